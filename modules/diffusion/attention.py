@@ -1,0 +1,114 @@
+"""The one door to attention.
+
+Every attention in the U-Net and the autoencoder goes through an `Attend` function that is chosen once, when the network is
+built.  The networks know neither xformers nor the device; this file knows nothing of the networks.
+
+All back ends compute softmax(q kᵀ / sqrt(head_dim)) v (Vaswani et al. 2017, eq. 1) and agree in fp32 to 1e-5, in half
+precision to 5e-3 (`tests/diffusion/test_attention.py`).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from modules.errors import SettingsError
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(q, k, v) -> out.  q and out are (batch, queries, heads, head_dim), k and v are (batch, keys, heads, head_dim)."""
+
+SLICE_BYTES = 256 * 2**20
+"""The sliced back end keeps its score matrix below this size."""
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """torch's scaled_dot_product_attention, which picks a fused kernel where the device has one."""
+    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    return out.transpose(1, 2)
+
+
+def sliced(q: Tensor, k: Tensor, v: Tensor, slice_bytes: int = SLICE_BYTES) -> Tensor:
+    """The textbook formula over slices of queries, so that memory stays bounded whatever the picture's size.
+
+    It is the naive twin that the fast back ends are checked against, and the way out where none of them runs.
+    """
+    scale = q.shape[-1] ** -0.5
+    q, k, v = q.transpose(1, 2) * scale, k.transpose(1, 2), v.transpose(1, 2)
+    bytes_per_query = q.shape[0] * q.shape[1] * k.shape[2] * max(4, q.element_size())
+    rows = max(1, slice_bytes // bytes_per_query)
+    slices = []
+    for part in q.split(rows, dim=2):
+        scores = (part @ k.transpose(-1, -2)).float()
+        slices.append(scores.softmax(dim=-1).to(v.dtype) @ v)
+    return torch.cat(slices, dim=2).transpose(1, 2)
+
+
+def xformers(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """xformers' memory-efficient attention (CUDA only): no score matrix is ever materialised."""
+    return cast(Tensor, _xformers_ops().memory_efficient_attention(q.contiguous(), k.contiguous(), v.contiguous()))
+
+
+def _xformers_ops() -> Any:
+    return importlib.import_module("xformers.ops")
+
+
+@dataclass(frozen=True)
+class AttentionChoice:
+    """A back end and why it was taken; `reason` is printed once at start."""
+
+    name: str
+    reason: str
+    attend: Attend
+
+
+BACKENDS: dict[str, Attend] = {"xformers": xformers, "sdpa": sdpa, "sliced": sliced}
+
+
+def choose_attention(requested: str, device: torch.device) -> AttentionChoice:
+    """The back end for `requested` ("auto" or a name of `BACKENDS`) on `device`.
+
+    Raises:
+        SettingsError: the name is unknown, or the back end does not run on this device.
+    """
+    if requested == "auto":
+        return _automatic(device)
+    if requested not in BACKENDS:
+        raise SettingsError(f"attention {requested!r} is unknown; choose auto, {', '.join(BACKENDS)}")
+    if requested == "xformers" and (missing := xformers_missing(device)):
+        raise SettingsError(f"attention xformers was asked for, but {missing}; use --attention auto")
+    return AttentionChoice(requested, "asked for", BACKENDS[requested])
+
+
+def _automatic(device: torch.device) -> AttentionChoice:
+    missing = xformers_missing(device)
+    if not missing:
+        version = importlib.metadata.version("xformers")
+        return AttentionChoice("xformers", f"xformers {version} on {device.type}", xformers)
+    return AttentionChoice("sdpa", f"torch {torch.__version__} on {device.type}; {missing}", sdpa)
+
+
+def xformers_missing(device: torch.device) -> str:
+    """Why xformers cannot be used on `device`; empty when it can.  One tiny real call decides, not a version table."""
+    if device.type != "cuda":
+        return f"xformers has no {device.type.upper()} kernels"
+    if importlib.util.find_spec("xformers") is None:
+        return "xformers is not installed"
+    try:
+        probe = torch.zeros(1, 8, 1, 64, device=device, dtype=torch.float16)
+        xformers(probe, probe, probe)
+    except Exception as error:  # xformers raises its own, torch's and the loader's types; any of them means "not here"
+        return f"xformers does not run on this GPU ({str(error).splitlines()[0]})"
+    return ""
+
+
+def sliced_to(slice_bytes: int) -> Attend:
+    """`sliced` with another bound on its score matrix, in bytes."""
+    return partial(sliced, slice_bytes=slice_bytes)

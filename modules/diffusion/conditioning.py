@@ -1,0 +1,44 @@
+"""An encoded prompt, and what it can share a forward with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MAX_JOINED_TOKENS = 77 * 12
+"""Contexts join up to this common length; beyond it a joint forward would cost more than separate ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """`context` is (T, D): T a multiple of the encoder's window (77 for CLIP), D the context width."""
+
+    context: Tensor
+
+    @property
+    def tokens(self) -> int:
+        return self.context.shape[0]
+
+    @staticmethod
+    def joined_tokens(lengths: Sequence[int]) -> int:
+        """The common length to which contexts of these lengths are repeated."""
+        return math.lcm(*lengths)
+
+    @staticmethod
+    def can_join(lengths: Sequence[int]) -> bool:
+        """Whether contexts of these lengths may share a forward.  Equal lengths always may."""
+        return len(set(lengths)) == 1 or Conditioning.joined_tokens(lengths) <= MAX_JOINED_TOKENS
+
+    @staticmethod
+    def join(parts: Sequence[Conditioning]) -> Tensor:
+        """(B, T, D) for a forward over `parts`.
+
+        A shorter context is *repeated* to the common length: softmax over m copies of the keys gives the same weighted mean,
+        so this is exact, while padding with zeros would not be.
+        """
+        length = Conditioning.joined_tokens([part.tokens for part in parts])
+        return torch.stack([part.context.repeat(length // part.tokens, 1) for part in parts])

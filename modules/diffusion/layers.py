@@ -1,0 +1,148 @@
+"""The blocks of the latent-diffusion networks, with the state-dict names of CompVis' latent-diffusion.
+
+They know shapes and nothing else: no device, no checkpoint, no sampler.  Sizes: B batch, C channels, H W latent rows and
+columns, N = H·W tokens, T context tokens, D context width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from modules.diffusion.attention import Attend, sdpa
+
+
+def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
+    """Sinusoidal features of the timesteps, cosines first (ldm's order).
+
+    Args:
+        timesteps: (B,), fractions allowed.
+        width: even number of features.
+
+    Returns:
+        (B, width) in fp32.  DDPM (Ho et al. 2020), after Vaswani et al. 2017, section 3.5.
+    """
+    half = width // 2
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32, device=timesteps.device) / half)
+    angles = timesteps.float()[:, None] * frequencies[None]
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class ResBlock(nn.Module):
+    """Residual block with the time embedding added between its two convolutions."""
+
+    def __init__(self, channels: int, time_width: int, out_channels: int) -> None:
+        super().__init__()
+        self.in_layers = nn.Sequential(nn.GroupNorm(32, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1))
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(time_width, out_channels))
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(32, out_channels),
+            nn.SiLU(),
+            nn.Identity(),  # ldm's dropout sits here: the convolution must keep the name out_layers.3
+            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+        )
+        self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        h: Tensor = self.in_layers(x)
+        h = h + self.emb_layers(time)[:, :, None, None]
+        return self.skip_connection(x) + self.out_layers(h)  # type: ignore[no-any-return]
+
+
+class Downsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)  # type: ignore[no-any-return]
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour enlargement to `size` (the skip's size, so that odd latents work), then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))  # type: ignore[no-any-return]
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of x to a context; to itself when none is given."""
+
+    def __init__(self, width: int, context_width: int, heads: int, attend: Attend = sdpa) -> None:
+        super().__init__()
+        self.heads, self.attend = heads, attend
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(context_width, width, bias=False)
+        self.to_v = nn.Linear(context_width, width, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(width, width), nn.Identity())
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        context = x if context is None else context
+        q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
+        out = self.attend(*(t.unflatten(-1, (self.heads, -1)) for t in (q, k, v)))
+        return self.to_out(out.flatten(-2))  # type: ignore[no-any-return]
+
+
+class GEGLU(nn.Module):
+    """Gated linear unit with GELU (Shazeer 2020)."""
+
+    def __init__(self, width: int, out_width: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, out_width * 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(GEGLU(width, width * 4), nn.Identity(), nn.Linear(width * 4, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+class BasicTransformerBlock(nn.Module):
+    """Self-attention, cross-attention to the text, feed-forward; each with a norm before and a residual around it."""
+
+    def __init__(self, width: int, context_width: int, heads: int, attend: Attend = sdpa) -> None:
+        super().__init__()
+        self.attn1 = CrossAttention(width, width, heads, attend)
+        self.ff = FeedForward(width)
+        self.attn2 = CrossAttention(width, context_width, heads, attend)
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), context)
+        return x + self.ff(self.norm3(x))  # type: ignore[no-any-return]
+
+
+class SpatialTransformer(nn.Module):
+    """Transformer blocks over the positions of a feature map, between two 1x1 convolutions (SD 1.x's form)."""
+
+    def __init__(self, channels: int, context_width: int, heads: int, depth: int, attend: Attend = sdpa) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(32, channels, eps=1e-6)
+        self.proj_in = nn.Conv2d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList(
+            BasicTransformerBlock(channels, context_width, heads, attend) for _ in range(depth)
+        )
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        h: Tensor = self.proj_in(self.norm(x))
+        tokens = h.flatten(2).transpose(1, 2)  # (B, N, C)
+        for block in self.transformer_blocks:
+            tokens = block(tokens, context)
+        h = tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+        return x + self.proj_out(h)  # type: ignore[no-any-return]

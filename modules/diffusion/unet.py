@@ -1,0 +1,133 @@
+"""The denoising U-Net of latent diffusion (Rombach et al. 2022, section 3.3), with ldm's state-dict names.
+
+`UNetConfig` says the shape; `modules.checkpoints.families` derives it from a file.  The network takes a *vector* of
+timesteps, one per row, so rows of different requests at different steps share one forward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from modules.diffusion.attention import Attend, sdpa
+from modules.diffusion.layers import Downsample, ResBlock, SpatialTransformer, Upsample, timestep_embedding
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The shape of a U-Net; the defaults are Stable Diffusion 1.x.
+
+    `channels` and `transformer_depth` have one entry per resolution level, finest first; depth 0 means no attention there.
+    `in_channels` is 4, or 9 for inpainting models (noisy latent, mask, masked image), or 8 for editing models.
+    """
+
+    in_channels: int = 4
+    out_channels: int = 4
+    channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    res_blocks: int = 2
+    transformer_depth: tuple[int, ...] = (1, 1, 1, 0)
+    middle_depth: int = 1
+    context_dim: int = 768
+    heads: int = 8
+
+    @property
+    def downsampling(self) -> int:
+        """By how much the coarsest level is smaller than the latent."""
+        return int(2 ** (len(self.channels) - 1))
+
+
+class UNet(nn.Module):
+    """eps or v prediction from a noisy latent, its timesteps and a text context."""
+
+    def __init__(self, config: UNetConfig, attend: Attend = sdpa) -> None:
+        super().__init__()
+        self.config = config
+        width = config.channels[0]
+        time_width = width * 4
+        last = len(config.channels) - 1
+
+        def transformer(channels: int, depth: int) -> list[nn.Module]:
+            return [SpatialTransformer(channels, config.context_dim, config.heads, depth, attend)] if depth else []
+
+        self.time_embed = nn.Sequential(nn.Linear(width, time_width), nn.SiLU(), nn.Linear(time_width, time_width))
+
+        blocks: list[nn.Module] = [nn.ModuleList([nn.Conv2d(config.in_channels, width, 3, padding=1)])]
+        skips = [width]
+        channels = width
+        for level, (out, depth) in enumerate(zip(config.channels, config.transformer_depth, strict=True)):
+            for _ in range(config.res_blocks):
+                blocks.append(nn.ModuleList([ResBlock(channels, time_width, out), *transformer(out, depth)]))
+                channels = out
+                skips.append(channels)
+            if level != last:
+                blocks.append(nn.ModuleList([Downsample(channels)]))
+                skips.append(channels)
+        self.input_blocks = nn.ModuleList(blocks)
+
+        self.middle_block = nn.ModuleList(
+            [
+                ResBlock(channels, time_width, channels),
+                *transformer(channels, config.middle_depth),
+                ResBlock(channels, time_width, channels),
+            ]
+        )
+
+        blocks = []
+        for level in reversed(range(last + 1)):
+            out, depth = config.channels[level], config.transformer_depth[level]
+            for index in range(config.res_blocks + 1):
+                block = [ResBlock(channels + skips.pop(), time_width, out), *transformer(out, depth)]
+                channels = out
+                if level and index == config.res_blocks:
+                    block.append(Upsample(channels))
+                blocks.append(nn.ModuleList(block))
+        self.output_blocks = nn.ModuleList(blocks)
+
+        self.out = nn.Sequential(nn.GroupNorm(32, width), nn.SiLU(), nn.Conv2d(width, config.out_channels, 3, padding=1))
+
+    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+        """Predict the noise (or v) in `x`.
+
+        Args:
+            x: (B, in_channels, H, W), already scaled to the network's input variance.
+            timesteps: (B,) in [0, 999]; fractions allowed.
+            context: (B, T, context_dim), the encoded prompt.
+
+        Returns:
+            (B, out_channels, H, W).
+        """
+        time = self.time_embed(timestep_embedding(timesteps, self.config.channels[0]).to(x.dtype))
+
+        # Down: keep every block's output for the way up
+        skips = []
+        h = x
+        for block in self.input_blocks:
+            h = _run(block, h, time, context)
+            skips.append(h)
+
+        # Middle
+        h = _run(self.middle_block, h, time, context)
+
+        # Up: each block sees the matching output of the way down
+        for block in self.output_blocks:
+            h = torch.cat([h, skips.pop()], dim=1)
+            size = (skips[-1].shape[-2], skips[-1].shape[-1]) if skips else (h.shape[-2], h.shape[-1])
+            h = _run(block, h, time, context, size)
+        return self.out(h)  # type: ignore[no-any-return]
+
+
+def _run(block: nn.Module, h: Tensor, time: Tensor, context: Tensor, size: tuple[int, int] = (0, 0)) -> Tensor:
+    """Each layer of a block gets what it needs."""
+    assert isinstance(block, nn.ModuleList)
+    for layer in block:
+        if isinstance(layer, ResBlock):
+            h = layer(h, time)
+        elif isinstance(layer, SpatialTransformer):
+            h = layer(h, context)
+        elif isinstance(layer, Upsample):
+            h = layer(h, size)
+        else:
+            h = layer(h)
+    return h

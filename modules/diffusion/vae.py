@@ -1,0 +1,192 @@
+"""The KL autoencoder between pixels and latents (Rombach et al. 2022, section 3.1), with ldm's state-dict names.
+
+It knows nothing of the latent scale factor (0.18215 for SD 1.x): that belongs to the family's latent format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from modules.diffusion.attention import Attend, sdpa
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """The shape of an autoencoder; the defaults are Stable Diffusion 1.x (f = 8).
+
+    `channels` has one entry per resolution level, finest first; `res_blocks` is the encoder's count per level (the decoder has
+    one more).
+    """
+
+    channels: tuple[int, ...] = (128, 256, 512, 512)
+    res_blocks: int = 2
+    latent_channels: int = 4
+    image_channels: int = 3
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels per latent position and side (8 for SD)."""
+        return int(2 ** (len(self.channels) - 1))
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(32, channels, eps=1e-6)
+
+
+class ResnetBlock(nn.Module):
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm1 = _norm(channels)
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.norm2 = _norm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        if channels != out_channels:
+            self.nin_shortcut = nn.Conv2d(channels, out_channels, 1)
+        self.widens = channels != out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return (self.nin_shortcut(x) if self.widens else x) + h  # type: ignore[no-any-return]
+
+
+class AttnBlock(nn.Module):
+    """Single-head self-attention over all positions."""
+
+    def __init__(self, channels: int, attend: Attend = sdpa) -> None:
+        super().__init__()
+        self.attend = attend
+        self.norm = _norm(channels)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+        self.v = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        q, k, v = (layer(h).flatten(2).transpose(1, 2).unsqueeze(2) for layer in (self.q, self.k, self.v))
+        out = self.attend(q, k, v).squeeze(2)  # (B, N, C)
+        return x + self.proj_out(out.transpose(1, 2).unflatten(2, x.shape[2:]))  # type: ignore[no-any-return]
+
+
+class Downsample(nn.Module):
+    """Stride-2 convolution padded on the right and bottom only, as ldm does."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))  # type: ignore[no-any-return]
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+
+
+class Middle(nn.Module):
+    def __init__(self, channels: int, attend: Attend = sdpa) -> None:
+        super().__init__()
+        self.block_1 = ResnetBlock(channels, channels)
+        self.attn_1 = AttnBlock(channels, attend)
+        self.block_2 = ResnetBlock(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(x)))  # type: ignore[no-any-return]
+
+
+class Level(nn.Module):
+    """The blocks of one resolution, and the step to the next one (none on the last)."""
+
+    def __init__(self, channels: int, out_channels: int, blocks: int, step: str) -> None:
+        super().__init__()
+        widths = [channels, *[out_channels] * (blocks - 1)]
+        self.block = nn.ModuleList(ResnetBlock(width, out_channels) for width in widths)
+        if step == "down":
+            self.downsample = Downsample(out_channels)
+        elif step == "up":
+            self.upsample = Upsample(out_channels)
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.block:
+            x = block(x)
+        if self.step == "down":
+            return self.downsample(x)  # type: ignore[no-any-return]
+        return self.upsample(x) if self.step == "up" else x  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: VAEConfig, attend: Attend = sdpa) -> None:
+        super().__init__()
+        widths = config.channels
+        self.conv_in = nn.Conv2d(config.image_channels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(
+            Level(widths[max(0, i - 1)], width, config.res_blocks, "down" if i < len(widths) - 1 else "")
+            for i, width in enumerate(widths)
+        )
+        self.mid = Middle(widths[-1], attend)
+        self.norm_out = _norm(widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv_in(x)
+        for level in self.down:
+            h = level(h)
+        return self.conv_out(F.silu(self.norm_out(self.mid(h))))  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: VAEConfig, attend: Attend = sdpa) -> None:
+        super().__init__()
+        widths = config.channels
+        top = len(widths) - 1
+        self.conv_in = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
+        self.mid = Middle(widths[-1], attend)
+        self.up = nn.ModuleList(  # index = resolution level, finest first, as ldm numbers them; run from the last to the first
+            Level(widths[min(top, i + 1)], width, config.res_blocks + 1, "up" if i else "") for i, width in enumerate(widths)
+        )
+        self.norm_out = _norm(widths[0])
+        self.conv_out = nn.Conv2d(widths[0], config.image_channels, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.mid(self.conv_in(z))
+        for level in reversed(self.up):
+            h = level(h)
+        return self.conv_out(F.silu(self.norm_out(h)))  # type: ignore[no-any-return]
+
+
+class AutoencoderKL(nn.Module):
+    """Pixels in [-1, 1] to a Gaussian over latents, and back."""
+
+    def __init__(self, config: VAEConfig, attend: Attend = sdpa) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config, attend)
+        self.decoder = Decoder(config, attend)
+        self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
+        self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the latents, unscaled.
+
+        Args:
+            x: (B, 3, H, W) in [-1, 1]; H and W divisible by `config.downsampling`.
+
+        Returns:
+            Two tensors (B, latent_channels, H/f, W/f); the log variance is clamped to [-30, 20].
+        """
+        mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
+        return mean, logvar.clamp(-30.0, 20.0)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Pixels, roughly in [-1, 1] and not clamped, from unscaled latents (B, latent_channels, h, w)."""
+        return self.decoder(self.post_quant_conv(z))  # type: ignore[no-any-return]

@@ -1,0 +1,64 @@
+"""The exception tree.  Messages say what was asked, what was found and what to do.
+
+    AtelierError                 everything that we raise on purpose
+    ├── SettingsError            a flag, a settings file or an environment variable makes no sense here
+    ├── RequestError             a request cannot be carried out as it stands (HTTP 422)
+    │   └── UnknownName          a sampler, schedule or checkpoint that is not here; offers what is
+    ├── CheckpointError          a file is not a usable checkpoint; the loaded model stays loaded
+    ├── GenerationError          one image failed while it was made
+    │   ├── OutOfMemory          the device has not enough memory, even for this image alone
+    │   └── NotFinite            NaN or infinity in a latent or a picture
+    ├── EngineError              the engine process died or does not answer
+    └── OutputError              a finished picture could not be written
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AtelierError(Exception):
+    """Base of all errors raised on purpose; `str(error)` is fit to be shown to a user."""
+
+
+class SettingsError(AtelierError):
+    """A setting makes no sense on this machine."""
+
+
+class RequestError(AtelierError):
+    """A request cannot be carried out as it stands."""
+
+
+class UnknownName(RequestError):
+    """A name that nothing here carries."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        choices = sorted(known)
+        close = difflib.get_close_matches(name, choices, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        super().__init__(f"{kind} {name!r} is not here{hint} Known: {', '.join(choices) or 'none'}.")
+
+
+class CheckpointError(AtelierError):
+    """A file is not a usable checkpoint."""
+
+
+class GenerationError(AtelierError):
+    """One image failed while it was made."""
+
+
+class OutOfMemory(GenerationError):
+    """The device has not enough memory, even for this image alone."""
+
+
+class NotFinite(GenerationError):
+    """NaN or infinity in a latent or a picture."""
+
+
+class EngineError(AtelierError):
+    """The engine process died or does not answer."""
+
+
+class OutputError(AtelierError):
+    """A finished picture could not be written."""

@@ -1,0 +1,104 @@
+"""What a story (a pipeline) may ask of the engine: a closed union of frozen dataclasses.
+
+A story is a generator.  It yields one of these, the engine does the work, perhaps together with other stories' work, and
+sends the answer back.  The typed helpers below give each `yield from` the right type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from torch import Tensor
+
+from modules.checkpoints.manager import ModelHandle
+from modules.diffusion.conditioning import Conditioning
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Load:
+    """Make a checkpoint available.  Answer: `ModelHandle`."""
+
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Encode prompts.  Answer: `list[Conditioning]`, one per text."""
+
+    model: ModelHandle
+    texts: tuple[str, ...]
+    clip_skip: int = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a U-Net batch: x (C, h, w) at noise level `sigma` under a conditioning."""
+
+    x: Tensor
+    sigma: float
+    conditioning: Conditioning
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Denoise rows.  Answer: `list[Tensor]`, the x0 prediction (C, h, w) of each row, fp32."""
+
+    model: ModelHandle
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Latent (C, h, w) to pixels.  Answer: uint8 tensor (H, W, 3) on the CPU."""
+
+    model: ModelHandle
+    latent: Tensor
+
+
+@dataclass(frozen=True)
+class Host:
+    """Run `call` on a host thread while other stories go on.  Answer: what it returns."""
+
+    call: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Progress: `step` of `steps` is done; `denoised` (C, h, w) is what the picture looks like now.  Answer: None."""
+
+    step: int
+    steps: int
+    denoised: Tensor
+    model: ModelHandle
+
+
+Work = Load | Encode | Predict | Decode | Host | Report
+Program = Generator[Work, Any, T]
+
+
+def load(checkpoint: str) -> Program[ModelHandle]:
+    return cast(ModelHandle, (yield Load(checkpoint)))
+
+
+def encode(model: ModelHandle, *texts: str, clip_skip: int = 1) -> Program[list[Conditioning]]:
+    return cast("list[Conditioning]", (yield Encode(model, texts, clip_skip)))
+
+
+def predict(model: ModelHandle, *rows: Row) -> Program[list[Tensor]]:
+    return cast("list[Tensor]", (yield Predict(model, rows)))
+
+
+def decode(model: ModelHandle, latent: Tensor) -> Program[Tensor]:
+    return cast(Tensor, (yield Decode(model, latent)))
+
+
+def on_host(call: Callable[[], T]) -> Program[T]:
+    return cast(T, (yield Host(call)))
+
+
+def report(model: ModelHandle, step: int, steps: int, denoised: Tensor) -> Program[None]:
+    yield Report(step, steps, denoised, model)

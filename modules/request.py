@@ -1,0 +1,117 @@
+"""What a user asks for: frozen, JSON-stable data without torch.
+
+A request never changes after it was accepted.  What is found out later (model hash, versions, timings) goes to
+`modules.images.infotext.GenerationInfo`.  Validation speaks in the user's words: what was asked, what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from modules.errors import RequestError
+
+MAX_PROMPT = 32_768
+"""Characters of a prompt."""
+MAX_SEED = 2**32 - 1
+MAX_SIDE = 2048
+MIN_SIDE = 64
+SIDE_STEP = 8
+MAX_PIXELS = 33_500_000
+"""width x height x count of one request."""
+
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|[\ud800-\udfff]")
+
+
+def clean_text(text: str) -> str:
+    r"""`text` without NUL, other control characters and lone surrogates, which no file format or log can carry.
+
+    >>> clean_text("a\x00b\r\nc\ud800")
+    'ab\nc'
+    """
+    return _UNPRINTABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _prompt(value: Any) -> Any:
+    return clean_text(value) if isinstance(value, str) else value
+
+
+def _number(value: Any) -> Any:
+    """Refuse bools and non-finite numbers, which pydantic would take or name cryptically."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
+
+
+Prompt = Annotated[str, BeforeValidator(_prompt), Field(max_length=MAX_PROMPT)]
+Integer = Annotated[int, BeforeValidator(_number)]
+Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Side = Annotated[int, BeforeValidator(_number), Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIDE_STEP)]
+
+
+class Txt2Img(BaseModel):
+    """A picture from words.
+
+    Sizes are pixels.  `seed` is -1 until the request is accepted, then resolved; image k of `count` uses seed + k.
+    `checkpoint` is a name as `checkpoints.files.scan` lists it, None until accepted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: Prompt = ""
+    negative_prompt: Prompt = ""
+    seed: Annotated[Integer, Field(ge=-1, le=MAX_SEED)] = -1
+    steps: Annotated[Integer, Field(ge=1, le=150)] = 20
+    cfg_scale: Annotated[Real, Field(ge=0.0, le=50.0)] = 7.0
+    sampler: str = "DPM++ 2M"
+    schedule: str = "Automatic"
+    width: Side = 512
+    height: Side = 512
+    count: Annotated[Integer, Field(ge=1, le=100)] = 1
+    checkpoint: str | None = None
+    clip_skip: Annotated[Integer, Field(ge=1, le=12)] = 1
+
+    @model_validator(mode="after")
+    def _affordable(self) -> Txt2Img:
+        pixels = self.width * self.height * self.count
+        if pixels > MAX_PIXELS:
+            raise ValueError(f"{self.count} pictures of {self.width}x{self.height} are too much for one request; make fewer")
+        return self
+
+    def image(self, index: int) -> Txt2Img:
+        """The request of picture `index` alone: same settings, its own seed (wrapping at 2**32)."""
+        return self.model_copy(update={"seed": (self.seed + index) % (MAX_SEED + 1), "count": 1})
+
+
+GenerationRequest = Txt2Img
+"""The union of all requests; more kinds join here."""
+
+
+def parse_request(fields: dict[str, Any]) -> GenerationRequest:
+    """A request from untrusted fields.
+
+    Raises:
+        RequestError: one line per bad field, saying what was given and what is allowed.
+    """
+    try:
+        return Txt2Img.model_validate(fields)
+    except ValidationError as error:
+        raise RequestError("; ".join(_explain(e) for e in error.errors(include_url=False))) from None
+
+
+def _explain(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"]) or "request"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_too_long":
+        return f"{name}: at most {MAX_PROMPT:,} characters, {len(error['input']):,} were given"
+    if name == "request" or error["type"] == "extra_forbidden":
+        return f"{name}: {message}"
+    if name in ("width", "height"):
+        message = f"must be a multiple of {SIDE_STEP} from {MIN_SIDE} to {MAX_SIDE}"
+    given = repr(error["input"])
+    return f"{name}: {message}, {given[:60]} was given"
