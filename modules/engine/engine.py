@@ -1,0 +1,225 @@
+"""The loop with one unit of work: choose a batch, run it, hand out the answers.
+
+Only this thread touches the device.  Slow host work (reading a checkpoint) happens on threads while other stories go on.  The
+engine speaks in messages (`modules.engine.messages`), whether its other side is a pipe or a test.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+from modules.checkpoints.manager import ModelHandle, ModelManager
+from modules.diffusion.conditioning import Conditioning
+from modules.engine.messages import Message
+from modules.engine.runner import Runner, batch_key
+from modules.engine.scheduler import Waiting, WaitingLoad, admit, choose
+from modules.engine.task import Task
+from modules.errors import AtelierError, OutOfMemory
+from modules.pipelines.txt2img import txt2img
+from modules.pipelines.work import Decode, Encode, Host, Load, Predict, Report
+from modules.request import parse_request
+
+PREVIEW_SECONDS = 0.3
+"""At most one preview of a task in this time; each costs a decode on the device."""
+
+
+class Engine:
+    """Owns the device and all stories in flight.
+
+    Args:
+        manager: where models come from.
+        emit: receives the engine's messages, on the engine's thread.
+        exact: run every story's works alone.
+    """
+
+    def __init__(self, manager: ModelManager, emit: Callable[[Message], None], exact: bool = False) -> None:
+        self.manager, self.emit = manager, emit
+        self.runner = Runner(exact)
+        self.tasks: dict[str, Task] = {}
+        self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._host = ThreadPoolExecutor(max_workers=2, thread_name_prefix="host")
+        self._parked: dict[str, Future[Any]] = {}
+        self._load_since: dict[str, float] = {}
+        self._watched: set[str] = set()
+        self._previewed: dict[str, float] = {}
+        self._tick = 0
+        self._running = True
+
+    def run(self) -> None:
+        """Serve until `stop`.  Enters inference mode once; stories never do (it would leak out of their yields)."""
+        with torch.inference_mode():
+            try:
+                while self._running:
+                    self._receive()
+                    self.tick()
+            finally:
+                for task in list(self.tasks.values()):
+                    self._drop(task)
+                self._host.shutdown(wait=False, cancel_futures=True)
+
+    def tick(self) -> None:
+        """Admit loads, collect finished host work, run one batch."""
+        self._tick += 1
+        self._admit_loads()
+        for task_id, future in list(self._parked.items()):
+            if future.done() and task_id in self.tasks:
+                del self._parked[task_id]
+                self._answer(self.tasks[task_id], future.exception() or future.result())
+        waiting = [self._waiting(task) for task in self.tasks.values() if isinstance(task.work, Predict | Encode | Decode)]
+        batch = choose(waiting, self.runner.budget, Conditioning.can_join)
+        tasks = [self.tasks[w.task] for w in batch]
+        works = [task.work for task in tasks if task.work is not None]
+        for task, answer in zip(tasks, self.runner.run(works) if works else [], strict=True):
+            self._answer(task, answer)
+
+    # ---- messages in
+
+    def _receive(self) -> None:
+        """Take all messages that are there; wait for one only when the device has nothing to do."""
+        while True:
+            device_work = any(isinstance(task.work, Predict | Encode | Decode) for task in self.tasks.values())
+            idle = not device_work
+            try:
+                message = self.inbox.get(block=idle, timeout=0.02 if self._parked or self._load_since else None)
+            except queue.Empty:
+                return
+            self._handle(message)
+            if not self._running:
+                return
+
+    def _handle(self, message: Message) -> None:
+        data = message.data
+        if message.kind == "submit":
+            self._submit(data["task"], data["user"], data["request"])
+        elif message.kind == "cancel":
+            if task := self.tasks.get(data["task"]):
+                self._drop(task)
+                self.emit(Message("cancelled", {"task": task.id}))
+        elif message.kind == "watch":
+            self._watched = set(data["tasks"])
+        elif message.kind == "load":
+            self._host.submit(self._preload, data["checkpoint"])
+        elif message.kind == "stop":
+            self._running = False
+
+    def _submit(self, task_id: str, user: str, fields: dict[str, Any]) -> None:
+        try:
+            request = parse_request(fields)
+            task = Task(task_id, user, txt2img(request), checkpoint=request.checkpoint or "")
+        except Exception as error:
+            self._fail(task_id, error)
+            return
+        self.tasks[task_id] = task
+        self._resume(task, lambda: task.start(self._tick))
+
+    def _preload(self, checkpoint: str) -> None:
+        """Bring a checkpoint in before anybody asks; a failure will be told to whoever asks."""
+        try:
+            self._load(checkpoint)
+        except AtelierError:
+            return
+
+    # ---- stories
+
+    def _waiting(self, task: Task) -> Waiting:
+        work = task.work
+        if isinstance(work, Predict):
+            tokens = tuple(row.conditioning.tokens for row in work.rows)
+            return Waiting(task.id, task.user, batch_key(work), task.since, len(work.rows), tokens)
+        assert isinstance(work, Encode | Decode)
+        return Waiting(task.id, task.user, batch_key(work), task.since, len(work.texts) if isinstance(work, Encode) else 1)
+
+    def _answer(self, task: Task, answer: Any) -> None:
+        if isinstance(answer, BaseException):
+            error = answer
+            self._resume(task, lambda: task.fail(error, self._tick))
+        else:
+            self._resume(task, lambda: task.advance(answer, self._tick))
+
+    def _resume(self, task: Task, step: Callable[[], None]) -> None:
+        """Run the story until it waits for the device or a thread, ends, or fails; failing costs this task only."""
+        try:
+            step()
+            while isinstance(task.work, Report):
+                self._report(task, task.work)
+                task.advance(None, self._tick)
+        except Exception as error:
+            self._drop(task)
+            self._fail(task.id, error)
+            return
+        if isinstance(task.work, Load):
+            self._load_since[task.id] = time.monotonic()
+        elif isinstance(task.work, Host):
+            self._parked[task.id] = self._host.submit(task.work.call)
+        elif task.work is None:
+            self._finish(task)
+
+    def _admit_loads(self) -> None:
+        loads = []
+        for task_id, since in self._load_since.items():
+            work = self.tasks[task_id].work
+            assert isinstance(work, Load)
+            loads.append(WaitingLoad(task_id, work.checkpoint, since))
+        busy = {task.checkpoint for task in self.tasks.values() if task.id not in self._load_since}
+        for load in admit(loads, busy, time.monotonic()):
+            del self._load_since[load.task]
+            self._parked[load.task] = self._host.submit(self._load, load.checkpoint)
+
+    def _load(self, checkpoint: str) -> ModelHandle:
+        """On a host thread."""
+        start = time.monotonic()
+        if not self.manager.is_loaded(checkpoint):
+            self.emit(Message("loading", {"checkpoint": checkpoint}))
+        handle = self.manager.load(checkpoint)
+        self.emit(Message("loaded", {"checkpoint": checkpoint, "seconds": time.monotonic() - start}))
+        return handle
+
+    def _report(self, task: Task, report: Report) -> None:
+        self.emit(Message("progress", {"task": task.id, "step": report.step, "steps": report.steps}))
+        now = time.monotonic()
+        due = now - self._previewed.get(task.id, -PREVIEW_SECONDS) >= PREVIEW_SECONDS
+        if task.id in self._watched and due and report.step < report.steps:
+            pixels = self.runner.preview(report.model, report.denoised)
+            self._previewed[task.id] = time.monotonic()
+            height, width, _ = pixels.shape
+            data = {"task": task.id, "step": report.step, "width": width, "height": height}
+            self.emit(Message("preview", data, pixels.numpy().tobytes()))
+
+    def _finish(self, task: Task) -> None:
+        self._drop(task)
+        painted = task.result
+        assert painted is not None, "a story ends with a picture or an error"
+        height, width, _ = painted.pixels.shape
+        data = {
+            "task": task.id,
+            "width": width,
+            "height": height,
+            "schedule": painted.schedule,
+            "model_name": painted.model.info.name,
+            "model_hash": painted.model.sha256[:10],
+        }
+        self.emit(Message("done", data, painted.pixels.numpy().tobytes()))
+
+    def _drop(self, task: Task) -> None:
+        task.close()
+        self.tasks.pop(task.id, None)
+        self._parked.pop(task.id, None)
+        self._load_since.pop(task.id, None)
+        self._previewed.pop(task.id, None)
+        self.runner.forget(self.manager.holds)
+
+    def _fail(self, task_id: str, error: BaseException) -> None:
+        """Tell the cause as text: a stored exception would keep its frames' tensors alive."""
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            error = OutOfMemory("the device has not enough memory for this picture; choose a smaller size")
+        expected = isinstance(error, AtelierError)
+        text = str(error) if expected else f"{type(error).__name__}: {error}"
+        trace = "" if expected else "".join(traceback.format_exception(error))
+        self.emit(Message("failed", {"task": task_id, "error": text, "trace": trace}))

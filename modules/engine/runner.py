@@ -1,0 +1,167 @@
+"""Everything that touches the device: one batch of like works in, one answer per work out.
+
+The runner knows tensors and models; it does not know stories, users or the order of things.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from modules.checkpoints.manager import ModelHandle
+from modules.diffusion.conditioning import Conditioning
+from modules.errors import NotFinite
+from modules.pipelines.work import Decode, Encode, Predict, Row, Work
+
+CACHED_TEXTS = 256
+"""Encoded prompts that are kept, over all models."""
+
+POSITIONS = {"cpu": 16_384, "cuda": 131_072}
+"""Latent positions (rows x height x width) of one forward.  512x512 has 4096: 4 rows on a CPU, 32 on a GPU; a CPU gains nothing
+from more rows once a row is large, and a GPU is full."""
+
+DECODE_POSITIONS = {"cpu": 4_096, "cuda": 16_384}
+"""The same for the autoencoder, whose activations are 50 times larger."""
+
+QUICK_DECODE = 0.06
+"""Seconds: previews of models that decode faster than this are real decodes, of others a linear map of the latent."""
+
+W = TypeVar("W", bound=Work)
+
+
+def batch_key(work: Work) -> Hashable:
+    """Works with equal keys can share one call of the device."""
+    if isinstance(work, Predict):
+        return ("predict", work.model, tuple(work.rows[0].x.shape))
+    if isinstance(work, Encode):
+        return ("encode", work.model, work.clip_skip)
+    if isinstance(work, Decode):
+        return ("decode", work.model, tuple(work.latent.shape))
+    raise TypeError(f"{type(work).__name__} is not work for the device")
+
+
+@dataclass
+class Runner:
+    """Runs batches.  `exact` lets every work run alone, so that repeats are equal to the last bit."""
+
+    exact: bool = False
+    forwards: int = 0
+    """Network evaluations so far; what sharing saves shows here."""
+    rows: int = 0
+    _texts: OrderedDict[tuple[ModelHandle, str, int], Conditioning] = field(default_factory=OrderedDict)
+    _decode_seconds: dict[ModelHandle, float] = field(default_factory=dict)
+
+    def budget(self, key: Hashable) -> int:
+        """How many rows of this key one call takes."""
+        if self.exact:
+            return 1
+        assert isinstance(key, tuple)
+        kind, model = key[0], key[1]
+        if kind == "encode":
+            return 64
+        positions = (POSITIONS if kind == "predict" else DECODE_POSITIONS).get(model.device.type, 16_384)
+        _, height, width = key[2]
+        return max(1, int(positions // (height * width)))
+
+    def run(self, works: Sequence[Work]) -> list[Any]:
+        """One answer, or the exception that it caused, per work.
+
+        A batch that runs out of memory is halved; one that fails otherwise is run again one by one, so that only the work that
+        fails alone gets the error.
+        """
+        try:
+            return self._run(works)
+        except Exception as error:
+            if len(works) == 1:
+                return [error]
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+                half = len(works) // 2
+                return self.run(works[:half]) + self.run(works[half:])
+        # Outside the except block: a live exception would keep the failed batch's tensors
+        return [answer for work in works for answer in self.run([work])]
+
+    def _run(self, works: Sequence[Work]) -> list[Any]:
+        first = works[0]
+        if isinstance(first, Predict):
+            return self._predict([w for w in works if isinstance(w, Predict)])
+        if isinstance(first, Encode):
+            return self._encode([w for w in works if isinstance(w, Encode)])
+        return self._decode([w for w in works if isinstance(w, Decode)])
+
+    def _predict(self, works: Sequence[Predict]) -> list[list[Tensor]]:
+        """One U-Net forward over the rows of all works.  Rows differ freely in sigma, seed, guidance and prompt."""
+        model = works[0].model
+        rows = [row for work in works for row in work.rows]
+        denoised = self._forward(model, rows)
+        self.forwards += 1
+        self.rows += len(rows)
+        answers, start = [], 0
+        for work in works:
+            answers.append(list(denoised[start : start + len(work.rows)]))
+            start += len(work.rows)
+        return answers
+
+    def _forward(self, model: ModelHandle, rows: Sequence[Row]) -> Tensor:
+        x = torch.stack([row.x for row in rows])
+        sigmas = torch.tensor([row.sigma for row in rows], dtype=torch.float32, device=x.device)
+        timesteps = torch.tensor([model.levels.timestep(row.sigma) for row in rows], dtype=torch.float32, device=x.device)
+        context = Conditioning.join([row.conditioning for row in rows])
+        scaled = model.prediction.scale_input(x, sigmas).to(model.unet_dtype)
+        output = model.unet(scaled, timesteps, context.to(model.unet_dtype))
+        return model.prediction.denoised(output.float(), x, sigmas)
+
+    def _encode(self, works: Sequence[Encode]) -> list[list[Conditioning]]:
+        """All texts of a batch in one go, each distinct text once, those seen lately not at all."""
+        model, clip_skip = works[0].model, works[0].clip_skip
+        wanted = dict.fromkeys(text for work in works for text in work.texts)
+        found: dict[str, Conditioning] = {}
+        for text in wanted:
+            key = (model, text, clip_skip)
+            if key in self._texts:
+                self._texts.move_to_end(key)
+                found[text] = self._texts[key]
+        missing = [text for text in wanted if text not in found]
+        if missing:
+            for text, conditioning in zip(missing, model.text.encode(missing, clip_skip), strict=True):
+                found[text] = self._texts[model, text, clip_skip] = conditioning
+        while len(self._texts) > CACHED_TEXTS:
+            self._texts.popitem(last=False)
+        return [[found[text] for text in work.texts] for work in works]
+
+    def _decode(self, works: Sequence[Decode]) -> list[Tensor]:
+        model = works[0].model
+        start = time.perf_counter()
+        pixels = self._pixels(model, torch.stack([work.latent for work in works]))
+        self._decode_seconds[model] = (time.perf_counter() - start) / len(works)
+        return list(pixels)
+
+    def _pixels(self, model: ModelHandle, latents: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 on the CPU."""
+        images = model.vae.decode((latents / model.latent.scale).to(model.vae_dtype)).float()
+        if not bool(images.isfinite().all()):
+            raise NotFinite(f"the autoencoder of {model.info.name!r} gave NaN or infinity; try --dtype float32")
+        pixels = ((images.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
+        return pixels.permute(0, 2, 3, 1).contiguous().cpu()
+
+    def preview(self, model: ModelHandle, denoised: Tensor) -> Tensor:
+        """What a running latent (C, h, w) looks like: uint8 (H, W, 3) on the CPU."""
+        if self._decode_seconds.get(model, 1.0) < QUICK_DECODE:
+            start = time.perf_counter()
+            pixels = self._pixels(model, denoised[None])[0]
+            self._decode_seconds[model] = time.perf_counter() - start
+            return pixels
+        return model.linear_preview(denoised)
+
+    def forget(self, keep: Callable[[ModelHandle], bool]) -> None:
+        """Drop what is remembered of models that are gone."""
+        for key in [key for key in self._texts if not keep(key[0])]:
+            del self._texts[key]
+        for model in [model for model in self._decode_seconds if not keep(model)]:
+            del self._decode_seconds[model]
