@@ -35,7 +35,7 @@ class Engine:
 
     Args:
         manager: where models come from.
-        emit: receives the engine's messages, on the engine's thread.
+        emit: receives the engine's messages; called from the engine's thread and from host threads.
         exact: run every story's works alone.
     """
 

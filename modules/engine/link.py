@@ -1,0 +1,145 @@
+"""The web side's end of the wall: sends messages to an engine, hears its messages, starts it anew when it dies.
+
+Never imports torch.  `ProcessLink` runs the engine as a process of its own; tests and other links implement `EngineLink`.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from modules.engine.messages import Message, read_message, write_message
+
+ROOT = Path(__file__).resolve().parents[2]
+STILLBORN = 3
+"""An engine that dies this often in a row before its hello is not started again until `start` is called anew."""
+
+
+class EngineLink(Protocol):
+    """`start` delivers every message of the engine to `on_message`, on a thread of the link's own.
+
+    Two kinds come from the link itself: `died` (with `cause`) when the engine is gone, and `gave_up` when it will not be started again.
+    """
+
+    def start(self, on_message: Callable[[Message], None]) -> None: ...
+
+    def send(self, message: Message) -> None:
+        """Hand over a message; lost without a word when the engine is just dying (a `died` follows)."""
+
+    def close(self) -> None: ...
+
+
+class ProcessLink:
+    """The engine as `python -m modules.engine`, restarted at once when it dies.
+
+    Args:
+        configuration: the fields of the `configure` message.
+        log: where the engine's own output goes; None inherits stderr.
+    """
+
+    def __init__(self, configuration: dict[str, Any], log: Path | None = None) -> None:
+        self.configuration, self.log = configuration, log
+        self.pid: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stderr: collections.deque[str] = collections.deque(maxlen=20)
+
+    def start(self, on_message: Callable[[Message], None]) -> None:
+        self._thread = threading.Thread(target=self._supervise, args=(on_message,), name="engine-link", daemon=True)
+        self._thread.start()
+
+    def send(self, message: Message) -> None:
+        with self._lock:
+            if self._process is not None and self._process.stdin is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    write_message(self._process.stdin, message)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Stop the engine: politely, after 5 seconds by force."""
+        self._closing.set()
+        self.send(Message("stop"))
+        with self._lock:
+            process = self._process
+        if process is not None:
+            try:
+                process.wait(timeout=5.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=5.0)
+
+    def _supervise(self, on_message: Callable[[Message], None]) -> None:
+        stillborn = 0
+        while not self._closing.is_set():
+            process = self._spawn()
+            broken, alive = self._listen(process, on_message)
+            cause = self._cause(process)
+            with self._lock:
+                self._process, self.pid = None, None
+            if self._closing.is_set():
+                return
+            stillborn = 0 if alive else stillborn + 1
+            on_message(Message("died", {"cause": broken or cause}))
+            if broken or stillborn >= STILLBORN:
+                on_message(Message("gave_up", {"cause": broken or cause}))
+                return
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "modules.engine"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        threading.Thread(target=self._drain, args=(process,), name="engine-stderr", daemon=True).start()
+        with self._lock:
+            self._process, self.pid = process, process.pid
+        self.send(Message("configure", self.configuration))
+        return process
+
+    def _listen(self, process: subprocess.Popen[bytes], on_message: Callable[[Message], None]) -> tuple[str, bool]:
+        """Deliver messages until the engine is gone.  Returns why it could not start, if it said so, and whether it ever ran."""
+        broken, alive = "", False
+        assert process.stdout is not None
+        with contextlib.suppress(ValueError, OSError):
+            while (message := read_message(process.stdout)) is not None:  # type: ignore[arg-type]
+                if message.kind == "broken":
+                    broken = message.data["error"]
+                else:
+                    alive = alive or message.kind == "hello"
+                    on_message(message)
+        process.kill()
+        return broken, alive
+
+    def _drain(self, process: subprocess.Popen[bytes]) -> None:
+        """Keep the last lines that the engine printed, for the cause of its death, and write all of them to the log."""
+        assert process.stderr is not None
+        log = self.log.open("ab") if self.log else None
+        with contextlib.suppress(ValueError, OSError), contextlib.closing(log) if log else contextlib.nullcontext():
+            for line in process.stderr:
+                self._stderr.append(line.decode(errors="replace").rstrip())
+                if log:
+                    log.write(line)
+                    log.flush()
+
+    def _cause(self, process: subprocess.Popen[bytes]) -> str:
+        code = process.wait()
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = " (most often: the machine ran out of memory)" if name == "SIGKILL" else ""
+            return f"the engine was ended by {name}{hint}"
+        last = next((line for line in reversed(self._stderr) if line), "")
+        return f"the engine ended with code {code}" + (f": {last}" if last else "")

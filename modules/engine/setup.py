@@ -1,0 +1,109 @@
+"""From settings to a running engine: which device, number format and attention, and why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modules.checkpoints.manager import ModelManager
+from modules.diffusion.attention import AttentionChoice, choose_attention
+from modules.engine.engine import Engine
+from modules.engine.messages import Message
+from modules.errors import SettingsError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was chosen; each with its reason in words."""
+
+    device: torch.device
+    device_reason: str
+    dtype: torch.dtype
+    dtype_reason: str
+    attention: AttentionChoice
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+
+def choose(device: str, dtype: str, attention: str) -> Choices:
+    """Resolve "auto" in each of the three settings.
+
+    Raises:
+        SettingsError: what was asked for is not here.
+    """
+    place, place_reason = _choose_device(device)
+    number, number_reason = _choose_dtype(dtype, place)
+    return Choices(place, place_reason, number, number_reason, choose_attention(attention, place))
+
+
+def _choose_device(requested: str) -> tuple[torch.device, str]:
+    if requested == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0), torch.cuda.get_device_name(0)
+        return torch.device("cpu"), f"no CUDA device found by torch {torch.__version__}; {torch.get_num_threads()} threads"
+    try:
+        device = torch.device(requested)
+    except RuntimeError:
+        raise SettingsError(f"device {requested!r} is unknown; choose auto, cpu or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise SettingsError(f"device {requested!r} is not supported; choose auto, cpu or cuda:N")
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise SettingsError(f"device {requested!r} was asked for, but torch sees {count} CUDA devices; use --device auto")
+        device = torch.device("cuda", device.index or 0)
+    return device, "asked for"
+
+
+def _choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, str]:
+    if requested == "auto":
+        if device.type == "cpu":
+            return torch.float32, "exact, and as fast as any other on most CPUs"
+        return torch.float16, "half the memory, and what checkpoints are stored in"
+    if requested not in DTYPES:
+        raise SettingsError(f"dtype {requested!r} is unknown; choose auto, {', '.join(DTYPES)}")
+    if requested == "float16" and device.type == "cpu":
+        raise SettingsError("dtype float16 was asked for, but a CPU computes it slowly and inexactly; use auto or bfloat16")
+    return DTYPES[requested], "asked for"
+
+
+def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None]) -> tuple[Engine, Choices]:
+    """The engine of a `configure` message: models_dirs, cache_dir, device, dtype, attention, exact, threads."""
+    if threads := configuration.get("threads") or _cores():
+        torch.set_num_threads(threads)
+    choices = choose(configuration["device"], configuration["dtype"], configuration["attention"])
+    manager = ModelManager(
+        [Path(folder) for folder in configuration["models_dirs"]],
+        device=choices.device,
+        dtype=choices.dtype,
+        attend=choices.attention.attend,
+        cache=Path(configuration["cache_dir"]) / "hashes.json",
+    )
+    return Engine(manager, emit, exact=configuration["exact"]), choices
+
+
+def _cores() -> int:
+    """Cores that this process may use; torch counts those of the whole machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+
+
+def hello(choices: Choices) -> Message:
+    """The engine's first message: what it runs on, each choice with its reason."""
+    return Message(
+        "hello",
+        {
+            "pid": os.getpid(),
+            "device": f"{choices.device} ({choices.device_reason})",
+            "dtype": f"{choices.dtype_name} ({choices.dtype_reason})",
+            "attention": f"{choices.attention.name} ({choices.attention.reason})",
+        },
+    )

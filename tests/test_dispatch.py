@@ -1,0 +1,86 @@
+"""Which image goes to the engine next, and what becomes of jobs when the engine dies."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modules.dispatch import Dispatcher, Flight
+
+
+def test_users_take_turns_by_image() -> None:
+    dispatcher = Dispatcher(slots=4)
+    dispatcher.add("A", "ann", range(10))
+    dispatcher.add("B", "bob", range(10))
+    assert dispatcher.take() == [Flight("A", 0), Flight("B", 0), Flight("A", 1), Flight("B", 1)]
+    assert dispatcher.take() == []
+    dispatcher.landed("B", 0)
+    assert dispatcher.take() == [Flight("A", 2)]
+
+
+def test_a_newcomer_finds_a_place_in_a_full_house() -> None:
+    dispatcher = Dispatcher(slots=2)
+    dispatcher.add("A", "ann", range(100))
+    assert len(dispatcher.take()) == 2
+    dispatcher.add("B", "bob", range(5))
+    assert dispatcher.take() == [Flight("B", 0)]
+
+
+def test_a_removed_job_gives_back_what_is_with_the_engine() -> None:
+    dispatcher = Dispatcher(slots=2)
+    dispatcher.add("A", "ann", range(3))
+    dispatcher.take()
+    assert dispatcher.remove("A") == [Flight("A", 0), Flight("A", 1)]
+    assert dispatcher.remove("A") == []
+    assert dispatcher.flying() == []
+
+
+def test_suspects_fly_alone_and_only_the_killer_is_given_up() -> None:
+    dispatcher = Dispatcher()
+    dispatcher.add("good", "ann", [0, 1])
+    dispatcher.add("poison", "bob", [0])
+    assert len(dispatcher.take()) == 3
+    assert dispatcher.lost() == (["good", "poison"], [])
+
+    assert dispatcher.take() == [Flight("good", 0)]
+    assert dispatcher.take() == []
+    dispatcher.landed("good", 0)
+    assert dispatcher.take() == [Flight("poison", 0)]
+    assert dispatcher.lost() == ([], ["poison"])
+
+    assert dispatcher.take() == [Flight("good", 1)]
+
+
+def test_positions() -> None:
+    dispatcher = Dispatcher(slots=1)
+    dispatcher.add("A", "ann", [0])
+    dispatcher.add("B", "ann", [0])
+    dispatcher.take()
+    assert (dispatcher.position("A"), dispatcher.position("B")) == (0, 1)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4)), min_size=1, max_size=6), st.randoms())
+def test_every_image_lands_once_whatever_dies(jobs: list[tuple[str, int]], random: object) -> None:
+    """Engine deaths in between: each image lands exactly once, or its job is given up after it flew alone."""
+    dispatcher = Dispatcher(slots=3)
+    for number, (user, count) in enumerate(jobs):
+        dispatcher.add(str(number), user, range(count))
+    landed: list[Flight] = []
+    given_up: set[str] = set()
+    deaths = 0
+    for _ in range(200):
+        dispatcher.take()
+        flying = dispatcher.flying()
+        if not flying:
+            break
+        if deaths < 3 and random.random() < 0.2:  # type: ignore[attr-defined]
+            deaths += 1
+            given_up |= set(dispatcher.lost()[1])
+        else:
+            flight = random.choice(flying)  # type: ignore[attr-defined]
+            dispatcher.landed(flight.job, flight.index)
+            landed.append(flight)
+    assert len(landed) == len(set(landed))
+    for number, (_, count) in enumerate(jobs):
+        if str(number) not in given_up:
+            assert {f.index for f in landed if f.job == str(number)} == set(range(count))
