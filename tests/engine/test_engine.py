@@ -1,0 +1,197 @@
+"""Many stories in one engine: the same pictures as alone, in fewer network evaluations, and nobody pays for another."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from modules.checkpoints.manager import ModelManager
+from modules.diffusion.samplers import SAMPLERS
+from modules.engine.messages import Message
+from modules.pipelines.work import Predict
+from tests.engine.conftest import Bench
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_mixed_requests_give_the_same_pictures_as_alone(bench: Bench, sampler: str) -> None:
+    """Different steps, guidance, prompt lengths, seeds and samplers share forwards; no pixel moves by more than 1/255."""
+    requests: dict[str, dict[str, Any]] = {
+        "plain": {"sampler": sampler, "seed": 1},
+        "more steps": {"sampler": sampler, "seed": 2, "steps": 5, "cfg_scale": 2.5},
+        "unguided": {"sampler": sampler, "seed": 3, "cfg_scale": 1.0, "prompt": ""},
+        "long prompt": {"sampler": sampler, "seed": 4, "prompt": "a very long tale of a cat, " * 20},
+        "karras": {"sampler": sampler, "seed": 5, "schedule": "Karras"},
+        "another sampler": {"sampler": "Heun", "seed": 6, "steps": 4},
+        "another size": {"sampler": sampler, "seed": 7, "width": 96},
+    }
+    for name, fields in requests.items():
+        bench.submit(name, user=name, **fields)
+    bench.run()
+
+    for name, fields in requests.items():
+        difference = np.abs(bench.pixels(name) - bench.alone(**fields)).max()
+        assert difference <= 1, f"{name}: {difference}/255 from the same request alone"
+    assert bench.engine.runner.rows > 2 * bench.engine.runner.forwards, "forwards were not shared"
+
+
+def test_a_picture_of_a_batch_is_that_seed_alone(bench: Bench) -> None:
+    for index in range(4):
+        bench.submit(str(index), seed=100 + index)
+    bench.run()
+    for index in range(4):
+        assert np.abs(bench.pixels(str(index)) - bench.alone(seed=100 + index)).max() <= 1
+    assert np.abs(bench.pixels("0") - bench.pixels("1")).max() > 10, "different seeds give different pictures"
+
+
+def test_exact_repeats_to_the_bit_whoever_else_is_there(manager: ModelManager) -> None:
+    quiet, busy = Bench(manager, exact=True), Bench(manager, exact=True)
+    quiet.submit("mine")
+    quiet.run()
+    for number in range(5):
+        busy.submit(f"other {number}", user="other", seed=number + 50, steps=4)
+    busy.submit("mine")
+    busy.run()
+    assert np.array_equal(quiet.pixels("mine"), busy.pixels("mine"))
+    assert busy.engine.runner.rows == 2 * busy.engine.runner.forwards, "exact tasks share nothing"
+
+
+def test_a_cancelled_task_leaves_at_the_next_evaluation(bench: Bench) -> None:
+    bench.submit("stays", steps=6)
+    bench.submit("goes", steps=6, seed=2)
+    bench.run(until=lambda: len([m for m in bench.said if m.kind == "progress"]) >= 4)
+    seen: list[int] = []
+    forward = bench.engine.runner._forward
+
+    def counting(model: Any, rows: Any) -> Any:
+        seen.append(len(rows))
+        return forward(model, rows)
+
+    bench.engine.runner._forward = counting  # type: ignore[method-assign]
+    bench.engine._handle(Message("cancel", {"task": "goes"}))
+    bench.run()
+    assert set(seen) == {2}, "not one more row was computed for the cancelled task"
+    assert set(bench.of("done")) == {"stays"}
+    assert set(bench.of("cancelled")) == {"goes"}
+    bench.engine._handle(Message("cancel", {"task": "goes"}))
+    assert len(bench.of("cancelled")) == 1, "cancelling twice is harmless"
+
+
+def test_a_story_that_raises_fails_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The poisoned row breaks every batch that it is in; only its own task gets the error."""
+    forward = bench.engine.runner._forward
+
+    def poisoned(model: Any, rows: Any) -> Any:
+        if any(abs(float(row.x[0, 0, 0]) - marker) < 1e-6 for row in rows):
+            raise RuntimeError("this row is poison")
+        return forward(model, rows)
+
+    for name, seed in {"good": 1, "bad": 2, "fine": 3}.items():
+        bench.submit(name, seed=seed)
+    bench.run(until=lambda: all(isinstance(t.work, Predict) for t in bench.engine.tasks.values()))
+    work = bench.engine.tasks["bad"].work
+    assert isinstance(work, Predict)
+    marker = float(work.rows[0].x[0, 0, 0])
+    monkeypatch.setattr(bench.engine.runner, "_forward", poisoned)
+    bench.run()
+    assert set(bench.of("failed")) == {"bad"}
+    assert "this row is poison" in bench.of("failed")["bad"].data["error"]
+    for name, seed in {"good": 1, "fine": 3}.items():
+        assert np.abs(bench.pixels(name) - bench.alone(seed=seed)).max() <= 1
+
+
+def test_out_of_memory_halves_the_batch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = bench.engine.runner._forward
+
+    def small_device(model: Any, rows: Any) -> Any:
+        if len(rows) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(model, rows)
+
+    monkeypatch.setattr(bench.engine.runner, "_forward", small_device)
+    for index in range(5):
+        bench.submit(str(index), seed=index)
+    bench.run()
+    assert len(bench.of("done")) == 5
+    assert np.abs(bench.pixels("4") - bench.alone(seed=4)).max() <= 1
+
+
+def test_a_picture_too_large_for_the_device_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(model: Any, rows: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(bench.engine.runner, "_forward", full)
+    bench.submit("large")
+    bench.run()
+    assert "not enough memory" in bench.of("failed")["large"].data["error"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"checkpoint": "absent"}, "absent"),
+        ({"sampler": "Oiler"}, "Euler"),
+        ({"schedule": "Carras"}, "Karras"),
+        ({"steps": 0}, "steps"),
+    ],
+)
+def test_bad_requests_are_answered_and_harm_nobody(bench: Bench, fields: dict[str, Any], expected: str) -> None:
+    bench.submit("bad", **fields)
+    bench.submit("good")
+    bench.run()
+    assert expected in bench.of("failed")["bad"].data["error"]
+    assert "good" in bench.of("done")
+
+
+def test_not_finite_is_reported_with_its_step(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = bench.engine.runner._forward
+    monkeypatch.setattr(bench.engine.runner, "_forward", lambda model, rows: forward(model, rows) * float("nan"))
+    bench.submit("nan")
+    bench.run()
+    assert "step 1" in bench.of("failed")["nan"].data["error"]
+
+
+def test_progress_counts_steps_for_every_sampler(bench: Bench) -> None:
+    for name in SAMPLERS:
+        bench.submit(name, sampler=name, steps=4)
+    bench.run()
+    for name in SAMPLERS:
+        steps = [(m.data["step"], m.data["steps"]) for m in bench.said if m.kind == "progress" and m.data["task"] == name]
+        assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)], name
+
+
+def test_previews_are_made_only_for_those_who_look(bench: Bench) -> None:
+    bench.engine._handle(Message("watch", {"tasks": ["seen"]}))
+    bench.submit("seen", steps=6)
+    bench.submit("unseen", steps=6, seed=2)
+    bench.run()
+    previews = [m for m in bench.said if m.kind == "preview"]
+    assert previews
+    assert {m.data["task"] for m in previews} == {"seen"}
+    first = previews[0]
+    assert len(first.blob) == first.data["width"] * first.data["height"] * 3
+    assert len(set(first.blob)) > 4, "a preview shows something"
+
+
+def test_nothing_grows(bench: Bench) -> None:
+    """After equal rounds every container is as large as before, and finished stories are garbage."""
+
+    def one_round() -> list[int]:
+        for index in range(3):
+            bench.submit(f"{index}", seed=index)
+        stories = [weakref.ref(task) for task in bench.engine.tasks.values()]
+        bench.run()
+        gc.collect()
+        assert [ref() for ref in stories] == [None, None, None]
+        engine = bench.engine
+        containers: list[Any] = [engine.tasks, engine._parked, engine._load_since, engine._previewed, engine._watched]
+        containers += [engine.runner._texts, engine.runner._decode_seconds]
+        return [len(container) for container in containers]
+
+    first = one_round()
+    assert one_round() == first
+    assert not torch.is_inference_mode_enabled()
