@@ -1,8 +1,8 @@
 """Randomness of one image: its starting noise, the fresh noise of ancestral steps, and its Brownian path.
 
 Every image owns its generator and nothing touches torch's global one, so picture k of a batch is the picture of that seed
-alone.  Numbers are drawn on the CPU in single precision whatever the device; the samplers move them.  This matches A1111 with
-its random number source set to CPU.
+alone.  Numbers are drawn on the CPU in single precision and then moved, so they do not depend on the device.  This matches
+A1111 with its random number source set to CPU.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ class Noise:
     Args:
         seed: of the image, in [0, 2**63).
         shape: of one draw, usually (C, h, w) of the latent.
+        device: to which draws are moved.
     """
 
-    def __init__(self, seed: int, shape: Sequence[int]) -> None:
+    def __init__(self, seed: int, shape: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.seed = seed
         self.shape = tuple(shape)
+        self.device = torch.device(device)
         self._generator = torch.Generator("cpu").manual_seed(seed)
 
     def __call__(self) -> Tensor:
-        """The next unit normal draw: float32 on the CPU.  The first is the starting noise, later ones are ancestral."""
-        return torch.randn(self.shape, generator=self._generator, dtype=torch.float32)
+        """The next unit normal draw, float32.  The first is the starting noise, later ones are ancestral."""
+        return torch.randn(self.shape, generator=self._generator, dtype=torch.float32).to(self.device)
 
     def brownian(self, sigmas: Sequence[float]) -> BrownianPath:
         """The image's Brownian path over the positive levels of `sigmas`; it takes nothing from the draws above."""
         positive = [sigma for sigma in sigmas if sigma > 0]
-        return BrownianPath(self.seed, self.shape, min(positive), max(positive))
+        return BrownianPath(self.seed, self.shape, min(positive), max(positive), self.device)
 
 
 class BrownianPath:
@@ -53,9 +55,17 @@ class BrownianPath:
     DIGITS = 6
     POOL = 24
 
-    def __init__(self, seed: int, shape: Sequence[int], sigma_min: float, sigma_max: float) -> None:
+    def __init__(
+        self,
+        seed: int,
+        shape: Sequence[int],
+        sigma_min: float,
+        sigma_max: float,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.seed = seed
         self.shape = tuple(shape)
+        self.device = torch.device(device)
         self.start, self.end = round(sigma_min, self.DIGITS), round(sigma_max, self.DIGITS)
         root = np.random.SeedSequence(entropy=seed, pool_size=self.POOL).generate_state(1)[0]
         self._whole = self._draw(int(root)) * math.sqrt(sigma_max - sigma_min)
@@ -72,7 +82,9 @@ class BrownianPath:
         increment = self._increment(low, high, self.start, self.end, self._whole, (0, 0), used)
         self._halves = used
         sign = 1.0 if sigma <= sigma_next else -1.0
-        return increment * (sign / math.sqrt(abs(sigma_next - sigma))) if sigma != sigma_next else increment
+        if sigma != sigma_next:
+            increment = increment * (sign / math.sqrt(abs(sigma_next - sigma)))
+        return increment.to(self.device)
 
     def _inside(self, sigma: float) -> float:
         return min(max(round(sigma, self.DIGITS), self.start), self.end)

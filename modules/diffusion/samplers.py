@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from modules.diffusion.schedules import Schedule, Spacing, ddim_leading, find_schedule
+from modules.diffusion.schedules import Spacing, ddim_leading, find_schedule
 from modules.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -200,32 +200,32 @@ _OLD_SUFFIXES = {"_ka": "Karras", "_exp": "Exponential"}
 """How A1111 before 1.9 wrote a schedule into a sampler's alias ("k_dpmpp_2m_ka")."""
 
 
-def find_sampler(name: str) -> tuple[Sampler, Schedule | None]:
-    """The sampler of a name or alias in any case, and the schedule where an old combined name carries one.
+def find_sampler(name: str) -> tuple[Sampler, str]:
+    """The sampler of a name or alias in any case, and the schedule's label where an old combined name carries one, else "".
 
     Raises:
         UnknownName: none has it; the message names those that are here.
 
     >>> sampler, schedule = find_sampler("DPM++ 2M Karras")
-    >>> sampler.name, schedule.label
+    >>> sampler.name, schedule
     ('DPM++ 2M', 'Karras')
     """
     if found := _by_name(name):
-        return found, None
+        return found, ""
 
     # "DPM++ 2M SGM Uniform": the schedule is the shortest tail that leaves a sampler's name
     words = name.split()
     for cut in range(len(words) - 1, 0, -1):
         if found := _by_name(" ".join(words[:cut])):
             try:
-                return found, find_schedule(" ".join(words[cut:]))
+                return found, find_schedule(" ".join(words[cut:])).label
             except UnknownName:
                 break
 
     for suffix, label in _OLD_SUFFIXES.items():
         alias = name.strip().casefold()
         if alias.startswith("k_") and (found := _by_name(alias.removesuffix(suffix))):
-            return found, find_schedule(label)
+            return found, label
     raise UnknownName("sampler", name, SAMPLERS)
 
 

@@ -203,7 +203,7 @@ def sigmas_for(schedule: str, sampler: Sampler, levels: NoiseLevels, steps: int)
         UnknownName: there is no such schedule.
         RequestError: `steps` is less than 1.
     """
-    chosen = resolve_schedule(schedule, sampler)
+    chosen = SCHEDULES[resolve_schedule(schedule, sampler)]
     if steps < 1:
         raise RequestError(f"steps: at least 1 is needed, {steps} was given")
     if sampler.spacing is not None:
@@ -215,12 +215,12 @@ def sigmas_for(schedule: str, sampler: Sampler, levels: NoiseLevels, steps: int)
     return chosen.spacing(levels, steps)
 
 
-def resolve_schedule(schedule: str, sampler: Sampler) -> Schedule:
-    """What `schedule` (label, name or alias) means for `sampler`: never Automatic."""
+def resolve_schedule(schedule: str, sampler: Sampler) -> str:
+    """The label of what `schedule` (label, name or alias) means for `sampler`: never Automatic."""
     found = find_schedule(schedule)
     if found.spacing is None:
-        return SCHEDULES[sampler.default_schedule or "Uniform"]
-    return found
+        return sampler.default_schedule or "Uniform"
+    return found.label
 
 
 def _linspace(start: float, end: float, count: int) -> list[float]:

@@ -12,7 +12,7 @@ from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import resolve_schedule, sigmas_for
 from modules.errors import RequestError
 from modules.pipelines.denoisers import guided
-from modules.pipelines.sampling import sample
+from modules.pipelines.sampling import sample, starting_point
 from modules.pipelines.work import Program, decode, encode, load
 from modules.request import Txt2Img
 
@@ -42,9 +42,10 @@ def txt2img(request: Txt2Img) -> Program[Painted]:
     schedule = resolve_schedule(request.schedule, sampler)
     sigmas = sigmas_for(schedule, sampler, model.levels, request.steps)
     shape = (model.latent.channels, request.height // model.latent.factor, request.width // model.latent.factor)
-    noise = Noise(request.seed, shape, device=model.device, sigmas=sigmas)
+    noise = Noise(request.seed, shape, model.device)
 
     denoise = guided(model, positive, negative, request.cfg_scale)
-    latent = yield from sample(model, sampler.solve(noise() * sigmas[0], sigmas, noise), denoise, sigmas)
+    x = starting_point(sampler, sigmas, noise)
+    latent = yield from sample(model, sampler, x, sigmas, noise, denoise)
     pixels = yield from decode(model, latent)
     return Painted(pixels, model, schedule)
