@@ -1,0 +1,295 @@
+"""The outputs folder: dated folders, names, and saving a finished picture so that it is never torn, lost or replaced.
+
+    outputs/2026-08-14/142530-3f2a9c1d-000-1234567890.png      day / time - job - number in the job - seed
+
+A name derives from job, number and seed, never from a counter or a look into the folder.  With the job's own time given, a
+replay after a crash arrives at the same name, finds the finished picture there, sees by the record inside that it is the
+same one, and takes it instead of making a second.  This file knows where pictures go; `files` knows how, `png` in what form.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from modules.errors import OutputError, RequestError
+from modules.images import files, png
+from modules.images.infotext import GenerationInfo, parse_record, render, render_record
+
+log = logging.getLogger("atelier")
+
+T = TypeVar("T")
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_NAME = re.compile(r"\d{6}-[0-9A-Za-z]+-\d{3,}-\d+(-[0-9a-f]{8})?\.png")
+_TRIES = 3
+"""How often a save that the disk refused is begun anew."""
+_RESERVED_S = 60
+"""Seconds after which an empty file under a final name is no reservation of a living writer."""
+_SPARE = 1 << 20
+
+
+@dataclass(frozen=True)
+class SavedImage:
+    """A picture that is on disk for good.
+
+    `name` is its path below the outputs folder with "/" (what the job list keeps), `sha256` of the file's bytes in hex, `infotext`
+    what its `parameters` chunk says; width and height in pixels.
+    """
+
+    path: Path
+    name: str
+    sha256: str
+    infotext: str
+    width: int
+    height: int
+
+
+class Outputs:
+    """Where finished pictures go.  Holds no state beside the folder: any thread or process may save at any time.
+
+    Raises:
+        OutputError: the folder is not there and cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _explained(error, self.folder) from None
+
+    def check_writable(self, need: int = 0) -> None:
+        """Find out before any work whether `need` bytes of pictures could be saved now.
+
+        Raises:
+            OutputError: they could not, why, and what to do.
+        """
+        try:
+            today = self.folder / _day(time.time())
+            free = shutil.disk_usage(self.folder).free
+            if free < need + _SPARE:
+                raise OutputError(_full(self.folder, free, need + _SPARE))
+            with files.part(today if today.is_dir() else self.folder, b"can this be written?"):
+                pass
+        except OSError as error:
+            raise _explained(error, self.folder) from None
+
+    def save(
+        self, pixels: bytes, width: int, height: int, info: GenerationInfo, job: str, index: int, when: float | None = None
+    ) -> SavedImage:
+        """Save picture `index` of `job`: RGB8 `pixels`, height x width x 3 bytes.
+
+        When this returns, the picture survives power loss.  `when` is the time that its name tells, in seconds since 1970: the job's
+        creation, so that a replay finds what an earlier run saved; now when None.
+
+        Raises:
+            OutputError: it could not be saved; why, and what to do.  Nothing torn or half is left.
+        """
+        data, infotext = _encode(pixels, width, height, info, job, index)
+        when = time.time() if when is None else when
+        folder = self.folder / _day(when)
+
+        def write() -> SavedImage:
+            self._make(folder)
+            with files.part(folder, data) as part:
+                for name in _names(when, job, index, info.request.seed):
+                    target = folder / name
+                    try:
+                        part.publish(target)
+                    except FileExistsError:
+                        if (there := self._same(target, job, index)) is not None:
+                            return there
+                    else:
+                        return self._saved(target, data, infotext, width, height)
+            raise AssertionError("names never end")
+
+        return _persistently(write, folder)
+
+    def save_as(
+        self, path: Path, pixels: bytes, width: int, height: int, info: GenerationInfo, job: str = "", index: int = 0
+    ) -> SavedImage:
+        """Save a picture under the very name that the user gave, wherever that is.  Never replaces a file.
+
+        Raises:
+            OutputError: the name is taken (choose another: we overwrite nothing), or the disk refused.
+        """
+        data, infotext = _encode(pixels, width, height, info, job, index)
+        target = path.absolute()
+
+        def write() -> SavedImage:
+            with files.part(target.parent, data) as part:
+                try:
+                    part.publish(target)
+                except FileExistsError:
+                    raise _taken(target) from None
+            return self._saved(target, data, infotext, width, height)
+
+        return _persistently(write, target.parent)
+
+    def check_target(self, path: Path) -> None:
+        """What `save_as(path)` would say, asked before the picture is made.
+
+        Raises:
+            OutputError: the name is taken, or its folder is missing or not writable.
+        """
+        target = path.absolute()
+        if os.path.lexists(target):
+            raise _taken(target)
+        try:
+            with files.part(target.parent, b"can this be written?"):
+                pass
+        except OSError as error:
+            raise _explained(error, target.parent) from None
+
+    def find(self, job: str, index: int, seed: int, when: float) -> SavedImage | None:
+        """The picture that an earlier run saved for this job and number and then could not tell anybody about, if there is one."""
+        names = _names(when, job, index, seed)
+        candidates = (self.folder / _day(when) / next(names) for _ in range(2))
+        return next((saved for path in candidates if (saved := self._same(path, job, index)) is not None), None)
+
+    def resolve(self, name: str) -> Path:
+        """The file of a `SavedImage.name`.
+
+        Raises:
+            RequestError: it leads out of the outputs folder, or there is no such file (somebody removed it).
+        """
+        path = self.folder / name
+        try:
+            inside = path.resolve(strict=True).is_relative_to(self.folder.resolve())
+        except (OSError, ValueError, RuntimeError):
+            inside = False
+        if not inside or not path.is_file():
+            raise RequestError(f"{name[:200]!r} is not in the outputs folder; it may have been moved or removed")
+        return path
+
+    def sweep(self) -> int:
+        """Remove what dead writers left: their .part files and reserved, still empty names.  Returns how many files.
+
+        What living writers, here or in another process, are working on stays.
+        """
+        removed = 0
+        with suppress(OSError):
+            with os.scandir(self.folder) as entries:
+                days = [Path(e.path) for e in entries if _DAY.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
+            for folder in [self.folder, *days]:
+                with suppress(OSError):
+                    removed += files.sweep(folder) + _drop_reservations(folder)
+        if removed:
+            log.info("removed %d unfinished files from %s", removed, self.folder)
+        return removed
+
+    def _make(self, folder: Path) -> None:
+        """The day's folder.  The outputs folder itself is not made again: when it vanished, a disk may be missing beneath."""
+        with suppress(FileExistsError):
+            folder.mkdir()
+            files.sync_folder(self.folder)
+
+    def _same(self, path: Path, job: str, index: int) -> SavedImage | None:
+        """The picture at `path` if it is whole and its record says that it is this very one."""
+        if not job or not path.is_file():
+            return None
+        try:
+            data = path.read_bytes()
+            found = png.read_texts(data)
+            record = parse_record(found.texts.get(png.RECORD, ""))
+            if (record.job, record.index) != (job, index):
+                return None
+            png.read_pixels(data)
+        except (OSError, RequestError):
+            return None
+        return self._saved(path, data, found.texts.get(png.PARAMETERS, ""), found.width, found.height)
+
+    def _saved(self, path: Path, data: bytes, infotext: str, width: int, height: int) -> SavedImage:
+        name = path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else path.as_posix()
+        return SavedImage(path, name, hashlib.sha256(data).hexdigest(), infotext, width, height)
+
+
+def _day(when: float) -> str:
+    return f"{datetime.fromtimestamp(when):%Y-%m-%d}"
+
+
+def _names(when: float, job: str, index: int, seed: int) -> Iterator[str]:
+    """Names to try, the nicest first.  The first two derive from the job alone, so a replay meets its own file."""
+    clock = f"{datetime.fromtimestamp(when):%H%M%S}"
+    job = re.sub(r"[^0-9A-Za-z]", "", job)[:32] or "0"
+    yield f"{clock}-{job[:8]}-{index:03d}-{seed}.png"
+    yield f"{clock}-{job}-{index:03d}-{seed}.png"
+    while True:
+        yield f"{clock}-{job}-{index:03d}-{seed}-{secrets.token_hex(4)}.png"
+
+
+def _encode(pixels: bytes, width: int, height: int, info: GenerationInfo, job: str, index: int) -> tuple[bytes, str]:
+    """The file and its infotext.  Too much metadata must not cost the picture: the request alone always fits."""
+    for candidate in (info, replace(info, facts={}), replace(info, extras={}, facts={})):
+        texts = {png.PARAMETERS: render(candidate), png.RECORD: render_record(candidate, job, index)}
+        if sum(len(text.encode()) for text in texts.values()) <= png.MAX_TEXT:
+            break
+    return png.encode(pixels, width, height, texts), texts[png.PARAMETERS]
+
+
+def _persistently(write: Callable[[], T], folder: Path) -> T:
+    """Do `write`; when the disk refuses, begin anew: an I/O error may be that of one block."""
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return write()
+        except OSError as error:
+            if not tries_left or error.errno not in (errno.EIO, errno.ENOENT, errno.EINTR, errno.ESTALE):
+                raise _explained(error, folder) from None
+    raise AssertionError("unreachable")
+
+
+def _drop_reservations(folder: Path) -> int:
+    removed = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                found = entry.stat(follow_symlinks=False)
+                if found.st_size == 0 and time.time() - found.st_mtime > _RESERVED_S:
+                    os.unlink(entry.path)
+                    removed += 1
+    return removed
+
+
+def _taken(target: Path) -> OutputError:
+    return OutputError(f"{target} exists and is not overwritten; use another name")
+
+
+def _full(folder: Path, free: int, need: int) -> str:
+    return (
+        f"the disk of {folder} is full: {need / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free; "
+        "make room, or choose another folder with --outputs-dir"
+    )
+
+
+def _explained(error: OSError, folder: Path) -> OutputError:
+    """Cause and remedy in plain words."""
+    while error.errno == errno.ENOENT and not folder.parent.exists():
+        folder = folder.parent
+    other = "choose another folder with --outputs-dir"
+    causes = {
+        errno.ENOSPC: f"the disk of {folder} is full; make room, or {other}",
+        errno.EDQUOT: f"your share of the disk of {folder} is used up; make room, or {other}",
+        errno.EROFS: f"{folder} is on a read-only disk; make it writable, or {other}",
+        errno.EACCES: f"there is no permission to write to {folder}; change its permissions, or {other}",
+        errno.EPERM: f"there is no permission to write to {folder}; change its permissions, or {other}",
+        errno.ENOENT: f"the folder {folder} is gone; put it back (is its disk connected?), or {other}",
+        errno.ENOTDIR: f"{folder} is not a folder; {other}",
+        errno.EEXIST: f"{folder} is not a folder; {other}",
+        errno.EIO: f"the disk of {folder} reports errors; check it, or {other}",
+        errno.ENAMETOOLONG: f"a name in {folder} is too long for its disk; use a shorter one, or {other}",
+    }
+    cause = causes.get(error.errno or 0, f"{folder} cannot be written: {error.strerror or error}; {other}")
+    return OutputError(f"the picture could not be saved: {cause}")

@@ -1,0 +1,166 @@
+"""PNG bytes with text in them: written from raw pixels, read with every guard up.
+
+Texts are read by walking the file's chunks, without decoding a pixel, so a picture from anywhere can be looked at for the
+price of its headers.  This file knows the format and its limits; what the texts mean is `infotext`'s business.
+
+Formats: PNG, third edition (W3C 2025), section 11.3.3 for the text chunks.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from modules.errors import RequestError
+from modules.request import clean_text
+
+PARAMETERS = "parameters"
+"""Keyword of A1111's text, which other programs read."""
+RECORD = "atelier"
+"""Keyword of our JSON record."""
+
+MAX_TEXT = 1 << 20
+"""Bytes of text that one file may carry, uncompressed; Pillow refuses more in one chunk as well."""
+MAX_TEXTS = 64
+MAX_PIXELS = 33_500_000
+MAX_SIDE = 8192
+MAX_FILE = 256 << 20
+"""Bytes of a file that is read at all."""
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COMPRESSION = 4  # of zlib: within 3 % of 6 on painted pictures, in half the time
+
+
+@dataclass(frozen=True)
+class PngTexts:
+    """What the headers of a PNG say.  `texts` by keyword, in the order of the file, the first of equal keywords."""
+
+    width: int
+    height: int
+    texts: dict[str, str]
+
+
+def encode(pixels: bytes, width: int, height: int, texts: Mapping[str, str]) -> bytes:
+    """RGB8 pixels (height x width x 3 bytes, rows from the top) as a PNG with text chunks: tEXt if Latin-1 holds it, else iTXt.
+
+    Nothing is compressed in the text chunks: above 1 MiB Pillow cannot read its own zTXt again.
+
+    Raises:
+        ValueError: the pixels are not width x height x 3 bytes, or the texts are longer than `MAX_TEXT`.
+    """
+    if len(pixels) != width * height * 3:
+        raise ValueError(f"{width}x{height} RGB is {width * height * 3} bytes, {len(pixels)} were given")
+    if (size := sum(len(text.encode()) for text in texts.values())) > MAX_TEXT:
+        raise ValueError(f"{size} bytes of text, at most {MAX_TEXT} fit")
+    info = PngInfo()
+    for keyword, text in texts.items():
+        info.add_text(keyword, text)
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (width, height), pixels).save(buffer, "PNG", pnginfo=info, compress_level=_COMPRESSION)
+    return buffer.getvalue()
+
+
+def read_texts(source: Path | bytes) -> PngTexts:
+    """Size and texts of a PNG, without decoding its pixels.
+
+    Raises:
+        RequestError: no PNG, cut short, damaged, or with more text than `MAX_TEXT` bytes or `MAX_TEXTS` chunks.
+    """
+    name = source.name if isinstance(source, Path) else "the picture"
+    try:
+        with _open(source) as stream:
+            return _walk(stream, name)
+    except OSError as error:
+        raise RequestError(f"{name} cannot be read: {error.strerror or error}") from None
+    except (struct.error, zlib.error, ValueError, OverflowError, MemoryError):
+        raise RequestError(f"{name} is damaged: its text cannot be read") from None
+
+
+def read_pixels(source: Path | bytes) -> tuple[bytes, int, int]:
+    """The pixels of a PNG as RGB8 (bytes, width, height); other modes are converted.
+
+    Raises:
+        RequestError: no PNG, damaged, or larger than `MAX_PIXELS` or `MAX_SIDE`, which the header tells before any decoding.
+    """
+    name = source.name if isinstance(source, Path) else "the picture"
+    header = read_texts(source)
+    if header.width > MAX_SIDE or header.height > MAX_SIDE or header.width * header.height > MAX_PIXELS:
+        raise RequestError(
+            f"{name} has {header.width}x{header.height} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS:,} in all are read"
+        )
+    try:
+        with _open(source) as stream, Image.open(stream, formats=["PNG"]) as image:
+            rgb = image.convert("RGB")
+            return rgb.tobytes(), rgb.width, rgb.height
+    except (Exception, Image.DecompressionBombWarning):
+        # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, MemoryError and more.
+        raise RequestError(f"{name} is damaged: its pixels cannot be decoded") from None
+
+
+def _open(source: Path | bytes) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
+def _walk(stream: BinaryIO, name: str) -> PngTexts:
+    if stream.read(8) != _SIGNATURE:
+        raise RequestError(f"{name} is not a PNG file")
+    size = stream.seek(0, io.SEEK_END)
+    if size > MAX_FILE:
+        raise RequestError(f"{name} has {size >> 20} MiB; at most {MAX_FILE >> 20} MiB are read")
+    stream.seek(8)
+
+    texts: dict[str, str] = {}
+    width = height = chunks = left = 0
+    left = MAX_TEXT
+    while True:
+        length, kind = struct.unpack(">I4s", stream.read(8))
+        if stream.tell() + length + 4 > size:
+            raise RequestError(f"{name} is cut short: it ends in the middle of a chunk")
+        if kind in (b"IHDR", b"tEXt", b"zTXt", b"iTXt"):
+            if length > MAX_TEXT:
+                raise RequestError(f"{name} carries more than {MAX_TEXT >> 10} KiB of text")
+            data = stream.read(length)
+            if zlib.crc32(kind + data) != struct.unpack(">I", stream.read(4))[0]:
+                raise RequestError(f"{name} is damaged: the checksum of a chunk is wrong")
+            if kind == b"IHDR":
+                width, height = struct.unpack(">II", data[:8])
+                continue
+            chunks += 1
+            keyword, text = _text(kind, data, left)
+            left -= len(text.encode(errors="surrogatepass"))
+            if chunks > MAX_TEXTS or left < 0:
+                raise RequestError(f"{name} carries more than {MAX_TEXT >> 10} KiB or {MAX_TEXTS} pieces of text")
+            texts.setdefault(clean_text(keyword), clean_text(text))
+        else:
+            stream.seek(length + 4, io.SEEK_CUR)
+        if kind == b"IEND":
+            break
+    if not width or not height:
+        raise RequestError(f"{name} is damaged: it has no size")
+    return PngTexts(width, height, texts)
+
+
+def _text(kind: bytes, data: bytes, limit: int) -> tuple[str, str]:
+    """Keyword and text of a text chunk, at most `limit` + 1 bytes of it unpacked."""
+    keyword, _, rest = data.partition(b"\0")
+    name = keyword.decode("latin-1")
+    if kind == b"tEXt":
+        return name, rest.decode("latin-1")
+    if kind == b"zTXt":
+        return name, _inflate(rest[1:], limit).decode("latin-1")
+    compressed = rest[:1] == b"\x01"
+    _language, _, rest = rest[2:].partition(b"\0")
+    _translated, _, text = rest.partition(b"\0")
+    return name, (_inflate(text, limit) if compressed else text).decode("utf-8", errors="replace")
+
+
+def _inflate(data: bytes, limit: int) -> bytes:
+    return zlib.decompressobj().decompress(data, limit + 1)

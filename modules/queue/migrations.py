@@ -1,0 +1,73 @@
+"""How the job list's tables came to be what they are: named functions, each applied once, in order, never edited afterwards."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+
+Migration = Callable[[sqlite3.Connection], None]
+
+
+def m001_jobs_and_pictures(db: sqlite3.Connection) -> None:
+    # `position` is the order of the queue and is never reused; clocks may jump, it does not.
+    db.execute(
+        """
+        CREATE TABLE jobs (
+            position INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,
+            user TEXT NOT NULL,
+            request TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+            created REAL NOT NULL,
+            started REAL,
+            finished REAL,
+            error TEXT NOT NULL DEFAULT '',
+            attempts INTEGER NOT NULL DEFAULT 0
+        )
+        """
+    )
+    db.execute("CREATE INDEX jobs_by_state ON jobs (state, position)")
+    db.execute("CREATE INDEX jobs_by_user ON jobs (user, position)")
+    db.execute(
+        """
+        CREATE TABLE pictures (
+            job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+            number INTEGER NOT NULL,
+            path TEXT NOT NULL,
+            sha256 TEXT NOT NULL,
+            infotext TEXT NOT NULL,
+            width INTEGER NOT NULL,
+            height INTEGER NOT NULL,
+            seed INTEGER NOT NULL,
+            created REAL NOT NULL,
+            PRIMARY KEY (job, number)
+        ) WITHOUT ROWID
+        """
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (m001_jobs_and_pictures,)
+
+
+def migrate(db: sqlite3.Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> list[str]:
+    """Apply what is missing, each in a transaction of its own.  Returns the names of those applied.
+
+    Raises:
+        ValueError: the database knows migrations that this program does not: it belongs to a newer one.
+    """
+    db.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied REAL NOT NULL)")
+    known = {row[0] for row in db.execute("SELECT name FROM migrations")}
+    if unknown := known - {migration.__name__ for migration in migrations}:
+        raise ValueError(f"made by a newer version (it has {', '.join(sorted(unknown))})")
+    missing = [migration for migration in migrations if migration.__name__ not in known]
+    for migration in missing:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            migration(db)
+            db.execute("INSERT INTO migrations VALUES (?, ?)", (migration.__name__, time.time()))
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+    return [migration.__name__ for migration in missing]
