@@ -1,0 +1,71 @@
+"""What a running latent looks like, without a decoder: a linear map from latent channels to RGB, one pixel per position.
+
+It knows nothing of steps or of who is watching.  A latent space has its own map: the one of SD 1.x is well known, others are
+fitted once to their decoder (`fit_rgb_factors`), which takes a fraction of a second for a small autoencoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPreview:
+    """rgb = latent @ weight + bias, in [-1, 1] like pixels.  `weight` is (C, 3), `bias` is (3,), both on the CPU."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        """uint8 (h, w, 3) on the CPU from a latent (C, h, w) on any device, scaled as the U-Net sees it."""
+        rgb = latent.permute(1, 2, 0).to(self.weight) @ self.weight + self.bias
+        return ((rgb.nan_to_num().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+SD1_PREVIEW = LinearPreview(
+    weight=torch.tensor(
+        [
+            [0.298, 0.207, 0.208],
+            [0.187, 0.286, 0.173],
+            [-0.158, 0.189, 0.264],
+            [-0.184, -0.271, -0.473],
+        ]
+    ),
+    bias=torch.zeros(3),
+)
+"""For SD 1.x's autoencoder; factors by keturn, "Decoding latents to RGB without upscaling", discuss.huggingface.co, 2022."""
+
+
+def fit_rgb_factors(
+    decode: Callable[[Tensor], Tensor], latent_channels: int, pictures: int = 8, side: int = 8
+) -> LinearPreview:
+    """The linear map that comes closest to a decoder, by least squares.
+
+    The decoder is shown smooth random latents: on independent noise per position, which no picture has, it answers otherwise
+    (measured on the starter model against decoded stickers: mean error 25 of 255 fitted on white noise, 11 on smooth
+    latents, 9 at best, fitted on the stickers themselves).  Always the same latents, so the same file has the same previews.
+
+    Args:
+        decode: latents (B, C, h, w), scaled as the U-Net sees them, to pixels (B, 3, h * f, w * f) around [-1, 1].
+        latent_channels: C.
+        pictures, side: how many latents of which side length are decoded; `side` is a multiple of 4.
+    """
+    generator = torch.Generator("cpu").manual_seed(0)
+    coarse = torch.randn(pictures, latent_channels, side // 4, side // 4, generator=generator)
+    latents = F.interpolate(coarse, size=(side, side), mode="bilinear") * 1.4  # interpolation took the variance down
+
+    with torch.no_grad():
+        pixels = decode(latents).float().cpu()
+    factor = pixels.shape[-1] // side
+    means = F.avg_pool2d(pixels, factor)
+
+    # One row per position: (latent channels, 1) -> RGB
+    known = F.pad(latents.permute(0, 2, 3, 1).reshape(-1, latent_channels), (0, 1), value=1.0).double()
+    wanted = means.permute(0, 2, 3, 1).reshape(-1, 3).double()
+    solution = torch.linalg.lstsq(known, wanted).solution.float()
+    return LinearPreview(solution[:latent_channels], solution[latent_channels])
