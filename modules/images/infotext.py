@@ -111,7 +111,7 @@ def _item(key: str, value: str) -> str:
 
 
 def _quote(value: str) -> str:
-    """A1111 quotes what contains a comma, a newline or a colon; we also quote what its reader would otherwise trim or unquote."""
+    """A1111 quotes what contains a comma, a newline or a colon; we also quote what its reader would trim or unquote."""
     if any(c in value for c in ",\n:") or value.startswith('"') or value != value.strip():
         return json.dumps(value, ensure_ascii=False)
     return value
@@ -269,7 +269,8 @@ def parse_record(text: str) -> Record:
     try:
         data = json.loads(text)
         if data["format"] != RECORD_FORMAT:
-            raise RequestError(f"the picture's record has format {str(data['format'])[:20]!r}; this program reads {RECORD_FORMAT}")
+            found = repr(data["format"])[:20]
+            raise RequestError(f"the picture's record has format {found}; this program reads {RECORD_FORMAT}")
         info = GenerationInfo(
             request=parse_request(data["request"]),
             model_name=_string(data["model"]["name"]),

@@ -45,8 +45,8 @@ _SPARE = 1 << 20
 class SavedImage:
     """A picture that is on disk for good.
 
-    `name` is its path below the outputs folder with "/" (what the job list keeps), `sha256` of the file's bytes in hex, `infotext`
-    what its `parameters` chunk says; width and height in pixels.
+    `name` is its path below the outputs folder with "/" (what the job list keeps), `sha256` of the file's bytes in hex,
+    `infotext` what its `parameters` chunk says; width and height in pixels.
     """
 
     path: Path
@@ -92,8 +92,8 @@ class Outputs:
     ) -> SavedImage:
         """Save picture `index` of `job`: RGB8 `pixels`, height x width x 3 bytes.
 
-        When this returns, the picture survives power loss.  `when` is the time that its name tells, in seconds since 1970: the job's
-        creation, so that a replay finds what an earlier run saved; now when None.
+        When this returns, the picture survives power loss.  `when` is the time that its name tells, in seconds since 1970:
+        the job's creation, so that a replay finds what an earlier run saved; now when None.
 
         Raises:
             OutputError: it could not be saved; why, and what to do.  Nothing torn or half is left.
@@ -155,7 +155,7 @@ class Outputs:
             raise _explained(error, target.parent) from None
 
     def find(self, job: str, index: int, seed: int, when: float) -> SavedImage | None:
-        """The picture that an earlier run saved for this job and number and then could not tell anybody about, if there is one."""
+        """The picture of this job and number that an earlier run saved and did not live to report, if there is one."""
         names = _names(when, job, index, seed)
         candidates = (self.folder / _day(when) / next(names) for _ in range(2))
         return next((saved for path in candidates if (saved := self._same(path, job, index)) is not None), None)

@@ -1,6 +1,7 @@
 """How a picture on disk was made: the fields of a request, from our record or from A1111's text.
 
-What `generate --from FILE` reads.  Knows where the texts are and which to prefer; which checkpoints exist is for the caller to see.
+What `generate --from FILE` reads.  Knows where the texts are and which to prefer; which checkpoints exist is for the caller
+to see.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from modules.images.infotext import checkpoint_names, parse, parse_record, reque
 
 @dataclass(frozen=True)
 class Recipe:
-    """`fields` for `modules.request.parse_request`; `checkpoints` are the picture's names for its checkpoint, surest first (hash,
-    then name); `program` is who wrote it ("" when it does not say)."""
+    """`fields` for `modules.request.parse_request`; `checkpoints` are the picture's names for its checkpoint, surest first
+    (hash, then name); `program` is who wrote it ("" when it does not say)."""
 
     fields: dict[str, Any]
     checkpoints: tuple[str, ...]
