@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -30,7 +29,7 @@ from modules.engine.messages import Message
 from modules.errors import AtelierError, EngineError, RequestError
 from modules.images.infotext import GenerationInfo
 from modules.images.outputs import Outputs
-from modules.queue.store import Job, JobStore
+from modules.queue.store import Job, JobStore, Outcome, Picture
 from modules.request import MAX_SEED, GenerationRequest, parse_request
 from modules.settings import Settings
 from modules.views import EngineState, JobView, PictureView, Preview
@@ -60,12 +59,16 @@ class App:
     Args:
         settings: resolved settings.
         link: how to reach an engine; None starts one as a process of its own.
+        outputs: where pictures go; None takes the outputs folder of the settings.
+        durable: keep the job list on disk.  One process at a time can; what runs beside a server keeps its list in memory.
     """
 
-    def __init__(self, settings: Settings, link: EngineLink | None = None) -> None:
+    def __init__(
+        self, settings: Settings, link: EngineLink | None = None, outputs: Outputs | None = None, durable: bool = True
+    ) -> None:
         self.settings = settings
-        self.outputs = Outputs(settings.outputs_dir)
-        self.store = JobStore(settings.data_dir / "jobs.sqlite")
+        self.outputs = outputs or Outputs(settings.outputs_dir)
+        self.store = JobStore(settings.data_dir / "jobs.sqlite" if durable else None)
         self.link: EngineLink = link or ProcessLink(engine_configuration(settings), settings.data_dir / "engine.log")
         self._engine = EngineState("starting", "The engine is starting.")
         self._dispatcher = Dispatcher()
@@ -81,7 +84,7 @@ class App:
         """Take up the jobs that an earlier run left, and start the engine."""
         self.outputs.sweep()
         for job in self.store.recover():
-            self._enliven(job)
+            self._enliven(self._adopt(job))
         self.link.start(self._on_message)
 
     def close(self) -> None:
@@ -307,8 +310,19 @@ class App:
     def _enliven(self, job: Job) -> None:
         with self._changed:
             left = set(range(job.request.count)) - {picture.index for picture in job.pictures}
+            if not left:
+                self.store.finish(job.id, "done")
+                return
             self._live[job.id] = _Live(job, left)
             self._dispatcher.add(job.id, job.user, sorted(left))
+
+    def _adopt(self, job: Job) -> Job:
+        """Pictures that an earlier run saved and did not live to record are taken over, not painted again."""
+        for index in set(range(job.request.count)) - {picture.index for picture in job.pictures}:
+            seed = job.request.image(index).seed
+            if saved := self.outputs.find(job.id, index, seed, job.created):
+                self.store.picture_done(job.id, index, saved, seed)
+        return self.store.get(job.id) or job
 
     def _dispatch(self) -> None:
         """Send the engine what it has places for."""
@@ -336,7 +350,9 @@ class App:
             version=f"Atelier {__version__}",
         )
         try:
-            saved = self.outputs.save(message.blob, data["width"], data["height"], info, job=job.id, index=index)
+            saved = self.outputs.save(
+                message.blob, data["width"], data["height"], info, job=job.id, index=index, when=job.created
+            )
             self.store.picture_done(job.id, index, saved, info.request.seed)
             error = ""
         except AtelierError as problem:
@@ -357,7 +373,7 @@ class App:
                     self._touch(live)
         self._dispatch()
 
-    def _end(self, live: _Live, state: str, error: str = "") -> None:
+    def _end(self, live: _Live, state: Outcome, error: str = "") -> None:
         """Close a job's record and take its images back from the engine.  Under the lock."""
         self._live.pop(live.job.id, None)
         for flight in self._dispatcher.remove(live.job.id):
@@ -424,11 +440,9 @@ class App:
             pictures=pictures,
         )
 
-    def _picture(self, picture: Any) -> PictureView:
-        path = Path(self.settings.outputs_dir) / picture.path
-        return PictureView(
-            picture.index, path.name, path, picture.infotext, picture.seed, picture.width, picture.height
-        )
+    def _picture(self, picture: Picture) -> PictureView:
+        path = self.outputs.folder / picture.path
+        return PictureView(picture.index, path.name, path, picture.infotext, picture.seed, picture.width, picture.height)
 
 
 def engine_configuration(settings: Settings) -> dict[str, Any]:
