@@ -1,0 +1,230 @@
+"""Which checkpoints there are: scanning folders, naming, and what each file says about itself.
+
+The web process lists models with this file, so it needs no torch; nothing here reads more of a model than its header.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from modules.checkpoints.families import Defaults, recognise
+from modules.checkpoints.hashes import file_sha256, known_sha256
+from modules.checkpoints.header import Header, TensorEntry, read_header
+from modules.diffusion.samplers import SAMPLERS
+from modules.diffusion.schedules import SCHEDULES
+from modules.errors import CheckpointError, UnknownName
+from modules.request import MAX_SIDE, MIN_SIDE, SIDE_STEP, clean_text
+
+__all__ = [
+    "CheckpointInfo",
+    "Defaults",
+    "Header",
+    "TensorEntry",
+    "file_sha256",
+    "find",
+    "read_header",
+    "scan",
+]
+
+SUFFIXES = (".safetensors", ".ckpt")
+"""Files that people expect in the list.  A .ckpt is listed with the reason why it is not read."""
+
+COMPANION_FOLDERS = frozenset(
+    "lora loras lycoris locon vae vae-approx vae_approx esrgan realesrgan upscale_models controlnet control_net embeddings hypernetworks "
+    "clip clip_vision text_encoders text_encoder codeformer gfpgan ip-adapter ipadapter adetailer deepbooru blip".split()
+)
+"""Folders below a models folder that hold other kinds of files, by the names that other programs gave them."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """A checkpoint file as users see it; `problem` is a sentence that names the file, empty when it is usable."""
+
+    name: str
+    """Path below its models folder without suffix, "/" separated; unique in a scan."""
+    path: Path
+    title: str
+    family: str
+    """A name of `families.FAMILIES`; empty when the file was not recognised."""
+    defaults: Defaults
+    description: str = ""
+    prompts: tuple[str, ...] = ()
+    """Prompts that this model does well."""
+    motifs: tuple[str, ...] = ()
+    """What it can draw, where that is little enough to be listed."""
+    problem: str = ""
+
+
+def scan(folders: Sequence[Path]) -> list[CheckpointInfo]:
+    """All checkpoints below `folders`, in their order, then by name.
+
+    Hidden files and folders and those of other kinds of models (`COMPANION_FOLDERS`) are skipped, links are followed, and a
+    folder that is reached twice is listed once.  Files that cannot be used are listed with their `problem`.  Unreadable or
+    missing folders hold nothing.  Of files with the same name the later ones get " (2)", " (3)", ...
+    """
+    infos: list[CheckpointInfo] = []
+    names: set[str] = set()
+    visited: set[tuple[int, int]] = set()
+    for folder in folders:
+        for path in sorted(_walk(folder, visited), key=lambda path: (_name(path, folder).casefold(), str(path))):
+            base = _name(path, folder)
+            name, number = base, 1
+            while name in names:
+                number += 1
+                name = f"{base} ({number})"
+            names.add(name)
+            infos.append(_info(path, name))
+    return infos
+
+
+def find(folders: Sequence[Path], name: str, cache: Path | None = None) -> CheckpointInfo:
+    """The checkpoint that `name` means.
+
+    Tried in this order: the exact name; then, where it fits one file only, the name in any case, the file's own name with or
+    without its suffix, and at least 8 digits of a sha256 that `cache` (see `file_sha256`) remembers.  A1111's form
+    "name.safetensors [hash]" is understood.
+
+    Raises:
+        UnknownName: nothing or more than one file fits.
+    """
+    infos = scan(folders)
+    text, bracketed = re.fullmatch(r"(.*?)\s*(?:\[([0-9a-fA-F]{8,64})\])?", name.strip(), re.DOTALL).groups()  # type: ignore[union-attr]
+    wanted = text.replace("\\", "/")
+    rules = [
+        lambda info: info.name == wanted,
+        lambda info: info.name.casefold() == wanted.casefold(),
+        lambda info: _bare(info.name) == _bare(wanted) or info.path.name.casefold() == wanted.rsplit("/", 1)[-1].casefold(),
+    ]
+    for rule in rules:
+        fitting = [info for info in infos if rule(info)]
+        if len(fitting) == 1:
+            return fitting[0]
+    digits = (bracketed or wanted).lower()
+    if cache is not None and re.fullmatch(r"[0-9a-f]{8,64}", digits):
+        fitting = [info for info in infos if known_sha256(info.path, cache).startswith(digits)]
+        if fitting:  # equal bytes under several names paint the same picture
+            return fitting[0]
+    raise UnknownName("checkpoint", name, [info.name for info in infos if not info.problem])
+
+
+def _bare(name: str) -> str:
+    return name.rsplit("/", 1)[-1].removesuffix(".safetensors").casefold()
+
+
+def _walk(folder: Path, visited: set[tuple[int, int]]) -> Iterator[Path]:
+    """Checkpoint files below `folder`; `visited` stops at folders that were seen, so links cannot lead in circles."""
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in visited:
+            return
+        visited.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in found:
+        if entry.name.startswith("."):
+            continue
+        path = Path(entry.path)
+        if _is_folder(entry):
+            if entry.name.casefold() not in COMPANION_FOLDERS:
+                yield from _walk(path, visited)
+        elif entry.name.lower().endswith(SUFFIXES):
+            yield path
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _name(path: Path, folder: Path) -> str:
+    """The name below `folder`; what no JSON or picture's record could carry becomes the replacement character."""
+    name = path.relative_to(folder).with_suffix("").as_posix()
+    return "".join(c if c.isprintable() else "\ufffd" for c in name)
+
+
+def _info(path: Path, name: str) -> CheckpointInfo:
+    try:
+        status = path.stat()
+        return _described(str(path), name, status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+    except OSError as error:
+        return _broken(path, name, f"{path.name} cannot be read ({error.strerror}); is it a link to a file that is gone?")
+
+
+@lru_cache(maxsize=32_768)
+def _described(path_text: str, name: str, *identity: int) -> CheckpointInfo:
+    """What a file's header tells; kept in memory until the file changes, since folders hold thousands of models."""
+    path = Path(path_text)
+    try:
+        header = read_header(path)
+        try:
+            family = recognise(header.shapes)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path.name} {error}") from None
+    except CheckpointError as error:
+        return _broken(path, name, str(error))
+    said = header.metadata
+    return CheckpointInfo(
+        name=name,
+        path=path,
+        title=_text(said.get("modelspec.title"), 200).replace("\n", " ") or name,
+        family=family.name,
+        defaults=_defaults(said, family.defaults),
+        description=_text(said.get("atelier.description") or said.get("modelspec.description"), 2000),
+        prompts=_texts(said.get("atelier.prompts"), 100),
+        motifs=_texts(said.get("atelier.motifs"), 5000),
+    )
+
+
+def _broken(path: Path, name: str, problem: str) -> CheckpointInfo:
+    return CheckpointInfo(name, path, title=name, family="", defaults=Defaults(), problem=problem)
+
+
+def _defaults(said: Mapping[str, str], family: Defaults) -> Defaults:
+    """What the file recommends; what makes no sense is replaced by the family's value."""
+    size = re.fullmatch(r"(\d{1,5})x(\d{1,5})", said.get("atelier.native_size", ""))
+    sides = [int(side) for side in size.groups()] if size else []
+    fit = all(MIN_SIDE <= side <= MAX_SIDE and side % SIDE_STEP == 0 for side in sides)
+    width, height = sides if sides and fit else (family.width, family.height)
+    sampler, schedule = said.get("atelier.sampler", ""), said.get("atelier.schedule", "")
+    return Defaults(
+        width=width,
+        height=height,
+        steps=int(_number(said.get("atelier.steps"), 1, 150, family.steps)),
+        cfg_scale=_number(said.get("atelier.cfg_scale"), 0, 50, family.cfg_scale),
+        sampler=sampler if sampler in SAMPLERS else family.sampler,
+        schedule=schedule if schedule in SCHEDULES else family.schedule,
+    )
+
+
+def _number(text: str | None, low: float, high: float, otherwise: float) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return otherwise
+    return value if math.isfinite(value) and low <= value <= high else otherwise
+
+
+def _text(value: Any, limit: int) -> str:
+    return clean_text(value).strip()[:limit] if isinstance(value, str) else ""
+
+
+def _texts(value: str | None, limit: int) -> tuple[str, ...]:
+    """A JSON list of texts; anything else is no list."""
+    try:
+        parts = json.loads(value or "[]")
+    except (ValueError, RecursionError):
+        return ()
+    texts = (_text(part, 500) for part in parts) if isinstance(parts, list) else ()
+    return tuple([text for text in texts if text][:limit])

@@ -1,0 +1,106 @@
+"""The sha256 of model files, remembered in one JSON file so that gigabytes are read once.
+
+A remembered hash counts only while the file keeps its size, its time of change and its inode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from modules.checkpoints.header import open_model
+from modules.errors import CheckpointError
+
+MAX_REMEMBERED = 20_000
+"""Files in the cache; the oldest entries go first."""
+_BLOCK = 4 * 2**20
+
+log = logging.getLogger(__name__)
+
+
+def file_sha256(path: Path, cache: Path) -> str:
+    """The sha256 of the file at `path` as 64 hex digits, from `cache` (a JSON file, made when missing) where it is known.
+
+    A cache that cannot be read or written costs time, never the answer.
+
+    Raises:
+        CheckpointError: the file is missing or unreadable.
+    """
+    with open_model(path) as file:
+        identity = _identity(os.fstat(file.fileno()))
+        entry = _read(cache).get(_key(path))
+        if _fits(entry, identity):
+            return str(entry["sha256"])
+        digest, block = hashlib.sha256(), bytearray(_BLOCK)
+        try:
+            while count := file.readinto(block):  # type: ignore[attr-defined]
+                digest.update(memoryview(block)[:count])
+        except OSError as error:
+            raise CheckpointError(f"{path.name} cannot be read ({error.strerror}); check the disk or the network folder") from None
+        unchanged = _identity(os.fstat(file.fileno())) == identity
+    if unchanged:
+        _remember(cache, _key(path), {**identity, "sha256": digest.hexdigest()})
+    return digest.hexdigest()
+
+
+def known_sha256(path: Path, cache: Path) -> str:
+    """The remembered sha256 of `path`; empty when it is not known.  Never reads the file itself."""
+    try:
+        entry = _read(cache).get(_key(path))
+        return str(entry["sha256"]) if _fits(entry, _identity(path.stat())) else ""
+    except OSError:
+        return ""
+
+
+def _key(path: Path) -> str:
+    return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
+
+
+def _identity(status: os.stat_result) -> dict[str, int]:
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+
+
+def _fits(entry: Any, identity: dict[str, int]) -> bool:
+    return (
+        isinstance(entry, dict)
+        and all(entry.get(name) == value for name, value in identity.items())
+        and isinstance(entry.get("sha256"), str)
+        and re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]) is not None
+    )
+
+
+def _read(cache: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(cache.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _remember(cache: Path, key: str, entry: dict[str, Any]) -> None:
+    """Write the whole cache to a temporary file and move it into place, so that no reader ever sees half of it.
+
+    Two processes that write at once may lose one entry, which costs one more hash some day.
+    """
+    entries = _read(cache)
+    entries.pop(key, None)
+    entries[key] = entry
+    kept = dict(list(entries.items())[-MAX_REMEMBERED:])
+    temporary = ""
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=cache.parent, prefix=cache.name, suffix=".part")
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(kept, file, indent=0)
+        os.replace(temporary, cache)
+    except OSError as error:
+        log.warning("the hash of %s is not remembered: %s", key, error)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)

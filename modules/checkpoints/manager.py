@@ -1,0 +1,330 @@
+"""Loaded models: from a checkpoint file to networks on a device, kept and let go.
+
+Weights are memory-mapped and used where they lie when number format, device and memory layout already fit, else converted
+tensor by tensor.  This file knows files and networks; it does not know requests, and it never runs a network.
+
+A mapping keeps the file's content alive: a checkpoint that is deleted or replaced (renamed over) while it is loaded goes on
+working.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from modules.checkpoints import keys, shapes
+from modules.checkpoints.families import Family, LatentFormat, recognise
+from modules.checkpoints.files import CheckpointInfo, find
+from modules.checkpoints.hashes import file_sha256
+from modules.checkpoints.header import Header, TensorEntry, header_of, open_model
+from modules.diffusion.attention import Attend
+from modules.diffusion.prediction import PREDICTIONS, Prediction
+from modules.diffusion.preview import SD1_PREVIEW, LinearPreview, fit_rgb_factors
+from modules.diffusion.schedules import NoiseLevels
+from modules.diffusion.text import WINDOW, TextEncoder
+from modules.diffusion.unet import UNet
+from modules.diffusion.vae import AutoencoderKL, VAEConfig
+from modules.errors import CheckpointError, OutOfMemory
+from modules.prompts.tokenizer import VOCABULARY_SIZE
+
+log = logging.getLogger(__name__)
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+"""Number formats in which weights may be stored."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelHandle:
+    """A loaded checkpoint, ready to run; hashable by identity.
+
+    `unet` and `text` compute in `unet_dtype`, `vae` in `vae_dtype`, all on `device`.
+    """
+
+    info: CheckpointInfo
+    sha256: str
+    family: Family
+    unet: UNet
+    vae: AutoencoderKL
+    text: TextEncoder
+    prediction: Prediction
+    levels: NoiseLevels
+    device: torch.device
+    unet_dtype: torch.dtype
+    vae_dtype: torch.dtype
+
+    @property
+    def latent(self) -> LatentFormat:
+        return self.family.latent
+
+    @cached_property
+    def linear_preview(self) -> LinearPreview:
+        """What a running latent (C, h, w) roughly looks like: uint8 (h, w, 3) on the CPU.
+
+        The first use may run the VAE: an autoencoder that is not SD 1.x's own gets a map fitted to it.
+        """
+        if self.vae.config == VAEConfig():
+            return SD1_PREVIEW
+        scale, dtype, device = self.latent.scale, self.vae_dtype, self.device
+        return fit_rgb_factors(lambda latents: self.vae.decode((latents / scale).to(device, dtype)), self.latent.channels)
+
+
+class ModelManager:
+    """Loads checkpoints by name and keeps the last `keep` of them.
+
+    Args:
+        folders: models folders, as for `files.scan`.
+        device: where models run.
+        dtype: number format of U-Net and text encoder.
+        attend: the attention back end to build networks with.
+        cache: JSON file that remembers hashes (`hashes.file_sha256`).
+        keep: how many models stay loaded; the least recently used goes first.
+
+    All methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        device: torch.device,
+        dtype: torch.dtype,
+        attend: Attend,
+        cache: Path,
+        keep: int = 1,
+    ) -> None:
+        self.folders, self.device, self.dtype = list(folders), device, dtype
+        self.vae_dtype = vae_dtype(device, dtype)
+        self._attend, self._cache, self._keep = attend, cache, max(1, keep)
+        self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+
+    def load(self, name: str) -> ModelHandle:
+        """The model that `name` means (`files.find`), loaded when it is not yet.
+
+        Raises:
+            UnknownName: no checkpoint has this name.
+            CheckpointError: its file cannot be used.  What was loaded stays loaded.
+            OutOfMemory: the device cannot hold it.
+        """
+        info = find(self.folders, name, self._cache)
+        if handle := self._kept(info):
+            return handle
+        with self._loading:
+            if handle := self._kept(info):  # another thread loaded it meanwhile
+                return handle
+            identity, handle = self._read(info)
+            with self._lock:
+                self._loaded[identity] = handle
+                while len(self._loaded) > self._keep:
+                    _, gone = self._loaded.popitem(last=False)
+                    log.info("let go of %s", gone.info.name)
+            return handle
+
+    def is_loaded(self, name: str) -> bool:
+        """Whether `load` would answer at once."""
+        info = find(self.folders, name, self._cache)
+        with self._lock:
+            return _identity(info) in self._loaded
+
+    def holds(self, handle: ModelHandle) -> bool:
+        """Whether `handle` is still kept; tasks under way may use one that is not."""
+        with self._lock:
+            return any(handle is kept for kept in self._loaded.values())
+
+    def _kept(self, info: CheckpointInfo) -> ModelHandle | None:
+        identity = _identity(info)
+        with self._lock:
+            if identity in self._loaded:
+                self._loaded.move_to_end(identity)
+            return self._loaded.get(identity)
+
+    def _read(self, info: CheckpointInfo) -> tuple[_Identity, ModelHandle]:
+        if info.problem:
+            raise CheckpointError(info.problem)
+        start = time.perf_counter()
+        identity = _identity(info)
+        try:
+            handle = self._build(info)
+        except torch.OutOfMemoryError:
+            handle = None
+        if handle is None:  # outside the except block: a live exception would keep the tensors that were made so far
+            handle = self._build_alone(info)
+        log.info("loaded %s in %.1f s", info.name, time.perf_counter() - start)
+        return identity, handle
+
+    def _build_alone(self, info: CheckpointInfo) -> ModelHandle:
+        """A second attempt after the device was full: let go of everything else first."""
+        with self._lock:
+            self._loaded.clear()
+        torch.cuda.empty_cache()
+        try:
+            return self._build(info)
+        except torch.OutOfMemoryError:
+            raise OutOfMemory(f"{self.device} has not enough free memory for checkpoint {info.name!r}; close other programs") from None
+
+    def _build(self, info: CheckpointInfo) -> ModelHandle:
+        sha256 = file_sha256(info.path, self._cache)
+        with _named(info.path), open_model(info.path) as file:
+            header = header_of(file, info.path)
+            family = recognise(header.shapes)
+            layout = keys.layout(header.tensors)
+            weights = Weights(file, header)
+            if layout.unexpected:
+                log.warning("%s: ignored %s", info.path.name, _listed(layout.unexpected))
+
+            unet_shapes, vae_shapes, text_shapes = (_shapes(header, part) for part in (layout.unet, layout.vae, layout.text))
+            unet_config = shapes.unet_config(unet_shapes, family)
+            text_config = shapes.text_config(text_shapes)
+            if text_config.vocabulary < VOCABULARY_SIZE or text_config.positions < WINDOW:
+                raise CheckpointError("has a text encoder with another vocabulary than CLIP's; use an SD 1.x checkpoint")
+            if text_config.width != unet_config.context_dim:
+                raise CheckpointError(
+                    f"has a text encoder {text_config.width} wide and a U-Net that expects {unet_config.context_dim}; use another file"
+                )
+            with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+                unet = UNet(unet_config, self._attend)
+                vae = AutoencoderKL(shapes.vae_config(vae_shapes), self._attend)
+                text = TextEncoder(text_config)
+
+            fill = _Filler(weights, self.device, info.path.name)
+            fill(unet, layout.unet, self.dtype, "U-Net")
+            fill(vae, layout.vae, self.vae_dtype, "VAE")
+            fill(text.network, layout.text, self.dtype, "text encoder")
+            text.materialise(self.device)
+        said = header.metadata.get("modelspec.prediction_type", "")
+        return ModelHandle(
+            info=info,
+            sha256=sha256,
+            family=family,
+            unet=unet,
+            vae=vae,
+            text=text,
+            prediction=PREDICTIONS["v" if said.startswith("v") else family.prediction],
+            levels=NoiseLevels.scaled_linear(),
+            device=self.device,
+            unet_dtype=self.dtype,
+            vae_dtype=self.vae_dtype,
+        )
+
+
+def vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """The autoencoder's number format beside a U-Net in `dtype`: never float16.
+
+    SD 1.x's decoder overflows float16 on some pictures (black images), and our starter's residual streams, a thousand times
+    smaller than usual, lose their variance to its short exponent.  bfloat16 has float32's range and is quick on GPUs from
+    compute capability 8.0 on; a CPU computes float32 as fast.
+    """
+    if device.type == "cuda" and dtype != torch.float32 and torch.cuda.get_device_capability(device) >= (8, 0):
+        return torch.bfloat16
+    return torch.float32
+
+
+_Identity = tuple[str, int, int, int]
+
+
+def _identity(info: CheckpointInfo) -> _Identity:
+    """Which content a path has now; a replaced file is another model.  A deleted one has no content: zeros."""
+    try:
+        status = info.path.stat()
+    except OSError:
+        return str(info.path), 0, 0, 0
+    return str(info.path), status.st_size, status.st_mtime_ns, status.st_ino
+
+
+class Weights:
+    """The tensors of an open file, as views of its memory-mapped bytes."""
+
+    def __init__(self, file: BinaryIO, header: Header) -> None:
+        self._header = header
+        # Copy on write: torch wants writable memory, the file must never change
+        self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor `name` in its stored number format; no byte is read until it is used."""
+        entry: TensorEntry = self._header.tensors[name]
+        dtype = DTYPES.get(entry.dtype)
+        if dtype is None:
+            raise CheckpointError(f"stores the tensor {name!r} as {entry.dtype}, not as floating-point numbers; use another file")
+        if entry.start == entry.end:
+            return torch.empty(entry.shape, dtype=dtype)
+        count = (entry.end - entry.start) // dtype.itemsize
+        flat = torch.frombuffer(self._mapping, dtype=dtype, count=count, offset=self._header.data_start + entry.start)
+        aligned = flat if flat.data_ptr() % dtype.itemsize == 0 else flat.clone()
+        return aligned.view(entry.shape)
+
+
+class _Filler:
+    """Gives networks that were built on the meta device their weights."""
+
+    def __init__(self, weights: Weights, device: torch.device, file_name: str) -> None:
+        self._weights, self._device, self._file_name = weights, device, file_name
+
+    def __call__(self, network: nn.Module, names: Mapping[str, str], dtype: torch.dtype, part: str) -> None:
+        """Fill `network` from the file's tensors (our name -> the file's name) in `dtype`.
+
+        Raises:
+            CheckpointError: tensors are missing or have the wrong shape.
+        """
+        wanted = network.state_dict()
+        if missing := [name for name in wanted if name not in names]:
+            raise CheckpointError(f"lacks {_listed(missing)} of its {part}; the file is incomplete, use another one")
+        if superfluous := [file_name for name, file_name in names.items() if name not in wanted]:
+            log.warning("%s: ignored %s", self._file_name, _listed(superfluous))
+        state = {name: self._placed(names[name], tensor, dtype) for name, tensor in wanted.items()}
+        network.load_state_dict(state, assign=True)
+        network.requires_grad_(False).eval()
+
+    def _placed(self, name: str, wanted: Tensor, dtype: torch.dtype) -> Tensor:
+        stored = self._weights[name]
+        if stored.shape != wanted.shape:
+            # Linear layers and 1x1 convolutions hold the same numbers; autoencoders are found with either
+            if _without_ones(stored.shape) != _without_ones(wanted.shape):
+                found, expected = "x".join(map(str, stored.shape)), "x".join(map(str, wanted.shape))
+                raise CheckpointError(f"has the tensor {name!r} of size {found}, expected {expected}; use another file")
+            stored = stored.view(wanted.shape)
+        return stored.to(self._device).to(dtype)
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    sizes = list(shape)
+    while sizes and sizes[-1] == 1:
+        sizes.pop()
+    return sizes
+
+
+def _shapes(header: Header, names: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    return {name: header.tensors[file_name].shape for name, file_name in names.items()}
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:3])
+    return f"{len(names)} tensors ({shown}{', ...' if len(names) > 3 else ''})" if len(names) > 1 else f"the tensor {shown}"
+
+
+@contextmanager
+def _named(path: Path) -> Any:
+    """Put the file's name in front of what was found in it."""
+    try:
+        yield
+    except CheckpointError as error:
+        text = str(error)
+        raise CheckpointError(text if text.startswith(path.name) else f"{path.name} {text}") from None

@@ -1,0 +1,93 @@
+"""Random checkpoints in Stable Diffusion 1.x layout: the real networks, only narrow, so that a step takes milliseconds.
+
+The weights depend on the seed alone.  Use `tiny_checkpoint` where any model will do and `make_checkpoint` for a given shape.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from modules.checkpoints import keys
+from modules.diffusion.text import TextConfig, TextEncoder
+from modules.diffusion.unet import UNet, UNetConfig
+from modules.diffusion.vae import AutoencoderKL, VAEConfig
+
+TINY_UNET = UNetConfig(channels=(32, 64), res_blocks=1, transformer_depth=(0, 1), context_dim=32)
+TINY_VAE = VAEConfig(channels=(32, 32, 32, 32), res_blocks=1)
+TINY_TEXT = TextConfig(width=32, layers=2, heads=1, hidden=64)
+
+TINY_METADATA = {
+    "format": "pt",
+    "modelspec.title": "Tiny",
+    "atelier.native_size": "64x64",
+    "atelier.steps": "4",
+    "atelier.cfg_scale": "5",
+    "atelier.sampler": "Euler",
+    "atelier.schedule": "Karras",
+    "atelier.description": "Random weights for tests.",
+    "atelier.prompts": json.dumps(["a cat", "a red apple"]),
+    "atelier.motifs": json.dumps(["cat", "apple"]),
+}
+
+
+def tiny_checkpoint(path: Path, seed: int = 0, metadata: Mapping[str, str] = TINY_METADATA) -> Path:
+    """Write a narrow checkpoint of 64x64 native pixels to `path` (12 MB, fp32) and return `path`."""
+    save_file(random_state(TINY_UNET, TINY_VAE, TINY_TEXT, seed), path, metadata=dict(metadata))
+    return path
+
+
+def make_checkpoint(
+    path: Path,
+    unet: UNetConfig = TINY_UNET,
+    vae: VAEConfig = TINY_VAE,
+    text: TextConfig = TINY_TEXT,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a checkpoint of the given shape with random weights and return `path`."""
+    state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in random_state(unet, vae, text, seed).items()}
+    save_file(state, path, metadata=dict(metadata) if metadata else None)
+    return path
+
+
+def random_state(unet: UNetConfig, vae: VAEConfig, text: TextConfig, seed: int = 0) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by their names in the file; no weight, bias or norm is at a trivial value."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.device("meta"):
+        parts: dict[str, nn.Module] = {
+            keys.UNET: UNet(unet),
+            keys.VAE: AutoencoderKL(vae),
+            keys.TEXT + "text_model.": TextEncoder(text).network,
+        }
+    state = {
+        prefix + name: _random(name, tensor.shape, generator)
+        for prefix, network in parts.items()
+        for name, tensor in network.state_dict().items()
+    }
+    state[keys.TEXT + "text_model.embeddings.position_ids"] = torch.arange(text.positions)[None]
+    return state
+
+
+def _random(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Values at which signals keep their size from layer to layer."""
+    drawn = torch.randn(shape, generator=generator)
+    if len(shape) == 1:
+        return drawn * 0.1 + (1.0 if name.endswith("weight") else 0.0)  # the only vectors called weight are norms
+    if "embedding.weight" in name:
+        return drawn * 0.5
+    return drawn * (shape.numel() / shape[0]) ** -0.5
+
+
+def raw_safetensors(path: Path, header: object, data: bytes = b"") -> Path:
+    """Write a file with exactly this header (JSON text, or what becomes it) and these bytes behind it."""
+    text = header if isinstance(header, bytes) else header.encode() if isinstance(header, str) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
