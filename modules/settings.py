@@ -1,0 +1,282 @@
+"""What a person may set, in one table, and where a value comes from: defaults < file < environment < command line.
+
+The flags, the environment's names, the help texts, the checks and the table in the README all come from `TABLE`.  This file knows
+no devices: "auto" stays "auto" here, and `modules.engine.setup` decides with a reason what that means on this machine.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modules.errors import SettingsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The project's folder."""
+
+PREFIX = "ATELIER_"
+FILE_VARIABLE = PREFIX + "SETTINGS"
+"""Names the settings file, as --settings does."""
+
+FILE_NAME = "settings.toml"
+"""Looked for in the data folder when no file is named."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one run.  Paths are absolute; `models_dirs` always ends with the project's own models folder.
+
+    `sources` says where each value came from, in words: "default", the file's path, "$ATELIER_PORT" or "--port".
+    """
+
+    data_dir: Path = ROOT / "data"
+    models_dirs: tuple[Path, ...] = (ROOT / "models",)
+    outputs_dir: Path = ROOT / "outputs"
+    device: str = "auto"
+    dtype: str = "auto"
+    attention: str = "auto"
+    exact: bool = False
+    browser: bool = True
+    host: str = "127.0.0.1"
+    port: int = 7860
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def source(self, name: str) -> str:
+        return self.sources.get(name, "default")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the table.
+
+    `name` is the key in the settings file; `attribute` is the field of `Settings`.  `read` turns what was given (text from flag
+    and environment, a TOML value from a file) into the value, or raises ValueError with the rest of "NAME must be …".
+    """
+
+    name: str
+    read: Callable[[Any, Path], Any]
+    help: str
+    default: str
+    metavar: str = ""
+    attribute: str = ""
+    repeatable: bool = False
+
+    @property
+    def field(self) -> str:
+        return self.attribute or self.name
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+    @property
+    def is_switch(self) -> bool:
+        return not self.metavar
+
+    @property
+    def flag(self) -> str:
+        """As it is shown to people: switches show the form that changes the default."""
+        dashed = self.name.replace("_", "-")
+        return f"--no-{dashed}" if self.is_switch and self.default == "true" else f"--{dashed}"
+
+
+# ---- readers: (value, folder that relative paths start from) -> value
+
+
+def _folder(value: Any, base: Path) -> Path:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError("a folder")
+    return Path(os.path.normpath(base / Path(value).expanduser()))
+
+
+def _folders(value: Any, base: Path) -> tuple[Path, ...]:
+    """Folders, and last the project's own, so that the starter checkpoint is always at hand."""
+    if isinstance(value, str):
+        value = [part for part in value.split(os.pathsep) if part]
+    if not isinstance(value, list):
+        raise ValueError("a folder or a list of folders")
+    return tuple(dict.fromkeys([*(_folder(part, base) for part in value), ROOT / "models"]))
+
+
+def _one_of(*choices: str) -> Callable[[Any, Path], str]:
+    def read(value: Any, _: Path) -> str:
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return str(value)
+
+    return read
+
+
+def _device(value: Any, _: Path) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", value):
+        raise ValueError("auto, cpu, cuda or cuda:N")
+    return value
+
+
+_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def _switch(value: Any, _: Path) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in _WORDS:
+        return _WORDS[value.strip().lower()]
+    raise ValueError("true or false")
+
+
+def _port(value: Any, _: Path) -> int:
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise ValueError("a number from 0 to 65535 (0 takes any free port)")
+    return int(text)
+
+
+def _host(value: Any, _: Path) -> str:
+    """Only this machine's own names for now."""
+    if value == "localhost":
+        return "localhost"
+    try:
+        if not ipaddress.ip_address(value).is_loopback:
+            raise ValueError(
+                "an address of this machine alone, such as 127.0.0.1: serving other machines needs accounts, which this version "
+                "does not have; from another machine use ssh -L 7860:127.0.0.1:7860 THIS-MACHINE"
+            )
+    except ValueError as error:
+        raise ValueError(str(error) if "accounts" in str(error) else "an IP address such as 127.0.0.1, or localhost") from None
+    return str(value)
+
+
+TABLE: tuple[Setting, ...] = (
+    Setting("data_dir", _folder, "where queue, logs and caches live", "data", "DIR"),
+    Setting(
+        "models_dir",
+        _folders,
+        "a folder with checkpoints, searched with its sub-folders; may be given several times; the project's own models folder is "
+        "always searched too",
+        "models",
+        "DIR",
+        attribute="models_dirs",
+        repeatable=True,
+    ),
+    Setting("outputs_dir", _folder, "where pictures are saved, in a folder per day", "outputs", "DIR"),
+    Setting("device", _device, "what computes: auto, cpu, cuda or cuda:N", "auto", "DEVICE"),
+    Setting(
+        "dtype",
+        _one_of("auto", "float32", "float16", "bfloat16"),
+        "number format of the networks: auto, float32, float16 or bfloat16",
+        "auto",
+        "DTYPE",
+    ),
+    Setting(
+        "attention",
+        _one_of("auto", "xformers", "sdpa", "sliced"),
+        "how attention is computed: auto, xformers (NVIDIA only), sdpa (torch) or sliced (least memory)",
+        "auto",
+        "NAME",
+    ),
+    Setting("exact", _switch, "run every picture alone, so that it repeats bit for bit whatever else is running", "false"),
+    Setting("browser", _switch, "open the page in a browser when it is ready", "true"),
+    Setting("host", _host, "address to serve at; this version serves this machine only", "127.0.0.1", "ADDRESS"),
+    Setting("port", _port, "port to serve at; 0 takes any free one", "7860", "PORT"),
+)
+
+BY_NAME = {setting.name: setting for setting in TABLE}
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    file: str | None = None,
+) -> Settings:
+    """The settings of this run.
+
+    Args:
+        flags: setting name -> value from the command line; None means "not given".
+        environment: os.environ unless given.
+        file: what --settings names.
+
+    Raises:
+        SettingsError: one line: which setting, what was given, where, what is allowed.
+    """
+    environment = os.environ if environment is None else environment
+    here = Path.cwd()
+    given = {name: (value, here, _shown(name)) for name, value in (flags or {}).items() if value is not None}
+    set_there = {
+        setting.name: (environment[setting.variable], here, f"${setting.variable}")
+        for setting in TABLE
+        if environment.get(setting.variable)
+    }
+    nearest = {**set_there, **given}
+
+    # The file lies in the data folder, so that folder is settled first; a file may still move it for the rest.
+    named = file or environment.get(FILE_VARIABLE) or ""
+    folder = _value(BY_NAME["data_dir"], *nearest["data_dir"]) if "data_dir" in nearest else Settings.data_dir
+    path = here / Path(named).expanduser() if named else folder / FILE_NAME
+    in_file = {name: (value, path.parent, str(path)) for name, value in read_file(path, required=bool(named)).items()}
+
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, (value, base, source) in {**in_file, **nearest}.items():
+        setting = BY_NAME[name]
+        values[setting.field] = _value(setting, value, base, source)
+        sources[setting.field] = source
+    return Settings(**values, sources=sources)
+
+
+def read_file(path: Path, required: bool = True) -> dict[str, Any]:
+    """What a settings file says, by setting name; empty when there is none and none is `required`.
+
+    Raises:
+        SettingsError: it cannot be read, is not TOML, or has a key that is no setting.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise SettingsError(f"settings file {path} does not exist") from None
+        return {}
+    except OSError as error:
+        raise SettingsError(f"settings file {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path} is not valid TOML: {error}") from None
+    for key in content:
+        if key not in BY_NAME:
+            raise SettingsError(f"settings file {path}: unknown setting {key!r}{_near(key, BY_NAME)}")
+    return content
+
+
+def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
+    """A sentence for each ATELIER_ variable that sets nothing: most likely a slip of the pen."""
+    environment = os.environ if environment is None else environment
+    known = [*(setting.variable for setting in TABLE), FILE_VARIABLE]
+    strays = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    return [f"environment variable {name} is no setting of ours{_near(name, known)}" for name in strays]
+
+
+def _value(setting: Setting, value: Any, base: Path, source: str) -> Any:
+    try:
+        return setting.read(value, base)
+    except ValueError as error:
+        raise SettingsError(f"{setting.name} must be {error}; {value!r:.80} was given by {source}") from None
+
+
+def _shown(name: str) -> str:
+    return BY_NAME[name].flag
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    choices = list(known)
+    close = difflib.get_close_matches(name, choices, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(choices)}"
