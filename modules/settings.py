@@ -1,7 +1,7 @@
 """What a person may set, in one table, and where a value comes from: defaults < file < environment < command line.
 
-The flags, the environment's names, the help texts, the checks and the table in the README all come from `TABLE`.  This file knows
-no devices: "auto" stays "auto" here, and `modules.engine.setup` decides with a reason what that means on this machine.
+The flags, the environment's names, the help texts, the checks and the table in the README all come from `TABLE`.  This file
+knows no devices: "auto" stays "auto" here, and `modules.engine.setup` decides with a reason what that means on this machine.
 """
 
 from __future__ import annotations
@@ -148,13 +148,14 @@ def _host(value: Any, _: Path) -> str:
     if value == "localhost":
         return "localhost"
     try:
-        if not ipaddress.ip_address(value).is_loopback:
-            raise ValueError(
-                "an address of this machine alone, such as 127.0.0.1: serving other machines needs accounts, which this version "
-                "does not have; from another machine use ssh -L 7860:127.0.0.1:7860 THIS-MACHINE"
-            )
-    except ValueError as error:
-        raise ValueError(str(error) if "accounts" in str(error) else "an IP address such as 127.0.0.1, or localhost") from None
+        address = ipaddress.ip_address(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError("an IP address such as 127.0.0.1, or localhost") from None
+    if not address.is_loopback:
+        raise ValueError(
+            "an address of this machine alone, such as 127.0.0.1: serving other machines needs accounts, which this version "
+            "does not have (from another machine, ssh -L 7860:127.0.0.1:7860 THIS-MACHINE brings the page over)"
+        )
     return str(value)
 
 
@@ -163,8 +164,8 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "models_dir",
         _folders,
-        "a folder with checkpoints, searched with its sub-folders; may be given several times; the project's own models folder is "
-        "always searched too",
+        "a folder with checkpoints, searched with its sub-folders; may be given several times; "
+        "the project's own models folder is always searched too",
         "models",
         "DIR",
         attribute="models_dirs",
@@ -269,7 +270,12 @@ def _value(setting: Setting, value: Any, base: Path, source: str) -> Any:
     try:
         return setting.read(value, base)
     except ValueError as error:
-        raise SettingsError(f"{setting.name} must be {error}; {value!r:.80} was given by {source}") from None
+        raise SettingsError(f"{source}: {setting.name} {_brief(value)} cannot be used; it must be {error}") from None
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _shown(name: str) -> str:
