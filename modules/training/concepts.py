@@ -154,10 +154,7 @@ teddy bear|🧸
 
 def _read(table: str) -> dict[str, Concept]:
     rows = (line.split("|") for line in table.split("\n") if line)
-    return {
-        name: Concept(name, glyph, tuple(",".join(rest).split(",")) if rest else ())
-        for name, glyph, *rest in rows
-    }
+    return {name: Concept(name, glyph, tuple(",".join(rest).split(",")) if rest else ()) for name, glyph, *rest in rows}
 
 
 CONCEPTS: dict[str, Concept] = _read(_TABLE)

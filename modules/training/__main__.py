@@ -1,0 +1,122 @@
+"""``python -m modules.training STAGE``: the stages of the starter checkpoint, in the order in which they are run.
+
+    render       draw the scenes, write them and a sheet to look at
+    autoencoder  train the autoencoder on them            (about 12 minutes on two cores)
+    cache        encode every scene
+    denoiser     train the U-Net and the text encoder     (about 90 minutes)
+    export       write models/atelier-starter.safetensors
+    evaluate     measure the release gates on that file
+
+Each stage reads what the ones before left in the work folder and takes up its own unfinished state.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from modules.training import autoencoder, denoiser, evaluation, export, latents, starter
+from modules.training.loop import Budget, seconds_until
+from modules.training.rendering import render
+
+MODEL = Path("models/atelier-starter.safetensors")
+SCENES, AUTOENCODER, CACHE, DENOISER = "scenes.jsonl", "autoencoder.pt", "latents.pt", "denoiser.pt"
+
+
+def render_stage(options: argparse.Namespace) -> None:
+    scenes = latents.draw_scenes(options.scenes)
+    latents.write_scenes(scenes, options.work / SCENES)
+    evaluation.contact_sheet([render(scene) for scene in scenes[:128]]).save(options.work / "scenes.png")
+    print(f"{len(scenes)} scenes in {options.work / SCENES}")
+
+
+def autoencoder_stage(options: argparse.Namespace) -> None:
+    scenes = latents.read_scenes(options.work / SCENES)
+    autoencoder.train(scenes, options.work / AUTOENCODER, _budget(options, _spent(options.work / AUTOENCODER)))
+
+
+def cache_stage(options: argparse.Namespace) -> None:
+    scenes = latents.read_scenes(options.work / SCENES)
+    latents.encode_all(autoencoder.load(options.work / AUTOENCODER), scenes, options.work / CACHE)
+
+
+def denoiser_stage(options: argparse.Namespace) -> None:
+    cache = latents.load(options.work / CACHE, latents.read_scenes(options.work / SCENES))
+    file = options.work / DENOISER
+    denoiser.train(cache, file, _budget(options, _spent(file)))
+
+
+def export_stage(options: argparse.Namespace) -> None:
+    cache = torch.load(options.work / CACHE, weights_only=True)
+    network, vocabulary = denoiser.load(options.work / DENOISER), denoiser.Vocabulary()
+    pixels = autoencoder.load(options.work / AUTOENCODER)
+    state = export.assemble(pixels, cache["mean"], cache["deviation"], network, vocabulary.tokens)
+    export.write(state, options.model, options.cfg)
+    print(f"{options.model}: {options.model.stat().st_size:,} bytes")
+
+
+def evaluate_stage(options: argparse.Namespace) -> None:
+    evaluation.use_cores(2)
+    model = starter.load(options.model)
+    scale = options.cfg if options.sweep is None else 0.0
+    if options.sweep is not None:
+        figures = evaluation.sweep(model, options.sweep)
+        scale = max(figures, key=lambda candidate: figures[candidate])
+    seeds = evaluation.SEEDS[: options.seeds]
+    print(evaluation.evaluate(model, scale, options.sheets, seeds, options.pairs))
+
+
+STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "render": render_stage,
+    "autoencoder": autoencoder_stage,
+    "cache": cache_stage,
+    "denoiser": denoiser_stage,
+    "export": export_stage,
+    "evaluate": evaluate_stage,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="python -m modules.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    stages = root.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for name in STAGES:
+        stage = stages.add_parser(name)
+        stage.add_argument("--work", type=Path, default=Path("data/training"), help="work folder (default: %(default)s)")
+        if name == "render":
+            stage.add_argument("--scenes", type=int, default=30_000)
+        if name in ("autoencoder", "denoiser"):
+            stage.add_argument("--minutes", type=float, default=12.0 if name == "autoencoder" else 90.0, help="of training")
+            stage.add_argument("--until", metavar="HH:MM", help="finish at this time of day instead")
+        if name == "export":
+            stage.add_argument("--model", type=Path, default=MODEL)
+            stage.add_argument("--cfg", type=float, default=4.0, help="the guidance scale that the file recommends")
+        if name == "evaluate":
+            stage.add_argument("model", type=Path, nargs="?", default=MODEL)
+            stage.add_argument("--cfg", type=float, default=4.0)
+            stage.add_argument("--sweep", type=float, nargs="+", help="try these guidance scales first and take the best")
+            stage.add_argument("--seeds", type=int, default=3)
+            stage.add_argument("--pairs", type=int, default=150)
+            stage.add_argument("--sheets", type=Path, help="folder for contact sheets")
+    return root
+
+
+def _budget(options: argparse.Namespace, spent: float) -> Budget:
+    return Budget(spent + seconds_until(options.until)) if options.until else Budget(options.minutes * 60)
+
+
+def _spent(file: Path) -> float:
+    return float(torch.load(file, weights_only=True)["spent"]) if file.exists() else 0.0
+
+
+def main() -> None:
+    options = parser().parse_args()
+    STAGES[options.stage](options)
+
+
+if __name__ == "__main__":
+    main()
