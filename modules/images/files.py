@@ -101,8 +101,10 @@ def part(folder: Path, data: bytes) -> Iterator[Part]:
             with suppress(OSError):
                 os.unlink(path)
     finally:
+        # The bytes were flushed, so closing has nothing left to report.
         if fd >= 0:
-            os.close(fd)
+            with suppress(OSError):
+                os.close(fd)
 
 
 def _rename(path: Path, target: Path) -> None:
@@ -110,8 +112,9 @@ def _rename(path: Path, target: Path) -> None:
     if sys.platform == "win32":
         os.rename(path, target)  # refuses a taken name by itself
         return
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    fd = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
+        os.close(fd)
         os.replace(path, target)
     except BaseException:
         with suppress(OSError):

@@ -135,8 +135,8 @@ def parse(text: str) -> dict[str, str]:
     switch = next((i for i, line in enumerate(lines) if line.lstrip().startswith(_NEGATIVE_LINE)), len(lines))
     negative = "\n".join(lines[switch:]).lstrip().removeprefix(_NEGATIVE_LINE).removeprefix(" ")
     parsed = {PROMPT: "\n".join(lines[:switch]), NEGATIVE: negative}
+    parsed |= {key: value for key, value in items.items() if key not in parsed}
     for key, value in items.items():
-        parsed.setdefault(key, value)
         if size := _SIZE.fullmatch(value):
             parsed.setdefault(f"{key}-1", size[1])
             parsed.setdefault(f"{key}-2", size[2])
@@ -280,7 +280,9 @@ def parse_record(text: str) -> Record:
             extras={_string(key): _string(value) for key, value in data["extras"].items()},
             facts={_string(key): _string(value) for key, value in data["facts"].items()},
         )
-        return Record(info, _string(data["job"]), int(data["index"]))
+        if not isinstance(index := data["index"], int) or not 0 <= index < 1 << 31:
+            raise ValueError("not a picture's number")
+        return Record(info, _string(data["job"]), index)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise RequestError("the picture's record is damaged or was not written by this program") from None
 

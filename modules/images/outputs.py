@@ -58,7 +58,7 @@ class SavedImage:
 
 
 class Outputs:
-    """Where finished pictures go.  Holds no state beside the folder: any thread or process may save at any time.
+    """Where finished pictures go.  All state is in the folder: any thread or process may save at any time.
 
     Raises:
         OutputError: the folder is not there and cannot be made.
@@ -66,6 +66,7 @@ class Outputs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
+        self._durable: Path | None = None  # the day's folder whose entry we flushed last
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -192,10 +193,14 @@ class Outputs:
         return removed
 
     def _make(self, folder: Path) -> None:
-        """The day's folder.  The outputs folder itself is not made again: when it vanished, a disk may be missing beneath."""
-        with suppress(FileExistsError):
-            folder.mkdir()
-            files.sync_folder(self.folder)
+        """The day's folder, durable.  The outputs folder itself is not made again: if it vanished, its disk may be missing."""
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            if folder == self._durable:
+                return
+        files.sync_folder(self.folder)
+        self._durable = folder
 
     def _same(self, path: Path, job: str, index: int) -> SavedImage | None:
         """The picture at `path` if it is whole and its record says that it is this very one."""
