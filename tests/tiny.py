@@ -53,7 +53,10 @@ def make_checkpoint(
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a checkpoint of the given shape with random weights and return `path`."""
-    state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in random_state(unet, vae, text, seed).items()}
+    state = {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in random_state(unet, vae, text, seed).items()
+    }
     save_file(state, path, metadata=dict(metadata) if metadata else None)
     return path
 

@@ -49,7 +49,7 @@ SD1_LATENT = LatentFormat(channels=4, scale=0.18215, factor=8)
 class Family:
     """Models that are run in the same way.
 
-    `heads` is the number of attention heads of the U-Net: shapes do not tell it, since only width = heads x head size is stored.
+    `heads` is the number of attention heads of the U-Net: shapes tell only width = heads x head size.  SD 1.x has 8 everywhere.
     `prediction` is what the network was trained to output (`modules.diffusion.prediction`), unless the file says otherwise.
     """
 
@@ -84,7 +84,17 @@ _OTHER_MODEL = "this version paints with SD 1.x; choose another file"
 COMPANIONS = (
     Foreign(
         "a LoRA",
-        (".lora_down.weight\n", ".lora_up.weight\n", ".lora_A.", ".lora_B.", ".lora.down.", ".hada_w1_a\n", ".lokr_w1", ".oft_blocks\n", "\nlora_"),
+        (
+            ".lora_down.weight\n",
+            ".lora_up.weight\n",
+            ".lora_A.",
+            ".lora_B.",
+            ".lora.down.",
+            ".hada_w1_a\n",
+            ".lokr_w1",
+            ".oft_blocks\n",
+            "\nlora_",
+        ),
         "put it in the Lora folder of your models",
     ),
     Foreign(
@@ -93,9 +103,17 @@ COMPANIONS = (
         "put it in the ControlNet folder of your models",
     ),
     Foreign("an IP-Adapter", ("\nip_adapter.", "\nimage_proj."), "put it in the ControlNet folder of your models"),
-    Foreign("a textual-inversion embedding", ("\nemb_params\n", "\nstring_to_param", "\n<"), "put it in the embeddings folder of your models"),
+    Foreign(
+        "a textual-inversion embedding",
+        ("\nemb_params\n", "\nstring_to_param", "\n<"),
+        "put it in the embeddings folder of your models",
+    ),
     Foreign("a motion module (AnimateDiff)", (".motion_modules.",), "it is not a checkpoint"),
-    Foreign("an upscaler", ("\nmodel.0.weight\n", "\nconv_first.weight\n", "\nbody.0.rdb1."), "put it in the ESRGAN folder of your models"),
+    Foreign(
+        "an upscaler",
+        ("\nmodel.0.weight\n", "\nconv_first.weight\n", "\nbody.0.rdb1."),
+        "put it in the ESRGAN folder of your models",
+    ),
     Foreign("a small preview decoder (TAESD)", ("\ntaesd_decoder.", "\n1.conv.0.weight\n"), "it is not a checkpoint"),
 )
 """Files that go with a checkpoint and are none."""

@@ -38,8 +38,33 @@ SUFFIXES = (".safetensors", ".ckpt")
 """Files that people expect in the list.  A .ckpt is listed with the reason why it is not read."""
 
 COMPANION_FOLDERS = frozenset(
-    "lora loras lycoris locon vae vae-approx vae_approx esrgan realesrgan upscale_models controlnet control_net embeddings hypernetworks "
-    "clip clip_vision text_encoders text_encoder codeformer gfpgan ip-adapter ipadapter adetailer deepbooru blip".split()
+    (
+        *(
+            "lora",
+            "loras",
+            "lycoris",
+            "locon",
+            "embeddings",
+            "hypernetworks",
+            "controlnet",
+            "control_net",
+            "ip-adapter",
+            "ipadapter",
+        ),
+        *(
+            "vae",
+            "vae-approx",
+            "vae_approx",
+            "clip",
+            "clip_vision",
+            "text_encoder",
+            "text_encoders",
+            "adetailer",
+            "deepbooru",
+            "blip",
+        ),
+        *("esrgan", "realesrgan", "upscale_models", "codeformer", "gfpgan"),
+    )
 )
 """Folders below a models folder that hold other kinds of files, by the names that other programs gave them."""
 
@@ -96,15 +121,11 @@ def find(folders: Sequence[Path], name: str, cache: Path | None = None) -> Check
         UnknownName: nothing or more than one file fits.
     """
     infos = scan(folders)
-    text, bracketed = re.fullmatch(r"(.*?)\s*(?:\[([0-9a-fA-F]{8,64})\])?", name.strip(), re.DOTALL).groups()  # type: ignore[union-attr]
-    wanted = text.replace("\\", "/")
-    rules = [
-        lambda info: info.name == wanted,
-        lambda info: info.name.casefold() == wanted.casefold(),
-        lambda info: _bare(info.name) == _bare(wanted) or info.path.name.casefold() == wanted.rsplit("/", 1)[-1].casefold(),
-    ]
-    for rule in rules:
-        fitting = [info for info in infos if rule(info)]
+    wanted, bracketed = name.strip().replace("\\", "/"), ""
+    if titled := re.fullmatch(r"(.*\S)\s*\[([0-9a-fA-F]{8,64})\]", wanted, re.DOTALL):
+        wanted, bracketed = titled.groups()
+    for spelling in (str, str.casefold, _bare):  # as it stands, in any case, without folders and suffix
+        fitting = [info for info in infos if spelling(info.name) == spelling(wanted)]
         if len(fitting) == 1:
             return fitting[0]
     digits = (bracketed or wanted).lower()
@@ -116,7 +137,7 @@ def find(folders: Sequence[Path], name: str, cache: Path | None = None) -> Check
 
 
 def _bare(name: str) -> str:
-    return name.rsplit("/", 1)[-1].removesuffix(".safetensors").casefold()
+    return name.rsplit("/", 1)[-1].casefold().removesuffix(".safetensors")
 
 
 def _walk(folder: Path, visited: set[tuple[int, int]]) -> Iterator[Path]:

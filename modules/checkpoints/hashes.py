@@ -13,7 +13,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from modules.checkpoints.header import open_model
 from modules.errors import CheckpointError
@@ -37,13 +37,15 @@ def file_sha256(path: Path, cache: Path) -> str:
         identity = _identity(os.fstat(file.fileno()))
         entry = _read(cache).get(_key(path))
         if _fits(entry, identity):
-            return str(entry["sha256"])
+            return entry["sha256"]
         digest, block = hashlib.sha256(), bytearray(_BLOCK)
         try:
             while count := file.readinto(block):  # type: ignore[attr-defined]
                 digest.update(memoryview(block)[:count])
         except OSError as error:
-            raise CheckpointError(f"{path.name} cannot be read ({error.strerror}); check the disk or the network folder") from None
+            raise CheckpointError(
+                f"{path.name} cannot be read ({error.strerror}); check the disk or the network folder"
+            ) from None
         unchanged = _identity(os.fstat(file.fileno())) == identity
     if unchanged:
         _remember(cache, _key(path), {**identity, "sha256": digest.hexdigest()})
@@ -54,7 +56,7 @@ def known_sha256(path: Path, cache: Path) -> str:
     """The remembered sha256 of `path`; empty when it is not known.  Never reads the file itself."""
     try:
         entry = _read(cache).get(_key(path))
-        return str(entry["sha256"]) if _fits(entry, _identity(path.stat())) else ""
+        return entry["sha256"] if _fits(entry, _identity(path.stat())) else ""
     except OSError:
         return ""
 
@@ -67,7 +69,7 @@ def _identity(status: os.stat_result) -> dict[str, int]:
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
 
 
-def _fits(entry: Any, identity: dict[str, int]) -> bool:
+def _fits(entry: Any, identity: dict[str, int]) -> TypeGuard[dict[str, str]]:
     return (
         isinstance(entry, dict)
         and all(entry.get(name) == value for name, value in identity.items())

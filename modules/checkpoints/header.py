@@ -73,7 +73,9 @@ def open_model(path: Path) -> BinaryIO:
     try:
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
     except OSError as error:
-        raise CheckpointError(f"{path.name} {_CANNOT_OPEN.get(error.errno or 0, f'cannot be opened ({error.strerror})')}") from None
+        raise CheckpointError(
+            f"{path.name} {_CANNOT_OPEN.get(error.errno or 0, f'cannot be opened ({error.strerror})')}"
+        ) from None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise CheckpointError(f"{path.name} is not a regular file; choose a .safetensors file")
@@ -126,12 +128,18 @@ _DAMAGED = "the file is damaged or was made by a broken tool; download it again"
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (rb"PK\x03\x04", "a PyTorch pickle (.ckpt) or a zip archive: only safetensors are read; convert it to .safetensors"),
-    (rb"\x80[\x02-\x05](?:[}\]c(q]|\x8a\x0a|\x95|X|K|U)", "a PyTorch pickle (.ckpt): only safetensors are read; convert it to .safetensors"),
+    (
+        rb"\x80[\x02-\x05](?:[}\]c(q]|\x8a\x0a|\x95|X|K|U)",
+        "a PyTorch pickle (.ckpt): only safetensors are read; convert it to .safetensors",
+    ),
     (rb"GGUF", "a GGUF file: only safetensors are read; download the safetensors version"),
     (rb"\x89PNG\r\n|\xff\xd8\xff|GIF8|RIFF....WEBP", "a picture; download the model file itself"),
     (rb"\x1f\x8b|7z\xbc\xaf|Rar!", "a packed archive; unpack it first"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the model; run `git lfs pull` or download the file itself"),
-    (rb"(?i)(?:\xef\xbb\xbf)?\s*(?:<!doctype html|<html|<head|<!--)", "an HTML page (a log-in or error page was saved); download the file itself"),
+    (
+        rb"(?i)(?:\xef\xbb\xbf)?\s*(?:<!doctype html|<html|<head|<!--)",
+        "an HTML page (a log-in or error page was saved); download the file itself",
+    ),
 )
 """First bytes of what people most often have instead of a safetensors file."""
 
@@ -207,7 +215,8 @@ def _entry(tensor: str, value: Any, name: str) -> TensorEntry:
     start, end = offsets
     if (end - start) * 8 != prod(shape) * DTYPE_BITS[dtype]:
         raise CheckpointError(
-            f"{name}: tensor {_short(tensor)} of shape {_short(shape)} in {dtype} does not fill {end - start:,} bytes; {_DAMAGED}"
+            f"{name}: tensor {_short(tensor)} of shape {_short(shape)} in {dtype} does not fill {end - start:,} bytes; "
+            f"{_DAMAGED}"
         )
     return TensorEntry(dtype, tuple(shape), start, end)
 

@@ -23,14 +23,17 @@ RENAMES: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
         (re.compile(r"\.attn_1\.(?:to_out\.0|proj_attn)\."), r".attn_1.proj_out."),
         (re.compile(r"\.attn_1\.group_norm\."), r".attn_1.norm."),
     ),
-    "text": ((re.compile(r"^text_model\."), ""),),  # transformers before 4.x of 2022, and merges made with it, lack "text_model."
+    "text": (
+        (re.compile(r"^text_model\."), ""),
+    ),  # transformers before 4.x of 2022, and merges made with it, lack "text_model."
 }
 
 IGNORED = re.compile(
     r"model_ema[._]|first_stage_model\.(?:model_ema|loss)\.|ddim_|"  # averaged copies and losses of training
     r"cond_stage_model\.(?:transformer\.(?:vision_model|visual_projection|text_projection|logit_scale)|logit_scale|text_projection)|"
     r"embedding_manager\.|optimizer|callbacks|state_dict$|"  # textual-inversion training
-    r"(?:model\.)?(?:alphas?|betas|sqrt|log_one|posterior|lvlb)[a-z_]*|logvar|scale_factor|global_step|v_pred|ztsnr"  # constants
+    r"(?:model\.)?(?:alphas?|betas|sqrt|log_one|posterior|lvlb)[a-z_]*|logvar|"  # constants
+    r"scale_factor|global_step|v_pred|ztsnr"
     r"|cond_stage_model\.transformer\.(?:text_model\.)?embeddings\.position_ids"  # 0..76, as integers or (merged) as floats
 )
 """Names that real files carry and that no network of ours needs."""

@@ -10,7 +10,6 @@ working.
 from __future__ import annotations
 
 import logging
-import mmap
 import threading
 import time
 from collections import OrderedDict
@@ -19,16 +18,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from modules.checkpoints import keys, shapes
 from modules.checkpoints.families import Family, LatentFormat, recognise
 from modules.checkpoints.files import CheckpointInfo, find
 from modules.checkpoints.hashes import file_sha256
-from modules.checkpoints.header import Header, TensorEntry, header_of, open_model
+from modules.checkpoints.header import Header, header_of, open_model
+from modules.checkpoints.weights import Filler, Weights, listed
 from modules.diffusion.attention import Attend
 from modules.diffusion.prediction import PREDICTIONS, Prediction
 from modules.diffusion.preview import SD1_PREVIEW, LinearPreview, fit_rgb_factors
@@ -40,16 +39,6 @@ from modules.errors import CheckpointError, OutOfMemory
 from modules.prompts.tokenizer import VOCABULARY_SIZE
 
 log = logging.getLogger(__name__)
-
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
-"""Number formats in which weights may be stored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +168,9 @@ class ModelManager:
         try:
             return self._build(info)
         except torch.OutOfMemoryError:
-            raise OutOfMemory(f"{self.device} has not enough free memory for checkpoint {info.name!r}; close other programs") from None
+            raise OutOfMemory(
+                f"{self.device} has not enough free memory for checkpoint {info.name!r}; close other programs"
+            ) from None
 
     def _build(self, info: CheckpointInfo) -> ModelHandle:
         sha256 = file_sha256(info.path, self._cache)
@@ -189,7 +180,7 @@ class ModelManager:
             layout = keys.layout(header.tensors)
             weights = Weights(file, header)
             if layout.unexpected:
-                log.warning("%s: ignored %s", info.path.name, _listed(layout.unexpected))
+                log.warning("%s: ignored %s", info.path.name, listed(layout.unexpected))
 
             unet_shapes, vae_shapes, text_shapes = (_shapes(header, part) for part in (layout.unet, layout.vae, layout.text))
             unet_config = shapes.unet_config(unet_shapes, family)
@@ -198,14 +189,15 @@ class ModelManager:
                 raise CheckpointError("has a text encoder with another vocabulary than CLIP's; use an SD 1.x checkpoint")
             if text_config.width != unet_config.context_dim:
                 raise CheckpointError(
-                    f"has a text encoder {text_config.width} wide and a U-Net that expects {unet_config.context_dim}; use another file"
+                    f"has a text encoder {text_config.width} wide and a U-Net that expects {unet_config.context_dim}; "
+                    "use another file"
                 )
             with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
                 unet = UNet(unet_config, self._attend)
                 vae = AutoencoderKL(shapes.vae_config(vae_shapes), self._attend)
                 text = TextEncoder(text_config)
 
-            fill = _Filler(weights, self.device, info.path.name)
+            fill = Filler(weights, self.device, info.path.name)
             fill(unet, layout.unet, self.dtype, "U-Net")
             fill(vae, layout.vae, self.vae_dtype, "VAE")
             fill(text.network, layout.text, self.dtype, "text encoder")
@@ -250,74 +242,8 @@ def _identity(info: CheckpointInfo) -> _Identity:
     return str(info.path), status.st_size, status.st_mtime_ns, status.st_ino
 
 
-class Weights:
-    """The tensors of an open file, as views of its memory-mapped bytes."""
-
-    def __init__(self, file: BinaryIO, header: Header) -> None:
-        self._header = header
-        # Copy on write: torch wants writable memory, the file must never change
-        self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-
-    def __getitem__(self, name: str) -> Tensor:
-        """The tensor `name` in its stored number format; no byte is read until it is used."""
-        entry: TensorEntry = self._header.tensors[name]
-        dtype = DTYPES.get(entry.dtype)
-        if dtype is None:
-            raise CheckpointError(f"stores the tensor {name!r} as {entry.dtype}, not as floating-point numbers; use another file")
-        if entry.start == entry.end:
-            return torch.empty(entry.shape, dtype=dtype)
-        count = (entry.end - entry.start) // dtype.itemsize
-        flat = torch.frombuffer(self._mapping, dtype=dtype, count=count, offset=self._header.data_start + entry.start)
-        aligned = flat if flat.data_ptr() % dtype.itemsize == 0 else flat.clone()
-        return aligned.view(entry.shape)
-
-
-class _Filler:
-    """Gives networks that were built on the meta device their weights."""
-
-    def __init__(self, weights: Weights, device: torch.device, file_name: str) -> None:
-        self._weights, self._device, self._file_name = weights, device, file_name
-
-    def __call__(self, network: nn.Module, names: Mapping[str, str], dtype: torch.dtype, part: str) -> None:
-        """Fill `network` from the file's tensors (our name -> the file's name) in `dtype`.
-
-        Raises:
-            CheckpointError: tensors are missing or have the wrong shape.
-        """
-        wanted = network.state_dict()
-        if missing := [name for name in wanted if name not in names]:
-            raise CheckpointError(f"lacks {_listed(missing)} of its {part}; the file is incomplete, use another one")
-        if superfluous := [file_name for name, file_name in names.items() if name not in wanted]:
-            log.warning("%s: ignored %s", self._file_name, _listed(superfluous))
-        state = {name: self._placed(names[name], tensor, dtype) for name, tensor in wanted.items()}
-        network.load_state_dict(state, assign=True)
-        network.requires_grad_(False).eval()
-
-    def _placed(self, name: str, wanted: Tensor, dtype: torch.dtype) -> Tensor:
-        stored = self._weights[name]
-        if stored.shape != wanted.shape:
-            # Linear layers and 1x1 convolutions hold the same numbers; autoencoders are found with either
-            if _without_ones(stored.shape) != _without_ones(wanted.shape):
-                found, expected = "x".join(map(str, stored.shape)), "x".join(map(str, wanted.shape))
-                raise CheckpointError(f"has the tensor {name!r} of size {found}, expected {expected}; use another file")
-            stored = stored.view(wanted.shape)
-        return stored.to(self._device).to(dtype)
-
-
-def _without_ones(shape: Sequence[int]) -> list[int]:
-    sizes = list(shape)
-    while sizes and sizes[-1] == 1:
-        sizes.pop()
-    return sizes
-
-
 def _shapes(header: Header, names: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
     return {name: header.tensors[file_name].shape for name, file_name in names.items()}
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:3])
-    return f"{len(names)} tensors ({shown}{', ...' if len(names) > 3 else ''})" if len(names) > 1 else f"the tensor {shown}"
 
 
 @contextmanager

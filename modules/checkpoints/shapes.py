@@ -52,7 +52,9 @@ def unet_config(shapes: Shapes, family: Family) -> UNetConfig:
     )
     _check_groups("U-Net", (_size(shapes, "input_blocks.0.0.weight", 0), *config.channels))
     if config.channels[0] != _size(shapes, "input_blocks.0.0.weight", 0):
-        raise CheckpointError("has a U-Net of an unknown form (its first level is wider than its input); use a model in SD 1.x layout")
+        raise CheckpointError(
+            "has a U-Net of an unknown form (its first level is wider than its input); use a model in SD 1.x layout"
+        )
     return config
 
 
@@ -115,4 +117,6 @@ def _size(shapes: Shapes, name: str, axis: int) -> int:
 def _check_groups(part: str, widths: tuple[int, ...] | list[int]) -> None:
     for width in widths:
         if width % NORM_GROUPS:
-            raise CheckpointError(f"has a {part} {width} channels wide, which group normalisation cannot divide by 32; use another file")
+            raise CheckpointError(
+                f"has a {part} {width} channels wide, which group normalisation cannot divide by 32; use another file"
+            )

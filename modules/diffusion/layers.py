@@ -144,5 +144,5 @@ class SpatialTransformer(nn.Module):
         tokens = h.flatten(2).transpose(1, 2)  # (B, N, C)
         for block in self.transformer_blocks:
             tokens = block(tokens, context)
-        h = tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+        h = tokens.transpose(1, 2).reshape(x.shape)
         return x + self.proj_out(h)  # type: ignore[no-any-return]

@@ -141,7 +141,7 @@ def split(tokens: Sequence[int], comma: int) -> Iterator[list[int]]:
 
 
 def emphasised(window: Tensor, multipliers: Sequence[float]) -> Tensor:
-    """`window` (77, width) with each token's row multiplied, then brought back to its old mean (A1111's "Original" emphasis)."""
+    """`window` (77, width) with each token's row multiplied, then brought back to its old mean (A1111's "Original")."""
     if all(multiplier == 1.0 for multiplier in multipliers):
         return window
     weighted = window.float() * torch.tensor(multipliers, device=window.device)[:, None]

@@ -69,7 +69,7 @@ class AttnBlock(nn.Module):
         h = self.norm(x)
         q, k, v = (layer(h).flatten(2).transpose(1, 2).unsqueeze(2) for layer in (self.q, self.k, self.v))
         out = self.attend(q, k, v).squeeze(2)  # (B, N, C)
-        return x + self.proj_out(out.transpose(1, 2).unflatten(2, x.shape[2:]))  # type: ignore[no-any-return]
+        return x + self.proj_out(out.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]
 
 
 class Downsample(nn.Module):
@@ -121,7 +121,7 @@ class Level(nn.Module):
             x = block(x)
         if self.step == "down":
             return self.downsample(x)  # type: ignore[no-any-return]
-        return self.upsample(x) if self.step == "up" else x  # type: ignore[no-any-return]
+        return self.upsample(x) if self.step == "up" else x
 
 
 class Encoder(nn.Module):

@@ -1,0 +1,103 @@
+"""Tensors out of a file and into networks.
+
+Weights are views of the memory-mapped file; a network that was built on the meta device takes them as they are where number
+format and device fit, else converted one by one.  Names were brought to ours before (`keys`).
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from modules.checkpoints.header import Header
+from modules.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+"""Number formats in which weights may be stored."""
+
+
+class Weights:
+    """The tensors of an open file, as views of its memory-mapped bytes."""
+
+    def __init__(self, file: BinaryIO, header: Header) -> None:
+        self._header = header
+        # Copy on write: torch wants writable memory, the file must never change
+        self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor `name` in its stored number format; no byte is read until it is used."""
+        entry = self._header.tensors[name]
+        dtype = DTYPES.get(entry.dtype)
+        if dtype is None:
+            raise CheckpointError(
+                f"stores the tensor {name!r} as {entry.dtype}, not as floating-point numbers; use another file"
+            )
+        if entry.start == entry.end:
+            return torch.empty(entry.shape, dtype=dtype)
+        count = (entry.end - entry.start) // dtype.itemsize
+        flat = torch.frombuffer(self._mapping, dtype=dtype, count=count, offset=self._header.data_start + entry.start)
+        aligned = flat if flat.data_ptr() % dtype.itemsize == 0 else flat.clone()
+        return aligned.view(entry.shape)
+
+
+class Filler:
+    """Gives networks that were built on the meta device their weights."""
+
+    def __init__(self, weights: Weights, device: torch.device, file_name: str) -> None:
+        self._weights, self._device, self._file_name = weights, device, file_name
+
+    def __call__(self, network: nn.Module, names: Mapping[str, str], dtype: torch.dtype, part: str) -> None:
+        """Fill `network` from the file's tensors (our name -> the file's name) in `dtype`.
+
+        Raises:
+            CheckpointError: tensors are missing or have the wrong shape.
+        """
+        wanted = network.state_dict()
+        if missing := [name for name in wanted if name not in names]:
+            raise CheckpointError(f"lacks {listed(missing)} of its {part}; the file is incomplete, use another one")
+        if superfluous := [file_name for name, file_name in names.items() if name not in wanted]:
+            log.warning("%s: ignored %s", self._file_name, listed(superfluous))
+        state = {name: self._placed(names[name], tensor, dtype) for name, tensor in wanted.items()}
+        network.load_state_dict(state, assign=True)
+        network.requires_grad_(False).eval()
+
+    def _placed(self, name: str, wanted: Tensor, dtype: torch.dtype) -> Tensor:
+        stored = self._weights[name]
+        if stored.shape != wanted.shape:
+            # Linear layers and 1x1 convolutions hold the same numbers; autoencoders are found with either
+            if _without_ones(stored.shape) != _without_ones(wanted.shape):
+                found, expected = "x".join(map(str, stored.shape)), "x".join(map(str, wanted.shape))
+                raise CheckpointError(f"has the tensor {name!r} of size {found}, expected {expected}; use another file")
+            stored = stored.view(wanted.shape)
+        return stored.to(self._device).to(dtype)
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    sizes = list(shape)
+    while sizes and sizes[-1] == 1:
+        sizes.pop()
+    return sizes
+
+
+def listed(names: Sequence[str]) -> str:
+    """`names` for a message: how many, and the first three.
+
+    >>> listed(["a", "b"])
+    "2 tensors ('a', 'b')"
+    """
+    shown = ", ".join(repr(name) for name in names[:3])
+    return f"{len(names)} tensors ({shown}{', ...' if len(names) > 3 else ''})" if len(names) > 1 else f"the tensor {shown}"
