@@ -1,8 +1,8 @@
 """Which images are with the engine, and which go next.  Plain data; knows no engine, database or clock.
 
-A job is a number of images.  Images fly one by one, so that users take turns by image and not by job.  When the engine dies, the jobs
-that were in flight are suspects: each flies alone until it lands or kills the engine again, so that a poison job takes
-nobody along twice.
+A job is a number of images.  Images fly one by one, so that users take turns by image and not by job.  When the engine dies,
+the jobs that were in flight are suspects: each flies alone until it lands or kills the engine again, so that a poison job
+takes nobody along twice.
 """
 
 from __future__ import annotations
@@ -59,11 +59,9 @@ class Dispatcher:
 
     def position(self, job: str) -> int:
         """Jobs that stand before this one; 0 for one that has an image with the engine."""
-        ahead = 0
-        for entry in self._jobs.values():
+        for ahead, entry in enumerate(self._jobs.values()):
             if entry.job == job:
                 return 0 if entry.flying else ahead
-            ahead += 1
         return 0
 
     def take(self) -> list[Flight]:

@@ -1,15 +1,15 @@
 """The exception tree.  Messages say what was asked, what was found and what to do.
 
-    AtelierError                 everything that we raise on purpose
-    ├── SettingsError            a flag, a settings file or an environment variable makes no sense here
-    ├── RequestError             a request cannot be carried out as it stands (HTTP 422)
-    │   └── UnknownName          a sampler, schedule or checkpoint that is not here; offers what is
-    ├── CheckpointError          a file is not a usable checkpoint; the loaded model stays loaded
-    ├── GenerationError          one image failed while it was made
-    │   ├── OutOfMemory          the device has not enough memory, even for this image alone
-    │   └── NotFinite            NaN or infinity in a latent or a picture
-    ├── EngineError              the engine process died or does not answer
-    └── OutputError              a finished picture could not be written
+AtelierError                 everything that we raise on purpose
+├── SettingsError            a flag, a settings file or an environment variable makes no sense here
+├── RequestError             a request cannot be carried out as it stands (HTTP 422)
+│   └── UnknownName          a sampler, schedule or checkpoint that is not here; offers what is
+├── CheckpointError          a file is not a usable checkpoint; the loaded model stays loaded
+├── GenerationError          one image failed while it was made
+│   ├── OutOfMemory          the device has not enough memory, even for this image alone
+│   └── NotFinite            NaN or infinity in a latent or a picture
+├── EngineError              the engine process died or does not answer
+└── OutputError              a finished picture could not be written
 """
 
 from __future__ import annotations

@@ -106,12 +106,21 @@ def parse_request(fields: dict[str, Any]) -> GenerationRequest:
 
 def _explain(error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"]) or "request"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "string_too_long":
+    if "too_long" in error["type"]:
         return f"{name}: at most {MAX_PROMPT:,} characters, {len(error['input']):,} were given"
-    if name == "request" or error["type"] == "extra_forbidden":
-        return f"{name}: {message}"
-    if name in ("width", "height"):
-        message = f"must be a multiple of {SIDE_STEP} from {MIN_SIDE} to {MAX_SIDE}"
-    given = repr(error["input"])
-    return f"{name}: {message}, {given[:60]} was given"
+    if error["type"] == "extra_forbidden":
+        return f"{name}: there is no such field"
+    if name == "request":
+        return str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}: must be {_allowed(name)}, {repr(error['input'])[:60]} was given"
+
+
+def _allowed(name: str) -> str:
+    """What a field takes, in words, from its own declaration."""
+    kinds = {int: "a whole number", float: "a number", str: "text"}
+    field = Txt2Img.model_fields[name]
+    bounds = {key: getattr(part, key) for part in field.metadata for key in ("ge", "le", "multiple_of") if hasattr(part, key)}
+    text = kinds.get(field.annotation, "a value of its kind")  # type: ignore[arg-type]
+    if "multiple_of" in bounds:
+        text = f"a multiple of {bounds['multiple_of']}"
+    return f"{text} from {bounds['ge']} to {bounds['le']}" if "ge" in bounds and "le" in bounds else text

@@ -48,8 +48,8 @@ class JobView:
     """A job as its owner sees it.
 
     `position` counts the jobs before it (0 = its turn); `done` of `count` pictures are finished; `step` of `steps` is the
-    current picture's; `progress` is of the whole job in [0, 1]; `eta_s` seconds, None while nothing is known; `rev` grows with each
-    change.
+    current picture's; `progress` is of the whole job in [0, 1]; `eta_s` seconds, None while nothing is known; `rev` grows with
+    each change.
     """
 
     id: str

@@ -1,7 +1,7 @@
 """The engine process: `python -m modules.engine`, messages on stdin and stdout.
 
-Started by `modules.engine.link.ProcessLink`.  It ends when it is told to, or when its parent dies (end of stdin).  Anything that
-a library prints goes to stderr, so that it cannot tear a frame.
+Started by `modules.engine.link.ProcessLink`.  It ends when it is told to, or when its parent dies (end of stdin).  Anything
+that a library prints goes to stderr, so that it cannot tear a frame.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from modules.engine.messages import Message, read_message, write_message
 
@@ -26,7 +26,8 @@ STILLBORN = 3
 class EngineLink(Protocol):
     """`start` delivers every message of the engine to `on_message`, on a thread of the link's own.
 
-    Two kinds come from the link itself: `died` (with `cause`) when the engine is gone, and `gave_up` when it will not be started again.
+    Two kinds come from the link itself: `died` (with `cause`) when the engine is gone, and `gave_up` when it will not be
+    started again.
     """
 
     def start(self, on_message: Callable[[Message], None]) -> None: ...
@@ -62,7 +63,7 @@ class ProcessLink:
         with self._lock:
             if self._process is not None and self._process.stdin is not None:
                 with contextlib.suppress(OSError, ValueError):
-                    write_message(self._process.stdin, message)  # type: ignore[arg-type]
+                    write_message(self._process.stdin, message)
 
     def close(self) -> None:
         """Stop the engine: politely, after 5 seconds by force."""
@@ -86,6 +87,7 @@ class ProcessLink:
             cause = self._cause(process)
             with self._lock:
                 self._process, self.pid = None, None
+            _close(process.stdin, process.stdout)
             if self._closing.is_set():
                 return
             stillborn = 0 if alive else stillborn + 1
@@ -111,11 +113,11 @@ class ProcessLink:
         return process
 
     def _listen(self, process: subprocess.Popen[bytes], on_message: Callable[[Message], None]) -> tuple[str, bool]:
-        """Deliver messages until the engine is gone.  Returns why it could not start, if it said so, and whether it ever ran."""
+        """Deliver messages until the engine is gone.  Returns why it could not start, if it said so, and whether it ran."""
         broken, alive = "", False
         assert process.stdout is not None
         with contextlib.suppress(ValueError, OSError):
-            while (message := read_message(process.stdout)) is not None:  # type: ignore[arg-type]
+            while (message := read_message(process.stdout)) is not None:
                 if message.kind == "broken":
                     broken = message.data["error"]
                 else:
@@ -134,6 +136,7 @@ class ProcessLink:
                 if log:
                     log.write(line)
                     log.flush()
+        _close(process.stderr)
 
     def _cause(self, process: subprocess.Popen[bytes]) -> str:
         code = process.wait()
@@ -143,3 +146,10 @@ class ProcessLink:
             return f"the engine was ended by {name}{hint}"
         last = next((line for line in reversed(self._stderr) if line), "")
         return f"the engine ended with code {code}" + (f": {last}" if last else "")
+
+
+def _close(*streams: IO[bytes] | None) -> None:
+    for stream in streams:
+        if stream is not None:
+            with contextlib.suppress(OSError):  # what is left to be written has nobody to go to
+                stream.close()

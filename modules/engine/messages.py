@@ -1,8 +1,8 @@
 """The wall between web and engine: JSON messages, some followed by raw bytes, over a pipe.  No pickle.
 
 A frame is two big-endian 32-bit lengths, the JSON text, then the blob (pixels).  To the engine go `configure` (once, first),
-`submit`, `cancel`, `watch`, `load` and `stop`; from it come `hello`, `loading`, `loaded`, `progress`, `preview`, `done`, `failed`,
-`cancelled` and `broken`.
+`submit`, `cancel`, `watch`, `load` and `stop`; from it come `hello`, `loading`, `loaded`, `progress`, `preview`, `done`,
+`failed`, `cancelled` and `broken`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 _FRAME = struct.Struct(">II")
 MAX_JSON = 4 * 2**20
@@ -26,7 +26,7 @@ class Message:
     blob: bytes = field(default=b"", repr=False)
 
 
-def write_message(stream: BinaryIO, message: Message) -> None:
+def write_message(stream: IO[bytes], message: Message) -> None:
     """Write one frame and flush.  Raises OSError when the other side is gone."""
     text = json.dumps({"kind": message.kind, **message.data}).encode()
     stream.write(_FRAME.pack(len(text), len(message.blob)) + text)
@@ -35,7 +35,7 @@ def write_message(stream: BinaryIO, message: Message) -> None:
     stream.flush()
 
 
-def read_message(stream: BinaryIO) -> Message | None:
+def read_message(stream: IO[bytes]) -> Message | None:
     """The next frame, or None at the end of the stream (also in the middle of a frame: the other side died).
 
     Raises:

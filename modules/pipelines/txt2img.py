@@ -28,7 +28,8 @@ class Painted:
 
 def txt2img(request: Txt2Img) -> Program[Painted]:
     """Paint one image of `request`; its seed and checkpoint are resolved, its count is 1."""
-    assert request.seed >= 0 and request.checkpoint, "the request is resolved before it reaches a pipeline"
+    assert request.seed >= 0, "the seed is resolved before it reaches a pipeline"
+    assert request.checkpoint, "the checkpoint is resolved before it reaches a pipeline"
     model = yield from load(request.checkpoint)
     if model.unet.config.in_channels != model.latent.channels:
         raise RequestError(

@@ -161,7 +161,8 @@ def test_progress_counts_steps_for_every_sampler(bench: Bench) -> None:
     bench.run()
     for name in SAMPLERS:
         steps = [(m.data["step"], m.data["steps"]) for m in bench.said if m.kind == "progress" and m.data["task"] == name]
-        assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)], name
+        total = 3 if name == "DDIM" else 4  # A1111's DDIM walks between its 4 levels
+        assert steps == [(step, total) for step in range(1, total + 1)], name
 
 
 def test_previews_are_made_only_for_those_who_look(bench: Bench) -> None:

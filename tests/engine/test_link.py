@@ -98,8 +98,8 @@ def test_an_engine_ends_with_its_parent(tiny_models: Path, tmp_path: Path) -> No
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    write_message(process.stdin, Message("configure", configuration(tiny_models, tmp_path)))  # type: ignore[arg-type]
-    message = read_message(process.stdout)  # type: ignore[arg-type]
+    write_message(process.stdin, Message("configure", configuration(tiny_models, tmp_path)))
+    message = read_message(process.stdout)
     assert message is not None
     assert message.kind == "hello"
     process.stdin.close()

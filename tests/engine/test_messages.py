@@ -11,7 +11,10 @@ from modules.engine.messages import Message, read_message, write_message
 
 
 def test_messages_come_out_as_they_went_in() -> None:
-    sent = [Message("submit", {"task": "a.0", "request": {"prompt": "naïve 🍎"}}), Message("done", {"width": 2}, bytes(range(12)))]
+    sent = [
+        Message("submit", {"task": "a.0", "request": {"prompt": "naïve 🍎"}}),
+        Message("done", {"width": 2}, bytes(range(12))),
+    ]
     stream = io.BytesIO()
     for message in sent:
         write_message(stream, message)

@@ -42,7 +42,11 @@ def test_rows_stay_within_the_budget_but_one_work_always_runs() -> None:
 
 
 def test_contexts_that_cannot_be_joined_wait() -> None:
-    works = [Waiting("a", "u", "k", 0, 2, (77, 77)), Waiting("b", "u", "k", 1, 2, (77 * 101, 77)), Waiting("c", "u", "k", 2, 2, (154, 77))]
+    works = [
+        Waiting("a", "u", "k", 0, 2, (77, 77)),
+        Waiting("b", "u", "k", 1, 2, (77 * 101, 77)),
+        Waiting("c", "u", "k", 2, 2, (154, 77)),
+    ]
     chosen = choose(works, budget(99), lambda lengths: math.lcm(*lengths) <= 77 * 12)
     assert names(chosen) == ["a", "c"]
 
@@ -82,7 +86,14 @@ def test_nobody_starves(works: list[Waiting]) -> None:
         ([("1", "b", 0.0), ("2", "a", 1.0)], set(), 11.0, ["1"]),
         ([("1", "a", 0.0)], {"a"}, 99.0, ["1"]),
     ],
-    ids=["nothing", "idle: oldest checkpoint", "stay on the one in use", "another waited too long", "then it goes over", "alone"],
+    ids=[
+        "nothing",
+        "idle: oldest checkpoint",
+        "stay on the one in use",
+        "another waited too long",
+        "then it goes over",
+        "alone",
+    ],
 )
 def test_admission(loads: list[tuple[str, str, float]], busy: set[str], now: float, expected: list[str]) -> None:
     admitted = admit([WaitingLoad(*load) for load in loads], busy, now, patience=10.0)

@@ -1,0 +1,288 @@
+"""The studio as a whole, without HTTP: what is submitted comes out as pictures with their record, and survives accidents."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modules.app import App, engine_configuration
+from modules.engine.messages import Message
+from modules.errors import OutputError, RequestError
+from modules.images import infotext
+from modules.settings import Settings
+from modules.views import JobView
+from tests.local import LocalLink
+from tests.tiny import tiny_checkpoint
+
+SMALL: dict[str, Any] = {"prompt": "a cat", "seed": 7, "steps": 2, "width": 64, "height": 64}
+
+
+class ScriptedLink:
+    """An engine link whose messages the test says itself."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.starts = 0
+        self.say: Callable[[Message], None] = lambda message: None
+
+    def start(self, on_message: Callable[[Message], None]) -> None:
+        self.say, self.starts = on_message, self.starts + 1
+
+    def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+    def hello(self) -> None:
+        self.say(Message("hello", {"device": "cpu (test)", "dtype": "float32 (test)", "attention": "sdpa (test)"}))
+
+    def tasks(self, kind: str = "submit") -> list[str]:
+        return [message.data["task"] for message in self.sent if message.kind == kind]
+
+    def done(self, task: str) -> None:
+        data = {"task": task, "width": 64, "height": 64, "schedule": "Karras", "model_name": "tiny", "model_hash": "0" * 10}
+        self.say(Message("done", data, bytes(64 * 64 * 3)))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny_checkpoint(folder / "tiny.safetensors")
+    return folder
+
+
+@pytest.fixture
+def settings(models: Path, tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", models_dirs=(models,), outputs_dir=tmp_path / "outputs")
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[App]:
+    app = App(settings, LocalLink(engine_configuration(settings)))
+    app.start()
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def link() -> ScriptedLink:
+    return ScriptedLink()
+
+
+@pytest.fixture
+def scripted(settings: Settings, link: ScriptedLink) -> Iterator[App]:
+    app = App(settings, link)
+    app.start()
+    yield app
+    app.close()
+
+
+def finish(app: App, view: JobView) -> JobView:
+    *_, last = app.events(view.id, "me")
+    return last
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_a_request_becomes_a_picture_with_its_record(app: App) -> None:
+    view = finish(app, app.submit({**SMALL, "negative_prompt": "dog, blurry", "sampler": "Euler a"}, "me"))
+    assert (view.state, view.done, view.progress, view.error) == ("done", 1, 1.0, "")
+    picture = view.pictures[0]
+    with Image.open(picture.path) as image:
+        assert image.size == (64, 64)
+        assert image.text["parameters"] == picture.infotext  # type: ignore[attr-defined]
+    assert picture.infotext.startswith("a cat\nNegative prompt: dog, blurry\nSteps: 2, Sampler: Euler a, Schedule type: ")
+    assert pixels(picture.path).std() > 1
+
+
+def test_the_record_makes_the_picture_again(app: App) -> None:
+    first = finish(app, app.submit({**SMALL, "seed": -1, "sampler": "DPM++ 2M SDE", "cfg_scale": 3.5}, "me")).pictures[0]
+    fields = infotext.request_fields(infotext.parse(first.infotext))
+    again = finish(app, app.submit(fields, "me")).pictures[0]
+    assert again.path != first.path
+    assert np.array_equal(pixels(again.path), pixels(first.path))
+
+
+def test_picture_k_of_a_job_is_that_seed_alone(app: App) -> None:
+    job = finish(app, app.submit({**SMALL, "count": 3}, "me"))
+    assert [p.seed for p in job.pictures] == [7, 8, 9]
+    for picture in job.pictures:
+        alone = finish(app, app.submit({**SMALL, "seed": picture.seed}, "me")).pictures[0]
+        assert np.abs(pixels(picture.path) - pixels(alone.path)).max() <= 1
+
+
+def test_what_is_not_said_comes_from_the_checkpoint(scripted: App) -> None:
+    request = scripted.complete({"prompt": "x"})
+    best = scripted.checkpoints()[0].defaults
+    assert (request.width, request.height, request.steps) == (best.width, best.height, best.steps)
+    assert (request.sampler, request.schedule, request.cfg_scale) == (best.sampler, best.schedule, best.cfg_scale)
+    assert request.seed >= 0
+    assert request.checkpoint == "tiny"
+    assert scripted.complete({"seed": -1}).seed != scripted.complete({"seed": -1}).seed
+
+
+def test_names_are_understood_as_people_write_them(scripted: App) -> None:
+    request = scripted.complete({**SMALL, "sampler": "DPM++ 2M Karras", "checkpoint": "TINY"})
+    assert (request.sampler, request.schedule, request.checkpoint) == ("DPM++ 2M", "Karras", "tiny")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"steps": 10**6}, "steps"),
+        ({"width": 63}, "width: must be a multiple of 8 from 64 to 2048, 63 was given"),
+        ({"height": 65}, "height"),
+        ({"width": "abc"}, "'abc' was given"),
+        ({"cfg_scale": float("nan")}, "finite"),
+        ({"sampler": "Oiler"}, "'Euler'"),
+        ({"checkpoint": "absent"}, "'absent' is not here"),
+        ({"prompt": "x" * 40_000}, "32,768 characters"),
+    ],
+)
+def test_bad_input_is_refused_in_words_and_leaves_nothing(scripted: App, fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        scripted.submit({**SMALL, **fields}, "me")
+    assert said in str(caught.value)
+    assert scripted.jobs("me") == []
+
+
+def test_hostile_text_is_kept_where_it_can_be(app: App) -> None:
+    prompt = '🍎 مرحبا\n<b>&\x00\ud800, "quoted": (x:1.2)'
+    picture = finish(app, app.submit({**SMALL, "prompt": prompt}, "me")).pictures[0]
+    assert picture.infotext.startswith('🍎 مرحبا\n<b>&, "quoted": (x:1.2)\n')
+
+
+def test_a_long_prompt_paints(app: App) -> None:
+    assert finish(app, app.submit({**SMALL, "prompt": "a tale of cats, " * 1875}, "me")).state == "done"
+
+
+def test_jobs_belong_to_their_user(scripted: App) -> None:
+    view = scripted.submit(SMALL, "me")
+    assert scripted.job(view.id, "you") is None
+    assert scripted.jobs("you") == []
+    assert scripted.preview(view.id, "you") is None
+    assert scripted.picture(view.id, 0, "you") is None
+    assert not scripted.cancel(view.id, "you")
+    mine = scripted.job(view.id, "me")
+    assert mine is not None
+    assert mine.state == "queued"
+
+
+def test_cancel_keeps_what_is_finished(scripted: App, link: ScriptedLink) -> None:
+    link.hello()
+    view = scripted.submit({**SMALL, "count": 3}, "me")
+    link.done(f"{view.id}.0")
+    events = scripted.events(view.id, "me")
+    while next(events).done < 1:
+        pass
+    assert scripted.cancel(view.id, "me")
+    assert not scripted.cancel(view.id, "me")
+    ended = scripted.job(view.id, "me")
+    assert ended is not None
+    assert (ended.state, ended.done) == ("cancelled", 1)
+    assert set(link.tasks("cancel")) == {f"{view.id}.1", f"{view.id}.2"}
+
+
+def test_a_restart_finishes_what_was_accepted_with_the_same_pixels(settings: Settings, link: ScriptedLink) -> None:
+    """The first studio is dropped with a job half done; the second one has it, paints the rest, and nothing twice."""
+    first = App(settings, link)
+    first.start()
+    view = first.submit({**SMALL, "count": 2}, "me")
+    other = first.submit({**SMALL, "seed": 50}, "me")
+    first.close()
+
+    second = App(settings, LocalLink(engine_configuration(settings)))
+    second.start()
+    job, later = finish(second, view), finish(second, other)
+    assert (job.state, job.done, later.state) == ("done", 2, "done")
+    alone = finish(second, second.submit({**SMALL, "seed": 8}, "me"))
+    assert np.abs(pixels(job.pictures[1].path) - pixels(alone.pictures[0].path)).max() <= 1
+    second.close()
+    assert len(list(settings.outputs_dir.rglob("*.png"))) == 4
+
+
+def test_a_killed_engine_costs_no_job(scripted: App, link: ScriptedLink) -> None:
+    link.hello()
+    view, other = scripted.submit(SMALL, "me"), scripted.submit(SMALL, "you")
+    link.say(Message("died", {"cause": "the engine was ended by SIGKILL"}))
+    assert scripted.engine().state == "restarting"
+    link.sent.clear()
+    link.hello()
+    assert link.tasks() == [f"{view.id}.0"], "suspects fly one at a time"
+    link.done(f"{view.id}.0")
+    assert finish(scripted, view).state == "done"
+    assert link.tasks()[-1] == f"{other.id}.0"
+
+
+def test_a_poison_job_fails_after_two_attempts_and_the_queue_goes_on(scripted: App, link: ScriptedLink) -> None:
+    link.hello()
+    poison, good = scripted.submit(SMALL, "me"), scripted.submit({**SMALL, "seed": 1}, "me")
+    for _ in range(2):
+        link.say(Message("died", {"cause": "the engine was ended by SIGSEGV"}))
+        link.hello()
+    failed = scripted.job(poison.id, "me")
+    assert failed is not None
+    assert failed.state == "failed"
+    assert "SIGSEGV" in failed.error
+    assert "tried twice" in failed.error
+    link.done(f"{good.id}.0")
+    assert finish(scripted, good).state == "done"
+
+
+def test_an_engine_that_cannot_start_fails_its_jobs_and_is_tried_again_on_request(scripted: App, link: ScriptedLink) -> None:
+    view = scripted.submit(SMALL, "me")
+    link.say(Message("gave_up", {"cause": "torch is broken"}))
+    failed = scripted.job(view.id, "me")
+    assert failed is not None
+    assert (failed.state, scripted.engine().state) == ("failed", "failed")
+    assert "torch is broken" in failed.error
+    scripted.submit(SMALL, "me")
+    assert (link.starts, scripted.engine().state) == (2, "restarting")
+
+
+def test_an_outputs_folder_that_vanishes_fails_the_job_and_the_next_one_is_refused(
+    scripted: App, link: ScriptedLink, settings: Settings
+) -> None:
+    link.hello()
+    view = scripted.submit(SMALL, "me")
+    shutil.rmtree(settings.outputs_dir)
+    settings.outputs_dir.write_text("in the way")
+    link.done(f"{view.id}.0")
+    ended = finish(scripted, view)
+    assert ended.state == "failed"
+    assert str(settings.outputs_dir) in ended.error
+    with pytest.raises(OutputError):
+        scripted.submit(SMALL, "me")
+
+
+def test_a_bad_file_is_listed_with_its_problem_and_the_model_stays(app: App, models: Path) -> None:
+    finish(app, app.submit(SMALL, "me"))
+    bad = models / "broken.safetensors"
+    bad.write_bytes(b"")
+    try:
+        listed = {info.name: info.problem for info in app.checkpoints()}
+        assert "empty" in listed["broken"]
+        with pytest.raises(RequestError, match="empty"):
+            app.submit({**SMALL, "checkpoint": "broken"}, "me")
+        assert finish(app, app.submit({**SMALL, "checkpoint": "tiny"}, "me")).state == "done"
+    finally:
+        bad.unlink()
+
+
+def test_no_checkpoint_at_all_says_what_to_do(settings: Settings, tmp_path: Path, link: ScriptedLink) -> None:
+    (tmp_path / "empty").mkdir()
+    app = App(Settings(data_dir=settings.data_dir, models_dirs=(tmp_path / "empty",), outputs_dir=settings.outputs_dir), link)
+    with pytest.raises(RequestError, match=r"put an SD 1\.x \.safetensors file into"):
+        app.submit(SMALL, "me")
+    app.close()
