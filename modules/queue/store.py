@@ -36,7 +36,7 @@ MAX_ATTEMPTS = 2
 HISTORY = 1000
 """Finished jobs that are remembered; older ones are forgotten, their files stay."""
 
-_GIVEN_UP = "the engine died twice while making this picture; submit it again to have it tried once more"
+_GIVEN_UP = "the engine or the server died twice while making this picture; submit it again to have it tried once more"
 _OVER = ("done", "failed", "cancelled")
 
 
@@ -257,7 +257,7 @@ class JobStore:
             db.execute("PRAGMA foreign_keys = ON")
             verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)
+                raise sqlite3.DatabaseError(" ".join(str(verdict).split()))
             migrate(db)
         except (sqlite3.Error, ValueError) as error:
             db.close()
