@@ -18,11 +18,6 @@ from typing import Any
 
 from modules.errors import SettingsError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 ROOT = Path(__file__).resolve().parents[1]
 """The project's folder."""
 
@@ -242,6 +237,10 @@ def read_file(path: Path, required: bool = True) -> dict[str, Any]:
     Raises:
         SettingsError: it cannot be read, is not TOML, or has a key that is no setting.
     """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:  # a dependency there, so not at hand before the set-up, which reads flags but no files
+        import tomli as tomllib
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

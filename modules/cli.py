@@ -1,0 +1,243 @@
+"""The command line: which command with which settings.
+
+Parses with the standard library alone, so that --help and slips of the pen are answered at once and before anything is
+installed.  What a command does is in `modules.commands`; this file knows only their flags.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, NoReturn
+
+from modules import __version__
+from modules.errors import AtelierError, SettingsError
+from modules.settings import FILE_NAME, FILE_VARIABLE, TABLE, Setting, Settings, load, unknown_variables
+
+USAGE_ERROR = 2
+"""Exit code when something on the command line, in the environment or in the settings file makes no sense."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells expect it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """A parsed command line.  `flags` are settings by name; `values` are what the command itself was told."""
+
+    command: str
+    flags: dict[str, Any]
+    file: str | None
+    values: argparse.Namespace
+
+    @property
+    def extras(self) -> list[str]:
+        """Which optional dependencies the command needs."""
+        return ["test"] if self.command == "test" else []
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the command line; ends the process with one line and code 2 where it makes no sense."""
+    given = list(arguments)
+    rest: list[str] = []
+    parser = build_parser()
+    if "test" in given:  # what follows is pytest's, whatever it looks like
+        place = given.index("test")
+        if _is_command(parser, given[:place]) and not {"-h", "--help"} & set(given[place + 1 :]):
+            given, rest = given[: place + 1], given[place + 1 :]
+    values = parser.parse_args(given)
+    if values.command == "test":
+        values.pytest = rest
+    flags = {}
+    for setting in TABLE:
+        before: Any = getattr(values, f"before_{setting.name}", None)
+        after: Any = getattr(values, f"after_{setting.name}", None)
+        both = setting.repeatable and before and after
+        flags[setting.name] = [*before, *after] if both else after if after is not None else before
+    file = getattr(values, "after_settings", None) or getattr(values, "before_settings", None)
+    return Options(values.command or "serve", flags, file, values)
+
+
+def run(options: Options, problem: str = "") -> int:
+    """Carry out a command; returns the exit code.  `problem` is what kept the set-up from being made, for the doctor."""
+    signal.signal(signal.SIGTERM, _leave)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows no "█" or no emoji shows "?", and nothing fails
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    logging.basicConfig(level=logging.INFO if options.command == "serve" else logging.WARNING, format="%(message)s")
+    try:
+        settings = load(options.flags, file=options.file)
+        for stray in unknown_variables():
+            print(f"atelier: {stray}", file=sys.stderr)
+        return _command(options.command, problem)(options.values, settings)
+    except SettingsError as error:
+        return _say(error, USAGE_ERROR)
+    except AtelierError as error:
+        return _say(error, 1)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `... | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _command(name: str, problem: str) -> Callable[[argparse.Namespace, Settings], int]:
+    """Imported only when it is wanted: each brings what it needs and no more."""
+    if name == "generate":
+        from modules.commands import generate
+
+        return generate.run
+    if name == "doctor":
+        from modules import doctor
+
+        return lambda values, settings: doctor.run(values, settings, problem)
+    if name == "test":
+        from modules.commands import check
+
+        return check.run
+    from modules.commands import serve
+
+    return serve.run
+
+
+def _say(error: Exception, code: int) -> int:
+    print(f"atelier: {error}", file=sys.stderr)
+    return code
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM is a polite request: unwind, so that the engine is stopped and nothing is left torn."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(0)
+
+
+# ---- flags
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a slip of the pen instead of a screen of usage."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"atelier: {message}; see {self.prog} --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line.  Settings may stand before and after the command."""
+    parser = _Parser(
+        prog="webui.py",
+        description="Atelier: a Stable Diffusion web UI that a house shares. Without a command it serves the page.",
+        epilog=_epilog(),
+        parents=[_settings_parser("before")],
+    )
+    parser.add_argument("--version", action="version", version=f"Atelier {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    after = [_settings_parser("after")]
+
+    commands.add_parser("serve", parents=after, help="serve the page (what happens without a command)", epilog=_epilog())
+    _generate(commands.add_parser("generate", parents=after, help="make pictures without a server", description=_GENERATE))
+    doctor = commands.add_parser(
+        "doctor", parents=after, help="what this machine has, what was chosen and why, what is missing"
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    test = commands.add_parser(
+        "test",
+        parents=after,
+        help="check format, lint, types and layers, then run all tests",
+        usage="webui.py [SETTINGS] test [PYTEST ARGUMENTS]",
+        description="Check format, lint, types and layers, then run the tests. What follows goes to pytest: -k samplers -x",
+    )
+    test.set_defaults(pytest=[])
+    return parser
+
+
+_GENERATE = """Make pictures without a server. What is not given comes from the checkpoint's own defaults."""
+
+
+def _generate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("prompt", metavar="PROMPT", nargs="?", help="what to see")
+    add("--negative", metavar="TEXT", dest="negative_prompt", help="what not to see")
+    add("--seed", metavar="N", help="-1 for a random one; picture k of several uses seed + k")
+    add("--steps", metavar="N", help="sampling steps, 1 to 150")
+    add("--cfg", metavar="SCALE", dest="cfg_scale", help="how closely to follow the prompt, 0 to 50")
+    add("--sampler", metavar="NAME", help='such as "Euler a" or "DPM++ 2M"')
+    add("--schedule", metavar="NAME", help='noise schedule, such as "Karras"')
+    add("--size", metavar="WxH", help="pixels, multiples of 8, such as 512x768")
+    add("--count", metavar="N", help="how many pictures")
+    add("--checkpoint", metavar="NAME", help="a checkpoint of the models folders (doctor lists them)")
+    add("--clip-skip", metavar="N", help="leave out the last N - 1 layers of the text encoder")
+    add("--from", metavar="FILE.png", dest="source", help="take all settings from this picture; other flags override them")
+    add(
+        "--output",
+        metavar="FILE|DIR",
+        help="save there instead of in the outputs folder: a name ending in .png for one picture, else a folder",
+    )
+    add("--json", action="store_true", help="print one JSON object: files, seeds, infotext, seconds")
+
+
+def _settings_parser(place: str) -> _Parser:
+    """The flags of all settings.  `place` keeps those before and after the command apart: one would undo the other."""
+    parser = _Parser(add_help=False)
+    group = parser.add_argument_group("settings (all commands; before or after the command)")
+    group.add_argument(
+        "--settings",
+        metavar="FILE",
+        dest=f"{place}_settings",
+        default=argparse.SUPPRESS,
+        help=f"read settings from this TOML file [DATA_DIR/{FILE_NAME}; ${FILE_VARIABLE}]",
+    )
+    for setting in TABLE:
+        group.add_argument(*_names(setting), **_kind(setting), dest=f"{place}_{setting.name}", help=_help(setting))
+    return parser
+
+
+def _names(setting: Setting) -> list[str]:
+    return [f"--{setting.name.replace('_', '-')}"]
+
+
+def _kind(setting: Setting) -> dict[str, Any]:
+    kind: dict[str, Any] = {"default": argparse.SUPPRESS}
+    if setting.is_switch:
+        return kind | {"action": argparse.BooleanOptionalAction}
+    return kind | {"metavar": setting.metavar, "action": "append" if setting.repeatable else "store"}
+
+
+def _help(setting: Setting) -> str:
+    return f"{setting.help} [{setting.default}; ${setting.variable}]".replace("%", "%%")
+
+
+def _epilog() -> str:
+    keys = ", ".join(setting.name for setting in TABLE)
+    return (
+        "A setting is taken from the command line, else from the environment, else from the settings file, else it has\n"
+        f"the default shown in brackets. Keys of the settings file: {keys}."
+    )
+
+
+def _is_command(parser: argparse.ArgumentParser, before: Iterable[str]) -> bool:
+    """Is the word after `before` the command, and not the value of a flag or a word of another command?"""
+    takes_value = {
+        name for action in parser._actions for name in action.option_strings if action.nargs is None
+    }  # argparse has no public way to ask
+    waiting = False
+    for word in before:
+        if waiting:
+            waiting = False
+        elif word in takes_value:
+            waiting = True
+        elif not word.startswith("-"):
+            return False
+    return not waiting
+
+
+if __name__ == "__main__":
+    sys.exit(run(parse(sys.argv[1:])))

@@ -1,0 +1,76 @@
+"""`test`: everything that must hold before a change is done, in the order of how soon it answers.
+
+All checks run even after one failed, so that one round shows everything.  pytest runs last, so that its own summary is the
+last line when all is well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from modules.errors import SettingsError
+from modules.settings import ROOT, Settings
+
+
+@dataclass(frozen=True)
+class Check:
+    """`remedy` is the command that helps most when it fails; "" where reading what it says is what helps."""
+
+    name: str
+    command: tuple[str, ...]
+    remedy: str = ""
+
+
+def checks() -> list[Check]:
+    scripts = Path(sys.executable).parent
+    return [
+        Check("format", (str(scripts / "ruff"), "format", "--check", "."), "ruff format ."),
+        Check("lint", (str(scripts / "ruff"), "check", "."), "ruff check --fix ."),
+        Check("types", (sys.executable, "-m", "mypy")),
+        Check("layers", (str(scripts / "lint-imports"), "--no-cache")),
+    ]
+
+
+def run(values: argparse.Namespace, settings: Settings) -> int:
+    """Exit code 0 when every check passed, else the first failure's."""
+    missing = [name for name in ("pytest", "mypy", "importlinter") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SettingsError(
+            f"{', '.join(missing)} not installed here; run `python3 webui.py test`, which installs the test tools"
+        )
+    failed = [check for check in checks() if not passes(check)]
+    print("tests", flush=True)
+    code = subprocess.run([sys.executable, "-m", "pytest", *values.pytest], cwd=ROOT, env=_environment()).returncode
+    if not failed:
+        return code
+    names = [check.name for check in failed] + (["tests"] if code else [])
+    print(f"\nFAILED: {', '.join(names)}")
+    for check in failed:
+        if check.remedy:
+            print(f"  {check.name}: .venv/bin/{check.remedy}")
+    return code or 1
+
+
+def passes(check: Check) -> bool:
+    """Run a check: one line when it passes, all that it said when it does not."""
+    started = time.monotonic()
+    done = subprocess.run(
+        check.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    verdict = "passed" if done.returncode == 0 else "FAILED"
+    print(f"{check.name}: {verdict} ({time.monotonic() - started:.1f} s)", flush=True)
+    if done.returncode:
+        print(done.stdout, flush=True)
+    return done.returncode == 0
+
+
+def _environment() -> dict[str, str]:
+    """The tests make their own settings: what is set for this user's server must not leak into them."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ATELIER_")}

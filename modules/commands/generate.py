@@ -1,0 +1,229 @@
+"""`generate`: pictures without a server, through the same App, engine and files as with one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import re
+import shutil
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from modules.app import App
+from modules.commands.serve import check_writable
+from modules.errors import GenerationError, RequestError, UnknownName
+from modules.images.infotext import GenerationInfo
+from modules.images.outputs import Outputs, SavedImage
+from modules.images.recipe import read_recipe
+from modules.settings import Settings
+from modules.views import JobView
+
+USER = "command line"
+
+FIELDS = ("prompt", "negative_prompt", "seed", "steps", "cfg_scale", "sampler", "schedule", "count", "checkpoint", "clip_skip")
+"""Flags that are fields of a request under the same name; --size is the only one that is not."""
+
+
+def run(values: argparse.Namespace, settings: Settings) -> int:
+    """Make the pictures; prints their paths, or one JSON object.  130 after Ctrl-C, with what was finished kept.
+
+    Raises:
+        AtelierError: a flag makes no sense, the picture could not be made or saved.
+    """
+    fields = given_fields(values)
+    if fields.get("prompt") is None and values.source is None:
+        raise RequestError('say what to see: generate "a red fox", or --from FILE.png')
+    check_writable(settings.data_dir, "--data-dir")
+    outputs = target(values.output, fields.get("count")) if values.output else None
+    if outputs is None:
+        check_writable(settings.outputs_dir, "--outputs-dir")
+    logging.getLogger("atelier").setLevel(logging.WARNING)
+
+    app = App(settings, outputs=outputs, durable=False)
+    try:
+        if values.source is not None:
+            fields = {**recipe_fields(app, Path(values.source), fields.get("checkpoint")), **fields}
+        started = time.monotonic()
+        app.start()
+        view = _watch(app, app.submit(fields, USER).id)
+        _report(view, time.monotonic() - started, values.json)
+        return 0
+    finally:
+        app.close()
+
+
+def given_fields(values: argparse.Namespace) -> dict[str, Any]:
+    """What was said on the command line, as fields of a request.  Whether it makes sense is for the request to say."""
+    fields = {name: getattr(values, name) for name in FIELDS if getattr(values, name) is not None}
+    if values.size is not None:
+        size = re.fullmatch(r"\s*(\d{1,6})\s*[xX×]\s*(\d{1,6})\s*", values.size)
+        if not size:
+            raise RequestError(f"size {values.size[:40]!r} is not understood; write WIDTHxHEIGHT in pixels, such as 512x768")
+        fields["width"], fields["height"] = size.groups()
+    return fields
+
+
+def recipe_fields(app: App, source: Path, checkpoint: str | None) -> dict[str, Any]:
+    """The settings of the picture `source`, with a checkpoint that is here: `checkpoint`, or the one that it was made with.
+
+    Raises:
+        RequestError: it is no picture with settings, or its checkpoint is not here.
+    """
+    recipe = read_recipe(source)
+    fields = dict(recipe.fields)
+    fields.pop("checkpoint", None)
+    if checkpoint is not None or not recipe.checkpoints:
+        return fields
+    for name in recipe.checkpoints:
+        try:
+            return {**fields, "checkpoint": app.checkpoint(name).name}
+        except UnknownName:
+            continue
+    raise RequestError(
+        f"{source} was made with the checkpoint {' / '.join(reversed(recipe.checkpoints))}, which is in none of the models "
+        "folders; add it, or choose another with --checkpoint"
+    )
+
+
+# ---- where to
+
+
+class Target(Outputs):
+    """Saves under the name or in the folder that the user gave, in no dated folder."""
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        super().__init__(folder)
+        self.name = name
+
+    def save(
+        self, pixels: bytes, width: int, height: int, info: GenerationInfo, job: str, index: int, when: float | None = None
+    ) -> SavedImage:
+        path = self.folder / (self.name or self._free_name(info))
+        return self.save_as(path, pixels, width, height, info, job, index)
+
+    def _free_name(self, info: GenerationInfo) -> str:
+        stem = f"{slug(info.request.prompt)}-{info.request.seed}"
+        names = (f"{stem}{ending}.png" for ending in _endings())
+        return next(name for name in names if not (self.folder / name).exists())
+
+
+def _endings() -> Iterator[str]:
+    yield ""
+    number = 2
+    while True:
+        yield f"-{number}"
+        number += 1
+
+
+def slug(prompt: str) -> str:
+    """A short file name from a prompt.
+
+    >>> slug("A red fox, 4k!")
+    'a-red-fox-4k'
+    >>> slug("🦊")
+    'picture'
+    """
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "picture"
+
+
+def target(output: str, count: Any) -> Target:
+    """Where --output points, found to be writable.
+
+    Raises:
+        RequestError: it cannot be what was meant.
+        OutputError: the file exists already, or nothing can be written there.
+    """
+    path = Path(output).expanduser()
+    is_folder = path.is_dir() or output.endswith(("/", "\\")) or not path.suffix
+    if is_folder:
+        found = Target(path)
+        found.check_writable()
+        return found
+    if path.suffix.lower() != ".png":
+        raise RequestError(
+            f"--output {output}: pictures are PNG files, so that they carry their settings; use a name ending in .png"
+        )
+    if count is not None and str(count).strip() != "1":
+        raise RequestError(f"--output {output} names one file for {count} pictures; name a folder")
+    found = Target(path.absolute().parent, path.name)
+    found.check_target(path)
+    return found
+
+
+# ---- what is shown
+
+
+def _watch(app: App, job: str) -> JobView:
+    """Follow a job to its end; Ctrl-C cancels it.
+
+    Raises:
+        GenerationError: it failed.
+    """
+    line = Line()
+    view = None
+    try:
+        for view in app.events(job, USER):
+            line.show(progress_text(view, app.engine().message))
+    except BaseException:
+        app.cancel(job, USER)
+        line.clear()
+        kept = app.job(job, USER)
+        for picture in kept.pictures if kept else ():
+            print(picture.path)
+        raise
+    line.clear()
+    if view is None:
+        raise GenerationError("the job vanished; see engine.log in the data folder")
+    if view.state != "done":
+        for picture in view.pictures:
+            print(picture.path)
+        raise GenerationError(view.error or "the job was cancelled")
+    return view
+
+
+def progress_text(view: JobView, engine: str) -> str:
+    """One line: a bar, where it is, how long it takes yet; before the first step, what the engine is doing."""
+    if not view.progress:
+        return engine
+    width = 24
+    full = round(view.progress * width)
+    bar = "█" * full + "░" * (width - full)
+    which = f"picture {min(view.done + 1, view.count)} of {view.count}, " if view.count > 1 else ""
+    left = f", {view.eta_s:.0f} s left" if view.eta_s is not None else ""
+    return f"{bar} {view.progress:4.0%}  {which}step {view.step} of {view.steps}{left}"
+
+
+class Line:
+    """One line on the terminal that is written anew; silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+
+    def show(self, text: str) -> None:
+        if self.live:
+            print(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self.live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _report(view: JobView, seconds: float, as_json: bool) -> None:
+    pictures = sorted(view.pictures, key=lambda picture: picture.index)
+    if not as_json:
+        for picture in pictures:
+            print(picture.path)
+        return
+    said = {
+        "files": [str(picture.path) for picture in pictures],
+        "seeds": [picture.seed for picture in pictures],
+        "infotext": [picture.infotext for picture in pictures],
+        "seconds": round(seconds, 3),
+    }
+    print(json.dumps(said, ensure_ascii=False))

@@ -1,0 +1,128 @@
+"""`serve`: one App, one port, until somebody says stop."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import json
+import os
+import socket
+import sys
+import threading
+import urllib.request
+import webbrowser
+from pathlib import Path
+
+from modules.errors import SettingsError
+from modules.settings import Settings
+
+GREETING_SECONDS = 1.0
+"""How long to wait for another server to say who it is."""
+
+
+def run(values: argparse.Namespace, settings: Settings) -> int:
+    """Serve until Ctrl-C (130) or SIGTERM (0)."""
+    check_port(settings.host, settings.port)
+    make_folders(settings)
+
+    from modules.app import App  # only now: these take seconds
+    from modules.server import serve
+
+    app = App(settings)
+    try:
+        app.start()
+        serve(app, on_ready=lambda url: greet(url, settings))
+    finally:
+        app.close()
+    return 0
+
+
+def greet(url: str, settings: Settings) -> None:
+    """Tell where the page is, and open it where there is something to open it with."""
+    print(f"\nAtelier is at {url}  (Ctrl-C stops it)\n", flush=True)
+    if settings.browser and has_display():
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+
+def has_display() -> bool:
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def check_port(host: str, port: int) -> None:
+    """Find out before anything slow whether we can serve there.
+
+    Raises:
+        SettingsError: we cannot; says who is in the way where that can be seen.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if os.name != "nt":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise SettingsError(_taken(host, port)) from None
+            if error.errno == errno.EACCES:
+                raise SettingsError(
+                    f"port {port} needs an administrator's rights; use --port 7860 or another above 1023"
+                ) from None
+            raise SettingsError(f"cannot serve at {host}:{port}: {error.strerror}; use --host 127.0.0.1") from None
+
+
+def _taken(host: str, port: int) -> str:
+    other = next((p for p in range(port + 1, min(port + 20, 65536)) if _is_free(host, p)), 0)
+    if is_atelier(host, port):
+        return f"port {port} is in use: another Atelier is at http://{host}:{port}; use that, stop it, or add --port {other}"
+    return f"port {port} is in use by another program; use --port {other} or stop that program"
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((host, port))
+        return True
+    return False
+
+
+def is_atelier(host: str, port: int) -> bool:
+    """Does whoever answers there look like one of us?  Never through a proxy."""
+    address = f"[{host}]" if ":" in host else host
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{address}:{port}/health", timeout=GREETING_SECONDS) as answer:
+            said = json.loads(answer.read(4096))
+    except (OSError, ValueError):
+        return False
+    except Exception:  # http.client's own, for whatever speaks something else than HTTP
+        return False
+    return isinstance(said, dict) and "engine" in said
+
+
+def make_folders(settings: Settings) -> None:
+    """Data and outputs folder exist and can be written, or it is said now which cannot and why.
+
+    Raises:
+        SettingsError: one cannot be made or written.
+    """
+    for folder, flag in ((settings.data_dir, "--data-dir"), (settings.outputs_dir, "--outputs-dir")):
+        check_writable(folder, flag)
+
+
+def check_writable(folder: Path, flag: str) -> None:
+    probe = folder / f".atelier-{os.getpid()}.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"can this be written?")
+        probe.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+        reason = (
+            "something that is not a folder is in the way"
+            if isinstance(error, FileExistsError | NotADirectoryError)
+            else error.strerror
+        )
+        raise SettingsError(f"cannot write to {folder}: {reason}; choose another folder with {flag}") from None
