@@ -23,11 +23,11 @@ def main(arguments: Sequence[str]) -> int:
 
     options = cli.parse(arguments)
     environment = Environment(ROOT / ".venv")
+    ready = environment.ready(options.extras)
+    if ready and environment.inside():
+        return cli.run(options)
     try:
-        if environment.ready(options.extras):
-            if environment.inside():
-                return cli.run(options)
-        else:
+        if not ready:
             set_up(environment, options.extras)
     except SetupError as error:
         if options.command != "doctor":

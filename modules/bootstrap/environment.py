@@ -108,15 +108,17 @@ class Environment:
         return self.version() == note.get("python")
 
     def version(self) -> str | None:
-        """ "3.11" of its Python, None when that does not run (the system's own was removed, or the folder is half-made)."""
+        """Its Python's, such as "3.11"; None when that does not run (the system's own was removed) or is not at home here."""
         if self.inside():
             return f"{sys.version_info[0]}.{sys.version_info[1]}"
         try:
-            asked = [str(self.python), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+            asked = [str(self.python), "-c", "import sys; print('%d.%d' % sys.version_info[:2]); print(sys.prefix)"]
             answer = subprocess.run(asked, capture_output=True, text=True, timeout=60)
         except (OSError, subprocess.TimeoutExpired):
             return None
-        return answer.stdout.strip() if answer.returncode == 0 else None
+        version, _, home = answer.stdout.strip().partition("\n")
+        at_home = answer.returncode == 0 and Path(home).resolve() == self.folder.resolve()
+        return version if at_home else None
 
 
 def groups_of(extras: Sequence[str]) -> dict[str, list[str]]:
