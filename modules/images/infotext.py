@@ -272,7 +272,7 @@ def parse_record(text: str) -> Record:
             found = repr(data["format"])[:20]
             raise RequestError(f"the picture's record has format {found}; this program reads {RECORD_FORMAT}")
         info = GenerationInfo(
-            request=parse_request(data["request"]),
+            request=_recorded_request(data["request"]),
             model_name=_string(data["model"]["name"]),
             model_hash=_string(data["model"]["hash"]),
             schedule_label=_string(data["schedule"]),
@@ -285,6 +285,13 @@ def parse_record(text: str) -> Record:
         return Record(info, _string(data["job"]), index)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise RequestError("the picture's record is damaged or was not written by this program") from None
+
+
+def _recorded_request(value: Any) -> GenerationRequest:
+    try:
+        return parse_request(value)
+    except RequestError as error:
+        raise RequestError(f"the request in the picture's record makes no sense here: {error}") from None
 
 
 def _string(value: Any) -> str:

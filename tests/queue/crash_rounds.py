@@ -1,7 +1,7 @@
 """A small studio that is killed again and again: run by test_crash in a process of its own.
 
-Each round, a child takes up the queue where the last one left it, paints (noise from the seed) and saves, and writes a line to a
-pipe for everything that it acknowledges.  It dies by SIGKILL: at the n-th system call of a save or edge of a transaction,
+Each round, a child takes up the queue where the last one left it, paints (noise from the seed) and saves, and writes a line
+to a pipe for everything that it acknowledges.  It dies by SIGKILL: at the n-th system call of a save or edge of a transaction,
 counted from 1 and growing, or from outside after some acknowledgements.  After each death the parent, which remembers every
 acknowledgement, looks at the disk.  The last child lives and finishes everything.
 """
