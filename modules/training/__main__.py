@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from modules.training import autoencoder, denoiser, evaluation, export, latents, starter
+from modules.training import autoencoder, denoiser, evaluation, export, latents, parallel, starter
 from modules.training.loop import Budget, seconds_until
 from modules.training.rendering import render
 
@@ -35,7 +35,8 @@ def render_stage(options: argparse.Namespace) -> None:
 
 def autoencoder_stage(options: argparse.Namespace) -> None:
     scenes = latents.read_scenes(options.work / SCENES)
-    autoencoder.train(scenes, options.work / AUTOENCODER, _budget(options, _spent(options.work / AUTOENCODER)))
+    budget = _budget(options, _spent(options.work / AUTOENCODER))
+    parallel.launch(options.workers, autoencoder.train, scenes, options.work / AUTOENCODER, budget)
 
 
 def cache_stage(options: argparse.Namespace) -> None:
@@ -46,7 +47,7 @@ def cache_stage(options: argparse.Namespace) -> None:
 def denoiser_stage(options: argparse.Namespace) -> None:
     cache = latents.load(options.work / CACHE, latents.read_scenes(options.work / SCENES))
     file = options.work / DENOISER
-    denoiser.train(cache, file, _budget(options, _spent(file)))
+    parallel.launch(options.workers, denoiser.train, cache, file, _budget(options, _spent(file)))
 
 
 def export_stage(options: argparse.Namespace) -> None:
@@ -88,10 +89,11 @@ def parser() -> argparse.ArgumentParser:
         stage = stages.add_parser(name)
         stage.add_argument("--work", type=Path, default=Path("data/training"), help="work folder (default: %(default)s)")
         if name == "render":
-            stage.add_argument("--scenes", type=int, default=30_000)
+            stage.add_argument("--scenes", type=int, default=16_000)
         if name in ("autoencoder", "denoiser"):
             stage.add_argument("--minutes", type=float, default=12.0 if name == "autoencoder" else 90.0, help="of training")
             stage.add_argument("--until", metavar="HH:MM", help="finish at this time of day instead")
+            stage.add_argument("--workers", type=int, default=2, help="processes of one thread each (default: %(default)s)")
         if name == "export":
             stage.add_argument("--model", type=Path, default=MODEL)
             stage.add_argument("--cfg", type=float, default=4.0, help="the guidance scale that the file recommends")

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modules.diffusion.vae import AutoencoderKL, ResnetBlock, VAEConfig
+from modules.training import parallel
 from modules.training.loop import Budget, Rate, Trainer, generator, rng
 from modules.training.normalise import use_fast_norms
 from modules.training.rendering import Pixels, Scene, render
@@ -32,7 +33,7 @@ from modules.training.rendering import Pixels, Scene, render
 VAE = VAEConfig(channels=(64, 64, 64, 64), res_blocks=1)
 TRAINING_EPS = 1.0
 LATENT_NOISE = 0.05  # standard deviations added to the standardised latents in training
-BATCH = 4  # whole pictures: GroupNorm's statistics then are those of inference
+BATCH = 4  # whole pictures (GroupNorm's statistics then are those of inference), shared among the workers
 
 
 class LatentAutoencoder(nn.Module):
@@ -82,19 +83,25 @@ def train(scenes: Sequence[Scene], file: Path, budget: Budget, seed: int = 1, st
     if not trainer.resume():
         start_linear(model, pixels_to_tensor([render(scene) for scene in scenes[:16]]))
         trainer.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    print(f"autoencoder: step {trainer.step}, {psnr(model, scenes[:32]):.2f} dB", flush=True)
+    _report(trainer.step, model, scenes)
 
     def loss_of(step: int) -> Tensor:
-        x = _batch(scenes, rng(seed, step))
+        part = step * parallel.size() + parallel.rank()
+        x = _batch(scenes, rng(seed, part), BATCH // parallel.size())
         with torch.autocast("cpu", torch.bfloat16):
             z = model.encode(x)
-            y = model.decode(z + LATENT_NOISE * torch.randn(z.shape, generator=generator(seed, step)))
+            y = model.decode(z + LATENT_NOISE * torch.randn(z.shape, generator=generator(seed, part)))
         return F.l1_loss(y, x) + F.mse_loss(y, x) + 0.5 * _edge_loss(y, x)
 
     trainer.run(loss_of, budget, stop_at, every=100)
     model.load_state_dict(trainer.average)
-    print(f"autoencoder: step {trainer.step}, {psnr(model, scenes[:32]):.2f} dB", flush=True)
+    _report(trainer.step, model, scenes)
     return model
+
+
+def _report(step: int, model: LatentAutoencoder, scenes: Sequence[Scene]) -> None:
+    if parallel.rank() == 0:
+        print(f"autoencoder: step {step}, {psnr(model, scenes[:32]):.2f} dB", flush=True)
 
 
 def load(file: Path) -> LatentAutoencoder:
@@ -126,7 +133,7 @@ def psnr(model: LatentAutoencoder, scenes: Sequence[Scene]) -> float:
     return torch.cat(ratios).mean().item()
 
 
-def _batch(scenes: Sequence[Scene], rand: random.Random) -> Tensor:
+def _batch(scenes: Sequence[Scene], rand: random.Random, count: int) -> Tensor:
     """Pictures of random scenes; a third on a ground of any colour, that the decoder may learn colours and not a table."""
 
     def picture(scene: Scene) -> Pixels:
@@ -135,7 +142,7 @@ def _batch(scenes: Sequence[Scene], rand: random.Random) -> Tensor:
         pixels = render(scene)
         return pixels[:, ::-1] if rand.random() < 0.5 else pixels
 
-    return pixels_to_tensor([picture(rand.choice(scenes)) for _ in range(BATCH)])
+    return pixels_to_tensor([picture(rand.choice(scenes)) for _ in range(count)])
 
 
 def _edge_loss(y: Tensor, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from modules.training.concepts import COLOURS, CONCEPTS
 from modules.training.rendering import Layout, Scene
 
 _BARE = {  # names that take no "a"
-    "grapes", "cherries", "scissors", "fire", "planet earth", "earth", "coffee", "beer", "dice", "lightning", "corn",
+    "grapes", "cherries", "fire", "coffee", "beer", "lightning", "corn",
 }  # fmt: skip
 _PREFIXES = (
     "a sticker of", "an emoji of", "a drawing of", "a picture of", "a photo of", "an image of", "an illustration of",

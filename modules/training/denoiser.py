@@ -17,15 +17,17 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.prompts.tokenizer import BOS, EOS, Tokenizer
+from modules.training import parallel
 from modules.training.captions import caption, fragments
 from modules.training.latents import Cache, recombine
 from modules.training.loop import Budget, Rate, Trainer, generator, rng
+from modules.training.muon import Muon
 from modules.training.normalise import use_fast_norms
 
 UNET = UNetConfig(channels=(64, 96, 160), res_blocks=1, transformer_depth=(0, 1, 1), context_dim=64)
 TEXT_LAYERS = 3
 TOKENS = 77
-BATCH = 64
+BATCH = 64  # shared among the workers
 EMPTY = 0.1  # share of captions dropped, for classifier-free guidance
 UNSEEN = -1  # stands for any token outside the trained vocabulary
 
@@ -166,13 +168,12 @@ def offset_noise(like: Tensor, gen: torch.Generator) -> Tensor:
 
 
 def make_trainer(model: Denoiser, file: Path, peak: float = 1e-3) -> Trainer:
-    """AdamW; weight decay on matrices only, so that the zero row and the norms are left alone."""
-    embedding = model.text.get_input_embeddings().weight
-    matrices = [p for p in model.parameters() if p.ndim > 1 and p is not embedding]
-    others = [p for p in model.parameters() if p.ndim <= 1 or p is embedding]
-    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.99), fused=True)
-    return Trainer(model, optimiser, Rate(peak, warmup=200), file)
+    """Muon on the hidden matrices; Adam on the embeddings, the first and last convolution, norms and biases."""
+    ends = {model.unet.input_blocks[0][0].weight, model.unet.out[2].weight}  # type: ignore[index]
+    ends |= {module.weight for module in model.text.modules() if isinstance(module, nn.Embedding)}
+    matrices = [p for p in model.parameters() if p.ndim > 1 and p not in ends]
+    others = [p for p in model.parameters() if p.ndim <= 1 or p in ends]
+    return Trainer(model, Muon(matrices, others, peak), Rate(peak, warmup=100), file)
 
 
 def train(cache: Cache, file: Path, budget: Budget, seed: int = 2, stop_at: int | None = None, batch: int = BATCH) -> Denoiser:
@@ -182,13 +183,14 @@ def train(cache: Cache, file: Path, budget: Budget, seed: int = 2, stop_at: int 
     model = Denoiser(len(vocabulary))
     trainer = make_trainer(model, file)
     trainer.resume()
-    batches = Batches(cache, vocabulary, batch, seed)
+    batches = Batches(cache, vocabulary, batch // parallel.size(), seed)
     alphas = alphas_cumprod()
     weights = loss_weights(alphas)
-    print(f"denoiser: step {trainer.step}, {len(vocabulary)} tokens, {len(cache.scenes)} latents", flush=True)
+    if parallel.rank() == 0:
+        print(f"denoiser: step {trainer.step}, {len(vocabulary)} tokens, {len(cache.scenes)} latents", flush=True)
 
     def loss_of(step: int) -> Tensor:
-        latents, rows, timesteps, noise = batches(step)
+        latents, rows, timesteps, noise = batches(step * parallel.size() + parallel.rank())
         alpha = alphas[timesteps][:, None, None, None]
         noisy = (alpha.sqrt() * latents + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):

@@ -12,6 +12,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,20 +67,23 @@ class Cache:
         return groups
 
 
-@torch.no_grad()
-def encode_all(model: LatentAutoencoder, scenes: Sequence[Scene], file: Path, batch: int = 16) -> Cache:
-    """Encode every scene, write the cache to `file`."""
-    model.eval()
-    parts: list[Tensor] = []
+def encode_all(model: LatentAutoencoder, scenes: Sequence[Scene], file: Path, workers: int = 2, batch: int = 8) -> Cache:
+    """Encode every scene in `workers` threads, write the cache to `file`."""
+    torch.set_num_threads(1)  # threads that never wait for each other: see `parallel`
     began = time.monotonic()
-    for start in range(0, len(scenes), batch):
+
+    @torch.no_grad()
+    def encode(start: int) -> Tensor:
         x = pixels_to_tensor([render(scene) for scene in scenes[start : start + batch]])
         with torch.autocast("cpu", torch.bfloat16):
-            parts.append(model.vae.encode(x)[0].float())
-        if len(parts) % 100 == 0:
-            done = start + batch
-            print(f"cache: {done} of {len(scenes)}, {done / (time.monotonic() - began):.0f} pictures/s", flush=True)
-    raw = torch.cat(parts)
+            latents = model.vae.encode(x)[0].float()
+        if start % (200 * batch) == 0:
+            print(f"cache: {start} of {len(scenes)}, {time.monotonic() - began:.0f} s", flush=True)
+        return latents
+
+    model.eval()
+    with ThreadPoolExecutor(workers) as pool:
+        raw = torch.cat(list(pool.map(encode, range(0, len(scenes), batch))))
     mean, deviation = raw.mean((0, 2, 3)), raw.std((0, 2, 3))
     latents = (raw - mean[:, None, None]) / deviation[:, None, None]
     write_atomically({"latents": latents.half(), "mean": mean, "deviation": deviation}, file)

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modules.training import parallel
+
 Loss = Callable[[int], Tensor]
 """step -> scalar loss, with its graph."""
 
@@ -82,6 +84,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write the state beside its final name first: a run that is killed while writing loses nothing."""
+        if parallel.rank():
+            return
         state: dict[str, Any] = {"step": self.step, "spent": self.spent, "average": self.average}
         state |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
         write_atomically(state, self.file)
@@ -96,7 +100,7 @@ class Trainer:
         while (used := budget.used(self.step, self.spent)) < 1 and self.step != stop_at:
             losses.append(self._step(loss_of, used))
             self.step += 1
-            self.spent = spent_before + time.monotonic() - began
+            self.spent = self._agreed(spent_before + time.monotonic() - began)
             if self.step % every == 0:
                 self._report(losses, used)
                 losses.clear()
@@ -111,10 +115,22 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         loss = loss_of(self.step)
         loss.backward()  # type: ignore[no-untyped-call]
+        parallel.average(self._shared())
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         self._move_average()
         return loss.detach()
+
+    def _shared(self) -> list[Tensor]:
+        """What workers average in a step: gradients, and statistics that follow the data."""
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        return gradients + [b for b in self.network.buffers() if b.is_floating_point()]
+
+    def _agreed(self, spent: float) -> float:
+        """The workers' mean: they must come to the same learning rate and stop at the same step."""
+        clock = torch.tensor([spent], dtype=torch.float64)
+        parallel.average([clock])
+        return clock.item()
 
     @torch.no_grad()
     def _move_average(self) -> None:
@@ -123,6 +139,8 @@ class Trainer:
         torch._foreach_lerp_([self.average[name] for name, _ in floats], [value for _, value in floats], 1 - decay)
 
     def _report(self, losses: list[Tensor], used: float) -> None:
+        if parallel.rank():
+            return
         mean = torch.stack(losses).mean().item()
         rate = self.optimiser.param_groups[0]["lr"]
         print(

@@ -30,7 +30,7 @@ CENTRED = 0.81  # edge of a lone motif as a share of the picture
 HALVED = 0.46  # edge of a motif that shares the picture or stands at a side: fits into one half of the canvas
 
 _SHARES: dict[Layout, float] = {
-    "one": 0.58, "small": 0.04, "left": 0.03, "right": 0.03, "top": 0.03, "bottom": 0.03, "pair": 0.26,
+    "one": 0.60, "small": 0.03, "left": 0.025, "right": 0.025, "top": 0.025, "bottom": 0.025, "pair": 0.27,
 }  # fmt: skip
 _SHIFTS: dict[Layout, tuple[float, float]] = {
     "one": (0.0, 0.0), "small": (0.0, 0.0),
@@ -74,7 +74,7 @@ def draw_scene(rng: random.Random, concept: str, layout: Layout | None = None) -
     dx, dy = _SHIFTS[layout]
     edge = CENTRED if layout == "one" else 0.40 if layout == "small" else HALVED
     placed = Placed(
-        concept, edge + rng.uniform(-0.025, 0.025), 0.5 + dx + rng.uniform(-0.02, 0.02), 0.5 + dy + rng.uniform(-0.02, 0.02)
+        concept, edge + rng.uniform(-0.015, 0.015), 0.5 + dx + rng.uniform(-0.012, 0.012), 0.5 + dy + rng.uniform(-0.012, 0.012)
     )
     return Scene(layout, (placed,), ground, _jittered(colour, rng, 3.0))
 
@@ -111,7 +111,7 @@ def _resized(concept: str, edge: int) -> Image.Image:
 
 
 def _half(rng: random.Random, concept: str, x: float) -> Placed:
-    return Placed(concept, HALVED + rng.uniform(-0.02, 0.005), x + rng.uniform(-0.01, 0.01), 0.5 + rng.uniform(-0.02, 0.02))
+    return Placed(concept, HALVED + rng.uniform(-0.015, 0.005), x + rng.uniform(-0.01, 0.01), 0.5 + rng.uniform(-0.012, 0.012))
 
 
 def _jittered(colour: RGB, rng: random.Random, width: float) -> RGB:

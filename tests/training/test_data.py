@@ -54,11 +54,11 @@ def test_fragments_hold_every_token_of_every_caption() -> None:
 
 
 def test_articles() -> None:
-    assert [with_article(name) for name in ("owl", "unicorn", "umbrella", "scissors")] == [
+    assert [with_article(name) for name in ("owl", "unicorn", "umbrella", "grapes")] == [
         "an owl",
         "a unicorn",
         "an umbrella",
-        "scissors",
+        "grapes",
     ]
 
 
