@@ -23,8 +23,9 @@ class LinearPreview:
 
     def __call__(self, latent: Tensor) -> Tensor:
         """uint8 (h, w, 3) on the CPU from a latent (C, h, w) on any device, scaled as the U-Net sees it."""
-        rgb = latent.permute(1, 2, 0).to(self.weight) @ self.weight + self.bias
-        return ((rgb.nan_to_num().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        finite = latent.permute(1, 2, 0).to(self.weight).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        rgb = finite @ self.weight + self.bias
+        return ((rgb.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 SD1_PREVIEW = LinearPreview(
@@ -52,7 +53,8 @@ def fit_rgb_factors(
     costs as much as decoding one picture of 16 x 16 latent positions.
 
     Args:
-        decode: latents (B, C, h, w), scaled as the U-Net sees them, to pixels (B, 3, h * f, w * f) around [-1, 1].
+        decode: latents (B, C, h, w), scaled as the U-Net sees them, to pixels (B, 3, h * f, w * f) around [-1, 1].  It gets
+            float32 on the CPU and moves it to where it runs.
         latent_channels: C.
         swatches, side: how many latents of which side length are decoded.
     """

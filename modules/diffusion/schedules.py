@@ -36,7 +36,7 @@ class NoiseLevels:
     sigmas: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if len(self.sigmas) < 2 or self.sigmas[0] <= 0.0 or any(a >= b for a, b in pairwise(self.sigmas)):
+        if len(self.sigmas) < 2 or self.sigmas[0] <= 0.0 or not all(a < b for a, b in pairwise(self.sigmas)):
             raise ValueError("noise levels must be at least two positive numbers that rise with the timestep")
 
     @classmethod

@@ -1,0 +1,199 @@
+"""Schedules against k-diffusion's numbers and independent arithmetic; what must hold for every schedule and step count."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diffusers import EulerDiscreteScheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modules.diffusion.samplers import SAMPLERS, Sampler, euler
+from modules.diffusion.schedules import (
+    SCHEDULES,
+    NoiseLevels,
+    find_schedule,
+    resolve_schedule,
+    sigmas_for,
+)
+from modules.errors import RequestError, UnknownName
+
+GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "sampling.json").read_text())
+LEVELS = NoiseLevels.scaled_linear()
+PLAIN = Sampler("plain", euler, ())
+
+
+# Noise levels
+
+
+def test_levels_are_stable_diffusion_1() -> None:
+    """0.0292 and 14.6146 are the ends that every SD 1.x tool prints."""
+    assert len(LEVELS.sigmas) == 1000
+    assert LEVELS.sigma_min == pytest.approx(0.029167, abs=1e-6)
+    assert LEVELS.sigma_max == pytest.approx(14.614642, abs=1e-6)
+
+
+def test_levels_match_diffusers() -> None:
+    """diffusers computes in single precision: 1 - alpha near 1 costs it five digits."""
+    scheduler = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    theirs = np.sqrt((1 - scheduler.alphas_cumprod.numpy()) / scheduler.alphas_cumprod.numpy())
+    assert np.allclose(LEVELS.sigmas, theirs, rtol=1e-4)
+
+
+def test_levels_match_double_precision_numpy() -> None:
+    alphas = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    assert np.allclose(LEVELS.sigmas, np.sqrt((1 - alphas) / alphas), rtol=1e-12)
+
+
+@given(timestep=st.floats(0.0, 999.0))
+@settings(deadline=None)
+def test_timestep_and_sigma_are_inverse(timestep: float) -> None:
+    assert LEVELS.timestep(LEVELS.sigma(timestep)) == pytest.approx(timestep, abs=1e-6)
+
+
+@pytest.mark.parametrize("timestep", [0, 1, 500, 998, 999])
+def test_trained_levels_keep_their_timesteps(timestep: int) -> None:
+    assert LEVELS.sigma(timestep) == LEVELS.sigmas[timestep]
+    assert LEVELS.timestep(LEVELS.sigmas[timestep]) == pytest.approx(timestep, abs=1e-9)
+
+
+def test_between_trained_levels_the_logarithm_is_linear() -> None:
+    assert LEVELS.sigma(700.25) == pytest.approx(LEVELS.sigmas[700] ** 0.75 * LEVELS.sigmas[701] ** 0.25)
+
+
+@pytest.mark.parametrize(("sigma", "timestep"), [(1e-9, 0.0), (0.02, 0.0), (14.7, 999.0), (1e6, 999.0)])
+def test_levels_outside_the_training_get_the_nearest_end(sigma: float, timestep: float) -> None:
+    assert LEVELS.timestep(sigma) == timestep
+
+
+@pytest.mark.parametrize("sigmas", [(), (1.0,), (0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (1.0, math.nan)])
+def test_levels_must_rise(sigmas: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="rise"):
+        NoiseLevels(sigmas)
+
+
+# Spacings
+
+
+@pytest.mark.parametrize("steps", [int(steps) for steps in GOLDEN["schedules"]])
+@pytest.mark.parametrize("label", list(GOLDEN["schedules"]["1"]))
+def test_k_diffusion_gives_the_same_sigmas(label: str, steps: int) -> None:
+    """Its linspace is single precision, hence 1e-6."""
+    assert sigmas_for(label, PLAIN, LEVELS, steps) == pytest.approx(GOLDEN["schedules"][str(steps)][label], rel=2e-6)
+
+
+def test_every_schedule_is_pinned() -> None:
+    assert set(SCHEDULES) - {"Automatic"} == set(GOLDEN["schedules"]["1"])
+
+
+@given(label=st.sampled_from(sorted(SCHEDULES)), name=st.sampled_from(sorted(SAMPLERS)), steps=st.integers(1, 150))
+@settings(max_examples=400, deadline=None)
+def test_every_schedule_falls_to_zero(label: str, name: str, steps: int) -> None:
+    sampler = SAMPLERS[name]
+    sigmas = sigmas_for(label, sampler, LEVELS, steps)
+    assert all(above > below for above, below in pairwise(sigmas))
+    assert sigmas[0] <= LEVELS.sigma_max * (1 + 1e-9)
+    if sampler.spacing is None:
+        assert len(sigmas) == steps + 1
+        assert sigmas[-1] == 0.0
+        assert sigmas[0] == pytest.approx(LEVELS.sigma_max)
+        assert sigmas[-2] >= LEVELS.sigma_min * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("label", ["Uniform", "Karras", "Exponential", "Normal"])
+def test_these_end_at_the_lowest_trained_level(label: str) -> None:
+    assert sigmas_for(label, PLAIN, LEVELS, 12)[-2] == pytest.approx(LEVELS.sigma_min)
+
+
+def test_karras_is_linear_in_the_seventh_root() -> None:
+    roots = [sigma ** (1 / 7) for sigma in sigmas_for("Karras", PLAIN, LEVELS, 9)[:-1]]
+    gaps = [above - below for above, below in pairwise(roots)]
+    assert gaps == pytest.approx([gaps[0]] * 8)
+
+
+def test_exponential_falls_by_a_constant_factor() -> None:
+    sigmas = sigmas_for("Exponential", PLAIN, LEVELS, 9)[:-1]
+    factors = [below / above for above, below in pairwise(sigmas)]
+    assert factors == pytest.approx([factors[0]] * 8)
+
+
+def test_sgm_uniform_is_uniform_without_its_lowest_level() -> None:
+    assert sigmas_for("SGM Uniform", PLAIN, LEVELS, 9)[:-1] == sigmas_for("Uniform", PLAIN, LEVELS, 10)[:-2]
+
+
+def test_simple_takes_trained_levels_only() -> None:
+    sigmas = sigmas_for("Simple", PLAIN, LEVELS, 7)
+    timesteps = [LEVELS.sigmas.index(sigma) for sigma in sigmas[:-1]]
+    assert timesteps == [999, 857, 714, 571, 428, 285, 142]
+
+
+@pytest.mark.parametrize("steps", [2, 3, 7, 20, 30, 33, 150])
+def test_ddim_follows_a1111_s_timesteps(steps: int) -> None:
+    sigmas = sigmas_for("Karras", SAMPLERS["DDIM"], LEVELS, steps)
+    timesteps = np.clip(np.arange(0, 1000, 1000 // steps) + 1, 0, 999)
+    assert sigmas == [LEVELS.sigmas[t] for t in timesteps[::-1]]
+
+
+def test_ddim_with_one_step_still_denoises() -> None:
+    assert sigmas_for("Karras", SAMPLERS["DDIM"], LEVELS, 1) == [LEVELS.sigmas[999], LEVELS.sigmas[1]]
+
+
+def test_discarding_the_penultimate_level() -> None:
+    """A1111's DPM2: one step more, and the last but one is dropped."""
+    sampler = Sampler("discards", euler, (), discards_penultimate=True)
+    longer = sigmas_for("Karras", PLAIN, LEVELS, 11)
+    assert sigmas_for("Karras", sampler, LEVELS, 10) == [*longer[:-2], 0.0]
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("sampler", "schedule"),
+    [
+        ("Euler", "Uniform"),
+        ("Euler a", "Uniform"),
+        ("Heun", "Uniform"),
+        ("DPM++ 2M", "Karras"),
+        ("DPM++ 2M SDE", "Exponential"),
+    ],
+)
+def test_automatic_is_the_sampler_s_default(sampler: str, schedule: str) -> None:
+    assert resolve_schedule("automatic", SAMPLERS[sampler]) == schedule
+    assert sigmas_for("Automatic", SAMPLERS[sampler], LEVELS, 8) == sigmas_for(schedule, PLAIN, LEVELS, 8)
+
+
+def test_defaults_are_schedules() -> None:
+    assert all(sampler.default_schedule in {"", *SCHEDULES} for sampler in SAMPLERS.values())
+
+
+@pytest.mark.parametrize(
+    ("asked", "label"),
+    [("Karras", "Karras"), ("karras", "Karras"), (" KARRAS ", "Karras"), ("SGMUniform", "SGM Uniform")]
+    + [(schedule.name, label) for label, schedule in SCHEDULES.items()],
+)
+def test_labels_names_and_aliases_in_any_case(asked: str, label: str) -> None:
+    assert find_schedule(asked).label == label
+
+
+@pytest.mark.parametrize("asked", ["", "Karas", "Uniform Karras"])
+def test_unknown_schedules_are_refused_with_the_known_ones(asked: str) -> None:
+    with pytest.raises(UnknownName, match=r"schedule .* Known: Automatic, .*Karras"):
+        sigmas_for(asked, PLAIN, LEVELS, 5)
+
+
+def test_misspelt_schedule_gets_a_suggestion() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'Karras'"):
+        find_schedule("Karas")
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_no_steps_are_refused(steps: int) -> None:
+    with pytest.raises(RequestError, match=f"at least 1 is needed, {steps} was given"):
+        sigmas_for("Karras", SAMPLERS["DDIM"], LEVELS, steps)
