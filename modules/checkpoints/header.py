@@ -22,6 +22,8 @@ MAX_HEADER_BYTES = 16 * 2**20
 """A real SD 1.x header has 0.1 to 0.3 MB.  An unlimited one is a memory bomb: 87 MB of legal header cost 1.1 GiB and 14 s."""
 MAX_TENSORS = 20_000
 """SD 1.x has about 1,100 tensors, the largest open models about 3,000."""
+MAX_PARTS = 1_000_000
+"""JSON values in a header.  20,000 tensors have 160,000; millions of tiny lists would become gigabytes of objects."""
 MAX_DIMENSIONS = 8
 
 DTYPE_BITS = {
@@ -179,9 +181,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse(raw: bytes, name: str) -> tuple[dict[str, str], dict[str, TensorEntry]]:
-    # A structure of millions of tiny parts would cost gigabytes before it could be counted, so it is counted first.
+    # Counted before it is parsed: afterwards the memory would be spent
     if raw.count(b'"data_offsets"') > MAX_TENSORS:
         raise CheckpointError(f"{name} has more than {MAX_TENSORS:,} tensors, which no supported model has; use another file")
+    if sum(raw.count(mark) for mark in (b",", b"[", b"{")) > MAX_PARTS:
+        raise CheckpointError(f"{name} has a header of more than {MAX_PARTS:,} parts, which no model needs; use another file")
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except _Duplicate as error:

@@ -3,13 +3,15 @@
 Weights are memory-mapped and used where they lie when number format, device and memory layout already fit, else converted
 tensor by tensor.  This file knows files and networks; it does not know requests, and it never runs a network.
 
-A mapping keeps the file's content alive: a checkpoint that is deleted or replaced (renamed over) while it is loaded goes on
-working.
+A mapping keeps the file's content alive: a checkpoint that is deleted or replaced (renamed over, as downloads and `mv` do)
+while it is loaded goes on working.  One that is overwritten in place, on a CPU and in float32, takes the engine process down
+with it: that is the price of not copying gigabytes, and the engine is started again.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -35,7 +37,7 @@ from modules.diffusion.schedules import NoiseLevels
 from modules.diffusion.text import WINDOW, TextEncoder
 from modules.diffusion.unet import UNet
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
-from modules.errors import CheckpointError, OutOfMemory
+from modules.errors import CheckpointError, OutOfMemory, UnknownName
 from modules.prompts.tokenizer import VOCABULARY_SIZE
 
 log = logging.getLogger(__name__)
@@ -114,8 +116,8 @@ class ModelManager:
             CheckpointError: its file cannot be used.  What was loaded stays loaded.
             OutOfMemory: the device cannot hold it.
         """
-        info = find(self.folders, name, self._cache)
-        if handle := self._kept(info):
+        info, handle = self._find(name)
+        if handle:
             return handle
         with self._loading:
             if handle := self._kept(info):  # another thread loaded it meanwhile
@@ -130,14 +132,24 @@ class ModelManager:
 
     def is_loaded(self, name: str) -> bool:
         """Whether `load` would answer at once."""
-        info = find(self.folders, name, self._cache)
-        with self._lock:
-            return _identity(info) in self._loaded
+        return self._find(name)[1] is not None
 
     def holds(self, handle: ModelHandle) -> bool:
         """Whether `handle` is still kept; tasks under way may use one that is not."""
         with self._lock:
             return any(handle is kept for kept in self._loaded.values())
+
+    def _find(self, name: str) -> tuple[CheckpointInfo, ModelHandle | None]:
+        """The file that `name` means and its model where that is kept; a kept one whose file was deleted is still found."""
+        try:
+            info = find(self.folders, name, self._cache)
+        except UnknownName:
+            with self._lock:
+                for handle in self._loaded.values():
+                    if handle.info.name == name:
+                        return handle.info, handle
+            raise
+        return info, self._kept(info)
 
     def _kept(self, info: CheckpointInfo) -> ModelHandle | None:
         identity = _identity(info)
@@ -152,30 +164,32 @@ class ModelManager:
         start = time.perf_counter()
         identity = _identity(info)
         try:
-            handle = self._build(info)
+            handle = self._build(info, identity)
         except torch.OutOfMemoryError:
             handle = None
         if handle is None:  # outside the except block: a live exception would keep the tensors that were made so far
-            handle = self._build_alone(info)
+            handle = self._build_alone(info, identity)
         log.info("loaded %s in %.1f s", info.name, time.perf_counter() - start)
         return identity, handle
 
-    def _build_alone(self, info: CheckpointInfo) -> ModelHandle:
+    def _build_alone(self, info: CheckpointInfo, identity: _Identity) -> ModelHandle:
         """A second attempt after the device was full: let go of everything else first."""
         with self._lock:
             self._loaded.clear()
         torch.cuda.empty_cache()
         try:
-            return self._build(info)
+            return self._build(info, identity)
         except torch.OutOfMemoryError:
             raise OutOfMemory(
                 f"{self.device} has not enough free memory for checkpoint {info.name!r}; close other programs"
             ) from None
 
-    def _build(self, info: CheckpointInfo) -> ModelHandle:
+    def _build(self, info: CheckpointInfo, identity: _Identity) -> ModelHandle:
         sha256 = file_sha256(info.path, self._cache)
         with _named(info.path), open_model(info.path) as file:
             header = header_of(file, info.path)
+            if _stamp(os.fstat(file.fileno())) != identity[1:]:
+                raise CheckpointError("changed while it was read; wait until it is complete and try again")
             family = recognise(header.shapes)
             layout = keys.layout(header.tensors)
             weights = Weights(file, header)
@@ -236,10 +250,13 @@ _Identity = tuple[str, int, int, int]
 def _identity(info: CheckpointInfo) -> _Identity:
     """Which content a path has now; a replaced file is another model.  A deleted one has no content: zeros."""
     try:
-        status = info.path.stat()
+        return str(info.path), *_stamp(info.path.stat())
     except OSError:
         return str(info.path), 0, 0, 0
-    return str(info.path), status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _shapes(header: Header, names: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
