@@ -131,11 +131,9 @@ class Setup:
         return subprocess.run([str(self.environment.python), "-c", asked], capture_output=True).returncode == 0
 
     def _install(self, requirements: Sequence[str], what: str) -> None:
-        self._call([*self._pip("install"), *requirements], what)
-
-    def _pip(self, command: str) -> list[str]:
-        quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--retries", "2"]
-        return [str(self.environment.python), "-m", "pip", command, *quiet]
+        """Bytecode is left to the first import, which compiles what is used instead of all of it."""
+        quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--retries", "2", "--no-compile"]
+        self._call([str(self.environment.python), "-m", "pip", "install", *quiet, *requirements], what)
 
     def _report_gpu(self, driver: int) -> None:
         """Add xformers where a wheel fits the torch that is there, and say what came of it.  Never fails the set-up."""

@@ -1,0 +1,171 @@
+"""Every setting from every source, which source wins, and what is said when a value makes no sense."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modules.errors import SettingsError
+from modules.settings import ROOT, TABLE, Setting, Settings, load, unknown_variables
+
+# For each setting three values that differ from the default: as flag/environment text, as TOML, and what comes out.
+EXAMPLES: dict[str, list[tuple[str, str, Any]]] = {
+    "data_dir": [(f"/x/{n}", f'"/x/{n}"', Path(f"/x/{n}")) for n in "abc"],
+    "models_dir": [(f"/x/{n}", f'["/x/{n}"]', (Path(f"/x/{n}"), ROOT / "models")) for n in "abc"],
+    "outputs_dir": [(f"/x/{n}", f'"/x/{n}"', Path(f"/x/{n}")) for n in "abc"],
+    "device": [("cpu", '"cpu"', "cpu"), ("cuda", '"cuda"', "cuda"), ("cuda:1", '"cuda:1"', "cuda:1")],
+    "dtype": [(n, f'"{n}"', n) for n in ("float32", "float16", "bfloat16")],
+    "attention": [(n, f'"{n}"', n) for n in ("xformers", "sdpa", "sliced")],
+    "exact": [("true", "true", True), ("on", "true", True), ("1", "true", True)],
+    "browser": [("false", "false", False), ("off", "false", False), ("0", "false", False)],
+    "host": [("::1", '"::1"', "::1"), ("localhost", '"localhost"', "localhost"), ("127.0.0.2", '"127.0.0.2"', "127.0.0.2")],
+    "port": [("1", "1", 1), ("2", "2", 2), ("65535", '"65535"', 65535)],
+}
+
+BAD: dict[str, list[str]] = {
+    "data_dir": ["7", '""'],
+    "models_dir": ["7", "[7]", '[""]'],
+    "outputs_dir": ["true", '"  "'],
+    "device": ['"gpu"', '"cuda:"', '"cuda:x"', "1", '"mps"'],
+    "dtype": ['"fp16"', "16"],
+    "attention": ['"flash"', "false"],
+    "exact": ['"maybe"', "2"],
+    "browser": ['"firefox"', "0.5"],
+    "host": ['"0.0.0.0"', '"192.168.1.5"', '"::"', '"example.org"', "1"],
+    "port": ["-1", "65536", '"http"', "7860.5", "true", '"７８６０"'],
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "my.toml"
+
+
+def test_the_table_covers_settings_and_examples() -> None:
+    names = {setting.field for setting in TABLE}
+    assert names == {field.name for field in fields(Settings)} - {"sources"}
+    assert {setting.name for setting in TABLE} == set(EXAMPLES) == set(BAD)
+
+
+@pytest.mark.parametrize("setting", TABLE, ids=lambda s: s.name)
+def test_defaults(setting: Setting) -> None:
+    settings = load({}, {})
+    default = getattr(settings, setting.field)
+    assert default == getattr(Settings(), setting.field)
+    assert settings.source(setting.field) == "default"
+    shown = Path(setting.default) if setting.field.endswith(("_dir", "_dirs")) else setting.default
+    if isinstance(default, tuple):
+        assert default == (ROOT / shown,)
+    elif isinstance(default, Path):
+        assert default == ROOT / shown
+    else:
+        assert str(default).lower() == shown
+
+
+@pytest.mark.parametrize("setting", TABLE, ids=lambda s: s.name)
+def test_precedence(setting: Setting, file: Path) -> None:
+    (_, toml, from_file), (variable, _, from_environment), (flag, _, from_flag) = EXAMPLES[setting.name]
+    file.write_text(f"{setting.name} = {toml}\n")
+    environment = {setting.variable: variable}
+
+    def value(flags: dict[str, Any], environment: dict[str, str]) -> tuple[Any, str]:
+        settings = load(flags, environment, file=str(file))
+        return getattr(settings, setting.field), settings.source(setting.field)
+
+    assert value({}, {}) == (from_file, str(file))
+    assert value({}, environment) == (from_environment, f"${setting.variable}")
+    assert value({setting.name: flag}, environment) == (from_flag, setting.flag)
+    assert value({setting.name: None}, {setting.variable: ""}) == (from_file, str(file))
+
+
+@pytest.mark.parametrize(("name", "toml"), [(name, value) for name, values in BAD.items() for value in values])
+def test_bad_values_are_named_with_their_source(name: str, toml: str, file: Path) -> None:
+    file.write_text(f"{name} = {toml}\n", encoding="utf-8")
+    with pytest.raises(SettingsError) as error:
+        load({}, {}, file=str(file))
+    said = str(error.value)
+    assert str(file) in said
+    assert f"{name} " in said
+    assert "must be" in said
+    assert "\n" not in said
+
+
+def test_other_machines_are_refused_with_the_reason() -> None:
+    with pytest.raises(SettingsError, match="serving other machines needs accounts, which this version does not have"):
+        load({"host": "0.0.0.0"}, {})
+
+
+def test_an_unknown_key_offers_the_nearest(file: Path) -> None:
+    file.write_text("prot = 1\n")
+    with pytest.raises(SettingsError, match="unknown setting 'prot'; did you mean port"):
+        load({}, {}, file=str(file))
+
+
+@pytest.mark.parametrize("content", [b"port = ", b"\xff\xfe", b"port = 1\nport = 2\n"])
+def test_a_file_that_is_no_toml(content: bytes, file: Path) -> None:
+    file.write_bytes(content)
+    with pytest.raises(SettingsError, match="not valid TOML"):
+        load({}, {}, file=str(file))
+
+
+def test_a_named_file_must_exist_and_the_usual_one_need_not(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.toml does not exist"):
+        load({}, {}, file=str(tmp_path / "nowhere.toml"))
+    assert load({"data_dir": str(tmp_path)}, {}).data_dir == tmp_path
+
+
+def test_a_folder_as_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load({}, {}, file=str(tmp_path))
+
+
+def test_the_usual_file_lies_in_the_data_folder(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("port = 9000\n")
+    assert load({"data_dir": str(tmp_path)}, {}).port == 9000
+    assert load({}, {"ATELIER_DATA_DIR": str(tmp_path)}).port == 9000
+
+
+def test_the_environment_names_the_file(file: Path) -> None:
+    file.write_text("port = 9000\n")
+    assert load({}, {"ATELIER_SETTINGS": str(file)}).port == 9000
+
+
+def test_relative_paths_start_where_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    (there / "s.toml").write_text('outputs_dir = "pictures"\n')
+    monkeypatch.chdir(here)
+    settings = load({"models_dir": ["m/../models"]}, {}, file=str(there / "s.toml"))
+    assert settings.outputs_dir == there / "pictures"
+    assert settings.models_dirs == (here / "models", ROOT / "models")
+
+
+def test_models_folders_add_up_and_end_with_ours(tmp_path: Path) -> None:
+    several = os.pathsep.join([str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "a")])
+    expected = (tmp_path / "a", tmp_path / "b", ROOT / "models")
+    assert load({}, {"ATELIER_MODELS_DIR": several}).models_dirs == expected
+    assert load({"models_dir": [str(tmp_path / "a"), str(tmp_path / "b")]}, {}).models_dirs == expected
+
+
+def test_home_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert load({"outputs_dir": "~/pictures"}, {}).outputs_dir == tmp_path / "pictures"
+
+
+def test_stray_variables_are_told() -> None:
+    strays = unknown_variables({"ATELIER_PROT": "1", "ATELIER_PORT": "1", "ATELIER_SETTINGS": "x", "PATH": "/"})
+    assert strays == ["environment variable ATELIER_PROT is no setting of ours; did you mean ATELIER_PORT?"]
+
+
+def test_the_readme_has_every_setting() -> None:
+    """Its table: | `--flag` | `ATELIER_NAME` | default | ... |, a line per setting and no other."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(--[a-z-]+)` \| `(ATELIER_[A-Z_]+)` \| `([^`]*)` \|", readme, re.MULTILINE)
+    assert rows == [(setting.flag, setting.variable, setting.default) for setting in TABLE]
