@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from modules.images.infotext import GenerationInfo
 from modules.images.outputs import Outputs
 from modules.request import Txt2Img
 
-InfoMaker = Callable[..., GenerationInfo]
+# No test may depend on how fast the machine is.
+settings.register_profile("atelier", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("atelier")
 
 
 def make_info(**fields: Any) -> GenerationInfo:

@@ -86,6 +86,8 @@ def test_what_is_rendered_is_read_back(info: GenerationInfo) -> None:
 
 
 @given(infos())
+@example(replace(make_info(), model_name='"quoted"', extras={"Foo": "1x2", "Foo-1": "its own", "Blank": " x ", "Same": "Same"}))
+@example(replace(make_info(), model_name="Model", extras={"Empty": "", "Quotes": '""', "Path": "C:\\a\\", "End": '"'}))
 def test_items_are_read_back(info: GenerationInfo) -> None:
     parsed = parse(render(info))
     core = set(parse(render(replace(info, extras={}, model_name="m")))) | {"Clip skip"}
