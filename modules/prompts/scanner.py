@@ -12,8 +12,12 @@ every construct that the grammar allows is followed, which is what the same gram
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 MAX_DEPTH = 100
 """Brackets inside brackets; around deeper ones, brackets are text."""
@@ -64,7 +68,7 @@ def scan(text: str) -> tuple[Node, ...]:
     ('[a|b] (c|d)',)
     """
     nodes = _scan(text)
-    return _joined(nodes) if nodes is not None else (text,)
+    return joined(nodes) if nodes is not None else (text,)
 
 
 def _scan(text: str) -> list[Node] | None:
@@ -130,7 +134,7 @@ def _when(nodes: list[Node], bracket: _Bracket) -> str | None:
 
 def _construct(nodes: list[Node], bracket: _Bracket) -> Node:
     marks = [bracket.start, *(bracket.bars or bracket.colons), len(nodes) - 1]
-    segments = [_joined(nodes[a + 1 : b]) for a, b in pairwise(marks)]
+    segments = [joined(nodes[a + 1 : b]) for a, b in pairwise(marks)]
     if bracket.bars:
         return Cycle(tuple(segments))
     when = _when(nodes, bracket)
@@ -139,18 +143,12 @@ def _construct(nodes: list[Node], bracket: _Bracket) -> Node:
     return Switch(before, segments[-2], when)
 
 
-def _joined(nodes: list[Node]) -> tuple[Node, ...]:
+def joined(nodes: Sequence[T]) -> tuple[T, ...]:
     """`nodes` with neighbouring strings made one."""
-    joined: list[Node] = []
-    run: list[str] = []
-    for node in nodes:
-        if isinstance(node, str):
-            run.append(node)
-            continue
-        if run:
-            joined.append("".join(run))
-            run = []
-        joined.append(node)
-    if run:
-        joined.append("".join(run))
-    return tuple(joined)
+    whole: list[Any] = []
+    for is_text, run in groupby(nodes, lambda node: isinstance(node, str)):
+        if is_text:
+            whole.append("".join(map(str, run)))
+        else:
+            whole.extend(run)
+    return tuple(whole)
