@@ -1,0 +1,211 @@
+"""The small routes that our own page lives on: jobs, previews, pictures, checkpoints, the engine's state.
+
+Handlers are async, answer at once and hold no thread; a job or picture that is not the caller's is answered like one that
+does not exist.  The guard has already decided who the caller is (`request.state.user`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import anyio
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from PIL import Image
+
+from modules.app import App
+from modules.checkpoints.files import CheckpointInfo
+from modules.views import EngineState, JobView, PictureView
+
+MAX_JOBS = 200
+"""Jobs in one answer of the list."""
+THUMBNAIL_SIDE = 256
+"""Pixels of a thumbnail's longer side."""
+MAX_THUMBNAILS = 512
+"""Thumbnails kept in memory, some 10 kB each."""
+
+
+def routes(app: App) -> APIRouter:
+    """`/internal/*` for the page, and `/health` for whoever watches over the server."""
+    router = APIRouter(include_in_schema=False)
+    thumbnails = _Thumbnails()
+
+    @router.get("/health")
+    async def health() -> Response:
+        return JSONResponse({"status": "ok", "engine": app.engine().state})
+
+    @router.get("/internal/engine")
+    async def engine() -> Response:
+        return JSONResponse(engine_json(app.engine()))
+
+    @router.get("/internal/checkpoints")
+    async def checkpoints() -> Response:
+        found = await anyio.to_thread.run_sync(app.checkpoints)
+        return JSONResponse([checkpoint_json(info) for info in found])
+
+    @router.get("/internal/jobs")
+    async def jobs(request: Request) -> Response:
+        asked = request.query_params.get("limit", "50")
+        limit = min(int(asked), MAX_JOBS) if asked.isdecimal() and len(asked) < 10 else 50
+        return JSONResponse([job_json(job) for job in app.jobs(request.state.user, limit)])
+
+    @router.get("/internal/jobs/{job_id}")
+    async def job(request: Request, job_id: str) -> Response:
+        found = app.job(job_id, request.state.user)
+        return JSONResponse(job_json(found) | {"engine": engine_json(app.engine())}) if found else _missing("job")
+
+    @router.get("/internal/jobs/{job_id}/preview")
+    async def preview(request: Request, job_id: str) -> Response:
+        """204 while there is no newer preview than `rev`.  Asking is what keeps previews being made."""
+        user = request.state.user
+        found = app.preview(job_id, user)
+        if found is None:
+            return Response(status_code=204) if app.job(job_id, user) else _missing("job")
+        if request.query_params.get("rev") == str(found.rev):
+            return Response(status_code=204)
+        return Response(found.jpeg, media_type="image/jpeg", headers={"x-preview-rev": str(found.rev)})
+
+    @router.post("/internal/jobs/{job_id}/cancel")
+    async def cancel(request: Request, job_id: str) -> Response:
+        """`cancelled` is false for a job that was over already; asking twice does no harm."""
+        user = request.state.user
+        cancelled = app.cancel(job_id, user)
+        return JSONResponse({"cancelled": cancelled}) if cancelled or app.job(job_id, user) else _missing("job")
+
+    @router.get("/internal/pictures/{job_id}/{index:int}")
+    async def picture(request: Request, job_id: str, index: int) -> Response:
+        """The PNG as it was saved, with its `parameters` text.  `?download=1` offers it as a file."""
+        found = app.picture(job_id, index, request.state.user)
+        if found is None or not await anyio.Path(found.path).is_file():
+            return _missing("picture")
+        tag = _tag(job_id, index, found)
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=_revalidated(tag))
+        download = request.query_params.get("download") == "1"
+        return FileResponse(
+            found.path,
+            media_type="image/png",
+            filename=found.name,
+            content_disposition_type="attachment" if download else "inline",
+            headers=_revalidated(tag),
+        )
+
+    @router.get("/internal/pictures/{job_id}/{index:int}/thumbnail")
+    async def thumbnail(request: Request, job_id: str, index: int) -> Response:
+        found = app.picture(job_id, index, request.state.user)
+        if found is None:
+            return _missing("picture")
+        tag = _tag(job_id, index, found)
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=_revalidated(tag))
+        jpeg = await thumbnails.get(tag, found.path)
+        return Response(jpeg, media_type="image/jpeg", headers=_revalidated(tag)) if jpeg else _missing("picture")
+
+    return router
+
+
+def job_json(job: JobView) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "state": job.state,
+        "position": job.position,
+        "count": job.count,
+        "done": job.done,
+        "step": job.step,
+        "steps": job.steps,
+        "progress": round(job.progress, 4),
+        "eta_s": None if job.eta_s is None else round(job.eta_s, 1),
+        "rev": job.rev,
+        "error": job.error,
+        "created": job.created,
+        "request": job.request.model_dump(mode="json"),
+        "pictures": [picture_json(picture) for picture in job.pictures],
+    }
+
+
+def picture_json(picture: PictureView) -> dict[str, Any]:
+    return {
+        "index": picture.index,
+        "name": picture.name,
+        "infotext": picture.infotext,
+        "seed": picture.seed,
+        "width": picture.width,
+        "height": picture.height,
+    }
+
+
+def engine_json(state: EngineState) -> dict[str, Any]:
+    return {
+        "state": state.state,
+        "message": state.message,
+        "device": state.device,
+        "dtype": state.dtype,
+        "attention": state.attention,
+    }
+
+
+def checkpoint_json(info: CheckpointInfo) -> dict[str, Any]:
+    defaults = info.defaults
+    return {
+        "name": info.name,
+        "title": info.title,
+        "family": info.family,
+        "description": info.description,
+        "prompts": list(info.prompts),
+        "problem": info.problem,
+        "defaults": {
+            "width": defaults.width,
+            "height": defaults.height,
+            "steps": defaults.steps,
+            "cfg_scale": defaults.cfg_scale,
+            "sampler": defaults.sampler,
+            "schedule": defaults.schedule,
+        },
+    }
+
+
+class _Thumbnails:
+    """Small JPEGs of saved pictures, the most recently asked for kept in memory."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+
+    async def get(self, tag: str, path: Path) -> bytes:
+        """Empty when the file is gone or is no picture any more."""
+        jpeg = self._kept.get(tag, b"") or await anyio.to_thread.run_sync(_shrink, path)
+        if jpeg:
+            self._kept[tag] = jpeg
+            self._kept.move_to_end(tag)
+        while len(self._kept) > MAX_THUMBNAILS:
+            self._kept.popitem(last=False)
+        return jpeg
+
+
+def _shrink(path: Path) -> bytes:
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            small = image.convert("RGB")
+        small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    except (OSError, ValueError, SyntaxError):  # gone, torn or replaced by hand: what Pillow raises for those
+        return b""
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+def _tag(job_id: str, index: int, picture: PictureView) -> str:
+    digest = hashlib.sha256(f"{job_id}/{index}/{picture.path}".encode()).hexdigest()[:16]
+    return f'"{digest}"'
+
+
+def _revalidated(tag: str) -> dict[str, str]:
+    """A browser may keep its copy, but asks each time, so that every look is authorised."""
+    return {"etag": tag, "cache-control": "private, no-cache"}
+
+
+def _missing(kind: str) -> Response:
+    return JSONResponse({"error": f"There is no such {kind} here (any more)."}, status_code=404)

@@ -1,0 +1,141 @@
+"""A form: Gradio components by the names of the request's fields.
+
+Values are collected once, as a dict keyed by name, and checked by `modules.request`, which speaks the user's language; so the
+components themselves refuse nothing.  The form does not know what is done with a request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modules.errors import AtelierError, RequestError
+from modules.request import MAX_SEED
+from modules.ui.gradio import gr
+
+Values = dict[str, Any]
+
+_NAMED = re.compile(r"([a-z_]+): (.*)", re.DOTALL)
+
+
+class Range(gr.Slider):
+    """A slider whose number box may hold anything: the request's own checks answer, beside the form and in plain words."""
+
+    def preprocess(self, payload: Any) -> Any:
+        return payload
+
+    def get_block_name(self) -> str:
+        return "slider"
+
+
+class Choice(gr.Dropdown):
+    """A dropdown whose choices may have changed since the page was opened: what is unknown is answered by the request's checks."""
+
+    def preprocess(self, payload: Any) -> Any:
+        return payload
+
+    def get_block_name(self) -> str:
+        return "dropdown"
+
+
+@dataclass
+class Form:
+    """The components of one tab; `prefix` begins their element ids: field `steps` of `txt2img` is `#txt2img_steps`."""
+
+    prefix: str
+    components: dict[str, gr.components.Component] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def id(self, name: str) -> str:
+        return f"{self.prefix}_{name}"
+
+    def text(self, name: str, label: str, placeholder: str, **options: Any) -> gr.Textbox:
+        attributes = gr.InputHTMLAttributes(spellcheck=False, autocomplete="off")
+        box = gr.Textbox(label=label, placeholder=placeholder, elem_id=self.id(name), html_attributes=attributes, **options)
+        return self._keep(name, label, box)
+
+    def number(self, name: str, label: str, value: float | None, **options: Any) -> gr.Number:
+        return self._keep(name, label, gr.Number(value, label=label, elem_id=self.id(name), min_width=60, **options))
+
+    def slider(self, name: str, label: str, low: float, high: float, value: float, step: float) -> Range:
+        slider = Range(low, high, value, step=step, label=label, elem_id=self.id(name), buttons=[], min_width=120)
+        return self._keep(name, label, slider)
+
+    def choice(self, name: str, label: str, choices: Iterable[Any], value: str | None, **options: Any) -> Choice:
+        choice = Choice(list(choices), value=value, label=label, elem_id=self.id(name), min_width=100, **options)
+        return self._keep(name, label, choice)
+
+    def _keep(self, name: str, label: str, component: Any) -> Any:
+        self.components[name] = component
+        self.labels[name] = label
+        return component
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.components)
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        return list(self.components.values())
+
+    @property
+    def inputs(self) -> set[gr.components.Component]:
+        """As a set, so that Gradio hands the values over keyed by component."""
+        return set(self.components.values())
+
+    def read(self, data: Mapping[gr.components.Component, Any]) -> Values:
+        """The request's fields.
+
+        Raises:
+            RequestError: a field that needs a value is empty.
+        """
+        values = {name: data[component] for name, component in self.components.items()}
+        empty = [self.labels[name] for name, value in values.items() if value is None and name != "checkpoint"]
+        if empty:
+            raise RequestError("; ".join(f"{label} is empty, please fill it in" for label in empty))
+        values["seed"] = _seed(values["seed"])
+        return values
+
+    def write(self, values: Mapping[str, Any]) -> dict[gr.components.Component, Any]:
+        """Gradio's updates that show `values`; names that the form does not have and odd types are left out."""
+        updates: dict[gr.components.Component, Any] = {}
+        for name, value in values.items():
+            component = self.components.get(name)
+            if name == "seed":
+                value = "" if value in (-1, None) else str(value)
+            if component is not None and _fits(component, value):
+                updates[component] = value
+        return updates
+
+    def complaint(self, error: AtelierError) -> Values:
+        """A refusal as the page shows it: sentences with the form's own labels, and the ids of the fields they are about."""
+        sentences, ids = [], []
+        for part in str(error).split("; "):
+            match = _NAMED.fullmatch(part)
+            name = match.group(1) if match else next((n for n, label in self.labels.items() if part.startswith(label)), "")
+            if name in self.components:
+                ids.append(self.id(name))
+            sentences.append(f"{self.labels[name]} {match.group(2)}" if match and name in self.labels else part)
+        text = "; ".join(sentences)
+        return {"error": text[:1].upper() + text[1:].rstrip(".") + ".", "fields": ids}
+
+
+def _seed(text: Any) -> int:
+    """Gradio's number fields show 0 when they are empty, so a seed is typed as text; nothing means a random one."""
+    text = str(text).strip()
+    try:
+        return int(text) if text else -1
+    except ValueError:
+        raise RequestError(
+            f"seed: must be a whole number from 0 to {MAX_SEED}, or empty for a random one, {text[:40]!r} was given"
+        ) from None
+
+
+def _fits(component: gr.components.Component, value: Any) -> bool:
+    if isinstance(component, gr.Textbox):
+        return isinstance(value, str)
+    if isinstance(component, Choice):
+        return isinstance(value, str) or value is None
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))

@@ -1,0 +1,53 @@
+"""The one place that imports Gradio, set up to start fast, keep to itself and call nobody.
+
+Everything in `modules.ui` says `from modules.ui.gradio import gr`.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+
+class _NoStubs(importlib.abc.MetaPathFinder):
+    """Keeps Gradio from rewriting `.pyi` stubs of all its components at each start: 40-45 % of its import time.
+
+    It would also write stubs of our own components into this folder.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != "gradio.component_meta":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is None or spec.loader is None:
+            return None
+        load = spec.loader.exec_module
+
+        def load_without_stubs(module: ModuleType) -> None:
+            load(module)
+            module.create_or_modify_pyi = _nothing  # type: ignore[attr-defined]
+
+        spec.loader.exec_module = load_without_stubs  # type: ignore[method-assign]
+        return spec
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # also switches off huggingface_hub's telemetry
+os.environ["GRADIO_RUN_HISTORY"] = "False"
+for variable in ("GRADIO_MCP_SERVER", "GRADIO_SHARE", "GRADIO_ALLOWED_PATHS"):
+    os.environ.pop(variable, None)
+sys.meta_path.insert(0, _NoStubs())
+
+import gradio as gr  # noqa: E402
+
+__all__ = ["gr"]

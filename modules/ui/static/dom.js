@@ -1,0 +1,32 @@
+// Small helpers around the DOM and fetch.  Text always goes in as text: nothing here, or anywhere in these modules, parses HTML.
+
+/** An element with attributes, listeners (`onclick: fn`) and children (elements or text). */
+export function h(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+/** JSON of one of our routes; `null` when there is no such thing (404), an exception when the server cannot be reached. */
+export async function getJson(path, options = {}) {
+  const response = await fetch(path, { cache: "no-store", ...options });
+  if (response.status === 404) return null;
+  if (!response.ok) throw new Error(`${path}: HTTP ${response.status}`);
+  return response.json();
+}
+
+export const pictureUrl = (job, picture) => `internal/pictures/${job.id}/${picture.index}`;
+
+/** Seconds in words that do not pretend to know better: "about 5 s", "about 3 min". */
+export function duration(seconds) {
+  if (seconds < 1.5) return "about a second";
+  if (seconds < 90) return `about ${Math.round(seconds)} s`;
+  if (seconds < 5400) return `about ${Math.round(seconds / 60)} min`;
+  return `about ${Math.round(seconds / 3600)} h`;
+}
+
+export const visible = (node) => Boolean(node && node.getClientRects().length);

@@ -1,0 +1,108 @@
+// Where the picture stands: one picture, a sheet of several, or the picture that is being painted.
+
+import { h, pictureUrl } from "./dom.js";
+
+const SMALL = 512; // pictures below this many pixels are shown larger, up to this size and at most four times
+
+/** Width in CSS pixels at which a picture looks good. */
+function shownWidth(width, height) {
+  const side = Math.max(width, height);
+  return Math.round(width * (side < SMALL ? Math.min(4, SMALL / side) : 1));
+}
+
+export class Easel {
+  #root;
+  #onPick;
+  #url = ""; // object URL of the preview
+  #turn = 0; // grows with each thing shown, so that a slow picture never replaces a later one
+
+  constructor(root, onPick) {
+    this.#root = root;
+    this.#onPick = onPick;
+  }
+
+  /** One finished picture.  Stays with what is shown until the new one is decoded, so that nothing flickers. */
+  async picture(job, picture) {
+    const turn = ++this.#turn;
+    const image = h("img", {
+      id: "studio_picture",
+      src: pictureUrl(job, picture),
+      alt: job.request.prompt || "Picture without a prompt",
+      draggable: "true",
+    });
+    this.#measure(image, picture.width, picture.height);
+    const open = h("button", { type: "button", class: "frame", "aria-label": "Show the picture in full size" }, image);
+    open.addEventListener("click", () => enlarge(image));
+    await image.decode().catch(() => {});
+    if (turn !== this.#turn) return;
+    if (!image.naturalWidth) this.#put("gone", h("p", { class: "gone" }, "This picture's file is not in the outputs folder any more."));
+    else this.#put("picture", open);
+  }
+
+  /** All pictures of a job side by side. */
+  sheet(job) {
+    this.#turn++;
+    const frames = job.pictures.map((picture) => {
+      const image = h("img", { src: pictureUrl(job, picture), alt: `Picture ${picture.index + 1}, seed ${picture.seed}` });
+      const label = `Picture ${picture.index + 1} of ${job.pictures.length}, seed ${picture.seed}`;
+      return h("button", { type: "button", class: "frame", "aria-label": label, onclick: () => this.#onPick(job, picture) }, image);
+    });
+    const columns = Math.ceil(Math.sqrt(frames.length));
+    const sheet = h("div", { class: "sheet", style: `--columns:${columns}` }, ...frames);
+    sheet.style.setProperty("--cell", `${shownWidth(job.request.width, job.request.height)}px`);
+    this.#put("sheet", sheet);
+  }
+
+  /** The place of a picture to come; keeps the preview when there is one already. */
+  canvas(job) {
+    if (this.#root.dataset.job === job.id) return;
+    this.#turn++;
+    const canvas = h("div", { class: "frame canvas" });
+    this.#measure(canvas, job.request.width, job.request.height);
+    this.#put("canvas", canvas);
+    this.#root.dataset.job = job.id;
+  }
+
+  async preview(job, blob) {
+    if (this.#root.dataset.job !== job.id) return;
+    const turn = this.#turn;
+    const url = URL.createObjectURL(blob);
+    const image = h("img", { id: "studio_preview", src: url, alt: "The picture as it is being painted" });
+    await image.decode().catch(() => {});
+    const canvas = this.#root.querySelector(".canvas");
+    if (turn !== this.#turn || !canvas || !image.naturalWidth) {
+      URL.revokeObjectURL(url);
+      return;
+    }
+    canvas.replaceChildren(image);
+    if (this.#url) URL.revokeObjectURL(this.#url);
+    this.#url = url;
+  }
+
+  clear() {
+    this.#turn++;
+    this.#put("nothing");
+  }
+
+  #measure(node, width, height) {
+    node.style.setProperty("--w", `${shownWidth(width, height)}px`);
+    node.style.setProperty("--ratio", `${width} / ${height}`);
+    node.style.setProperty("--fit", width / height); // times the height at hand is the width that fits
+  }
+
+  #put(what, ...nodes) {
+    delete this.#root.dataset.job;
+    this.#root.dataset.shows = what;
+    this.#root.replaceChildren(...nodes);
+  }
+}
+
+/** The picture over the whole window; Esc or a click closes. */
+function enlarge(image) {
+  const dialog = h("dialog", { class: "lightbox", "aria-label": "Picture in full size" });
+  dialog.append(h("img", { src: image.src, alt: image.alt }), h("button", { type: "button", "aria-label": "Close" }, "Close"));
+  dialog.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => dialog.remove());
+  (document.querySelector(".gradio-container") ?? document.body).append(dialog);
+  dialog.showModal();
+}

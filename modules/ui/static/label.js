@@ -1,0 +1,87 @@
+// The label beside the picture, as in a gallery: its words, then how it was made, then what one can do with it.
+
+import { h, pictureUrl } from "./dom.js";
+
+const ROWS = [
+  ["Negative", (r) => r.negative_prompt],
+  ["Checkpoint", (r) => r.checkpoint],
+  ["Sampler", (r) => r.sampler],
+  ["Schedule", (r) => r.schedule],
+  ["Steps", (r) => r.steps],
+  ["CFG scale", (r) => r.cfg_scale],
+  ["Size", (r) => `${r.width} × ${r.height}`],
+];
+
+export class Label {
+  #root;
+  #onReuse;
+  #onSheet;
+  #shown = "";
+
+  constructor(root, onReuse, onSheet) {
+    this.#root = root;
+    this.#onReuse = onReuse;
+    this.#onSheet = onSheet;
+  }
+
+  clear() {
+    this.#shown = "";
+    this.#root.hidden = true;
+    this.#root.replaceChildren();
+  }
+
+  /** A picture's label, or, without a picture, that of a whole job. */
+  show(job, picture) {
+    const key = `${job.id}.${picture?.index ?? ""}.${job.pictures.length}`;
+    this.#root.hidden = false;
+    if (key === this.#shown) return;
+    this.#shown = key;
+    const request = job.request;
+    const seed = picture?.seed ?? request.seed;
+    const seeds = picture || request.count === 1 ? String(seed) : `${seed} to ${seed + request.count - 1}`;
+    const rows = [...ROWS.map(([name, value]) => [name, value(request)]), ["Seed", seeds]];
+
+    this.#root.replaceChildren(
+      h("p", { class: request.prompt ? "title" : "title none" }, request.prompt || "Without a prompt"),
+      h("dl", {}, ...rows.filter(([, value]) => value !== "").flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))])),
+      this.#actions(job, picture, seed),
+    );
+    this.#root.querySelector("dl").dataset.seed = seed;
+  }
+
+  #actions(job, picture, seed) {
+    const fields = { ...job.request, seed, count: picture ? 1 : job.request.count };
+    const reuse = h("button", { type: "button", id: "studio_reuse", onclick: () => this.#onReuse(fields) }, "Use these settings");
+    if (!picture) return h("div", { class: "actions" }, reuse);
+    const download = h(
+      "a",
+      { id: "studio_download", href: `${pictureUrl(job, picture)}?download=1`, download: picture.name, role: "button" },
+      "Download",
+    );
+    const copy = h("button", { type: "button", id: "studio_copy" }, "Copy as text");
+    copy.addEventListener("click", async () => {
+      const done = await copyText(picture.infotext);
+      copy.textContent = done ? "Copied" : "Not possible here";
+      setTimeout(() => (copy.textContent = "Copy as text"), 1600);
+    });
+    const all = job.pictures.length;
+    const back = all > 1 ? h("button", { type: "button", onclick: () => this.#onSheet(job) }, `All ${all} pictures`) : null;
+    return h("div", { class: "actions" }, download, reuse, copy, back);
+  }
+}
+
+/** navigator.clipboard exists only on https and localhost; elsewhere a selected text area does it. */
+async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = h("textarea", { class: "sr-only", readonly: true });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  }
+}

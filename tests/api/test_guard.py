@@ -1,0 +1,218 @@
+"""The guard from outside: hosts, origins, sizes, headers and identities.  Every answer must carry the security headers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.testclient import TestClient
+
+from modules.api.guard import MAX_BODY, Guard
+from modules.api.identity import BrowserIdentity
+
+BASE = "http://127.0.0.1:7860"
+
+PAGE = '<!doctype html><script>var x = "<script src=evil>";</script><script src="a.js"></script><p>text</p>'
+
+
+def echo_server() -> FastAPI:
+    """Says what got through."""
+    server = FastAPI()
+
+    @server.get("/")
+    async def page() -> HTMLResponse:
+        return HTMLResponse(PAGE, headers={"access-control-allow-origin": "*", "access-control-allow-credentials": "true"})
+
+    @server.api_route("/internal/echo", methods=["GET", "POST"])
+    async def echo(request: Request) -> JSONResponse:
+        body = await request.body()
+        return JSONResponse({"user": request.state.user, "bytes": len(body), "headers": dict(request.headers)})
+
+    @server.get("/plain")
+    async def plain(request: Request) -> JSONResponse:
+        return JSONResponse({"user": request.state.user})
+
+    @server.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("/home/somebody/secret.py")
+
+    server.add_middleware(Guard, identifier=BrowserIdentity(), hosts=("studio.lan",))
+    return server
+
+
+@pytest.fixture
+def visitor() -> Iterator[Callable[[], TestClient]]:
+    server, clients = echo_server(), []
+
+    def new() -> TestClient:
+        clients.append(TestClient(server, base_url=BASE, raise_server_exceptions=False))
+        return clients[-1]
+
+    yield new
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def client(visitor: Callable[[], TestClient]) -> TestClient:
+    return visitor()
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.0.0.1:7860", "localhost:9999", "LOCALHOST", "[::1]:7860", "127.0.0.53", "studio.lan", "Studio.LAN:80"],
+)
+def test_own_names_are_answered(client: TestClient, host: str) -> None:
+    assert client.get("/plain", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:7860", "192.168.1.5", "0.0.0.0", "localhost.", "[::1].evil", "127.0.0.1.evil.example"),
+        *("", "127.0.0.1/health?x=", "user@127.0.0.1", "127.0.0.1:99999999", "[fe80::1]", "2130706433", "127.1"),
+    ],
+)
+def test_other_names_are_not(client: TestClient, host: str) -> None:
+    answer = client.get("/plain", headers={"host": host})
+    assert answer.status_code == 421
+    assert "127.0.0.1" in answer.json()["error"]
+
+
+def test_two_hosts_are_one_too_many(client: TestClient) -> None:
+    assert client.get("/plain", headers=[("host", "127.0.0.1"), ("host", "127.0.0.1")]).status_code == 421
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": ""},
+        {"origin": "http://127.0.0.1:7861"},
+        {"origin": "http://127.0.0.1"},
+        {"origin": "file://"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": BASE, "sec-fetch-site": "cross-site"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_other_sites_change_nothing(client: TestClient, headers: dict[str, str], method: str) -> None:
+    assert client.request(method, "/internal/echo", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"origin": BASE}, {"origin": BASE, "sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}]
+)
+def test_own_page_and_programs_may_post(client: TestClient, headers: dict[str, str]) -> None:
+    assert client.post("/internal/echo", headers=headers, content=b"x").json()["bytes"] == 1
+
+
+def test_too_large_bodies_are_refused_announced_or_not(client: TestClient) -> None:
+    assert client.post("/internal/echo", content=b"x" * MAX_BODY).json()["bytes"] == MAX_BODY
+    assert client.post("/internal/echo", content=b"x" * (MAX_BODY + 1)).status_code == 413
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(3):
+            yield b"x" * (MAX_BODY // 2)
+
+    answer = client.post("/internal/echo", content=chunks())
+    assert answer.request.headers["transfer-encoding"] == "chunked"
+    assert answer.status_code == 413
+    assert client.post("/internal/echo", headers={"content-length": "-5"}).status_code == 400
+
+
+def test_too_many_headers_are_refused(client: TestClient) -> None:
+    assert client.get("/plain", headers={f"x-{k}": "v" for k in range(120)}).status_code == 431
+    assert client.get("/plain", headers={"x": "v" * 40_000}).status_code == 431
+
+
+def test_what_a_proxy_claims_does_not_get_in(client: TestClient) -> None:
+    claims = {"forwarded": "for=1.2.3.4", "x-forwarded-host": "evil", "X-Forwarded-For": "1.2.3.4", "x-real-ip": "1.2.3.4"}
+    inside = client.get("/internal/echo", headers={**claims, "x-gradio-server": "http://evil", "x-own": "kept"}).json()[
+        "headers"
+    ]
+    assert inside["x-own"] == "kept"
+    assert not [name for name in inside if "forwarded" in name or name in ("x-real-ip", "x-gradio-server")]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/", {}, 200),
+        ("/plain", {}, 200),
+        ("/nothing", {}, 404),
+        ("/broken", {}, 500),
+        ("/plain", {"host": "evil"}, 421),
+        ("/plain", {"x": "v" * 40_000}, 431),
+    ],
+)
+def test_every_answer_is_dressed(client: TestClient, path: str, headers: dict[str, str], status: int) -> None:
+    answer = client.get(path, headers=headers)
+    assert answer.status_code == status
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    assert answer.headers["cache-control"] == "private, no-store"
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+    assert "/home" not in answer.text
+
+
+def test_scripts_of_a_page_carry_a_fresh_nonce(client: TestClient) -> None:
+    nonces = set()
+    for _ in range(2):
+        answer = client.get("/", headers={"accept": "text/html", "accept-encoding": "gzip, br"})
+        (nonce,) = re.findall(r"script-src 'self' 'nonce-([\w-]+)'", answer.headers["content-security-policy"])
+        assert "'unsafe-inline'" not in answer.headers["content-security-policy"].split("style-src")[0]
+        assert answer.text == (
+            f'<!doctype html><script nonce="{nonce}">var x = "<script src=evil>";</script>'
+            f'<script nonce="{nonce}" src="a.js"></script><p>text</p>'
+        )
+        assert int(answer.headers["content-length"]) == len(answer.content)
+        nonces.add(nonce)
+    assert len(nonces) == 2
+
+
+def whoami(client: TestClient, **headers: str) -> str:
+    return str(client.get("/internal/echo", headers=headers).json()["user"])
+
+
+def test_a_browser_stays_the_same_user_and_others_are_others(visitor: Callable[[], TestClient]) -> None:
+    one, other = visitor(), visitor()
+    answer = one.get("/")
+    assert re.fullmatch(
+        r"atelier_\d+=[\w-]{32}; Path=/; Max-Age=34560000; HttpOnly; SameSite=Strict", answer.headers["set-cookie"]
+    )
+    user = whoami(one)
+    assert re.fullmatch(r"browser-[0-9a-f]{20}", user)
+    assert whoami(one) == user
+    assert whoami(other) != user
+    token = next(iter(one.cookies.values()))
+    assert token not in user, "what is stored does not give the cookie away"
+
+
+def test_a_link_from_another_site_does_not_replace_the_identity(client: TestClient) -> None:
+    user = whoami(client)
+    cookies = dict(client.cookies)
+    client.cookies.clear()  # as a browser does with Strict cookies on such a visit
+    assert "set-cookie" not in client.get("/", headers={"sec-fetch-site": "cross-site"}).headers
+    client.cookies.update(cookies)
+    assert whoami(client) == user
+
+
+@pytest.mark.parametrize("value", ["short", "x" * 65, "ä" * 40, "a b" * 12, "../../etc/passwd" * 3, ""])
+def test_made_up_cookies_are_replaced(client: TestClient, value: str) -> None:
+    answer: Any = client.get("/internal/echo", headers={"cookie": f"atelier_7860={value}".encode()})  # type: ignore[dict-item]
+    assert "set-cookie" in answer.headers
+
+
+def test_nobody_is_nobody_where_no_identity_is_given(client: TestClient) -> None:
+    assert client.get("/plain").json()["user"] == ""

@@ -1,0 +1,123 @@
+"""A served page, and Chromium in front of it.  Every page must stay free of script errors and of requests to other hosts."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import uvicorn
+
+from modules.server import build_server, listen
+from tests.ui.fake_app import FakeApp
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+TIMEOUT_MS = 30_000
+"""For waiting on states; nothing is measured."""
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """The address of a server around `app`, in a thread of this process."""
+    listener = listen("127.0.0.1", 0)
+    config = uvicorn.Config(build_server(app), log_level="error", access_log=False, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        listener.close()
+
+
+class Watched:
+    """Pages of one visitor; remembers what no page may ever do."""
+
+    def __init__(self, browser: Any, origin: str, **options: Any) -> None:
+        options = {"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, **options}
+        self.context = browser.new_context(**options)
+        self.context.set_default_timeout(TIMEOUT_MS)
+        self.origin = origin
+        self.sins: list[str] = []
+        self.context.on("request", self._on_request)
+        self.context.on("weberror", lambda error: self.sins.append(f"script error: {error.error}"))
+
+    def open(self) -> Any:
+        page = self.context.new_page()
+        page.on("console", lambda m: m.type == "error" and self._on_console(m))
+        page.goto(self.origin)
+        page.wait_for_selector(".studio:not([data-view=loading])")
+        return page
+
+    def _on_request(self, request: Any) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in ("data", "blob") and f"{parts.scheme}://{parts.netloc}" != self.origin:
+            self.sins.append(f"request to {request.url}")
+
+    def _on_console(self, message: Any) -> None:
+        if "Content Security Policy" in message.text or "Refused" in message.text:
+            self.sins.append(message.text)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: browser tests need `apt install chromium`")
+    playwright = pytest.importorskip("playwright.sync_api", reason="browser tests need the package playwright")
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> FakeApp:
+    return FakeApp(tmp_path)
+
+
+@pytest.fixture
+def origin(app: FakeApp) -> Iterator[str]:
+    with served(app) as address:
+        yield address
+
+
+Visit = Callable[..., Watched]
+
+
+@pytest.fixture
+def visit(browser: Any, origin: str) -> Iterator[Visit]:
+    """Makes visitors: each has cookies and storage of its own."""
+    visitors: list[Watched] = []
+
+    def new(**options: Any) -> Watched:
+        visitors.append(Watched(browser, origin, **options))
+        return visitors[-1]
+
+    yield new
+    sins = [sin for visitor in visitors for sin in visitor.sins]
+    for visitor in visitors:
+        visitor.context.close()
+    assert not sins
+
+
+@pytest.fixture
+def page(visit: Visit) -> Any:
+    return visit().open()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

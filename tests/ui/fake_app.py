@@ -1,0 +1,175 @@
+"""A studio without an engine: jobs move only when the test says so, so that every state can be looked at for as long as needed.
+
+It keeps the promises of `modules.app.App` that page and routes rely on, and validates requests with the real code.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from PIL import Image, ImageDraw, PngImagePlugin
+
+from modules.checkpoints.files import CheckpointInfo, Defaults
+from modules.diffusion.samplers import find_sampler
+from modules.diffusion.schedules import find_schedule
+from modules.errors import RequestError, UnknownName
+from modules.request import parse_request
+from modules.views import EngineState, JobView, PictureView, Preview
+
+STICKERS = CheckpointInfo(
+    name="stickers",
+    path=Path("stickers.safetensors"),
+    title="Stickers",
+    family="sd1",
+    defaults=Defaults(128, 128, 20, 4.5, "DPM++ 2M", "Karras"),
+    description="A small model that paints one sticker of 48 motifs.",
+    prompts=("a red apple", "a cat face on blue", "a rocket"),
+    motifs=("red apple", "cat face", "rocket"),
+    problem="",
+)
+LANDSCAPES = replace(
+    STICKERS, name="big/landscapes", title="Landscapes", defaults=Defaults(512, 384, 30, 7.0, "Euler a", "Automatic"),
+    description="Paints landscapes.", prompts=("a lake at dawn",),
+)  # fmt: skip
+BROKEN = replace(STICKERS, name="torn", title="torn", family="", problem="the file ends in the middle of a tensor")
+
+
+class FakeApp:
+    """`models` may be changed by the test, as if files came and went."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = SimpleNamespace(host="127.0.0.1", data_dir=folder / "data", outputs_dir=folder / "outputs")
+        self.settings.outputs_dir.mkdir(parents=True)
+        self.models = [STICKERS, LANDSCAPES]
+        self.state = EngineState("ready", "Ready.", "cpu (no GPU here)", "float32 (cpu)", "sdpa (no xformers on cpu)")
+        self.records: dict[str, tuple[str, JobView]] = {}
+        self.previews: dict[str, Preview] = {}
+        self.looked = threading.Event()
+        self._ids = itertools.count(1)
+
+    # ---- what the test does
+
+    def newest(self) -> str:
+        return next(reversed(self.records))
+
+    def wait_for_job(self, number: int = 1, seconds: float = 20.0) -> str:
+        """The id of the `number`-th job, as soon as it is there."""
+        end = time.monotonic() + seconds
+        while len(self.records) < number:
+            assert time.monotonic() < end, f"job {number} was not submitted"
+            time.sleep(0.01)
+        return list(self.records)[number - 1]
+
+    def step(self, job_id: str, step: int) -> None:
+        user, job = self.records[job_id]
+        each = job.done + step / job.steps
+        self._put(user, replace(job, state="running", step=step, progress=each / job.count, eta_s=(job.steps - step) * 0.3))
+        image = Image.effect_noise((32, 32), 90).convert("RGB").resize((128, 128))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG")
+        self.previews[job_id] = Preview(self.records[job_id][1].rev, buffer.getvalue())
+
+    def finish_picture(self, job_id: str) -> None:
+        user, job = self.records[job_id]
+        index = job.done
+        picture = self._paint(job, index)
+        done = job.done + 1
+        over = done == job.count
+        self._put(
+            user,
+            replace(
+                job, state="done" if over else "running", done=done, progress=done / job.count, step=0,
+                eta_s=None, pictures=(*job.pictures, picture),
+            ),
+        )  # fmt: skip
+
+    def fail(self, job_id: str, error: str) -> None:
+        user, job = self.records[job_id]
+        self._put(user, replace(job, state="failed", error=error))
+
+    def forget(self, job_id: str) -> None:
+        del self.records[job_id]
+
+    # ---- what the page asks
+
+    def engine(self) -> EngineState:
+        return self.state
+
+    def checkpoints(self) -> list[CheckpointInfo]:
+        return list(self.models)
+
+    def default_checkpoint(self) -> CheckpointInfo | None:
+        return next((info for info in self.models if not info.problem), None)
+
+    def checkpoint(self, name: str | None) -> CheckpointInfo:
+        known = {info.name: info for info in self.models if not info.problem}
+        if not known:
+            raise RequestError("no checkpoint found; put an SD 1.x .safetensors file into models")
+        if name and name not in known:
+            raise UnknownName("checkpoint", name, known)
+        return known[name] if name else next(iter(known.values()))
+
+    def submit(self, fields: dict[str, Any], user: str) -> JobView:
+        info = self.checkpoint(fields.get("checkpoint"))
+        request = parse_request({**fields, "checkpoint": info.name})
+        find_sampler(request.sampler), find_schedule(request.schedule)
+        number = next(self._ids)
+        request = request.model_copy(update={"seed": request.seed if request.seed >= 0 else 1000 * number})
+        job = JobView(
+            id=f"job{number}", state="queued", position=len([1 for _, j in self.records.values() if not j.over]),
+            count=request.count, done=0, step=0, steps=request.steps, progress=0.0, eta_s=None, rev=1, error="",
+            created=time.time(), request=request, pictures=(),
+        )  # fmt: skip
+        self.records[job.id] = (user, job)
+        return job
+
+    def cancel(self, job_id: str, user: str) -> bool:
+        job = self.job(job_id, user)
+        if job is None or job.over:
+            return False
+        self._put(user, replace(job, state="cancelled"))
+        return True
+
+    def job(self, job_id: str, user: str) -> JobView | None:
+        owner, job = self.records.get(job_id, ("", None))
+        return job if owner == user else None
+
+    def jobs(self, user: str, limit: int = 50) -> list[JobView]:
+        return [job for owner, job in reversed(self.records.values()) if owner == user][:limit]
+
+    def preview(self, job_id: str, user: str) -> Preview | None:
+        if self.job(job_id, user) is None:
+            return None
+        self.looked.set()
+        return self.previews.get(job_id)
+
+    def picture(self, job_id: str, index: int, user: str) -> PictureView | None:
+        job = self.job(job_id, user)
+        return next((p for p in job.pictures if p.index == index), None) if job else None
+
+    # ---- inside
+
+    def _put(self, user: str, job: JobView) -> None:
+        self.records[job.id] = (user, replace(job, rev=job.rev + 1))
+
+    def _paint(self, job: JobView, index: int) -> PictureView:
+        request = job.request.image(index)
+        image = Image.new("RGB", (request.width, request.height), (230, 235, 240))
+        box = (request.width // 5, request.height // 5, request.width * 4 // 5, request.height * 4 // 5)
+        ImageDraw.Draw(image).ellipse(box, fill=(200 - 30 * index, 40 + 50 * index, 50))
+        infotext = (
+            f"{request.prompt}\nSteps: {request.steps}, Sampler: {request.sampler}, CFG scale: {request.cfg_scale}, "
+            f"Seed: {request.seed}, Size: {request.width}x{request.height}"
+        )
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_text("parameters", infotext)
+        path = self.settings.outputs_dir / f"{job.id}-{index}.png"
+        image.save(path, pnginfo=chunks)
+        return PictureView(index, path.name, path, infotext, request.seed, request.width, request.height)
