@@ -42,8 +42,9 @@ DETERMINISTIC = [name for name, sampler in SAMPLERS.items() if not sampler.stoch
 STOCHASTIC = [name for name, sampler in SAMPLERS.items() if sampler.stochastic]
 
 
-def log_uniform(high: float, low: float, steps: int) -> list[float]:
-    return [high * (low / high) ** (i / steps) for i in range(steps + 1)]
+def falling(high: float, low: float, steps: int) -> list[float]:
+    """Spread like Karras', so that neither sigma nor log sigma falls evenly and every ratio of steps matters."""
+    return [(high ** (1 / 7) + (low ** (1 / 7) - high ** (1 / 7)) * i / steps) ** 7 for i in range(steps + 1)]
 
 
 def no_noise() -> Noise:
@@ -54,7 +55,7 @@ def global_error(solve: Solve, steps: int, unscale: bool) -> float:
     """Distance to the exact solution of the ODE from sigma 10 to 0.1 in the Gaussian world."""
     world = correlated()
     x = torch.tensor([[6.0, -8.0, 3.0], [-2.0, 9.0, -11.0]], dtype=torch.float64)
-    result = run(solve(x, log_uniform(10.0, 0.1, steps), no_noise()), world.denoise)
+    result = run(solve(x, falling(10.0, 0.1, steps), no_noise()), world.denoise)
     if unscale:  # DDIM hands back the variance-preserving form
         result = result * math.hypot(1.0, 0.1)
     return float((result - world.flow(x, 10.0, 0.1)).abs().max())
@@ -65,20 +66,20 @@ def test_order_of_accuracy(name: str) -> None:
     """Twice the steps make the error 2^order times smaller.  A wrong coefficient leaves order 0 or 1."""
     sampler = SAMPLERS[name]
     coarse, fine = (global_error(sampler.solve, steps, sampler.unit_start) for steps in (160, 320))
-    assert math.log2(coarse / fine) == pytest.approx(sampler.order, abs=0.06)
-    assert fine < {1: 0.02, 2: 5e-4}[sampler.order]
+    assert math.log2(coarse / fine) == pytest.approx(sampler.order, abs=0.02)
+    assert fine < {1: 0.004, 2: 3e-5}[sampler.order]
 
 
 def test_sde_solver_without_noise_is_the_ode_solver() -> None:
     x = torch.randn(5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 10
-    sigmas = [*log_uniform(10.0, 0.05, 9), 0.0]
+    sigmas = [*falling(10.0, 0.05, 9), 0.0]
     still = run(dpmpp_2m_sde(x, sigmas, no_noise(), eta=0.0), curved)
     assert torch.allclose(still, run(dpmpp_2m(x, sigmas, no_noise()), curved), atol=1e-12)
 
 
 def test_ancestral_euler_without_noise_is_euler() -> None:
     x = torch.randn(5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 10
-    sigmas = [*log_uniform(10.0, 0.05, 9), 0.0]
+    sigmas = [*falling(10.0, 0.05, 9), 0.0]
     still = run(euler_ancestral(x, sigmas, no_noise(), eta=0.0), curved)
     assert torch.allclose(still, run(euler(x, sigmas, no_noise()), curved), atol=1e-12)
 
@@ -112,7 +113,7 @@ def covariance_error(solve: Solve, steps: int) -> float:
     world.mean = torch.zeros(3, dtype=torch.float64)
     noise: Any = BasisNoise(steps + 1, 3)
     start = noise() @ torch.linalg.cholesky(world.covariance + 20.0**2 * identity).T
-    result = run(solve(start, log_uniform(20.0, 0.1, steps), noise), world.denoise)
+    result = run(solve(start, falling(20.0, 0.1, steps), noise), world.denoise)
     return float((result.T @ result - world.covariance - 0.1**2 * identity).abs().max())
 
 
@@ -122,7 +123,7 @@ def test_order_of_the_covariance(name: str) -> None:
     sampler = SAMPLERS[name]
     coarse, fine = (covariance_error(sampler.solve, steps) for steps in (80, 160))
     assert math.log2(coarse / fine) == pytest.approx(sampler.order, abs=0.06)
-    assert fine < {1: 0.05, 2: 6e-4}[sampler.order]
+    assert fine < {1: 0.06, 2: 1.2e-3}[sampler.order]
 
 
 @pytest.mark.parametrize(("name", "steps", "tolerance"), [("Euler a", 300, 0.08), ("DPM++ 2M SDE", 30, 0.06)])
@@ -133,7 +134,7 @@ def test_samples_have_the_mean_and_covariance_of_the_data(name: str, steps: int,
     """
     world, samples = correlated(), 8_000
     noise = Noise(7, (samples, 3))
-    sigmas = [*log_uniform(20.0, 0.02, steps), 0.0]
+    sigmas = [*falling(20.0, 0.02, steps), 0.0]
     start = world.mean + noise().double() * sigmas[0]
     result = run(SAMPLERS[name].solve(start, sigmas, noise), world.denoise)
     scale = float(world.covariance.diagonal().max())
@@ -237,7 +238,7 @@ def test_ddim_matches_diffusers_up_to_timestep_one(steps: int) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_evaluations_are_as_many_as_the_table_says(name: str, steps: int) -> None:
     sampler = SAMPLERS[name]
-    sigmas = [*log_uniform(10.0, 0.1, steps - 1)[:steps], 0.0] if steps > 1 else [10.0, 0.0]
+    sigmas = [*falling(10.0, 0.1, steps - 1)[:steps], 0.0] if steps > 1 else [10.0, 0.0]
     denoise = Counting(curved)
     noise = Noise(0, (4, 4, 4))
     run(sampler.solve(noise() * sigmas[0], sigmas, noise), denoise)
