@@ -37,7 +37,7 @@ MAX_FILE = 256 << 20
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _OVERHEAD = 1024  # bytes of a text chunk that are not its text: keyword, language and the like
-_COMPRESSION = 4  # of zlib: within 3 % of 6 on painted pictures, in half the time
+_COMPRESSION = 4  # of zlib: within 1 % of the size of 6 in two thirds of its time, measured on painted pictures
 
 
 @dataclass(frozen=True)
