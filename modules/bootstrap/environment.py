@@ -123,4 +123,4 @@ class Environment:
 
 def groups_of(extras: Sequence[str]) -> dict[str, list[str]]:
     """Requirements by the name under which the note remembers them."""
-    return {"": wanted(), **{extra: wanted([extra]) for extra in extras}}
+    return {"": wanted(), **{extra: optional(extra) for extra in extras}}

@@ -88,6 +88,8 @@ class Setup:
             if before or not self._has("torch"):  # in an environment that is not of our making, its own torch is respected
                 self._install([TORCH, *_from(torch_index(platform.system(), driver))], f"torch ({_build(driver)})")
             for name, requirements in groups.items():
+                if name:  # beside the others, so that pip cannot satisfy the one by breaking the other
+                    requirements = [*groups[""], *requirements]
                 self._install(requirements, "tools for the tests" if name == "test" else name or "everything else")
         except SetupError:
             # pip gives up before it changes anything: what was complete still is, for those who need no more than that.
