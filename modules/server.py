@@ -1,7 +1,7 @@
 """One port: our routes, the page, and the program that serves them.
 
-Stands above `ui` and `api`, which do not know each other.  Gradio is imported only when a server is built, so that starting the engine
-first lets both happen at the same time.
+Stands above `ui` and `api`, which do not know each other.  Gradio is imported only when a server is built, so that starting
+the engine first lets both happen at the same time.
 """
 
 from __future__ import annotations

@@ -156,6 +156,7 @@ def checkpoint_json(info: CheckpointInfo) -> dict[str, Any]:
         "family": info.family,
         "description": info.description,
         "prompts": list(info.prompts),
+        "motifs": list(info.motifs),
         "problem": info.problem,
         "defaults": {
             "width": defaults.width,

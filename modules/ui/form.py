@@ -31,7 +31,7 @@ class Range(gr.Slider):
 
 
 class Choice(gr.Dropdown):
-    """A dropdown whose choices may have changed since the page was opened: what is unknown is answered by the request's checks."""
+    """A dropdown whose choices may have changed since the page was opened: the request's checks answer for unknown ones."""
 
     def preprocess(self, payload: Any) -> Any:
         return payload

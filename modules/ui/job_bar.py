@@ -1,6 +1,7 @@
 """The studio: progress, preview, results and the empty state, as one component outside the tabs that is always there.
 
-The component's page side lives in `static/` as ES modules and polls `/internal/*`; between it and Python go only small messages.
+The component's page side lives in `static/` as ES modules and polls `/internal/*`; between it and Python go only small
+messages.
 The template is constant: Gradio evaluates templates as code, so no text of a user ever goes through one.
 """
 

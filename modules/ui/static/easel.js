@@ -48,8 +48,10 @@ export class Easel {
       return h("button", { type: "button", class: "frame", "aria-label": label, onclick: () => this.#onPick(job, picture) }, image);
     });
     const columns = Math.ceil(Math.sqrt(frames.length));
-    const sheet = h("div", { class: "sheet", style: `--columns:${columns}` }, ...frames);
-    sheet.style.setProperty("--cell", `${shownWidth(job.request.width, job.request.height)}px`);
+    const sheet = h("div", { class: "sheet" }, ...frames);
+    this.#measure(sheet, job.request.width, job.request.height);
+    sheet.style.setProperty("--columns", columns);
+    sheet.style.setProperty("--rows", Math.ceil(frames.length / columns));
     this.#put("sheet", sheet);
   }
 
@@ -75,6 +77,8 @@ export class Easel {
       return;
     }
     canvas.replaceChildren(image);
+    // One latent pixel is 8 pixels of the picture: soften the squares, so that it looks unfinished and not broken.
+    image.style.setProperty("--soft", `${(0.3 * canvas.clientWidth) / Math.min(image.naturalWidth, job.request.width / 8)}px`);
     if (this.#url) URL.revokeObjectURL(this.#url);
     this.#url = url;
   }

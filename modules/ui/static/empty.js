@@ -26,6 +26,9 @@ export function showEmpty(root, checkpoint, broken, onPick) {
   const chips = checkpoint.prompts.map((words) => h("button", { type: "button", class: "chip", onclick: () => onPick(words) }, words));
   const about = checkpoint.description || `The checkpoint ${checkpoint.title} is ready. It has no description of its own.`;
   const group = h("div", { class: "chips", role: "group", "aria-label": "Prompts that this model does well" }, ...chips);
-  root.replaceChildren(h("h2", {}, "What shall we paint?"), h("p", { class: "what" }, about), group, how());
+  const motifs = checkpoint.motifs.length;
+  const all = h("details", { class: "motifs" }, h("summary", {}, `All ${motifs} things that it can paint`), h("p", {}, checkpoint.motifs.join(", ")));
+  root.replaceChildren(h("h2", {}, "What shall we paint?"), h("p", { class: "what" }, about), group, all, how());
   group.hidden = !chips.length;
+  all.hidden = !motifs;
 }
