@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modules.diffusion.vae import AutoencoderKL, ResnetBlock, VAEConfig
+from modules.diffusion.vae import AutoencoderKL, Level, ResnetBlock, VAEConfig
 from modules.training import parallel
 from modules.training.loop import Budget, Rate, Trainer, generator, rng
-from modules.training.normalise import use_fast_norms
+from modules.training.normalise import channels_last, use_fast_norms
 from modules.training.rendering import Pixels, Scene, render
 
 VAE = VAEConfig(channels=(64, 64, 64, 64), res_blocks=1)
@@ -48,7 +48,7 @@ class LatentAutoencoder(nn.Module):
         self.square: Tensor
         _skip_finest_blocks(self.vae)
         use_fast_norms(self.vae, TRAINING_EPS)
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     @property
     def deviation(self) -> Tensor:
@@ -154,8 +154,10 @@ def _edge_loss(y: Tensor, x: Tensor) -> Tensor:
 
 def _skip_finest_blocks(vae: AutoencoderKL) -> None:
     """Leave out one full-resolution block on each side, 40 % of the cost. `export` puts zeros there, an exact identity."""
-    vae.encoder.down[0].block[0] = nn.Identity()
-    vae.decoder.up[0].block[1] = nn.Identity()
+    down, up = vae.encoder.down[0], vae.decoder.up[0]
+    assert isinstance(down, Level)
+    assert isinstance(up, Level)
+    down.block[0], up.block[1] = nn.Identity(), nn.Identity()
 
 
 @torch.no_grad()
@@ -166,21 +168,30 @@ def start_linear(model: LatentAutoencoder, pictures: Tensor) -> None:
         if isinstance(module, nn.GroupNorm):
             module.weight.fill_(1.1)
         elif isinstance(module, ResnetBlock):
-            nn.init.zeros_(module.conv2.weight), nn.init.zeros_(module.conv2.bias)
-        elif name.endswith("proj_out"):
-            nn.init.zeros_(module.weight), nn.init.zeros_(module.bias)
-        elif name.endswith("sample.conv"):
+            _silence(module.conv2)
+        elif name.endswith("proj_out") and isinstance(module, nn.Conv2d):
+            _silence(module)
+        elif name.endswith("sample.conv") and isinstance(module, nn.Conv2d):
             _resample_exactly(module, down="downsample" in name)
     for conv in (vae.encoder.conv_in, vae.decoder.conv_in):
         _spread_colours(conv)
     for conv in (vae.quant_conv, vae.post_quant_conv):
-        nn.init.dirac_(conv.weight), nn.init.zeros_(conv.bias)
+        _silence(conv)
+        nn.init.dirac_(conv.weight)
 
-    _gather_colours(vae.encoder.conv_out, torch.ones(3), keep=1.0)
-    nn.init.zeros_(vae.encoder.conv_out.bias)
+    _gather_colours(vae.encoder.conv_out, torch.ones(3), keep=1.0, bias=torch.zeros(8))
     model.measure(pictures)
-    _gather_colours(vae.decoder.conv_out, model.deviation[:3], keep=0.1)
-    vae.decoder.conv_out.bias.copy_(model.mean[:3])
+    _gather_colours(vae.decoder.conv_out, model.deviation[:3], keep=0.1, bias=model.mean[:3])
+
+
+def _silence(conv: nn.Conv2d) -> None:
+    conv.weight.zero_()
+    _set_bias(conv, torch.zeros(conv.out_channels))
+
+
+def _set_bias(conv: nn.Conv2d, bias: Tensor) -> None:
+    assert conv.bias is not None
+    conv.bias.copy_(bias)
 
 
 def _resample_exactly(conv: nn.Conv2d, down: bool) -> None:
@@ -195,7 +206,7 @@ def _resample_exactly(conv: nn.Conv2d, down: bool) -> None:
         else:
             weight[channel, channel, 1, 1] += 1
     conv.weight.copy_(weight)
-    nn.init.zeros_(conv.bias)
+    _set_bias(conv, torch.zeros(conv.out_channels))
 
 
 def _spread_colours(conv: nn.Conv2d) -> None:
@@ -206,10 +217,10 @@ def _spread_colours(conv: nn.Conv2d) -> None:
         weight[2 * colour, colour, 1, 1] = 1
         weight[2 * colour + 6, colour, 1, 1] = -1
     conv.weight.copy_(weight)
-    nn.init.zeros_(conv.bias)
+    _set_bias(conv, torch.zeros(conv.out_channels))
 
 
-def _gather_colours(conv: nn.Conv2d, gains: Tensor, keep: float) -> None:
+def _gather_colours(conv: nn.Conv2d, gains: Tensor, keep: float, bias: Tensor) -> None:
     """Outputs 0 to 2 read the colour pairs. Each group of the norm is (x, 0), which it turns into about (x, -x)."""
     weight = conv.weight * keep
     weight[:, 1::2] = 0
@@ -219,3 +230,4 @@ def _gather_colours(conv: nn.Conv2d, gains: Tensor, keep: float) -> None:
         for channel, sign in ((0, 1), (6, -1), (1, -1), (7, 1)):
             weight[colour, 2 * colour + channel, 1, 1] += sign * gain
     conv.weight.copy_(weight)
+    _set_bias(conv, bias)

@@ -22,7 +22,7 @@ from modules.training.captions import caption, fragments
 from modules.training.latents import Cache, recombine
 from modules.training.loop import Budget, Rate, Trainer, generator, rng
 from modules.training.muon import Muon
-from modules.training.normalise import use_fast_norms
+from modules.training.normalise import channels_last, use_fast_norms
 
 UNET = UNetConfig(channels=(64, 96, 160), res_blocks=1, transformer_depth=(0, 1, 1), context_dim=64)
 TEXT_LAYERS = 3
@@ -63,26 +63,27 @@ class Denoiser(nn.Module):
         self.text = CLIPTextModel(text_config(vocabulary, unet.context_dim, layers))
         use_fast_norms(self.unet)
         self._start()
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     def forward(self, x: Tensor, timesteps: Tensor, rows: Tensor) -> Tensor:
         return self.unet(x, timesteps, self.encode(rows)).float()  # type: ignore[no-any-return]
 
     def encode(self, rows: Tensor) -> Tensor:
         """(B, 77, D) contexts; equal prompts of a batch are encoded once."""
-        distinct, where = rows.unique(dim=0, return_inverse=True)
+        distinct, where = torch.unique(rows, dim=0, return_inverse=True)
         return self.text(input_ids=distinct).last_hidden_state[where]  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def _start(self) -> None:
         """Residual branches and the output begin at zero; row 0 of the embedding is zero and gets no gradient."""
         for name, module in self.unet.named_modules():
-            if name.endswith(("out_layers.3", "proj_out")) or name == "out.2":
-                nn.init.zeros_(module.weight), nn.init.zeros_(module.bias)
-        embedding = self.text.get_input_embeddings().weight
+            if name.endswith(("out_layers.3", "proj_out", "out.2")) and isinstance(module, nn.Conv2d):
+                for parameter in module.parameters():
+                    parameter.zero_()
+        embedding = self.text.embeddings.token_embedding.weight
         embedding.normal_(0, 0.05)
         embedding[0] = 0
-        embedding.register_hook(_without_first_row)
+        embedding.register_hook(_without_first_row)  # type: ignore[no-untyped-call]
 
 
 def _without_first_row(gradient: Tensor) -> Tensor:
@@ -93,7 +94,7 @@ def _without_first_row(gradient: Tensor) -> Tensor:
 
 def text_config(vocabulary: int, width: int, layers: int) -> CLIPTextConfig:
     """CLIP's text model, narrow. One head per 64 channels, as SD's encoders have."""
-    return CLIPTextConfig(
+    return CLIPTextConfig(  # type: ignore[call-arg]  # attn_implementation is taken by the base class
         vocab_size=vocabulary, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
         num_attention_heads=max(1, width // 64), max_position_embeddings=TOKENS, hidden_act="quick_gelu",
         bos_token_id=vocabulary - 2, eos_token_id=vocabulary - 1, pad_token_id=vocabulary - 1, attn_implementation="eager",
@@ -103,7 +104,8 @@ def text_config(vocabulary: int, width: int, layers: int) -> CLIPTextConfig:
 def einsum_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The textbook formula. With heads of 12 channels it trains 2.7 times as fast as torch's fused kernel on a CPU."""
     weights = torch.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k).softmax(-1).to(v.dtype)
-    return torch.einsum("bhqk,bkhd->bqhd", weights, v)
+    out: Tensor = torch.einsum("bhqk,bkhd->bqhd", weights, v)
+    return out
 
 
 def alphas_cumprod() -> Tensor:
@@ -196,7 +198,8 @@ def train(cache: Cache, file: Path, budget: Budget, seed: int = 2, stop_at: int 
         with torch.autocast("cpu", torch.bfloat16):
             predicted = model(noisy, timesteps, rows)
         errors = (predicted - noise).square().mean((1, 2, 3))
-        return (errors * weights[timesteps]).mean()
+        loss: Tensor = (errors * weights[timesteps]).mean()
+        return loss
 
     trainer.run(loss_of, budget, stop_at)
     model.load_state_dict(trainer.average)

@@ -47,7 +47,8 @@ def _orthogonal(gradient: Tensor, state: dict[str, Any], momentum: float = 0.95)
     state["momentum"].lerp_(gradient, 1 - momentum)
     matrix = gradient.lerp(state["momentum"], momentum).flatten(1)
     scale = 0.2 * max(matrix.shape) ** 0.5
-    return (orthogonalised(matrix) * scale).view_as(gradient)
+    update: Tensor = orthogonalised(matrix) * scale
+    return update.view_as(gradient)
 
 
 def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -59,7 +60,8 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = wide @ wide.T
         wide = a * wide + (b * gram + c * gram @ gram) @ wide
-    return (wide if x.shape[0] <= x.shape[1] else wide.T).to(matrix.dtype)
+    result: Tensor = (wide if x.shape[0] <= x.shape[1] else wide.T).to(matrix.dtype)
+    return result
 
 
 def _adam(gradient: Tensor, state: dict[str, Any], betas: tuple[float, float] = (0.9, 0.99), eps: float = 1e-8) -> Tensor:
@@ -70,4 +72,5 @@ def _adam(gradient: Tensor, state: dict[str, Any], betas: tuple[float, float] = 
     state["square"].lerp_(gradient.square(), 1 - betas[1])
     mean = state["mean"] / (1 - betas[0] ** state["step"])
     square = state["square"] / (1 - betas[1] ** state["step"])
-    return mean / (square.sqrt() + eps)
+    update: Tensor = mean / (square.sqrt() + eps)
+    return update

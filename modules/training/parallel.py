@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, distributed
+from torch.multiprocessing.spawn import spawn
 
 
 def launch(workers: int, stage: Callable[..., object], *arguments: Any) -> None:
@@ -23,7 +24,7 @@ def launch(workers: int, stage: Callable[..., object], *arguments: Any) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         store = f"file://{Path(folder) / 'store'}"
-        multiprocessing.spawn(_work, (workers, store, stage, arguments), nprocs=workers)
+        spawn(_work, (workers, store, stage, arguments), nprocs=workers)  # type: ignore[no-untyped-call]
 
 
 def rank() -> int:
@@ -43,7 +44,7 @@ def average(tensors: Sequence[Tensor]) -> None:
         return
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     distributed.all_reduce(flat)
-    parts = (flat / size()).split([tensor.numel() for tensor in tensors])
+    parts = torch.split(flat / size(), [tensor.numel() for tensor in tensors])
     for tensor, part in zip(tensors, parts, strict=True):
         tensor.copy_(part.view_as(tensor))
 

@@ -23,6 +23,7 @@ from modules.prompts.tokenizer import BOS, EOS, Tokenizer
 from modules.training.autoencoder import VAE, tensor_to_pixels
 from modules.training.denoiser import TEXT_LAYERS, TOKENS, UNET, alphas_cumprod, einsum_attention, text_config
 from modules.training.export import LATENT_SCALE, STEPS, VOCABULARY
+from modules.training.normalise import channels_last
 from modules.training.rendering import SIZE, Pixels
 
 PREFIXES = {
@@ -92,12 +93,13 @@ class Starter:
         scaled = (x / math.sqrt(sigma**2 + 1)).contiguous(memory_format=torch.channels_last)
         timesteps = torch.full((2 * len(x),), timestep_of(sigma))
         with_prompt, without = self.unet(torch.cat([scaled, scaled]), timesteps, context).chunk(2)
-        return x - sigma * (without + cfg_scale * (with_prompt - without))  # type: ignore[no-any-return]
+        noise: Tensor = without + cfg_scale * (with_prompt - without)
+        return x - sigma * noise
 
 
 def load(file: Path) -> Starter:
     """Read the file into the project's networks; every tensor must find its place and no other may be left."""
-    with safe_open(str(file), "pt") as handle:  # type: ignore[no-untyped-call]
+    with safe_open(str(file), "pt") as handle:
         state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
         metadata = dict(handle.metadata() or {})
     parts = {
@@ -110,8 +112,10 @@ def load(file: Path) -> Starter:
     unet.load_state_dict(parts["unet"])
     vae.load_state_dict(parts["vae"])
     text.load_state_dict(parts["text"])
-    unet.to(memory_format=torch.channels_last).eval()
-    return Starter(unet, vae.to(memory_format=torch.channels_last).eval(), text.eval(), metadata)
+    for network in (unet, vae, text):
+        channels_last(network)
+        network.train(False)
+    return Starter(unet, vae, text, metadata)
 
 
 def karras(steps: int, rho: float = 7.0) -> list[float]:
