@@ -53,6 +53,8 @@ class ProcessLink:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+        self._alive = False
+        """Whether the engine that runs now has said hello."""
         self._stderr: collections.deque[str] = collections.deque(maxlen=20)
 
     def start(self, on_message: Callable[[Message], None]) -> None:
@@ -66,12 +68,15 @@ class ProcessLink:
                     write_message(self._process.stdin, message)
 
     def close(self) -> None:
-        """Stop the engine: politely, after 5 seconds by force."""
+        """Stop the engine: politely, after 5 seconds by force; at once while it is only starting and has nothing to lose."""
         self._closing.set()
-        self.send(Message("stop"))
         with self._lock:
             process = self._process
         if process is not None:
+            if self._alive:
+                self.send(Message("stop"))
+            else:
+                process.kill()
             try:
                 process.wait(timeout=5.0)
             except subprocess.TimeoutExpired:
@@ -83,48 +88,53 @@ class ProcessLink:
         stillborn = 0
         while not self._closing.is_set():
             process = self._spawn()
-            broken, alive = self._listen(process, on_message)
+            if process is None:
+                return
+            broken = self._listen(process, on_message)
             cause = self._cause(process)
             with self._lock:
                 self._process, self.pid = None, None
             _close(process.stdin, process.stdout)
             if self._closing.is_set():
                 return
-            stillborn = 0 if alive else stillborn + 1
+            stillborn = 0 if self._alive else stillborn + 1
             on_message(Message("died", {"cause": broken or cause}))
             if broken or stillborn >= STILLBORN:
                 on_message(Message("gave_up", {"cause": broken or cause}))
                 return
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _spawn(self) -> subprocess.Popen[bytes] | None:
+        """A new engine, known to `close` from its first moment; None when that came first."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "modules.engine"],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        threading.Thread(target=self._drain, args=(process,), name="engine-stderr", daemon=True).start()
         with self._lock:
-            self._process, self.pid = process, process.pid
+            if self._closing.is_set():
+                return None
+            process = subprocess.Popen(
+                [sys.executable, "-m", "modules.engine"],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            self._process, self.pid, self._alive = process, process.pid, False
+        threading.Thread(target=self._drain, args=(process,), name="engine-stderr", daemon=True).start()
         self.send(Message("configure", self.configuration))
         return process
 
-    def _listen(self, process: subprocess.Popen[bytes], on_message: Callable[[Message], None]) -> tuple[str, bool]:
-        """Deliver messages until the engine is gone.  Returns why it could not start, if it said so, and whether it ran."""
-        broken, alive = "", False
+    def _listen(self, process: subprocess.Popen[bytes], on_message: Callable[[Message], None]) -> str:
+        """Deliver messages until the engine is gone.  Returns why it could not start, if it said so."""
+        broken = ""
         assert process.stdout is not None
         with contextlib.suppress(ValueError, OSError):
             while (message := read_message(process.stdout)) is not None:
                 if message.kind == "broken":
                     broken = message.data["error"]
                 else:
-                    alive = alive or message.kind == "hello"
+                    self._alive = self._alive or message.kind == "hello"
                     on_message(message)
         process.kill()
-        return broken, alive
+        return broken
 
     def _drain(self, process: subprocess.Popen[bytes]) -> None:
         """Keep the last lines that the engine printed, for the cause of its death, and write all of them to the log."""

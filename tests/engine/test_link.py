@@ -87,6 +87,18 @@ def test_close_ends_the_process(linked: Callable[..., tuple[ProcessLink, Listene
         os.kill(pid, 0)
 
 
+def test_closing_at_once_leaves_no_process(linked: Callable[..., tuple[ProcessLink, Listener]]) -> None:
+    """Whether the process was not spawned yet, just spawned or half started."""
+    for _ in range(5):
+        link, _ = linked()
+        link.close()
+        assert link.pid is None
+        assert link._thread is not None
+        assert not link._thread.is_alive()
+    children = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "args="], capture_output=True, text=True).stdout
+    assert "modules.engine" not in children
+
+
 def test_an_engine_ends_with_its_parent(tiny_models: Path, tmp_path: Path) -> None:
     """End of stdin is all that a killed parent leaves behind."""
     process = subprocess.Popen(
