@@ -12,10 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from modules.checkpoints import keys
+from modules.checkpoints.weights import DTYPES
 from modules.diffusion.text import TextConfig, TextEncoder
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
@@ -40,8 +40,7 @@ TINY_METADATA = {
 
 def tiny_checkpoint(path: Path, seed: int = 0, metadata: Mapping[str, str] = TINY_METADATA) -> Path:
     """Write a narrow checkpoint of 64x64 native pixels to `path` (12 MB, fp32) and return `path`."""
-    save_file(random_state(TINY_UNET, TINY_VAE, TINY_TEXT, seed), path, metadata=dict(metadata))
-    return path
+    return write(path, random_state(TINY_UNET, TINY_VAE, TINY_TEXT, seed), metadata)
 
 
 def make_checkpoint(
@@ -58,8 +57,24 @@ def make_checkpoint(
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor
         for name, tensor in random_state(unet, vae, text, seed).items()
     }
-    save_file(state, path, metadata=dict(metadata) if metadata else None)
-    return path
+    return write(path, state, metadata)
+
+
+def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
+    """Write a safetensors file whose bytes depend on its content alone (the library shuffles the metadata)."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    parts, end = [], 0
+    for name, tensor in state.items():
+        data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+        dtype = next(name for name, dtype in STORED.items() if dtype == tensor.dtype)
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [end, end + len(data)]}
+        parts.append(data)
+        end += len(data)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return raw_safetensors(path, text + b" " * (-len(text) % 8), b"".join(parts))
+
+
+STORED = {**DTYPES, "I64": torch.int64}
 
 
 def random_state(unet: UNetConfig, vae: VAEConfig, text: TextConfig, seed: int = 0) -> dict[str, Tensor]:

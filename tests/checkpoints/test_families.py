@@ -1,0 +1,150 @@
+"""Names and shapes tell what a file is: the published SD 1.5 layout, narrower ones, and other models by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from modules.checkpoints import keys, shapes
+from modules.checkpoints.families import FAMILIES, OTHER_MODELS, Family, Foreign, recognise
+from modules.diffusion.text import TextConfig, TextEncoder
+from modules.diffusion.unet import UNet, UNetConfig
+from modules.diffusion.vae import AutoencoderKL, VAEConfig
+from modules.errors import CheckpointError
+
+SD1 = FAMILIES[0]
+
+
+UNET, VAE, TEXT = UNetConfig(), VAEConfig(), TextConfig()
+
+
+def sd1_shapes(unet: UNetConfig = UNET, vae: VAEConfig = VAE, text: TextConfig = TEXT) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a checkpoint, without its numbers."""
+    with torch.device("meta"):
+        parts: dict[str, nn.Module] = {
+            keys.UNET: UNet(unet),
+            keys.VAE: AutoencoderKL(vae),
+            keys.TEXT + "text_model.": TextEncoder(text).network,
+        }
+    return {prefix + name: tuple(t.shape) for prefix, part in parts.items() for name, t in part.state_dict().items()}
+
+
+def derived(of: dict[str, tuple[int, ...]]) -> tuple[UNetConfig, VAEConfig, TextConfig]:
+    layout = keys.layout(of)
+    unet, vae, text = ({name: of[key] for name, key in part.items()} for part in (layout.unet, layout.vae, layout.text))
+    return shapes.unet_config(unet, recognise(of)), shapes.vae_config(vae), shapes.text_config(text)
+
+
+def test_the_layout_of_sd_1_5_has_the_published_number_of_tensors() -> None:
+    """686 + 248 + 196 (197 with position_ids) tensors, 859,520,964 + 83,653,863 + 123,060,480 parameters."""
+    layout = keys.layout(of := sd1_shapes())
+    assert [len(layout.unet), len(layout.vae), len(layout.text)] == [686, 248, 196]
+    sizes = [sum(torch.Size(of[key]).numel() for key in part.values()) for part in (layout.unet, layout.vae, layout.text)]
+    assert sizes == [859_520_964, 83_653_863, 123_060_480]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("model.diffusion_model.input_blocks.0.0.weight", (320, 4, 3, 3)),
+        ("model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", (320, 768)),
+        ("model.diffusion_model.input_blocks.8.1.transformer_blocks.0.ff.net.0.proj.weight", (10240, 1280)),
+        ("model.diffusion_model.input_blocks.4.0.skip_connection.weight", (640, 320, 1, 1)),
+        ("model.diffusion_model.middle_block.1.proj_in.weight", (1280, 1280, 1, 1)),
+        ("model.diffusion_model.output_blocks.5.2.conv.weight", (1280, 1280, 3, 3)),
+        ("model.diffusion_model.output_blocks.2.1.conv.weight", (1280, 1280, 3, 3)),
+        ("model.diffusion_model.out.2.bias", (4,)),
+        ("first_stage_model.encoder.mid.attn_1.q.weight", (512, 512, 1, 1)),
+        ("first_stage_model.decoder.up.0.block.0.nin_shortcut.weight", (128, 256, 1, 1)),
+        ("first_stage_model.decoder.up.3.upsample.conv.weight", (512, 512, 3, 3)),
+        ("first_stage_model.quant_conv.weight", (8, 8, 1, 1)),
+        ("cond_stage_model.transformer.text_model.embeddings.token_embedding.weight", (49408, 768)),
+        ("cond_stage_model.transformer.text_model.encoder.layers.11.mlp.fc2.weight", (768, 3072)),
+        ("cond_stage_model.transformer.text_model.final_layer_norm.bias", (768,)),
+    ],
+)
+def test_tensors_have_the_names_and_shapes_of_the_published_file(name: str, shape: tuple[int, ...]) -> None:
+    assert sd1_shapes()[name] == shape
+
+
+@pytest.mark.parametrize(
+    "configs",
+    [
+        (UNetConfig(), VAEConfig(), TextConfig()),
+        (UNetConfig(in_channels=9), VAEConfig(), TextConfig()),
+        (UNetConfig(channels=(64, 96, 160), res_blocks=1, transformer_depth=(0, 0, 1), context_dim=64),
+         VAEConfig(channels=(64,) * 4, res_blocks=1), TextConfig(width=64, layers=2, heads=1, hidden=256)),
+        (UNetConfig(channels=(32,), res_blocks=3, transformer_depth=(2,), middle_depth=0, context_dim=128),
+         VAEConfig(channels=(32, 64), res_blocks=1, latent_channels=16), TextConfig(width=128, layers=1, heads=2, hidden=64)),
+    ],
+)  # fmt: skip
+def test_shapes_give_back_the_configuration(configs: tuple[UNetConfig, VAEConfig, TextConfig]) -> None:
+    assert derived(sd1_shapes(*configs)) == configs
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_families_differ_in_their_input_channels(family: Family) -> None:
+    assert recognise(sd1_shapes(UNetConfig(in_channels=family.in_channels))) == family
+    assert (family.latent.channels, family.latent.scale, family.latent.factor) == (4, 0.18215, 8)
+
+
+@pytest.mark.parametrize("model", OTHER_MODELS, ids=lambda model: model.what)
+def test_every_mark_of_another_model_is_seen_alone_and_beside_an_ldm_unet(model: Foreign) -> None:
+    for mark in model.marks:
+        name = mark.strip("\n") if mark.endswith("\n") else mark.strip("\n") + "0.weight"
+        for names in ([name], [name, "model.diffusion_model.input_blocks.0.0.weight"]):
+            with pytest.raises(CheckpointError, match=r"^is ") as caught:
+                recognise(dict.fromkeys(names, (320, 4, 3, 3)))
+            assert model.what in str(caught.value) or "refiner" in str(caught.value)
+
+
+# ---- names
+
+
+def test_variants_of_names_in_real_files_come_to_the_same() -> None:
+    plain = keys.layout(
+        ["first_stage_model.encoder.mid.attn_1.q.weight", "cond_stage_model.transformer.text_model.final_layer_norm.bias"]
+    )
+    for attention in ("to_q", "query"):
+        variant = keys.layout(
+            [
+                f"first_stage_model.encoder.mid.attn_1.{attention}.weight",
+                "cond_stage_model.transformer.final_layer_norm.bias",
+            ]
+        )
+        assert (variant.vae.keys(), variant.text.keys()) == (plain.vae.keys(), plain.text.keys())
+    names = [f"first_stage_model.decoder.mid.attn_1.{n}.bias" for n in ("group_norm", "to_out.0", "to_k", "to_v")]
+    assert set(keys.layout(names).vae) == {f"decoder.mid.attn_1.{n}.bias" for n in ("norm", "proj_out", "k", "v")}
+
+
+def test_what_training_leaves_behind_is_ignored_in_silence() -> None:
+    names = [
+        *("alphas_cumprod", "alphas_cumprod_prev", "betas", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod"),
+        *("log_one_minus_alphas_cumprod", "posterior_variance", "posterior_mean_coef1", "logvar", "scale_factor"),
+        *("model_ema.decay", "model_ema.num_updates", "model_ema.diffusion_modelinput_blocks00weight", "global_step"),
+        *("first_stage_model.loss.logvar", "first_stage_model.loss.perceptual_loss.lin0.model.1.weight"),
+        "cond_stage_model.transformer.text_model.embeddings.position_ids",
+        "cond_stage_model.transformer.embeddings.position_ids",
+    ]
+    layout = keys.layout(names)
+    assert (layout.unet, layout.vae, layout.text, layout.unexpected) == ({}, {}, {}, [])
+
+
+def test_only_true_strangers_are_unexpected() -> None:
+    of = [*sd1_shapes(), "control.weight", "model.diffusion_models.x"]
+    assert keys.layout(of).unexpected == ["control.weight", "model.diffusion_models.x"]
+
+
+def test_a_text_encoder_under_both_spellings_is_taken_from_the_full_one() -> None:
+    short, full = "cond_stage_model.transformer.", "cond_stage_model.transformer.text_model."
+    for names in ([short + "final_layer_norm.bias", full + "final_layer_norm.bias"],) * 2:
+        assert keys.layout(names).text == {"final_layer_norm.bias": full + "final_layer_norm.bias"}
+        names.reverse()
+
+
+def test_families_are_a_table_with_unique_names() -> None:
+    assert len({family.name for family in FAMILIES}) == len(FAMILIES)
+    assert replace(SD1, name="other").heads == 8
