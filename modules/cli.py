@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
@@ -47,10 +47,9 @@ def parse(arguments: Sequence[str]) -> Options:
     given = list(arguments)
     rest: list[str] = []
     parser = build_parser()
-    if "test" in given:  # what follows is pytest's, whatever it looks like
-        place = given.index("test")
-        if _is_command(parser, given[:place]) and not {"-h", "--help"} & set(given[place + 1 :]):
-            given, rest = given[: place + 1], given[place + 1 :]
+    place = _command_at(parser, given)
+    if given[place : place + 1] == ["test"] and not {"-h", "--help"} & set(given[place + 1 :]):
+        given, rest = given[: place + 1], given[place + 1 :]  # what follows is pytest's, whatever it looks like
     values = parser.parse_args(given)
     if values.command == "test":
         values.pytest = rest
@@ -223,20 +222,14 @@ def _epilog() -> str:
     )
 
 
-def _is_command(parser: argparse.ArgumentParser, before: Iterable[str]) -> bool:
-    """Is the word after `before` the command, and not the value of a flag or a word of another command?"""
-    takes_value = {
-        name for action in parser._actions for name in action.option_strings if action.nargs is None
-    }  # argparse has no public way to ask
-    waiting = False
-    for word in before:
-        if waiting:
-            waiting = False
-        elif word in takes_value:
-            waiting = True
-        elif not word.startswith("-"):
-            return False
-    return not waiting
+def _command_at(parser: argparse.ArgumentParser, given: Sequence[str]) -> int:
+    """Where the command stands among the words: the first that is neither a flag nor the value of one."""
+    flags = {name: action for action in parser._actions for name in action.option_strings}  # there is no public way to ask
+    place = 0
+    while place < len(given) and given[place].startswith("-"):
+        action = flags.get(given[place])
+        place += 2 if action is not None and action.nargs is None else 1
+    return place
 
 
 if __name__ == "__main__":

@@ -151,7 +151,10 @@ def target(output: str, count: Any) -> Target:
         )
     if count is not None and str(count).strip() != "1":
         raise RequestError(f"--output {output} names one file for {count} pictures; name a folder")
-    found = Target(path.absolute().parent, path.name)
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise RequestError(f"--output {output}: there is no folder {folder}; make it first, or name a folder to have it made")
+    found = Target(folder, path.name)
     found.check_target(path)
     return found
 

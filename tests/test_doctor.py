@@ -1,0 +1,129 @@
+"""What the doctor finds, and above all what it says when something is missing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from modules import doctor
+from modules.settings import TABLE, Settings
+
+
+@pytest.fixture(autouse=True)
+def torch_says(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """torch is asked for real in one test only: it takes seconds."""
+    said: dict[str, object] = {"torch": "2.13.0", "cuda": "", "available": False, "chosen": {"device": "cpu (why)"}}
+    monkeypatch.setattr(doctor, "_ask_torch", lambda settings: said)
+    return said
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", outputs_dir=tmp_path / "outputs")
+
+
+def found(settings: Settings, topic: str, problem: str = "") -> list[doctor.Finding]:
+    return [finding for finding in doctor.examine(settings, problem) if finding.topic == topic]
+
+
+def report(settings: Settings, as_json: bool = False, problem: str = "") -> int:
+    return doctor.run(argparse.Namespace(json=as_json), settings, problem)
+
+
+def test_all_is_well(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(settings) == 0
+    said = capsys.readouterr().out
+    assert said.rstrip().endswith("All that is needed is here.")
+    for topic in ("machine", "programs", "chosen", "settings", "folders", "checkpoints", "for developers"):
+        assert f"\n{topic}\n" in said
+
+
+def test_as_json(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(settings, as_json=True) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] is True
+    assert {finding["state"] for finding in said["findings"]} <= {"good", "note"}
+    assert {finding["what"] for finding in said["findings"] if finding["topic"] == "settings"} == {s.name for s in TABLE}
+
+
+def test_settings_come_with_their_source(settings: Settings) -> None:
+    settings = replace(settings, port=9000, sources={"port": "--port"})
+    shown = {finding.what: finding.found for finding in found(settings, "settings")}
+    assert shown["port"] == "9000 (--port)"
+    assert shown["host"] == "127.0.0.1 (default)"
+
+
+def test_no_usable_checkpoint(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "broken.safetensors").write_bytes(b"<html>404</html>")
+    settings = replace(settings, models_dirs=(tmp_path / "models",))
+    findings = found(settings, "checkpoints")
+    assert [(finding.what, finding.state) for finding in findings] == [("broken", "note"), ("usable", "missing")]
+    assert findings[0].found, "a broken file says why"
+    assert str(tmp_path / "models") in findings[1].remedy
+    assert report(settings) == 1
+    assert "1 thing needed and missing" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (data, outputs, *_) = found(replace(settings, outputs_dir=tmp_path / "file"), "folders")
+    assert data.state == "good"
+    assert outputs.state == "missing"
+    assert "--outputs-dir" in outputs.remedy
+
+
+def test_a_models_folder_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
+    settings = replace(settings, models_dirs=(tmp_path / "nowhere", *settings.models_dirs))
+    assert [finding.found for finding in found(settings, "folders")][-1] == f"{tmp_path / 'nowhere'} does not exist"
+
+
+def test_a_choice_that_this_machine_cannot_keep(settings: Settings, torch_says: dict[str, object]) -> None:
+    torch_says["error"] = "device 'cuda' was asked for, but torch sees 0 CUDA devices"
+    (first, *_) = found(settings, "chosen")
+    assert (first.state, first.found) == ("missing", torch_says["error"])
+
+
+def test_a_torch_that_does_not_start(settings: Settings, torch_says: dict[str, object]) -> None:
+    torch_says.clear()
+    torch_says["broken"] = "ImportError: libtorch_cpu.so: cannot open shared object file"
+    (only,) = found(settings, "chosen")
+    assert only.state == "missing"
+    assert "libtorch_cpu.so" in only.found
+    assert "python3 webui.py" in only.remedy
+
+
+def test_a_gpu_that_torch_cannot_use(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "cuda_driver", lambda: 12040)
+    last = found(settings, "chosen")[-1]
+    assert last.found == "there is an NVIDIA GPU, but torch 2.13.0 is a build for the CPU and cannot use it"
+    assert "driver knows CUDA 12.4" in next(f.found for f in found(settings, "machine") if f.what == "GPU")
+
+
+def test_without_the_set_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a Python that has nothing: told, not failed."""
+    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    problem = "pip could not reach the package index; connect to the internet"
+    set_up, packages = found(settings, "programs", problem)
+    assert (set_up.found, set_up.state, set_up.remedy) == (problem, "missing", "python3 webui.py")
+    assert "torch" in packages.found
+    assert found(settings, "chosen", problem)[0].state == "note"
+
+
+def test_what_only_developers_need_is_no_failure(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr(doctor, "find_font", lambda name: None)
+    findings = found(settings, "for developers")
+    assert [finding.state for finding in findings] == ["note", "note"]
+    assert [finding.remedy for finding in findings] == ["sudo apt install chromium", "sudo apt install fonts-noto-color-emoji"]
+
+
+def test_torch_is_asked_in_a_process_of_its_own(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    said = doctor._ask_torch(replace(settings, device="cpu"))
+    assert said["chosen"]["device"] == "cpu (asked for)"
+    assert said["torch"].startswith("2.")
