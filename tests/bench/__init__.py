@@ -1,0 +1,19 @@
+"""Measurements: `python -m tests.bench [NAME ...] [--json]`.
+
+Each is a file of this package with `measure(...) -> Iterator[Figure]`.  They prove nothing and fail only when what they measure
+fails; the tests prove.  Figures depend on the machine and on what else it does, so the machine is printed with them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number: `what` in words, `value` in `unit`, how it was taken."""
+
+    what: str
+    value: float
+    unit: str
+    how: str = ""
