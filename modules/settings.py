@@ -46,6 +46,9 @@ class Settings:
     browser: bool = True
     host: str = "127.0.0.1"
     port: int = 7860
+    jobs_per_user: int = 50
+    jobs_in_total: int = 200
+    history: int = 1000
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def source(self, name: str) -> str:
@@ -120,6 +123,13 @@ def _device(value: Any, _: Path) -> str:
     return value
 
 
+def _count(value: Any, _: Path) -> int:
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 1:
+        raise ValueError("a whole number from 1 to 999999")
+    return int(text)
+
+
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -186,6 +196,9 @@ TABLE: tuple[Setting, ...] = (
     Setting("browser", _switch, "open the page in a browser when it is ready", "true"),
     Setting("host", _host, "address to serve at; this version serves this machine only", "127.0.0.1", "ADDRESS"),
     Setting("port", _port, "port to serve at; 0 takes any free one", "7860", "PORT"),
+    Setting("jobs_per_user", _count, "jobs that one user may have in the queue", "50", "N"),
+    Setting("jobs_in_total", _count, "jobs that may be in the queue altogether", "200", "N"),
+    Setting("history", _count, "finished jobs that are remembered; pictures stay on disk whatever this says", "1000", "N"),
 )
 
 BY_NAME = {setting.name: setting for setting in TABLE}

@@ -24,7 +24,13 @@ EXAMPLES: dict[str, list[tuple[str, str, Any]]] = {
     "exact": [("true", "true", True), ("on", "true", True), ("1", "true", True)],
     "browser": [("false", "false", False), ("off", "false", False), ("0", "false", False)],
     "host": [("::1", '"::1"', "::1"), ("localhost", '"localhost"', "localhost"), ("127.0.0.2", '"127.0.0.2"', "127.0.0.2")],
+    "jobs_per_user": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
+    "jobs_in_total": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
+    "history": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
     "port": [("1", "1", 1), ("2", "2", 2), ("65535", '"65535"', 65535)],
+    "jobs_per_user": [("1", "1", 1), ("2", "2", 2), ("999999", '"999999"', 999999)],
+    "jobs_in_total": [("1", "1", 1), ("2", "2", 2), ("999999", '"999999"', 999999)],
+    "history": [("1", "1", 1), ("2", "2", 2), ("999999", '"999999"', 999999)],
 }
 
 BAD: dict[str, list[str]] = {
@@ -37,6 +43,12 @@ BAD: dict[str, list[str]] = {
     "exact": ['"maybe"', "2"],
     "browser": ['"firefox"', "0.5"],
     "host": ['"0.0.0.0"', '"192.168.1.5"', '"::"', '"example.org"', "1"],
+    "jobs_per_user": ["0", "-1", "true", "1000000"],
+    "jobs_in_total": ["0", '"many"', "2.5"],
+    "history": ["0", '""', "false"],
+    "jobs_per_user": ["0", "-1", "1.5", '"many"', "true"],
+    "jobs_in_total": ["0", '""', "[1]"],
+    "history": ["-1", '"1e3"', "false"],
     "port": ["-1", "65536", '"http"', "7860.5", "true", '"７８６０"'],
 }
 
