@@ -29,7 +29,8 @@ from modules.engine.messages import Message
 from modules.errors import AtelierError, EngineError, RequestError
 from modules.images.infotext import GenerationInfo
 from modules.images.outputs import Outputs
-from modules.queue.store import Job, JobStore, Outcome, Picture
+from modules.queue.records import Job, Outcome, Picture
+from modules.queue.store import JobStore
 from modules.request import MAX_SEED, GenerationRequest, parse_request
 from modules.settings import Settings
 from modules.views import EngineState, JobView, PictureView, Preview
@@ -68,7 +69,12 @@ class App:
     ) -> None:
         self.settings = settings
         self.outputs = outputs or Outputs(settings.outputs_dir)
-        self.store = JobStore(settings.data_dir / "jobs.sqlite" if durable else None)
+        self.store = JobStore(
+            settings.data_dir / "jobs.sqlite" if durable else None,
+            history=settings.history,
+            per_user=settings.jobs_per_user,
+            total=settings.jobs_in_total,
+        )
         self.link: EngineLink = link or ProcessLink(engine_configuration(settings), settings.data_dir / "engine.log")
         self._engine = EngineState("starting", "The engine is starting.")
         self._dispatcher = Dispatcher()
@@ -258,6 +264,7 @@ class App:
         with self._changed:
             self._engine = EngineState("restarting", f"The engine is starting again: {cause}.")
             retried, given_up = self._dispatcher.lost()
+            self.store.engine_died([*retried, *given_up])
             for job_id in retried:
                 self._live[job_id].stages.clear()
                 self._touch(self._live[job_id])

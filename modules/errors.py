@@ -4,6 +4,7 @@ AtelierError                 everything that we raise on purpose
 ├── SettingsError            a flag, a settings file or an environment variable makes no sense here
 ├── RequestError             a request cannot be carried out as it stands (HTTP 422)
 │   └── UnknownName          a sampler, schedule or checkpoint that is not here; offers what is
+├── LimitError               there are too many jobs; try again later (HTTP 429)
 ├── CheckpointError          a file is not a usable checkpoint; the loaded model stays loaded
 ├── GenerationError          one image failed while it was made
 │   ├── OutOfMemory          the device has not enough memory, even for this image alone
@@ -38,6 +39,14 @@ class UnknownName(RequestError):
         close = difflib.get_close_matches(name, choices, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         super().__init__(f"{kind} {name!r} is not here{hint} Known: {', '.join(choices) or 'none'}.")
+
+
+class LimitError(AtelierError):
+    """There are too many jobs already.  `retry_after` is in how many seconds there may be a place."""
+
+    def __init__(self, message: str, retry_after: float = 30.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class CheckpointError(AtelierError):

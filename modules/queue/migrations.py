@@ -47,7 +47,35 @@ def m001_jobs_and_pictures(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (m001_jobs_and_pictures,)
+def m002_places_keys_pauses(db: sqlite3.Connection) -> None:
+    # `place` is the order of the queue, which owners may change among their own jobs; `key` lets a client submit again
+    # without submitting twice.
+    db.execute("ALTER TABLE jobs ADD COLUMN place INTEGER NOT NULL DEFAULT 0")
+    db.execute("UPDATE jobs SET place = position")
+    db.execute("ALTER TABLE jobs ADD COLUMN key TEXT")
+    db.execute("CREATE UNIQUE INDEX jobs_by_key ON jobs (user, key) WHERE key IS NOT NULL")
+    db.execute("CREATE TABLE pauses (user TEXT PRIMARY KEY) WITHOUT ROWID")
+
+
+def m003_costs(db: sqlite3.Connection) -> None:
+    # What works of the engine took, so that the first estimate after a restart is as good as the last one before it.
+    db.execute(
+        """
+        CREATE TABLE costs (
+            device TEXT NOT NULL,
+            work TEXT NOT NULL,
+            checkpoint TEXT NOT NULL,
+            width INTEGER NOT NULL,
+            height INTEGER NOT NULL,
+            rows INTEGER NOT NULL,
+            seconds REAL NOT NULL,
+            PRIMARY KEY (device, work, checkpoint, width, height, rows)
+        ) WITHOUT ROWID
+        """
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (m001_jobs_and_pictures, m002_places_keys_pauses, m003_costs)
 
 
 def migrate(db: sqlite3.Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> list[str]:

@@ -1,87 +1,52 @@
 """The job list: every accepted job and every finished picture in one SQLite file that survives `kill -9` and power loss.
 
     queued -> running -> done | failed | cancelled          running -> queued when the program stopped in between
+                         failed | cancelled -> queued       when the owner wants it tried again
 
 When `add` returns, the job is on disk with its seed and checkpoint; when `picture_done` returns, so is the picture's row.  One
-process holds the list (a second is refused), and within it one connection writes, behind a lock.  This file knows what is to be
-made and what was made; who is next among users, and how pictures are painted or saved, is decided elsewhere.
+process holds the list (a second is refused): its lock is the lease of everything that runs.  Within it one connection writes,
+behind a lock.  This file knows what is to be made and what was made; who is next among users, and how pictures are painted or
+saved, is decided elsewhere.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol
 
-from modules.errors import AtelierError, RequestError
+from modules.errors import AtelierError, LimitError
 from modules.queue.lock import ProcessLock
 from modules.queue.migrations import migrate
-from modules.request import GenerationRequest, Txt2Img, parse_request
+from modules.queue.records import OVER, Job, Outcome, read_job, unreadable
+from modules.queue.salvage import salvage, set_aside
+from modules.request import GenerationRequest
 
 log = logging.getLogger("atelier")
 
-State = Literal["queued", "running", "done", "failed", "cancelled"]
-Outcome = Literal["done", "failed", "cancelled"]
-
 MAX_ATTEMPTS = 2
-"""How often a job is begun without finishing a picture before it is given up: a poison job must not stop the queue."""
+"""Engines that may die over a job before it is given up: a poison job must not stop the queue."""
 HISTORY = 1000
 """Finished jobs that are remembered; older ones are forgotten, their files stay."""
 
-_GIVEN_UP = "the engine or the server died twice while making this picture; submit it again to have it tried once more"
-_OVER = ("done", "failed", "cancelled")
+_GIVEN_UP = "the engine died twice while making this picture; retry to have it tried once more"
+
+Cost = tuple[str, str, str, int, int, int, float]
+"""device, kind of work, checkpoint, width, height, rows, seconds: a row of `modules.engine.costs`, kept for the next start."""
 
 
 class QueueError(AtelierError):
     """The job list cannot be opened, read or written."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A finished picture of a job.  `path` is below the outputs folder; `sha256` of the file in hex; sizes in pixels."""
-
-    index: int
-    path: str
-    sha256: str
-    infotext: str
-    width: int
-    height: int
-    seed: int
-    created: float
-
-
-@dataclass(frozen=True)
-class Job:
-    """A request that a user submitted, and what became of it.
-
-    `position` orders the queue (earlier is smaller, never reused).  Times are seconds since 1970, for people: nothing is
-    ordered by them.  `attempts` counts how often it was begun since its last finished picture.  `error` is for the user, ""
-    without one.
-    """
-
-    id: str
-    user: str
-    request: GenerationRequest
-    state: State
-    position: int
-    created: float
-    started: float | None
-    finished: float | None
-    error: str
-    attempts: int
-    pictures: tuple[Picture, ...]
-
-    @property
-    def over(self) -> bool:
-        return self.state in _OVER
+class _Damaged(Exception):
+    """SQLite cannot read the file."""
 
 
 class Saved(Protocol):
@@ -102,12 +67,27 @@ class Saved(Protocol):
 class JobStore:
     """The job list in the file `path`; in memory, gone at the end, when `path` is None.  Any thread may call.
 
+    `per_user` and `total` limit the unfinished jobs; `history` is how many finished ones are remembered.
+
+    A damaged file is set aside under another name, and what is still legible is taken over: `notice` then says so.
+
     Raises:
-        QueueError: another process has it open, it is damaged, written by a newer version, or cannot be written.
+        QueueError: another process has it open, it was written by a newer version, or cannot be written.
     """
 
-    def __init__(self, path: Path | None, *, history: int = HISTORY, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        history: int = HISTORY,
+        per_user: int | None = None,
+        total: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._path, self._history, self._clock = path, history, clock
+        self._per_user, self._total = per_user, total
+        self.notice = ""
+        """What a person should know about how the list was opened, "" when all was well."""
         self._guard = threading.RLock()
         self._closed = False
         self._process_lock: ProcessLock | None = None
@@ -121,22 +101,38 @@ class JobStore:
             cause = error.strerror or error
             raise QueueError(f"the job list {path} cannot be opened: {cause}; check the folder, or use --data-dir") from None
         try:
-            self._db = self._open()
+            self._db = self._open_or_rebuild()
         except BaseException:
             self._release()
             raise
 
     # ---- submitting and looking
 
-    def add(self, request: GenerationRequest, user: str) -> Job:
-        """Accept a job.  On disk when this returns.  Seed and checkpoint are resolved before."""
+    def add(self, request: GenerationRequest, user: str, key: str = "") -> Job:
+        """Accept a job.  On disk when this returns.  Seed and checkpoint are resolved before.
+
+        `key` is the submitter's own name for the job, if any: submitted again under the same key, it is the same job.
+
+        Raises:
+            LimitError: the user has, or all have, as many unfinished jobs as may be.
+        """
         job = uuid.uuid4().hex
         with self._transaction() as db:
-            db.execute(
-                "INSERT INTO jobs (id, user, request, state, created) VALUES (?, ?, ?, 'queued', ?)",
-                (job, user, request.model_dump_json(), self._clock()),
-            )
+            if key and (there := db.execute("SELECT id FROM jobs WHERE user = ? AND key = ?", (user, key)).fetchone()):
+                job = there["id"]
+            else:
+                self._check_limits(db, user)
+                db.execute(
+                    "INSERT INTO jobs (id, user, request, state, created, key, place) "
+                    "VALUES (?, ?, ?, 'queued', ?, ?, (SELECT coalesce(max(place), 0) + 1 FROM jobs))",
+                    (job, user, request.model_dump_json(), self._clock(), key or None),
+                )
         return self._present(job)
+
+    def with_key(self, key: str, user: str) -> Job | None:
+        """The job that the user submitted under this key, if it is remembered."""
+        found = self._jobs("WHERE user = ? AND key = ?", (user, key))
+        return found[0] if found else None
 
     def get(self, job: str, user: str | None = None) -> Job | None:
         """The job of that id; None when there is none, or when `user` is given and it is somebody else's."""
@@ -149,12 +145,7 @@ class JobStore:
 
     def unfinished(self) -> list[Job]:
         """Everybody's queued and running jobs in the order of the queue."""
-        return self._jobs("WHERE state IN ('queued', 'running') ORDER BY position", ())
-
-    def next_queued(self) -> Job | None:
-        """The oldest job that waits."""
-        found = self._jobs("WHERE state = 'queued' ORDER BY position LIMIT 1", ())
-        return found[0] if found else None
+        return self._jobs("WHERE state IN ('queued', 'running') ORDER BY place, position", ())
 
     def latest_checkpoint(self) -> str | None:
         """The checkpoint that the newest job asked for."""
@@ -164,15 +155,14 @@ class JobStore:
     # ---- the life of a job
 
     def mark_running(self, job: str) -> Job:
-        """Begin a queued job: one more attempt.
+        """Begin a queued job.
 
         Raises:
             QueueError: it does not wait (any more); it may have been cancelled.
         """
         with self._transaction() as db:
             changed = db.execute(
-                "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = coalesce(started, ?) "
-                "WHERE id = ? AND state = 'queued'",
+                "UPDATE jobs SET state = 'running', started = coalesce(started, ?) WHERE id = ? AND state = 'queued'",
                 (self._clock(), job),
             ).rowcount
         if not changed:
@@ -180,10 +170,15 @@ class JobStore:
             raise QueueError(f"job {job} cannot begin: it is {state}, not queued")
         return self._present(job)
 
+    def engine_died(self, jobs: Iterable[str]) -> None:
+        """An engine died while it painted these: one more attempt of each is used up."""
+        with self._transaction() as db:
+            db.executemany("UPDATE jobs SET attempts = attempts + 1 WHERE id = ?", [(job,) for job in jobs])
+
     def picture_done(self, job: str, index: int, saved: Saved, seed: int) -> bool:
         """Record that picture `index` is on disk.  False when it was recorded before: the first row stands.
 
-        A finished picture is progress, so the attempts count from one again.
+        A finished picture is progress, so the attempts count anew.
         """
         with self._transaction() as db:
             added = db.execute(
@@ -191,62 +186,145 @@ class JobStore:
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, number) DO NOTHING",
                 (job, index, saved.name, saved.sha256, saved.infotext, saved.width, saved.height, seed, self._clock()),
             ).rowcount
-            db.execute("UPDATE jobs SET attempts = 1 WHERE id = ? AND attempts > 1", (job,))
+            db.execute("UPDATE jobs SET attempts = 0 WHERE id = ?", (job,))
         return bool(added)
 
     def finish(self, job: str, state: Outcome, error: str = "") -> Job | None:
         """End a job that is not over yet; one that is stays as it ended.  Returns it; None when there is no such job."""
-        if state not in _OVER:
-            raise ValueError(f"a job ends as one of {', '.join(_OVER)}, not {state!r}")
+        if state not in OVER:
+            raise ValueError(f"a job ends as one of {', '.join(OVER)}, not {state!r}")
         with self._transaction() as db:
             self._end(db, job, state, error)
-        ended = self.get(job)
-        self._forget_old()
+            ended = self.get(job)
+            self._forget_old(db)
         return ended
 
     def cancel(self, job: str, user: str) -> Job | None:
         """End one's own job; may be repeated.  None when there is none of that id, or it is somebody else's."""
         return self.finish(job, "cancelled") if self.get(job, user) else None
 
-    def release(self, job: str) -> None:
-        """Put a running job back without blame: it was interrupted, it did not fail."""
+    # ---- what owners may do to the order of things
+
+    def retry(self, job: str, user: str) -> Job | None:
+        """Queue one's own failed or cancelled job again, last, to make what it lacks.  None when it is no such job.
+
+        Raises:
+            LimitError: as for `add`.
+        """
         with self._transaction() as db:
-            self._put_back(db, "id = ?", (job,))
+            mine = db.execute("SELECT state FROM jobs WHERE id = ? AND user = ?", (job, user)).fetchone()
+            if mine is None or mine["state"] not in ("failed", "cancelled"):
+                return None
+            self._check_limits(db, user)
+            db.execute(
+                "UPDATE jobs SET state = 'queued', error = '', attempts = 0, finished = NULL, "
+                "place = (SELECT max(place) + 1 FROM jobs) WHERE id = ?",
+                (job,),
+            )
+        return self._present(job)
+
+    def remove(self, job: str, user: str) -> bool:
+        """Forget one's own job that is over; its files stay.  False when it is no such job."""
+        with self._transaction() as db:
+            gone = db.execute("DELETE FROM jobs WHERE id = ? AND user = ? AND state NOT IN ('queued', 'running')", (job, user))
+        return gone.rowcount > 0
+
+    def move(self, job: str, user: str, to: int) -> list[str] | None:
+        """Put one's own unfinished job to place `to` (from 0) among one's own; places beyond the end are the end.
+
+        Others' places stay: the user's jobs change seats among themselves.  Returns the user's unfinished jobs in their new
+        order, None when the job is no such job.
+        """
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT id, place FROM jobs WHERE user = ? AND state IN ('queued', 'running') ORDER BY place, position", (user,)
+            ).fetchall()
+            order = [row["id"] for row in rows]
+            if job not in order:
+                return None
+            order.remove(job)
+            order.insert(max(0, to), job)
+            seats = zip((row["place"] for row in rows), order, strict=True)
+            db.executemany("UPDATE jobs SET place = ? WHERE id = ?", seats)
+        return order
+
+    def pause(self, user: str, paused: bool) -> None:
+        """Whether nothing more of this user is to be begun."""
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO pauses VALUES (?)" if paused else "DELETE FROM pauses WHERE user = ?", (user,))
+
+    def paused(self) -> set[str]:
+        """The users who paused."""
+        return {row["user"] for row in self._rows("SELECT user FROM pauses", ())}
+
+    # ---- what works took
+
+    def costs(self) -> list[Cost]:
+        return [tuple(row) for row in self._rows("SELECT * FROM costs", ())]
+
+    def keep_costs(self, costs: Iterable[Cost]) -> None:
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO costs VALUES (?, ?, ?, ?, ?, ?, ?)", costs)
+
+    # ---- starting and stopping
 
     def recover(self) -> list[Job]:
         """Once at start: take up what an earlier run left.  Returns all jobs that wait now, in the order of the queue.
 
-        What was running waits again at its old place, unless it was begun `MAX_ATTEMPTS` times in vain; what had all its
-        pictures is done.
+        What was running waits again at its old place, without blame: that the program stopped says nothing about the job.  What
+        had all its pictures is done, and what `MAX_ATTEMPTS` engines died over has failed.
         """
         for job in self.unfinished():
             with self._transaction() as db:
-                if problem := self._unreadable(job.id):
+                stored = db.execute("SELECT request FROM jobs WHERE id = ?", (job.id,)).fetchone()["request"]
+                if problem := unreadable(stored):
                     self._end(db, job.id, "failed", f"this version cannot carry out the stored request: {problem}")
                 elif len(job.pictures) >= job.request.count:
                     self._end(db, job.id, "done")
-                elif job.state == "running" and job.attempts >= MAX_ATTEMPTS:
+                elif job.attempts >= MAX_ATTEMPTS:
                     self._end(db, job.id, "failed", _GIVEN_UP)
-                elif job.state == "running":
+                else:
                     db.execute("UPDATE jobs SET state = 'queued' WHERE id = ?", (job.id,))
-        self._forget_old()
+        with self._transaction() as db:
+            self._forget_old(db)
         return self.unfinished()
 
     def close(self) -> None:
-        """Stop.  What is running waits for the next start, without blame.  May be repeated."""
+        """Stop.  What is running waits for the next start.  May be repeated."""
         with self._guard:
             if self._closed:
                 return
             self._closed = True
             try:
                 with self._transaction() as db:
-                    self._put_back(db, "1", ())
+                    db.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
             except QueueError as error:
                 log.warning("while closing: %s", error)
             self._db.close()
             self._release()
 
     # ---- inside
+
+    def _open_or_rebuild(self) -> sqlite3.Connection:
+        try:
+            return self._open()
+        except _Damaged as damage:
+            assert self._path is not None, "what is in memory is not damaged"
+            try:
+                aside = set_aside(self._path)
+            except OSError as error:
+                raise QueueError(
+                    f"the job list {self._path} is damaged ({damage}) and cannot be moved out of the way: {error.strerror}; "
+                    "move it away and start again; finished pictures are files of their own and are not touched"
+                ) from None
+            db = self._open()
+            jobs, pictures = salvage(aside, db)
+            self.notice = (
+                f"The job list was damaged ({damage}). It was kept as {aside.name}, and what could be read was taken over: "
+                f"{jobs} jobs with {pictures} pictures. Finished pictures are files of their own and were not touched."
+            )
+            log.warning("%s", self.notice)
+            return db
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0)
@@ -257,10 +335,12 @@ class JobStore:
             db.execute("PRAGMA foreign_keys = ON")
             verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if verdict != "ok":
-                raise sqlite3.DatabaseError(" ".join(str(verdict).split()))
+                raise _Damaged(" ".join(str(verdict).split()))
             migrate(db)
-        except (sqlite3.Error, ValueError) as error:
+        except (sqlite3.Error, ValueError, _Damaged) as error:
             db.close()
+            if isinstance(error, _Damaged) or _is_damage(error):
+                raise _Damaged(str(error)) from None
             raise self._explained(error) from None
         return db
 
@@ -291,16 +371,21 @@ class JobStore:
             (state, error, self._clock(), job),
         )
 
-    def _put_back(self, db: sqlite3.Connection, which: str, values: Sequence[Any]) -> None:
-        db.execute(f"UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE state = 'running' AND {which}", values)
+    def _check_limits(self, db: sqlite3.Connection, user: str) -> None:
+        total, own = db.execute(
+            "SELECT count(*), coalesce(sum(user = ?), 0) FROM jobs WHERE state IN ('queued', 'running')", (user,)
+        ).fetchone()
+        if self._per_user is not None and own >= self._per_user:
+            raise LimitError(f"you have {own} jobs in the queue, and {self._per_user} is the most; wait until one is finished")
+        if self._total is not None and total >= self._total:
+            raise LimitError(f"{total} jobs are in the queue, and {self._total} is the most; wait until one is finished")
 
-    def _forget_old(self) -> None:
-        with self._transaction() as db:
-            db.execute(
-                "DELETE FROM jobs WHERE position IN (SELECT position FROM jobs WHERE state IN ('done', 'failed', 'cancelled') "
-                "ORDER BY position DESC LIMIT -1 OFFSET ?)",
-                (self._history,),
-            )
+    def _forget_old(self, db: sqlite3.Connection) -> None:
+        db.execute(
+            "DELETE FROM jobs WHERE position IN (SELECT position FROM jobs WHERE state IN ('done', 'failed', 'cancelled') "
+            "ORDER BY position DESC LIMIT -1 OFFSET ?)",
+            (self._history,),
+        )
 
     def _rows(self, query: str, values: Sequence[Any]) -> list[sqlite3.Row]:
         with self._guard:
@@ -311,20 +396,16 @@ class JobStore:
 
     def _jobs(self, which: str, values: Sequence[Any]) -> list[Job]:
         with self._guard:
-            rows = self._rows(f"SELECT * FROM jobs {which}", values)
-            return [_job(row, self._rows("SELECT * FROM pictures WHERE job = ? ORDER BY number", (row["id"],))) for row in rows]
+            found = []
+            for row in self._rows(f"SELECT * FROM jobs {which}", values):
+                pictures = self._rows("SELECT * FROM pictures WHERE job = ? ORDER BY number", (row["id"],))
+                found.append(read_job(row, pictures))
+            return found
 
     def _present(self, job: str) -> Job:
         if (found := self.get(job)) is None:
             raise QueueError(f"job {job} is not in the list")
         return found
-
-    def _unreadable(self, job: str) -> str:
-        try:
-            parse_request(json.loads(self._rows("SELECT request FROM jobs WHERE id = ?", (job,))[0]["request"]))
-        except (RequestError, ValueError, TypeError) as error:
-            return str(error)
-        return ""
 
     def _explained(self, error: Exception) -> QueueError:
         """Cause and remedy in plain words."""
@@ -335,58 +416,13 @@ class JobStore:
             return QueueError(f"the job list {self._path} cannot be written: {text}; change its permissions, or use --data-dir")
         if "newer version" in text:
             return QueueError(f"the job list {self._path} was {text}; use that version, or another --data-dir")
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(
-            error, (sqlite3.OperationalError, sqlite3.ProgrammingError)
-        ):
-            return QueueError(
-                f"the job list {self._path} is damaged ({text}): move it away and start again; finished pictures are files of "
-                "their own and are not touched"
-            )
+        if _is_damage(error):
+            return QueueError(f"the job list {self._path} is damaged ({text}): start again, and what is legible is taken over")
         return QueueError(f"the job list {self._path} did not answer: {text}")
 
 
-def _job(row: sqlite3.Row, pictures: list[sqlite3.Row]) -> Job:
-    return Job(
-        id=row["id"],
-        user=row["user"],
-        request=_request(row["request"]),
-        state=cast(State, row["state"]),
-        position=row["position"],
-        created=row["created"],
-        started=row["started"],
-        finished=row["finished"],
-        error=row["error"],
-        attempts=row["attempts"],
-        pictures=tuple(_picture(picture) for picture in pictures),
+def _is_damage(error: Exception) -> bool:
+    """Not the disk, not the program: the file's own content."""
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        error, sqlite3.OperationalError | sqlite3.ProgrammingError | sqlite3.IntegrityError
     )
-
-
-def _picture(row: sqlite3.Row) -> Picture:
-    return Picture(
-        index=row["number"],
-        path=row["path"],
-        sha256=row["sha256"],
-        infotext=row["infotext"],
-        width=row["width"],
-        height=row["height"],
-        seed=row["seed"],
-        created=row["created"],
-    )
-
-
-def _request(text: str) -> GenerationRequest:
-    """The stored request.  One of another version is shown as far as it is understood; `recover` keeps it from being run."""
-    try:
-        data = json.loads(text)
-    except ValueError:
-        data = None
-    if not isinstance(data, dict):
-        return Txt2Img()
-    with suppress(RequestError):
-        return parse_request(data)
-    understood = {}
-    for name, value in data.items():
-        with suppress(RequestError):
-            parse_request({name: value})
-            understood[name] = value
-    return parse_request({**understood, "count": 1})

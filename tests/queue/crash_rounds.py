@@ -98,6 +98,7 @@ class Witness:
         self.jobs: set[str] = set()
         self.done: set[str] = set()
         self.pictures: dict[tuple[str, int], tuple[str, str]] = {}
+        self.found = 0
 
     def hear(self, line: str) -> None:
         kind, *words = line.split()
@@ -119,6 +120,7 @@ class Witness:
             assert pixels == paint(record.info.request.seed), f"{path} is not its seed's picture"
             found[record.job, record.index] += 1
         assert set(found.values()) <= {1}, f"doubled: {found}"
+        self.found = len(found)
 
         database = self.folder / "jobs.sqlite"
         if not database.exists():
@@ -170,15 +172,10 @@ def main(folder: Path, rounds: int) -> None:
         witness.look()
     assert one_round(folder, witness, 0, None, endless=False) == 0
     states = witness.look()
-    assert set(states.values()) <= {"done", "failed"}, states
-    per_job = Counter(job for job, _ in witness.pictures)
+    assert set(states.values()) == {"done"}, states
     leftovers = [path.name for path in (folder / "outputs").rglob("*") if path.is_file() and path.suffix != ".png"]
     assert not leftovers, leftovers
-    print(
-        json.dumps(
-            {"states": Counter(states.values()), "pictures": len(witness.pictures), "per job": Counter(per_job.values())}
-        )
-    )
+    print(json.dumps({"done": len(states), "pictures": witness.found, "acknowledged": len(witness.pictures)}))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from modules.errors import LimitError
 from modules.queue import store as store_module
-from modules.queue.store import JobStore, Outcome, QueueError
+from modules.queue.records import Outcome
+from modules.queue.store import JobStore, QueueError
 from modules.request import Txt2Img
 
 ROOT = Path(__file__).parents[2]
@@ -68,14 +70,11 @@ def test_an_accepted_job_is_there_after_a_kill(store: JobStore, path: Path) -> N
 
 def test_a_job_goes_from_queue_to_done(store: JobStore) -> None:
     first, second = store.add(ask(), "anna"), store.add(ask(count=2), "ben")
-    assert store.next_queued() == first
     assert [job.id for job in store.unfinished()] == [first.id, second.id]
 
     running = store.mark_running(first.id)
-    assert (running.state, running.attempts) == ("running", 1)
+    assert (running.state, running.attempts) == ("running", 0)
     assert running.started is not None
-    assert (found := store.next_queued()) is not None
-    assert found.id == second.id
 
     assert store.picture_done(first.id, 0, File(), 7)
     done = store.finish(first.id, "done")
@@ -169,18 +168,17 @@ def test_a_clock_that_jumps_changes_no_order(path: Path) -> None:
     store = JobStore(path, clock=lambda: next(times))
     ids = [store.add(ask(), "anna").id for _ in range(4)]
     assert [job.id for job in store.recover()] == ids
-    assert (first := store.next_queued()) is not None
-    assert first.id == ids[0]
     assert [job.id for job in store.list_for("anna")] == ids[::-1]
     store.close()
 
 
-def test_a_poison_job_is_given_up_after_two_attempts(store: JobStore, path: Path) -> None:
+def test_a_job_that_two_engines_died_over_is_given_up(store: JobStore, path: Path) -> None:
     poison, other = store.add(ask(), "anna"), store.add(ask(), "ben")
-    store.mark_running(poison.id)
-    store = reopened(store, path)
-    assert [job.id for job in store.recover()] == [poison.id, other.id]
-    store.mark_running(poison.id)
+    for attempts in (0, 1):
+        store.mark_running(poison.id)
+        store = reopened(store, path)
+        assert [(job.id, job.attempts) for job in store.recover()] == [(poison.id, attempts), (other.id, 0)]
+        store.engine_died([poison.id])
     store = reopened(store, path)
     assert [job.id for job in store.recover()] == [other.id]
     assert (found := store.get(poison.id)) is not None
@@ -189,15 +187,23 @@ def test_a_poison_job_is_given_up_after_two_attempts(store: JobStore, path: Path
     store.close()
 
 
-def test_progress_is_no_poison(store: JobStore, path: Path) -> None:
-    """A long job that is interrupted again and again, but goes on each time, is never given up."""
+def test_restarts_blame_nobody(store: JobStore, path: Path) -> None:
+    """However often the program itself is killed, the job waits for the next start."""
+    job = store.add(ask(count=10), "anna")
+    for _ in range(5):
+        store.mark_running(job.id)
+        store = reopened(store, path)
+        assert [(waiting.id, waiting.attempts) for waiting in store.recover()] == [(job.id, 0)]
+    store.close()
+
+
+def test_a_finished_picture_makes_attempts_count_anew(store: JobStore) -> None:
     job = store.add(ask(count=10), "anna")
     for index in range(9):
-        store.mark_running(job.id)
+        store.engine_died([job.id])
         store.picture_done(job.id, index, File(str(index)), 7)
-        store = reopened(store, path)
-        assert [waiting.id for waiting in store.recover()] == [job.id]
-    store.close()
+    assert (found := store.get(job.id)) is not None
+    assert found.attempts == 0
 
 
 def test_a_job_that_only_lacked_its_last_word_is_done(store: JobStore, path: Path) -> None:
@@ -211,18 +217,111 @@ def test_a_job_that_only_lacked_its_last_word_is_done(store: JobStore, path: Pat
     store.close()
 
 
-def test_closing_and_releasing_blame_nobody(store: JobStore, path: Path) -> None:
+def test_closing_puts_back_what_runs(store: JobStore, path: Path) -> None:
     job = store.add(ask(), "anna")
-    for _ in range(5):
+    for _ in range(3):
         store.mark_running(job.id)
         store.close()
         store.close()
         store = JobStore(path)
-        assert [(waiting.id, waiting.attempts) for waiting in store.recover()] == [(job.id, 0)]
-    store.mark_running(job.id)
-    store.release(job.id)
-    assert (found := store.get(job.id)) is not None
-    assert (found.state, found.attempts) == ("queued", 0)
+        assert [(waiting.id, waiting.state) for waiting in store.unfinished()] == [(job.id, "queued")]
+    store.close()
+
+
+def test_the_same_key_is_the_same_job(store: JobStore, path: Path) -> None:
+    job = store.add(ask(), "anna", key="k 1")
+    assert store.add(ask("another"), "anna", key="k 1") == job
+    assert store.add(ask(), "ben", key="k 1").id != job.id
+    assert store.add(ask(), "anna").id != store.add(ask(), "anna").id, "without a key every job is its own"
+    store.finish(job.id, "done")
+    store = reopened(store, path)
+    again = store.add(ask(), "anna", key="k 1")
+    assert (again.id, again.state) == (job.id, "done")
+    assert (found := store.with_key("k 1", "anna")) is not None
+    assert found.id == job.id
+    assert store.with_key("k 2", "anna") is None
+    store.close()
+
+
+def test_limits_per_user_and_in_total(path: Path) -> None:
+    store = JobStore(path, per_user=2, total=3)
+    first, _ = store.add(ask(), "anna", key="k"), store.add(ask(), "anna")
+    with pytest.raises(LimitError, match="you have 2 jobs in the queue, and 2 is the most"):
+        store.add(ask(), "anna")
+    assert store.add(ask(), "anna", key="k") == first, "asking again for what is there adds nothing"
+    store.add(ask(), "ben")
+    with pytest.raises(LimitError, match="3 jobs are in the queue, and 3 is the most"):
+        store.add(ask(), "cleo")
+    store.mark_running(first.id)
+    with pytest.raises(LimitError):
+        store.add(ask(), "anna")
+    store.finish(first.id, "failed")
+    store.add(ask(), "anna")
+    with pytest.raises(LimitError):
+        store.retry(first.id, "anna")
+    assert len(store.unfinished()) == 3
+    store.close()
+
+
+def test_owners_change_seats_among_their_own(store: JobStore, path: Path) -> None:
+    jobs = [store.add(ask(), user) for user in ("anna", "ben", "anna", "anna", "ben")]
+    a1, b1, a2, a3, b2 = (job.id for job in jobs)
+    assert store.move(a3, "anna", 0) == [a3, a1, a2]
+    assert [job.id for job in store.unfinished()] == [a3, b1, a1, a2, b2]
+    assert store.move(a3, "anna", 99) == [a1, a2, a3]
+    assert store.move(a1, "ben", 0) is None
+    assert store.move("none", "anna", 0) is None
+    store.move(b2, "ben", -5)
+    store = reopened(store, path)
+    assert [job.id for job in store.recover()] == [a1, b2, a2, a3, b1]
+    store.close()
+
+
+@pytest.mark.parametrize("outcome", ["failed", "cancelled"])
+def test_what_did_not_come_to_its_end_can_be_tried_again(outcome: Outcome, store: JobStore) -> None:
+    job, later = store.add(ask(count=2), "anna"), store.add(ask(), "ben")
+    store.picture_done(job.id, 0, File(), 7)
+    store.engine_died([job.id])
+    store.finish(job.id, outcome, "because")
+    assert store.retry(job.id, "ben") is None
+    again = store.retry(job.id, "anna")
+    assert again is not None
+    assert (again.state, again.error, again.attempts, again.finished) == ("queued", "", 0, None)
+    assert (again.request, [picture.index for picture in again.pictures]) == (job.request, [0])
+    newest = store.add(ask(), "anna")
+    assert [waiting.id for waiting in store.unfinished()] == [later.id, job.id, newest.id]
+    assert store.retry(job.id, "anna") is None, "it waits already"
+
+
+def test_done_is_done(store: JobStore) -> None:
+    job = store.add(ask(), "anna")
+    store.finish(job.id, "done")
+    assert store.retry(job.id, "anna") is None
+
+
+def test_one_removes_ones_own_finished_jobs_only(store: JobStore) -> None:
+    job = store.add(ask(), "anna")
+    assert not store.remove(job.id, "anna"), "what waits is cancelled, not removed"
+    store.picture_done(job.id, 0, File(), 7)
+    store.finish(job.id, "done")
+    assert not store.remove(job.id, "ben")
+    assert store.remove(job.id, "anna")
+    assert not store.remove(job.id, "anna")
+    assert store.get(job.id) is None
+    assert store._db.execute("SELECT count(*) FROM pictures").fetchone()[0] == 0
+
+
+def test_pauses_and_costs_outlive_a_restart(store: JobStore, path: Path) -> None:
+    store.pause("anna", True)
+    store.pause("anna", True)
+    store.pause("ben", True)
+    store.pause("ben", False)
+    cost = ("cpu", "predict", "starter", 512, 512, 2, 0.25)
+    store.keep_costs([(*cost[:-1], 9.0)])
+    store.keep_costs([cost])
+    store = reopened(store, path)
+    assert store.paused() == {"anna"}
+    assert store.costs() == [cost]
     store.close()
 
 
@@ -300,24 +399,37 @@ def test_without_a_file_the_list_lives_in_memory(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"\0" * 4096, b"<html>" * 1000, "middle", "cut"])
-def test_a_damaged_list_is_named_with_the_way_out(content: bytes | str, store: JobStore, path: Path) -> None:
-    for number in range(200):
-        store.add(ask("x" * 2000 + str(number)), "anna")
+@pytest.mark.parametrize("content", [b"\0" * 4096, b"<html>" * 1000, "middle", "cut", "one page"])
+def test_a_damaged_list_is_set_aside_and_what_is_legible_lives_on(content: bytes | str, store: JobStore, path: Path) -> None:
+    jobs = [store.add(ask("x" * 2000 + str(number)), "anna") for number in range(200)]
+    for job in jobs[:50]:
+        store.picture_done(job.id, 0, File(job.id), 7)
     store.close()
     data = path.read_bytes()
     middle = len(data) // 2
     broken = {
         "middle": data[: middle // 2] + random.Random(1).randbytes(middle) + data[middle + middle // 2 :],
         "cut": data[:middle],
+        "one page": data[: 4096 * 40] + bytes(4096) + data[4096 * 41 :],
     }
-    path.write_bytes(content if isinstance(content, bytes) else broken[content])
-    with pytest.raises(
-        QueueError, match=r"the job list \S+jobs\.sqlite is damaged \(.+\): move it away and start again; finished"
-    ):
-        JobStore(path)
-    path.unlink()
-    JobStore(path).close()  # what was refused holds no lock
+    damaged = content if isinstance(content, bytes) else broken[content]
+    path.write_bytes(damaged)
+
+    after = JobStore(path)
+    assert after.notice.startswith("The job list was damaged (")
+    assert "jobs.sqlite.damaged-1" in after.notice
+    assert path.with_name("jobs.sqlite.damaged-1").stat().st_size > 0, "nothing is thrown away"
+    kept = after.recover()
+    assert all(job in jobs or job.pictures for job in kept), "what was taken over is as it was"
+    if content == "one page":
+        assert len(after.list_for("anna", 999)) >= 190
+    again = after.add(ask(), "anna") if len(kept) < 50 else kept[0]
+    after.close()
+
+    third = JobStore(path)
+    assert third.notice == ""
+    assert third.get(again.id) is not None
+    third.close()
 
 
 def test_a_list_of_a_newer_version_is_left_alone(store: JobStore, path: Path) -> None:
