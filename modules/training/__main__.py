@@ -60,7 +60,6 @@ def export_stage(options: argparse.Namespace) -> None:
 
 
 def evaluate_stage(options: argparse.Namespace) -> None:
-    evaluation.use_cores(2)
     model = starter.load(options.model)
     scale = options.cfg if options.sweep is None else 0.0
     if options.sweep is not None:

@@ -29,6 +29,8 @@ Vector = npt.NDArray[np.float32]
 
 THUMB = 32  # px, edge of what is compared
 DIFFERS = 60  # sum of absolute differences over red, green and blue from which a pixel is no ground
+CORES = 2  # of which the gates speak
+WORKERS = 2  # batches drawn at a time
 SEEDS = (1000, 2000, 3000)
 NAMES = list(CONCEPTS)
 
@@ -60,22 +62,24 @@ def evaluate(starter: Starter, cfg_scale: float, sheets: Path | None, seeds: Seq
 
     # Every motif by its name
     asked = [name for name in NAMES for _ in seeds]
-    pictures = starter.draw([with_article(name) for name in asked], _numbered(seeds, len(NAMES)), cfg_scale)
+    pictures = starter.draw([with_article(name) for name in asked], _numbered(seeds, len(NAMES)), cfg_scale, WORKERS)
     ranks = [rank(picture) for picture in pictures]
     report.top1 = _share(found[0] == name for found, name in zip(ranks, asked, strict=True))
     report.top5 = _share(name in found[:5] for found, name in zip(ranks, asked, strict=True))
     report.misses = [(name, found[0]) for found, name in zip(ranks, asked, strict=True) if found[0] != name]
     _sheet(pictures[:: len(seeds)], sheets, "motifs")
+    print(f"motifs: top-1 {report.top1:.3f}, top-5 {report.top5:.3f}", flush=True)
 
     # Named grounds
     tasks = [(name, colour) for name, colour in zip(_shuffled(NAMES, 3), list(COLOURS) * len(NAMES), strict=False)]
     prompts = [f"{with_article(name)} on {with_article(colour)} background" for name, colour in tasks]
-    pictures = starter.draw(prompts, range(5000, 5000 + len(tasks)), cfg_scale)
+    pictures = starter.draw(prompts, range(5000, 5000 + len(tasks)), cfg_scale, WORKERS)
     seen = [nearest_colour(border(picture)) for picture in pictures]
     report.ground = _share(colour == found for (_, colour), found in zip(tasks, seen, strict=True))
     report.ground_misses = [(prompt, found) for prompt, (_, c), found in zip(prompts, tasks, seen, strict=True) if c != found]
     report.top1_on_ground = _share(rank(picture)[0] == name for picture, (name, _) in zip(pictures, tasks, strict=True))
     _sheet(pictures, sheets, "grounds")
+    print(f"grounds: right {report.ground:.3f}, motif on them top-1 {report.top1_on_ground:.3f}", flush=True)
 
     _evaluate_pairs(starter, report, pairs, sheets)
     return report
@@ -86,7 +90,7 @@ def _evaluate_pairs(starter: Starter, report: Report, count: int, sheets: Path |
     rand = random.Random(11)
     pairs = [rand.sample(NAMES, 2) for _ in range(count)]
     prompts = [f"{with_article(left)} and {with_article(right)}" for left, right in pairs]
-    pictures = starter.draw(prompts, range(7000, 7000 + count), report.cfg_scale)
+    pictures = starter.draw(prompts, range(7000, 7000 + count), report.cfg_scale, WORKERS)
     half = SIZE // 2
     lefts = [rank(picture[:, :half])[0] == left for picture, (left, _) in zip(pictures, pairs, strict=True)]
     rights = [rank(picture[:, half:])[0] == right for picture, (_, right) in zip(pictures, pairs, strict=True)]
@@ -94,13 +98,14 @@ def _evaluate_pairs(starter: Starter, report: Report, count: int, sheets: Path |
     report.pairs_left, report.pairs_right, report.pairs_both = _share(lefts), _share(rights), _share(both)
     report.pair_misses = [(left, right) for (left, right), found in zip(pairs, both, strict=True) if not found]
     _sheet(pictures[:64], sheets, "pairs")
+    print(f"pairs: both {report.pairs_both:.3f}", flush=True)
 
 
 def sweep(starter: Starter, scales: Sequence[float], seed: int = 4000) -> dict[float, float]:
     """Top-1 over all motifs, one seed each (not one of the gates' seeds), per guidance scale."""
     figures = {}
     for scale in scales:
-        pictures = starter.draw([with_article(name) for name in NAMES], range(seed, seed + len(NAMES)), scale)
+        pictures = starter.draw([with_article(name) for name in NAMES], range(seed, seed + len(NAMES)), scale, WORKERS)
         figures[scale] = _share(rank(picture)[0] == name for picture, name in zip(pictures, NAMES, strict=True))
         print(f"cfg {scale:g}: top-1 {figures[scale]:.3f}", flush=True)
     return figures
@@ -174,12 +179,14 @@ def _shuffled(names: Sequence[str], seed: int) -> list[str]:
 
 
 def _time_one(starter: Starter, cfg_scale: float) -> float:
-    """Seconds for one picture, the better of three (the machine may be shared)."""
+    """Seconds for one picture on two cores, the best of three (the machine may be shared)."""
     times = []
+    torch.set_num_threads(CORES)
     for seed in range(3):
         began = time.perf_counter()
         starter.draw(["a rocket"], [seed], cfg_scale)
         times.append(time.perf_counter() - began)
+    torch.set_num_threads(1)
     return round(min(times), 2)
 
 
@@ -195,8 +202,3 @@ def _sheet(pictures: Sequence[Pixels], folder: Path | None, name: str) -> None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         contact_sheet(pictures).save(folder / f"{name}.png")
-
-
-def use_cores(count: int) -> None:
-    """The gates speak of two cores."""
-    torch.set_num_threads(count)

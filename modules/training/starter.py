@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -80,13 +81,17 @@ class Starter:
     def decode(self, latents: Tensor) -> list[Pixels]:
         return tensor_to_pixels(self.vae.decode(latents / LATENT_SCALE))
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int], cfg_scale: float, batch: int = 32) -> list[Pixels]:
-        """One picture per prompt and seed, 20 steps."""
-        pictures: list[Pixels] = []
-        for start in range(0, len(prompts), batch):
-            part = slice(start, start + batch)
-            pictures += self.decode(self.sample(prompts[part], seeds[part], cfg_scale))
-        return pictures
+    def draw(
+        self, prompts: Sequence[str], seeds: Sequence[int], cfg_scale: float, workers: int = 1, batch: int = 8
+    ) -> list[Pixels]:
+        """One picture per prompt and seed, 20 steps; `workers` batches at a time (see `parallel` for why)."""
+
+        def part(start: int) -> list[Pixels]:
+            here = slice(start, start + batch)
+            return self.decode(self.sample(prompts[here], seeds[here], cfg_scale))
+
+        with ThreadPoolExecutor(workers) as pool:
+            return [picture for pictures in pool.map(part, range(0, len(prompts), batch)) for picture in pictures]
 
     def _guided(self, x: Tensor, sigma: float, context: Tensor, cfg_scale: float) -> Tensor:
         """Classifier-free guidance (Ho & Salimans 2021) on the denoised latents."""
