@@ -1,0 +1,105 @@
+"""The same networks by other hands: diffusers' U-Net and autoencoder, transformers' text encoder and tokenizer.
+
+Weights come from an ldm state dict through diffusers' own single-file converters, so neither the mathematics nor the mapping of
+names is ours.  Sizes of narrow networks are told through their configurations.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_clip_checkpoint,
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+)
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from modules.diffusion.text import TextConfig
+from modules.diffusion.unet import UNetConfig
+from modules.diffusion.vae import VAEConfig
+from modules.prompts import tokenizer as ours
+
+State = Mapping[str, Tensor]
+"""Tensors by their names in a single-file checkpoint."""
+
+
+def unet(config: UNetConfig, state: State) -> UNet2DConditionModel:
+    attention = [depth > 0 for depth in config.transformer_depth]
+    with torch.device("meta"):
+        network = UNet2DConditionModel(
+            in_channels=config.in_channels,
+            out_channels=config.out_channels,
+            block_out_channels=config.channels,
+            layers_per_block=config.res_blocks,
+            down_block_types=tuple("CrossAttnDownBlock2D" if has else "DownBlock2D" for has in attention),
+            up_block_types=tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention)),
+            cross_attention_dim=config.context_dim,
+            attention_head_dim=config.heads,  # diffusers' name for the number of heads
+        )
+    return _filled(network, convert_ldm_unet_checkpoint(dict(state), network.config))
+
+
+def vae(config: VAEConfig, state: State) -> AutoencoderKL:
+    levels = len(config.channels)
+    with torch.device("meta"):
+        network = AutoencoderKL(
+            in_channels=config.image_channels,
+            out_channels=config.image_channels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=config.channels,
+            layers_per_block=config.res_blocks,
+            latent_channels=config.latent_channels,
+            norm_num_groups=32,
+            scaling_factor=0.18215,
+        )
+    return _filled(network, convert_ldm_vae_checkpoint(dict(state), network.config))
+
+
+def text(config: TextConfig, state: State) -> CLIPTextModel:
+    network = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=config.vocabulary,
+            hidden_size=config.width,
+            intermediate_size=config.hidden,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            hidden_act="quick_gelu",
+        )
+    )
+    converted = convert_ldm_clip_checkpoint(dict(state))
+    converted = {name.removeprefix("text_model."): tensor for name, tensor in converted.items() if "position_ids" not in name}
+    return _filled(network, converted)
+
+
+def tokenizer() -> CLIPTokenizer:
+    """transformers' own CLIP tokenizer over the vocabulary that ships with us, read here by the file format's rules alone."""
+    lines = gzip.decompress(ours._FILE.read_bytes()).decode().split("\n")
+    merges = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
+    letters = _letters()
+    words = [*letters, *[c + "</w>" for c in letters], *["".join(pair) for pair in merges], "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=merges, model_max_length=77)
+
+
+def _letters() -> list[str]:
+    printable = [b for b in range(256) if chr(b).isprintable() and not chr(b).isspace() and b != 173]
+    rest = [b for b in range(256) if b not in printable]
+    return [chr(b) for b in printable] + [chr(256 + i) for i in range(len(rest))]
+
+
+def _filled(network: Any, state: State) -> Any:
+    """`network` with exactly these weights; a name too many or too few is an error."""
+    network.load_state_dict(dict(state), assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def error(got: Tensor, expected: Tensor) -> float:
+    """The relative error ||got - expected|| / ||expected||."""
+    assert got.shape == expected.shape
+    return float((got.double() - expected.double()).norm() / expected.double().norm())

@@ -1,0 +1,207 @@
+"""The networks against other hands: diffusers and transformers, from the same file, in fp32.
+
+Narrow networks take milliseconds; those of Stable Diffusion 1.5's full width (a billion parameters) are marked `full_width`.
+Weights are random and seeded, and reach the references through diffusers' own converters (`reference.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from torch import Tensor
+
+from modules.checkpoints import keys
+from modules.checkpoints.families import FAMILIES
+from modules.checkpoints.files import CheckpointInfo, Defaults
+from modules.checkpoints.manager import ModelHandle, ModelManager
+from modules.checkpoints.weights import Filler
+from modules.diffusion.attention import sdpa
+from modules.diffusion.noise import Noise
+from modules.diffusion.prediction import EPS
+from modules.diffusion.schedules import NoiseLevels
+from modules.diffusion.text import TextConfig, TextEncoder
+from modules.diffusion.unet import UNet, UNetConfig
+from modules.diffusion.vae import AutoencoderKL, VAEConfig
+from modules.pipelines.alone import run_alone
+from modules.pipelines.txt2img import txt2img
+from modules.prompts.chunks import chunk
+from modules.request import Txt2Img
+from tests.diffusion import reference
+from tests.tiny import random_state, write
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # diffusers' own, about numpy 2
+
+CLOSE = 1e-5
+"""Relative error in fp32; what is left is the order of additions."""
+
+
+@dataclass
+class Model:
+    """A checkpoint in memory: our networks and, made when asked for, theirs on the same weights."""
+
+    unet_config: UNetConfig
+    vae_config: VAEConfig
+    text_config: TextConfig
+
+    @cached_property
+    def state(self) -> dict[str, Tensor]:
+        return random_state(self.unet_config, self.vae_config, self.text_config, seed=11)
+
+    @cached_property
+    def ours(self) -> ModelHandle:
+        """Built as the manager builds it, on the very tensors of `state`."""
+        with torch.device("meta"):
+            unet, vae, text = UNet(self.unet_config), AutoencoderKL(self.vae_config), TextEncoder(self.text_config)
+        layout = keys.layout(self.state)
+        fill = Filler(self.state, torch.device("cpu"), "random")  # type: ignore[arg-type]
+        fill(unet, layout.unet, torch.float32, "U-Net")
+        fill(vae, layout.vae, torch.float32, "VAE")
+        fill(text.network, layout.text, torch.float32, "text encoder")
+        text.materialise(torch.device("cpu"))
+        info = CheckpointInfo("random", Path("random"), "random", "sd1", Defaults())
+        cpu, fp32 = torch.device("cpu"), torch.float32
+        return ModelHandle(info, "0" * 64, FAMILIES[0], unet, vae, text, EPS, NoiseLevels.scaled_linear(), cpu, fp32, fp32)
+
+    def load(self, name: str) -> ModelHandle:
+        """As `ModelManager.load`."""
+        return self.ours
+
+    def random(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(3))
+
+
+SIZES = {
+    "narrow": Model(
+        UNetConfig(channels=(32, 64, 96), transformer_depth=(1, 1, 0), context_dim=128),
+        VAEConfig(channels=(32, 64, 64, 96)),
+        TextConfig(width=128, layers=3, heads=2, hidden=256),
+    ),
+    "uneven": Model(  # the starter's form: one block per level, attention at the lowest only
+        UNetConfig(channels=(32, 64, 96), res_blocks=1, transformer_depth=(0, 0, 1), context_dim=64),
+        VAEConfig(channels=(64, 64, 64, 64), res_blocks=1),
+        TextConfig(width=64, layers=2, heads=1, hidden=256),
+    ),
+    "full width": Model(UNetConfig(), VAEConfig(), TextConfig()),
+}
+
+
+@pytest.fixture(scope="module", params=["narrow", "uneven", pytest.param("full width", marks=[pytest.mark.full_width])])
+def model(request: pytest.FixtureRequest) -> Iterator[Model]:
+    built = SIZES[request.param]
+    yield built
+    vars(built).pop("state", None)  # gigabytes
+    vars(built).pop("ours", None)
+
+
+@pytest.fixture(autouse=True)
+def quietly() -> Iterator[None]:
+    """Without gradients, and on one thread: several spend their time waiting for each other in networks this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 14)], ids=["even", "odd"])
+def test_unet(model: Model, size: tuple[int, int]) -> None:
+    """Two rows at different timesteps, one fractional, under contexts of two windows; also at sizes that do not halve."""
+    x, context = model.random(2, 4, *size), model.random(2, 154, model.unet_config.context_dim)
+    timesteps = torch.tensor([981.0, 3.25])
+    theirs = reference.unet(model.unet_config, model.state)(x, timesteps, context).sample
+    ours = model.ours.unet(x, timesteps, context)
+    assert reference.error(ours, theirs) < CLOSE
+    assert float(theirs.std()) > 0.1, "a comparison of zeros would prove nothing"
+
+
+def test_vae_decode(model: Model) -> None:
+    z = model.random(2, 4, 8, 6)
+    theirs = reference.vae(model.vae_config, model.state).decode(z).sample
+    assert reference.error(model.ours.vae.decode(z), theirs) < CLOSE
+    assert float(theirs.std()) > 0.1
+
+
+def test_vae_encode(model: Model) -> None:
+    x = model.random(2, 3, 64, 48).clamp(-1, 1)
+    theirs = reference.vae(model.vae_config, model.state).encode(x).latent_dist
+    mean, logvar = model.ours.vae.encode(x)
+    assert reference.error(mean, theirs.mean) < CLOSE
+    assert reference.error(logvar, theirs.logvar) < CLOSE
+    assert float(theirs.mean.std()) > 0.1
+
+
+@pytest.mark.parametrize("clip_skip", [1, 2])
+def test_text_encoder(model: Model, clip_skip: int) -> None:
+    """From words to context, through transformers' own tokenizer on the other side."""
+    texts = ["", "a photo of an astronaut riding a horse on mars, 4k!"]
+    ids = reference.tokenizer()(texts, padding="max_length", return_tensors="pt").input_ids
+    network = reference.text(model.text_config, model.state)
+    hidden = network(ids, output_hidden_states=True).hidden_states[-clip_skip]
+    theirs = network.final_layer_norm(hidden)
+    text = model.ours.text
+    windows = [chunk(each, text.tokenizer).windows[0] for each in texts]
+    for ours, expected in zip(text.encode_chunks(windows, clip_skip), theirs, strict=True):
+        assert reference.error(ours, expected) < CLOSE
+
+
+def test_ten_euler_steps_paint_the_same_picture(model: Model) -> None:
+    """The whole story, guidance and all, against diffusers' pipeline from the same noise: at most 1/255 on every pixel.
+
+    Ten steps put every timestep on a whole number (999, 888, ... 0), where diffusers' rounding does not tell.
+    """
+    prompt, negative, scale, seed = "a red apple on a table, oil painting", "blurry, text", 7.5, 5
+    request = Txt2Img(
+        prompt=prompt, negative_prompt=negative, cfg_scale=scale, seed=seed, steps=10, width=64, height=64,
+        sampler="Euler", schedule="Uniform", checkpoint="random",
+    )  # fmt: skip
+    ours = run_alone(txt2img(request), model).pixels.numpy()  # type: ignore[arg-type]
+
+    pipeline = StableDiffusionPipeline(
+        vae=reference.vae(model.vae_config, model.state),
+        text_encoder=reference.text(model.text_config, model.state),
+        tokenizer=reference.tokenizer(),
+        unet=reference.unet(model.unet_config, model.state),
+        scheduler=EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    painted = pipeline(
+        prompt=prompt,
+        negative_prompt=negative,
+        guidance_scale=scale,
+        num_inference_steps=10,
+        height=64,
+        width=64,
+        latents=Noise(seed, (4, 8, 8))()[None],
+        output_type="np",
+    ).images[0]
+    theirs = (painted * 255).round().astype(np.uint8)
+    assert ours.shape == theirs.shape == (64, 64, 3)
+    assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
+    assert theirs.std() > 20, "a grey picture would prove nothing"
+    assert len(np.unique(theirs)) > 100
+
+
+def test_a_file_gives_the_same_networks_as_its_tensors(tmp_path: Path) -> None:
+    """What was compared above in memory is what the manager makes of the file."""
+    model = SIZES["narrow"]
+    write(tmp_path / "narrow.safetensors", model.state)
+    manager = ModelManager([tmp_path], torch.device("cpu"), torch.float32, sdpa, tmp_path / "hashes.json")
+    loaded = manager.load("narrow")
+    assert (loaded.unet.config, loaded.vae.config, loaded.text.config) == (
+        model.unet_config,
+        model.vae_config,
+        model.text_config,
+    )
+    x, context = model.random(1, 4, 8, 8), model.random(1, 77, model.unet_config.context_dim)
+    ours, theirs = (network(x, torch.tensor([500.0]), context) for network in (loaded.unet, model.ours.unet))
+    assert reference.error(ours, theirs) < CLOSE
