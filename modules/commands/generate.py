@@ -194,6 +194,8 @@ def progress_text(view: JobView, engine: str) -> str:
     """One line: a bar, where it is, how long it takes yet; before the first step, what the engine is doing."""
     if not view.progress:
         return engine
+    if view.progress >= 1:
+        return "Saving ..."
     width = 24
     full = round(view.progress * width)
     bar = "█" * full + "░" * (width - full)
