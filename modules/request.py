@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,12 +16,17 @@ from modules.errors import RequestError
 
 MAX_PROMPT = 32_768
 """Characters of a prompt."""
+MAX_STYLES = 100
 MAX_SEED = 2**32 - 1
 MAX_SIDE = 2048
 MIN_SIDE = 64
 SIDE_STEP = 8
 MAX_PIXELS = 33_500_000
 """width x height x count of one request."""
+
+Emphasis = Literal["Original", "No norm", "Ignore", "None"]
+"""What weights do.  Original: multiply, then bring the encoding back to its old mean.  No norm: multiply only.
+Ignore: brackets are read and weigh nothing.  None: brackets and BREAK are text like any other."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|[\ud800-\udfff]")
 
@@ -49,6 +54,7 @@ def _number(value: Any) -> Any:
 
 
 Prompt = Annotated[str, BeforeValidator(_prompt), Field(max_length=MAX_PROMPT)]
+StyleName = Annotated[str, BeforeValidator(_prompt), Field(max_length=1_000)]
 Integer = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Side = Annotated[int, BeforeValidator(_number), Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIDE_STEP)]
@@ -59,6 +65,10 @@ class Txt2Img(BaseModel):
 
     Sizes are pixels.  `seed` is -1 until the request is accepted, then resolved; image k of `count` uses seed + k.
     `checkpoint` is a name as `checkpoints.files.scan` lists it, None until accepted.
+
+    The prompts may hold what `modules.prompts` reads; `styles` are names of the styles file, applied in this order, `comments`
+    removes what stands behind a #, `emphasis` is what weights do, and `old_prompt_editing` reads `[a:b:when]` as A1111 did
+    before 1.6.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,6 +85,10 @@ class Txt2Img(BaseModel):
     count: Annotated[Integer, Field(ge=1, le=100)] = 1
     checkpoint: str | None = None
     clip_skip: Annotated[Integer, Field(ge=1, le=12)] = 1
+    styles: Annotated[tuple[StyleName, ...], Field(max_length=MAX_STYLES)] = ()
+    emphasis: Emphasis = "Original"
+    comments: bool = True
+    old_prompt_editing: bool = False
 
     @model_validator(mode="after")
     def _affordable(self) -> Txt2Img:

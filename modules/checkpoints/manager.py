@@ -34,10 +34,11 @@ from modules.diffusion.attention import Attend
 from modules.diffusion.prediction import PREDICTIONS, Prediction
 from modules.diffusion.preview import SD1_PREVIEW, LinearPreview, fit_rgb_factors
 from modules.diffusion.schedules import NoiseLevels
-from modules.diffusion.text import WINDOW, TextEncoder
+from modules.diffusion.text import TextEncoder
 from modules.diffusion.unet import UNet
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 from modules.errors import CheckpointError, OutOfMemory, UnknownName
+from modules.prompts.chunks import WINDOW
 from modules.prompts.tokenizer import VOCABULARY_SIZE
 
 log = logging.getLogger(__name__)

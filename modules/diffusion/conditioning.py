@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from modules.prompts.schedule import Timeline
+
 MAX_JOINED_TOKENS = 77 * 12
 """Contexts join up to this common length; beyond it a joint forward would cost more than separate ones."""
 
@@ -22,6 +24,10 @@ class Conditioning:
     @property
     def tokens(self) -> int:
         return self.context.shape[0]
+
+    def lengthened(self, tokens: int) -> Conditioning:
+        """With the last token's vector repeated up to `tokens`: what A1111 does to the shorter sides of AND."""
+        return Conditioning(torch.cat([self.context, self.context[-1:].expand(tokens - self.tokens, -1)]))
 
     @staticmethod
     def joined_tokens(lengths: Sequence[int]) -> int:
@@ -42,3 +48,26 @@ class Conditioning:
         """
         length = Conditioning.joined_tokens([part.tokens for part in parts])
         return torch.stack([part.context.repeat(length // part.tokens, 1) for part in parts])
+
+
+@dataclass(frozen=True, eq=False)
+class Scheduled:
+    """A prompt that changes while the picture is made: one conditioning, all of one length, per text of `timeline`."""
+
+    timeline: Timeline
+    conditionings: tuple[Conditioning, ...]
+
+    @classmethod
+    def constant(cls, conditioning: Conditioning) -> Scheduled:
+        return cls(Timeline((0,), ("",)), (conditioning,))
+
+    @property
+    def tokens(self) -> int:
+        return self.conditionings[0].tokens
+
+    def at(self, evaluation: int) -> Conditioning:
+        """What counts at this evaluation of the network, counted from 0."""
+        return self.conditionings[self.timeline.index(evaluation)]
+
+    def lengthened(self, tokens: int) -> Scheduled:
+        return Scheduled(self.timeline, tuple(conditioning.lengthened(tokens) for conditioning in self.conditionings))

@@ -170,6 +170,10 @@ class Sampler:
         """Network evaluations in `steps` steps, the last of them to sigma 0."""
         return self.stages * (steps - 1) + 1
 
+    def prompt_steps(self, steps: int) -> int:
+        """Evaluations for which prompts that change are worked out: A1111 counts its second-order samplers' steps twice."""
+        return 2 * steps if self.stages == 2 else steps
+
     def steps_done(self, evaluations: int, steps: int) -> int:
         """How many of `steps` steps are complete after that many evaluations."""
         return steps if evaluations >= self.evaluations(steps) else evaluations // self.stages

@@ -134,7 +134,7 @@ class Engine:
             tokens = tuple(row.conditioning.tokens for row in work.rows)
             return Waiting(task.id, task.user, batch_key(work), task.since, len(work.rows), tokens)
         assert isinstance(work, Encode | Decode)
-        return Waiting(task.id, task.user, batch_key(work), task.since, len(work.texts) if isinstance(work, Encode) else 1)
+        return Waiting(task.id, task.user, batch_key(work), task.since, len(work.chunks) if isinstance(work, Encode) else 1)
 
     def _answer(self, task: Task, answer: Any) -> None:
         if isinstance(answer, BaseException):

@@ -36,8 +36,8 @@ def _answer(work: Work, manager: ModelManager) -> Any:
     match work:
         case Load(checkpoint):
             return manager.load(checkpoint)
-        case Encode(model, texts, clip_skip):
-            return [model.text.encode([text], clip_skip)[0] for text in texts]
+        case Encode(model, chunks, clip_skip):
+            return [model.text.encode_chunks([chunk], clip_skip)[0] for chunk in chunks]
         case Predict(model, rows):
             return [_denoise(model, row) for row in rows]
         case Decode(model, latent):

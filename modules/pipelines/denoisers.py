@@ -6,7 +6,8 @@ features that change the prediction (guidance, inpainting, regions) wrap one den
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import count
 
 from torch import Tensor
 
@@ -24,14 +25,43 @@ def guided(model: ModelHandle, positive: Conditioning, negative: Conditioning, c
     Both rows go into one forward.  At a scale of 1 the negative prompt has no weight, and at 0 the positive one has none, so
     only the other is evaluated: half the time.
     """
-    if cfg_scale == 1.0:
-        return conditioned(model, positive)
-    if cfg_scale == 0.0:
+    return composed(model, [(positive, 1.0)], negative, cfg_scale)
+
+
+def composed(
+    model: ModelHandle, sides: Sequence[tuple[Conditioning, float]], negative: Conditioning, cfg_scale: float
+) -> Denoiser:
+    """Guidance towards several prompts, `a AND b :0.5`: negative + sum of cfg_scale * weight * (side - negative).
+
+    Composable diffusion (Liu et al. 2022, arXiv:2206.01714, equation 11) with weights that may be negative.  What has no weight
+    in the sum is not evaluated.
+    """
+    sides = [(side, cfg_scale * weight) for side, weight in sides if cfg_scale * weight != 0.0]
+    if not sides:
         return conditioned(model, negative)
+    if len(sides) == 1 and sides[0][1] == 1.0:
+        return conditioned(model, sides[0][0])
 
     def denoise(x: Tensor, sigma: float) -> Program[Tensor]:
-        pos, neg = yield from predict(model, Row(x, sigma, positive), Row(x, sigma, negative))
-        return neg + (pos - neg) * cfg_scale
+        *denoised, neg = yield from predict(model, *(Row(x, sigma, side) for side, _ in sides), Row(x, sigma, negative))
+        guided = neg
+        for side, (_, weight) in zip(denoised, sides, strict=True):
+            guided = guided + (side - neg) * weight
+        return guided
+
+    return denoise
+
+
+def scheduled(denoiser_at: Callable[[int], Denoiser]) -> Denoiser:
+    """A denoiser that may be another at each evaluation: `denoiser_at` is asked with their count from 0.
+
+    It counts calls, as A1111 does for prompt editing, not steps: a sampler with two evaluations per step counts to twice its
+    steps.  Good for one run.
+    """
+    evaluations = count()
+
+    def denoise(x: Tensor, sigma: float) -> Program[Tensor]:
+        return denoiser_at(next(evaluations))(x, sigma)
 
     return denoise
 

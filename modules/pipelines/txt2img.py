@@ -11,9 +11,9 @@ from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import resolve_schedule, sigmas_for
 from modules.errors import RequestError
-from modules.pipelines.denoisers import guided
+from modules.pipelines.prompting import prompted
 from modules.pipelines.sampling import sample, starting_point
-from modules.pipelines.work import Program, decode, encode, load
+from modules.pipelines.work import Program, decode, load
 from modules.request import Txt2Img
 
 
@@ -36,16 +36,15 @@ def txt2img(request: Txt2Img) -> Program[Painted]:
             f"checkpoint {model.info.name!r} takes {model.unet.config.in_channels} input channels: it repaints parts of a "
             "given picture and cannot paint from words alone; choose another checkpoint"
         )
-    texts = (request.prompt, request.negative_prompt)
-    positive, negative = yield from encode(model, *texts, clip_skip=request.clip_skip)
-
     sampler, _ = find_sampler(request.sampler)
+    words = yield from prompted(model, request, sampler)
+
     schedule = resolve_schedule(request.schedule, sampler)
     sigmas = sigmas_for(schedule, sampler, model.levels, request.steps)
     shape = (model.latent.channels, request.height // model.latent.factor, request.width // model.latent.factor)
     noise = Noise(request.seed, shape, model.device)
 
-    denoise = guided(model, positive, negative, request.cfg_scale)
+    denoise = words.guided(model, request.cfg_scale)
     x = starting_point(sampler, sigmas, noise)
     latent = yield from sample(model, sampler, x, sigmas, noise, denoise)
     pixels = yield from decode(model, latent)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.conditioning import Conditioning
+from modules.prompts.chunks import Chunk
 
 T = TypeVar("T")
 
@@ -27,10 +28,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode prompts.  Answer: `list[Conditioning]`, one per text."""
+    """Encode windows of tokens, not yet weighted.  Answer: `list[Tensor]`, (77, D) for each."""
 
     model: ModelHandle
-    texts: tuple[str, ...]
+    chunks: tuple[Chunk, ...]
     clip_skip: int = 1
 
 
@@ -84,8 +85,8 @@ def load(checkpoint: str) -> Program[ModelHandle]:
     return cast(ModelHandle, (yield Load(checkpoint)))
 
 
-def encode(model: ModelHandle, *texts: str, clip_skip: int = 1) -> Program[list[Conditioning]]:
-    return cast("list[Conditioning]", (yield Encode(model, texts, clip_skip)))
+def encode(model: ModelHandle, *chunks: Chunk, clip_skip: int = 1) -> Program[list[Tensor]]:
+    return cast("list[Tensor]", (yield Encode(model, chunks, clip_skip)))
 
 
 def predict(model: ModelHandle, *rows: Row) -> Program[list[Tensor]]:

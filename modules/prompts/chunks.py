@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from modules.prompts.emphasis import Emphasis, Piece, weigh
+from modules.prompts.emphasis import Piece, weigh
 from modules.prompts.tokenizer import BOS, EOS, Tokenizer
+from modules.request import Emphasis
 
 WINDOW = 77
 """Tokens that the encoder sees at once, start and end marks included."""
@@ -51,6 +52,15 @@ class Chunk:
         padding = CHUNK - len(tokens)
         assert padding >= 0, f"{len(tokens)} tokens do not fit into one chunk of {CHUNK}"
         return cls((BOS, *tokens, EOS, *[EOS] * padding), (1.0, *weights, 1.0, *[1.0] * padding), tuple(inserts))
+
+    @property
+    def is_neutral(self) -> bool:
+        return all(multiplier == 1.0 for multiplier in self.multipliers)
+
+    @property
+    def bare(self) -> Chunk:
+        """The window without its weights: what the encoder has to see, and the same for every emphasis."""
+        return self if self.is_neutral else Chunk(self.tokens, inserts=self.inserts)
 
 
 EMPTY = Chunk.of([])

@@ -9,13 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
-
-Emphasis = Literal["Original", "No norm", "Ignore", "None"]
-"""What weights do.  Original: multiply, then bring the whole encoding back to its old mean.  No norm: multiply only.
-Ignore: brackets are read and weigh nothing.  None: brackets and BREAK are text like any other."""
-
-EMPHASES: tuple[Emphasis, ...] = ("Original", "No norm", "Ignore", "None")
 
 ROUND, SQUARE = 1.1, 1 / 1.1
 MAX_DEPTH = 40

@@ -190,7 +190,7 @@ def test_nothing_grows(bench: Bench) -> None:
         assert [ref() for ref in stories] == [None, None, None]
         engine = bench.engine
         containers: list[Any] = [engine.tasks, engine._parked, engine._load_since, engine._previewed, engine._watched]
-        containers += [engine.runner._texts, engine.runner._decode_seconds]
+        containers += [engine.runner._windows, engine.runner._decode_seconds]
         return [len(container) for container in containers]
 
     first = one_round()

@@ -1,0 +1,58 @@
+"""What the weights of a prompt do to its encoding (A1111's emphasis modes).
+
+It knows windows and weights, not the syntax that they come from (`modules.prompts.emphasis`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from modules.diffusion.conditioning import Conditioning
+from modules.prompts.chunks import EMPTY, Chunk
+from modules.request import Emphasis
+
+Windows = tuple[Chunk, ...]
+
+
+def contexts(texts: Sequence[Windows], encoded: Mapping[Chunk, Tensor], emphasis: Emphasis) -> list[Conditioning]:
+    """One conditioning per text of a timeline, all of one length; equal texts share theirs.
+
+    A1111 encodes the texts of a timeline together, and pictures depend on it: shorter texts are filled up with empty windows,
+    and "Original" brings the k-th windows of all texts back to their common mean, each counted as often as it stands in
+    `texts`.
+
+    Args:
+        texts: the windows of each text, at least one each.
+        encoded: the encoder's output (77, D) for each window without its weights (`Chunk.bare`), and for `EMPTY`.
+        emphasis: "Original" or "No norm"; with the others windows carry no weights.
+    """
+    length = max(len(windows) for windows in texts)
+    filled = [windows + (EMPTY,) * (length - len(windows)) for windows in texts]
+    counts = Counter(filled)
+    made: dict[Windows, list[Tensor]] = {windows: [] for windows in counts}
+    for k in range(length):
+        plain = {windows: encoded[windows[k].bare] for windows in counts}
+        if all(windows[k].is_neutral for windows in counts):
+            weighted = plain
+        else:
+            weighted = {windows: _multiplied(z, windows[k].multipliers) for windows, z in plain.items()}
+            if emphasis == "Original":
+                factor = _mean(plain, counts) / _mean(weighted, counts)
+                weighted = {windows: z * factor for windows, z in weighted.items()}
+        for windows, z in weighted.items():
+            made[windows].append(z.to(plain[windows].dtype))
+    conditionings = {windows: Conditioning(torch.cat(parts)) for windows, parts in made.items()}
+    return [conditionings[windows] for windows in filled]
+
+
+def _multiplied(z: Tensor, multipliers: Sequence[float]) -> Tensor:
+    return z.float() * torch.tensor(multipliers, device=z.device)[:, None]
+
+
+def _mean(column: Mapping[Windows, Tensor], counts: Mapping[Windows, int]) -> Tensor:
+    """Over all numbers of all windows, which are equally many in each."""
+    return torch.stack([z.float().mean() * counts[windows] for windows, z in column.items()]).sum()

@@ -1,0 +1,82 @@
+"""From a request's words to conditionings along a timeline: the paragraph with which every story begins.
+
+What the words mean is `modules.prompts`' to know, what weights do is `modules.diffusion.emphasis`'; here the encoder is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from modules.checkpoints.manager import ModelHandle
+from modules.diffusion.conditioning import Scheduled
+from modules.diffusion.emphasis import contexts
+from modules.diffusion.samplers import Sampler
+from modules.errors import RequestError
+from modules.pipelines.denoisers import Denoiser, composed, scheduled
+from modules.pipelines.work import Program, encode
+from modules.prompts.chunks import EMPTY, Chunk, chunk
+from modules.prompts.plan import check_affordable, plan
+from modules.request import Txt2Img
+
+MAX_WINDOWS = 1_000
+"""Different windows of one request; a quarter of a gigabyte of encodings."""
+AT_ONCE = 32
+"""Windows of one work, so that others' works come in between."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prompted:
+    """The sides of AND with their weights, at least one, and the negative prompt."""
+
+    sides: tuple[tuple[Scheduled, float], ...]
+    negative: Scheduled
+
+    def guided(self, model: ModelHandle, cfg_scale: float) -> Denoiser:
+        """Guidance for one run of a sampler, along the prompts' timelines."""
+        return scheduled(lambda evaluation: self.at(model, cfg_scale, evaluation))
+
+    def at(self, model: ModelHandle, cfg_scale: float, evaluation: int) -> Denoiser:
+        sides = [(side.at(evaluation), weight) for side, weight in self.sides]
+        return composed(model, sides, self.negative.at(evaluation), cfg_scale)
+
+
+def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> Program[Prompted]:
+    """Encode everything that the prompts will say in the course of the run.
+
+    Raises:
+        RequestError: prompt editing makes too many different texts.
+    """
+    planned = plan(request.prompt, request.negative_prompt, sampler.prompt_steps(request.steps), old=request.old_prompt_editing)
+    check_affordable(planned)
+    windows = {
+        text: chunk(text, model.text.tokenizer, request.emphasis).windows
+        for timeline in planned.timelines
+        for text in timeline.distinct
+    }
+    wanted = dict.fromkeys([EMPTY, *(window.bare for chunks in windows.values() for window in chunks)])
+    encoded = yield from _encoded(model, list(wanted), request.clip_skip)
+
+    *sides, negative = [
+        Scheduled(timeline, tuple(contexts([windows[text] for text in timeline.texts], encoded, request.emphasis)))
+        for timeline in planned.timelines
+    ]
+    tokens = max(side.tokens for side in sides)
+    weights = [side.weight for side in planned.sides]
+    return Prompted(tuple((side.lengthened(tokens), weight) for side, weight in zip(sides, weights, strict=True)), negative)
+
+
+def _encoded(model: ModelHandle, windows: list[Chunk], clip_skip: int) -> Program[dict[Chunk, Tensor]]:
+    """The encoder's output for each window."""
+    if len(windows) > MAX_WINDOWS:
+        raise RequestError(
+            f"prompt: it takes {len(windows):,} different windows of 75 tokens, at most {MAX_WINDOWS:,} are allowed; "
+            "shorten the prompt or edit fewer places"
+        )
+    encoded: dict[Chunk, Tensor] = {}
+    for start in range(0, len(windows), AT_ONCE):
+        part = windows[start : start + AT_ONCE]
+        answers = yield from encode(model, *part, clip_skip=clip_skip)
+        encoded.update(zip(part, answers, strict=True))
+    return encoded
