@@ -10,7 +10,7 @@ import gzip
 from functools import lru_cache
 from pathlib import Path
 
-from tokenizers import Regex, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE
 
@@ -66,6 +66,8 @@ def _backend() -> Backend:
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
+    # Written out in a prompt they are the marks themselves, as in CLIP's own tokenizer and in transformers'
+    backend.add_special_tokens([AddedToken("<|startoftext|>", special=True), AddedToken("<|endoftext|>", special=True)])
     return backend
 
 

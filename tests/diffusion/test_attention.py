@@ -1,0 +1,165 @@
+"""All back ends behind the door compute the same, within bounded memory, and the door says why it took which."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from modules.diffusion import attention
+from modules.diffusion.attention import Attend, choose_attention, sdpa, sliced, sliced_to, xformers
+from modules.diffusion.unet import UNet, UNetConfig
+from modules.errors import SettingsError
+
+CPU = torch.device("cpu")
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 5e-3}
+
+
+def qkv(batch: int = 2, queries: int = 65, keys: int = 77, heads: int = 3, width: int = 40) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn(batch, n, heads, width, generator=generator) for n in (queries, keys, keys))  # type: ignore[return-value]
+
+
+def textbook(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Vaswani et al. 2017, equation 1, one head of one row at a time, in double precision."""
+    out = torch.empty(q.shape, dtype=torch.float64)
+    for b in range(q.shape[0]):
+        for h in range(q.shape[2]):
+            scores = q[b, :, h].double() @ k[b, :, h].double().T / q.shape[-1] ** 0.5
+            out[b, :, h] = scores.softmax(dim=-1) @ v[b, :, h].double()
+    return out
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("attend", [sdpa, sliced, sliced_to(1), sliced_to(5000)], ids=["sdpa", "sliced", "single", "few"])
+def test_back_ends_agree_with_the_textbook(attend: Attend, dtype: torch.dtype) -> None:
+    q, k, v = (t.to(dtype) for t in qkv())
+    out = attend(q, k, v)
+    assert (out.shape, out.dtype) == (q.shape, dtype)
+    assert (out.double() - textbook(q, k, v)).abs().max() < TOLERANCE[dtype]
+
+
+def test_large_scores_do_not_overflow_in_half_precision() -> None:
+    """q kᵀ is beyond float16, q kᵀ / sqrt(head_dim) is not: the scaling has to come first."""
+    q, k, v = (t.half() for t in qkv(queries=5))
+    q, k = q * 60, k * 60
+    scores = torch.einsum("bmhk,bnhk->bhmn", q.double(), k.double())
+    assert scores.abs().max() > 65504 > scores.abs().max() / 40**0.5
+    for attend in (sdpa, sliced):
+        assert attend(q, k, v).isfinite().all()
+
+
+class Largest(TorchDispatchMode):
+    """Records the size of the largest tensor that any operation makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for each in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(each, Tensor):
+                self.bytes = max(self.bytes, each.numel() * each.element_size())
+        return result
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_slices_keep_every_intermediate_below_the_bound(dtype: torch.dtype) -> None:
+    q, k, v = (t.to(dtype) for t in qkv(queries=300, keys=300))
+    bound = 2 * q.numel() * 4  # room for the tensors that grow with the picture only linearly
+    assert bound < 2 * 3 * 300 * 300 * 2, "the whole score matrix would not fit"
+    with Largest() as largest:
+        sliced(q, k, v, slice_bytes=bound)
+    assert 0 < largest.bytes <= bound
+
+
+def test_xformers_gets_and_returns_its_own_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """xformers wants (batch, tokens, heads, width), contiguous; a stand-in with its interface shows that the door obeys."""
+    seen: list[tuple[Tensor, ...]] = []
+
+    def memory_efficient_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        seen.append((query, key, value))
+        weights = torch.einsum("bmhk,bnhk->bhmn", query, key).div(query.shape[-1] ** 0.5).softmax(dim=-1)
+        return torch.einsum("bhmn,bnhk->bmhk", weights, value)
+
+    package, ops = types.ModuleType("xformers"), types.ModuleType("xformers.ops")
+    ops.memory_efficient_attention = memory_efficient_attention  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "xformers", package)
+    monkeypatch.setitem(sys.modules, "xformers.ops", ops)
+
+    q, k, v = qkv()
+    crooked = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (q, k, v)]
+    assert not crooked[0].is_contiguous()
+    assert torch.allclose(xformers(*crooked), sdpa(q, k, v), atol=1e-5)
+    assert [t.shape for t in seen[0]] == [q.shape, k.shape, v.shape]
+    assert all(t.is_contiguous() for t in seen[0])
+
+
+def test_a_network_is_the_same_with_every_back_end() -> None:
+    config = UNetConfig(channels=(32, 64), res_blocks=1, transformer_depth=(1, 1), context_dim=32)
+    torch.manual_seed(0)
+    networks = [UNet(config, attend) for attend in (sdpa, sliced, sliced_to(2000))]
+    for network in networks[1:]:
+        network.load_state_dict(networks[0].state_dict())
+    x, context = torch.randn(2, 4, 8, 8), torch.randn(2, 77, 32)
+    with torch.inference_mode():
+        first, *others = (network(x, torch.tensor([10.0, 700.0]), context) for network in networks)
+    assert all((first - other).abs().max() < 1e-5 for other in others)
+
+
+# ---- the choice
+
+
+def test_auto_on_a_cpu_is_sdpa_and_says_why() -> None:
+    choice = choose_attention("auto", CPU)
+    assert (choice.name, choice.attend) == ("sdpa", sdpa)
+    assert "xformers has no CPU kernels" in choice.reason
+    assert torch.__version__ in choice.reason
+
+
+@pytest.mark.parametrize(("name", "attend"), [("sdpa", sdpa), ("sliced", sliced)])
+def test_a_back_end_by_name(name: str, attend: Attend) -> None:
+    choice = choose_attention(name, CPU)
+    assert (choice.name, choice.attend, choice.reason) == (name, attend, "asked for")
+
+
+def test_what_cannot_run_is_refused_with_the_way_out() -> None:
+    with pytest.raises(SettingsError, match=r"attention 'flash' is unknown; choose auto, xformers, sdpa, sliced"):
+        choose_attention("flash", CPU)
+    with pytest.raises(SettingsError, match=r"xformers was asked for, but xformers has no CPU kernels; use --attention auto"):
+        choose_attention("xformers", CPU)
+
+
+def broken(message: str) -> Callable[..., Tensor]:
+    def attend(*_: Tensor) -> Tensor:
+        raise RuntimeError(message + "\nand a page of build details")
+
+    return attend
+
+
+def test_on_a_gpu_xformers_is_taken_only_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One real call decides.  The GPU is played: tensors stay on the CPU, the back end is a stand-in."""
+    cuda, zeros = torch.device("cuda", 0), torch.zeros
+    monkeypatch.setattr(attention.torch, "zeros", lambda *size, device, dtype: zeros(*size, dtype=dtype))
+    monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name: None)
+    assert "xformers is not installed" in choose_attention("auto", cuda).reason
+
+    monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(attention, "xformers", broken("no kernel image is available"))
+    choice = choose_attention("auto", cuda)
+    assert choice.name == "sdpa"
+    assert choice.reason.endswith("xformers does not run on this GPU (no kernel image is available)")
+    with pytest.raises(SettingsError, match="no kernel image is available"):
+        choose_attention("xformers", cuda)
+
+    monkeypatch.setattr(attention, "xformers", lambda q, k, v: q)
+    monkeypatch.setattr(attention.importlib.metadata, "version", lambda name: "0.0.99")
+    choice = choose_attention("auto", cuda)
+    assert (choice.name, choice.reason) == ("xformers", "xformers 0.0.99 on cuda")

@@ -1,0 +1,117 @@
+"""The text encoder: windows of any number, clip skip, and never a word to a server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from modules.diffusion.text import BATCH, TextConfig, TextEncoder
+from modules.prompts.chunks import WINDOW, Chunk, chunk
+
+CONFIG = TextConfig(width=64, layers=3, heads=1, hidden=128)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Iterator[TextEncoder]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        yield TextEncoder(CONFIG).requires_grad_(False).eval()
+    torch.set_num_threads(threads)
+
+
+def windows(text: str, encoder: TextEncoder) -> tuple[Chunk, ...]:
+    return chunk(text, encoder.tokenizer).windows
+
+
+def close(one: Tensor, two: Tensor) -> bool:
+    return torch.allclose(one, two, atol=1e-5)
+
+
+def test_a_window_is_77_tokens(encoder: TextEncoder) -> None:
+    (context,) = encoder.encode_chunks(windows("a cat", encoder))
+    assert context.shape == (WINDOW, CONFIG.width)
+    assert context.isfinite().all()
+
+
+def test_a_prompt_of_30_000_characters_is_encoded_whole(encoder: TextEncoder) -> None:
+    text = "a small red apple, " * 1579
+    assert len(text) > 30_000
+    parts = windows(text, encoder)
+    contexts = encoder.encode_chunks(parts)
+    assert len(contexts) == len(parts) > 100
+    assert all(close(contexts[i], encoder.encode_chunks([parts[i]])[0]) for i in (0, BATCH - 1, BATCH, len(parts) - 1))
+
+
+def test_windows_are_encoded_as_if_alone_and_in_their_order(encoder: TextEncoder) -> None:
+    """More windows than one forward takes, with repetitions."""
+    parts = [windows(f"picture {i % 23}", encoder)[0] for i in range(3 * BATCH)]
+    together = encoder.encode_chunks(parts)
+    for i in (0, 1, 22, 23, BATCH, 3 * BATCH - 1):
+        assert close(together[i], encoder.encode_chunks([parts[i]])[0])
+    assert not close(together[0], together[1])
+    assert encoder.encode_chunks([]) == []
+
+
+def test_equal_windows_are_encoded_once(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    real = encoder.clip.forward
+    monkeypatch.setattr(encoder.clip, "forward", lambda input_ids, **kw: rows.append(len(input_ids)) or real(input_ids, **kw))
+    a, b = windows("a", encoder)[0], windows("b", encoder)[0]
+    encoder.encode_chunks([a, b, a, a, b])
+    assert rows == [2]
+
+
+def test_a_token_sees_only_what_stands_before_it(encoder: TextEncoder) -> None:
+    """CLIP's causal mask: with another last word the encoding of the first words stays."""
+    one, two = (encoder.encode_chunks(windows(text, encoder))[0] for text in ("a red apple", "a red car"))
+    assert close(one[:3], two[:3])
+    assert not close(one[3], two[3])
+
+
+def test_clip_skip_takes_an_earlier_layer_and_normalises_it(encoder: TextEncoder) -> None:
+    part = windows("a cat", encoder)
+    hidden = encoder.clip(input_ids=torch.tensor([part[0].tokens]), output_hidden_states=True).hidden_states
+    assert len(hidden) == CONFIG.layers + 1
+    for skip in (1, 2, 3):
+        expected = encoder.network.final_layer_norm(hidden[-skip])[0]
+        assert close(encoder.encode_chunks(part, clip_skip=skip)[0], expected)
+    assert not close(encoder.encode_chunks(part, clip_skip=1)[0], encoder.encode_chunks(part, clip_skip=2)[0])
+
+
+def test_skipping_more_layers_than_there_are_takes_the_first(encoder: TextEncoder) -> None:
+    part = windows("a cat", encoder)
+    assert torch.equal(encoder.encode_chunks(part, clip_skip=12)[0], encoder.encode_chunks(part, clip_skip=3)[0])
+
+
+def test_building_it_on_the_meta_device_loses_nothing(encoder: TextEncoder) -> None:
+    with torch.device("meta"):
+        other = TextEncoder(CONFIG)
+    other.load_state_dict(encoder.state_dict(), assign=True)
+    other.materialise(torch.device("cpu"))
+    part = windows("a cat", encoder)
+    assert torch.equal(other.eval().encode_chunks(part)[0], encoder.encode_chunks(part)[0])
+
+
+def test_the_hub_is_never_asked_whatever_the_environment_says() -> None:
+    """In a process of its own: transformers reads these variables once, when it is imported."""
+    code = (
+        "import socket\n"
+        "socket.socket.connect = lambda *a: (_ for _ in ()).throw(SystemExit('somebody is called'))\n"
+        "from modules.diffusion.text import TextConfig, TextEncoder\n"
+        "TextEncoder(TextConfig(width=32, layers=1, heads=1, hidden=32))\n"
+        "import huggingface_hub.constants as hub, transformers.utils.hub as transformers\n"
+        "print(hub.HF_HUB_OFFLINE, transformers.is_offline_mode())"
+    )
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "True"], done.stderr
