@@ -34,6 +34,8 @@ def build_server(app: App) -> FastAPI:
 def serve(app: App, on_ready: Callable[[str], None] = lambda url: None) -> None:
     """Serve until Ctrl-C or SIGTERM; `on_ready` gets the address once the page can be opened.
 
+    When open connections are done, the signal is raised anew: Ctrl-C ends in KeyboardInterrupt, SIGTERM in what the caller set.
+
     Raises:
         SettingsError: the port is taken, the address is not ours, or it would let other machines in.
     """

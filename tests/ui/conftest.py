@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,9 +32,9 @@ TIMEOUT_MS = 30_000
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
+def served(app: Any, port: int = 0) -> Iterator[str]:
     """The address of a server around `app`, in a thread of this process."""
-    listener = listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", port)
     config = uvicorn.Config(build_server(app), log_level="error", access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -77,7 +76,7 @@ class Watched:
             self.sins.append(message.text)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: browser tests need `apt install chromium`")
@@ -88,15 +87,33 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+class CurrentApp:
+    """Whatever studio the running test has made; so that one server, which takes a second to build, does for all tests."""
+
+    def __init__(self, app: FakeApp) -> None:
+        self.app = app
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.app, name)
+
+
+@pytest.fixture(scope="package")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CurrentApp, str]]:
+    current = CurrentApp(FakeApp(tmp_path_factory.mktemp("nobody")))
+    with served(current) as address:
+        yield current, address
+
+
 @pytest.fixture
 def app(tmp_path: Path) -> FakeApp:
     return FakeApp(tmp_path)
 
 
 @pytest.fixture
-def origin(app: FakeApp) -> Iterator[str]:
-    with served(app) as address:
-        yield address
+def origin(stand: tuple[CurrentApp, str], app: FakeApp) -> str:
+    current, address = stand
+    current.app = app
+    return address
 
 
 Visit = Callable[..., Watched]
@@ -121,9 +138,3 @@ def visit(browser: Any, origin: str) -> Iterator[Visit]:
 @pytest.fixture
 def page(visit: Visit) -> Any:
     return visit().open()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

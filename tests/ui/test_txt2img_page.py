@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.ui.conftest import Visit
+from tests.ui.conftest import Visit, Watched, served
 from tests.ui.fake_app import BROKEN, FakeApp
 
 pytestmark = pytest.mark.browser
@@ -470,3 +470,23 @@ def test_preview_is_a_picture(page: Any, app: FakeApp, visit: Visit) -> None:
     shot = Image.open(BytesIO(page.locator("#studio_preview").screenshot())).convert("L")
     low, high = shot.getextrema()
     assert high - low > 60, "noise, not one colour"
+
+
+def test_page_survives_a_restart_of_the_server(browser: Any, app: FakeApp) -> None:
+    with served(app) as origin:
+        visitor = Watched(browser, origin)
+        page = visitor.open()
+        page.click(GENERATE)
+        job = app.wait_for_job()
+        app.step(job, 5)
+        page.wait_for_selector("text=Step 5 of 20")
+    page.wait_for_selector("text=Server not reachable")
+    app.step(job, 9)
+    with served(app, port=int(origin.rpartition(":")[2])):
+        page.wait_for_selector("text=Step 9 of 20")
+        page.wait_for_selector("#engine[data-state=ready]")
+        app.finish_picture(job)
+        page.wait_for_selector("#studio_picture")
+        paint(page, app, 2)
+        visitor.context.close()
+    assert not visitor.sins

@@ -10,6 +10,8 @@ import { isOver, Jobs } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
 import { Label } from "./label.js";
 
+const PATIENCE_MS = 8000; // a request is accepted in a tenth of a second
+
 /** `element` holds the studio's template; `bridge` is {send(name, data), receive(listener)} to Python. */
 export function start(element, bridge) {
   new Studio(element.querySelector(".studio"), bridge);
@@ -35,6 +37,7 @@ class Studio {
     this.listenToJobs();
     listenToKeys(() => this.cancel());
     document.addEventListener("atelier:cancel", () => this.cancel());
+    document.getElementById("txt2img_generate")?.addEventListener("click", () => this.expectAnswer());
     document.addEventListener("atelier:form", () => this.shown === null && this.showNothing());
     bridge.receive((text) => this.onMessage(text));
     document.dispatchEvent(new Event("atelier:started"));
@@ -48,6 +51,7 @@ class Studio {
   onMessage(text) {
     if (!text) return;
     const { kind, ...data } = JSON.parse(text);
+    clearTimeout(this.patience);
     const handlers = {
       opened: () => formOpened(),
       submitted: () => this.onSubmitted(data.id),
@@ -56,6 +60,12 @@ class Studio {
       rescanned: () => this.onRescanned(data),
     };
     handlers[kind]?.();
+  }
+
+  /** Gradio says nothing of its own near the form when a server is gone. */
+  expectAnswer() {
+    clearTimeout(this.patience);
+    this.patience = setTimeout(() => complain("The server does not answer. Is it still running? Nothing is lost: try again."), PATIENCE_MS);
   }
 
   async onSubmitted(id) {
@@ -182,6 +192,7 @@ class Studio {
     const bar = this.$(".job");
     document.body.toggleAttribute("data-busy", Boolean(this.jobs.active.length));
     bar.dataset.state = job?.state ?? "idle";
+    document.title = job?.state === "running" ? `${Math.round(100 * job.progress)} % · Atelier` : "Atelier";
     if (!job) return;
     bar.dataset.job = job.id;
     const percent = Math.round(100 * job.progress);
