@@ -37,7 +37,7 @@ class UnknownName(RequestError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         choices = sorted(known)
         close = difflib.get_close_matches(name, choices, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = f"; did you mean {close[0]!r}?" if close else "."
         super().__init__(f"{kind} {name!r} is not here{hint} Known: {', '.join(choices) or 'none'}.")
 
 

@@ -28,10 +28,10 @@ MAX_DRAWS = 2_000
 MAX_PICKS = 50
 """Of one choice."""
 MAX_TEXT = 100_000
-"""Characters that drawing makes.  Beyond these bounds wildcards stay as they are written, and choices are left out."""
+"""Characters of all lines that are drawn.  Beyond these bounds wildcards stay as they are written, and choices are left out."""
 
 _TOKEN = re.compile(r"\\.|[{}\[\]|]|__[\w ./*-]{1,200}?__|[^\\{}\[\]|_]+|.", re.DOTALL)
-_COUNT = re.compile(r"\s*(\d{1,3})(?:-(\d{1,3}))?\$\$(?:([^$]*)\$\$)?")
+_COUNT = re.compile(r"\s*(\d{1,3})(?:-(\d{1,3}))?\$\$(?:([^$]{0,100})\$\$)?")
 _WEIGHT = re.compile(r"\s*(\d{1,6}(?:\.\d{0,6})?)::")
 
 
@@ -65,6 +65,10 @@ class Wildcard:
     """`__name__`."""
 
     name: str
+
+    @property
+    def written(self) -> str:
+        return f"__{self.name}__"
 
 
 Node = str | Choice | Wildcard
@@ -165,7 +169,7 @@ def _without(option: tuple[Node, ...], length: int) -> tuple[Node, ...]:
     """`option` without the first characters of its leading text."""
     head = option[0]
     assert isinstance(head, str)
-    return (head[length:], *option[1:])
+    return (head[length:], *option[1:]) if len(head) > length else option[1:]
 
 
 def _millionths(weight: re.Match[str] | None) -> int:
@@ -190,22 +194,22 @@ class _Drawing:
 
     def _node(self, node: Node, depth: int) -> str:
         if isinstance(node, str):
-            self.length += len(node)
             return node
         self.draws += 1
-        spent = depth > MAX_DEPTH or self.draws > MAX_DRAWS or self.length > MAX_TEXT
-        if isinstance(node, Wildcard):
-            values = None if spent else self.lists.values(node.name)
-            if values:
-                return self._value(values[self.draw.below(len(values))], depth)
-            if values is None and not spent:
-                self.unknown.append(node.name)
-            return f"__{node.name}__" if values is None else ""
-        return "" if spent else self._chosen(node, depth)
+        if depth > MAX_DEPTH or self.draws > MAX_DRAWS:
+            return "" if isinstance(node, Choice) else node.written
+        if isinstance(node, Choice):
+            return self._chosen(node, depth)
+        values = self.lists.values(node.name)
+        if values is None:
+            self.unknown.append(node.name)
+            return node.written
+        return self._value(values[self.draw.below(len(values))], depth, node.written) if values else ""
 
-    def _value(self, value: str, depth: int) -> str:
-        """A line of a file, which is a template itself."""
-        return self.text(scan(value), depth + 1)
+    def _value(self, value: str, depth: int, instead: str = "") -> str:
+        """A line of a file, which is a template itself; `instead` where there is no room for it."""
+        self.length += len(value)
+        return self.text(scan(value), depth + 1) if self.length <= MAX_TEXT else instead
 
     def _chosen(self, choice: Choice, depth: int) -> str:
         options: list[tuple[Node, ...] | str] = list(choice.options)

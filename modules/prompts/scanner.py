@@ -24,6 +24,7 @@ MAX_DEPTH = 100
 MAX_EDITS = 2_000
 """Constructs of one prompt; a prompt with more is text throughout."""
 
+_STRAY_BAR = "a | outside of [a|b]"
 _TOKEN = re.compile(r"(?:\\.|[^\\\[\]():|])+|[\\\[\]():|]")
 _WHEN = re.compile(r"\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*")
 
@@ -68,11 +69,21 @@ def scan(text: str) -> tuple[Node, ...]:
     ('[a|b] (c|d)',)
     """
     nodes = _scan(text)
-    return joined(nodes) if nodes is not None else (text,)
+    return (text,) if isinstance(nodes, str) else joined(nodes)
 
 
-def _scan(text: str) -> list[Node] | None:
-    """The nodes, or None where the prompt is text throughout."""
+def complaint(text: str) -> str:
+    """Why the whole prompt is text although it has brackets, "" when it is not.
+
+    >>> complaint("[cat:dog:5] (a|b)")
+    'a | outside of [a|b]'
+    """
+    nodes = _scan(text)
+    return nodes if isinstance(nodes, str) and "[" in text else ""
+
+
+def _scan(text: str) -> list[Node] | str:
+    """The nodes, or in words what makes the prompt text throughout."""
     nodes: list[Node] = []
     stack: list[_Bracket] = []
     edits = 0
@@ -82,7 +93,7 @@ def _scan(text: str) -> list[Node] | None:
         if token in ("[", "("):
             if len(stack) == MAX_DEPTH:
                 if any(bracket.bars for bracket in stack):
-                    return None
+                    return _STRAY_BAR
                 stack.clear()
             stack.append(_Bracket(token, len(nodes) - 1, [], []))
         elif token == ":":
@@ -90,7 +101,7 @@ def _scan(text: str) -> list[Node] | None:
                 stack[-1].colons.append(len(nodes) - 1)
         elif token == "|":
             if not stack or stack[-1].opener == "(":
-                return None
+                return _STRAY_BAR
             stack[-1].bars.append(len(nodes) - 1)
         elif token in ("]", ")"):
             if stack and _closes(nodes, stack[-1], token):
@@ -99,17 +110,15 @@ def _scan(text: str) -> list[Node] | None:
                     nodes[bracket.start :] = [_construct(nodes, bracket)]
                     edits += 1
                     if edits > MAX_EDITS:
-                        return None
+                        return f"more than {MAX_EDITS:,} of [a:b:when] and [a|b]"
                 continue
             # Text inside a bracket must be balanced: one stray bracket, and none of those around it opens a construct
             if any(bracket.bars for bracket in stack):
-                return None
+                return _STRAY_BAR
             stack.clear()
         elif token == "\\":  # the end of the text or of a line is no character that it could escape
-            return None
-    if any(bracket.bars for bracket in stack):
-        return None
-    return nodes
+            return "a backslash at the end of a line"
+    return _STRAY_BAR if any(bracket.bars for bracket in stack) else nodes
 
 
 def _closes(nodes: list[Node], bracket: _Bracket, closer: str) -> bool:

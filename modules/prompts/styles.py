@@ -55,13 +55,11 @@ def read_styles(path: Path) -> dict[str, Style]:
 
 
 def _by_name(rows: csv.DictReader[str], path: Path) -> dict[str, Style]:
+    if rows.fieldnames and "name" not in rows.fieldnames:
+        found = ", ".join(rows.fieldnames)[:80]
+        raise SettingsError(f"{path} has no column 'name', but {found!r}; the first line must be name,prompt,negative_prompt")
     styles: dict[str, Style] = {}
     for row in rows:
-        if "name" not in row:
-            found = ", ".join(rows.fieldnames or ())[:80]
-            raise SettingsError(
-                f"{path} has no column 'name', but {found!r}; the first line must be name,prompt,negative_prompt"
-            )
         name = row["name"]
         if not name or name.startswith("#"):
             continue

@@ -1,0 +1,205 @@
+"""What was understood of a request's prompts, without painting: weights, texts over time, chunks, and what is not here.
+
+For the page and the API: quick, without torch, and never failing on any text.  Everything is plain data for JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from modules.errors import RequestError
+from modules.prompts.chunks import chunk
+from modules.prompts.compose import Network, split_and, take_networks
+from modules.prompts.emphasis import weigh
+from modules.prompts.library import Library
+from modules.prompts.plan import Plan, check_affordable, plan
+from modules.prompts.scanner import complaint
+from modules.prompts.schedule import Timeline
+from modules.prompts.tokenizer import Tokenizer
+from modules.request import GenerationRequest
+
+MAX_STAGES = 60
+"""Texts of one timeline that are told."""
+MAX_PIECES = 200
+"""Weighted pieces of one text that are told."""
+
+NETWORK_KINDS = ("lora", "lyco", "hypernet")
+
+
+@dataclass(frozen=True)
+class WeightedText:
+    """Text and weight as the encoder will take them; the text BREAK of weight -1 begins a new chunk."""
+
+    text: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One text of a timeline: what counts in steps `first` to `last`, counted from 1, and how it is cut.
+
+    A sampler with two evaluations per step may change the text in the middle of one; that step belongs to both stages.
+    """
+
+    first: int
+    last: int
+    text: str
+    pieces: tuple[WeightedText, ...]
+    tokens: int
+    limit: int
+
+
+@dataclass(frozen=True)
+class CheckedSide:
+    """One side of AND.  `more` stages are not told, because they are too many."""
+
+    weight: float
+    stages: tuple[Stage, ...]
+    more: int = 0
+
+
+@dataclass(frozen=True)
+class PromptCheck:
+    """`tokens` of `limit` is the counter beside a prompt: that of its longest text.  `notes` are sentences for the user."""
+
+    prompt: str
+    negative_prompt: str
+    sides: tuple[CheckedSide, ...]
+    negative: CheckedSide
+    tokens: int
+    limit: int
+    negative_tokens: int
+    negative_limit: int
+    networks: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def check(
+    request: GenerationRequest,
+    library: Library,
+    evaluations: int,
+    prompt_steps: int,
+    networks: Collection[str] = (),
+    tokenizer: Tokenizer | None = None,
+) -> PromptCheck:
+    """Read the prompts of `request` as the image with its seed would be painted (seed -1: as an example, with 0).
+
+    Args:
+        request: need not be resolved; styles that are not here are noted and left out.
+        library: of the household.
+        evaluations: of the network in the whole run, `Sampler.evaluations(steps)`.
+        prompt_steps: `Sampler.prompt_steps(steps)`.
+        networks: names of the LoRAs that are here.
+        tokenizer: of the checkpoint; CLIP's when left out.
+    """
+    request, notes = _finished(request, library)
+    planned = plan(request.prompt, request.negative_prompt, prompt_steps, old=request.old_prompt_editing)
+    notes += [*_reading_notes(request, planned), *(note for n in planned.networks for note in _network_notes(n, networks))]
+    try:
+        check_affordable(planned)
+    except RequestError as error:
+        notes.append(str(error))
+        planned = plan("", "", prompt_steps)
+
+    reader = _Reader(request, evaluations, tokenizer or Tokenizer())
+    count, limit = reader.count([side.timeline for side in planned.sides])
+    negative_count, negative_limit = reader.count([planned.negative])
+    return PromptCheck(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        sides=tuple(reader.side(side.timeline, side.weight) for side in planned.sides),
+        negative=reader.side(planned.negative, 1.0),
+        tokens=count,
+        limit=limit,
+        negative_tokens=negative_count,
+        negative_limit=negative_limit,
+        networks=tuple(map(str, planned.networks)),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Tells timelines as the encoder and the user will see them."""
+
+    request: GenerationRequest
+    evaluations: int
+    tokenizer: Tokenizer
+
+    def count(self, timelines: list[Timeline]) -> tuple[int, int]:
+        """Tokens and limit of the longest text."""
+        texts = dict.fromkeys(text for timeline in timelines for text in timeline.distinct)
+        return max(self._tokens(text) for text in texts)
+
+    def side(self, timeline: Timeline, weight: float) -> CheckedSide:
+        per_step = -(-self.evaluations // self.request.steps)
+        runs = [list(run) for _, run in groupby(range(self.evaluations), timeline.at)]
+        stages = [self._stage(timeline.at(run[0]), run[0] // per_step, run[-1] // per_step) for run in runs[:MAX_STAGES]]
+        return CheckedSide(weight, tuple(stages), max(0, len(runs) - MAX_STAGES))
+
+    def _stage(self, text: str, first: int, last: int) -> Stage:
+        tokens, limit = self._tokens(text)
+        return Stage(first + 1, last + 1, text, tuple(self._pieces(text)), tokens, limit)
+
+    def _pieces(self, text: str) -> Iterator[WeightedText]:
+        if self.request.emphasis == "None":
+            yield WeightedText(text, 1.0)
+            return
+        for piece in weigh(text)[:MAX_PIECES]:
+            ignored = self.request.emphasis == "Ignore" and not piece.is_break
+            yield WeightedText(piece.text, 1.0 if ignored else piece.weight)
+
+    def _tokens(self, text: str) -> tuple[int, int]:
+        chunks = chunk(text, self.tokenizer, self.request.emphasis)
+        return chunks.count, chunks.limit
+
+
+def _finished(request: GenerationRequest, library: Library) -> tuple[GenerationRequest, list[str]]:
+    """The request with final prompts, as far as they can be made, and what is to be said about that."""
+    request = request.model_copy(update={"seed": max(0, request.seed)})
+    try:
+        finished = library.finish(request)
+    except RequestError as error:
+        return request, [str(error)]
+    notes = [
+        f"__{name}__: there is no wildcard file of this name; it stays in the prompt as it is" for name in finished.unknown
+    ]
+    return finished.request, notes
+
+
+def _reading_notes(request: GenerationRequest, planned: Plan) -> Iterator[str]:
+    """What surprises people about how A1111, and so this program, reads prompts."""
+    sides = split_and(take_networks(request.prompt)[0])
+    for words, texts in (("the prompt", [side.text for side in sides]), ("the negative prompt", [request.negative_prompt])):
+        if cause := next(filter(None, map(complaint, texts)), ""):
+            whole = "all of it" if len(texts) == 1 else "that side of AND"
+            yield f"{words} has {cause}: {whole} is taken literally, and its [a:b:when] and [a|b] do nothing"
+    if len(planned.sides) == 1 and planned.sides[0].weight != 1.0:
+        weight = f"{planned.sides[0].weight:g}"
+        yield f"the prompt ends in a colon and a number: it is read as the weight {weight} of the whole prompt, as before AND"
+    if take_networks(request.negative_prompt)[1]:
+        yield "networks in angle brackets do nothing in the negative prompt: they are words there"
+    if len(split_and(request.negative_prompt)) > 1:
+        yield "AND does nothing in the negative prompt: it is a word there"
+    if request.emphasis not in ("None", "Ignore") and any(
+        _weighs_break(t) for line in planned.timelines for t in line.distinct
+    ):
+        yield "BREAK inside weighted brackets begins no new chunk: it is a word there"
+
+
+def _weighs_break(text: str) -> bool:
+    return "BREAK" in text and any("BREAK" in piece.text and piece.weight < 0 and not piece.is_break for piece in weigh(text))
+
+
+def _network_notes(network: Network, known: Collection[str]) -> Iterator[str]:
+    if network.kind not in NETWORK_KINDS:
+        yield f"{network}: {network.kind!r} is no kind of network; it is left out"
+    elif network.name not in known:
+        yield f"{network}: no network of the name {network.name!r} is here; it is left out"
+    else:
+        try:
+            network.multipliers()
+        except ValueError:
+            yield f"{network}: what stands behind the name must be numbers; it is left out"
