@@ -1,9 +1,10 @@
 """``python -m modules.training STAGE``: the stages of the starter checkpoint, in the order in which they are run.
 
     render       draw the scenes, write them and a sheet to look at
-    autoencoder  train the autoencoder on them            (about 12 minutes on two cores)
+    autoencoder  train the autoencoder on them            (about 20 minutes on two cores)
     cache        encode every scene
-    denoiser     train the U-Net and the text encoder     (about 90 minutes)
+    denoiser     train the U-Net and the text encoder     (about 70 minutes)
+    polish       train the decoder on, against the noise that sampling leaves (about 10 minutes)
     export       write models/atelier-starter.safetensors
     evaluate     measure the release gates on that file
 
@@ -23,7 +24,9 @@ from modules.training.loop import Budget, seconds_until
 from modules.training.rendering import render
 
 MODEL = Path("models/atelier-starter.safetensors")
-SCENES, AUTOENCODER, CACHE, DENOISER = "scenes.jsonl", "autoencoder.pt", "latents.pt", "denoiser.pt"
+SCENES, AUTOENCODER, CACHE = "scenes.jsonl", "autoencoder.pt", "latents.pt"
+DENOISER, POLISHED = "denoiser.pt", "polished.pt"
+MINUTES = {"autoencoder": 20.0, "denoiser": 70.0, "polish": 10.0}
 
 
 def render_stage(options: argparse.Namespace) -> None:
@@ -50,10 +53,17 @@ def denoiser_stage(options: argparse.Namespace) -> None:
     parallel.launch(options.workers, denoiser.train, cache, file, _budget(options, _spent(file)))
 
 
+def polish_stage(options: argparse.Namespace) -> None:
+    cache = latents.load(options.work / CACHE, latents.read_scenes(options.work / SCENES))
+    start, file = options.work / AUTOENCODER, options.work / POLISHED
+    parallel.launch(options.workers, autoencoder.polish, cache.scenes, cache.raw, start, file, _budget(options, _spent(file)))
+
+
 def export_stage(options: argparse.Namespace) -> None:
     cache = torch.load(options.work / CACHE, weights_only=True)
     network, vocabulary = denoiser.load(options.work / DENOISER), denoiser.Vocabulary()
-    pixels = autoencoder.load(options.work / AUTOENCODER)
+    polished = options.work / POLISHED
+    pixels = autoencoder.load(polished if polished.exists() else options.work / AUTOENCODER)
     state = export.assemble(pixels, cache["mean"], cache["deviation"], network, vocabulary.tokens)
     export.write(state, options.model, options.cfg)
     print(f"{options.model}: {options.model.stat().st_size:,} bytes")
@@ -74,6 +84,7 @@ STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
     "autoencoder": autoencoder_stage,
     "cache": cache_stage,
     "denoiser": denoiser_stage,
+    "polish": polish_stage,
     "export": export_stage,
     "evaluate": evaluate_stage,
 }
@@ -89,8 +100,8 @@ def parser() -> argparse.ArgumentParser:
         stage.add_argument("--work", type=Path, default=Path("data/training"), help="work folder (default: %(default)s)")
         if name == "render":
             stage.add_argument("--scenes", type=int, default=16_000)
-        if name in ("autoencoder", "denoiser"):
-            stage.add_argument("--minutes", type=float, default=12.0 if name == "autoencoder" else 90.0, help="of training")
+        if name in MINUTES:
+            stage.add_argument("--minutes", type=float, default=MINUTES[name], help="of training (default: %(default)s)")
             stage.add_argument("--until", metavar="HH:MM", help="finish at this time of day instead")
             stage.add_argument("--workers", type=int, default=2, help="processes of one thread each (default: %(default)s)")
         if name == "export":

@@ -33,6 +33,7 @@ from modules.training.rendering import Pixels, Scene, render
 VAE = VAEConfig(channels=(64, 64, 64, 64), res_blocks=1)
 TRAINING_EPS = 1.0
 LATENT_NOISE = 0.05  # standard deviations added to the standardised latents in training
+POLISH_NOISE = 0.15  # standard deviations at most: about what 20 steps of sampling leave in a latent
 BATCH = 4  # whole pictures (GroupNorm's statistics then are those of inference), shared among the workers
 
 
@@ -94,6 +95,38 @@ def train(scenes: Sequence[Scene], file: Path, budget: Budget, seed: int = 1, st
         return F.l1_loss(y, x) + F.mse_loss(y, x) + 0.5 * _edge_loss(y, x)
 
     trainer.run(loss_of, budget, stop_at, every=100)
+    model.load_state_dict(trainer.average)
+    _report(trainer.step, model, scenes)
+    return model
+
+
+def polish(
+    scenes: Sequence[Scene], latents: Tensor, start: Path, file: Path, budget: Budget, seed: int = 3
+) -> LatentAutoencoder:
+    """Train the decoder alone on raw latents of `scenes`, with the noise that a denoiser leaves in them.
+
+    `start` is the state of `train`. The encoder stays as it is, so the denoiser need not wait, nor be trained again.
+    """
+    model = load(start)
+    model.requires_grad_(False)
+    parts = (model.vae.decoder, model.vae.post_quant_conv)
+    parameters = [p for part in parts for p in part.requires_grad_(True).parameters()]
+    trainer = Trainer(model, torch.optim.Adam(parameters, lr=4e-4, betas=(0.9, 0.99)), Rate(4e-4, warmup=30), file, ema=0.995)
+    trainer.resume()
+    clean = (latents - model.mean[:, None, None]) / model.deviation[:, None, None]
+
+    def loss_of(step: int) -> Tensor:
+        part = step * parallel.size() + parallel.rank()
+        rand, gen = rng(seed, part), generator(seed, part)
+        chosen = [rand.randrange(len(scenes)) for _ in range(BATCH // parallel.size())]
+        x = pixels_to_tensor([render(scenes[index]) for index in chosen])
+        levels = POLISH_NOISE * torch.rand(len(chosen), 1, 1, 1, generator=gen)
+        z = clean[chosen] + levels * torch.randn(clean[chosen].shape, generator=gen)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = model.decode(z.contiguous(memory_format=torch.channels_last))
+        return F.l1_loss(y, x) + F.mse_loss(y, x) + 0.5 * _edge_loss(y, x)
+
+    trainer.run(loss_of, budget)
     model.load_state_dict(trainer.average)
     _report(trainer.step, model, scenes)
     return model

@@ -58,6 +58,11 @@ class Cache:
     scenes: Sequence[Scene]
 
     @property
+    def raw(self) -> Tensor:
+        """The latents as the encoder gives them."""
+        return self.latents * self.deviation[:, None, None] + self.mean[:, None, None]
+
+    @property
     def twins(self) -> dict[str | None, list[int]]:
         """The pairs by their ground: any two of a list may exchange their right halves."""
         groups: dict[str | None, list[int]] = defaultdict(list)

@@ -14,11 +14,12 @@ from modules.diffusion.vae import AutoencoderKL
 from modules.prompts.tokenizer import Tokenizer
 from modules.training import denoiser as denoising
 from modules.training import export, starter
-from modules.training.autoencoder import VAE, LatentAutoencoder, start_linear
+from modules.training.autoencoder import VAE, LatentAutoencoder, polish, start_linear
 from modules.training.denoiser import Batches, Denoiser, Vocabulary, einsum_attention, make_trainer
 from modules.training.latents import Cache, draw_scenes, recombine
 from modules.training.loop import Budget, Rate
 from modules.training.normalise import use_fast_norms
+from modules.training.rendering import FONT
 
 MEAN, DEVIATION = torch.tensor([0.1, -0.2, 0.3, 0.0]), torch.tensor([0.5, 0.6, 1.5, 2.0])
 
@@ -137,6 +138,16 @@ def test_stopped_and_resumed_equals_unbroken(tmp_path: Path, monkeypatch: pytest
     resumed = denoising.train(cache, tmp_path / "b.pt", budget, batch=2)
     for one, other in zip(unbroken.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.skipif(not FONT.exists(), reason="fonts-noto-color-emoji is not installed")
+def test_polish_changes_the_decoder_alone(autoencoder: LatentAutoencoder, tmp_path: Path) -> None:
+    torch.save({"average": autoencoder.state_dict()}, tmp_path / "start.pt")
+    scenes, latents = draw_scenes(2), torch.randn(2, 4, 16, 16)
+    polished = polish(scenes, latents, tmp_path / "start.pt", tmp_path / "polished.pt", Budget(steps=2))
+    before, after = autoencoder.state_dict(), polished.state_dict()
+    changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder", "post_quant_conv"}
 
 
 def test_batches_depend_on_the_step_alone() -> None:
