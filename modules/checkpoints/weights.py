@@ -83,13 +83,13 @@ class Filler:
                 found, expected = "x".join(map(str, stored.shape)), "x".join(map(str, wanted.shape))
                 raise CheckpointError(f"has the tensor {name!r} of size {found}, expected {expected}; use another file")
             stored = stored.view(wanted.shape)
-        placed = stored.to(self._device).to(dtype)
-        if placed.dim() == 4 and placed.data_ptr() != stored.data_ptr():
-            # A copy was made anyway, so it may as well lie as convolutions like it.  Measured on a CPU, one thread, fp32: our
-            # starter's decoder 168 -> 130 ms, its U-Net 17.0 -> 16.0 ms; SD 1.5's decoder at 256x256 4.6 -> 3.9 s, its U-Net
-            # at 512x512 9.0 -> 8.5 s.  Not enough to give up the mapping of a file that fits as it is.
-            placed = placed.contiguous(memory_format=torch.channels_last)
-        return placed
+        if stored.dtype == dtype and stored.device == self._device:
+            return stored
+        # A copy is made anyway, so it may as well lie as convolutions like it.  Measured on a CPU, one thread, fp32: our
+        # starter's decoder 168 -> 130 ms, its U-Net 17.0 -> 16.0 ms; SD 1.5's decoder at 256x256 4.6 -> 3.9 s, its U-Net
+        # at 512x512 9.0 -> 8.5 s.  Not enough to give up the mapping of a file that fits as it is.
+        layout = torch.channels_last if stored.dim() == 4 else torch.contiguous_format
+        return stored.to(self._device).to(dtype, memory_format=layout)
 
 
 def _without_ones(shape: Sequence[int]) -> list[int]:
