@@ -7,7 +7,8 @@ prompt becomes windows is `modules.prompts.chunks`', and what weights do to enco
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modules.prompts.chunks import WINDOW, Chunk
+from modules.prompts.chunks import WINDOW, Chunk, Insert
 from modules.prompts.tokenizer import BOS, EOS, VOCABULARY_SIZE, Tokenizer
 
 BATCH = 16
@@ -56,21 +57,48 @@ class TextEncoder(nn.Module):
         positions = torch.arange(self.config.positions, device=device)[None]
         self.network.embeddings.position_ids = positions  # type: ignore[union-attr]
 
-    def encode_chunks(self, chunks: Iterable[Chunk], clip_skip: int = 1) -> list[Tensor]:
-        """(77, width) per window, its weights not yet applied; windows of equal tokens are encoded once.
+    def encode_chunks(
+        self, chunks: Iterable[Chunk], clip_skip: int = 1, vectors: Mapping[str, Tensor] | None = None
+    ) -> list[Tensor]:
+        """(77, width) per window, its weights not yet applied; windows of equal content are encoded once.
 
         Args:
             chunks: any number.
             clip_skip: 1 takes the last layer's output, n the n-th from the end (at most as many as there are layers); the
                 final normalisation follows in any case, as A1111 does for SD 1.x.
+            vectors: (n, width) of every embedding that the windows name (textual inversion).
         """
-        chunks = list(chunks)
-        distinct = list(dict.fromkeys(chunk.tokens for chunk in chunks))
-        encoded: dict[tuple[int, ...], Tensor] = {}
+        bare = [chunk.bare for chunk in chunks]
+        distinct = list(dict.fromkeys(bare))
+        encoded: dict[Chunk, Tensor] = {}
         for start in range(0, len(distinct), BATCH):
             batch = distinct[start : start + BATCH]
-            encoded.update(zip(batch, self(torch.tensor(batch), clip_skip), strict=True))
-        return [encoded[chunk.tokens] for chunk in chunks]
+            with self._inserted([chunk.inserts for chunk in batch], vectors or {}):
+                windows = self(torch.tensor([chunk.tokens for chunk in batch]), clip_skip)
+            encoded.update(zip(batch, windows, strict=True))
+        return [encoded[chunk] for chunk in bare]
+
+    @contextmanager
+    def _inserted(self, inserts: Sequence[tuple[Insert, ...]], vectors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Put embeddings' vectors where the tokens' own would be, row by row (Gal et al. 2022, arXiv:2208.01618)."""
+        if not any(inserts):
+            yield
+            return
+
+        def insert(module: nn.Module, tokens: tuple[Tensor], embedded: Tensor) -> Tensor:
+            embedded = embedded.clone()
+            for row, places in zip(embedded, inserts, strict=True):
+                for place in places:
+                    new = vectors[place.embedding.name]
+                    row[place.position : place.position + len(new)] = new.to(row)
+            return embedded
+
+        network: Any = self.network
+        handle = network.embeddings.token_embedding.register_forward_hook(insert)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def forward(self, tokens: Tensor, clip_skip: int = 1) -> Tensor:
         """Contexts (B, 77, width) of windows of token ids (B, 77)."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from modules.diffusion.text import BATCH, TextConfig, TextEncoder
-from modules.prompts.chunks import WINDOW, Chunk, chunk
+from modules.prompts.chunks import WINDOW, Chunk, Embedding, Embeddings, chunk
 
 CONFIG = TextConfig(width=64, layers=3, heads=1, hidden=128)
 
@@ -90,6 +90,31 @@ def test_clip_skip_takes_an_earlier_layer_and_normalises_it(encoder: TextEncoder
 def test_skipping_more_layers_than_there_are_takes_the_first(encoder: TextEncoder) -> None:
     part = windows("a cat", encoder)
     assert torch.equal(encoder.encode_chunks(part, clip_skip=12)[0], encoder.encode_chunks(part, clip_skip=3)[0])
+
+
+def test_an_embedding_stands_where_its_name_is_written(encoder: TextEncoder) -> None:
+    """Vectors that are those of "red apple" are "red apple", in one row of a batch and not in the others."""
+    table = encoder.network.embeddings.token_embedding
+    known = Embeddings([Embedding("ink", 2)], encoder.tokenizer)
+    (named,) = chunk("a ink on a mat", encoder.tokenizer, embeddings=known).windows
+    (written,) = chunk("a red apple on a mat", encoder.tokenizer).windows
+    vectors = {"ink": table(torch.tensor(encoder.tokenizer.encode("red apple")))}
+    with_name, plain, again = encoder.encode_chunks([named, written, named], vectors=vectors)
+    assert close(with_name, plain)
+    assert torch.equal(with_name, again)
+
+    other = encoder.encode_chunks([written, named], vectors={"ink": vectors["ink"] * -1.0})
+    assert close(other[0], plain)
+    assert close(other[1][:2], plain[:2])
+    assert not close(other[1][2], plain[2])
+    assert close(encoder.encode_chunks([written])[0], plain), "nothing is left behind in the encoder"
+
+
+def test_an_embedding_that_is_not_here_is_an_error(encoder: TextEncoder) -> None:
+    (named,) = chunk("ink", encoder.tokenizer, embeddings=Embeddings([Embedding("ink", 2)], encoder.tokenizer)).windows
+    with pytest.raises(KeyError, match="ink"):
+        encoder.encode_chunks([named])
+    encoder.encode_chunks(windows("a cat", encoder))
 
 
 def test_building_it_on_the_meta_device_loses_nothing(encoder: TextEncoder) -> None:
