@@ -119,6 +119,7 @@ COMPANIONS = (
 """Files that go with a checkpoint and are none."""
 
 OTHER_MODELS = (
+    Foreign("a Stable Video Diffusion checkpoint", (".time_stack.",), _OTHER_MODEL),
     Foreign("an SDXL refiner", ("\nconditioner.embedders.0.model.",), _OTHER_MODEL),
     Foreign("an SDXL checkpoint", ("\nconditioner.embedders.", "\nmodel.diffusion_model.label_emb."), _OTHER_MODEL),
     Foreign("an SD 2.x checkpoint", ("\ncond_stage_model.model.",), _OTHER_MODEL),
