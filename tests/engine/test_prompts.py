@@ -1,0 +1,76 @@
+"""Prompts that change and prompts of several sides, in an engine with others: the same pictures as alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.engine.conftest import Bench
+
+STRONG = {"cfg_scale": 15.0, "schedule": "Uniform"}
+"""Settings under which the tiny network, which knows nothing, obeys its prompt visibly and late into the run."""
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "plain": {"prompt": "a cat", "seed": 1},
+    "switched": {"prompt": "a [cat:dog:2]", "seed": 2, "steps": 5},
+    "alternating": {"prompt": "[cat|dog|a red apple] on a mat", "seed": 3, "steps": 6},
+    "negative": {"prompt": "a cat", "negative_prompt": "[blue:(green:1.4):.5]", "seed": 4, "steps": 4},
+    "sides": {"prompt": "a cat AND a dog :0.5 AND [red:blue:1] :-0.3", "seed": 5},
+    "unguided sides": {"prompt": "a cat :0.5 AND a dog :0.5", "seed": 6, "cfg_scale": 1.0},
+    "long": {"prompt": "[cat:" + "a very long tale of a dog, " * 20 + ":1] BREAK (red:1.5)", "seed": 7},
+    "sides of two lengths": {"prompt": "a cat AND " + "a very long tale, " * 30, "seed": 8},
+    "second order": {"prompt": "[cat:dog:.5] AND [red|blue]", "sampler": "Heun", "steps": 4, "seed": 9},
+    "no norm": {"prompt": "a (cat:1.6)", "emphasis": "No norm", "seed": 10},
+    "clip skip": {"prompt": "a ((cat)) [in:on:2] a hat", "clip_skip": 2, "seed": 11},
+}
+
+
+def test_batched_is_alone(bench: Bench) -> None:
+    for name, fields in REQUESTS.items():
+        bench.submit(name, user=name, **STRONG | fields)
+    bench.run()
+    assert set(bench.of("done")) == set(REQUESTS)
+    for name, fields in REQUESTS.items():
+        difference = np.abs(bench.pixels(name) - bench.alone(**STRONG | fields)).max()
+        assert difference <= 1, f"{name}: {difference}/255 from the same request alone"
+    assert bench.engine.runner.rows > 2 * bench.engine.runner.forwards, "forwards were not shared"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a [cat:dog:1]", "a cat"),
+        ("a [cat:dog:1]", "a dog"),
+        ("a [cat|dog]", "a dog"),
+        ("a cat AND a dog", "a cat"),
+        ("a (cat:1.5)", "a cat"),
+        ("a cat BREAK a dog", "a cat a dog"),
+    ],
+)
+def test_the_words_reach_the_picture(bench: Bench, one: str, other: str) -> None:
+    assert np.abs(bench.alone(prompt=one, steps=5, **STRONG) - bench.alone(prompt=other, steps=5, **STRONG)).max() > 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a [cat:dog:1.0]", "a cat"),
+        ("a [cat:dog:0]", "a dog"),
+        ("a cat <lora:ink:1>", "a cat "),
+        ("a (cat:1.0)", "a cat"),
+        ("a cat AND a dog :0", "a cat"),
+        ("a cat :0.5 AND a cat :0.5", "a cat"),
+    ],
+)
+def test_the_same_said_otherwise_is_the_same_picture(bench: Bench, one: str, other: str) -> None:
+    assert np.abs(bench.alone(prompt=one, steps=5, **STRONG) - bench.alone(prompt=other, steps=5, **STRONG)).max() <= 1
+
+
+def test_a_prompt_that_asks_too_much_fails_in_words_and_alone(bench: Bench) -> None:
+    bench.submit("too much", prompt="[a|b|c|d|e|f] " + "x, " * 10_000, steps=20)
+    bench.submit("fine", seed=2)
+    bench.run()
+    assert "shorten the prompt" in bench.of("failed")["too much"].data["error"]
+    assert set(bench.of("done")) == {"fine"}
