@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -63,6 +64,10 @@ def infos(draw: st.DrawFn) -> GenerationInfo:
     )
 
 
+SAID = {"prompt", "negative_prompt", "steps", "sampler", "cfg_scale", "seed", "width", "height", "clip_skip"}
+"""What the text says of a request by itself; everything else that is not usual comes as extra items, or is in the record."""
+
+
 def unambiguous(prompt: str) -> bool:
     """Whether A1111's layout can tell where this prompt begins and ends."""
     return prompt == prompt.lstrip() and not any(line.lstrip().startswith("Negative prompt:") for line in prompt.split("\n"))
@@ -75,7 +80,7 @@ def unambiguous(prompt: str) -> bool:
 def test_what_is_rendered_is_read_back(info: GenerationInfo) -> None:
     fields = request_fields(parse(render(info)))
 
-    expected = info.request.model_dump(exclude={"count", "checkpoint", "schedule"}) | {"schedule": info.schedule_label}
+    expected = info.request.model_dump(include=SAID) | {"schedule": info.schedule_label}
     if info.request.clip_skip == 1:
         del expected["clip_skip"]  # said only above one
     if not unambiguous(info.request.prompt):
@@ -213,6 +218,21 @@ def test_the_schedule_of_old_texts_is_in_the_samplers_name(sampler: str, schedul
 def test_numbers_that_are_none_are_left_out() -> None:
     fields = request_fields({"Steps": "many", "Seed": "1_000", "CFG scale": "nan", "Size-1": "٣", "Clip skip": "2.5"})
     assert fields == {"prompt": "", "negative_prompt": ""}
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        ({"Emphasis": "No norm"}, {"emphasis": "No norm"}),
+        ({"Emphasis": "Ignore"}, {"emphasis": "Ignore"}),
+        ({"Emphasis": "Strong"}, {}),
+        ({"Old prompt editing timelines": "True"}, {"old_prompt_editing": True}),
+        ({"Old prompt editing timelines": "False"}, {}),
+    ],
+)
+def test_how_the_prompt_was_read(items: dict[str, str], expected: dict[str, Any]) -> None:
+    assert request_fields(items) == {"prompt": "", "negative_prompt": "", **expected}
+    assert parse_request(request_fields(items))
 
 
 def test_the_hash_names_the_checkpoint_before_the_name() -> None:
