@@ -6,17 +6,27 @@ that a library prints goes to stderr, so that it cannot tear a frame.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO
 
 from modules.engine.messages import Message, read_message, write_message
 
+if TYPE_CHECKING:
+    from modules.engine.engine import Engine
+
 GRACE = 3.0
 """Seconds that a forward may still take after the parent is gone."""
+
+HUNG_SECONDS = {"cuda": 120.0}
+"""A call of such a device that takes longer will not come back: the engine stops saying that it is alive, and is replaced.
+A CPU may take longer over a large picture, and does not hang."""
 
 
 def main() -> int:
@@ -44,6 +54,9 @@ def main() -> int:
         return 1
 
     threading.Thread(target=_receive, args=(source, engine.inbox.put), name="inbox", daemon=True).start()
+    beat, hung = configuration.data.get("beat", 0.0), HUNG_SECONDS.get(choices.device.type, math.inf)
+    if beat:
+        threading.Thread(target=_beat, args=(engine, emit, beat, hung), name="beat", daemon=True).start()
     try:
         engine.run()
     except BrokenPipeError:
@@ -61,5 +74,19 @@ def _receive(source: BinaryIO, put: object) -> None:
     timer.start()
 
 
+def _beat(engine: Engine, emit: Callable[[Message], None], seconds: float, hung: float) -> None:
+    """Say every few seconds that this process runs and that its device answers."""
+    while True:
+        time.sleep(seconds)
+        since = engine.busy_since
+        if since is None or time.monotonic() - since < hung:
+            try:
+                emit(Message("alive"))
+            except OSError:  # the parent is gone; the end of stdin says so to everybody else
+                return
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # the inbox still waits in stdin, and the interpreter cannot close that under its hands

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -17,17 +17,21 @@ import torch
 
 from modules.checkpoints.manager import ModelHandle, ModelManager
 from modules.diffusion.conditioning import Conditioning
+from modules.engine.costs import Call, CostModel
 from modules.engine.messages import Message
 from modules.engine.runner import Runner, batch_key
-from modules.engine.scheduler import Waiting, WaitingLoad, admit, choose
+from modules.engine.scheduler import Shares, Waiting, WaitingLoad, admit, choose
 from modules.engine.task import Task
 from modules.errors import AtelierError, OutOfMemory
 from modules.pipelines.txt2img import txt2img
-from modules.pipelines.work import Decode, Encode, Host, Load, Predict, Report
+from modules.pipelines.work import Decode, Encode, Host, Load, Predict, Report, Work
 from modules.request import parse_request
 
 PREVIEW_SECONDS = 0.3
 """At most one preview of a task in this time; each costs a decode on the device."""
+
+COSTS_SECONDS = 1.0
+"""At most one message in this time with what calls of the device took."""
 
 
 class Engine:
@@ -37,10 +41,17 @@ class Engine:
         manager: where models come from.
         emit: receives the engine's messages; called from the engine's thread and from host threads.
         exact: run every story's works alone.
+        probe: measure a model's forwards when it was loaded; without, budgets are what suits such devices in general.
     """
 
-    def __init__(self, manager: ModelManager, emit: Callable[[Message], None], exact: bool = False) -> None:
-        self.manager, self.emit = manager, emit
+    def __init__(
+        self, manager: ModelManager, emit: Callable[[Message], None], exact: bool = False, probe: bool = False
+    ) -> None:
+        self.manager, self.emit, self.probe = manager, emit, probe
+        self.shares = Shares()
+        self.costs = CostModel()
+        self.busy_since: float | None = None
+        """When the call of the device began that runs now, on the monotonic clock."""
         self.runner = Runner(exact)
         self.tasks: dict[str, Task] = {}
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -49,6 +60,7 @@ class Engine:
         self._load_since: dict[str, float] = {}
         self._watched: set[str] = set()
         self._previewed: dict[str, float] = {}
+        self._costs_told = float("-inf")
         self._tick = 0
         self._running = True
 
@@ -73,11 +85,42 @@ class Engine:
                 del self._parked[task_id]
                 self._answer(self.tasks[task_id], future.exception() or future.result())
         waiting = [self._waiting(task) for task in self.tasks.values() if isinstance(task.work, Predict | Encode | Decode)]
-        batch = choose(waiting, self.runner.budget, Conditioning.can_join)
+        self.shares.present({w.user for w in waiting})
+        batch = choose(waiting, self.runner.budget, Conditioning.can_join, self.shares.used, self._price)
+        if batch:
+            self._run(batch)
+        if not self.tasks:
+            self.shares.clear()
+
+    def _run(self, batch: list[Waiting]) -> None:
+        """One call of the device, its answers, and its bill.  What answers bring about (previews, messages) is part of it."""
         tasks = [self.tasks[w.task] for w in batch]
         works = [task.work for task in tasks if task.work is not None]
-        for task, answer in zip(tasks, self.runner.run(works) if works else [], strict=True):
+        self.busy_since = start = time.monotonic()
+        for task, answer in zip(tasks, self.runner.run(works), strict=True):
             self._answer(task, answer)
+        self.busy_since = None
+        seconds = time.monotonic() - start
+        rows: dict[str, int] = {}
+        for waiting in batch:
+            rows[waiting.user] = rows.get(waiting.user, 0) + waiting.rows
+        self.shares.charge(rows, seconds)
+        self._learn(_call(works[0], sum(rows.values())), seconds)
+
+    def _price(self, key: Hashable) -> float:
+        """Seconds per row, roughly: only the order within a call depends on it."""
+        assert isinstance(key, tuple)
+        work, model, what = key
+        size = (what[2] * model.latent.factor, what[1] * model.latent.factor) if work != "encode" else (0, 0)
+        return self.costs.row_seconds(Call(work, model.info.name, *size)) or 1.0
+
+    def _learn(self, call: Call, seconds: float) -> None:
+        self.costs.learn(call, seconds)
+        now = time.monotonic()
+        if now - self._costs_told >= COSTS_SECONDS or not self.tasks:
+            self._costs_told = now
+            costs = [[c.work, c.checkpoint, c.width, c.height, c.rows, seconds] for c, seconds in self.costs.take_fresh()]
+            self.emit(Message("costs", {"costs": costs}))
 
     # ---- messages in
 
@@ -106,6 +149,8 @@ class Engine:
             self._watched = set(data["tasks"])
         elif message.kind == "load":
             self._host.submit(self._preload, data["checkpoint"])
+        elif message.kind == "loaded":
+            self._measure(data["checkpoint"])
         elif message.kind == "stop":
             self._running = False
 
@@ -175,11 +220,32 @@ class Engine:
     def _load(self, checkpoint: str) -> ModelHandle:
         """On a host thread."""
         start = time.monotonic()
-        if not self.manager.is_loaded(checkpoint):
+        there = self.manager.is_loaded(checkpoint)
+        if not there:
             self.emit(Message("loading", {"checkpoint": checkpoint}))
         handle = self.manager.load(checkpoint)
         self.emit(Message("loaded", {"checkpoint": checkpoint, "seconds": time.monotonic() - start}))
+        if not there and self.probe:
+            self.inbox.put(Message("loaded", {"checkpoint": checkpoint}))
         return handle
+
+    def _measure(self, checkpoint: str) -> None:
+        """Learn what forwards of a model that was just loaded take, at the size that it is made for."""
+        if not self.manager.is_loaded(checkpoint):
+            return
+        model = self.manager.load(checkpoint)
+        if model.unet.config.in_channels != model.latent.channels:
+            return
+        best, factor = model.info.defaults, model.latent.factor
+        self.busy_since = time.monotonic()
+        try:
+            measured = self.runner.measure(model, best.height // factor, best.width // factor)
+        except Exception:  # it is the first who paints with this model that must be told
+            return
+        finally:
+            self.busy_since = None
+        for rows, seconds in measured.items():
+            self._learn(Call("predict", model.info.name, best.width, best.height, rows), seconds)
 
     def _report(self, task: Task, report: Report) -> None:
         self.emit(Message("progress", {"task": task.id, "step": report.step, "steps": report.steps}))
@@ -223,3 +289,14 @@ class Engine:
         text = str(error) if expected else f"{type(error).__name__}: {error}"
         trace = "" if expected else "".join(traceback.format_exception(error))
         self.emit(Message("failed", {"task": task_id, "error": text, "trace": trace}))
+
+
+def _call(work: Work, rows: int) -> Call:
+    """What a batch of works like this one is known as among the costs."""
+    if isinstance(work, Encode):
+        return Call("encode", work.model.info.name, rows=rows)
+    assert isinstance(work, Predict | Decode)
+    _, height, width = (work.rows[0].x if isinstance(work, Predict) else work.latent).shape
+    factor = work.model.latent.factor
+    kind = "predict" if isinstance(work, Predict) else "decode"
+    return Call(kind, work.model.info.name, width * factor, height * factor, rows)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -21,6 +22,12 @@ from modules.engine.messages import Message, read_message, write_message
 ROOT = Path(__file__).resolve().parents[2]
 STILLBORN = 3
 """An engine that dies this often in a row before its hello is not started again until `start` is called anew."""
+
+
+SILENCE_SECONDS = 60.0
+"""An engine that said hello and is not heard for so long hangs or was stopped; it is killed and started anew."""
+BEATS = 6
+"""How often it says that it is alive in that time."""
 
 
 class EngineLink(Protocol):
@@ -44,10 +51,14 @@ class ProcessLink:
     Args:
         configuration: the fields of the `configure` message.
         log: where the engine's own output goes; None inherits stderr.
+        silence: seconds without a word after which a running engine is given up.
     """
 
-    def __init__(self, configuration: dict[str, Any], log: Path | None = None) -> None:
-        self.configuration, self.log = configuration, log
+    def __init__(self, configuration: dict[str, Any], log: Path | None = None, silence: float = SILENCE_SECONDS) -> None:
+        self.configuration = {"probe": True, "beat": silence / BEATS, **configuration}
+        self.log, self.silence = log, silence
+        self._heard = time.monotonic()
+        self._hung = False
         self.pid: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -118,7 +129,9 @@ class ProcessLink:
                 stderr=subprocess.PIPE,
             )
             self._process, self.pid, self._alive = process, process.pid, False
+        self._hung = False
         threading.Thread(target=self._drain, args=(process,), name="engine-stderr", daemon=True).start()
+        threading.Thread(target=self._watch, args=(process,), name="engine-watch", daemon=True).start()
         self.send(Message("configure", self.configuration))
         return process
 
@@ -128,13 +141,22 @@ class ProcessLink:
         assert process.stdout is not None
         with contextlib.suppress(ValueError, OSError):
             while (message := read_message(process.stdout)) is not None:
+                self._heard = time.monotonic()
                 if message.kind == "broken":
                     broken = message.data["error"]
-                else:
+                elif message.kind != "alive":
                     self._alive = self._alive or message.kind == "hello"
                     on_message(message)
         process.kill()
         return broken
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill an engine that is there and says nothing.  While it starts nothing is expected: torch may take its time."""
+        while process.poll() is None and not self._closing.wait(self.silence / BEATS):
+            if self._alive and self._process is process and time.monotonic() - self._heard > self.silence:
+                self._hung = True
+                process.kill()  # also ends a stopped one
+                return
 
     def _drain(self, process: subprocess.Popen[bytes]) -> None:
         """Keep the last lines that the engine printed, for the cause of its death, and write all of them to the log."""
@@ -150,6 +172,8 @@ class ProcessLink:
 
     def _cause(self, process: subprocess.Popen[bytes]) -> str:
         code = process.wait()
+        if self._hung:
+            return f"the engine did not answer for {self.silence:.0f} seconds"
         if code < 0:
             name = signal.Signals(-code).name
             hint = " (most often: the machine ran out of memory)" if name == "SIGKILL" else ""

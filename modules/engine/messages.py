@@ -2,7 +2,7 @@
 
 A frame is two big-endian 32-bit lengths, the JSON text, then the blob (pixels).  To the engine go `configure` (once, first),
 `submit`, `cancel`, `watch`, `load` and `stop`; from it come `hello`, `loading`, `loaded`, `progress`, `preview`, `done`,
-`failed`, `cancelled` and `broken`.
+`failed`, `cancelled`, `costs`, `alive` (the link keeps it to itself) and `broken`.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.conditioning import Conditioning
+from modules.engine.budgets import Budgets, knee
 from modules.errors import NotFinite
 from modules.pipelines.work import Decode, Encode, Predict, Row, Work
 from modules.prompts.chunks import Chunk
@@ -24,11 +25,14 @@ CACHED_WINDOWS = 512
 """Encoded windows of 75 tokens that are kept, over all models; 120 MB of SD 1.x in fp32."""
 
 POSITIONS = {"cpu": 16_384, "cuda": 131_072}
-"""Latent positions (rows x height x width) of one forward.  512x512 has 4096: 4 rows on a CPU, 32 on a GPU; a CPU gains nothing
-from more rows once a row is large, and a GPU is full."""
+"""Latent positions (rows x height x width) of one forward at most.  512x512 has 4096: 4 rows on a CPU, 32 on a GPU; a CPU gains
+nothing from more rows once a row is large, and a GPU is full.  What is measured when a model is loaded may lower it."""
 
 DECODE_POSITIONS = {"cpu": 4_096, "cuda": 16_384}
 """The same for the autoencoder, whose activations are 50 times larger."""
+
+PROBE_SECONDS = 0.5
+"""How long measuring a model's forwards may take before no larger one is tried."""
 
 QUICK_DECODE = 0.06
 """Seconds: previews of models that decode faster than this are real decodes, of others a linear map of the latent."""
@@ -57,18 +61,57 @@ class Runner:
     rows: int = 0
     _windows: OrderedDict[tuple[ModelHandle, Chunk, int], Tensor] = field(default_factory=OrderedDict)
     _decode_seconds: dict[ModelHandle, float] = field(default_factory=dict)
+    _positions: dict[ModelHandle, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._budgets = Budgets(self._ceiling)
 
     def budget(self, key: Hashable) -> int:
         """How many rows of this key one call takes."""
-        if self.exact:
-            return 1
+        return 1 if self.exact else self._budgets.rows(key)
+
+    def _ceiling(self, key: Hashable) -> int:
         assert isinstance(key, tuple)
         kind, model = key[0], key[1]
         if kind == "encode":
             return 64
         positions = (POSITIONS if kind == "predict" else DECODE_POSITIONS).get(model.device.type, 16_384)
+        if kind == "predict":
+            positions = self._positions.get(model, positions)
         _, height, width = key[2]
         return max(1, int(positions // (height * width)))
+
+    def measure(self, model: ModelHandle, height: int, width: int) -> dict[int, float]:
+        """Time forwards of 1, 2, 4 ... rows of latents (height, width), and let the model's budget follow from them.
+
+        Returns seconds by rows.  Ends where more rows bring nothing, memory ends, or it takes too long.
+        """
+        measured: dict[int, float] = {}
+        rows, most = 1, max(2, POSITIONS.get(model.device.type, 16_384) // (height * width))
+        latent = torch.zeros(model.latent.channels, height, width, device=model.device)
+        context = Conditioning(torch.zeros(77, model.unet.config.context_dim, device=model.device))
+        row = Row(latent, model.levels.sigmas[len(model.levels.sigmas) // 2], context)
+        while rows <= most:
+            try:
+                seconds = self._timed(model, [row] * rows)  # the first of a shape also chooses algorithms and buffers
+                measured[rows] = seconds if seconds > PROBE_SECONDS else self._timed(model, [row] * rows)
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                most = rows // 2
+                break
+            if sum(measured.values()) > PROBE_SECONDS or (rows > 2 and measured[rows] > 1.9 * measured[rows // 2]):
+                break
+            rows *= 2
+        if len(measured) > 1:
+            self._positions[model] = min(knee(measured), max(1, most)) * height * width
+        return measured
+
+    def _timed(self, model: ModelHandle, rows: Sequence[Row]) -> float:
+        start = time.perf_counter()
+        self._forward(model, rows)
+        if model.device.type == "cuda":
+            torch.cuda.synchronize(model.device)
+        return time.perf_counter() - start
 
     def run(self, works: Sequence[Work]) -> list[Any]:
         """One answer, or the exception that it caused, per work.
@@ -76,9 +119,15 @@ class Runner:
         A batch that runs out of memory is halved; one that fails otherwise is run again one by one, so that only the work that
         fails alone gets the error.
         """
+        key = batch_key(works[0])
+        rows = sum(len(work.rows) if isinstance(work, Predict) else 1 for work in works)
         try:
-            return self._run(works)
+            answers = self._run(works)
+            self._budgets.went_well(key, rows)
+            return answers
         except Exception as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                self._budgets.out_of_memory(key, rows)
             if len(works) == 1:
                 return [error]
             if isinstance(error, torch.OutOfMemoryError):
@@ -164,5 +213,7 @@ class Runner:
         """Drop what is remembered of models that are gone."""
         for key in [key for key in self._windows if not keep(key[0])]:
             del self._windows[key]
-        for model in [model for model in self._decode_seconds if not keep(model)]:
-            del self._decode_seconds[model]
+        for by_model in (self._decode_seconds, self._positions):
+            for model in [model for model in by_model if not keep(model)]:
+                del by_model[model]
+        self._budgets.forget(lambda key: isinstance(key, tuple) and keep(key[1]))

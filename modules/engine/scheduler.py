@@ -1,13 +1,15 @@
 """What runs next: pure choices over plain data, without torch, without time of its own.
 
-Two questions are answered here.  `choose`: which of the waiting works share the next call of the device?  `admit`: which
-stories may begin to use a checkpoint, so that models are not swapped back and forth?
+Three questions are answered here.  `choose`: which of the waiting works share the next call of the device?  `Shares`: whose
+turn is it, when users share device seconds and not jobs?  `admit`: which stories may begin to use a checkpoint, so that models
+are not swapped back and forth?
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 PATIENCE = 10.0
 """Seconds after which a checkpoint that is waited for ends the stay of the one in use."""
@@ -32,23 +34,28 @@ def _always(_: Sequence[int]) -> bool:
     return True
 
 
+_NOBODY_USED_ANYTHING: Mapping[str, float] = MappingProxyType({})
+
+
 def choose(
     waiting: Sequence[Waiting],
     budget: Callable[[Hashable], int],
     can_join: Callable[[Sequence[int]], bool] = _always,
+    used: Mapping[str, float] = _NOBODY_USED_ANYTHING,
+    price: Callable[[Hashable], float] = lambda key: 1.0,
 ) -> list[Waiting]:
     """The works of the next call.
 
-    The key that has waited longest wins.  Its rows are filled one work per user in turn, each user's oldest first, so that
-    nobody's batch keeps others out; up to `budget(key)` rows, but at least one work.  Works whose contexts cannot be joined
-    with those already chosen wait for the next call.
+    Fair queueing by cost: the user who has `used` least begins, with the oldest work; what has the same key fills the call,
+    always the oldest work of who has used least, counting what this call will cost (`price` seconds per row).  Up to
+    `budget(key)` rows, but at least one work.  Works whose contexts cannot be joined with those chosen wait for the next call.
     """
     if not waiting:
         return []
-    oldest = min(waiting, key=lambda w: w.since)
+    first = min(waiting, key=lambda w: (used.get(w.user, 0.0), w.since))
     chosen: list[Waiting] = []
-    rows, limit = 0, budget(oldest.key)
-    for work in _round_robin([w for w in waiting if w.key == oldest.key]):
+    rows, limit = 0, budget(first.key)
+    for work in _in_turns([w for w in waiting if w.key == first.key], used, price(first.key)):
         if chosen and rows + work.rows > limit:
             continue
         tokens = [length for w in chosen for length in w.tokens] + list(work.tokens)
@@ -56,17 +63,60 @@ def choose(
             continue
         chosen.append(work)
         rows += work.rows
+        if rows >= limit:
+            break
     return chosen
 
 
-def _round_robin(works: Sequence[Waiting]) -> list[Waiting]:
-    """One work per user in turn; users and their works by age."""
+def _in_turns(works: Sequence[Waiting], used: Mapping[str, float], price: float) -> list[Waiting]:
+    """Always the oldest work of the user who would have used least by then."""
     per_user: dict[str, list[Waiting]] = {}
-    for work in sorted(works, key=lambda w: w.since):
+    for work in sorted(works, key=lambda w: w.since, reverse=True):
         per_user.setdefault(work.user, []).append(work)
-    queues = list(per_user.values())
-    longest = max(len(queue) for queue in queues)
-    return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+    account = {user: used.get(user, 0.0) for user in per_user}
+    order = []
+    while per_user:
+        user = min(per_user, key=lambda u: (account[u], per_user[u][-1].since))
+        work = per_user[user].pop()
+        account[user] += work.rows * price
+        order.append(work)
+        if not per_user[user]:
+            del per_user[user]
+    return order
+
+
+@dataclass
+class Shares:
+    """Device seconds that users have used, as far as it matters for whose turn it is.
+
+    Start-time fair queueing (Goyal, Vin & Cheng 1996): who comes new, or comes back, starts where the one who has used least
+    of those present stood before the last call, and so has the next turn; staying away saves nothing up, and who leaves in debt
+    finds it again.
+    """
+
+    used: dict[str, float] = field(default_factory=dict)
+    _floor: float = 0.0
+
+    def present(self, users: set[str]) -> None:
+        """These wait for the device now."""
+        if not users:
+            return
+        for user in users:
+            self.used[user] = max(self.used.get(user, 0.0), self._floor)
+        self._floor = min(self.used[user] for user in users)
+        for user in [user for user, seconds in self.used.items() if user not in users and seconds <= self._floor]:
+            del self.used[user]
+
+    def charge(self, rows: Mapping[str, int], seconds: float) -> None:
+        """A call took so long; each user pays for the share of its rows."""
+        total = sum(rows.values())
+        for user, own in rows.items():
+            self.used[user] = self.used.get(user, self._floor) + seconds * own / total
+
+    def clear(self) -> None:
+        """Nobody is here: the next to come start level."""
+        self.used.clear()
+        self._floor = 0.0
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, st
 
 
 def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None]) -> tuple[Engine, Choices]:
-    """The engine of a `configure` message: models_dirs, cache_dir, device, dtype, attention, exact, threads."""
+    """The engine of a `configure` message: models_dirs, cache_dir, device, dtype, attention, exact, threads, probe."""
     if threads := configuration.get("threads") or _cores():
         torch.set_num_threads(threads)
     choices = choose(configuration["device"], configuration["dtype"], configuration["attention"])
@@ -88,7 +88,7 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
         attend=choices.attention.attend,
         cache=Path(configuration["cache_dir"]) / "hashes.json",
     )
-    return Engine(manager, emit, exact=configuration["exact"]), choices
+    return Engine(manager, emit, exact=configuration["exact"], probe=configuration.get("probe", False)), choices
 
 
 def _cores() -> int:

@@ -74,6 +74,21 @@ def test_an_engine_paints_dies_and_comes_back(linked: Callable[..., tuple[Proces
     assert listener.wait("done").blob == first.blob, "the same request gives the same pixels after a restart"
 
 
+def test_an_engine_that_does_not_answer_is_replaced(tiny_models: Path, tmp_path: Path) -> None:
+    """Stopped, as by a hanging driver: it is there and says nothing."""
+    link, listener = ProcessLink(configuration(tiny_models, tmp_path), silence=6.0), Listener()
+    link.start(listener.messages.put)
+    try:
+        first = listener.wait("hello").data["pid"]
+        os.kill(first, signal.SIGSTOP)
+        assert listener.wait("died").data["cause"] == "the engine did not answer for 6 seconds"
+        assert listener.wait("hello").data["pid"] not in (first, None)
+        submit(link, "a.0")
+        listener.wait("done")
+    finally:
+        link.close()
+
+
 def test_what_cannot_start_says_why_and_is_not_started_for_ever(linked: Callable[..., tuple[ProcessLink, Listener]]) -> None:
     _, listener = linked(device="cuda:7")
     assert "torch sees" in listener.wait("gave_up").data["cause"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Hashable, Sequence
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.engine.scheduler import Waiting, WaitingLoad, admit, choose
+from modules.engine.scheduler import Shares, Waiting, WaitingLoad, admit, choose
 
 
 def names(chosen: Sequence[Waiting]) -> list[str]:
@@ -74,6 +75,109 @@ def test_nobody_starves(works: list[Waiting]) -> None:
         chosen = choose(left, budget(1))
         left = [work for work in left if work not in chosen]
     assert left == []
+
+
+class Device:
+    """A pretended device: users' pictures as (key, seconds per call, evaluations), run until `until` user has none left.
+
+    `served` lists who was in each call, with its seconds.
+    """
+
+    def __init__(self, rows: int = 4) -> None:
+        self.shares, self.rows, self.tick = Shares(), rows, 0
+        self.pictures: dict[str, list[int | str | float]] = {}
+        self.served: list[tuple[set[str], float]] = []
+
+    def add(self, user: str, count: int, key: str, seconds: float, evaluations: int) -> None:
+        for _ in range(count):
+            self.pictures[f"{user} {len(self.pictures)}"] = [key, seconds, evaluations, self.tick]
+
+    def call(self) -> None:
+        self.tick += 1
+        waiting = [
+            Waiting(name, name.split()[0], picture[0], int(picture[3]), rows=2) for name, picture in self.pictures.items()
+        ]
+        self.shares.present({w.user for w in waiting})
+        batch = choose(waiting, budget(self.rows), used=self.shares.used)
+        seconds = float(self.pictures[batch[0].task][1])
+        rows: dict[str, int] = {}
+        for work in batch:
+            rows[work.user] = rows.get(work.user, 0) + work.rows
+            picture = self.pictures[work.task]
+            picture[2] = int(picture[2]) - 1
+            picture[3] = self.tick
+            if not picture[2]:
+                del self.pictures[work.task]
+        self.shares.charge(rows, seconds)
+        self.served.append((set(rows), seconds))
+
+    def has(self, user: str) -> bool:
+        return any(name.split()[0] == user for name in self.pictures)
+
+    def seconds_of(self, user: str) -> float:
+        return sum(seconds for users, seconds in self.served if user in users)
+
+
+def test_a_newcomer_waits_for_the_running_call_and_no_longer() -> None:
+    """A hundred large pictures are under way; somebody's single small one is served next, and never waits for two in a row."""
+    device = Device()
+    device.add("ann", 100, "large", seconds=4.0, evaluations=20)
+    for _ in range(37):
+        device.call()
+    device.served.clear()
+    device.add("bob", 1, "small", seconds=1.0, evaluations=20)
+    while device.has("bob"):
+        device.call()
+    turns = [users for users, _ in device.served]
+    assert turns[0] == {"bob"}
+    assert all({"bob"} in pair for pair in itertools.pairwise(turns)), "ann never had two calls in a row"
+
+
+def test_in_the_same_size_everybody_is_in_every_call() -> None:
+    device = Device()
+    device.add("ann", 100, "k", seconds=1.0, evaluations=20)
+    device.call()
+    device.served.clear()
+    device.add("bob", 1, "k", seconds=1.0, evaluations=20)
+    while device.has("bob"):
+        device.call()
+    assert [users for users, _ in device.served] == [{"ann", "bob"}] * 20, "as long as if bob were alone"
+
+
+def test_device_seconds_are_shared_and_not_pictures() -> None:
+    """Large pictures against small ones: each user gets half the time, though one's pictures cost nine times as much."""
+    device = Device()
+    device.add("ann", 40, "large", seconds=9.0, evaluations=20)
+    device.add("bob", 400, "small", seconds=1.0, evaluations=20)
+    for _ in range(1000):
+        device.call()
+    assert device.seconds_of("ann") == pytest.approx(device.seconds_of("bob"), rel=0.02)
+
+
+def test_three_users_get_a_third_each_whoever_has_more_waiting() -> None:
+    device = Device(rows=2)
+    for user, count, seconds in (("ann", 300, 2.0), ("bob", 30, 3.0), ("cleo", 60, 5.0)):
+        device.add(user, count, user, seconds, evaluations=20)
+    for _ in range(600):
+        device.call()
+    times = [device.seconds_of(user) for user in ("ann", "bob", "cleo")]
+    assert max(times) - min(times) <= 10.0, "within one call of each"
+
+
+def test_staying_away_saves_nothing_up_and_leaving_pays_no_debt() -> None:
+    shares = Shares()
+    shares.present({"ann"})
+    shares.charge({"ann": 2}, 100.0)
+    shares.present({"ann", "late"})
+    assert shares.used["late"] <= shares.used["ann"]
+    shares.charge({"late": 2}, 500.0)
+    shares.present({"ann"})
+    shares.charge({"ann": 2}, 10.0)
+    shares.present({"ann", "late"})
+    assert shares.used["late"] == 500.0, "the debt is still there"
+    shares.charge({"ann": 2}, 1000.0)
+    shares.present({"ann"})
+    assert set(shares.used) == {"ann"}, "who is level again is forgotten"
 
 
 @pytest.mark.parametrize(
