@@ -9,36 +9,59 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from modules import __version__
 from modules.checkpoints.files import CheckpointInfo, find, scan
 from modules.diffusion.samplers import find_sampler
+from modules.diffusion.samplers.relevance import relevant
 from modules.diffusion.schedules import find_schedule
-from modules.dispatch import Dispatcher
+from modules.dispatch import SLOTS, Dispatcher
+from modules.engine.costs import Call, CostModel
 from modules.engine.link import EngineLink, ProcessLink
 from modules.engine.messages import Message
-from modules.errors import AtelierError, EngineError, RequestError
+from modules.errors import AtelierError, EngineError, LimitError, RequestError
+from modules.estimates import finish_times, picture_seconds
 from modules.images.infotext import GenerationInfo
 from modules.images.outputs import Outputs
 from modules.queue.records import Job, Outcome, Picture
 from modules.queue.store import JobStore
 from modules.request import MAX_SEED, GenerationRequest, parse_request
 from modules.settings import Settings
-from modules.views import EngineState, JobView, PictureView, Preview
+from modules.views import EngineState, JobView, Load, PictureView, Preview, QueueView
 
 log = logging.getLogger("atelier")
 
+T = TypeVar("T")
+
 WATCH_SECONDS = 3.0
 """A job counts as looked at for this long after its preview was asked for."""
+ESTIMATE_SECONDS = 0.5
+"""Estimates are worked out at most once in this time, for everybody."""
+COSTS_SECONDS = 60.0
+"""At most once in this time, what was learned about costs goes to disk."""
+MAX_KEY = 200
+"""Characters of a submitter's own name for a job."""
+
+
+@dataclass(frozen=True)
+class _Forecast:
+    """What was worked out `at` (monotonic): by job, in how many seconds it ends, jobs before it, device seconds it needs."""
+
+    at: float = float("-inf")
+    ends: dict[str, float] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
+    needs: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -49,7 +72,6 @@ class _Live:
     left: set[int]
     stages: dict[int, tuple[int, int]] = field(default_factory=dict)
     rev: int = 1
-    started: float | None = None
     preview: Preview | None = None
     looked_at: float = float("-inf")
 
@@ -80,6 +102,11 @@ class App:
         self._dispatcher = Dispatcher()
         self._live: dict[str, _Live] = {}
         self._watched: set[str] = set()
+        self._paused = self.store.paused()
+        self._costs, self._device, self._resident = CostModel(), "", ""
+        self._costs_kept = time.monotonic()
+        self._forecast = _Forecast()
+        self._listeners: list[Callable[[], None]] = []
         self._changed = threading.Condition()
         self._savers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
         self._closing = False
@@ -89,18 +116,40 @@ class App:
     def start(self) -> None:
         """Take up the jobs that an earlier run left, and start the engine."""
         self.outputs.sweep()
+        for user in self._paused:
+            self._dispatcher.pause(user, True)
         for job in self.store.recover():
             self._enliven(self._adopt(job))
         self.link.start(self._on_message)
 
     def close(self) -> None:
-        """Stop the engine.  Unfinished jobs stay in the queue for the next start."""
+        """Stop the engine.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
         with self._changed:
             self._closing = True
-            self._changed.notify_all()
+            self._wake()
         self.link.close()
         self._savers.shutdown(wait=True)
+        self._keep_costs()
         self.store.close()
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have `listener` called, on any thread, whenever a job or the engine changed; it must be quick and not raise.
+
+        Returns how to end that.
+        """
+        with self._changed:
+            self._listeners.append(listener)
+
+        def end() -> None:
+            with self._changed:
+                self._listeners.remove(listener)
+
+        return end
+
+    @property
+    def notice(self) -> str:
+        """What everybody should know about this start, "" when all is well."""
+        return self.store.notice
 
     def engine(self) -> EngineState:
         return self._engine
@@ -157,26 +206,78 @@ class App:
         sampler, schedule_in_name = find_sampler(request.sampler)
         schedule = find_schedule(schedule_in_name or request.schedule)
         seed = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1)
-        return request.model_copy(update={"sampler": sampler.name, "schedule": schedule.label, "seed": seed})
+        found: dict[str, Any] = {"sampler": sampler.name, "schedule": schedule.label, "seed": seed}
+        if request.variation_strength > 0 and request.variation_seed < 0:
+            found["variation_seed"] = secrets.randbelow(MAX_SEED + 1)
+        return relevant(request.model_copy(update=found))
 
-    def submit(self, fields: dict[str, Any], user: str) -> JobView:
+    def submit(self, fields: dict[str, Any], user: str, key: str = "") -> JobView:
         """Accept a job.  When this returns, the job is on disk and survives anything.
+
+        `key` is the submitter's own name for it: the same key again is the same job, whatever became of the first answer.
 
         Raises:
             RequestError: a field makes no sense.
+            LimitError: too many jobs wait already; says in how many seconds to try again.
             OutputError: pictures could not be saved; nothing is started.
+            EngineError: the studio is closing.
         """
+        if self._closing:
+            raise EngineError("the studio is closing; submit again when it is back")
+        if len(key) > MAX_KEY:
+            raise RequestError(f"the job's key has {len(key)} characters; {MAX_KEY} is the most")
+        if key and (there := self.store.with_key(key, user)) is not None:
+            return self._view(there)
         request = self.complete(fields)
         self.outputs.check_writable()
-        job = self.store.add(request, user)
-        self._enliven(job)
-        if self._engine.state == "failed":
-            self._set_engine(EngineState("restarting", "The engine is starting again."))
-            self.link.start(self._on_message)
+        job = self._within_limits(lambda: self.store.add(request, user, key), user)
+        self._take_up(job)
+        return self._view(job)
+
+    def retry(self, job_id: str, user: str) -> bool:
+        """Try one's own failed or cancelled job again, for the pictures that it lacks.  False when it is no such job.
+
+        Raises:
+            LimitError, OutputError, EngineError: as for `submit`.
+        """
+        if self._closing:
+            raise EngineError("the studio is closing; try again when it is back")
+        self.outputs.check_writable()
+        job = self._within_limits(lambda: self.store.retry(job_id, user), user)
+        if job is not None:
+            self._take_up(job)
+        return job is not None
+
+    def remove(self, job_id: str, user: str) -> bool:
+        """Forget one's own job that is over; its pictures stay on disk.  False when it is no such job."""
+        return self.store.remove(job_id, user)
+
+    def move(self, job_id: str, user: str, to: int) -> bool:
+        """Put one's own unfinished job to place `to` (from 0) among one's own.  False when it is no such job."""
+        with self._changed:
+            order = self.store.move(job_id, user, to)
+            if order is None:
+                return False
+            self._dispatcher.arrange(order)
+            self._forecast = _Forecast()
+            self._wake()
+        return True
+
+    def pause(self, user: str, paused: bool) -> None:
+        """Begin nothing more of this user, or go on.  What was begun is finished; what waits with the engine comes back."""
+        with self._changed:
+            self.store.pause(user, paused)
+            (self._paused.add if paused else self._paused.discard)(user)
+            for flight in self._dispatcher.pause(user, paused):
+                if paused and flight.index not in self._live[flight.job].stages:
+                    self._dispatcher.recall(flight)
+                    self.link.send(Message("cancel", {"task": flight.task}))
+            for live in self._live.values():
+                if live.job.user == user:
+                    live.rev += 1
+            self._forecast = _Forecast()
+            self._wake()
         self._dispatch()
-        view = self.job(job.id, user)
-        assert view is not None
-        return view
 
     def cancel(self, job_id: str, user: str) -> bool:
         """Stop a job of this user; finished pictures stay.  False when there is no such job under way."""
@@ -189,12 +290,35 @@ class App:
         return True
 
     def job(self, job_id: str, user: str) -> JobView | None:
-        job = self.store.get(job_id)
-        return self._view(job) if job is not None and job.user == user else None
+        job = self.store.get(job_id, user)
+        return self._view(job) if job is not None else None
 
     def jobs(self, user: str, limit: int = 50) -> list[JobView]:
         """This user's jobs, newest first."""
         return [self._view(job) for job in self.store.list_for(user, limit)]
+
+    def queue(self, user: str) -> QueueView:
+        """This user's unfinished jobs in the order in which they are made, and how much others have."""
+        with self._changed:
+            order = self._dispatcher.jobs()
+            mine = [self._live[job].job.id for job, owner in order if owner == user and job in self._live]
+            theirs = [self._live[job] for job, owner in order if owner != user and job in self._live]
+            needs = self._estimated().needs
+            seconds = sum(needs.get(live.job.id, math.inf) for live in theirs)
+            others = Load(
+                users=len({live.job.user for live in theirs}),
+                jobs=len(theirs),
+                pictures=sum(len(live.left) for live in theirs),
+                seconds=None if math.isinf(seconds) else seconds,
+            )
+        views = [self._view(job) for job in map(self.store.get, mine) if job is not None]
+        return QueueView(
+            jobs=tuple(view for view in views if not view.over),
+            paused=user in self._paused,
+            others=others,
+            per_user=self.settings.jobs_per_user,
+            total=self.settings.jobs_in_total,
+        )
 
     def picture(self, job_id: str, index: int, user: str) -> PictureView | None:
         view = self.job(job_id, user)
@@ -242,6 +366,7 @@ class App:
     def _on_hello(self, message: Message) -> None:
         data = message.data
         state = EngineState("ready", "Ready.", data["device"], data["dtype"], data["attention"])
+        self._know_costs_of(data["device"].partition(" ")[0])
         self._set_engine(state)
         log.info("device: %s", state.device)
         log.info("dtype: %s", state.dtype)
@@ -256,13 +381,23 @@ class App:
         self._set_engine(replace(self._engine, message=f"Loading {message.data['checkpoint']} …"))
 
     def _on_loaded(self, message: Message) -> None:
+        with self._changed:
+            self._resident = message.data["checkpoint"]
+            if message.data["seconds"] > 0.05:  # less means that it was there
+                self._costs.learn(Call("load", self._resident), message.data["seconds"])
         self._set_engine(replace(self._engine, message="Ready."))
+
+    def _on_costs(self, message: Message) -> None:
+        with self._changed:
+            self._costs.put((Call(*call), seconds) for *call, seconds in message.data["costs"])
+        if time.monotonic() - self._costs_kept > COSTS_SECONDS:
+            self._keep_costs()
 
     def _on_died(self, message: Message) -> None:
         cause = message.data["cause"]
         log.error("%s", cause)
         with self._changed:
-            self._engine = EngineState("restarting", f"The engine is starting again: {cause}.")
+            self._engine, self._resident = EngineState("restarting", f"The engine is starting again: {cause}."), ""
             retried, given_up = self._dispatcher.lost()
             self.store.engine_died([*retried, *given_up])
             for job_id in retried:
@@ -270,7 +405,7 @@ class App:
                 self._touch(self._live[job_id])
             for job_id in given_up:
                 self._end(self._live[job_id], "failed", f"{cause}; it was tried twice")
-            self._changed.notify_all()
+            self._wake()
 
     def _on_gave_up(self, message: Message) -> None:
         """It will not come up by itself: say so on every job rather than let them wait for ever."""
@@ -285,7 +420,6 @@ class App:
             if found := self._find(message):
                 live, index = found
                 live.stages[index] = (message.data["step"], message.data["steps"])
-                live.started = live.started or time.monotonic()
                 self._touch(live)
 
     def _on_preview(self, message: Message) -> None:
@@ -314,6 +448,16 @@ class App:
 
     # ---- inside
 
+    def _take_up(self, job: Job) -> None:
+        """A job was accepted just now."""
+        self._enliven(job)
+        if self._engine.state == "failed":
+            self._set_engine(EngineState("restarting", "The engine is starting again."))
+            self.link.start(self._on_message)
+        self._dispatch()
+        with self._changed:
+            self._wake()
+
     def _enliven(self, job: Job) -> None:
         with self._changed:
             left = set(range(job.request.count)) - {picture.index for picture in job.pictures}
@@ -321,7 +465,8 @@ class App:
                 self.store.finish(job.id, "done")
                 return
             self._live[job.id] = _Live(job, left)
-            self._dispatcher.add(job.id, job.user, sorted(left))
+            self._dispatcher.add(job.id, job.user, sorted(left), suspect=job.attempts > 0)
+            self._forecast = _Forecast()
 
     def _adopt(self, job: Job) -> Job:
         """Pictures that an earlier run saved and did not live to record are taken over, not painted again."""
@@ -386,7 +531,7 @@ class App:
         for flight in self._dispatcher.remove(live.job.id):
             self.link.send(Message("cancel", {"task": flight.task}))
         self.store.finish(live.job.id, state, error)
-        self._changed.notify_all()
+        self._wake()
 
     def _find(self, message: Message) -> tuple[_Live, int] | None:
         job_id, _, index = message.data["task"].rpartition(".")
@@ -395,12 +540,12 @@ class App:
 
     def _touch(self, live: _Live) -> None:
         live.rev += 1
-        self._changed.notify_all()
+        self._wake()
 
     def _set_engine(self, state: EngineState) -> None:
         with self._changed:
             self._engine = state
-            self._changed.notify_all()
+            self._wake()
 
     def _watch(self, anew: bool = False) -> None:
         """Tell the engine which tasks somebody looks at: the one nearest its end of each job that is looked at."""
@@ -417,39 +562,111 @@ class App:
             self._watched = watched
         self.link.send(Message("watch", {"tasks": sorted(watched)}))
 
+    def _estimated(self) -> _Forecast:
+        """When unfinished jobs end.  Under the lock."""
+        now = time.monotonic()
+        if now - self._forecast.at < ESTIMATE_SECONDS:
+            return self._forecast
+        alike = Counter[tuple[str | None, int, int]]()
+        for live in self._live.values():
+            alike[_size(live.job)] += len(live.left)
+        queues: dict[str, list[tuple[str, float]]] = {}
+        loaded = {self._resident}
+        for job_id, user in self._dispatcher.jobs():
+            live = self._live[job_id]
+            request = live.job.request
+            each = picture_seconds(self._costs, request, min(SLOTS, alike[_size(live.job)]))
+            if user in self._paused or self._engine.state != "ready" or each is None:
+                need = math.inf
+            else:
+                begun = sum(step / max(1, steps) for index, (step, steps) in live.stages.items() if index in live.left)
+                need = each * (len(live.left) - begun)
+                if request.checkpoint not in loaded:
+                    need += self._costs.seconds(Call("load", request.checkpoint or "")) or 0.0
+                    loaded.add(request.checkpoint or "")
+            if user not in self._paused:
+                queues.setdefault(user, []).append((job_id, need))
+        needs = {job: need for jobs in queues.values() for job, need in jobs}
+        self._forecast = _Forecast(now, finish_times(queues), self._dispatcher.positions(), needs)
+        return self._forecast
+
+    def _within_limits(self, accept: Callable[[], T], user: str) -> T:
+        """Do `accept`; a refusal says when there may be a place."""
+        try:
+            return accept()
+        except LimitError as refusal:
+            with self._changed:
+                ends = self._estimated().ends
+                mine = [ends.get(live.job.id, math.inf) for live in self._live.values() if live.job.user == user]
+            full = len(mine) >= self.settings.jobs_per_user
+            soonest = min(mine if full else ends.values(), default=math.inf)
+            if not math.isinf(soonest):
+                refusal.retry_after = min(3600.0, max(1.0, soonest))
+            raise
+
+    def _know_costs_of(self, device: str) -> None:
+        """Take up what earlier runs learned about this device."""
+        with self._changed:
+            if device == self._device:
+                return
+            self._device, self._costs = device, CostModel()
+            known = [cost for cost in self.store.costs() if cost[0] == device]
+            self._costs.put((Call(*cost[1:6]), cost[6]) for cost in known)
+            self._costs.take_fresh()
+
+    def _keep_costs(self) -> None:
+        with self._changed:
+            fresh = self._costs.take_fresh()
+            self._costs_kept = time.monotonic()
+        if self._device and fresh:
+            try:
+                self.store.keep_costs(
+                    (self._device, c.work, c.checkpoint, c.width, c.height, c.rows, seconds) for c, seconds in fresh
+                )
+            except AtelierError as error:  # a full disk costs estimates, nothing else
+                log.warning("%s", error)
+
+    def _wake(self) -> None:
+        """Tell all who wait for changes.  Under the lock."""
+        self._changed.notify_all()
+        for listener in self._listeners:
+            listener()
+
     def _view(self, job: Job) -> JobView:
         with self._changed:
             live = self._live.get(job.id)
-            position = self._dispatcher.position(job.id) if live else 0
             stages = list(live.stages.values()) if live else []
+            forecast = self._estimated() if live else _Forecast()
+            paused = live is not None and job.user in self._paused
         count, done = job.request.count, len(job.pictures)
         step, steps = max(stages, default=(0, job.request.steps))
         progress = (done + sum(s / max(1, n) for s, n in stages)) / count if live else float(job.state == "done")
-        progress = min(1.0, progress)
-        eta = None
-        if live and live.started is not None and 0 < progress < 1:
-            eta = (time.monotonic() - live.started) * (1 - progress) / progress
-        pictures = tuple(self._picture(picture) for picture in job.pictures)
+        eta = forecast.ends.get(job.id, math.inf)
         return JobView(
             id=job.id,
             state=job.state,
-            position=position,
+            position=forecast.positions.get(job.id, 0),
             count=count,
             done=done,
             step=step,
             steps=steps,
-            progress=progress,
-            eta_s=eta,
+            progress=min(1.0, progress),
+            eta_s=None if math.isinf(eta) else eta,
             rev=live.rev if live else 0,
             error=job.error,
             created=job.created,
             request=job.request,
-            pictures=pictures,
+            pictures=tuple(self._picture(picture) for picture in job.pictures),
+            paused=paused,
         )
 
     def _picture(self, picture: Picture) -> PictureView:
         path = self.outputs.folder / picture.path
         return PictureView(picture.index, path.name, path, picture.infotext, picture.seed, picture.width, picture.height)
+
+
+def _size(job: Job) -> tuple[str | None, int, int]:
+    return job.request.checkpoint, job.request.width, job.request.height
 
 
 def engine_configuration(settings: Settings) -> dict[str, Any]:

@@ -92,6 +92,10 @@ def _command(name: str, problem: str) -> Callable[[argparse.Namespace, Settings]
         from modules.commands import generate
 
         return generate.run
+    if name == "verify":
+        from modules.commands import verify
+
+        return verify.run
     if name == "doctor":
         from modules import doctor
 
@@ -143,6 +147,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     commands.add_parser("serve", parents=after, help="serve the page (what happens without a command)", epilog=_epilog())
     _generate(commands.add_parser("generate", parents=after, help="make pictures without a server", description=_GENERATE))
+    verify = commands.add_parser(
+        "verify",
+        parents=after,
+        help="compare the pictures on disk with the job list, and make some again",
+        description="Read every picture of the job list and compare its SHA-256. Changes nothing; may run beside a server.",
+    )
+    verify.add_argument("--render", metavar="N", help="also make the N newest again from their own metadata, and compare")
     doctor = commands.add_parser(
         "doctor", parents=after, help="what this machine has, what was chosen and why, what is missing"
     )

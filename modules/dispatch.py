@@ -1,14 +1,14 @@
 """Which images are with the engine, and which go next.  Plain data; knows no engine, database or clock.
 
-A job is a number of images.  Images fly one by one, so that users take turns by image and not by job.  When the engine dies,
-the jobs that were in flight are suspects: each flies alone until it lands or kills the engine again, so that a poison job
-takes nobody along twice.
+A job is a number of images.  Images fly one by one, and users have equally many in the air; how the seconds of the device are
+shared among those is the engine's affair.  When the engine dies, the jobs that were in flight are suspects: each flies alone
+until it lands or kills the engine again, so that a poison job takes nobody along twice.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 SLOTS = 16
@@ -37,16 +37,18 @@ class _Entry:
 
 
 class Dispatcher:
-    """The order of images; the oldest job of each user first, one image per user in turn."""
+    """The order of images: the foremost job of each user first, and always the user with the fewest images in the air."""
 
     def __init__(self, slots: int = SLOTS) -> None:
         self.slots = slots
         self._jobs: dict[str, _Entry] = {}
+        self._paused: set[str] = set()
         self._last_turn: dict[str, int] = {}
         self._turn = 0
 
-    def add(self, job: str, user: str, indexes: Iterable[int]) -> None:
-        self._jobs[job] = _Entry(job, user, deque(indexes))
+    def add(self, job: str, user: str, indexes: Iterable[int], suspect: bool = False) -> None:
+        """A job joins at the end.  `suspect`: an engine died over it before."""
+        self._jobs[job] = _Entry(job, user, deque(indexes), suspect=suspect)
 
     def remove(self, job: str) -> list[Flight]:
         """Forget a job.  Returns its images that are with the engine."""
@@ -54,19 +56,38 @@ class Dispatcher:
         self._forget_users()
         return [Flight(job, index) for index in sorted(entry.flying)] if entry else []
 
+    def arrange(self, order: Sequence[str]) -> None:
+        """One user's jobs in another order: they change seats among themselves."""
+        theirs = [job for job in order if job in self._jobs]
+        seats = iter(theirs)
+        self._jobs = {(mine := next(seats) if job in theirs else job): self._jobs[mine] for job in list(self._jobs)}
+
+    def pause(self, user: str, paused: bool) -> list[Flight]:
+        """Whether no more images of this user take off.  Returns those in the air, which the caller may `recall`."""
+        (self._paused.add if paused else self._paused.discard)(user)
+        return [flight for flight in self.flying() if self._jobs[flight.job].user == user]
+
+    def recall(self, flight: Flight) -> None:
+        """An image was taken back from the engine; it waits again, first of its job."""
+        entry = self._jobs.get(flight.job)
+        if entry is not None and flight.index in entry.flying:
+            entry.flying.discard(flight.index)
+            entry.waiting.appendleft(flight.index)
+
     def flying(self) -> list[Flight]:
         return [Flight(entry.job, index) for entry in self._jobs.values() for index in sorted(entry.flying)]
 
-    def position(self, job: str) -> int:
-        """Jobs that stand before this one; 0 for one that has an image with the engine."""
-        for ahead, entry in enumerate(self._jobs.values()):
-            if entry.job == job:
-                return 0 if entry.flying else ahead
-        return 0
+    def jobs(self) -> list[tuple[str, str]]:
+        """(job, user) in the order of the queue."""
+        return [(entry.job, entry.user) for entry in self._jobs.values()]
+
+    def positions(self) -> dict[str, int]:
+        """How many jobs stand before each; 0 for one that has an image with the engine."""
+        return {job: 0 if entry.flying else ahead for ahead, (job, entry) in enumerate(self._jobs.items())}
 
     def take(self) -> list[Flight]:
         """The images to send now; they count as flying from here on."""
-        suspects = [entry for entry in self._jobs.values() if entry.suspect and (entry.waiting or entry.flying)]
+        suspects = [e for e in self._jobs.values() if e.suspect and (e.flying or (e.waiting and e.user not in self._paused))]
         if suspects:
             return [] if self.flying() or not suspects[0].waiting else [self._launch(suspects[0])]
         flights = []
@@ -78,6 +99,8 @@ class Dispatcher:
         """The engine answered for this image, whatever the answer was."""
         if entry := self._jobs.get(job):
             entry.flying.discard(index)
+            if index in entry.waiting:  # it had been recalled, and was finished by then
+                entry.waiting.remove(index)
             entry.suspect = False
             if not entry.waiting and not entry.flying:
                 del self._jobs[job]
@@ -109,10 +132,15 @@ class Dispatcher:
         self._last_turn = {user: turn for user, turn in self._last_turn.items() if user in present}
 
     def _next(self) -> _Entry | None:
-        """The oldest job of the user whose last turn is longest ago.  Somebody with nothing in flight always finds a place."""
+        """The foremost job of the user with the fewest images in the air; of several, the one whose turn is longest ago.
+
+        Somebody with nothing in the air always finds a place.
+        """
         in_flight: dict[str, int] = {}
         for entry in self._jobs.values():
             in_flight[entry.user] = in_flight.get(entry.user, 0) + len(entry.flying)
         full = sum(in_flight.values()) >= self.slots
-        candidates = [e for e in self._jobs.values() if e.waiting and not (full and in_flight[e.user])]
-        return min(candidates, key=lambda e: self._last_turn.get(e.user, 0), default=None)
+        candidates = [
+            e for e in self._jobs.values() if e.waiting and e.user not in self._paused and not (full and in_flight[e.user])
+        ]
+        return min(candidates, key=lambda e: (in_flight[e.user], self._last_turn.get(e.user, 0)), default=None)

@@ -67,6 +67,30 @@ class JobView:
     request: GenerationRequest
     pictures: tuple[PictureView, ...]
 
+    paused: bool = False
+    """The owner paused: nothing more of it is begun."""
+
     @property
     def over(self) -> bool:
         return self.state in ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What others have in the queue: how much, and never what.  `seconds` of device time; None while nothing is known."""
+
+    users: int
+    jobs: int
+    pictures: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class QueueView:
+    """The queue as one user sees it: own unfinished jobs in their order, and the load that others are."""
+
+    jobs: tuple[JobView, ...]
+    paused: bool
+    others: Load
+    per_user: int
+    total: int

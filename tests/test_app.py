@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +14,15 @@ from PIL import Image
 
 from modules.app import App, engine_configuration
 from modules.engine.messages import Message
-from modules.errors import OutputError, RequestError
+from modules.errors import EngineError, LimitError, OutputError, RequestError
 from modules.images import infotext
 from modules.settings import Settings
 from modules.views import JobView
 from tests.local import LocalLink
+from tests.scripted import ScriptedLink
 from tests.tiny import tiny_checkpoint
 
 SMALL: dict[str, Any] = {"prompt": "a cat", "seed": 7, "steps": 2, "width": 64, "height": 64}
-
-
-class ScriptedLink:
-    """An engine link whose messages the test says itself."""
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-        self.starts = 0
-        self.say: Callable[[Message], None] = lambda message: None
-
-    def start(self, on_message: Callable[[Message], None]) -> None:
-        self.say, self.starts = on_message, self.starts + 1
-
-    def send(self, message: Message) -> None:
-        self.sent.append(message)
-
-    def close(self) -> None:
-        """Nothing runs."""
-
-    def hello(self) -> None:
-        self.say(Message("hello", {"device": "cpu (test)", "dtype": "float32 (test)", "attention": "sdpa (test)"}))
-
-    def tasks(self, kind: str = "submit") -> list[str]:
-        return [message.data["task"] for message in self.sent if message.kind == kind]
-
-    def done(self, task: str) -> None:
-        data = {"task": task, "width": 64, "height": 64, "schedule": "Karras", "model_name": "tiny", "model_hash": "0" * 10}
-        self.say(Message("done", data, bytes(64 * 64 * 3)))
 
 
 @pytest.fixture(scope="module")
@@ -286,3 +260,179 @@ def test_no_checkpoint_at_all_says_what_to_do(settings: Settings, tmp_path: Path
     with pytest.raises(RequestError, match=r"put an SD 1\.x \.safetensors file into"):
         app.submit(SMALL, "me")
     app.close()
+
+
+def test_the_same_key_submits_once(scripted: App) -> None:
+    first = scripted.submit({**SMALL, "seed": -1}, "me", key="mine")
+    again = scripted.submit({**SMALL, "seed": -1}, "me", key="mine")
+    assert (again.id, again.request.seed) == (first.id, first.request.seed)
+    assert len(scripted.jobs("me")) == 1
+    assert scripted.submit(SMALL, "you", key="mine").id != first.id
+    with pytest.raises(RequestError, match="200 is the most"):
+        scripted.submit(SMALL, "me", key="x" * 201)
+
+
+def test_over_the_limit_it_says_when_to_come_back(settings: Settings, link: ScriptedLink) -> None:
+    app = App(replace(settings, jobs_per_user=2), link)
+    app.start()
+    link.hello()
+    app.submit(SMALL, "me")
+    app.submit(SMALL, "me")
+    with pytest.raises(LimitError, match="2 is the most") as refused:
+        app.submit(SMALL, "me")
+    assert refused.value.retry_after == 30.0, "nothing is known yet"
+    link.say(Message("costs", {"costs": [["predict", "tiny", 64, 64, 2, 50.0]]}))
+    app._forecast = type(app._forecast)()
+    with pytest.raises(LimitError) as refused:
+        app.submit(SMALL, "me")
+    assert refused.value.retry_after == pytest.approx(2 * 50.0), "the first job's two evaluations"
+    app.submit(SMALL, "you")
+    app.close()
+
+
+def test_estimates_come_from_what_was_measured_and_outlive_a_restart(settings: Settings, link: ScriptedLink) -> None:
+    app = App(settings, link)
+    app.start()
+    unknown = app.submit({**SMALL, "sampler": "Euler"}, "me")
+    assert unknown.eta_s is None, "the engine is not even there"
+    link.hello()
+    link.say(Message("loaded", {"checkpoint": "tiny", "seconds": 0.0}))
+    link.say(Message("costs", {"costs": [["predict", "tiny", 64, 64, 2, 1.0], ["decode", "tiny", 64, 64, 1, 4.0]]}))
+    second = app.submit({**SMALL, "sampler": "Euler"}, "me")
+    first = app.job(unknown.id, "me")
+    assert first is not None
+    assert first.eta_s is not None
+    assert second.eta_s is not None
+    assert second.eta_s == pytest.approx(2 * first.eta_s), "one after the other"
+    app.cancel(second.id, "me")
+    app.close()
+
+    again = App(settings, ScriptedLink())
+    again.start()
+    assert isinstance(again.link, ScriptedLink)
+    again.link.hello()
+    view = again.job(unknown.id, "me")
+    assert view is not None
+    assert view.eta_s is not None
+    again.close()
+
+
+def test_pausing_takes_back_what_is_not_begun_and_going_on_brings_it_again(scripted: App, link: ScriptedLink) -> None:
+    link.hello()
+    view = scripted.submit({**SMALL, "count": 3}, "me")
+    other = scripted.submit(SMALL, "you")
+    link.step(f"{view.id}.0")
+    scripted.pause("me", True)
+    assert link.flying() == [f"{view.id}.0", f"{other.id}.0"]
+    queue = scripted.queue("me")
+    assert queue.paused
+    assert [(job.id, job.paused, job.eta_s) for job in queue.jobs] == [(view.id, True, None)]
+    assert not scripted.queue("you").paused
+    scripted.submit(SMALL, "me")
+    link.done(f"{view.id}.0")
+    assert len(link.flying()) == 2, "nothing more is begun"
+    scripted.pause("me", False)
+    assert link.flying().count(f"{view.id}.1") == 1
+    assert {f"{view.id}.1", f"{view.id}.2"} <= set(link.flying())
+
+
+def test_a_pause_outlives_a_restart(settings: Settings, link: ScriptedLink) -> None:
+    first = App(settings, ScriptedLink())
+    first.start()
+    first.submit(SMALL, "me")
+    first.pause("me", True)
+    first.close()
+    second = App(settings, link)
+    second.start()
+    link.hello()
+    assert link.flying() == []
+    assert second.queue("me").paused
+    second.pause("me", False)
+    assert len(link.flying()) == 1
+    second.close()
+
+
+def test_owners_order_their_own_jobs(settings: Settings, link: ScriptedLink) -> None:
+    app = App(settings, link)
+    app.start()
+    jobs = [app.submit({**SMALL, "seed": n}, user).id for n, user in enumerate(["me", "you", "me", "me"])]
+    assert app.move(jobs[3], "me", 0)
+    assert not app.move(jobs[3], "you", 0)
+    assert [job.id for job in app.queue("me").jobs] == [jobs[3], jobs[0], jobs[2]]
+    assert [job.position for job in app.queue("me").jobs] == [0, 2, 3]
+    link.hello()
+    assert [task.partition(".")[0] for task in link.flying()] == [jobs[3], jobs[1], jobs[0], jobs[2]]
+    app.close()
+
+
+def test_others_are_a_load_without_a_name(scripted: App) -> None:
+    scripted.submit({**SMALL, "prompt": "secret", "count": 3}, "you")
+    scripted.submit(SMALL, "they")
+    queue = scripted.queue("me")
+    assert queue.jobs == ()
+    assert (queue.others.users, queue.others.jobs, queue.others.pictures, queue.others.seconds) == (2, 2, 4, None)
+    assert "secret" not in repr(queue)
+
+
+def test_retry_makes_what_is_lacking_and_remove_forgets(scripted: App, link: ScriptedLink) -> None:
+    link.hello()
+    view = scripted.submit({**SMALL, "count": 2}, "me")
+    link.done(f"{view.id}.0")
+    while (now := scripted.job(view.id, "me")) is not None and now.done < 1:
+        pass
+    link.say(Message("failed", {"task": f"{view.id}.1", "error": "no memory", "trace": ""}))
+    assert not scripted.retry(view.id, "you")
+    assert not scripted.remove(view.id, "you")
+    link.sent.clear()
+    assert scripted.retry(view.id, "me")
+    assert not scripted.retry(view.id, "me"), "it waits already"
+    assert link.tasks() == [f"{view.id}.1"]
+    assert not scripted.remove(view.id, "me"), "what runs is cancelled, not removed"
+    link.done(f"{view.id}.1")
+    assert finish(scripted, view).done == 2
+    assert scripted.remove(view.id, "me")
+    assert scripted.jobs("me") == []
+
+
+def test_a_closing_studio_accepts_nothing(settings: Settings, link: ScriptedLink) -> None:
+    app = App(settings, link)
+    app.start()
+    app.close()
+    with pytest.raises(EngineError, match="closing"):
+        app.submit(SMALL, "me")
+
+
+def test_restarts_of_the_program_blame_no_job_and_a_suspect_stays_one(settings: Settings) -> None:
+    """An engine died over it in an earlier life of the program: it flies alone, and one more death is the last."""
+    first = App(settings, link := ScriptedLink())
+    first.start()
+    link.hello()
+    poison, good = first.submit(SMALL, "me"), first.submit(SMALL, "you")
+    link.say(Message("died", {"cause": "the engine was ended by SIGSEGV"}))
+    first.close()
+
+    second = App(settings, link := ScriptedLink())
+    second.start()
+    link.hello()
+    assert link.flying() == [f"{poison.id}.0"], "suspects fly alone"
+    link.say(Message("died", {"cause": "the engine was ended by SIGSEGV"}))
+    failed = second.job(poison.id, "me")
+    assert failed is not None
+    assert failed.state == "failed"
+    link.sent.clear()
+    link.hello()
+    link.done(f"{good.id}.0")
+    *_, last = second.events(good.id, "you")
+    assert last.state == "done"
+    second.close()
+
+
+def test_whoever_listens_hears_of_changes(scripted: App, link: ScriptedLink) -> None:
+    heard: list[int] = []
+    end = scripted.listen(lambda: heard.append(1))
+    scripted.submit(SMALL, "me")
+    assert heard
+    end()
+    heard.clear()
+    scripted.submit(SMALL, "me")
+    assert not heard

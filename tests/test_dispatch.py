@@ -8,14 +8,64 @@ from hypothesis import strategies as st
 from modules.dispatch import Dispatcher, Flight
 
 
-def test_users_take_turns_by_image() -> None:
+def test_users_have_equally_many_in_the_air() -> None:
     dispatcher = Dispatcher(slots=4)
     dispatcher.add("A", "ann", range(10))
     dispatcher.add("B", "bob", range(10))
     assert dispatcher.take() == [Flight("A", 0), Flight("B", 0), Flight("A", 1), Flight("B", 1)]
     assert dispatcher.take() == []
     dispatcher.landed("B", 0)
+    assert dispatcher.take() == [Flight("B", 2)]
+    dispatcher.landed("A", 1)
     assert dispatcher.take() == [Flight("A", 2)]
+
+
+def test_who_pauses_keeps_the_rest_waiting_and_takes_back_what_was_not_begun() -> None:
+    dispatcher = Dispatcher(slots=3)
+    dispatcher.add("A", "ann", range(4))
+    dispatcher.add("B", "bob", range(1))
+    assert len(dispatcher.take()) == 3
+    flights = dispatcher.pause("ann", True)
+    assert flights == [Flight("A", 0), Flight("A", 1)]
+    dispatcher.recall(flights[1])
+    dispatcher.recall(Flight("B", 9))
+    dispatcher.landed("A", 0)
+    assert dispatcher.take() == []
+    assert dispatcher.flying() == [Flight("B", 0)]
+    dispatcher.pause("ann", False)
+    assert dispatcher.take() == [Flight("A", 1), Flight("A", 2)]
+
+
+def test_a_recalled_image_that_was_finished_all_the_same_is_not_made_again() -> None:
+    dispatcher = Dispatcher()
+    dispatcher.add("A", "ann", range(2))
+    dispatcher.take()
+    dispatcher.pause("ann", True)
+    dispatcher.recall(Flight("A", 0))
+    dispatcher.landed("A", 0)
+    dispatcher.landed("A", 1)
+    dispatcher.pause("ann", False)
+    assert dispatcher.take() == []
+    assert dispatcher.jobs() == []
+
+
+def test_owners_change_seats_among_their_own() -> None:
+    dispatcher = Dispatcher(slots=1)
+    for job, user in (("a1", "ann"), ("b1", "bob"), ("a2", "ann"), ("a3", "ann")):
+        dispatcher.add(job, user, [0])
+    dispatcher.arrange(["a3", "a1", "gone", "a2"])
+    assert [job for job, _ in dispatcher.jobs()] == ["a3", "b1", "a1", "a2"]
+    assert dispatcher.positions() == {"a3": 0, "b1": 1, "a1": 2, "a2": 3}
+    assert dispatcher.take()[0] == Flight("a3", 0)
+
+
+def test_a_paused_suspect_holds_nobody_up() -> None:
+    dispatcher = Dispatcher()
+    dispatcher.add("A", "ann", [0], suspect=True)
+    dispatcher.add("B", "bob", [0])
+    assert dispatcher.take() == [Flight("A", 0)]
+    dispatcher.recall(dispatcher.pause("ann", True)[0])
+    assert dispatcher.take() == [Flight("B", 0)]
 
 
 def test_a_newcomer_finds_a_place_in_a_full_house() -> None:
@@ -56,7 +106,7 @@ def test_positions() -> None:
     dispatcher.add("A", "ann", [0])
     dispatcher.add("B", "ann", [0])
     dispatcher.take()
-    assert (dispatcher.position("A"), dispatcher.position("B")) == (0, 1)
+    assert dispatcher.positions() == {"A": 0, "B": 1}
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4)), min_size=1, max_size=6), st.randoms())

@@ -5,6 +5,7 @@ Pages are mounted later, at "/" and last, because a route that is added behind a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable
 
 from fastapi import FastAPI, Request
@@ -16,8 +17,9 @@ from modules import __version__
 from modules.api.guard import Guard
 from modules.api.identity import BrowserIdentity, Identifier
 from modules.api.internal import routes
+from modules.api.queue import queue_routes
 from modules.app import App
-from modules.errors import AtelierError, RequestError
+from modules.errors import AtelierError, EngineError, LimitError, OutputError, RequestError
 
 ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -31,6 +33,7 @@ def build_api(app: App, hosts: Iterable[str] = (), identifier: Identifier | None
     """
     server = FastAPI(title="Atelier", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     server.include_router(routes(app))
+    server.include_router(queue_routes(app))
     for kind, handler in _ERRORS.items():
         server.add_exception_handler(kind, handler)
     server.add_middleware(Guard, identifier=identifier or BrowserIdentity(), hosts=tuple(hosts))
@@ -48,7 +51,12 @@ async def _invalid(_: Request, __: Exception) -> Response:
 
 
 async def _ours(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, status_code=422 if isinstance(error, RequestError) else 500)
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+    headers = {"retry-after": str(math.ceil(error.retry_after))} if isinstance(error, LimitError) else {}
+    return JSONResponse({"error": str(error)}, status_code=status, headers=headers)
+
+
+_STATUS: dict[type[Exception], int] = {RequestError: 422, LimitError: 429, EngineError: 503, OutputError: 507}
 
 
 _ERRORS: dict[type[Exception], ErrorHandler] = {

@@ -1,0 +1,57 @@
+"""When jobs will be finished: from measured costs, what is ahead of them, and that users share the device equally.
+
+Pure functions over plain data.  Nothing is made up: what was never measured has no estimate, and whoever shares the device with
+it is told the time that it takes if that work never ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from modules.diffusion.samplers import find_sampler
+from modules.engine.costs import Call, CostModel
+from modules.request import GenerationRequest
+
+
+def rows_of(request: GenerationRequest) -> int:
+    """Rows of one evaluation of one picture; prompts joined by AND take a few more, which is not worth knowing here."""
+    return 1 if request.cfg_scale == 1.0 else 2
+
+
+def picture_seconds(costs: CostModel, request: GenerationRequest, waiting: int = 1) -> float | None:
+    """Device seconds that one picture of `request` costs when `waiting` pictures of its size share their evaluations."""
+    assert request.checkpoint is not None, "accepted requests name their checkpoint"
+    sampler, _ = find_sampler(request.sampler)
+    rows = rows_of(request)
+    size = (request.checkpoint, request.width, request.height)
+    row = costs.row_seconds(Call("predict", *size, rows * max(1, waiting)))
+    if row is None:
+        return None
+    decode = costs.row_seconds(Call("decode", *size, max(1, waiting))) or 0.0
+    return sampler.evaluations(request.steps) * rows * row + decode
+
+
+def finish_times(queues: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, float]:
+    """In how many seconds each job is finished.
+
+    `queues` has each user's jobs in order, with the device seconds that they still need (infinite where unknown).  Every user
+    who has something to do gets the same share of the device.
+    """
+    left = {user: deque((job, max(0.0, seconds)) for job, seconds in jobs) for user, jobs in queues.items() if jobs}
+    finished: dict[str, float] = {}
+    now = 0.0
+    while left:
+        share = min(jobs[0][1] for jobs in left.values())  # what everybody gets until somebody's job is finished
+        if math.isinf(share):
+            return finished | {job: math.inf for jobs in left.values() for job, _ in jobs}
+        now += share * len(left)
+        for user, jobs in list(left.items()):
+            job, seconds = jobs.popleft()
+            jobs.appendleft((job, seconds - share))
+            while jobs and jobs[0][1] <= 1e-9:
+                finished[jobs.popleft()[0]] = now
+            if not jobs:
+                del left[user]
+    return finished

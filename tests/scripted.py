@@ -1,0 +1,48 @@
+"""An engine link without an engine: the test says what the engine would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from modules.engine.messages import Message
+
+
+class ScriptedLink:
+    """An engine link whose messages the test says itself."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.starts = 0
+        self.say: Callable[[Message], None] = lambda message: None
+
+    def start(self, on_message: Callable[[Message], None]) -> None:
+        self.say, self.starts = on_message, self.starts + 1
+
+    def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+    def hello(self) -> None:
+        self.say(Message("hello", {"device": "cpu (test)", "dtype": "float32 (test)", "attention": "sdpa (test)"}))
+
+    def tasks(self, kind: str = "submit") -> list[str]:
+        return [message.data["task"] for message in self.sent if message.kind == kind]
+
+    def done(self, task: str) -> None:
+        data = {"task": task, "width": 64, "height": 64, "schedule": "Karras", "model_name": "tiny", "model_hash": "0" * 10}
+        self.say(Message("done", data, bytes(64 * 64 * 3)))
+
+    def step(self, task: str, step: int = 1, steps: int = 2) -> None:
+        self.say(Message("progress", {"task": task, "step": step, "steps": steps}))
+
+    def flying(self) -> list[str]:
+        """The tasks that an engine would have now."""
+        have: list[str] = []
+        for message in self.sent:
+            if message.kind == "submit":
+                have.append(message.data["task"])
+            elif message.kind == "cancel" and message.data["task"] in have:
+                have.remove(message.data["task"])
+        return have

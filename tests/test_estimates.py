@@ -1,0 +1,52 @@
+"""When jobs will be finished, in plain data."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from modules.engine.costs import Call, CostModel
+from modules.estimates import finish_times, picture_seconds
+from modules.request import Txt2Img
+
+
+def measured(*entries: tuple[Call, float]) -> CostModel:
+    costs = CostModel()
+    costs.put(entries)
+    return costs
+
+
+def test_a_picture_costs_its_evaluations_and_its_decode() -> None:
+    costs = measured((Call("predict", "m", 64, 64, 2), 0.5), (Call("decode", "m", 64, 64, 1), 3.0))
+    request = Txt2Img(checkpoint="m", width=64, height=64, steps=20, sampler="Euler", cfg_scale=7.0)
+    assert picture_seconds(costs, request) == pytest.approx(13.0)
+    assert picture_seconds(costs, request.model_copy(update={"sampler": "Heun"})) == pytest.approx(39 * 0.5 + 3.0)
+    assert picture_seconds(costs, request.model_copy(update={"cfg_scale": 1.0})) == pytest.approx(20 * 0.25 + 3.0)
+    assert picture_seconds(costs, request.model_copy(update={"checkpoint": "other"})) is None
+
+
+def test_sharing_makes_pictures_cheaper() -> None:
+    costs = measured((Call("predict", "m", 64, 64, 2), 1.0), (Call("predict", "m", 64, 64, 8), 2.0))
+    request = Txt2Img(checkpoint="m", width=64, height=64, steps=10, sampler="Euler")
+    assert picture_seconds(costs, request) == pytest.approx(10.0)
+    assert picture_seconds(costs, request, waiting=100) == pytest.approx(5.0)
+
+
+def test_one_user_waits_for_ones_own_jobs_only_in_order() -> None:
+    assert finish_times({"ann": [("a", 2.0), ("b", 3.0)]}) == {"a": 2.0, "b": 5.0}
+
+
+def test_users_share_the_device_equally() -> None:
+    times = finish_times({"ann": [("long", 100.0)], "bob": [("short", 2.0)], "cleo": [("mid", 10.0), ("more", 1.0)]})
+    assert times["short"] == pytest.approx(6.0), "a third of the device"
+    assert times["mid"] == pytest.approx(22.0)
+    assert times["more"] == pytest.approx(24.0)
+    assert times["long"] == pytest.approx(113.0), "all the work there is"
+
+
+def test_unknown_work_is_taken_to_have_no_end() -> None:
+    times = finish_times({"ann": [("unknown", math.inf), ("behind", 1.0)], "bob": [("a", 2.0)]})
+    assert times == {"a": 4.0, "unknown": math.inf, "behind": math.inf}
+    assert finish_times({}) == {}
+    assert finish_times({"ann": [("now", 0.0)]}) == {"now": 0.0}

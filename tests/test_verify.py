@@ -1,0 +1,137 @@
+"""`verify`: what is missing or changed is named, what can be made again is compared, and nothing is ever touched."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from modules.app import App, engine_configuration
+from modules.commands import verify
+from modules.errors import RequestError
+from modules.images import png
+from modules.settings import Settings
+from tests.local import LocalLink
+from tests.tiny import tiny_checkpoint
+
+SMALL: dict[str, Any] = {"prompt": "a cat", "seed": 7, "steps": 2, "width": 64, "height": 64}
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a studio in which three pictures were made."""
+    folder = tmp_path_factory.mktemp("studio")
+    (folder / "models").mkdir()
+    tiny_checkpoint(folder / "models" / "tiny.safetensors")
+    settings = Settings(data_dir=folder / "data", models_dirs=(folder / "models",), outputs_dir=folder / "outputs")
+    app = App(settings, LocalLink(engine_configuration(settings)))
+    app.start()
+    *_, last = app.events(app.submit({**SMALL, "count": 3}, "me").id, "me")
+    assert last.state == "done"
+    app.close()
+    return settings
+
+
+def run(settings: Settings, render: str | None = None) -> int:
+    return verify.run(argparse.Namespace(render=render), settings)
+
+
+def pictures(settings: Settings) -> list[Path]:
+    return sorted(settings.outputs_dir.rglob("*.png"))
+
+
+def snapshot(settings: Settings) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(settings.outputs_dir.rglob("*")) if path.is_file()}
+
+
+def test_all_is_as_recorded(studio: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(studio)
+    assert run(studio) == 0
+    assert capsys.readouterr().out == "3 pictures in the job list: 3 as recorded\n"
+    assert snapshot(studio) == before
+
+
+def test_it_runs_beside_a_server(studio: Settings) -> None:
+    app = App(studio, LocalLink(engine_configuration(studio)))
+    assert run(studio) == 0
+    app.close()
+
+
+def test_what_is_missing_or_changed_is_named_and_left_alone(studio: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, _ = pictures(studio)
+    kept = first.read_bytes(), second.read_bytes()
+    try:
+        first.unlink()
+        second.write_bytes(kept[1][:-20] + b"x" * 20)
+        assert run(studio) == 1
+        said = capsys.readouterr().out.splitlines()
+        assert said == [
+            f"missing: {first}",
+            f"changed: {second}",
+            "3 pictures in the job list: 1 as recorded, 1 changed, 1 missing",
+        ]
+        assert not first.exists()
+    finally:
+        first.write_bytes(kept[0])
+        second.write_bytes(kept[1])
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine in this process: the same pixels, sooner."""
+
+    def local(settings: Settings, **options: Any) -> App:
+        return App(settings, LocalLink(engine_configuration(settings)), **options)
+
+    monkeypatch.setattr(verify, "App", local)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_pictures_are_made_again_from_their_own_metadata(studio: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    *_, second, third = pictures(studio)
+    kept, before = third.read_bytes(), snapshot(studio)
+    found = png.read_texts(third)
+    with Image.open(third) as image:
+        pixels = bytearray(image.convert("RGB").tobytes())
+        width, height = image.size
+    pixels[100] ^= 0x80
+    try:
+        third.write_bytes(png.encode(bytes(pixels), width, height, dict(found.texts)))
+        assert run(studio, render="2") == 1
+        said = capsys.readouterr().out.splitlines()
+        assert said[-2].startswith("differs because its pixels were changed, or")
+        assert said[-2].endswith(f"(128/255 at most): {third}")
+        assert said[-1] in (f"identical: {second}", f"within tolerance (1/255 at most): {second}")
+    finally:
+        third.write_bytes(kept)
+    assert snapshot(studio) == before, "what is made again goes elsewhere"
+
+
+@pytest.mark.usefixtures("in_process")
+def test_another_checkpoint_of_the_same_name_is_found_out(
+    studio: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_checkpoint(tmp_path / "tiny.safetensors", seed=5)
+    assert run(Settings(data_dir=studio.data_dir, models_dirs=(tmp_path,), outputs_dir=studio.outputs_dir), render="1") == 1
+    assert "differs because its checkpoint had the hash" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_checkpoint_that_is_gone_is_told(studio: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = Settings(data_dir=studio.data_dir, models_dirs=(tmp_path,), outputs_dir=studio.outputs_dir)
+    assert run(empty, render="1") == 1
+    assert "differs because it cannot be made here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "many", "1.5", "²"])
+def test_a_number_that_is_none_is_refused(studio: Settings, given: str) -> None:
+    with pytest.raises(RequestError, match="is not understood; write how many"):
+        run(studio, render=given)
+
+
+def test_no_job_list_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"there is no job list at \S+jobs\.sqlite; name the folder"):
+        run(Settings(data_dir=tmp_path, outputs_dir=tmp_path))
