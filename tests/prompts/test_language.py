@@ -16,8 +16,8 @@ from modules.prompts.emphasis import MAX_DEPTH, Piece, weigh
 from modules.prompts.plan import plan
 from modules.prompts.scanner import MAX_EDITS, scan
 from modules.prompts.schedule import Timeline, timeline
-from modules.request import MAX_PROMPT
 from tests.prompts import table
+from tests.prompts.hostile import HOSTILE
 
 MANY = 10 if os.environ.get("CI") else 1
 """How many times a thousand prompts each property is tried on: more than 20,000 together where there is time."""
@@ -252,50 +252,6 @@ def test_emphasis_is_that_of_the_slow_reading(text: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ texts made to hurt
-
-UNITS = [
-    "[a:b:0.5] ",
-    "[",
-    "]",
-    "(",
-    ")",
-    "[a|b]",
-    "[a|b|",
-    "\\",
-    "\\(",
-    ":",
-    "(a:1.1)",
-    "((((((((((a:1.2)b",
-    "[a:[",
-    "[[a:b:1]:",
-]
-UNITS += [
-    "<a:",
-    "<a:b",
-    "<a:b>",
-    "#",
-    "\n#",
-    " AND ",
-    "a:1 AND ",
-    " ",
-    "  BREAK",
-    "(:",
-    ": ",
-    "[:1]",
-    "(a",
-    "([",
-    "(a)[b]",
-    ":1",
-]
-UNITS += ["<", ">", "[|", "{", "}", "{a|", "__", "é", "\x85", "\ud800", "[a:b:1e5]", ": 1 ", "\x00", "😀", "{[|"]
-HOSTILE = [unit * (MAX_PROMPT // len(unit)) for unit in UNITS]
-HOSTILE += ["(" * k + "(a)b:" * ((MAX_PROMPT - 2 * k) // 5) + ")" * k for k in (MAX_DEPTH, 1_000, 10_000)]
-HOSTILE += [
-    "[" * 16_000 + "]" * 16_000,
-    "[" * 10_000 + "a" + ":1]" * 7_000,
-    "(" * 20 + "[" * 20 + ":" * 32_000 + "]" * 20 + ")" * 20,
-]
-HOSTILE += [":" + " " * 32_000, ":" + "1" * 32_000, "[a:b:" + "1" * 32_000, "a " + " " * 32_000 + "BREA", "<" + "a" * 32_000]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:12]))
