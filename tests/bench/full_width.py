@@ -1,6 +1,6 @@
 """Seconds per step of the full-width SD 1.5 U-Net at 512x512, beside diffusers on the same weights in the same run.
 
-A step is one forward of two rows (guidance).  The two networks take turns, so that a machine whose speed drifts is fair to both.
+A step is one forward of two rows (guidance).  The two take turns, so that a machine whose speed drifts is fair to both.
 """
 
 from __future__ import annotations
