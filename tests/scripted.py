@@ -30,9 +30,18 @@ class ScriptedLink:
     def tasks(self, kind: str = "submit") -> list[str]:
         return [message.data["task"] for message in self.sent if message.kind == kind]
 
-    def done(self, task: str) -> None:
+    def done(self, task: str, pixels: bytes = bytes(64 * 64 * 3)) -> None:
         data = {"task": task, "width": 64, "height": 64, "schedule": "Karras", "model_name": "tiny", "model_hash": "0" * 10}
-        self.say(Message("done", data, bytes(64 * 64 * 3)))
+        self.sent.append(Message("landed", {"task": task}))
+        self.say(Message("done", data, pixels))
+
+    def failed(self, task: str, error: str) -> None:
+        self.sent.append(Message("landed", {"task": task}))
+        self.say(Message("failed", {"task": task, "error": error, "trace": ""}))
+
+    def died(self, cause: str = "the engine was ended by SIGKILL") -> None:
+        self.sent.clear()
+        self.say(Message("died", {"cause": cause}))
 
     def step(self, task: str, step: int = 1, steps: int = 2) -> None:
         self.say(Message("progress", {"task": task, "step": step, "steps": steps}))
@@ -43,6 +52,6 @@ class ScriptedLink:
         for message in self.sent:
             if message.kind == "submit":
                 have.append(message.data["task"])
-            elif message.kind == "cancel" and message.data["task"] in have:
+            elif message.kind in ("cancel", "landed") and message.data["task"] in have:
                 have.remove(message.data["task"])
         return have

@@ -15,7 +15,7 @@ from PIL import Image
 from modules.app import App, engine_configuration
 from modules.engine.messages import Message
 from modules.errors import EngineError, LimitError, OutputError, RequestError
-from modules.images import infotext
+from modules.images import infotext, png
 from modules.settings import Settings
 from modules.views import JobView
 from tests.local import LocalLink
@@ -330,7 +330,7 @@ def test_pausing_takes_back_what_is_not_begun_and_going_on_brings_it_again(scrip
     assert not scripted.queue("you").paused
     scripted.submit(SMALL, "me")
     link.done(f"{view.id}.0")
-    assert len(link.flying()) == 2, "nothing more is begun"
+    assert link.flying() == [f"{other.id}.0"], "nothing more is begun"
     scripted.pause("me", False)
     assert link.flying().count(f"{view.id}.1") == 1
     assert {f"{view.id}.1", f"{view.id}.2"} <= set(link.flying())
@@ -436,3 +436,74 @@ def test_whoever_listens_hears_of_changes(scripted: App, link: ScriptedLink) -> 
     heard.clear()
     scripted.submit(SMALL, "me")
     assert not heard
+
+
+# ------------------------------------------------------------------------------------------------------ the household's words
+
+
+@pytest.fixture
+def words(settings: Settings) -> Path:
+    """The data folder, with a style and a wildcard in it."""
+    (settings.data_dir / "wildcards").mkdir(parents=True)
+    (settings.data_dir / "wildcards" / "animal.txt").write_text("cat\ndog\nfox\n")
+    (settings.data_dir / "styles.csv").write_text("name,prompt,negative_prompt\nPhoto,photo of {prompt},drawing\n")
+    return settings.data_dir
+
+
+def test_a_picture_records_the_words_it_was_painted_with(words: Path, app: App) -> None:
+    """The drawn prompt stands in the text, the template beside it, and the picture is that of the drawn prompt alone."""
+    fields = {"prompt": "a {red|blue} __animal__ # mine", "negative_prompt": "{bad|ugly}", "styles": ["Photo"], "count": 3}
+    view = finish(app, app.submit({**SMALL, **fields}, "me"))
+    assert view.state == "done"
+    assert view.request.prompt == fields["prompt"], "the job keeps what was asked"
+    for picture in view.pictures:
+        record = infotext.parse_record(png.read_texts(picture.path).texts[png.RECORD]).info
+        again = app.library.finish(view.request.image(picture.index)).request
+        assert record.request == again
+        said = infotext.parse(picture.infotext)
+        assert said["Prompt"].rstrip() == record.request.prompt.rstrip()
+        assert said["Prompt"].startswith("photo of a ")
+        assert said["Template"] == "photo of a {red|blue} __animal__ \n"
+        assert said["Negative Template"] == "{bad|ugly}, drawing"
+        replayed = finish(app, app.submit(record.request.model_dump(), "me"))
+        assert np.abs(pixels(replayed.pictures[0].path) - pixels(picture.path)).max() <= 1
+
+
+def test_what_is_left_out_stands_in_the_record(app: App) -> None:
+    view = finish(app, app.submit({**SMALL, "prompt": "a (cat:1.2) <lora:ink:0.8>", "emphasis": "No norm"}, "me"))
+    picture = view.pictures[0]
+    record = infotext.parse_record(png.read_texts(picture.path).texts[png.RECORD]).info
+    assert "no network of the name 'ink' is here" in record.facts["notes"]
+    said = infotext.parse(picture.infotext)
+    assert (said["Prompt"], said["Emphasis"]) == ("a (cat:1.2) <lora:ink:0.8>", "No norm")
+
+
+def test_a_style_that_is_not_here_is_refused_at_once(words: Path, scripted: App) -> None:
+    with pytest.raises(RequestError, match=r"style 'Foto' is not here; did you mean 'Photo'"):
+        scripted.submit({**SMALL, "styles": ["Foto"]}, "me")
+    assert scripted.jobs("me") == []
+
+
+def test_a_style_that_went_away_while_a_job_waited_costs_that_job_only(words: Path, scripted: App, link: ScriptedLink) -> None:
+    styled = scripted.submit({**SMALL, "styles": ["Photo"], "count": 3}, "me")
+    plain = scripted.submit(SMALL, "me")
+    (words / "styles.csv").unlink()
+    link.hello()
+    view = scripted.job(styled.id, "me")
+    assert view is not None
+    assert (view.state, "style 'Photo' is not here" in view.error) == ("failed", True)
+    assert link.flying() == [f"{plain.id}.0"]
+    link.done(link.flying()[0])
+    assert finish(scripted, plain).state == "done"
+
+
+def test_the_prompt_check_needs_only_what_it_is_about(words: Path, scripted: App) -> None:
+    made = scripted.check_prompt({"prompt": "[cat:dog:.5] __animals__", "styles": ["Photo"], "steps": 10, "sampler": "Euler"})
+    assert [(stage.first, stage.last, stage.text) for stage in made.sides[0].stages] == [
+        (1, 6, "photo of cat __animals__"),
+        (7, 10, "photo of dog __animals__"),
+    ]
+    assert made.negative_prompt == "drawing"
+    assert "__animals__" in made.notes[0]
+    with pytest.raises(RequestError, match="steps"):
+        scripted.check_prompt({"prompt": "a", "steps": 0})
