@@ -34,6 +34,9 @@ from modules.errors import AtelierError, EngineError, LimitError, RequestError
 from modules.estimates import finish_times, picture_seconds
 from modules.images.infotext import GenerationInfo
 from modules.images.outputs import Outputs
+from modules.prompts.check import PromptCheck, check, network_notes
+from modules.prompts.compose import take_networks
+from modules.prompts.library import Finished, Library, infotext_items
 from modules.queue.records import Job, Outcome, Picture
 from modules.queue.store import JobStore
 from modules.request import MAX_SEED, GenerationRequest, parse_request
@@ -50,6 +53,18 @@ ESTIMATE_SECONDS = 0.5
 """Estimates are worked out at most once in this time, for everybody."""
 COSTS_SECONDS = 60.0
 """At most once in this time, what was learned about costs goes to disk."""
+PROMPT_FIELDS = (
+    "prompt",
+    "negative_prompt",
+    "styles",
+    "seed",
+    "steps",
+    "sampler",
+    "emphasis",
+    "comments",
+    "old_prompt_editing",
+)
+"""Fields of a request that decide what its prompts mean."""
 MAX_KEY = 200
 """Characters of a submitter's own name for a job."""
 
@@ -66,11 +81,15 @@ class _Forecast:
 
 @dataclass
 class _Live:
-    """A job that is not over: what only memory knows of it.  `stages` is (step, steps) of each image with the engine."""
+    """A job that is not over: what only memory knows of it.
+
+    Of each image with the engine, `stages` is (step, steps) and `words` its prompts as they were sent.
+    """
 
     job: Job
     left: set[int]
     stages: dict[int, tuple[int, int]] = field(default_factory=dict)
+    words: dict[int, Finished] = field(default_factory=dict)
     rev: int = 1
     preview: Preview | None = None
     looked_at: float = float("-inf")
@@ -98,6 +117,7 @@ class App:
             total=settings.jobs_in_total,
         )
         self.link: EngineLink = link or ProcessLink(engine_configuration(settings), settings.data_dir / "engine.log")
+        self.library = Library(settings.data_dir)
         self._engine = EngineState("starting", "The engine is starting.")
         self._dispatcher = Dispatcher()
         self._live: dict[str, _Live] = {}
@@ -209,7 +229,20 @@ class App:
         found: dict[str, Any] = {"sampler": sampler.name, "schedule": schedule.label, "seed": seed}
         if request.variation_strength > 0 and request.variation_seed < 0:
             found["variation_seed"] = secrets.randbelow(MAX_SEED + 1)
-        return relevant(request.model_copy(update=found))
+        request = relevant(request.model_copy(update=found))
+        self.library.finish(request.image(0))
+        return request
+
+    def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
+        """What is understood of the prompts in `fields`; of other fields only those that matter to them are looked at.
+
+        Raises:
+            RequestError: such a field makes no sense.
+        """
+        given = {name: fields[name] for name in PROMPT_FIELDS if fields.get(name) is not None}
+        request = parse_request(given)
+        sampler, _ = find_sampler(request.sampler)
+        return check(request, self.library, sampler.step_ends(request.steps), sampler.prompt_steps(request.steps))
 
     def submit(self, fields: dict[str, Any], user: str, key: str = "") -> JobView:
         """Accept a job.  When this returns, the job is on disk and survives anything.
@@ -481,25 +514,38 @@ class App:
         with self._changed:
             if self._engine.state != "ready" or self._closing:
                 return
+            failed = False
             for flight in self._dispatcher.take():
-                live = self._live[flight.job]
+                live = self._live.get(flight.job)
+                if live is None:  # another image of it just failed
+                    continue
                 if live.job.state == "queued":
                     live.job = self.store.mark_running(flight.job)
                     self._touch(live)
-                request = live.job.request.image(flight.index)
-                data = {"task": flight.task, "user": live.job.user, "request": request.model_dump()}
+                try:
+                    finished = self.library.finish(live.job.request.image(flight.index))
+                except AtelierError as error:  # styles and wildcards may have changed since it was accepted
+                    self._end(live, "failed", str(error))
+                    failed = True
+                    continue
+                live.words[flight.index] = finished
+                data = {"task": flight.task, "user": live.job.user, "request": finished.request.model_dump()}
                 self.link.send(Message("submit", data))
+        if failed:
+            self._dispatch()
         self._watch()
 
     def _save(self, live: _Live, index: int, message: Message) -> None:
         """On the saver's thread: picture to disk, then its row, then the world may know."""
         data, job = message.data, live.job
+        finished = live.words[index]
         info = GenerationInfo(
-            request=job.request.image(index),
+            request=finished.request,
             model_name=data["model_name"],
             model_hash=data["model_hash"],
             schedule_label=data["schedule"],
             version=f"Atelier {__version__}",
+            **_words_said(finished),
         )
         try:
             saved = self.outputs.save(
@@ -516,6 +562,7 @@ class App:
             self._dispatcher.landed(job.id, index)
             if self._live.get(job.id) is live:
                 live.stages.pop(index, None)
+                live.words.pop(index, None)
                 live.left.discard(index)
                 if error:
                     self._end(live, "failed", error)
@@ -663,6 +710,15 @@ class App:
     def _picture(self, picture: Picture) -> PictureView:
         path = self.outputs.folder / picture.path
         return PictureView(picture.index, path.name, path, picture.infotext, picture.seed, picture.width, picture.height)
+
+
+def _words_said(finished: Finished) -> dict[str, dict[str, str]]:
+    """What a picture's record says about its prompts beside themselves."""
+    request = finished.request
+    sampler, _ = find_sampler(request.sampler)
+    notes = network_notes(take_networks(request.prompt)[1])
+    facts = {"notes": ". ".join(notes)} if notes else {}
+    return {"extras": infotext_items(finished, sampler.prompt_steps(request.steps)), "facts": facts}
 
 
 def _size(job: Job) -> tuple[str | None, int, int]:

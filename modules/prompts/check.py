@@ -5,7 +5,8 @@ For the page and the API: quick, without torch, and never failing on any text.  
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -79,7 +80,7 @@ class PromptCheck:
 def check(
     request: GenerationRequest,
     library: Library,
-    evaluations: int,
+    step_ends: Sequence[int],
     prompt_steps: int,
     networks: Collection[str] = (),
     tokenizer: Tokenizer | None = None,
@@ -89,21 +90,21 @@ def check(
     Args:
         request: need not be resolved; styles that are not here are noted and left out.
         library: of the household.
-        evaluations: of the network in the whole run, `Sampler.evaluations(steps)`.
-        prompt_steps: `Sampler.prompt_steps(steps)`.
+        step_ends: after how many evaluations of the network each step is over, `Sampler.step_ends(steps)`.
+        prompt_steps: what prompts are worked out for, `Sampler.prompt_steps(steps)`.
         networks: names of the LoRAs that are here.
         tokenizer: of the checkpoint; CLIP's when left out.
     """
     request, notes = _finished(request, library)
     planned = plan(request.prompt, request.negative_prompt, prompt_steps, old=request.old_prompt_editing)
-    notes += [*_reading_notes(request, planned), *(note for n in planned.networks for note in _network_notes(n, networks))]
+    notes += [*_reading_notes(request, planned), *network_notes(planned.networks, networks)]
     try:
         check_affordable(planned)
     except RequestError as error:
         notes.append(str(error))
         planned = plan("", "", prompt_steps)
 
-    reader = _Reader(request, evaluations, tokenizer or Tokenizer())
+    reader = _Reader(request, step_ends, tokenizer or Tokenizer())
     count, limit = reader.count([side.timeline for side in planned.sides])
     negative_count, negative_limit = reader.count([planned.negative])
     return PromptCheck(
@@ -125,7 +126,7 @@ class _Reader:
     """Tells timelines as the encoder and the user will see them."""
 
     request: GenerationRequest
-    evaluations: int
+    step_ends: Sequence[int]
     tokenizer: Tokenizer
 
     def count(self, timelines: list[Timeline]) -> tuple[int, int]:
@@ -134,14 +135,14 @@ class _Reader:
         return max(self._tokens(text) for text in texts)
 
     def side(self, timeline: Timeline, weight: float) -> CheckedSide:
-        per_step = -(-self.evaluations // self.request.steps)
-        runs = [list(run) for _, run in groupby(range(self.evaluations), timeline.at)]
-        stages = [self._stage(timeline.at(run[0]), run[0] // per_step, run[-1] // per_step) for run in runs[:MAX_STAGES]]
+        runs = [list(run) for _, run in groupby(range(self.step_ends[-1]), timeline.at)]
+        stages = [self._stage(timeline.at(run[0]), run[0], run[-1]) for run in runs[:MAX_STAGES]]
         return CheckedSide(weight, tuple(stages), max(0, len(runs) - MAX_STAGES))
 
     def _stage(self, text: str, first: int, last: int) -> Stage:
         tokens, limit = self._tokens(text)
-        return Stage(first + 1, last + 1, text, tuple(self._pieces(text)), tokens, limit)
+        first, last = (bisect_right(self.step_ends, evaluation) + 1 for evaluation in (first, last))
+        return Stage(first, last, text, tuple(self._pieces(text)), tokens, limit)
 
     def _pieces(self, text: str) -> Iterator[WeightedText]:
         if self.request.emphasis == "None":
@@ -193,13 +194,18 @@ def _weighs_break(text: str) -> bool:
     return "BREAK" in text and any("BREAK" in piece.text and piece.weight < 0 and not piece.is_break for piece in weigh(text))
 
 
-def _network_notes(network: Network, known: Collection[str]) -> Iterator[str]:
+def network_notes(networks: Iterable[Network], known: Collection[str] = ()) -> list[str]:
+    """One sentence for each network that cannot be used; `known` are the names that are here."""
+    return [f"{network}: {reason}; it is left out" for network in networks if (reason := _unusable(network, known))]
+
+
+def _unusable(network: Network, known: Collection[str]) -> str:
     if network.kind not in NETWORK_KINDS:
-        yield f"{network}: {network.kind!r} is no kind of network; it is left out"
-    elif network.name not in known:
-        yield f"{network}: no network of the name {network.name!r} is here; it is left out"
-    else:
-        try:
-            network.multipliers()
-        except ValueError:
-            yield f"{network}: what stands behind the name must be numbers; it is left out"
+        return f"{network.kind!r} is no kind of network"
+    if network.name not in known:
+        return f"no network of the name {network.name!r} is here"
+    try:
+        network.multipliers()
+    except ValueError:
+        return "what stands behind the name must be numbers"
+    return ""

@@ -115,7 +115,7 @@ def test_what_a_pictures_text_says_about_its_prompts(fields: dict[str, Any], ite
 def checked(library: Library = NONE, networks: tuple[str, ...] = (), **fields: Any) -> PromptCheck:
     request = Txt2Img(**{"steps": 10, "sampler": "Euler", **fields})
     sampler = SAMPLERS[request.sampler]
-    return check(request, library, sampler.evaluations(request.steps), sampler.prompt_steps(request.steps), networks)
+    return check(request, library, sampler.step_ends(request.steps), sampler.prompt_steps(request.steps), networks)
 
 
 def stages(made: PromptCheck, side: int = 0) -> list[tuple[int, int, str]]:
