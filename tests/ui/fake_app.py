@@ -21,7 +21,7 @@ from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
 from modules.errors import RequestError, UnknownName
 from modules.request import parse_request
-from modules.views import EngineState, JobView, PictureView, Preview
+from modules.views import EngineState, JobView, Load, PictureView, Preview, QueueView
 
 STICKERS = CheckpointInfo(
     name="stickers",
@@ -52,6 +52,8 @@ class FakeApp:
         self.records: dict[str, tuple[str, JobView]] = {}
         self.previews: dict[str, Preview] = {}
         self.looked = threading.Event()
+        self.paused: set[str] = set()
+        self.notice = ""
         self._ids = itertools.count(1)
 
     # ---- what the test does
@@ -143,6 +145,38 @@ class FakeApp:
 
     def jobs(self, user: str, limit: int = 50) -> list[JobView]:
         return [job for owner, job in reversed(self.records.values()) if owner == user][:limit]
+
+    def queue(self, user: str) -> QueueView:
+        mine = [job for owner, job in self.records.values() if owner == user and not job.over]
+        theirs = [(owner, job) for owner, job in self.records.values() if owner != user and not job.over]
+        load = Load(len({owner for owner, _ in theirs}), len(theirs), sum(job.count for _, job in theirs), 125.0)
+        paused = user in self.paused
+        return QueueView(tuple(replace(job, paused=paused) for job in mine), paused, load, 50, 200)
+
+    def move(self, job_id: str, user: str, to: int) -> bool:
+        job = self.job(job_id, user)
+        if job is None or job.over:
+            return False
+        mine = [other.id for other in self.queue(user).jobs]
+        mine.remove(job_id)
+        mine.insert(to, job_id)
+        rest = {name: record for name, record in self.records.items() if name not in mine}
+        self.records = rest | {name: self.records[name] for name in mine}
+        return True
+
+    def pause(self, user: str, paused: bool) -> None:
+        (self.paused.add if paused else self.paused.discard)(user)
+
+    def retry(self, job_id: str, user: str) -> bool:
+        job = self.job(job_id, user)
+        if job is None or job.state not in ("failed", "cancelled"):
+            return False
+        self._put(user, replace(job, state="queued", error=""))
+        return True
+
+    def remove(self, job_id: str, user: str) -> bool:
+        job = self.job(job_id, user)
+        return job is not None and job.over and bool(self.records.pop(job_id))
 
     def preview(self, job_id: str, user: str) -> Preview | None:
         if self.job(job_id, user) is None:

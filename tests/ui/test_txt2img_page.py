@@ -113,9 +113,9 @@ def test_form_arrives_as_it_was_filled_in(page: Any, app: FakeApp) -> None:
         page.fill(number(name), value)
     page.fill(SEED, "4294967295")
     page.click("#txt2img_sampler input")
-    page.get_by_role("option", name="Heun").click()
+    page.get_by_role("option", name="Heun", exact=True).click()
     page.click("#txt2img_schedule input")
-    page.get_by_role("option", name="Exponential").click()
+    page.get_by_role("option", name="Exponential", exact=True).click()
     page.click(GENERATE)
     request = app.records[app.wait_for_job()][1].request
     expected = {
@@ -283,7 +283,7 @@ def test_swap_exchanges_width_and_height(page: Any) -> None:
 
 def test_another_checkpoint_brings_its_settings_and_its_prompts(page: Any, app: FakeApp) -> None:
     page.click("#txt2img_checkpoint input")
-    page.get_by_role("option", name="Landscapes").click()
+    page.get_by_role("option", name="Landscapes", exact=True).click()
     for name, value in (("width", "512"), ("height", "384"), ("steps", "30"), ("cfg_scale", "7")):
         wait_value(page, number(name), value)
     wait_value(page, "#txt2img_sampler input", "Euler a")
@@ -299,7 +299,7 @@ def test_rescan_finds_new_files_and_names_broken_ones(page: Any, app: FakeApp) -
     assert "3 checkpoints found" in page.inner_text("#complaint")
     assert "torn: the file ends in the middle of a tensor" in page.inner_text("#complaint")
     page.click("#txt2img_checkpoint input")
-    page.get_by_role("option", name="New one").click()
+    page.get_by_role("option", name="New one", exact=True).click()
 
 
 @pytest.mark.parametrize(

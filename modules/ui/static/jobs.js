@@ -22,7 +22,7 @@ export class Jobs extends EventTarget {
   /** Those under way, the next one to be painted first. */
   get active() {
     const waiting = this.all.filter((job) => !isOver(job)).reverse();
-    return waiting.sort((a, b) => (b.state === "running") - (a.state === "running"));
+    return waiting.sort((a, b) => (b.state === "running") - (a.state === "running") || a.position - b.position);
   }
 
   find(id) {
@@ -65,6 +65,11 @@ export class Jobs extends EventTarget {
   async cancel(id) {
     await getJson(`internal/jobs/${id}/cancel`, { method: "POST" });
     this.#schedule(0);
+  }
+
+  /** Something was done to the line, here or elsewhere: look at everything anew. */
+  again() {
+    return this.#wake();
   }
 
   async #wake() {

@@ -52,7 +52,11 @@ export class Label {
   #actions(job, picture, seed) {
     const fields = { ...job.request, seed, count: picture ? 1 : job.request.count };
     const reuse = h("button", { type: "button", id: "studio_reuse", onclick: () => this.#onReuse(fields) }, "Use these settings");
-    if (!picture) return h("div", { class: "actions" }, reuse);
+    const zip =
+      job.pictures.length > 1
+        ? h("a", { id: "studio_zip", href: `internal/jobs/${job.id}/zip`, download: "", role: "button" }, `Download all ${job.pictures.length}`)
+        : null;
+    if (!picture) return h("div", { class: "actions" }, zip, reuse);
     const download = h(
       "a",
       { id: "studio_download", href: `${pictureUrl(job, picture)}?download=1`, download: picture.name, role: "button" },

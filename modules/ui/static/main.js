@@ -9,6 +9,7 @@ import { complain, fields, formOpened, setPrompt } from "./form.js";
 import { isOver, Jobs } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
 import { Label } from "./label.js";
+import { Queue } from "./queue.js";
 
 const PATIENCE_MS = 8000; // a request is accepted in a tenth of a second
 
@@ -28,6 +29,7 @@ class Studio {
     this.engine = new Engine();
     this.easel = new Easel(this.$(".easel"), (job, picture) => this.show(job.id, picture.index));
     this.film = new Film(this.$(".film"), (id, index) => this.show(id, index));
+    this.queue = new Queue(this.$(".queue"), this.jobs, (id) => this.show(id, null));
     this.label = new Label(
       this.$(".label"),
       (settings) => bridge.send("reuse", { fields: settings }),

@@ -54,9 +54,8 @@ class Txt2ImgTab:
     def build_settings(self) -> None:
         form, defaults = self.form, _defaults(self.app.default_checkpoint())
         with gr.Column(elem_id="txt2img_settings", elem_classes="plain", min_width=200):
-            with gr.Row(elem_classes="pair"):
-                form.choice("sampler", "Sampler", SAMPLERS, defaults["sampler"])
-                form.choice("schedule", "Schedule type", SCHEDULES, defaults["schedule"])
+            form.choice("sampler", "Sampler", SAMPLERS, defaults["sampler"])
+            form.choice("schedule", "Schedule type", SCHEDULES, defaults["schedule"])
             form.slider("steps", "Steps", 1, 150, defaults["steps"], 1)
             form.slider("cfg_scale", "CFG scale", 0, 30, defaults["cfg_scale"], 0.5)
             with gr.Row(elem_classes="pair"):
