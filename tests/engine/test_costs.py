@@ -125,7 +125,7 @@ def test_memory_that_ran_out_lowers_the_budget(bench: Bench, monkeypatch: pytest
         bench.submit(str(index), seed=index, steps=6)
     bench.run()
     assert len(bench.of("done")) == 5
-    assert [rows for rows in calls if rows > 4] == [10, 6], "it was learned at once"
+    assert 1 <= sum(rows > 4 for rows in calls) <= 2, f"it was learned at once, and not at each of 6 steps: {calls}"
 
 
 def test_users_pay_for_their_rows(bench: Bench) -> None:
