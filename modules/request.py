@@ -60,11 +60,64 @@ Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Side = Annotated[int, BeforeValidator(_number), Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIDE_STEP)]
 
 
-class Txt2Img(BaseModel):
+class NoiseOptions(BaseModel):
+    """Where an image's noise comes from.
+
+    `rng` is A1111's random number source; `variation_strength` turns the noise towards that of `variation_seed`, which image k
+    raises by k instead of the seed; `seed_resize_width` x `seed_resize_height` (pixels, 0: off) is the size whose noise is put
+    into the middle; `ensd` is the eta noise seed delta.
+    """
+
+    rng: Literal["CPU", "GPU", "NV"] = "CPU"
+    variation_seed: Annotated[Integer, Field(ge=-1, le=MAX_SEED)] = -1
+    variation_strength: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.0
+    seed_resize_width: Annotated[Integer, Field(ge=0, le=MAX_SIDE)] = 0
+    seed_resize_height: Annotated[Integer, Field(ge=0, le=MAX_SIDE)] = 0
+    ensd: Annotated[Integer, Field(ge=0, le=MAX_SEED)] = 0
+
+
+class SolverOptions(BaseModel):
+    """What may be bent in a sampler and its schedule; 0 (for `eta` None) leaves the sampler's or schedule's own value.
+
+    An `s_tmax` of 0 means no upper limit.  `zero_snr` stretches the noise levels to zero terminal signal-to-noise ratio.
+    """
+
+    eta: Annotated[Real, Field(ge=0.0, le=1.0)] | None = None
+    s_churn: Annotated[Real, Field(ge=0.0, le=100.0)] = 0.0
+    s_tmin: Annotated[Real, Field(ge=0.0, le=1000.0)] = 0.0
+    s_tmax: Annotated[Real, Field(ge=0.0, le=1000.0)] = 0.0
+    s_noise: Annotated[Real, Field(ge=0.0, le=2.0)] = 1.0
+    discard_penultimate: bool = False
+    sigma_min: Annotated[Real, Field(ge=0.0, le=100.0)] = 0.0
+    sigma_max: Annotated[Real, Field(ge=0.0, le=10_000.0)] = 0.0
+    rho: Annotated[Real, Field(ge=0.0, le=100.0)] = 0.0
+    beta_alpha: Annotated[Real, Field(ge=0.01, le=10.0)] = 0.6
+    beta_beta: Annotated[Real, Field(ge=0.01, le=10.0)] = 0.6
+    zero_snr: bool = False
+    sgm_noise_multiplier: bool = False
+
+
+class GuidanceOptions(BaseModel):
+    """What guidance does beyond its scale; the defaults are off.  `modules.pipelines.guidance` says what each is."""
+
+    skip_early_cfg: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.0
+    ngms: Annotated[Real, Field(ge=0.0, le=15.0)] = 0.0
+    ngms_all_steps: bool = False
+    cfg_rescale: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.0
+    mimic_scale: Annotated[Real, Field(ge=0.0, le=50.0)] = 0.0
+    threshold_percentile: Annotated[Real, Field(ge=0.0, le=1.0)] = 1.0
+    apg: bool = False
+    apg_eta: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.0
+    apg_norm: Annotated[Real, Field(ge=0.0, le=1000.0)] = 0.0
+    apg_momentum: Annotated[Real, Field(ge=-1.0, le=1.0)] = 0.0
+
+
+class Txt2Img(NoiseOptions, SolverOptions, GuidanceOptions):
     """A picture from words.
 
     Sizes are pixels.  `seed` is -1 until the request is accepted, then resolved; image k of `count` uses seed + k.
-    `checkpoint` is a name as `checkpoints.files.scan` lists it, None until accepted.
+    `checkpoint` is a name as `checkpoints.files.scan` lists it, None until accepted.  The options of noise, solver and guidance
+    stand in classes of their own.
 
     The prompts may hold what `modules.prompts` reads; `styles` are names of the styles file, applied in this order, `comments`
     removes what stands behind a #, `emphasis` is what weights do, and `old_prompt_editing` reads `[a:b:when]` as A1111 did
@@ -98,8 +151,12 @@ class Txt2Img(BaseModel):
         return self
 
     def image(self, index: int) -> Txt2Img:
-        """The request of picture `index` alone: same settings, its own seed (wrapping at 2**32)."""
-        return self.model_copy(update={"seed": (self.seed + index) % (MAX_SEED + 1), "count": 1})
+        """The request of picture `index` alone: same settings, its own seed (wrapping at 2**32).
+
+        Where the seed is varied, it stays and the variation's seed counts on, as in A1111.
+        """
+        varies = "variation_seed" if self.variation_strength > 0 else "seed"
+        return self.model_copy(update={varies: (getattr(self, varies) + index) % (MAX_SEED + 1), "count": 1})
 
 
 GenerationRequest = Txt2Img

@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,11 @@ class ModelHandle:
     @property
     def latent(self) -> LatentFormat:
         return self.family.latent
+
+    @cached_property
+    def zero_terminal_snr(self) -> ModelHandle:
+        """The same networks with the noise levels stretched to zero terminal signal-to-noise ratio."""
+        return replace(self, levels=self.levels.zero_terminal_snr())
 
     @cached_property
     def linear_preview(self) -> LinearPreview:

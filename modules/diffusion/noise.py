@@ -1,18 +1,39 @@
 """Randomness of one image: its starting noise, the fresh noise of ancestral steps, and its Brownian path.
 
-Every image owns its generator and nothing touches torch's global one, so picture k of a batch is the picture of that seed
-alone.  Numbers are drawn on the CPU in single precision and then moved, so they do not depend on the device.  This matches
-A1111 with its random number source set to CPU.
+Every image owns its streams and nothing touches torch's global one, so picture k of a batch is the picture of that seed alone.
+The order of draws and the quirks of variations and resized seeds are A1111's (`modules/rng.py`), because a seed is what people
+pass on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from modules.diffusion.philox import Philox
+
+Stream = Callable[[Sequence[int]], Tensor]
+"""(shape) -> the next unit normal values, float32, on the CPU."""
+
+
+def stream(source: str, seed: int, device: torch.device) -> Stream:
+    """A stream of normal values from `seed` in [0, 2**63).
+
+    "CPU" is torch's generator on the CPU, the same everywhere.  "GPU" is the CUDA device's; where there is none, "GPU" is "NV":
+    a CUDA device's numbers computed by us (`Philox`), since that is where pictures with GPU seeds come from.
+    """
+    if source == "CPU" or (source == "GPU" and device.type == "cuda"):
+        where = torch.device("cpu") if source == "CPU" else device
+        generator = torch.Generator(where).manual_seed(seed)
+        return lambda shape: torch.randn(tuple(shape), generator=generator, device=where, dtype=torch.float32).cpu()
+    if source not in ("GPU", "NV"):
+        raise ValueError(f"noise comes from CPU, GPU or NV, not from {source!r}")
+    philox = Philox(seed)
+    return lambda shape: torch.from_numpy(philox.randn(shape))
 
 
 class Noise:
@@ -22,22 +43,90 @@ class Noise:
         seed: of the image, in [0, 2**63).
         shape: of one draw, usually (C, h, w) of the latent.
         device: to which draws are moved.
+        source: CPU, GPU or NV, see `stream`.
+        variation: (seed, strength in [0, 1]): the starting noise is turned towards that seed's.
+        resize_from: (h, w) of another latent whose noise for this seed is put into the middle of this one's.
+        delta: added to the seed of all draws behind the first (A1111's eta noise seed delta, ENSD).
     """
 
-    def __init__(self, seed: int, shape: Sequence[int], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        seed: int,
+        shape: Sequence[int],
+        device: torch.device | str = "cpu",
+        source: str = "CPU",
+        *,
+        variation: tuple[int, float] | None = None,
+        resize_from: tuple[int, int] | None = None,
+        delta: int = 0,
+    ) -> None:
         self.seed = seed
         self.shape = tuple(shape)
         self.device = torch.device(device)
-        self._generator = torch.Generator("cpu").manual_seed(seed)
+        self.source = source
+        self.variation = variation
+        self.resize_from = resize_from
+        self.delta = delta
+        self._next = self._stream(seed)
+        self._started = False
 
     def __call__(self) -> Tensor:
         """The next unit normal draw, float32.  The first is the starting noise, later ones are ancestral."""
-        return torch.randn(self.shape, generator=self._generator, dtype=torch.float32).to(self.device)
+        if self._started:
+            return self._next(self.shape).to(self.device)
+        self._started = True
+        first = self._first()
+        if self.delta:
+            self._next = self._stream(self.seed + self.delta)
+        return first.to(self.device)
 
     def brownian(self, sigmas: Sequence[float]) -> BrownianPath:
         """The image's Brownian path over the positive levels of `sigmas`; it takes nothing from the draws above."""
         positive = [sigma for sigma in sigmas if sigma > 0]
-        return BrownianPath(self.seed, self.shape, min(positive), max(positive), self.device)
+        return BrownianPath(self.seed, self.shape, min(positive), max(positive), self.device, self.source)
+
+    def _stream(self, seed: int) -> Stream:
+        return stream(self.source, seed, self.device)
+
+    def _first(self) -> Tensor:
+        drawn = self._next(self.shape)
+        if self.resize_from is None or self.resize_from == self.shape[1:]:
+            return self._varied(drawn)
+        return centred(self._varied(self._stream(self.seed)((self.shape[0], *self.resize_from))), drawn)
+
+    def _varied(self, noise: Tensor) -> Tensor:
+        if self.variation is None or self.variation[1] == 0:
+            return noise
+        seed, strength = self.variation
+        return slerp(strength, noise, self._stream(seed)(noise.shape))
+
+
+def slerp(strength: float, low: Tensor, high: Tensor) -> Tensor:
+    """From `low` to `high`, both (C, h, w), along great circles of columns.
+
+    A1111's, whose angle is taken along dimension 1: of (C, h, w) that is the height, not the channels.  Where the two are
+    nearly alike it goes along the line, and from the wrong end.
+    """
+    cosine = (low / low.norm(dim=1, keepdim=True) * (high / high.norm(dim=1, keepdim=True))).sum(1)
+    if cosine.mean() > 0.9995:
+        return low * strength + high * (1 - strength)
+    angle = torch.acos(cosine)
+    low_part = torch.sin((1.0 - strength) * angle) / torch.sin(angle)
+    high_part = torch.sin(strength * angle) / torch.sin(angle)
+    return low_part.unsqueeze(1) * low + high_part.unsqueeze(1) * high
+
+
+def centred(inner: Tensor, outer: Tensor) -> Tensor:
+    """`outer` (C, h, w) with `inner` in its middle, or as much of the middle of `inner` as fits; offsets are rounded down."""
+    result = outer.clone()
+    places = []
+    for whole, part in zip(outer.shape[1:], inner.shape[1:], strict=True):
+        offset = (whole - part) // 2
+        size = part if offset >= 0 else part + 2 * offset
+        places.append((slice(max(0, offset), max(0, offset) + size), slice(max(0, -offset), max(0, -offset) + size)))
+    (rows, from_rows), (columns, from_columns) = places
+    result[:, rows, columns] = inner[:, from_rows, from_columns]
+    return result
 
 
 class BrownianPath:
@@ -62,10 +151,12 @@ class BrownianPath:
         sigma_min: float,
         sigma_max: float,
         device: torch.device | str = "cpu",
+        source: str = "CPU",
     ) -> None:
         self.seed = seed
         self.shape = tuple(shape)
         self.device = torch.device(device)
+        self.source = source
         self.start, self.end = round(sigma_min, self.DIGITS), round(sigma_max, self.DIGITS)
         root = np.random.SeedSequence(entropy=seed, pool_size=self.POOL).generate_state(1)[0]
         self._whole = self._draw(int(root)) * math.sqrt(sigma_max - sigma_min)
@@ -132,5 +223,4 @@ class BrownianPath:
         return whole * (left / both) + fresh * math.sqrt(left * right / both)
 
     def _draw(self, seed: int) -> Tensor:
-        generator = torch.Generator("cpu").manual_seed(seed)
-        return torch.randn(self.shape, generator=generator, dtype=torch.float32)
+        return stream(self.source, seed, self.device)(self.shape)

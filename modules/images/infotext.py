@@ -29,11 +29,44 @@ _MAX_INFOTEXT = 1 << 20  # characters that `parse` looks at; what the PNG reader
 
 _CORE_KEYS = frozenset(
     {PROMPT, NEGATIVE, "Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Size-1", "Size-2"}
-    | {"Model hash", "Model", "Clip skip", "Version"}
+    | {"Model hash", "Model", "Clip skip", "Version", "Variation seed", "Variation seed strength", "ENSD", "RNG"}
+    | {"Seed resize from", "Seed resize from-1", "Seed resize from-2"}
 )
 
 _OLD_SCHEDULE_SUFFIXES = ("SGM Uniform", "Karras", "Exponential", "Polyexponential")
 """Before A1111 1.9 the schedule was part of the sampler's name, "DPM++ 2M Karras"."""
+
+A1111_RNG = "GPU"
+"""The random number source that a text without "RNG" means."""
+ZERO_SNR = "Zero Terminal SNR"
+
+_OPTIONS = {
+    "Noise Schedule": "zero_snr",
+    "Discard penultimate sigma": "discard_penultimate",
+    "Schedule min sigma": "sigma_min",
+    "Schedule max sigma": "sigma_max",
+    "Schedule rho": "rho",
+    "Beta schedule alpha": "beta_alpha",
+    "Beta schedule beta": "beta_beta",
+    "SGM noise multiplier": "sgm_noise_multiplier",
+    "Eta": "eta",
+    "Eta DDIM": "eta",
+    "Sigma churn": "s_churn",
+    "Sigma tmin": "s_tmin",
+    "Sigma tmax": "s_tmax",
+    "Sigma noise": "s_noise",
+    "Skip Early CFG": "skip_early_cfg",
+    "NGMS": "ngms",
+    "NGMS all steps": "ngms_all_steps",
+    "CFG rescale": "cfg_rescale",
+    "Mimic scale": "mimic_scale",
+    "Threshold percentile": "threshold_percentile",
+    "APG": "apg",
+    "APG eta": "apg_eta",
+    "APG norm": "apg_norm",
+    "APG momentum": "apg_momentum",
+}
+"""The request's fields by their keys, in A1111's order; the last ones are not its own, but some are known from extensions."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _REAL = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,3})?")
@@ -86,14 +119,42 @@ def _items(info: GenerationInfo) -> Iterator[tuple[str, str]]:
         yield "Model hash", clean_text(info.model_hash)
     if info.model_name:
         yield "Model", clean_text(info.model_name)
-    if request.clip_skip > 1:
-        yield "Clip skip", str(request.clip_skip)
+    yield from _noise_items(request)
+    yield from _option_items(request)
     # A key that the format cannot carry is bent into shape rather than refused: metadata must never cost a picture.
     extras = {_legal_key(key): clean_text(value) for key, value in info.extras.items()}
     for key, value in extras.items():
-        if len(key) > 1 and key not in _CORE_KEYS:
+        if len(key) > 1 and key not in _CORE_KEYS | _OPTIONS.keys():
             yield key, value
     yield "Version", clean_text(info.version)
+
+
+def _noise_items(request: GenerationRequest) -> Iterator[tuple[str, str]]:
+    if request.variation_strength > 0:
+        yield "Variation seed", str(request.variation_seed)
+        yield "Variation seed strength", _number(request.variation_strength)
+    if request.seed_resize_width and request.seed_resize_height:
+        yield "Seed resize from", f"{request.seed_resize_width}x{request.seed_resize_height}"
+    if request.clip_skip > 1:
+        yield "Clip skip", str(request.clip_skip)
+    if request.ensd:
+        yield "ENSD", str(request.ensd)
+    if request.rng != A1111_RNG:
+        yield "RNG", request.rng
+
+
+def _option_items(request: GenerationRequest) -> Iterator[tuple[str, str]]:
+    """What is not at its default, under A1111's names where it has one."""
+    for key, name in _OPTIONS.items():
+        value = getattr(request, name)
+        if value == type(request).model_fields[name].default:
+            continue
+        if name == "eta" and request.sampler.startswith("DDIM") != (key == "Eta DDIM"):
+            continue
+        if name == "zero_snr":
+            yield key, ZERO_SNR
+        else:
+            yield key, "True" if value is True else _number(value)
 
 
 def _number(value: float) -> str:
@@ -222,12 +283,32 @@ def request_fields(parsed: Mapping[str, str]) -> dict[str, Any]:
             fields[name] = int(value)
     if _REAL.fullmatch(value := parsed.get("CFG scale", "").strip()):
         fields["cfg_scale"] = float(value)
+    fields |= _option_fields(parsed)
     if (emphasis := parsed.get("Emphasis", "").strip()) in get_args(Emphasis):
         fields["emphasis"] = emphasis
     if parsed.get("Old prompt editing timelines", "").strip() == "True":
         fields["old_prompt_editing"] = True
     if names := checkpoint_names(parsed):
         fields["checkpoint"] = names[-1]
+    return fields
+
+
+def _option_fields(parsed: Mapping[str, str]) -> dict[str, Any]:
+    """Noise, solver and guidance.  A text of A1111's that names no random number source means its default, the GPU's."""
+    fields: dict[str, Any] = {}
+    if "Steps" in parsed and (source := parsed.get("RNG", A1111_RNG).strip()) in ("CPU", "GPU", "NV"):
+        fields["rng"] = source
+    numbers = {"variation_seed": "Variation seed", "ensd": "ENSD"}
+    numbers |= {"seed_resize_width": "Seed resize from-1", "seed_resize_height": "Seed resize from-2"}
+    for name, key in numbers.items():
+        if _INTEGER.fullmatch(value := parsed.get(key, "").strip()):
+            fields[name] = int(value)
+    for key, name in {"Variation seed strength": "variation_strength", **_OPTIONS}.items():
+        value = parsed.get(key, "").strip()
+        if value in ("True", ZERO_SNR):
+            fields[name] = True
+        elif _REAL.fullmatch(value):
+            fields[name] = float(value)
     return fields
 
 

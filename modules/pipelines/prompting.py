@@ -14,7 +14,8 @@ from modules.diffusion.conditioning import Scheduled
 from modules.diffusion.emphasis import contexts
 from modules.diffusion.samplers import Sampler
 from modules.errors import RequestError
-from modules.pipelines.denoisers import Denoiser, composed, scheduled
+from modules.pipelines.denoisers import Denoiser, composed, scheduled, switched
+from modules.pipelines.guidance import Guidance
 from modules.pipelines.work import Program, encode
 from modules.prompts.chunks import EMPTY, Chunk, chunk
 from modules.prompts.plan import check_affordable, plan
@@ -33,13 +34,18 @@ class Prompted:
     sides: tuple[tuple[Scheduled, float], ...]
     negative: Scheduled
 
-    def guided(self, model: ModelHandle, cfg_scale: float) -> Denoiser:
+    def guided(self, model: ModelHandle, guidance: Guidance) -> Denoiser:
         """Guidance for one run of a sampler, along the prompts' timelines."""
-        return scheduled(lambda evaluation: self.at(model, cfg_scale, evaluation))
+        return scheduled(lambda evaluation: self.at(model, guidance, evaluation))
 
-    def at(self, model: ModelHandle, cfg_scale: float, evaluation: int) -> Denoiser:
+    def at(self, model: ModelHandle, guidance: Guidance, evaluation: int) -> Denoiser:
         sides = [(side.at(evaluation), weight) for side, weight in self.sides]
-        return composed(model, sides, self.negative.at(evaluation), cfg_scale)
+        scale, combine, pair = guidance.scale, guidance.combine, guidance.pair
+        full = composed(model, sides, self.negative.at(evaluation), scale, combine, pair)
+        if guidance.skips is None:
+            return full
+        skips, without = guidance.skips, composed(model, sides, None, scale, pair=pair)
+        return switched(lambda sigma: skips(evaluation, sigma), full, without)
 
 
 def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> Program[Prompted]:

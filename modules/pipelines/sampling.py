@@ -6,18 +6,30 @@ It knows no sampler by name and no network; the engine sees nothing of it but th
 
 from __future__ import annotations
 
+import bisect
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.noise import Noise
-from modules.diffusion.samplers import Sampler
+from modules.diffusion.samplers import Denoised, Sampler
 from modules.errors import NotFinite
 from modules.pipelines.denoisers import Denoiser
 from modules.pipelines.work import Program, report
 
 
 def sample(
-    model: ModelHandle, sampler: Sampler, x: Tensor, sigmas: list[float], noise: Noise, denoise: Denoiser
+    model: ModelHandle,
+    sampler: Sampler,
+    x: Tensor,
+    sigmas: list[float],
+    noise: Noise,
+    denoise: Denoiser,
+    options: Mapping[str, float] = MappingProxyType({}),
 ) -> Program[Tensor]:
     """Walk `x` down the noise levels and report every step that is complete.
 
@@ -28,6 +40,7 @@ def sample(
         sigmas: falling; there is one step between each two neighbours.
         noise: of this image.
         denoise: evaluated wherever the solver asks.
+        options: the solver's keyword arguments, see `Sampler.options`.
 
     Returns:
         The latent at the last noise level, (C, h, w).
@@ -36,31 +49,45 @@ def sample(
         NotFinite: a prediction has NaN or infinity; the message carries the step.
     """
     steps = len(sigmas) - 1
-    solver = sampler.solve(x, sigmas, noise)
+    ends = sampler.step_ends(steps, to_zero=sigmas[-1] == 0)
+    solver: Any = sampler.solve(x, sigmas, noise, **options)
     evaluations = done = 0
+    answer: Denoised | None = None
     try:
         x, sigma = next(solver)
         while True:
-            denoised = yield from denoise(x, sigma)
-            if not bool(denoised.isfinite().all()):
+            answer = yield from denoise(x, sigma)
+            if not bool(answer.guided.isfinite().all()):
                 raise NotFinite(_not_finite(done + 1, steps))
 
             # A step of a higher-order solver takes several evaluations; tell of whole steps only
             evaluations += 1
-            before, done = done, sampler.steps_done(evaluations, steps)
+            before = done
+            done = max(done, _done(sigma, sigmas)) if sampler.adaptive else bisect.bisect_right(ends, evaluations)
             if done > before:
-                yield from report(model, done, steps, denoised)
-            x, sigma = solver.send(denoised)
+                yield from report(model, done, steps, answer.guided)
+            x, sigma = solver.send(answer if sampler.pair else answer.guided)
     except StopIteration as finished:
         latent: Tensor = finished.value
+        if done < steps and answer is not None:
+            yield from report(model, steps, steps, answer.guided)
         return latent
     finally:
         solver.close()
 
 
-def starting_point(sampler: Sampler, sigmas: list[float], noise: Noise) -> Tensor:
-    """Pure noise at the first level, (C, h, w): what txt2img starts from.  It takes the first draw of `noise`."""
-    return noise() * sampler.start_scale(sigmas[0])
+def _done(sigma: float, sigmas: list[float]) -> int:
+    """Steps of a solver that chooses its own: as many as the level reached has left behind, in log sigma."""
+    part = math.log(sigmas[0] / sigma) / math.log(sigmas[0] / (sigmas[-1] or sigmas[-2]))
+    return min(len(sigmas) - 1, int(part * (len(sigmas) - 1)))
+
+
+def starting_point(sampler: Sampler, sigmas: list[float], noise: Noise, unit: bool = False) -> Tensor:
+    """Pure noise at the first level, (C, h, w): what txt2img starts from.  It takes the first draw of `noise`.
+
+    `unit` gives every sampler the start of unit variance (A1111's SGM noise multiplier, from Stability's generative-models).
+    """
+    return noise() * (math.hypot(1.0, sigmas[0]) if unit else sampler.start_scale(sigmas[0]))
 
 
 def _not_finite(step: int, steps: int) -> str:

@@ -9,16 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from modules.diffusion.samplers import SamplerProgram
+from modules.diffusion.samplers import Denoised, PairProgram, Sampler, SamplerProgram
 
 Denoise = Callable[[Tensor, float], Tensor]
 
 
-def run(solver: SamplerProgram, denoise: Denoise) -> Tensor:
+def paired(sampler: Sampler, denoise: Denoise) -> Any:
+    """What the sampler wants to be sent: the answer alone, or for CFG++ the answer as both sides of guidance."""
+
+    def both(x: Tensor, sigma: float) -> Denoised:
+        answer = denoise(x, sigma)
+        return Denoised(answer, answer)
+
+    return both if sampler.pair else denoise
+
+
+def run(solver: SamplerProgram | PairProgram, denoise: Any) -> Tensor:
     """The solver's result with `denoise` as the network."""
     try:
         x, sigma = next(solver)

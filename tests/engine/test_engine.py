@@ -17,7 +17,7 @@ from modules.pipelines.work import Predict
 from tests.engine.conftest import Bench
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", ["Euler", "Heun", "DPM++ 2M SDE", "DDIM CFG++"])
 def test_mixed_requests_give_the_same_pictures_as_alone(bench: Bench, sampler: str) -> None:
     """Different steps, guidance, prompt lengths, seeds and samplers share forwards; no pixel moves by more than 1/255."""
     requests: dict[str, dict[str, Any]] = {
@@ -37,6 +37,16 @@ def test_mixed_requests_give_the_same_pictures_as_alone(bench: Bench, sampler: s
         difference = np.abs(bench.pixels(name) - bench.alone(**fields)).max()
         assert difference <= 1, f"{name}: {difference}/255 from the same request alone"
     assert bench.engine.runner.rows > 2 * bench.engine.runner.forwards, "forwards were not shared"
+
+
+def test_every_sampler_shares_forwards_with_every_other(bench: Bench) -> None:
+    for seed, name in enumerate(SAMPLERS):
+        bench.submit(name, sampler=name, seed=seed)
+    bench.run()
+    for seed, name in enumerate(SAMPLERS):
+        difference = np.abs(bench.pixels(name) - bench.alone(sampler=name, seed=seed)).max()
+        assert difference <= 1, f"{name}: {difference}/255 from the same request alone"
+    assert bench.engine.runner.rows > 8 * bench.engine.runner.forwards, "forwards were not shared"
 
 
 def test_a_picture_of_a_batch_is_that_seed_alone(bench: Bench) -> None:
@@ -159,10 +169,48 @@ def test_progress_counts_steps_for_every_sampler(bench: Bench) -> None:
     for name in SAMPLERS:
         bench.submit(name, sampler=name, steps=4)
     bench.run()
-    for name in SAMPLERS:
+    for name, sampler in SAMPLERS.items():
         steps = [(m.data["step"], m.data["steps"]) for m in bench.said if m.kind == "progress" and m.data["task"] == name]
-        total = 3 if name == "DDIM" else 4  # A1111's DDIM walks between its 4 levels
-        assert steps == [(step, total) for step in range(1, total + 1)], name
+        total = 3 if name in ("DDIM", "DDIM CFG++", "PLMS") else 4  # A1111's walk between their 4 levels
+        if sampler.adaptive:
+            assert steps == sorted(set(steps))
+            assert steps[-1] == (total, total)
+        else:
+            assert steps == [(step, total) for step in range(1, total + 1)], name
+
+
+def test_options_share_forwards_and_change_the_picture(bench: Bench) -> None:
+    """Noise, solver and guidance: each option gives another picture than without, and the same one in a batch as alone."""
+    requests: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "GPU's numbers": {"rng": "NV"},
+        "variation": {"variation_seed": 5, "variation_strength": 0.4},
+        "resized": {"seed_resize_width": 96, "seed_resize_height": 64},
+        "churn": {"sampler": "Euler", "s_churn": 3.0},
+        "eta": {"sampler": "Euler a", "eta": 0.4},
+        "delta": {"sampler": "Euler a", "ensd": 31337},
+        "ends": {"sigma_min": 0.2, "sigma_max": 9.0},
+        "rho": {"schedule": "Karras", "rho": 3.0},
+        "penultimate": {"discard_penultimate": True},
+        "terminal": {"zero_snr": True},
+        "unit": {"sgm_noise_multiplier": True, "sigma_max": 1.5},
+        "early": {"skip_early_cfg": 0.3},
+        "ngms": {"ngms": 8.0},
+        "ngms always": {"ngms": 8.0, "ngms_all_steps": True},
+        "rescale": {"cfg_rescale": 0.7},
+        "thresholding": {"mimic_scale": 2.0, "threshold_percentile": 0.9},
+        "projection": {"apg": True, "apg_momentum": -0.5, "apg_norm": 5.0},
+    }
+    for name, fields in requests.items():
+        bench.submit(name, **fields)
+    bench.run()
+    assert bench.engine.runner.rows > 3 * bench.engine.runner.forwards
+    seen = [bench.pixels("plain"), bench.alone(sampler="Euler"), bench.alone(sampler="Euler a")]
+    seen.append(bench.alone(sigma_max=1.5))
+    for name, fields in requests.items():
+        assert np.abs(bench.pixels(name) - bench.alone(**fields)).max() <= 1, name
+        if name != "plain":
+            assert all(np.abs(bench.pixels(name) - other).max() > 1 for other in seen), name
 
 
 def test_previews_are_made_only_for_those_who_look(bench: Bench) -> None:

@@ -20,7 +20,7 @@ from modules.images.infotext import (
     render_record,
     request_fields,
 )
-from modules.request import Txt2Img, clean_text, parse_request
+from modules.request import GuidanceOptions, NoiseOptions, SolverOptions, Txt2Img, clean_text, parse_request
 from tests.images.conftest import make_info
 
 # Text with everything that the format itself uses, next to any character at all, lone surrogates included.
@@ -38,6 +38,29 @@ TEXTS = st.lists(_PIECES, max_size=8).map("".join)
 KEYS = st.from_regex(r"[A-Za-z0-9_é][A-Za-z0-9_ /-]{0,12}[A-Za-z0-9_]", fullmatch=True).filter(lambda key: "  " not in key)
 
 
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "rng": st.sampled_from(["CPU", "GPU", "NV"]),
+        "ensd": st.integers(0, 2**32 - 1),
+        "eta": st.floats(0, 1),
+        "s_churn": st.floats(0, 100),
+        "s_noise": st.floats(0, 2),
+        "sigma_max": st.floats(0, 100),
+        "rho": st.floats(0, 100),
+        "beta_alpha": st.floats(0.01, 10),
+        "discard_penultimate": st.booleans(),
+        "zero_snr": st.booleans(),
+        "skip_early_cfg": st.floats(0, 1),
+        "ngms": st.floats(0, 15),
+        "ngms_all_steps": st.booleans(),
+        "cfg_rescale": st.floats(0, 1),
+        "apg": st.booleans(),
+        "apg_momentum": st.floats(-1, 1),
+    },
+)
+
+
 @st.composite
 def infos(draw: st.DrawFn) -> GenerationInfo:
     request = Txt2Img(
@@ -51,6 +74,7 @@ def infos(draw: st.DrawFn) -> GenerationInfo:
         width=draw(st.integers(8, 256)) * 8,
         height=draw(st.integers(8, 256)) * 8,
         clip_skip=draw(st.integers(1, 12)),
+        **draw(OPTIONS),
     )
     extras = draw(st.dictionaries(KEYS, TEXTS, max_size=4))
     return GenerationInfo(
@@ -87,7 +111,43 @@ def test_what_is_rendered_is_read_back(info: GenerationInfo) -> None:
         for name in ("prompt", "negative_prompt"):  # what the text form cannot tell; the record can
             del expected[name]
     assert {name: fields[name] for name in expected} == expected
-    assert parse_request({**fields, "checkpoint": None}).seed == info.request.seed
+    read = parse_request({**fields, "checkpoint": None})
+    assert read.seed == info.request.seed
+    options = {*NoiseOptions.model_fields, *SolverOptions.model_fields, *GuidanceOptions.model_fields}
+    assert read.model_dump(include=options) == info.request.model_dump(include=options)
+
+
+def test_options_stand_under_a1111_s_names_in_its_order() -> None:
+    info = make_info(
+        sampler="DDIM",
+        variation_seed=5,
+        variation_strength=0.25,
+        seed_resize_width=384,
+        seed_resize_height=512,
+        clip_skip=2,
+        ensd=31337,
+        rng="NV",
+        discard_penultimate=True,
+        sigma_min=0.1,
+        eta=0.5,
+        skip_early_cfg=0.2,
+        ngms=1.5,
+        ngms_all_steps=True,
+    )
+    assert (
+        "Variation seed: 5, Variation seed strength: 0.25, Seed resize from: 384x512, Clip skip: 2, ENSD: 31337, RNG: NV, "
+        "Discard penultimate sigma: True, Schedule min sigma: 0.1, Eta DDIM: 0.5, Skip Early CFG: 0.2, NGMS: 1.5, "
+        "NGMS all steps: True, Version"
+    ) in render(info)
+    read = parse_request({**request_fields(parse(render(info))), "checkpoint": None})
+    assert read.model_copy(update={"checkpoint": info.request.checkpoint, "schedule": info.request.schedule}) == info.request
+
+
+@pytest.mark.parametrize(
+    ("text", "rng"), [("Steps: 20, Seed: 1, Size: 8x8", "GPU"), ("Steps: 20, Seed: 1, RNG: NV", "NV"), ("a cat", None)]
+)
+def test_a_text_that_names_no_source_of_noise_means_a1111_s(text: str, rng: str | None) -> None:
+    assert request_fields(parse(text)).get("rng") == rng
 
 
 @given(infos())
@@ -151,14 +211,16 @@ def test_the_layout_is_a1111s() -> None:
         "a cat,\non a mat\n"
         "Negative prompt: dog\n"
         "Steps: 25, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 4.5, Seed: 7, Size: 640x64, Model hash: 0123456789, "
-        'Model: model, Clip skip: 2, Lora hashes: "a: 012345678901, b: 1", Tiling, Hires upscale: 2, Version: Atelier 0.1.0'
+        'Model: model, Clip skip: 2, RNG: CPU, Lora hashes: "a: 012345678901, b: 1", Tiling, Hires upscale: 2, '
+        "Version: Atelier 0.1.0"
     )
 
 
 def test_what_is_empty_or_default_is_left_out() -> None:
     info = replace(make_info(prompt=""), model_name="", model_hash="")
     assert render(info) == (
-        "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 7, Size: 64x64, Version: Atelier 0.1.0"
+        "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 7, Size: 64x64, RNG: CPU, "
+        "Version: Atelier 0.1.0"
     )
 
 
@@ -217,7 +279,7 @@ def test_the_schedule_of_old_texts_is_in_the_samplers_name(sampler: str, schedul
 
 def test_numbers_that_are_none_are_left_out() -> None:
     fields = request_fields({"Steps": "many", "Seed": "1_000", "CFG scale": "nan", "Size-1": "٣", "Clip skip": "2.5"})
-    assert fields == {"prompt": "", "negative_prompt": ""}
+    assert fields == {"prompt": "", "negative_prompt": "", "rng": "GPU"}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import NoiseLevels, sigmas_for
 from modules.errors import RequestError
+from modules.pipelines.guidance import Guidance
 from modules.pipelines.prompting import AT_ONCE, Prompted, prompted
 from modules.pipelines.sampling import sample, starting_point
 from modules.pipelines.work import Encode, Predict, Program, Report, Row, Work
@@ -73,7 +74,7 @@ class Network:
         sampler, noise = SAMPLERS[request.sampler], Noise(1, (4, 8, 8))
         sigmas = sigmas_for("Automatic", sampler, LEVELS, request.steps)
         x = starting_point(sampler, sigmas, noise)
-        denoise = self.prompt(**fields).guided(MODEL, request.cfg_scale)
+        denoise = self.prompt(**fields).guided(MODEL, Guidance(request.cfg_scale))
         self.serve(sample(MODEL, sampler, x, sigmas, noise, denoise))
         return [self.words(rows) for rows in self.rows]
 
@@ -142,7 +143,7 @@ def test_and_is_a_weighted_sum_of_directions(cfg_scale: float, weights: tuple[fl
     prompts = network.prompt(prompt=text, negative_prompt="x")
     assert tuple(weight for _, weight in prompts.sides) == weights
     x = torch.ones(4, 8, 8)
-    result = network.serve(prompts.guided(MODEL, cfg_scale)(x, 1.0))
+    result = network.serve(prompts.guided(MODEL, Guidance(cfg_scale))(x, 1.0)).guided
 
     def predicted(context: Tensor) -> Tensor:
         return x * 0.5 + float(context[1, 0]) / 50_000
@@ -155,15 +156,15 @@ def test_and_is_a_weighted_sum_of_directions(cfg_scale: float, weights: tuple[fl
 def test_rows_without_weight_are_not_computed() -> None:
     for prompt, cfg_scale, rows in [("a", 1.0, 1), ("a", 0.0, 1), ("a:0 AND b", 5.0, 2), ("a AND b", 1.0, 3), ("a:0", 5.0, 1)]:
         network = Network()
-        network.serve(network.prompt(prompt=prompt).guided(MODEL, cfg_scale)(torch.ones(4, 8, 8), 1.0))
+        network.serve(network.prompt(prompt=prompt).guided(MODEL, Guidance(cfg_scale))(torch.ones(4, 8, 8), 1.0))
         assert [len(work) for work in network.rows] == [rows], prompt
 
 
 def test_two_runs_of_one_prompt_do_not_share_their_count(network: Network) -> None:
     prompts = network.prompt(prompt="[cat:dog:0]")
-    first, second = prompts.guided(MODEL, 1.0), prompts.guided(MODEL, 1.0)
+    first, second = prompts.guided(MODEL, Guidance(1.0)), prompts.guided(MODEL, Guidance(1.0))
     prompts = network.prompt(prompt="[cat:dog:1]")
-    first, second = prompts.guided(MODEL, 1.0), prompts.guided(MODEL, 1.0)
+    first, second = prompts.guided(MODEL, Guidance(1.0)), prompts.guided(MODEL, Guidance(1.0))
     for denoise in (first, first, first, second):
         network.serve(denoise(torch.ones(4, 8, 8), 1.0))
     assert [network.words(rows) for rows in network.rows] == [["cat"], ["cat"], ["dog"], ["cat"]]

@@ -1,0 +1,57 @@
+"""Which options of a request make a difference: a picture's record must not name what had no part in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modules.diffusion.samplers.table import find_sampler
+from modules.diffusion.schedules.table import SCHEDULES, resolve_schedule
+
+if TYPE_CHECKING:
+    from modules.request import Txt2Img
+
+_OF_TWEAKS = {"sigma_min": "sigma_min", "sigma_max": "sigma_max", "rho": "rho", "alpha": "beta_alpha", "beta": "beta_beta"}
+_CHURN = {"s_churn", "s_tmin", "s_tmax"}
+
+
+def relevant(request: Txt2Img) -> Txt2Img:
+    """`request` with every option that its sampler and schedule do not take put back to its default.
+
+    Raises:
+        UnknownName: there is no such sampler or schedule.
+    """
+    sampler, _ = find_sampler(request.sampler)
+    schedule = SCHEDULES[resolve_schedule(request.schedule, sampler)]
+    idle = {name for name in ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise") if name not in sampler.takes}
+    idle |= {field for tweak, field in _OF_TWEAKS.items() if sampler.spacing is not None or tweak not in schedule.takes}
+    if request.eta == sampler.eta:
+        idle.add("eta")
+    if request.s_churn == 0:
+        idle |= _CHURN | ({"s_noise"} if "s_churn" in sampler.takes else set())
+    if request.eta == 0:
+        idle.add("s_noise")
+    if not sampler.draws and not request.eta and not request.s_churn:
+        idle.add("ensd")
+    if sampler.spacing is not None or sampler.discards_penultimate:
+        idle.add("discard_penultimate")
+    if sampler.unit_start:
+        idle.add("sgm_noise_multiplier")
+    if request.variation_strength == 0:
+        idle.add("variation_seed")
+    if not request.seed_resize_width or not request.seed_resize_height:
+        idle |= {"seed_resize_width", "seed_resize_height"}
+    idle |= _idle_guidance(request)
+    fields: dict[str, Any] = type(request).model_fields
+    changed = {name: fields[name].default for name in idle if getattr(request, name) != fields[name].default}
+    return request.model_copy(update=changed) if changed else request
+
+
+def _idle_guidance(request: Txt2Img) -> set[str]:
+    idle = set()
+    if request.ngms == 0:
+        idle.add("ngms_all_steps")
+    if not request.apg:
+        idle |= {"apg_eta", "apg_norm", "apg_momentum"}
+    if request.apg or request.mimic_scale == 0:  # projection takes the place of thresholding
+        idle |= {"mimic_scale", "threshold_percentile"}
+    return idle

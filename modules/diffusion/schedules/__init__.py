@@ -1,0 +1,25 @@
+"""Which noise levels a network was trained on, and how a run of n steps is spread over them.
+
+Everything is plain floats: the web process reads the table, so nothing here imports torch or numpy, and samplers get numbers
+that cost no device synchronisation.
+"""
+
+from modules.diffusion.schedules.levels import NoiseLevels
+from modules.diffusion.schedules.mapping import img2img_sigmas, img2img_steps, img2img_timesteps
+from modules.diffusion.schedules.spacings import PLAIN, Spacing, Tweaks
+from modules.diffusion.schedules.table import SCHEDULES, Schedule, find_schedule, resolve_schedule, sigmas_for
+
+__all__ = [
+    "PLAIN",
+    "SCHEDULES",
+    "NoiseLevels",
+    "Schedule",
+    "Spacing",
+    "Tweaks",
+    "find_schedule",
+    "img2img_sigmas",
+    "img2img_steps",
+    "img2img_timesteps",
+    "resolve_schedule",
+    "sigmas_for",
+]
