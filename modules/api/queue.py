@@ -43,7 +43,7 @@ def queue_routes(app: App) -> APIRouter:
     async def submit(request: Request) -> Response:
         """A job from a JSON object of fields.  With an `Idempotency-Key` header, asking twice submits once."""
         user = _somebody(request)
-        fields = await _object(request)
+        fields = await json_object(request)
         key = request.headers.get("idempotency-key", "")
         job = await anyio.to_thread.run_sync(lambda: app.submit(fields, user, key))
         return JSONResponse(job_json(job), status_code=201)
@@ -64,7 +64,7 @@ def queue_routes(app: App) -> APIRouter:
     @router.post("/internal/jobs/{job_id}/move")
     async def move(request: Request, job_id: str) -> Response:
         """Body `{"to": place}`, from 0, among one's own unfinished jobs."""
-        user, to = request.state.user, (await _object(request)).get("to")
+        user, to = request.state.user, (await json_object(request)).get("to")
         if isinstance(to, bool) or not isinstance(to, int) or not 0 <= to < 1_000_000:
             raise RequestError("to: must be a place from 0, the first")
         moved = await anyio.to_thread.run_sync(lambda: app.move(job_id, user, to))
@@ -73,7 +73,7 @@ def queue_routes(app: App) -> APIRouter:
     @router.post("/internal/queue/pause")
     async def pause(request: Request) -> Response:
         """Body `{"paused": true}` or false: one's own jobs only."""
-        user, paused = _somebody(request), (await _object(request)).get("paused")
+        user, paused = _somebody(request), (await json_object(request)).get("paused")
         if not isinstance(paused, bool):
             raise RequestError("paused: must be true or false")
         await anyio.to_thread.run_sync(lambda: app.pause(user, paused))
@@ -173,7 +173,7 @@ def _somebody(request: Request) -> str:
     return user
 
 
-async def _object(request: Request) -> dict[str, Any]:
+async def json_object(request: Request) -> dict[str, Any]:
     """The request's JSON object.  Only as application/json: no other site's page can send that."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RequestError("the request must be application/json")

@@ -16,10 +16,13 @@ from typing import Any
 
 from PIL import Image, ImageDraw, PngImagePlugin
 
+from modules.app import App
 from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
 from modules.errors import RequestError, UnknownName
+from modules.prompts.check import PromptCheck
+from modules.prompts.library import Library
 from modules.request import parse_request
 from modules.views import EngineState, JobView, Load, PictureView, Preview, QueueView
 
@@ -47,6 +50,7 @@ class FakeApp:
     def __init__(self, folder: Path) -> None:
         self.settings = SimpleNamespace(host="127.0.0.1", data_dir=folder / "data", outputs_dir=folder / "outputs")
         self.settings.outputs_dir.mkdir(parents=True)
+        self.library = Library(self.settings.data_dir)
         self.models = [STICKERS, LANDSCAPES]
         self.state = EngineState("ready", "Ready.", "cpu (no GPU here)", "float32 (cpu)", "sdpa (no xformers on cpu)")
         self.records: dict[str, tuple[str, JobView]] = {}
@@ -117,6 +121,9 @@ class FakeApp:
         if name and name not in known:
             raise UnknownName("checkpoint", name, known)
         return known[name] if name else next(iter(known.values()))
+
+    def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
+        return App.check_prompt(self, fields)  # type: ignore[arg-type]  # the real one, which needs no more than the library
 
     def submit(self, fields: dict[str, Any], user: str) -> JobView:
         info = self.checkpoint(fields.get("checkpoint"))
