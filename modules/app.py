@@ -13,7 +13,6 @@ import math
 import secrets
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,7 @@ from modules.engine.costs import Call, CostModel
 from modules.engine.link import EngineLink, ProcessLink
 from modules.engine.messages import Message
 from modules.errors import AtelierError, EngineError, LimitError, RequestError
-from modules.estimates import finish_times, picture_seconds
+from modules.estimates import Forecast, Pending, forecast
 from modules.images.infotext import GenerationInfo
 from modules.images.outputs import Outputs
 from modules.prompts.check import PromptCheck, check, network_notes
@@ -65,18 +64,10 @@ PROMPT_FIELDS = (
     "old_prompt_editing",
 )
 """Fields of a request that decide what its prompts mean."""
+HOLD_SECONDS = 5.0
+"""How often it is looked whether pictures could be saved; while they could not, nothing is begun."""
 MAX_KEY = 200
 """Characters of a submitter's own name for a job."""
-
-
-@dataclass(frozen=True)
-class _Forecast:
-    """What was worked out `at` (monotonic): by job, in how many seconds it ends, jobs before it, device seconds it needs."""
-
-    at: float = float("-inf")
-    ends: dict[str, float] = field(default_factory=dict)
-    positions: dict[str, int] = field(default_factory=dict)
-    needs: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -125,7 +116,8 @@ class App:
         self._paused = self.store.paused()
         self._costs, self._device, self._resident = CostModel(), "", ""
         self._costs_kept = time.monotonic()
-        self._forecast = _Forecast()
+        self._forecast, self._forecast_at = Forecast(), float("-inf")
+        self._held, self._looked, self._timer = "", float("-inf"), threading.Timer(0, lambda: None)
         self._listeners: list[Callable[[], None]] = []
         self._changed = threading.Condition()
         self._savers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
@@ -146,6 +138,7 @@ class App:
         """Stop the engine.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
         with self._changed:
             self._closing = True
+            self._timer.cancel()
             self._wake()
         self.link.close()
         self._savers.shutdown(wait=True)
@@ -172,6 +165,9 @@ class App:
         return self.store.notice
 
     def engine(self) -> EngineState:
+        """The engine's state; its message also says why nothing is begun."""
+        if self._held and self._engine.state == "ready":
+            return replace(self._engine, message=f"Nothing is begun: {self._held}")
         return self._engine
 
     # ---- models
@@ -292,7 +288,7 @@ class App:
             if order is None:
                 return False
             self._dispatcher.arrange(order)
-            self._forecast = _Forecast()
+            self._forecast_at = float("-inf")
             self._wake()
         return True
 
@@ -308,7 +304,7 @@ class App:
             for live in self._live.values():
                 if live.job.user == user:
                     live.rev += 1
-            self._forecast = _Forecast()
+            self._forecast_at = float("-inf")
             self._wake()
         self._dispatch()
 
@@ -499,7 +495,7 @@ class App:
                 return
             self._live[job.id] = _Live(job, left)
             self._dispatcher.add(job.id, job.user, sorted(left), suspect=job.attempts > 0)
-            self._forecast = _Forecast()
+            self._forecast_at = float("-inf")
 
     def _adopt(self, job: Job) -> Job:
         """Pictures that an earlier run saved and did not live to record are taken over, not painted again."""
@@ -512,7 +508,7 @@ class App:
     def _dispatch(self) -> None:
         """Send the engine what it has places for."""
         with self._changed:
-            if self._engine.state != "ready" or self._closing:
+            if self._engine.state != "ready" or self._closing or not self._may_save():
                 return
             failed = False
             for flight in self._dispatcher.take():
@@ -534,6 +530,25 @@ class App:
         if failed:
             self._dispatch()
         self._watch()
+
+    def _may_save(self) -> bool:
+        """Whether pictures could be saved now, so that the device does not work for nothing.  Under the lock."""
+        if time.monotonic() - self._looked < HOLD_SECONDS:
+            return not self._held
+        before, self._looked = self._held, time.monotonic()
+        try:
+            self.outputs.check_writable()
+            self._held = ""
+        except AtelierError as error:
+            self._held = str(error)
+            self._timer.cancel()
+            self._timer = threading.Timer(HOLD_SECONDS, self._dispatch)
+            self._timer.daemon = True
+            self._timer.start()
+        if self._held != before:
+            log.warning("%s", self._held or "pictures can be saved again")
+            self._wake()
+        return not self._held
 
     def _save(self, live: _Live, index: int, message: Message) -> None:
         """On the saver's thread: picture to disk, then its row, then the world may know."""
@@ -559,6 +574,8 @@ class App:
             log.exception("while saving a picture")
             error = f"the picture could not be saved: {problem}"
         with self._changed:
+            if error:
+                self._looked = float("-inf")
             self._dispatcher.landed(job.id, index)
             if self._live.get(job.id) is live:
                 live.stages.pop(index, None)
@@ -609,32 +626,17 @@ class App:
             self._watched = watched
         self.link.send(Message("watch", {"tasks": sorted(watched)}))
 
-    def _estimated(self) -> _Forecast:
-        """When unfinished jobs end.  Under the lock."""
+    def _estimated(self) -> Forecast:
+        """When unfinished jobs end; of those that are paused, or while the engine is not ready, nothing.  Under the lock."""
         now = time.monotonic()
-        if now - self._forecast.at < ESTIMATE_SECONDS:
-            return self._forecast
-        alike = Counter[tuple[str | None, int, int]]()
-        for live in self._live.values():
-            alike[_size(live.job)] += len(live.left)
-        queues: dict[str, list[tuple[str, float]]] = {}
-        loaded = {self._resident}
-        for job_id, user in self._dispatcher.jobs():
-            live = self._live[job_id]
-            request = live.job.request
-            each = picture_seconds(self._costs, request, min(SLOTS, alike[_size(live.job)]))
-            if user in self._paused or self._engine.state != "ready" or each is None:
-                need = math.inf
-            else:
+        if now - self._forecast_at >= ESTIMATE_SECONDS:
+            pending = []
+            for job_id, user in self._dispatcher.jobs():
+                live = self._live[job_id]
                 begun = sum(step / max(1, steps) for index, (step, steps) in live.stages.items() if index in live.left)
-                need = each * (len(live.left) - begun)
-                if request.checkpoint not in loaded:
-                    need += self._costs.seconds(Call("load", request.checkpoint or "")) or 0.0
-                    loaded.add(request.checkpoint or "")
-            if user not in self._paused:
-                queues.setdefault(user, []).append((job_id, need))
-        needs = {job: need for jobs in queues.values() for job, need in jobs}
-        self._forecast = _Forecast(now, finish_times(queues), self._dispatcher.positions(), needs)
+                if user not in self._paused and self._engine.state == "ready":
+                    pending.append(Pending(job_id, user, live.job.request, len(live.left), begun))
+            self._forecast, self._forecast_at = forecast(self._costs, pending, self._resident, SLOTS), now
         return self._forecast
 
     def _within_limits(self, accept: Callable[[], T], user: str) -> T:
@@ -683,16 +685,17 @@ class App:
         with self._changed:
             live = self._live.get(job.id)
             stages = list(live.stages.values()) if live else []
-            forecast = self._estimated() if live else _Forecast()
+            ends = self._estimated().ends if live else {}
+            position = self._dispatcher.positions().get(job.id, 0) if live else 0
             paused = live is not None and job.user in self._paused
         count, done = job.request.count, len(job.pictures)
         step, steps = max(stages, default=(0, job.request.steps))
         progress = (done + sum(s / max(1, n) for s, n in stages)) / count if live else float(job.state == "done")
-        eta = forecast.ends.get(job.id, math.inf)
+        eta = ends.get(job.id, math.inf)
         return JobView(
             id=job.id,
             state=job.state,
-            position=forecast.positions.get(job.id, 0),
+            position=position,
             count=count,
             done=done,
             step=step,
@@ -719,10 +722,6 @@ def _words_said(finished: Finished) -> dict[str, dict[str, str]]:
     notes = network_notes(take_networks(request.prompt)[1])
     facts = {"notes": ". ".join(notes)} if notes else {}
     return {"extras": infotext_items(finished, sampler.prompt_steps(request.steps)), "facts": facts}
-
-
-def _size(job: Job) -> tuple[str | None, int, int]:
-    return job.request.checkpoint, job.request.width, job.request.height
 
 
 def engine_configuration(settings: Settings) -> dict[str, Any]:

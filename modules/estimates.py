@@ -7,12 +7,60 @@ it is told the time that it takes if that work never ends.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from modules.diffusion.samplers import find_sampler
 from modules.engine.costs import Call, CostModel
 from modules.request import GenerationRequest
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A job that is not over: `left` pictures are not finished, of which `begun` (a fraction of a picture) is done."""
+
+    job: str
+    user: str
+    request: GenerationRequest
+    left: int
+    begun: float = 0.0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """By job: in how many seconds it is finished, and how many device seconds it still needs (infinite where unknown)."""
+
+    ends: Mapping[str, float] = field(default_factory=dict)
+    needs: Mapping[str, float] = field(default_factory=dict)
+
+
+def forecast(costs: CostModel, pending: Sequence[Pending], resident: str, together: int) -> Forecast:
+    """What becomes of the jobs `pending`, in the order of the queue.
+
+    `resident` is the checkpoint that is loaded: the first job of each other one also pays for loading it.  `together` pictures
+    at most share evaluations.
+    """
+    alike = Counter[tuple[str | None, int, int]]()
+    for each in pending:
+        alike[_size(each.request)] += each.left
+    queues: dict[str, list[tuple[str, float]]] = {}
+    needs: dict[str, float] = {}
+    loaded = {resident}
+    for each in pending:
+        picture = picture_seconds(costs, each.request, min(together, alike[_size(each.request)]))
+        need = math.inf if picture is None else picture * max(0.0, each.left - each.begun)
+        checkpoint = each.request.checkpoint or ""
+        if checkpoint not in loaded:
+            need += costs.seconds(Call("load", checkpoint)) or 0.0
+            loaded.add(checkpoint)
+        needs[each.job] = need
+        queues.setdefault(each.user, []).append((each.job, need))
+    return Forecast(finish_times(queues), needs)
+
+
+def _size(request: GenerationRequest) -> tuple[str | None, int, int]:
+    return request.checkpoint, request.width, request.height
 
 
 def rows_of(request: GenerationRequest) -> int:

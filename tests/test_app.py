@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from modules import app as app_module
 from modules.app import App, engine_configuration
 from modules.engine.messages import Message
 from modules.errors import EngineError, LimitError, OutputError, RequestError
@@ -196,6 +198,7 @@ def test_a_killed_engine_costs_no_job(scripted: App, link: ScriptedLink) -> None
     assert link.tasks() == [f"{view.id}.0"], "suspects fly one at a time"
     link.done(f"{view.id}.0")
     assert finish(scripted, view).state == "done"
+    scripted._savers.submit(lambda: None).result()  # what follows from a saved picture has happened
     assert link.tasks()[-1] == f"{other.id}.0"
 
 
@@ -282,7 +285,7 @@ def test_over_the_limit_it_says_when_to_come_back(settings: Settings, link: Scri
         app.submit(SMALL, "me")
     assert refused.value.retry_after == 30.0, "nothing is known yet"
     link.say(Message("costs", {"costs": [["predict", "tiny", 64, 64, 2, 50.0]]}))
-    app._forecast = type(app._forecast)()
+    app._forecast_at = float("-inf")
     with pytest.raises(LimitError) as refused:
         app.submit(SMALL, "me")
     assert refused.value.retry_after == pytest.approx(2 * 50.0), "the first job's two evaluations"
@@ -507,3 +510,68 @@ def test_the_prompt_check_needs_only_what_it_is_about(words: Path, scripted: App
     assert "__animals__" in made.notes[0]
     with pytest.raises(RequestError, match="steps"):
         scripted.check_prompt({"prompt": "a", "steps": 0})
+
+
+def test_while_nothing_can_be_saved_nothing_is_begun_and_then_it_goes_on(
+    scripted: App, link: ScriptedLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "HOLD_SECONDS", 0.02)
+    view = scripted.submit(SMALL, "me")
+
+    def full(need: int = 0) -> None:
+        raise OutputError("the disk is full; make room")
+
+    monkeypatch.setattr(scripted.outputs, "check_writable", full)
+    scripted._looked = float("-inf")
+    link.hello()
+    assert link.flying() == []
+    assert scripted.engine().message == "Nothing is begun: the disk is full; make room"
+    kept = scripted.job(view.id, "me")
+    assert kept is not None
+    assert kept.state == "queued", "what waits does not fail for it"
+
+    began, send = threading.Event(), link.send
+
+    def noticed(message: Message) -> None:
+        send(message)
+        if message.kind == "submit":
+            began.set()
+
+    monkeypatch.setattr(link, "send", noticed)
+    monkeypatch.setattr(scripted.outputs, "check_writable", lambda need=0: None)
+    assert began.wait(60)
+    assert link.flying() == [f"{view.id}.0"]
+    assert scripted.engine().message == "Ready."
+
+
+def test_a_checkpoint_that_goes_away_in_the_queue_fails_its_jobs_alone(settings: Settings, models: Path) -> None:
+    """The loaded one goes on painting even when its file is gone."""
+    gone = models / "gone.safetensors"
+    shutil.copy(models / "tiny.safetensors", gone)
+    before = App(settings, ScriptedLink())
+    before.start()
+    lost = before.submit({**SMALL, "checkpoint": "gone"}, "me")
+    good = before.submit({**SMALL, "checkpoint": "tiny"}, "me")
+    before.close()
+    gone.unlink()
+
+    after = App(settings, LocalLink(engine_configuration(settings)))
+    after.start()
+    assert finish(after, good).state == "done"
+    failed = finish(after, lost)
+    assert failed.state == "failed"
+    assert "'gone' is not here" in failed.error
+    after.close()
+
+
+def test_a_storm_of_cancels_is_harmless(scripted: App, link: ScriptedLink) -> None:
+    link.hello()
+    mine, theirs = scripted.submit({**SMALL, "count": 3}, "me"), scripted.submit(SMALL, "you")
+    for number in range(1000):
+        scripted.cancel(f"{number:032x}", "me")
+        scripted.cancel(theirs.id, "me")
+        assert scripted.cancel(mine.id, "me") == (number == 0)
+    assert link.flying() == [f"{theirs.id}.0"]
+    late = scripted.submit(SMALL, "me")
+    link.done(f"{late.id}.0")
+    assert finish(scripted, late).state == "done", "no stale cancel reaches the next job"

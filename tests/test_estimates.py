@@ -7,7 +7,7 @@ import math
 import pytest
 
 from modules.engine.costs import Call, CostModel
-from modules.estimates import finish_times, picture_seconds
+from modules.estimates import Pending, finish_times, forecast, picture_seconds
 from modules.request import Txt2Img
 
 
@@ -50,3 +50,15 @@ def test_unknown_work_is_taken_to_have_no_end() -> None:
     assert times == {"a": 4.0, "unknown": math.inf, "behind": math.inf}
     assert finish_times({}) == {}
     assert finish_times({"ann": [("now", 0.0)]}) == {"now": 0.0}
+
+
+def test_a_forecast_counts_what_is_done_what_is_shared_and_what_is_loaded() -> None:
+    costs = measured((Call("predict", "m", 64, 64, 2), 1.0), (Call("load", "m"), 30.0))
+    request = Txt2Img(checkpoint="m", width=64, height=64, steps=10, sampler="Euler")
+    jobs = [Pending("a", "ann", request, 2, begun=0.5), Pending("b", "ann", request, 1)]
+    assert forecast(costs, jobs, "m", 16).ends == {"a": pytest.approx(15.0), "b": pytest.approx(25.0)}
+    assert forecast(costs, jobs, "other", 16).ends == {"a": pytest.approx(45.0), "b": pytest.approx(55.0)}
+    strange = Pending("c", "bob", request.model_copy(update={"checkpoint": "new"}), 1)
+    told = forecast(costs, [*jobs, strange], "m", 16)
+    assert told.ends == {"a": pytest.approx(30.0), "b": pytest.approx(50.0), "c": math.inf}
+    assert told.needs["c"] == math.inf

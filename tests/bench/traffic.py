@@ -1,8 +1,8 @@
 """Mixed traffic of several users: shared evaluations against one picture at a time, on the same machine in the same run.
 
-Everybody submits at once: pictures of different samplers, steps, guidance and prompts, and the first user a large batch.  One at
-a time means in the order of arrival, as a queue without sharing does it.  The starter model paints unless `ATELIER_BENCH_MODEL`
-names another checkpoint of the models folder.
+Everybody submits at once: pictures of different samplers, steps, guidance and prompts, and the first user a large batch.  One
+at a time means in the order of arrival, as a queue without sharing does it.  The starter model paints unless
+`ATELIER_BENCH_MODEL` names another checkpoint of the models folder.
 """
 
 from __future__ import annotations
