@@ -8,12 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modules.diffusion.noise import BrownianPath, Noise
+from modules.diffusion.noise import BrownianPath, Noise, slerp
+from modules.diffusion.philox import _philox
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "sampling.json").read_text())
 SHAPE = (4, 8, 8)
@@ -147,3 +149,116 @@ def test_memory_stays_small() -> None:
     for sigma, sigma_next in pairwise(levels):
         path.between(sigma, sigma_next)
         assert len(path._halves) <= 48
+
+
+# Sources, variations, other sizes, and the seed delta
+
+NV_ROW = (-0.924663, -0.425344, -2.643846, 0.145184)
+"""What a CUDA device's `torch.randn(3, 4)` begins with for seed 0."""
+
+
+def test_nv_is_what_cuda_draws() -> None:
+    """NumPy builds differ in the last digits of logarithms and sines."""
+    assert Noise(0, (3, 4), source="NV")()[0].tolist() == pytest.approx(NV_ROW, abs=1e-5)
+
+
+def test_philox_is_the_published_function() -> None:
+    """The known answers of Random123 for a counter and key of zeros and of ones."""
+    for bits, expected in (
+        (0, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        (0xFFFFFFFF, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    ):
+        words = _philox([np.array([bits], np.uint64)] * 4, (bits, bits))
+        assert tuple(int(word[0]) for word in words) == expected
+
+
+def test_nv_streams_go_on_and_differ_by_seed() -> None:
+    noise = Noise(2**40 + 7, SHAPE, source="NV")
+    draws = [noise(), noise(), Noise(7, SHAPE, source="NV")()]
+    correlations = torch.corrcoef(torch.stack(draws).flatten(1)).fill_diagonal_(0)
+    assert correlations.abs().max() < 0.25
+    values = Noise(3, (20_000,), source="NV")()
+    assert abs(float(values.mean())) < 0.03
+    assert float(values.std()) == pytest.approx(1.0, abs=0.03)
+
+
+def test_without_a_gpu_its_numbers_are_computed() -> None:
+    assert torch.equal(Noise(5, SHAPE, source="GPU")(), Noise(5, SHAPE, source="NV")())
+    assert not torch.equal(Noise(5, SHAPE, source="NV")(), Noise(5, SHAPE)())
+
+
+def test_the_path_follows_the_source() -> None:
+    paths = [Noise(5, SHAPE, source=source).brownian([10.0, 1.0]) for source in ("CPU", "NV")]
+    whole = [path.between(10.0, 1.0) for path in paths]
+    assert not torch.allclose(whole[0], whole[1])
+    root = int(np.random.SeedSequence(entropy=5, pool_size=24).generate_state(1)[0])
+    assert torch.allclose(-whole[1], Noise(root, SHAPE, source="NV")(), atol=1e-6)
+
+
+def test_an_unknown_source_is_an_error() -> None:
+    with pytest.raises(ValueError, match="CPU, GPU or NV, not from 'TPU'"):
+        Noise(5, SHAPE, source="TPU")
+
+
+def great_circle(strength: float, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Shoemake's slerp column by column, in plain loops."""
+    result = torch.empty_like(low)
+    for channel in range(low.shape[0]):
+        for column in range(low.shape[2]):
+            a, b = low[channel, :, column].double(), high[channel, :, column].double()
+            angle = math.acos(float(a @ b / (a.norm() * b.norm())))
+            parts = math.sin((1 - strength) * angle), math.sin(strength * angle)
+            result[channel, :, column] = ((a * parts[0] + b * parts[1]) / math.sin(angle)).float()
+    return result
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.5, 1.0])
+def test_a_variation_turns_towards_the_other_seed(strength: float) -> None:
+    varied = Noise(1, SHAPE, variation=(2, strength))()
+    assert torch.allclose(varied, great_circle(strength, Noise(1, SHAPE)(), Noise(2, SHAPE)()), atol=1e-5)
+
+
+def test_a_variation_changes_the_first_draw_only() -> None:
+    varied, plain = Noise(1, SHAPE, variation=(2, 0.5)), Noise(1, SHAPE)
+    assert not torch.equal(varied(), plain())
+    assert torch.equal(varied(), plain())
+    assert torch.equal(Noise(1, SHAPE, variation=(2, 0.0))(), Noise(1, SHAPE)())
+
+
+def test_nearly_equal_noise_is_mixed_from_the_wrong_end() -> None:
+    """A1111's quirk: a variation towards the same seed gives the same noise, but strengths are swapped."""
+    low = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+    high = low * 1.01
+    assert torch.allclose(slerp(0.25, low, high), low * 0.25 + high * 0.75)
+
+
+@pytest.mark.parametrize(
+    ("size", "inside", "taken"),
+    [
+        ((4, 6), (slice(2, 6), slice(1, 7)), (slice(0, 4), slice(0, 6))),
+        ((12, 10), (slice(0, 8), slice(0, 8)), (slice(2, 10), slice(1, 9))),
+        ((4, 12), (slice(2, 6), slice(0, 8)), (slice(0, 4), slice(2, 10))),
+        ((5, 8), (slice(1, 6), slice(0, 8)), (slice(0, 5), slice(0, 8))),
+        ((11, 8), (slice(0, 7), slice(0, 8)), (slice(2, 9), slice(0, 8))),
+    ],
+)
+def test_another_size_s_noise_is_put_into_the_middle(
+    size: tuple[int, int], inside: tuple[slice, slice], taken: tuple[slice, slice]
+) -> None:
+    drawn, own, other = Noise(1, SHAPE, resize_from=size)(), Noise(1, SHAPE)(), Noise(1, (4, *size))()
+    assert torch.equal(drawn[(slice(None), *inside)], other[(slice(None), *taken)])
+    outside = torch.ones(SHAPE, dtype=torch.bool)
+    outside[(slice(None), *inside)] = False
+    assert torch.equal(drawn[outside], own[outside])
+
+
+def test_the_same_size_is_no_other_size() -> None:
+    noise, plain = Noise(1, SHAPE, resize_from=(8, 8)), Noise(1, SHAPE)
+    assert torch.equal(noise(), plain())
+    assert torch.equal(noise(), plain())
+
+
+def test_the_delta_moves_all_draws_but_the_first() -> None:
+    noise = Noise(1, SHAPE, delta=31337)
+    assert torch.equal(noise(), Noise(1, SHAPE)())
+    assert torch.equal(noise(), Noise(31338, SHAPE)())

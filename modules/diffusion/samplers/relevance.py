@@ -28,9 +28,11 @@ def relevant(request: Txt2Img) -> Txt2Img:
         idle.add("eta")
     if request.s_churn == 0:
         idle |= _CHURN | ({"s_noise"} if "s_churn" in sampler.takes else set())
-    if request.eta == 0:
+    if "eta" in sampler.takes and request.eta == 0:
         idle.add("s_noise")
-    if not sampler.draws and not request.eta and not request.s_churn:
+    eta = request.eta if "eta" in sampler.takes and request.eta is not None else float(sampler.stochastic)
+    churns = "s_churn" in sampler.takes and request.s_churn > 0
+    if sampler.brownian or not (eta or churns):  # no fresh noise from the image's own stream
         idle.add("ensd")
     if sampler.spacing is not None or sampler.discards_penultimate:
         idle.add("discard_penultimate")

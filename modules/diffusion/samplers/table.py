@@ -74,11 +74,6 @@ class Sampler:
         """Evaluations for which prompts that change are worked out: A1111 counts its second-order samplers' steps twice."""
         return self.stages * steps
 
-    @property
-    def draws(self) -> bool:
-        """Whether it takes fresh noise from the image's own stream, which is what an eta noise seed delta changes."""
-        return self.stochastic and not self.brownian
-
     def options(
         self,
         eta: float | None = None,
