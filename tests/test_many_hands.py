@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -124,3 +126,25 @@ def test_two_hundred_jobs_of_eight_users(studio: tuple[App, str]) -> None:
         f"p99 {1000 * control[int(0.99 * len(control))]:.0f} ms; device seconds by user "
         + ", ".join(f"{share:.1f}" for share in shares)
     )
+
+
+def test_a_client_that_hangs_up_still_gets_its_picture(studio: tuple[App, str]) -> None:
+    """As A1111's API: the job was accepted, so it is done, whoever still listens."""
+    _, address = studio
+    cookie = httpx.get(f"{address}/internal/queue").headers["set-cookie"].partition(";")[0]
+    body = json.dumps({"prompt": "gone", "steps": 2, "width": 64, "height": 64}).encode()
+    host, port = address.removeprefix("http://").split(":")
+    head = (
+        f"POST /internal/jobs HTTP/1.1\r\nHost: {host}:{port}\r\nCookie: {cookie}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(head.encode() + body)
+    deadline = time.monotonic() + 120
+    while True:
+        jobs = httpx.get(f"{address}/internal/jobs", headers={"cookie": cookie}).json()
+        if jobs and jobs[0]["state"] == "done":
+            break
+        assert time.monotonic() < deadline, jobs
+        time.sleep(0.05)
+    assert (len(jobs), jobs[0]["done"], jobs[0]["request"]["prompt"]) == (1, 1, "gone")
