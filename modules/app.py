@@ -576,17 +576,18 @@ class App:
         with self._changed:
             if error:
                 self._looked = float("-inf")
-            self._dispatcher.landed(job.id, index)
-            if self._live.get(job.id) is live:
-                live.stages.pop(index, None)
-                live.words.pop(index, None)
-                live.left.discard(index)
+            now = self._live.get(job.id)  # another one when the owner cancelled and retried in the meantime
+            if now is not None and (now is live or not error):
+                self._dispatcher.landed(job.id, index)
+                now.stages.pop(index, None)
+                now.words.pop(index, None)
+                now.left.discard(index)
                 if error:
-                    self._end(live, "failed", error)
-                elif not live.left:
-                    self._end(live, "done")
+                    self._end(now, "failed", error)
+                elif not now.left:
+                    self._end(now, "done")
                 else:
-                    self._touch(live)
+                    self._touch(now)
         self._dispatch()
 
     def _end(self, live: _Live, state: Outcome, error: str = "") -> None:

@@ -575,3 +575,19 @@ def test_a_storm_of_cancels_is_harmless(scripted: App, link: ScriptedLink) -> No
     late = scripted.submit(SMALL, "me")
     link.done(f"{late.id}.0")
     assert finish(scripted, late).state == "done", "no stale cancel reaches the next job"
+
+
+def test_a_picture_that_is_being_saved_while_its_job_is_cancelled_and_retried_counts(scripted: App, link: ScriptedLink) -> None:
+    link.hello()
+    view = scripted.submit(SMALL, "me")
+    gate = threading.Event()
+    scripted._savers.submit(gate.wait)
+    link.done(f"{view.id}.0")
+    scripted.pause("me", True)
+    assert scripted.cancel(view.id, "me")
+    assert scripted.retry(view.id, "me")
+    gate.set()
+    ended = finish(scripted, view)
+    assert (ended.state, ended.done) == ("done", 1)
+    assert link.flying() == []
+    assert scripted.queue("me").jobs == ()
