@@ -160,8 +160,6 @@ def restart_plan(sigmas: list[float]) -> list[tuple[float, float]]:
 
 
 def _karras(count: int, high: float, low: float) -> list[float]:
-    """Karras et al. (2022), equation 5, with rho 7."""
-    if count == 1:
-        return [high]
+    """Karras et al. (2022), equation 5, with rho 7; the ends are exact, for a rounded one would look like a climb."""
     start, end = high ** (1 / 7), low ** (1 / 7)
-    return [(start + (end - start) * i / (count - 1)) ** 7 for i in range(count)]
+    return [high, *[(start + (end - start) * i / (count - 1)) ** 7 for i in range(1, count - 1)], low]

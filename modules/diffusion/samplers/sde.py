@@ -104,8 +104,9 @@ def _gathered(noises: Sequence[Tensor], levels: Sequence[float], eta: float) -> 
     return total
 
 
-SA_NOISY = (0.5712, 5.0924)
-"""Noise levels between which SA-Solver adds noise: those of 80 % and 20 % of SD 1.x's timesteps (ComfyUI's default)."""
+SA_NOISY = (0.57118, 5.09241)
+"""Noise levels between which SA-Solver adds noise: those of SD 1.x's timesteps 199.8 and 799.2 (ComfyUI's default), which some
+schedules hit exactly, so both are rounded outwards."""
 
 
 def sa_solver(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0) -> SamplerProgram:
