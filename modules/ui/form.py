@@ -63,7 +63,7 @@ class Form:
         slider = Range(low, high, value, step=step, label=label, elem_id=self.id(name), buttons=[], min_width=120)
         return self._keep(name, label, slider)
 
-    def choice(self, name: str, label: str, choices: Iterable[Any], value: str | None, **options: Any) -> Choice:
+    def choice(self, name: str, label: str, choices: Iterable[Any], value: str | list[str] | None, **options: Any) -> Choice:
         choice = Choice(list(choices), value=value, label=label, elem_id=self.id(name), min_width=100, **options)
         return self._keep(name, label, choice)
 
@@ -136,6 +136,8 @@ def _seed(text: Any) -> int:
 def _fits(component: gr.components.Component, value: Any) -> bool:
     if isinstance(component, gr.Textbox):
         return isinstance(value, str)
+    if isinstance(component, Choice) and component.multiselect:
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
     if isinstance(component, Choice):
         return isinstance(value, str) or value is None
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))

@@ -52,7 +52,8 @@ def build_page(app: App, version: str) -> gr.Blocks:
             gr.HTML((STATIC / "status.html").read_text("utf-8"), elem_id="status", js_on_load=None)
         with gr.Column(elem_id="bench", elem_classes="plain"):
             tab.build_prompt()
-            gr.HTML('<p id="complaint" role="alert" hidden></p>', elem_id="complaint_area", js_on_load=None)
+            below_prompt = (STATIC / "reading.html").read_text("utf-8") + '<p id="complaint" role="alert" hidden></p>'
+            gr.HTML(below_prompt, elem_id="complaint_area", js_on_load=None)
             tab.build_settings()
             studio = Studio(version)
         tab.connect(studio, page)
@@ -70,6 +71,7 @@ def _version(folder: Path) -> str:
 def _head(version: str) -> str:
     return (
         f'<link rel="stylesheet" href="ui/{version}/atelier.css">'
+        f'<link rel="stylesheet" href="ui/{version}/prompt.css">'
         f'<link rel="modulepreload" href="ui/{version}/main.js">'
         f'<script src="ui/{version}/mode.js"></script>'
         '<meta name="color-scheme" content="light dark">'

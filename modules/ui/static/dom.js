@@ -29,4 +29,13 @@ export function duration(seconds) {
   return `about ${Math.round(seconds / 3600)} h`;
 }
 
+/** Replace a part of a text field as if it were typed, so that Ctrl+Z takes it back; the cursor is behind it then. */
+export function replaceText(area, from, to, text) {
+  area.focus();
+  area.setSelectionRange(from, to);
+  if (document.execCommand("insertText", false, text)) return;
+  area.setRangeText(text, from, to, "end");
+  area.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
 export const visible = (node) => Boolean(node && node.getClientRects().length);

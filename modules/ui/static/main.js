@@ -9,6 +9,7 @@ import { complain, fields, formOpened, setPrompt } from "./form.js";
 import { isOver, Jobs } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
 import { Label } from "./label.js";
+import { startPromptTools } from "./prompt.js";
 import { Queue } from "./queue.js";
 
 const PATIENCE_MS = 8000; // a request is accepted in a tenth of a second
@@ -38,6 +39,7 @@ class Studio {
 
     this.listenToJobs();
     listenToKeys(() => this.cancel());
+    startPromptTools();
     document.addEventListener("atelier:cancel", () => this.cancel());
     document.getElementById("txt2img_generate")?.addEventListener("click", () => this.expectAnswer());
     document.addEventListener("atelier:form", () => this.shown === null && this.showNothing());

@@ -14,7 +14,7 @@ from modules.app import App
 from modules.checkpoints.files import CheckpointInfo
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
-from modules.errors import AtelierError, RequestError
+from modules.errors import AtelierError, RequestError, SettingsError
 from modules.request import SIDE_STEP
 from modules.ui.form import Form, Values
 from modules.ui.gradio import gr
@@ -54,6 +54,9 @@ class Txt2ImgTab:
     def build_settings(self) -> None:
         form, defaults = self.form, _defaults(self.app.default_checkpoint())
         with gr.Column(elem_id="txt2img_settings", elem_classes="plain", min_width=200):
+            styles, about = self._styles()
+            shown = bool(styles or about)  # a house without styles is not bothered with an empty list
+            form.choice("styles", "Styles", styles, [], multiselect=True, info=about, visible=shown)
             form.choice("sampler", "Sampler", SAMPLERS, defaults["sampler"])
             form.choice("schedule", "Schedule type", SCHEDULES, defaults["schedule"])
             form.slider("steps", "Steps", 1, 150, defaults["steps"], 1)
@@ -144,6 +147,11 @@ class Txt2ImgTab:
             fields |= {**_defaults(chosen), "checkpoint": chosen.name if chosen else None}
         updates = self.form.write(fields)
         updates[self.form.components["checkpoint"]] = gr.update(choices=_choices(usable), value=fields["checkpoint"])
+        styles, about = self._styles()
+        chosen_styles = updates.get(self.form.components["styles"], [])
+        updates[self.form.components["styles"]] = gr.update(
+            choices=styles, value=chosen_styles, info=about, visible=bool(styles or about)
+        )
         return updates | {self.studio: message("opened")}
 
     def _drop_unknown(self, fields: Values) -> list[str]:
@@ -154,7 +162,19 @@ class Txt2ImgTab:
             "schedule": set(SCHEDULES),
         }
         missing = [name for name in known if fields.get(name) is not None and fields[name] not in known[name]]
-        return [f"{self.form.labels[name]} {str(fields.pop(name))[:80]!r}" for name in missing]
+        notes = [f"{self.form.labels[name]} {str(fields.pop(name))[:80]!r}" for name in missing]
+        if isinstance(styles := fields.get("styles"), list):
+            here = self._styles()[0]
+            fields["styles"] = [name for name in styles if name in here]
+            notes += [f"Style {str(name)[:80]!r}" for name in styles if name not in here]
+        return notes
+
+    def _styles(self) -> tuple[list[str], str | None]:
+        """The names in the styles file, and what is wrong with it."""
+        try:
+            return list(self.app.library.styles()), None
+        except SettingsError as error:
+            return [], f"{error}."
 
     def _usable(self) -> list[CheckpointInfo]:
         return [info for info in self.app.checkpoints() if not info.problem]
