@@ -253,7 +253,7 @@ def test_styles_are_chosen_in_the_form_and_read_with_the_prompt(page: Any, data:
     job = app.wait_for_job()
     assert app.records[job][1].request.styles == ("Photo",)
     app.finish_picture(job)
-    page.wait_for_selector("#studio_reuse")
+    page.wait_for_selector(".label dd >> text=Photo")
     page.reload()
     page.wait_for_selector("#txt2img_styles >> text=Photo")
     count_is(page, "4/75")

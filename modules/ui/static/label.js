@@ -4,6 +4,7 @@ import { h, pictureUrl } from "./dom.js";
 
 const ROWS = [
   ["Negative", (r) => r.negative_prompt],
+  ["Styles", (r) => r.styles.join(", ")],
   ["Checkpoint", (r) => r.checkpoint],
   ["Sampler", (r) => r.sampler],
   ["Schedule", (r) => r.schedule],
