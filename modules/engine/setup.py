@@ -92,8 +92,13 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
 
 
 def _cores() -> int:
-    """Cores that this process may use; torch counts those of the whole machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    """Cores that this process may use, where torch would count those of the whole machine; 0 leaves torch's choice.
+
+    Whoever sets OMP_NUM_THREADS has chosen.
+    """
+    if "OMP_NUM_THREADS" in os.environ or not hasattr(os, "sched_getaffinity"):
+        return 0
+    return len(os.sched_getaffinity(0))
 
 
 def hello(choices: Choices) -> Message:
