@@ -6,7 +6,7 @@ import math
 
 
 def beta_quantile(p: float, a: float, b: float) -> float:
-    """The x in [0, 1] below which a Beta(a, b) variable lies with probability `p`; exact to about 1e-14.
+    """The x in [0, 1] below which a Beta(a, b) variable lies with probability `p`, as exact as `p` is away from 1.
 
     >>> round(beta_quantile(0.5, 0.6, 0.6), 12)
     0.5
