@@ -36,6 +36,7 @@ from tests.scripted import ScriptedLink
 from tests.tiny import tiny_checkpoint
 
 USERS = ("ann", "bob", "cleo")
+STRANGERS = st.sampled_from([0, 0, 0, 1, 2])
 PIXELS = 64 * 64 * 3
 
 
@@ -107,17 +108,22 @@ class Queue(RuleBasedStateMachine):
             self.keys[user, key] = view.id
         return view.id
 
-    @rule(job=jobs, user=st.sampled_from(USERS))
-    def cancel(self, job: str, user: str) -> None:
-        known = self.known[job]
+    def somebody(self, job: str, stranger: int) -> str:
+        """Mostly the owner."""
+        owner = USERS.index(self.known[job].user)
+        return USERS[(owner + stranger) % len(USERS)]
+
+    @rule(job=jobs, stranger=STRANGERS)
+    def cancel(self, job: str, stranger: int) -> None:
+        user, known = self.somebody(job, stranger), self.known[job]
         mine = known.user == user and not known.end
         assert self.app.cancel(job, user) == mine
         if mine:
             self.end(job, "cancelled")
 
-    @rule(job=jobs, user=st.sampled_from(USERS))
-    def retry(self, job: str, user: str) -> None:
-        known = self.known[job]
+    @rule(job=jobs, stranger=STRANGERS)
+    def retry(self, job: str, stranger: int) -> None:
+        user, known = self.somebody(job, stranger), self.known[job]
         if sum(self.known[other].user == user for other in self.order) >= 6:
             return
         mine = known.user == user and known.end in ("failed", "cancelled")
@@ -128,8 +134,9 @@ class Queue(RuleBasedStateMachine):
             if len(known.made) == known.count:
                 self.end(job, "done")
 
-    @rule(job=jobs, user=st.sampled_from(USERS), to=st.integers(0, 5))
-    def move(self, job: str, user: str, to: int) -> None:
+    @rule(job=jobs, stranger=STRANGERS, to=st.integers(0, 2))
+    def move(self, job: str, stranger: int, to: int) -> None:
+        user = self.somebody(job, stranger)
         mine = self.known[job].user == user and job in self.order
         assert self.app.move(job, user, to) == mine
         if mine:
@@ -240,6 +247,8 @@ class Queue(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "app"):
             return
+        self.restart()
+        self.the_two_agree()
         for user in USERS:
             self.app.pause(user, False)
         while flying := self.link.flying():
