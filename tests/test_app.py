@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modules import app as app_module
-from modules.app import App, engine_configuration
+from modules import workshop
+from modules.app import App
 from modules.engine.messages import Message
 from modules.errors import EngineError, LimitError, OutputError, RequestError
 from modules.images import infotext, png
 from modules.settings import Settings
 from modules.views import JobView
+from modules.workshop import engine_configuration
 from tests.local import LocalLink
 from tests.scripted import ScriptedLink
 from tests.tiny import tiny_checkpoint
@@ -515,7 +516,7 @@ def test_the_prompt_check_needs_only_what_it_is_about(words: Path, scripted: App
 def test_while_nothing_can_be_saved_nothing_is_begun_and_then_it_goes_on(
     scripted: App, link: ScriptedLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app_module, "HOLD_SECONDS", 0.02)
+    monkeypatch.setattr(workshop, "HOLD_SECONDS", 0.02)
     view = scripted.submit(SMALL, "me")
 
     def full(need: int = 0) -> None:

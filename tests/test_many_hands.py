@@ -21,9 +21,10 @@ import pytest
 import uvicorn
 
 from modules.api.server import build_api
-from modules.app import App, engine_configuration
+from modules.app import App
 from modules.server import listen
 from modules.settings import Settings
+from modules.workshop import engine_configuration
 from tests.local import LocalLink
 from tests.tiny import tiny_checkpoint
 

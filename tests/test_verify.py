@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from modules.app import App, engine_configuration
+from modules.app import App
 from modules.commands import verify
 from modules.errors import RequestError
 from modules.images import png
 from modules.settings import Settings
+from modules.workshop import engine_configuration
 from tests.local import LocalLink
 from tests.tiny import tiny_checkpoint
 

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from modules.app import App, engine_configuration
+from modules.app import App
 from modules.settings import Settings
+from modules.workshop import engine_configuration
 from tests.bench import Figure
 from tests.local import LocalLink
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from modules.app import App
+from modules.catalogue import Catalogue
 from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
@@ -51,6 +51,7 @@ class FakeApp:
         self.settings = SimpleNamespace(host="127.0.0.1", data_dir=folder / "data", outputs_dir=folder / "outputs")
         self.settings.outputs_dir.mkdir(parents=True)
         self.library = Library(self.settings.data_dir)
+        self.catalogue = Catalogue([], self.library, lambda: None)
         self.models = [STICKERS, LANDSCAPES]
         self.state = EngineState("ready", "Ready.", "cpu (no GPU here)", "float32 (cpu)", "sdpa (no xformers on cpu)")
         self.records: dict[str, tuple[str, JobView]] = {}
@@ -123,7 +124,7 @@ class FakeApp:
         return known[name] if name else next(iter(known.values()))
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
-        return App.check_prompt(self, fields)  # type: ignore[arg-type]  # the real one, which needs no more than the library
+        return self.catalogue.check_prompt(fields)
 
     def submit(self, fields: dict[str, Any], user: str) -> JobView:
         info = self.checkpoint(fields.get("checkpoint"))

@@ -1,0 +1,112 @@
+"""What can be asked for: the checkpoints in the models folders, and a full request from some of its fields.
+
+It knows files' headers and tables of names; not jobs, users or the engine, and it never imports torch.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from modules.checkpoints.files import CheckpointInfo, find, scan
+from modules.diffusion.samplers import find_sampler
+from modules.diffusion.samplers.relevance import relevant
+from modules.diffusion.schedules import find_schedule
+from modules.errors import RequestError
+from modules.prompts.check import PromptCheck, check
+from modules.prompts.library import Library
+from modules.request import MAX_SEED, GenerationRequest, parse_request
+
+PROMPT_FIELDS = (
+    "prompt",
+    "negative_prompt",
+    "styles",
+    "seed",
+    "steps",
+    "sampler",
+    "emphasis",
+    "comments",
+    "old_prompt_editing",
+)
+"""Fields of a request that decide what its prompts mean."""
+
+
+class Catalogue:
+    """Names to things that exist.
+
+    Args:
+        folders: models folders.
+        library: the household's styles and wildcards.
+        latest: the checkpoint that was asked for last, None when there was none.
+    """
+
+    def __init__(self, folders: Sequence[Path], library: Library, latest: Callable[[], str | None]) -> None:
+        self.folders, self.library, self._latest = folders, library, latest
+
+    def checkpoints(self) -> list[CheckpointInfo]:
+        """All files in the models folders, usable ones first; the others say what their problem is."""
+        return sorted(scan(self.folders), key=lambda info: (bool(info.problem), info.name.lower()))
+
+    def checkpoint(self, name: str | None) -> CheckpointInfo:
+        """The usable checkpoint of that name, or the one that is used when nobody names one.
+
+        Raises:
+            RequestError: there is none, or it cannot be used.
+        """
+        if name:
+            info = find(self.folders, name)
+        else:
+            default = self.default_checkpoint()
+            if default is None:
+                folders = ", ".join(str(folder) for folder in self.folders)
+                raise RequestError(f"no checkpoint found; put an SD 1.x .safetensors file into {folders}")
+            info = default
+        if info.problem:
+            raise RequestError(f"checkpoint {info.name!r} cannot be used: {info.problem}")
+        return info
+
+    def default_checkpoint(self) -> CheckpointInfo | None:
+        """The checkpoint of the newest job if it is still here, else the first usable one."""
+        usable = [info for info in self.checkpoints() if not info.problem]
+        latest = self._latest()
+        return next((info for info in usable if info.name == latest), usable[0] if usable else None)
+
+    def complete(self, fields: dict[str, Any]) -> GenerationRequest:
+        """A full request from some fields: names resolved, a seed drawn, the rest from the checkpoint's defaults.
+
+        Raises:
+            RequestError: a field makes no sense; the message says which and what is allowed.
+        """
+        info = self.checkpoint(fields.get("checkpoint"))
+        defaults = {
+            "width": info.defaults.width,
+            "height": info.defaults.height,
+            "steps": info.defaults.steps,
+            "cfg_scale": info.defaults.cfg_scale,
+            "sampler": info.defaults.sampler,
+            "schedule": info.defaults.schedule,
+        }
+        given = {name: value for name, value in fields.items() if value is not None}
+        request = parse_request({**defaults, **given, "checkpoint": info.name})
+        sampler, schedule_in_name = find_sampler(request.sampler)
+        schedule = find_schedule(schedule_in_name or request.schedule)
+        seed = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1)
+        found: dict[str, Any] = {"sampler": sampler.name, "schedule": schedule.label, "seed": seed}
+        if request.variation_strength > 0 and request.variation_seed < 0:
+            found["variation_seed"] = secrets.randbelow(MAX_SEED + 1)
+        request = relevant(request.model_copy(update=found))
+        self.library.finish(request.image(0))
+        return request
+
+    def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
+        """What is understood of the prompts in `fields`; of other fields only those that matter to them are looked at.
+
+        Raises:
+            RequestError: such a field makes no sense.
+        """
+        given = {name: fields[name] for name in PROMPT_FIELDS if fields.get(name) is not None}
+        request = parse_request(given)
+        sampler, _ = find_sampler(request.sampler)
+        return check(request, self.library, sampler.step_ends(request.steps), sampler.prompt_steps(request.steps))

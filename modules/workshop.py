@@ -1,0 +1,436 @@
+"""What is being made: the jobs that are not over, the engine that paints them, and the saver in between.
+
+The workshop decides which images go to the engine and when, hears what the engine says, keeps each job's record and saves
+finished pictures.  What people may ask of it is `modules.app`; it knows neither HTTP nor tensors.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from PIL import Image
+
+from modules import __version__
+from modules.catalogue import Catalogue
+from modules.diffusion.samplers import find_sampler
+from modules.dispatch import SLOTS, Dispatcher
+from modules.engine.costs import Call, CostModel
+from modules.engine.link import EngineLink, ProcessLink
+from modules.engine.messages import Message
+from modules.errors import AtelierError
+from modules.estimates import Forecast, Pending, forecast
+from modules.images.infotext import GenerationInfo
+from modules.images.outputs import Outputs
+from modules.prompts.check import network_notes
+from modules.prompts.compose import take_networks
+from modules.prompts.library import Finished, Library, infotext_items
+from modules.queue.records import Job, Outcome
+from modules.queue.store import JobStore
+from modules.settings import Settings
+from modules.views import EngineState, Preview
+
+log = logging.getLogger("atelier")
+
+WATCH_SECONDS = 3.0
+"""A job counts as looked at for this long after its preview was asked for."""
+ESTIMATE_SECONDS = 0.5
+"""Estimates are worked out at most once in this time, for everybody."""
+COSTS_SECONDS = 60.0
+"""At most once in this time, what was learned about costs goes to disk."""
+HOLD_SECONDS = 5.0
+"""How often it is looked whether pictures could be saved; while they could not, nothing is begun."""
+
+
+@dataclass
+class _Live:
+    """A job that is not over: what only memory knows of it.
+
+    Of each image with the engine, `stages` is (step, steps) and `words` its prompts as they were sent.
+    """
+
+    job: Job
+    left: set[int]
+    stages: dict[int, tuple[int, int]] = field(default_factory=dict)
+    words: dict[int, Finished] = field(default_factory=dict)
+    rev: int = 1
+    preview: Preview | None = None
+    looked_at: float = float("-inf")
+
+
+class Workshop:
+    """A queue, a folder of outputs and an engine behind a link.  `modules.app.App` is what others see of it.
+
+    Args:
+        settings: resolved settings.
+        link: how to reach an engine; None starts one as a process of its own.
+        outputs: where pictures go; None takes the outputs folder of the settings.
+        durable: keep the job list on disk.  One process at a time can; what runs beside a server keeps its list in memory.
+    """
+
+    def __init__(
+        self, settings: Settings, link: EngineLink | None = None, outputs: Outputs | None = None, durable: bool = True
+    ) -> None:
+        self.settings = settings
+        self.outputs = outputs or Outputs(settings.outputs_dir)
+        self.store = JobStore(
+            settings.data_dir / "jobs.sqlite" if durable else None,
+            history=settings.history,
+            per_user=settings.jobs_per_user,
+            total=settings.jobs_in_total,
+        )
+        self.link: EngineLink = link or ProcessLink(engine_configuration(settings), settings.data_dir / "engine.log")
+        self.library = Library(settings.data_dir)
+        self.catalogue = Catalogue(settings.models_dirs, self.library, self.store.latest_checkpoint)
+        self._engine = EngineState("starting", "The engine is starting.")
+        self._dispatcher = Dispatcher()
+        self._live: dict[str, _Live] = {}
+        self._watched: set[str] = set()
+        self._paused = self.store.paused()
+        self._costs, self._device, self._resident = CostModel(), "", ""
+        self._costs_kept = time.monotonic()
+        self._forecast, self._forecast_at = Forecast(), float("-inf")
+        self._held, self._looked, self._timer = "", float("-inf"), threading.Timer(0, lambda: None)
+        self._listeners: list[Callable[[], None]] = []
+        self._changed = threading.Condition()
+        self._savers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
+        self._closing = False
+
+    def start(self) -> None:
+        """Take up the jobs that an earlier run left, and start the engine."""
+        self.outputs.sweep()
+        for user in self._paused:
+            self._dispatcher.pause(user, True)
+        for job in self.store.recover():
+            self._enliven(self._adopt(job))
+        self.link.start(self._on_message)
+
+    def close(self) -> None:
+        """Stop the engine.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
+        with self._changed:
+            self._closing = True
+            self._timer.cancel()
+            self._wake()
+        self.link.close()
+        self._savers.shutdown(wait=True)
+        self._keep_costs()
+        self.store.close()
+
+    def _on_message(self, message: Message) -> None:
+        """On the link's thread: quick, and never raising."""
+        try:
+            handler = getattr(self, f"_on_{message.kind}", None)
+            if handler is None:
+                log.warning("the engine said %r, which nobody understands", message.kind)
+            else:
+                handler(message)
+        except Exception:
+            log.exception("while handling %r of the engine", message.kind)
+
+    def _on_hello(self, message: Message) -> None:
+        data = message.data
+        state = EngineState("ready", "Ready.", data["device"], data["dtype"], data["attention"])
+        self._know_costs_of(data["device"].partition(" ")[0])
+        self._set_engine(state)
+        log.info("device: %s", state.device)
+        log.info("dtype: %s", state.dtype)
+        log.info("attention: %s", state.attention)
+        self._watch(anew=True)
+        default = self.catalogue.default_checkpoint()
+        if not self._live and default is not None:
+            self.link.send(Message("load", {"checkpoint": default.name}))
+        self._dispatch()
+
+    def _on_loading(self, message: Message) -> None:
+        self._set_engine(replace(self._engine, message=f"Loading {message.data['checkpoint']} …"))
+
+    def _on_loaded(self, message: Message) -> None:
+        with self._changed:
+            self._resident = message.data["checkpoint"]
+            if message.data["seconds"] > 0.05:  # less means that it was there
+                self._costs.learn(Call("load", self._resident), message.data["seconds"])
+        self._set_engine(replace(self._engine, message="Ready."))
+
+    def _on_costs(self, message: Message) -> None:
+        with self._changed:
+            self._costs.put((Call(*call), seconds) for *call, seconds in message.data["costs"])
+        if time.monotonic() - self._costs_kept > COSTS_SECONDS:
+            self._keep_costs()
+
+    def _on_died(self, message: Message) -> None:
+        cause = message.data["cause"]
+        log.error("%s", cause)
+        with self._changed:
+            self._engine, self._resident = EngineState("restarting", f"The engine is starting again: {cause}."), ""
+            retried, given_up = self._dispatcher.lost()
+            self.store.engine_died([*retried, *given_up])
+            for job_id in retried:
+                self._live[job_id].stages.clear()
+                self._touch(self._live[job_id])
+            for job_id in given_up:
+                self._end(self._live[job_id], "failed", f"{cause}; it was tried twice")
+            self._wake()
+
+    def _on_gave_up(self, message: Message) -> None:
+        """It will not come up by itself: say so on every job rather than let them wait for ever."""
+        cause = message.data["cause"]
+        with self._changed:
+            self._engine = EngineState("failed", f"The engine could not start: {cause}")
+            for live in list(self._live.values()):
+                self._end(live, "failed", f"the engine could not start: {cause}")
+
+    def _on_progress(self, message: Message) -> None:
+        with self._changed:
+            if found := self._find(message):
+                live, index = found
+                live.stages[index] = (message.data["step"], message.data["steps"])
+                self._touch(live)
+
+    def _on_preview(self, message: Message) -> None:
+        jpeg = _jpeg(message)
+        with self._changed:
+            if found := self._find(message):
+                live, _ = found
+                live.preview = Preview((live.preview.rev if live.preview else 0) + 1, jpeg)
+                self._touch(live)
+
+    def _on_done(self, message: Message) -> None:
+        with self._changed:
+            if found := self._find(message):
+                self._savers.submit(self._save, *found, message)
+
+    def _on_failed(self, message: Message) -> None:
+        if message.data["trace"]:
+            log.error("%s", message.data["trace"])
+        with self._changed:
+            if found := self._find(message):
+                self._end(found[0], "failed", message.data["error"])
+        self._dispatch()
+
+    def _on_cancelled(self, message: Message) -> None:
+        """Nothing to do: the job's record was closed when its owner asked."""
+
+    def _take_up(self, job: Job) -> None:
+        """A job was accepted just now."""
+        self._enliven(job)
+        if self._engine.state == "failed":
+            self._set_engine(EngineState("restarting", "The engine is starting again."))
+            self.link.start(self._on_message)
+        self._dispatch()
+        with self._changed:
+            self._wake()
+
+    def _enliven(self, job: Job) -> None:
+        with self._changed:
+            left = set(range(job.request.count)) - {picture.index for picture in job.pictures}
+            if not left:
+                self.store.finish(job.id, "done")
+                return
+            self._live[job.id] = _Live(job, left)
+            self._dispatcher.add(job.id, job.user, sorted(left), suspect=job.attempts > 0)
+            self._forecast_at = float("-inf")
+
+    def _adopt(self, job: Job) -> Job:
+        """Pictures that an earlier run saved and did not live to record are taken over, not painted again."""
+        for index in set(range(job.request.count)) - {picture.index for picture in job.pictures}:
+            seed = job.request.image(index).seed
+            if saved := self.outputs.find(job.id, index, seed, job.created):
+                self.store.picture_done(job.id, index, saved, seed)
+        return self.store.get(job.id) or job
+
+    def _dispatch(self) -> None:
+        """Send the engine what it has places for."""
+        with self._changed:
+            if self._engine.state != "ready" or self._closing or not self._may_save():
+                return
+            failed = False
+            for flight in self._dispatcher.take():
+                live = self._live.get(flight.job)
+                if live is None:  # another image of it just failed
+                    continue
+                if live.job.state == "queued":
+                    live.job = self.store.mark_running(flight.job)
+                    self._touch(live)
+                try:
+                    finished = self.library.finish(live.job.request.image(flight.index))
+                except AtelierError as error:  # styles and wildcards may have changed since it was accepted
+                    self._end(live, "failed", str(error))
+                    failed = True
+                    continue
+                live.words[flight.index] = finished
+                data = {"task": flight.task, "user": live.job.user, "request": finished.request.model_dump()}
+                self.link.send(Message("submit", data))
+        if failed:
+            self._dispatch()
+        self._watch()
+
+    def _may_save(self) -> bool:
+        """Whether pictures could be saved now, so that the device does not work for nothing.  Under the lock."""
+        if time.monotonic() - self._looked < HOLD_SECONDS:
+            return not self._held
+        before, self._looked = self._held, time.monotonic()
+        try:
+            self.outputs.check_writable()
+            self._held = ""
+        except AtelierError as error:
+            self._held = str(error)
+            self._timer.cancel()
+            self._timer = threading.Timer(HOLD_SECONDS, self._dispatch)
+            self._timer.daemon = True
+            self._timer.start()
+        if self._held != before:
+            log.warning("%s", self._held or "pictures can be saved again")
+            self._wake()
+        return not self._held
+
+    def _save(self, live: _Live, index: int, message: Message) -> None:
+        """On the saver's thread: picture to disk, then its row, then the world may know."""
+        data, job = message.data, live.job
+        finished = live.words[index]
+        info = GenerationInfo(
+            request=finished.request,
+            model_name=data["model_name"],
+            model_hash=data["model_hash"],
+            schedule_label=data["schedule"],
+            version=f"Atelier {__version__}",
+            **_words_said(finished),
+        )
+        try:
+            saved = self.outputs.save(
+                message.blob, data["width"], data["height"], info, job=job.id, index=index, when=job.created
+            )
+            self.store.picture_done(job.id, index, saved, info.request.seed)
+            error = ""
+        except AtelierError as problem:
+            error = str(problem)
+        except Exception as problem:
+            log.exception("while saving a picture")
+            error = f"the picture could not be saved: {problem}"
+        with self._changed:
+            if error:
+                self._looked = float("-inf")
+            now = self._live.get(job.id)  # another one when the owner cancelled and retried in the meantime
+            if now is not None and (now is live or not error):
+                self._dispatcher.landed(job.id, index)
+                now.stages.pop(index, None)
+                now.words.pop(index, None)
+                now.left.discard(index)
+                if error:
+                    self._end(now, "failed", error)
+                elif not now.left:
+                    self._end(now, "done")
+                else:
+                    self._touch(now)
+        self._dispatch()
+
+    def _end(self, live: _Live, state: Outcome, error: str = "") -> None:
+        """Close a job's record and take its images back from the engine.  Under the lock."""
+        self._live.pop(live.job.id, None)
+        for flight in self._dispatcher.remove(live.job.id):
+            self.link.send(Message("cancel", {"task": flight.task}))
+        self.store.finish(live.job.id, state, error)
+        self._wake()
+
+    def _find(self, message: Message) -> tuple[_Live, int] | None:
+        job_id, _, index = message.data["task"].rpartition(".")
+        live = self._live.get(job_id)
+        return (live, int(index)) if live is not None else None
+
+    def _touch(self, live: _Live) -> None:
+        live.rev += 1
+        self._wake()
+
+    def _set_engine(self, state: EngineState) -> None:
+        with self._changed:
+            self._engine = state
+            self._wake()
+
+    def _watch(self, anew: bool = False) -> None:
+        """Tell the engine which tasks somebody looks at: the one nearest its end of each job that is looked at."""
+        now = time.monotonic()
+        with self._changed:
+            watched = set()
+            for live in self._live.values():
+                if now - live.looked_at < WATCH_SECONDS:
+                    flying = [flight for flight in self._dispatcher.flying() if flight.job == live.job.id]
+                    if flying:
+                        watched.add(max(flying, key=lambda f: live.stages.get(f.index, (0, 1))[0]).task)
+            if watched == self._watched and not anew:
+                return
+            self._watched = watched
+        self.link.send(Message("watch", {"tasks": sorted(watched)}))
+
+    def _estimated(self) -> Forecast:
+        """When unfinished jobs end; of those that are paused, or while the engine is not ready, nothing.  Under the lock."""
+        now = time.monotonic()
+        if now - self._forecast_at >= ESTIMATE_SECONDS:
+            pending = []
+            for job_id, user in self._dispatcher.jobs():
+                live = self._live[job_id]
+                begun = sum(step / max(1, steps) for index, (step, steps) in live.stages.items() if index in live.left)
+                if user not in self._paused and self._engine.state == "ready":
+                    pending.append(Pending(job_id, user, live.job.request, len(live.left), begun))
+            self._forecast, self._forecast_at = forecast(self._costs, pending, self._resident, SLOTS), now
+        return self._forecast
+
+    def _know_costs_of(self, device: str) -> None:
+        """Take up what earlier runs learned about this device."""
+        with self._changed:
+            if device == self._device:
+                return
+            self._device, self._costs = device, CostModel()
+            known = [cost for cost in self.store.costs() if cost[0] == device]
+            self._costs.put((Call(*cost[1:6]), cost[6]) for cost in known)
+            self._costs.take_fresh()
+
+    def _keep_costs(self) -> None:
+        with self._changed:
+            fresh = self._costs.take_fresh()
+            self._costs_kept = time.monotonic()
+        if self._device and fresh:
+            try:
+                self.store.keep_costs(
+                    (self._device, c.work, c.checkpoint, c.width, c.height, c.rows, seconds) for c, seconds in fresh
+                )
+            except AtelierError as error:  # a full disk costs estimates, nothing else
+                log.warning("%s", error)
+
+    def _wake(self) -> None:
+        """Tell all who wait for changes.  Under the lock."""
+        self._changed.notify_all()
+        for listener in self._listeners:
+            listener()
+
+
+def _words_said(finished: Finished) -> dict[str, dict[str, str]]:
+    """What a picture's record says about its prompts beside themselves."""
+    request = finished.request
+    sampler, _ = find_sampler(request.sampler)
+    notes = network_notes(take_networks(request.prompt)[1])
+    facts = {"notes": ". ".join(notes)} if notes else {}
+    return {"extras": infotext_items(finished, sampler.prompt_steps(request.steps)), "facts": facts}
+
+
+def engine_configuration(settings: Settings) -> dict[str, Any]:
+    """The fields of the engine's `configure` message."""
+    return {
+        "models_dirs": [str(folder) for folder in settings.models_dirs],
+        "cache_dir": str(settings.data_dir),
+        "device": settings.device,
+        "dtype": settings.dtype,
+        "attention": settings.attention,
+        "exact": settings.exact,
+    }
+
+
+def _jpeg(message: Message) -> bytes:
+    image = Image.frombytes("RGB", (message.data["width"], message.data["height"]), message.blob)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
