@@ -366,6 +366,10 @@ def test_a_picture_and_the_same_again(tmp_path: Path, models: Path) -> None:
         assert max(abs(a - b) for a, b in pairs) <= 1  # two at once and one alone may round differently
 
 
+_HEARING_CTRL_C = "import os, signal, sys; signal.signal(2, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
+"""Runs what follows as from a terminal: tests that were started in the background have inherited to ignore Ctrl-C."""
+
+
 class Process:
     """A command on a terminal of its own; `until` waits for something that it prints."""
 
@@ -375,7 +379,13 @@ class Process:
         ours, theirs = pty.openpty()
         self.fd, self.said = ours, ""
         self.process = subprocess.Popen(
-            arguments, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, close_fds=True
+            [sys.executable, "-c", _HEARING_CTRL_C, *arguments],
+            cwd=ROOT,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            close_fds=True,
         )
         os.close(theirs)
 

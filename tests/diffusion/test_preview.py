@@ -39,7 +39,10 @@ def discs(count: int, side: int) -> Tensor:
 
 @torch.no_grad()
 def test_previews_of_the_shipped_model_are_close_to_its_decoded_pictures(tmp_path: Path) -> None:
-    """Per latent position, against the mean of the pixels that the decoder makes of it."""
+    """Per latent position, against the mean of the pixels that the decoder makes of it.
+
+    How well any linear map can do depends on the model; ours must come near the best one for these very pictures.
+    """
     shipped = scan([MODELS])[0]
     model = ModelManager([MODELS], torch.device("cpu"), torch.float32, sdpa, tmp_path / "hashes.json").load(shipped.name)
     mean, _ = model.vae.encode(discs(6, 64))
@@ -51,8 +54,15 @@ def test_previews_of_the_shipped_model_are_close_to_its_decoded_pictures(tmp_pat
     shown = torch.stack([model.linear_preview(latent) for latent in latents]).float()
     error = (shown - expected).abs().mean()
     error_of_one_colour = (expected.mean(dim=(0, 1, 2)) - expected).abs().mean()
-    assert error < 18
-    assert error < error_of_one_colour / 3
+    assert error < 1.25 * _best_linear_error(latents, expected)
+    assert error < error_of_one_colour / 2.5
+
+
+def _best_linear_error(latents: Tensor, expected: Tensor) -> Tensor:
+    """Mean error of the least-squares map, fitted on the pictures themselves."""
+    known = F.pad(latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1]), (0, 1), value=1.0)
+    wanted = expected.reshape(-1, 3)
+    return ((known @ torch.linalg.lstsq(known, wanted).solution).clamp(0, 255) - wanted).abs().mean()
 
 
 def test_the_fit_is_the_same_every_time_and_leaves_randomness_alone() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.special
 from diffusers import EulerDiscreteScheduler
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from modules.diffusion.samplers import SAMPLERS, Sampler
@@ -151,7 +151,9 @@ def test_rho_and_the_shape_of_beta() -> None:
 def test_beta_quantiles_are_scipy_s(p: float, a: float, b: float) -> None:
     x = beta_quantile(p, a, b)
     assert 0.0 <= x <= 1.0
-    assert x == pytest.approx(scipy.special.betaincinv(a, b, p), abs=1e-9)
+    expected = scipy.special.betaincinv(a, b, p)
+    assume(not math.isnan(expected))  # SciPy has no answer for some p next to 0
+    assert x == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("bad", [Tweaks(sigma_min=20.0), Tweaks(sigma_min=5.0, sigma_max=5.0)])
