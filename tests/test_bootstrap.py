@@ -21,7 +21,6 @@ from modules import bootstrap
 from modules.bootstrap import environment as room
 from modules.bootstrap import install, terminal
 from modules.bootstrap.environment import TORCH, Environment, SetupError, fingerprint, optional, wanted
-from modules.bootstrap.install import torch_index
 from modules.bootstrap.terminal import explain
 from modules.queue.lock import ProcessLock
 from modules.settings import ROOT
@@ -114,7 +113,7 @@ def start(folder: Path, shelf: Path, *arguments: str) -> subprocess.CompletedPro
 def test_the_first_start_sets_up_and_starts_again_inside(made: Path) -> None:
     printed = (made / "printed.txt").read_text()
     assert "Setting up in" in printed
-    for step in ("environment (Python", "torch (for", "everything else"):
+    for step in ("environment (Python", "torch", "everything else"):
         assert f"done: {step}" in printed
     report = json.loads(printed.splitlines()[-1])
     python = next(finding["found"] for finding in report["findings"] if finding["what"] == "Python")
@@ -244,22 +243,6 @@ def test_an_absent_environment(tmp_path: Path) -> None:
 
 def test_this_process_is_inside_its_own() -> None:
     assert Environment(Path(sys.prefix)).inside()
-
-
-@pytest.mark.parametrize(
-    ("system", "driver", "index"),
-    [
-        ("Linux", None, "cpu"),
-        ("Linux", 13000, ""),
-        ("Linux", 12040, "cu126"),
-        ("Windows", None, ""),
-        ("Windows", 13010, "cu130"),
-        ("Windows", 12080, "cu126"),
-        ("Darwin", None, ""),
-    ],
-)
-def test_which_build_of_torch(system: str, driver: int | None, index: str) -> None:
-    assert torch_index(system, driver) == index
 
 
 def test_a_second_start_waits_for_the_first(

@@ -21,9 +21,6 @@ from modules.queue.lock import ProcessLock
 LOG = ROOT / "data" / "setup.log"
 """All that pip said."""
 
-TORCH_INDEX = "https://download.pytorch.org/whl/"
-"""Where PyTorch publishes its builds for one kind of machine; PyPI has one build per system."""
-
 NEED_BYTES = {False: 2_500_000_000, True: 9_000_000_000}
 """Free disk space that the set-up takes, without and with CUDA (measured 1.6 GB without, with pip's cache; CUDA's libraries are
 about 5 GB)."""
@@ -86,7 +83,7 @@ class Setup:
         environment.write_note(state="installing")
         try:
             if before or not self._has("torch"):  # in an environment that is not of our making, its own torch is respected
-                self._install([TORCH, *_from(torch_index(platform.system(), driver))], f"torch ({_build(driver)})")
+                self._install([TORCH], "torch")
             for name, requirements in groups.items():
                 if name:  # beside the others, so that pip cannot satisfy the one by breaking the other
                     requirements = [*groups[""], *requirements]
@@ -193,10 +190,6 @@ class Setup:
             raise SetupError(f"{explain(tail)} (details: {LOG})")
 
 
-def _from(index: str) -> list[str]:
-    return ["--extra-index-url", TORCH_INDEX + index] if index else []
-
-
 def _missing_for_venv() -> str:
     """Debian and Ubuntu ship Python without what `venv` needs."""
     check = "import ensurepip, venv"
@@ -225,21 +218,3 @@ def cuda_driver() -> int | None:
         return version.value if library.cuDriverGetVersion(ctypes.byref(version)) == 0 else None
     except (OSError, AttributeError):
         return None
-
-
-def torch_index(system: str, driver: int | None) -> str:
-    """Which of PyTorch's own indexes to ask besides PyPI; "" for PyPI alone.
-
-    PyPI's build is for CUDA 13 on Linux, for the CPU on Windows and for Metal on a Mac.
-    """
-    if system not in ("Linux", "Windows"):
-        return ""
-    if driver is None:
-        return "cpu" if system == "Linux" else ""
-    if driver < 13000:
-        return "cu126"  # runs on every driver since CUDA 12.0, by NVIDIA's minor-version compatibility
-    return "" if system == "Linux" else "cu130"
-
-
-def _build(driver: int | None) -> str:
-    return "for the CPU" if driver is None else "for NVIDIA GPUs, about 5 GB"
