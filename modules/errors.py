@@ -10,6 +10,7 @@ AtelierError                 everything that we raise on purpose
 │   ├── OutOfMemory          the device has not enough memory, even for this image alone
 │   └── NotFinite            NaN or infinity in a latent or a picture
 ├── EngineError              the engine process died or does not answer
+├── QueueError               the job list cannot be opened, read or written (in `modules.queue.store`)
 └── OutputError              a finished picture could not be written
 """
 
