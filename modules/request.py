@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -27,6 +27,11 @@ MAX_PIXELS = 33_500_000
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
 """What weights do.  Original: multiply, then bring the encoding back to its old mean.  No norm: multiply only.
 Ignore: brackets are read and weigh nothing.  None: brackets and BREAK are text like any other."""
+
+ResizeMode = Literal["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
+MaskMode = Literal["Inpaint masked", "Inpaint not masked"]
+MaskedContent = Literal["fill", "original", "latent noise", "latent nothing", "blurred", "tile", "patches"]
+InpaintArea = Literal["Whole picture", "Only masked", "Crop and stitch"]
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|[\ud800-\udfff]")
 
@@ -57,6 +62,8 @@ Prompt = Annotated[str, BeforeValidator(_prompt), Field(max_length=MAX_PROMPT)]
 StyleName = Annotated[str, BeforeValidator(_prompt), Field(max_length=1_000)]
 Integer = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Pixel = Annotated[int, BeforeValidator(_number), Field(ge=0, le=8192)]
+SourceId = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Side = Annotated[int, BeforeValidator(_number), Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIDE_STEP)]
 
 
@@ -112,6 +119,42 @@ class GuidanceOptions(BaseModel):
     apg_momentum: Annotated[Real, Field(ge=-1.0, le=1.0)] = 0.0
 
 
+class MaskOptions(BaseModel):
+    """What is repainted of a source picture, and how the rest is kept; lengths are pixels of the source picture.
+
+    Names and defaults are those of A1111's page.  `mask_mode` says which side of the mask is repainted, `masked_content` what
+    stands there before ("tile", "patches" and "blurred" look to the surroundings; see `modules.pixels.infill`), `inpaint_area`
+    how much of the picture the network sees: all of it, a crop around the mask at the size of the request, or a crop grown for
+    context, at the model's own resolution and returned with a feathered edge ("Crop and stitch").  `box` (x, y, width, height)
+    replaces the mask's bounding box in the latter two; all 0 is none.  `outpaint_*` extend the picture on each side.
+
+    `mask_round` makes the mask black and white for the network.  `differential` lets each grey level begin at its own strength
+    (Levin & Fried 2023, arXiv:2306.00950).  `soft_*` are A1111's soft inpainting.
+    """
+
+    mask_mode: MaskMode = "Inpaint masked"
+    mask_blur_x: Annotated[Integer, Field(ge=0, le=64)] = 4
+    mask_blur_y: Annotated[Integer, Field(ge=0, le=64)] = 4
+    mask_round: bool = True
+    masked_content: MaskedContent = "original"
+    inpaint_area: InpaintArea = "Whole picture"
+    masked_padding: Annotated[Integer, Field(ge=0, le=256)] = 32
+    box: tuple[Pixel, Pixel, Pixel, Pixel] = (0, 0, 0, 0)
+    conditioning_mask_strength: Annotated[Real, Field(ge=0.0, le=1.0)] = 1.0
+    differential: bool = False
+    soft_inpainting: bool = False
+    soft_bias: Annotated[Real, Field(ge=0.0, le=8.0)] = 1.0
+    soft_preservation: Annotated[Real, Field(ge=0.0, le=8.0)] = 0.5
+    soft_contrast_boost: Annotated[Real, Field(ge=1.0, le=32.0)] = 4.0
+    soft_mask_influence: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.0
+    soft_difference_threshold: Annotated[Real, Field(ge=0.0, le=8.0)] = 0.5
+    soft_difference_contrast: Annotated[Real, Field(ge=0.0, le=8.0)] = 2.0
+    outpaint_left: Annotated[Integer, Field(ge=0, le=1024)] = 0
+    outpaint_right: Annotated[Integer, Field(ge=0, le=1024)] = 0
+    outpaint_up: Annotated[Integer, Field(ge=0, le=1024)] = 0
+    outpaint_down: Annotated[Integer, Field(ge=0, le=1024)] = 0
+
+
 class Txt2Img(NoiseOptions, SolverOptions, GuidanceOptions):
     """A picture from words.
 
@@ -159,24 +202,54 @@ class Txt2Img(NoiseOptions, SolverOptions, GuidanceOptions):
         return self.model_copy(update={varies: (getattr(self, varies) + index) % (MAX_SEED + 1), "count": 1})
 
 
+class Img2Img(Txt2Img, MaskOptions):
+    """A picture from a picture; with a `mask`, or to be extended, only in part: inpainting and outpainting.
+
+    `source` and `mask` are ids of kept source pictures (`modules.images.sources`); a mask is as large as its picture, and
+    white says where.  `denoising_strength` is how much of the noise schedule is run; `fix_steps` runs `steps` of it whatever the
+    strength.  `noise_multiplier` scales the noise that is added, `extra_noise` is added on top.  `image_cfg_scale` is the
+    guidance towards the source of 8-channel editing models (Brooks et al. 2023, arXiv:2211.09800).
+    """
+
+    source: SourceId
+    mask: SourceId | None = None
+    denoising_strength: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.75
+    resize_mode: ResizeMode = "Just resize"
+    fix_steps: bool = False
+    color_correction: bool = False
+    noise_multiplier: Annotated[Real, Field(ge=0.0, le=1.5)] = 1.0
+    extra_noise: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.0
+    image_cfg_scale: Annotated[Real, Field(ge=0.0, le=10.0)] = 1.5
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether only a part of the picture is painted."""
+        return self.mask is not None or self.outpaints
+
+    @property
+    def outpaints(self) -> bool:
+        return any((self.outpaint_left, self.outpaint_right, self.outpaint_up, self.outpaint_down))
+
+
 GenerationRequest = Txt2Img
-"""The union of all requests; more kinds join here."""
+"""Any request: an `Img2Img` is a `Txt2Img` that starts from a source picture."""
 
 
 def parse_request(fields: dict[str, Any]) -> GenerationRequest:
-    """A request from untrusted fields.
+    """A request from untrusted fields; one with a `source` starts from that picture.
 
     Raises:
         RequestError: one line per bad field, saying what was given and what is allowed.
     """
+    kind = Img2Img if "source" in fields else Txt2Img
     try:
-        return Txt2Img.model_validate(fields)
+        return kind.model_validate(fields)
     except ValidationError as error:
         raise RequestError("; ".join(_explain(e) for e in error.errors(include_url=False))) from None
 
 
 def _explain(error: Any) -> str:
-    name = ".".join(str(part) for part in error["loc"]) or "request"
+    name = str(error["loc"][0]) if error["loc"] else "request"
     if "too_long" in error["type"]:
         return f"{name}: at most {MAX_PROMPT:,} characters, {len(error['input']):,} were given"
     if error["type"] == "extra_forbidden":
@@ -189,9 +262,15 @@ def _explain(error: Any) -> str:
 def _allowed(name: str) -> str:
     """What a field takes, in words, from its own declaration."""
     kinds = {int: "a whole number", float: "a number", str: "text"}
-    field = Txt2Img.model_fields[name]
+    field = Img2Img.model_fields[name]
     bounds = {key: getattr(part, key) for part in field.metadata for key in ("ge", "le", "multiple_of") if hasattr(part, key)}
     text = kinds.get(field.annotation, "a value of its kind")  # type: ignore[arg-type]
+    if name == "box":
+        return "four whole numbers from 0 to 8192: x, y, width, height"
+    if name in ("source", "mask"):
+        return "the id of a picture that was sent before, 64 hexadecimal digits"
+    if get_origin(field.annotation) is Literal:
+        return "one of " + ", ".join(map(str, get_args(field.annotation)))
     if "multiple_of" in bounds:
         text = f"a multiple of {bounds['multiple_of']}"
     return f"{text} from {bounds['ge']} to {bounds['le']}" if "ge" in bounds and "le" in bounds else text
