@@ -206,7 +206,7 @@ class Img2Img(Txt2Img, MaskOptions):
     """A picture from a picture; with a `mask`, or to be extended, only in part: inpainting and outpainting.
 
     `source` and `mask` are ids of kept source pictures (`modules.images.sources`); a mask is as large as its picture, and
-    white says where.  `denoising_strength` is how much of the noise schedule is run; `fix_steps` runs `steps` of it whatever the
+    white says where.  `denoising_strength` is how much of the noise schedule is run; `fix_steps` runs `steps` of it at any
     strength.  `noise_multiplier` scales the noise that is added, `extra_noise` is added on top.  `image_cfg_scale` is the
     guidance towards the source of 8-channel editing models (Brooks et al. 2023, arXiv:2211.09800).
     """
