@@ -69,13 +69,13 @@ def encode(pixels: bytes, width: int, height: int, texts: Mapping[str, str]) -> 
     return buffer.getvalue()
 
 
-def read_texts(source: Path | bytes) -> PngTexts:
-    """Size and texts of a PNG, without decoding its pixels.
+def read_texts(source: Path | bytes, name: str = "") -> PngTexts:
+    """Size and texts of a PNG, without decoding its pixels.  `name` begins the sentence of an error.
 
     Raises:
         RequestError: no PNG, cut short, damaged, or with more text than `MAX_TEXT` bytes or `MAX_TEXTS` chunks.
     """
-    name = source.name if isinstance(source, Path) else "the picture"
+    name = name or (source.name if isinstance(source, Path) else "the picture")
     try:
         with _open(source) as stream:
             return _walk(stream, name)
