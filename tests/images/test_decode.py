@@ -182,8 +182,9 @@ def test_what_is_hidden_in_a_file_is_not_unpacked(case: str) -> None:
 
 def test_a_bomb_for_a_profile_is_not_unpacked_either() -> None:
     """It is dropped unread: the picture beside it is sound."""
+    data = with_chunk(SMALL, b"iCCP", b"a\0\0" + zlib.compress(bytes(64 << 20)))
     tracemalloc.start()
-    image = decode(with_chunk(SMALL, b"iCCP", b"a\0\0" + zlib.compress(bytes(64 << 20))))
+    image = decode(data)
     assert equal(image, blocks())
     assert tracemalloc.get_traced_memory()[1] < 16 << 20
     tracemalloc.stop()
