@@ -23,6 +23,9 @@ MIN_SIDE = 64
 SIDE_STEP = 8
 MAX_PIXELS = 33_500_000
 """width x height x count of one request."""
+MAX_SOURCE_SIDE = 8192
+MAX_SOURCE_PIXELS = 33_500_000
+"""Of a picture to start from, and of what it is extended to."""
 
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
 """What weights do.  Original: multiply, then bring the encoding back to its old mean.  No norm: multiply only.
@@ -62,7 +65,7 @@ Prompt = Annotated[str, BeforeValidator(_prompt), Field(max_length=MAX_PROMPT)]
 StyleName = Annotated[str, BeforeValidator(_prompt), Field(max_length=1_000)]
 Integer = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Pixel = Annotated[int, BeforeValidator(_number), Field(ge=0, le=8192)]
+Pixel = Annotated[int, BeforeValidator(_number), Field(ge=0, le=MAX_SOURCE_SIDE)]
 SourceId = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Side = Annotated[int, BeforeValidator(_number), Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIDE_STEP)]
 
@@ -117,6 +120,11 @@ class GuidanceOptions(BaseModel):
     apg_eta: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.0
     apg_norm: Annotated[Real, Field(ge=0.0, le=1000.0)] = 0.0
     apg_momentum: Annotated[Real, Field(ge=-1.0, le=1.0)] = 0.0
+    pag_scale: Annotated[Real, Field(ge=0.0, le=20.0)] = 0.0
+    sag_scale: Annotated[Real, Field(ge=0.0, le=5.0)] = 0.0
+    sag_blur: Annotated[Real, Field(ge=0.1, le=10.0)] = 2.0
+    cfg_zero: bool = False
+    cfg_zero_steps: Annotated[Integer, Field(ge=0, le=20)] = 0
 
 
 class MaskOptions(BaseModel):
@@ -221,6 +229,12 @@ class Img2Img(Txt2Img, MaskOptions):
     extra_noise: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.0
     image_cfg_scale: Annotated[Real, Field(ge=0.0, le=10.0)] = 1.5
 
+    @model_validator(mode="after")
+    def _box_has_a_size(self) -> Img2Img:
+        if any(self.box) and not (self.box[2] and self.box[3]):
+            raise ValueError("box: width and height must be at least 1; leave all four numbers 0 for no box")
+        return self
+
     @property
     def inpaints(self) -> bool:
         """Whether only a part of the picture is painted."""
@@ -245,18 +259,24 @@ def parse_request(fields: dict[str, Any]) -> GenerationRequest:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise RequestError("; ".join(_explain(e) for e in error.errors(include_url=False))) from None
+        explained = dict.fromkeys(_explain(e, fields) for e in error.errors(include_url=False))  # a box may be wrong four times
+        raise RequestError("; ".join(explained)) from None
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, fields: dict[str, Any]) -> str:
     name = str(error["loc"][0]) if error["loc"] else "request"
-    if "too_long" in error["type"]:
-        return f"{name}: at most {MAX_PROMPT:,} characters, {len(error['input']):,} were given"
+    if error["type"] == "string_too_long":
+        return f"{name}: at most {error['ctx']['max_length']:,} characters, {len(error['input']):,} were given"
     if error["type"] == "extra_forbidden":
         return f"{name}: there is no such field"
     if name == "request":
         return str(error["msg"]).removeprefix("Value error, ")
-    return f"{name}: must be {_allowed(name)}, {repr(error['input'])[:60]} was given"
+    if name == "styles" and error["type"] == "too_long":
+        return f"styles: at most {MAX_STYLES} names, {len(error['input'])} were given"
+    if error["type"] == "missing":
+        return f"{name}: must be {_allowed(name)}, none was given"
+    given = fields[name] if name == "box" else error["input"]
+    return f"{name}: must be {_allowed(name)}, {repr(given)[:60]} was given"
 
 
 def _allowed(name: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modules.diffusion.attention import Attend, sdpa
+from modules.diffusion.attention import Attend, Probe, sdpa
 
 
 def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
@@ -83,10 +83,12 @@ class CrossAttention(nn.Module):
         self.to_v = nn.Linear(context_width, width, bias=False)
         self.to_out = nn.Sequential(nn.Linear(width, width), nn.Identity())
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None, probe: Probe | None = None) -> Tensor:
         context = x if context is None else context
-        q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
-        out = self.attend(*(t.unflatten(-1, (self.heads, -1)) for t in (q, k, v)))
+        q, k, v = (t.unflatten(-1, (self.heads, -1)) for t in (self.to_q(x), self.to_k(context), self.to_v(context)))
+        out = self.attend(q, k, v)
+        if probe is not None:
+            out = probe.seen(q, k, v, out)
         return self.to_out(out.flatten(-2))  # type: ignore[no-any-return]
 
 
@@ -121,8 +123,8 @@ class BasicTransformerBlock(nn.Module):
         self.attn2 = CrossAttention(width, context_width, heads, attend)
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        x = x + self.attn1(self.norm1(x))
+    def forward(self, x: Tensor, context: Tensor, probe: Probe | None = None) -> Tensor:
+        x = x + self.attn1(self.norm1(x), probe=probe)
         x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))  # type: ignore[no-any-return]
 
@@ -139,10 +141,10 @@ class SpatialTransformer(nn.Module):
         )
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor, probe: Probe | None = None) -> Tensor:
         h: Tensor = self.proj_in(self.norm(x))
         tokens = h.flatten(2).transpose(1, 2)  # (B, N, C)
         for block in self.transformer_blocks:
-            tokens = block(tokens, context)
+            tokens = block(tokens, context, probe)
         h = tokens.transpose(1, 2).reshape(x.shape)
         return x + self.proj_out(h)  # type: ignore[no-any-return]

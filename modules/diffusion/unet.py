@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from modules.diffusion.attention import Attend, sdpa
+from modules.diffusion.attention import Attend, Probe, sdpa
 from modules.diffusion.layers import Downsample, ResBlock, SpatialTransformer, Upsample, timestep_embedding
 
 
@@ -87,13 +87,14 @@ class UNet(nn.Module):
 
         self.out = nn.Sequential(nn.GroupNorm(32, width), nn.SiLU(), nn.Conv2d(width, config.out_channels, 3, padding=1))
 
-    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, probe: Probe | None = None) -> Tensor:
         """Predict the noise (or v) in `x`.
 
         Args:
             x: (B, in_channels, H, W), already scaled to the network's input variance.
             timesteps: (B,) in [0, 999]; fractions allowed.
             context: (B, T, context_dim), the encoded prompt.
+            probe: what is asked of the middle block's self-attention; left unanswered where there is none (`middle_depth` 0).
 
         Returns:
             (B, out_channels, H, W).
@@ -108,7 +109,9 @@ class UNet(nn.Module):
             skips.append(h)
 
         # Middle
-        h = _run(self.middle_block, h, time, context)
+        h = _run(self.middle_block, h, time, context, probe=probe)
+        if probe is not None and probe.mass is not None:
+            probe.mass = probe.mass.reshape(-1, *h.shape[-2:])
 
         # Up: each block sees the matching output of the way down
         for block in self.output_blocks:
@@ -118,14 +121,21 @@ class UNet(nn.Module):
         return self.out(h)  # type: ignore[no-any-return]
 
 
-def _run(block: nn.Module, h: Tensor, time: Tensor, context: Tensor, size: tuple[int, int] = (0, 0)) -> Tensor:
+def _run(
+    block: nn.Module,
+    h: Tensor,
+    time: Tensor,
+    context: Tensor,
+    size: tuple[int, int] = (0, 0),
+    probe: Probe | None = None,
+) -> Tensor:
     """Each layer of a block gets what it needs."""
     assert isinstance(block, nn.ModuleList)
     for layer in block:
         if isinstance(layer, ResBlock):
             h = layer(h, time)
         elif isinstance(layer, SpatialTransformer):
-            h = layer(h, context)
+            h = layer(h, context, probe)
         elif isinstance(layer, Upsample):
             h = layer(h, size)
         else:

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +19,7 @@ from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.conditioning import Conditioning
 from modules.engine.budgets import Budgets, knee
 from modules.errors import NotFinite
-from modules.pipelines.work import Decode, Encode, Predict, Row, Work
+from modules.pipelines.work import Decode, Encode, Predict, Row, Work, probe_for
 from modules.prompts.chunks import Chunk
 
 CACHED_WINDOWS = 512
@@ -149,23 +150,25 @@ class Runner:
         """One U-Net forward over the rows of all works.  Rows differ freely in sigma, seed, guidance and prompt."""
         model = works[0].model
         rows = [row for work in works for row in work.rows]
-        denoised = self._forward(model, rows)
+        denoised = iter(self._forward(model, rows))
         self.forwards += 1
         self.rows += len(rows)
-        answers, start = [], 0
-        for work in works:
-            answers.append(list(denoised[start : start + len(work.rows)]))
-            start += len(work.rows)
+        answers = [list(islice(denoised, len(work.rows))) for work in works]
+        for work, answer in zip(works, answers, strict=True):
+            answer += islice(denoised, sum(row.watch for row in work.rows))
         return answers
 
-    def _forward(self, model: ModelHandle, rows: Sequence[Row]) -> Tensor:
+    def _forward(self, model: ModelHandle, rows: Sequence[Row]) -> list[Tensor]:
+        """The x0 prediction of each row, then the attention mass of those that are watched."""
         x = torch.stack([row.x for row in rows])
         sigmas = torch.tensor([row.sigma for row in rows], dtype=torch.float32, device=x.device)
         timesteps = torch.tensor([model.levels.timestep(row.sigma) for row in rows], dtype=torch.float32, device=x.device)
         context = Conditioning.join([row.conditioning for row in rows])
         scaled = model.prediction.scale_input(x, sigmas).to(model.unet_dtype)
-        output = model.unet(scaled, timesteps, context.to(model.unet_dtype))
-        return model.prediction.denoised(output.float(), x, sigmas)
+        probe = probe_for(rows)
+        output = model.unet(scaled, timesteps, context.to(model.unet_dtype), probe)
+        masses = [] if probe is None or probe.mass is None else list(probe.mass)
+        return [*model.prediction.denoised(output.float(), x, sigmas), *masses]
 
     def _encode(self, works: Sequence[Encode]) -> list[list[Tensor]]:
         """All windows of a batch in one go, each distinct one once, those seen lately not at all."""

@@ -65,6 +65,11 @@ _OPTIONS = {
     "APG eta": "apg_eta",
     "APG norm": "apg_norm",
     "APG momentum": "apg_momentum",
+    "PAG scale": "pag_scale",
+    "SAG scale": "sag_scale",
+    "SAG blur sigma": "sag_blur",
+    "CFG Zero star": "cfg_zero",
+    "CFG Zero init steps": "cfg_zero_steps",
 }
 """The request's fields by their keys, in A1111's order; the last ones are not its own, but some are known from extensions."""
 

@@ -12,7 +12,7 @@ import torch
 
 from modules.checkpoints.manager import ModelManager
 from modules.pipelines.txt2img import Painted
-from modules.pipelines.work import Decode, Encode, Host, Load, Predict, Program, Report, Row, Work
+from modules.pipelines.work import Decode, Encode, Host, Load, Predict, Program, Report, Row, Work, probe_for
 
 
 @torch.inference_mode()
@@ -39,7 +39,8 @@ def _answer(work: Work, manager: ModelManager) -> Any:
         case Encode(model, chunks, clip_skip):
             return [model.text.encode_chunks([chunk], clip_skip)[0] for chunk in chunks]
         case Predict(model, rows):
-            return [_denoise(model, row) for row in rows]
+            answers = [_denoise(model, row) for row in rows]
+            return [denoised for denoised, _ in answers] + [mass for _, mass in answers if mass is not None]
         case Decode(model, latent):
             image = model.vae.decode((latent[None] / model.latent.scale).to(model.vae_dtype)).float()
             return ((image[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu()
@@ -49,11 +50,12 @@ def _answer(work: Work, manager: ModelManager) -> Any:
             return None
 
 
-def _denoise(model: Any, row: Row) -> torch.Tensor:
-    """One row, one forward."""
+def _denoise(model: Any, row: Row) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """One row, one forward; the attention mass where it is watched."""
     x, sigma = row.x[None], torch.tensor([row.sigma], dtype=torch.float32, device=row.x.device)
     timestep = torch.tensor([model.levels.timestep(row.sigma)], dtype=torch.float32, device=row.x.device)
     scaled = model.prediction.scale_input(x, sigma).to(model.unet_dtype)
-    output = model.unet(scaled, timestep, row.conditioning.context[None].to(model.unet_dtype))
+    probe = probe_for([row])
+    output = model.unet(scaled, timestep, row.conditioning.context[None].to(model.unet_dtype), probe)
     denoised: torch.Tensor = model.prediction.denoised(output.float(), x, sigma)[0]
-    return denoised
+    return denoised, None if probe is None or probe.mass is None else probe.mass[0]

@@ -9,16 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Protocol
 
 from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.samplers import Denoised
+from modules.errors import RequestError
 from modules.pipelines.work import Program, Row, predict
 
 Denoiser = Callable[[Tensor, float], Program[Denoised]]
 """(x (C, h, w), sigma) -> program of the x0 prediction (C, h, w), and what the negative prompt alone predicts."""
+
+
+Again = Callable[[Tensor], Program[Denoised]]
+"""x (C, h, w) -> program of what the negative prompt predicts there, at the same noise level."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class Answers:
     """What the network said at one noise level under each prompt: x0 predictions (C, h, w).
 
     `sides` are the sides of AND with their weights, one of 1 for a prompt without AND; `scale` is the guidance scale.
+    For an `Addition` that asks for them: `perturbed` are the sides' answers without the middle block's self-attention, `mass`
+    is that attention of the negative prompt (`diffusion.attention.Probe`), and `again` asks the negative prompt at another x.
     """
 
     x: Tensor
@@ -33,6 +41,9 @@ class Answers:
     sides: tuple[tuple[Tensor, float], ...]
     negative: Tensor
     scale: float
+    perturbed: tuple[Tensor, ...] = ()
+    mass: Tensor | None = None
+    again: Again | None = None
 
     def guided(self, scale: float) -> Tensor:
         """Classifier-free guidance with this scale; 1 is the prompt's own answer."""
@@ -44,6 +55,21 @@ class Answers:
 
 Combine = Callable[[Answers], Tensor]
 """How the answers to the prompts become one."""
+
+
+class Addition(Protocol):
+    """Guidance from something else than the prompts: what is added to the guided answer, and what it needs for that."""
+
+    @property
+    def perturbs(self) -> bool:
+        """Whether it needs the sides' answers without the middle block's self-attention."""
+
+    @property
+    def watches(self) -> bool:
+        """Whether it needs that attention of the negative prompt."""
+
+    def __call__(self, answers: Answers) -> Program[Tensor]:
+        """What is added, (C, h, w)."""
 
 
 def plain(answers: Answers) -> Tensor:
@@ -67,29 +93,52 @@ def composed(
     cfg_scale: float,
     combine: Combine = plain,
     pair: bool = False,
+    added: Sequence[Addition] = (),
 ) -> Denoiser:
     """Guidance towards several prompts, `a AND b :0.5`: negative + sum of cfg_scale * weight * (side - negative).
 
     Composable diffusion (Liu et al. 2022, arXiv:2206.01714, equation 11) with weights that may be negative.  What has no weight
     in the sum is not evaluated, unless a `pair` of answers is wanted.  Without a `negative` the first side stands for it, which
-    is what A1111 does in the steps that skip it.
+    is what A1111 does in the steps that skip it.  What is `added` shares the forward where it can.
+
+    Raises:
+        RequestError: something is to be added that works on attention which the network does not have.
     """
-    weighty = [(side, weight) for side, weight in sides if cfg_scale * weight != 0.0]
+    perturbs, watches = any(addition.perturbs for addition in added), any(addition.watches for addition in added)
+    if (perturbs or watches) and not model.unet.config.middle_depth:
+        raise RequestError(
+            f"checkpoint {model.info.name!r} has no attention in the middle of its network, where perturbed-attention and "
+            "self-attention guidance (PAG, SAG) work; set their scales to 0"
+        )
     if negative is None:
         negative, sides = sides[0][0], sides[1:]
-        weighty = [(side, weight) for side, weight in sides if cfg_scale * weight != 0.0]
-        if not weighty:
-            return conditioned(model, negative)
-    elif not pair and not weighty:
-        return conditioned(model, negative)
-    elif not pair and combine is plain and len(weighty) == 1 and cfg_scale * weighty[0][1] == 1.0:
-        return conditioned(model, weighty[0][0])
-    conditionings = [*(side for side, _ in weighty), negative]
+    counted = [(side, weight) for side, weight in sides if cfg_scale * weight != 0.0]
+    if not counted and perturbs:
+        counted = [(negative, 1.0)]
+    elif not (pair or watches) and combine is plain and [cfg_scale * weight for _, weight in counted] == [1.0]:
+        negative = counted[0][0]
+    prompts = list(dict.fromkeys([*(side for side, _ in counted), negative]))
 
     def denoise(x: Tensor, sigma: float) -> Program[Denoised]:
-        *predicted, last = yield from predict(model, *(Row(x, sigma, conditioning) for conditioning in conditionings))
-        answers = tuple((answer, weight) for answer, (_, weight) in zip(predicted, weighty, strict=True))
-        return Denoised(combine(Answers(x, sigma, answers, last, cfg_scale)), last)
+        rows = [Row(x, sigma, prompt, watch=watches and prompt is negative) for prompt in prompts]
+        if perturbs:
+            rows += [Row(x, sigma, side, perturb=True) for side, _ in counted]
+        answered = yield from predict(model, *rows)
+        said = dict(zip(prompts, answered, strict=False))
+        answers = Answers(
+            x,
+            sigma,
+            sides=tuple((said[side], weight) for side, weight in counted),
+            negative=said[negative],
+            scale=cfg_scale,
+            perturbed=tuple(answered[len(prompts) : len(rows)]),
+            mass=answered[-1] if watches else None,
+            again=lambda other: conditioned(model, negative)(other, sigma),
+        )
+        guided = combine(answers)
+        for addition in added:
+            guided = guided + (yield from addition(answers))
+        return Denoised(guided, answers.negative)
 
     return denoise
 

@@ -16,6 +16,7 @@ from modules.diffusion.samplers import Sampler
 from modules.errors import RequestError
 from modules.pipelines.denoisers import Denoiser, composed, scheduled, switched
 from modules.pipelines.guidance import Guidance
+from modules.pipelines.guidance.zero import still
 from modules.pipelines.work import Program, encode
 from modules.prompts.chunks import EMPTY, Chunk, chunk
 from modules.prompts.plan import check_affordable, plan
@@ -40,11 +41,13 @@ class Prompted:
 
     def at(self, model: ModelHandle, guidance: Guidance, evaluation: int) -> Denoiser:
         sides = [(side.at(evaluation), weight) for side, weight in self.sides]
-        scale, combine, pair = guidance.scale, guidance.combine, guidance.pair
-        full = composed(model, sides, self.negative.at(evaluation), scale, combine, pair)
+        if evaluation < guidance.still:
+            return still
+        scale, pair, added = guidance.scale, guidance.pair, guidance.added
+        full = composed(model, sides, self.negative.at(evaluation), scale, guidance.combine, pair, added)
         if guidance.skips is None:
             return full
-        skips, without = guidance.skips, composed(model, sides, None, scale, pair=pair)
+        skips, without = guidance.skips, composed(model, sides, None, scale, pair=pair, added=added)
         return switched(lambda sigma: skips(evaluation, sigma), full, without)
 
 

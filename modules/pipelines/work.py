@@ -6,13 +6,15 @@ sends the answer back.  The typed helpers below give each `yield from` the right
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+import torch
 from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
+from modules.diffusion.attention import Probe
 from modules.diffusion.conditioning import Conditioning
 from modules.prompts.chunks import Chunk
 
@@ -37,16 +39,22 @@ class Encode:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a U-Net batch: x (C, h, w) at noise level `sigma` under a conditioning."""
+    """One line of a U-Net batch: x (C, h, w) at noise level `sigma` under a conditioning.
+
+    `perturb` takes the middle block's self-attention away, `watch` asks for it; both as `diffusion.attention.Probe` says.
+    """
 
     x: Tensor
     sigma: float
     conditioning: Conditioning
+    perturb: bool = False
+    watch: bool = False
 
 
 @dataclass(frozen=True)
 class Predict:
-    """Denoise rows.  Answer: `list[Tensor]`, the x0 prediction (C, h, w) of each row, fp32."""
+    """Denoise rows.  Answer: `list[Tensor]`, the x0 prediction (C, h, w) of each row, then each watched row's attention mass
+    (h, w of the middle block); fp32."""
 
     model: ModelHandle
     rows: tuple[Row, ...]
@@ -75,6 +83,16 @@ class Report:
     steps: int
     denoised: Tensor
     model: ModelHandle
+
+
+def probe_for(rows: Sequence[Row]) -> Probe | None:
+    """What `rows` ask of the network's middle block; None where nobody asks."""
+    device = rows[0].x.device
+    marks, watched = [row.perturb for row in rows], [number for number, row in enumerate(rows) if row.watch]
+    perturbed = torch.tensor(marks, device=device) if any(marks) else None
+    if perturbed is None and not watched:
+        return None
+    return Probe(perturbed, torch.tensor(watched, device=device) if watched else None)
 
 
 Work = Load | Encode | Predict | Decode | Host | Report

@@ -159,7 +159,7 @@ def test_bad_requests_are_answered_and_harm_nobody(bench: Bench, fields: dict[st
 
 def test_not_finite_is_reported_with_its_step(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = bench.engine.runner._forward
-    monkeypatch.setattr(bench.engine.runner, "_forward", lambda model, rows: forward(model, rows) * float("nan"))
+    monkeypatch.setattr(bench.engine.runner, "_forward", lambda model, rows: [x * float("nan") for x in forward(model, rows)])
     bench.submit("nan")
     bench.run()
     assert "step 1" in bench.of("failed")["nan"].data["error"]

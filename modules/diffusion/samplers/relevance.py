@@ -56,4 +56,8 @@ def _idle_guidance(request: Txt2Img) -> set[str]:
         idle |= {"apg_eta", "apg_norm", "apg_momentum"}
     if request.apg or request.mimic_scale == 0:  # projection takes the place of thresholding
         idle |= {"mimic_scale", "threshold_percentile"}
+    if request.apg or request.mimic_scale > 0:  # and so they do of CFG-Zero*
+        idle.add("cfg_zero")
+    if request.sag_scale == 0:
+        idle.add("sag_blur")
     return idle

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from modules.diffusion.samplers import Sampler
-from modules.pipelines.denoisers import Combine, plain
+from modules.pipelines.denoisers import Addition, Combine, plain
 from modules.pipelines.guidance.apg import projected
 from modules.pipelines.guidance.early import skip_early
 from modules.pipelines.guidance.ngms import skip_at_low_noise
+from modules.pipelines.guidance.pag import PerturbedAttention
 from modules.pipelines.guidance.rescale import rescaled
+from modules.pipelines.guidance.sag import SelfAttention
 from modules.pipelines.guidance.thresholding import thresholded
+from modules.pipelines.guidance.zero import zero_star
 from modules.request import Txt2Img
 
 Skips = Callable[[int, float], bool]
@@ -20,21 +23,28 @@ Skips = Callable[[int, float], bool]
 
 @dataclass(frozen=True)
 class Guidance:
-    """Of one run of a sampler; `combine` may remember earlier evaluations.  A `pair` sampler always gets both answers."""
+    """Of one run of a sampler; `combine` may remember earlier evaluations.  A `pair` sampler always gets both answers.
+
+    `added` comes on top of what is combined.  The network is not asked at all in the first `still` evaluations.
+    """
 
     scale: float
     combine: Combine = plain
     pair: bool = False
     skips: Skips | None = None
+    added: tuple[Addition, ...] = ()
+    still: int = 0
 
 
 def guidance_for(request: Txt2Img, sampler: Sampler) -> Guidance:
-    """What `request` asks of a run with `sampler`.  Rescaling comes last, over whatever else is chosen."""
+    """What `request` asks of a run with `sampler`.  Rescaling comes last, over what is combined, before what is added."""
     combine: Combine = plain
     if request.apg:
         combine = projected(request.apg_eta, request.apg_norm, request.apg_momentum)
     elif request.mimic_scale > 0:
         combine = thresholded(request.mimic_scale, request.threshold_percentile)
+    elif request.cfg_zero:
+        combine = zero_star
     if request.cfg_rescale > 0:
         combine = rescaled(combine, request.cfg_rescale)
 
@@ -44,4 +54,10 @@ def guidance_for(request: Txt2Img, sampler: Sampler) -> Guidance:
     if request.ngms > 0:
         skips.append(skip_at_low_noise(request.ngms, request.ngms_all_steps))
     any_of = (lambda evaluation, sigma: any(skip(evaluation, sigma) for skip in skips)) if skips else None
-    return Guidance(request.cfg_scale / sampler.cfg_divisor, combine, sampler.pair, any_of)
+    added: list[Addition] = []
+    if request.pag_scale > 0:
+        added.append(PerturbedAttention(request.pag_scale))
+    if request.sag_scale > 0:
+        added.append(SelfAttention(request.sag_scale, request.sag_blur))
+    still = sampler.prompt_steps(request.cfg_zero_steps)
+    return Guidance(request.cfg_scale / sampler.cfg_divisor, combine, sampler.pair, any_of, tuple(added), still)
