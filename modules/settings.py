@@ -46,13 +46,36 @@ class Settings:
     browser: bool = True
     host: str = "127.0.0.1"
     port: int = 7860
+    listen: bool = False
+    require_token: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_self_signed: bool = False
     jobs_per_user: int = 50
     jobs_in_total: int = 200
     history: int = 1000
+    keep_sources: bool = True
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def source(self, name: str) -> str:
         return self.sources.get(name, "default")
+
+    @property
+    def loopback_only(self) -> bool:
+        """Whether no other machine can reach the port."""
+        return not self.listen and (self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback)
+
+    @property
+    def needs_accounts(self) -> bool:
+        """Whether everybody must say who they are: other machines get in, directly or through a proxy, or it was asked for."""
+        return self.require_token or bool(self.trusted_proxies) or not self.loopback_only
+
+    @property
+    def tls(self) -> bool:
+        return self.tls_self_signed or self.tls_cert is not None
 
 
 @dataclass(frozen=True)
@@ -149,19 +172,54 @@ def _port(value: Any, _: Path) -> int:
 
 
 def _host(value: Any, _: Path) -> str:
-    """Only this machine's own names for now."""
     if value == "localhost":
         return "localhost"
     try:
-        address = ipaddress.ip_address(value if isinstance(value, str) else "")
+        ipaddress.ip_address(value if isinstance(value, str) else "")
     except ValueError:
-        raise ValueError("an IP address such as 127.0.0.1, or localhost") from None
-    if not address.is_loopback:
-        raise ValueError(
-            "an address of this machine alone, such as 127.0.0.1: serving other machines needs accounts, which this version "
-            "does not have (from another machine, ssh -L 7860:127.0.0.1:7860 THIS-MACHINE brings the page over)"
-        )
+        raise ValueError("an IP address of this machine such as 127.0.0.1, or localhost") from None
     return str(value)
+
+
+def _file(value: Any, base: Path) -> Path:
+    try:
+        return _folder(value, base)
+    except ValueError:
+        raise ValueError("a file") from None
+
+
+def _each(read: Callable[[str], str], what: str) -> Callable[[Any, Path], tuple[str, ...]]:
+    """Several values: a list, or a text with commas between them."""
+
+    def read_all(value: Any, _: Path) -> tuple[str, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list):
+            raise ValueError(what)
+        try:
+            return tuple(dict.fromkeys(read(part.strip()) for item in parts for part in item.split(",")))
+        except (AttributeError, ValueError):
+            raise ValueError(what) from None
+
+    return read_all
+
+
+def _host_name(text: str) -> str:
+    if re.fullmatch(r"(?!-)[A-Za-z0-9._-]{1,253}", text):
+        return text.lower()
+    return str(ipaddress.IPv6Address(text.strip("[]")))
+
+
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text, strict=False))
+
+
+def _origin(text: str) -> str:
+    """As browsers write it, so that it can be compared as text."""
+    match = re.fullmatch(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?", text)
+    if match is None:
+        raise ValueError
+    default = {"http": ":80", "https": ":443"}[match[1]]
+    return text.lower().removesuffix(default)
 
 
 TABLE: tuple[Setting, ...] = (
@@ -194,11 +252,52 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting("exact", _switch, "run every picture alone, so that it repeats bit for bit whatever else is running", "false"),
     Setting("browser", _switch, "open the page in a browser when it is ready", "true"),
-    Setting("host", _host, "address to serve at; this version serves this machine only", "127.0.0.1", "ADDRESS"),
+    Setting(
+        "host", _host, "address of this machine to serve at; one that others can reach needs accounts", "127.0.0.1", "ADDRESS"
+    ),
     Setting("port", _port, "port to serve at; 0 takes any free one", "7860", "PORT"),
+    Setting("listen", _switch, "let other machines in: serve at all addresses, to those who have an account", "false"),
+    Setting("require_token", _switch, "ask for an account or an API token on this machine too", "false"),
+    Setting(
+        "allowed_host",
+        _each(_host_name, "a host name or an address without a port"),
+        "a further name or address under which browsers reach this server; may be given several times",
+        "",
+        "NAME",
+        attribute="allowed_hosts",
+        repeatable=True,
+    ),
+    Setting(
+        "trusted_proxy",
+        _each(_network, "an IP address or a network such as 10.0.0.0/8"),
+        "address or network of a reverse proxy whose X-Forwarded-For and -Proto are believed; may be given several times",
+        "",
+        "ADDRESS",
+        attribute="trusted_proxies",
+        repeatable=True,
+    ),
+    Setting(
+        "cors_origin",
+        _each(_origin, "an origin such as https://example.org or http://127.0.0.1:8000, with nothing behind it"),
+        "origin of another site's page that may call the API; may be given several times",
+        "",
+        "ORIGIN",
+        attribute="cors_origins",
+        repeatable=True,
+    ),
+    Setting("tls_cert", _file, "certificate (PEM, with its chain) to serve https with; needs the key too", "", "FILE"),
+    Setting("tls_key", _file, "private key (PEM, not encrypted) of the certificate", "", "FILE"),
+    Setting("tls_self_signed", _switch, "serve https with a certificate made here; its fingerprint is printed", "false"),
     Setting("jobs_per_user", _count, "jobs that one user may have in the queue", "50", "N"),
     Setting("jobs_in_total", _count, "jobs that may be in the queue altogether", "200", "N"),
     Setting("history", _count, "finished jobs that are remembered; pictures stay on disk whatever this says", "1000", "N"),
+    Setting(
+        "keep_sources",
+        _switch,
+        "keep the pictures and masks that others were painted from in the folder sources of the outputs, so that those can be "
+        "painted again",
+        "true",
+    ),
 )
 
 BY_NAME = {setting.name: setting for setting in TABLE}

@@ -27,7 +27,28 @@ EXAMPLES: dict[str, list[tuple[str, str, Any]]] = {
     "jobs_per_user": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
     "jobs_in_total": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
     "history": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
+    "keep_sources": [("false", "false", False), ("off", "false", False), ("0", "false", False)],
     "port": [("1", "1", 1), ("2", "2", 2), ("65535", '"65535"', 65535)],
+    "listen": [("true", "true", True), ("on", "true", True), ("1", "true", True)],
+    "require_token": [("true", "true", True), ("on", "true", True), ("1", "true", True)],
+    "allowed_host": [
+        ("a.lan,B.lan", '["a.lan", "b.lan"]', ("a.lan", "b.lan")),
+        ("10.0.0.1", '"10.0.0.1"', ("10.0.0.1",)),
+        ("[fe80::1]", '"fe80::1"', ("fe80::1",)),
+    ],
+    "trusted_proxy": [
+        ("127.0.0.1", '"127.0.0.1"', ("127.0.0.1/32",)),
+        ("10.1.2.3/8", '["10.0.0.0/8"]', ("10.0.0.0/8",)),
+        ("::1", '"::1"', ("::1/128",)),
+    ],
+    "cors_origin": [
+        ("https://A.example", '["https://a.example"]', ("https://a.example",)),
+        ("http://a:8000,https://b:443", '"http://a:8000, https://b"', ("http://a:8000", "https://b")),
+        ("http://[::1]:3000", '"http://[::1]:3000"', ("http://[::1]:3000",)),
+    ],
+    "tls_cert": [(f"/x/{n}.pem", f'"/x/{n}.pem"', Path(f"/x/{n}.pem")) for n in "abc"],
+    "tls_key": [(f"/x/{n}.pem", f'"/x/{n}.pem"', Path(f"/x/{n}.pem")) for n in "abc"],
+    "tls_self_signed": [("true", "true", True), ("on", "true", True), ("1", "true", True)],
 }
 
 BAD: dict[str, list[str]] = {
@@ -39,10 +60,19 @@ BAD: dict[str, list[str]] = {
     "attention": ['"flash"', "false"],
     "exact": ['"maybe"', "2"],
     "browser": ['"firefox"', "0.5"],
-    "host": ['"0.0.0.0"', '"192.168.1.5"', '"::"', '"example.org"', "1"],
+    "host": ['"example.org"', '"127.0.0.1:80"', '"127.1"', "1", "true"],
+    "listen": ['"all"', "2"],
+    "require_token": ['"secret"', "7"],
+    "allowed_host": ['"a:80"', '"http://a"', '"a/b"', "1", "[1]", '[""]', '"-a"'],
+    "trusted_proxy": ['"proxy.lan"', '"10.0.0.0/40"', "true", "[false]"],
+    "cors_origin": ['"*"', '"null"', '"a.example"', '"https://a.example/"', '"file://"', '"https://*.example"', "1", '[""]'],
+    "tls_cert": ["7", '""'],
+    "tls_key": ["7", '""'],
+    "tls_self_signed": ['"maybe"', "2"],
     "jobs_per_user": ["0", "-1", "1.5", '"many"', "true"],
     "jobs_in_total": ["0", '""', "[1]"],
     "history": ["-1", '"1e3"', "false"],
+    "keep_sources": ['"perhaps"', "3"],
     "port": ["-1", "65536", '"http"', "7860.5", "true", '"７８６０"'],
 }
 
@@ -65,7 +95,9 @@ def test_defaults(setting: Setting) -> None:
     assert default == getattr(Settings(), setting.field)
     assert settings.source(setting.field) == "default"
     shown = Path(setting.default) if setting.field.endswith(("_dir", "_dirs")) else setting.default
-    if isinstance(default, tuple):
+    if shown == "":
+        assert not default
+    elif isinstance(default, tuple):
         assert default == (ROOT / shown,)
     elif isinstance(default, Path):
         assert default == ROOT / shown
@@ -101,9 +133,24 @@ def test_bad_values_are_named_with_their_source(name: str, toml: str, file: Path
     assert "\n" not in said
 
 
-def test_other_machines_are_refused_with_the_reason() -> None:
-    with pytest.raises(SettingsError, match="serving other machines needs accounts, which this version does not have"):
-        load({"host": "0.0.0.0"}, {})
+@pytest.mark.parametrize(
+    ("flags", "needs"),
+    [
+        ({}, False),
+        ({"host": "::1"}, False),
+        ({"host": "localhost"}, False),
+        ({"host": "127.8.9.1"}, False),
+        ({"host": "0.0.0.0"}, True),
+        ({"host": "::"}, True),
+        ({"host": "192.168.1.5"}, True),
+        ({"listen": "true"}, True),
+        ({"require_token": "true"}, True),
+        ({"trusted_proxy": ["127.0.0.1"]}, True),
+    ],
+    ids=str,
+)
+def test_whoever_lets_others_in_needs_accounts(flags: dict[str, Any], needs: bool) -> None:
+    assert load(flags, {}).needs_accounts is needs
 
 
 def test_an_unknown_key_offers_the_nearest(file: Path) -> None:
