@@ -10,11 +10,13 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from modules.checkpoints.files import CheckpointInfo
 from modules.engine.messages import Message
 from modules.errors import EngineError, LimitError, RequestError
+from modules.images.sources import Source
 from modules.prompts.check import PromptCheck
 from modules.queue.records import Job, Picture
 from modules.request import GenerationRequest
@@ -77,11 +79,28 @@ class App(Workshop):
         """See `Catalogue.check_prompt`."""
         return self.catalogue.check_prompt(fields)
 
+    # ---- one's own pictures to start from
+
+    def keep_source(self, data: bytes, user: str) -> Source:
+        """Keep a picture file (PNG, JPEG, WebP or AVIF) for requests to start from; they name it by its id.
+
+        Raises:
+            RequestError: it is no picture, too large or damaged.
+            LimitError: pictures of unfinished jobs fill the place.
+            OutputError: it could not be written.
+        """
+        return self.sourcing.sources.keep(data, user)
+
+    def source(self, source: str, user: str) -> Path | None:
+        """The PNG of one's own picture; None when it is not here (any more)."""
+        return self.sourcing.path(source, user)
+
     # ---- one's own jobs
 
     def submit(self, fields: dict[str, Any], user: str, key: str = "") -> JobView:
         """Accept a job.  When this returns, the job is on disk and survives anything.
 
+        With a "source" among the fields it is a picture from that picture, which this user kept before (`keep_source`).
         `key` is the submitter's own name for it: the same key again is the same job, whatever became of the first answer.
 
         Raises:
@@ -97,6 +116,7 @@ class App(Workshop):
         if key and (there := self.store.with_key(key, user)) is not None:
             return self._view(there)
         request = self.complete(fields)
+        self.sourcing.check(request, user)
         self.outputs.check_writable()
         job = self._within_limits(lambda: self.store.add(request, user, key), user)
         self._take_up(job)
@@ -107,9 +127,12 @@ class App(Workshop):
 
         Raises:
             LimitError, OutputError, EngineError: as for `submit`.
+            RequestError: the picture that it starts from is gone.
         """
         if self._closing:
             raise EngineError("the studio is closing; try again when it is back")
+        if (ended := self.store.get(job_id, user)) is not None and ended.over:
+            self.sourcing.check(ended.request, user)
         self.outputs.check_writable()
         job = self._within_limits(lambda: self.store.retry(job_id, user), user)
         if job is not None:

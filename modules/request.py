@@ -265,7 +265,7 @@ def parse_request(fields: dict[str, Any]) -> GenerationRequest:
 
 def _explain(error: Any, fields: dict[str, Any]) -> str:
     name = str(error["loc"][0]) if error["loc"] else "request"
-    if error["type"] == "string_too_long":
+    if "too_long" in error["type"] and isinstance(error["input"], str):
         return f"{name}: at most {error['ctx']['max_length']:,} characters, {len(error['input']):,} were given"
     if error["type"] == "extra_forbidden":
         return f"{name}: there is no such field"

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import logging
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -20,7 +22,7 @@ from PIL import Image
 from modules import __version__
 from modules.catalogue import Catalogue
 from modules.diffusion.samplers import find_sampler
-from modules.dispatch import SLOTS, Dispatcher
+from modules.dispatch import SLOTS, Dispatcher, Flight
 from modules.engine.costs import Call, CostModel
 from modules.engine.link import EngineLink, ProcessLink
 from modules.engine.messages import Message
@@ -34,6 +36,7 @@ from modules.prompts.library import Finished, Library, infotext_items
 from modules.queue.records import Job, Outcome
 from modules.queue.store import JobStore
 from modules.settings import Settings
+from modules.sourcing import Sourcing, named
 from modules.views import EngineState, Preview
 
 log = logging.getLogger("atelier")
@@ -85,6 +88,9 @@ class Workshop:
             per_user=settings.jobs_per_user,
             total=settings.jobs_in_total,
         )
+        self._passing = None if durable else tempfile.TemporaryDirectory(prefix="atelier-")
+        folder = Path(self._passing.name) if self._passing else settings.data_dir
+        self.sourcing = Sourcing(folder / "sources", settings.outputs_dir, self.store, settings.keep_sources)
         self.link: EngineLink = link or ProcessLink(engine_configuration(settings), settings.data_dir / "engine.log")
         self.library = Library(settings.data_dir)
         self.catalogue = Catalogue(settings.models_dirs, self.library, self.store.latest_checkpoint)
@@ -100,11 +106,13 @@ class Workshop:
         self._listeners: list[Callable[[], None]] = []
         self._changed = threading.Condition()
         self._savers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
+        self._senders = ThreadPoolExecutor(max_workers=1, thread_name_prefix="send")
         self._closing = False
 
     def start(self) -> None:
         """Take up the jobs that an earlier run left, and start the engine."""
         self.outputs.sweep()
+        self.sourcing.sources.sweep()
         for user in self._paused:
             self._dispatcher.pause(user, True)
         for job in self.store.recover():
@@ -118,9 +126,12 @@ class Workshop:
             self._timer.cancel()
             self._wake()
         self.link.close()
+        self._senders.shutdown(wait=True, cancel_futures=True)
         self._savers.shutdown(wait=True)
         self._keep_costs()
         self.store.close()
+        if self._passing:
+            self._passing.cleanup()
 
     def _on_message(self, message: Message) -> None:
         """On the link's thread: quick, and never raising."""
@@ -264,11 +275,35 @@ class Workshop:
                     failed = True
                     continue
                 live.words[flight.index] = finished
-                data = {"task": flight.task, "user": live.job.user, "request": finished.request.model_dump()}
-                self.link.send(Message("submit", data))
+                if named(finished.request):
+                    self._senders.submit(self._send_with_pictures, live, flight, finished)
+                else:
+                    self.link.send(_submit(live, flight, finished))
         if failed:
             self._dispatch()
         self._watch()
+
+    def _send_with_pictures(self, live: _Live, flight: Flight, finished: Finished) -> None:
+        """On the sender's thread, because decoding a large picture takes a while: nobody waits for it under the lock."""
+        error, pictures = "", []
+        try:
+            pictures = self.sourcing.read(finished.request, live.job.user)
+        except AtelierError as problem:
+            error = str(problem)
+        except Exception as problem:
+            log.exception("while reading the source of a picture")
+            error = f"the picture to start from could not be read: {problem}"
+        with self._changed:
+            # Meanwhile it may have been cancelled, recalled or even sent anew, and the engine may have died
+            same = self._live.get(flight.job) is live and live.words.get(flight.index) is finished
+            if not same or flight not in self._dispatcher.flying():
+                return
+            if error:
+                self._end(live, "failed", error)
+            else:
+                self.link.send(_submit(live, flight, finished, pictures))
+        if error:
+            self._dispatch()
 
     def _may_save(self) -> bool:
         """Whether pictures could be saved now, so that the device does not work for nothing.  Under the lock."""
@@ -306,6 +341,7 @@ class Workshop:
                 message.blob, data["width"], data["height"], info, job=job.id, index=index, when=job.created
             )
             self.store.picture_done(job.id, index, saved, info.request.seed)
+            self.sourcing.keep_beside(info.request, job.user)
             error = ""
         except AtelierError as problem:
             error = str(problem)
@@ -406,6 +442,17 @@ class Workshop:
         self._changed.notify_all()
         for listener in self._listeners:
             listener()
+
+
+def _submit(live: _Live, flight: Flight, finished: Finished, pictures: Sequence[Image.Image] = ()) -> Message:
+    """The message that begins an image; its blob holds the raw pixels of `pictures` one after the other."""
+    data = {
+        "task": flight.task,
+        "user": live.job.user,
+        "request": finished.request.model_dump(),
+        "pictures": [[picture.mode, picture.width, picture.height] for picture in pictures],
+    }
+    return Message("submit", data, b"".join(picture.tobytes() for picture in pictures))
 
 
 def _words_said(finished: Finished) -> dict[str, dict[str, str]]:

@@ -19,6 +19,7 @@ from modules.api.identity import BrowserIdentity, Identifier
 from modules.api.internal import routes
 from modules.api.prompts import prompt_routes
 from modules.api.queue import queue_routes
+from modules.api.sources import source_routes
 from modules.app import App
 from modules.errors import AtelierError, EngineError, LimitError, OutputError, RequestError
 
@@ -36,6 +37,7 @@ def build_api(app: App, hosts: Iterable[str] = (), identifier: Identifier | None
     server.include_router(routes(app))
     server.include_router(queue_routes(app))
     server.include_router(prompt_routes(app))
+    server.include_router(source_routes(app))
     for kind, handler in _ERRORS.items():
         server.add_exception_handler(kind, handler)
     server.add_middleware(Guard, identifier=identifier or BrowserIdentity(), hosts=tuple(hosts))

@@ -10,7 +10,7 @@ import json
 import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from modules.errors import RequestError
 from modules.request import GenerationRequest, Txt2Img, parse_request
@@ -111,9 +111,14 @@ def _request(text: str) -> GenerationRequest:
         return Txt2Img()
     with suppress(RequestError):
         return parse_request(data)
-    understood = {}
-    for name, value in data.items():
-        with suppress(RequestError):
-            parse_request({name: value})
-            understood[name] = value
+    start = {"source": data["source"]} if "source" in data and _makes_sense({"source": data["source"]}) else {}
+    understood = {name: value for name, value in data.items() if _makes_sense({**start, name: value})}
     return parse_request({**understood, "count": 1})
+
+
+def _makes_sense(fields: dict[str, Any]) -> bool:
+    try:
+        parse_request(fields)
+    except RequestError:
+        return False
+    return True

@@ -11,6 +11,7 @@ saved, is decided elsewhere.
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import threading
@@ -142,6 +143,11 @@ class JobStore:
     def list_for(self, user: str, limit: int = 50) -> list[Job]:
         """The user's jobs, newest first."""
         return self._jobs("WHERE user = ? ORDER BY position DESC LIMIT ?", (user, limit))
+
+    def refers(self, source: str, user: str) -> bool:
+        """Whether a remembered job of this user began with the picture of that id (`modules.images.sources`)."""
+        found = self._jobs("WHERE user = ? AND instr(request, ?) LIMIT 100", (user, json.dumps(source)))
+        return any(source in (getattr(job.request, "source", None), getattr(job.request, "mask", None)) for job in found)
 
     def unfinished(self) -> list[Job]:
         """Everybody's queued and running jobs in the order of the queue."""

@@ -21,6 +21,7 @@ from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
 from modules.errors import RequestError, UnknownName
+from modules.images.sources import Source, Sources
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.request import parse_request
@@ -59,6 +60,7 @@ class FakeApp:
         self.looked = threading.Event()
         self.paused: set[str] = set()
         self.notice = ""
+        self.sources = Sources(folder / "sources")
         self._ids = itertools.count(1)
 
     # ---- what the test does
@@ -125,6 +127,12 @@ class FakeApp:
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         return self.catalogue.check_prompt(fields)
+
+    def keep_source(self, data: bytes, user: str) -> Source:
+        return self.sources.keep(data, user)
+
+    def source(self, source: str, user: str) -> Path | None:
+        return self.sources.path(source, user)
 
     def submit(self, fields: dict[str, Any], user: str) -> JobView:
         info = self.checkpoint(fields.get("checkpoint"))

@@ -1,0 +1,140 @@
+"""The pictures that jobs start from: whose they are, whether they are here, how they reach the engine, and what stays of them.
+
+A request names pictures by id alone.  Here ids become files: those that the user sent lately (`modules.images.sources`), or,
+where one of the user's own jobs began with it, the copy beside the outputs.  It knows neither HTTP nor tensors.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image
+
+from modules.errors import OutputError, RequestError
+from modules.images import files
+from modules.images.decode import decode
+from modules.images.sources import Source, Sources, missing, pixel_id
+from modules.queue.store import JobStore
+from modules.request import MAX_SOURCE_PIXELS, MAX_SOURCE_SIDE, GenerationRequest, Img2Img
+
+log = logging.getLogger("atelier")
+
+KEPT = "sources"
+"""The folder below the outputs where pictures stay that pictures were made from."""
+
+
+class Sourcing:
+    """Source pictures for jobs.
+
+    Args:
+        folder: where pictures lie that were sent.
+        outputs: the outputs folder; sources of saved pictures are kept in its folder `KEPT`.
+        store: the job list, which knows what is needed and by whom.
+        keep: whether they are kept there.
+    """
+
+    def __init__(self, folder: Path, outputs: Path, store: JobStore, keep: bool = True) -> None:
+        self.sources = Sources(folder, self._needed)
+        self._beside, self._store, self._keep = outputs / KEPT, store, keep
+
+    def path(self, source: str, user: str) -> Path | None:
+        """The PNG of a picture that this user sent, or began a remembered job with; None of any other."""
+        if found := self.sources.path(source, user):
+            return found
+        if self._store.refers(source, user) and self._revive(source, user):
+            return self.sources.path(source, user)
+        return None
+
+    def check(self, request: GenerationRequest, user: str) -> None:
+        """Find out before anything is accepted whether the request's pictures are here and fit it.
+
+        Raises:
+            RequestError: which is not, and what to do.
+        """
+        if not isinstance(request, Img2Img):
+            return
+        for name, source in named(request).items():
+            if self.path(source, user) is None:
+                raise RequestError(f"{name}: {missing(source)}")
+        if request.outpaints:
+            with Image.open(self._found(request.source, user), formats=["PNG"]) as image:
+                width = image.width + request.outpaint_left + request.outpaint_right
+                height = image.height + request.outpaint_up + request.outpaint_down
+            if max(width, height) > MAX_SOURCE_SIDE or width * height > MAX_SOURCE_PIXELS:
+                raise RequestError(
+                    f"the picture would grow to {width}x{height}; at most {MAX_SOURCE_SIDE} a side and {MAX_SOURCE_PIXELS:,} "
+                    "pixels in all are painted; extend it by less, or shrink it first"
+                )
+
+    def read(self, request: GenerationRequest, user: str) -> list[Image.Image]:
+        """The request's pictures, decoded: source, then mask if there is one; none for a picture from words.
+
+        Raises:
+            RequestError: one is gone or damaged.
+        """
+        if not isinstance(request, Img2Img):
+            return []
+        for source in named(request).values():
+            self.path(source, user)  # takes one that made room for others back from beside the outputs
+        return [self.sources.open(source, user) for source in named(request).values()]
+
+    def keep_beside(self, request: GenerationRequest, user: str) -> None:
+        """Keep the pictures that a saved one was made from beside it, so that it can be made again.  Never raises."""
+        if not self._keep or not isinstance(request, Img2Img):
+            return
+        for source in named(request).values():
+            target = self._beside / f"{source}.png"
+            try:
+                if not target.exists() and (path := self.sources.path(source, user)) is not None:
+                    self._beside.mkdir(parents=True, exist_ok=True)
+                    with files.part(self._beside, path.read_bytes()) as part, suppress(FileExistsError):
+                        part.publish(target)
+            except OSError as error:
+                log.warning("the source of a picture could not be kept in %s: %s", self._beside, error.strerror or error)
+
+    def adopt(self, fields: Mapping[str, object], user: str, near: Path) -> None:
+        """For whoever holds the files: take over the pictures that a recipe names from beside the outputs.
+
+        `near` is the picture whose recipe it is; a folder `sources` around it is looked into as well.  What a web user may have
+        is for `path` to say; this is for the command line, which may read the files anyway.
+
+        Raises:
+            RequestError: one is nowhere; where it was looked for.
+        """
+        folders = dict.fromkeys([self._beside, *(parent / KEPT for parent in list(near.absolute().parents)[:2])])
+        for name in ("source", "mask"):
+            source = fields.get(name)
+            if not isinstance(source, str) or self.sources.path(source, user) is not None:
+                continue
+            if not any(self._revive(source, user, folder) for folder in folders):
+                raise RequestError(
+                    f"{near.name} was painted from a picture ({name} {source[:12]}) that is in none of "
+                    f"{', '.join(map(str, folders))}; put it back, or give another to start from"
+                )
+
+    def _found(self, source: str, user: str) -> Path:
+        path = self.path(source, user)
+        if path is None:
+            raise RequestError(missing(source))
+        return path
+
+    def _revive(self, source: str, user: str, folder: Path | None = None) -> Source | None:
+        """Take a picture back from `folder` (beside the outputs unless given) if its pixels are still those of its id."""
+        try:
+            image = decode(((folder or self._beside) / f"{source}.png").read_bytes())
+            return self.sources.keep_image(image, user) if pixel_id(image) == source else None
+        except (OSError, RequestError, OutputError):
+            return None
+
+    def _needed(self) -> set[str]:
+        return {source for job in self._store.unfinished() for source in named(job.request).values()}
+
+
+def named(request: GenerationRequest) -> dict[str, str]:
+    """The ids of a request's pictures by field: source, then mask."""
+    if not isinstance(request, Img2Img):
+        return {}
+    return {"source": request.source, **({"mask": request.mask} if request.mask else {})}
