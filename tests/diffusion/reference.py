@@ -33,6 +33,7 @@ def unet(config: UNetConfig, state: State) -> UNet2DConditionModel:
     attention = [depth > 0 for depth in config.transformer_depth]
     with torch.device("meta"):
         network = UNet2DConditionModel(
+            sample_size=64,
             in_channels=config.in_channels,
             out_channels=config.out_channels,
             block_out_channels=config.channels,

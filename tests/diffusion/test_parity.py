@@ -6,15 +6,23 @@ Weights are random and seeded, and reach the references through diffusers' own c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers import (
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPAGPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionSAGPipeline,
+)
 from torch import Tensor
 
 from modules.checkpoints import keys
@@ -151,6 +159,28 @@ def test_text_encoder(model: Model, clip_skip: int) -> None:
         assert reference.error(ours, expected) < CLOSE
 
 
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def painted_by(model: Model, kind: Any, scheduler: Any, made: Mapping[str, Any] = MappingProxyType({}), **call: Any) -> Any:
+    """Pixels, uint8 (H, W, 3), of a pipeline of diffusers' that is `made` with options and run with those of `call`."""
+    pipeline = kind(
+        vae=reference.vae(model.vae_config, model.state),
+        text_encoder=reference.text(model.text_config, model.state),
+        tokenizer=reference.tokenizer(),
+        unet=reference.unet(model.unet_config, model.state),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+        **made,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    height, width = (8 * side for side in call["latents"].shape[-2:])
+    painted = pipeline(height=height, width=width, output_type="np", **call).images[0]
+    return (painted * 255).round().astype(np.uint8)
+
+
 def test_ten_euler_steps_paint_the_same_picture(model: Model) -> None:
     """The whole story, guidance and all, against diffusers' pipeline from the same noise: at most 1/255 on every pixel.
 
@@ -163,32 +193,67 @@ def test_ten_euler_steps_paint_the_same_picture(model: Model) -> None:
     )  # fmt: skip
     ours = run_alone(txt2img(request), model).pixels.numpy()  # type: ignore[arg-type]
 
-    pipeline = StableDiffusionPipeline(
-        vae=reference.vae(model.vae_config, model.state),
-        text_encoder=reference.text(model.text_config, model.state),
-        tokenizer=reference.tokenizer(),
-        unet=reference.unet(model.unet_config, model.state),
-        scheduler=EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    painted = pipeline(
+    theirs = painted_by(
+        model,
+        StableDiffusionPipeline,
+        EulerDiscreteScheduler(**BETAS, steps_offset=1),
         prompt=prompt,
         negative_prompt=negative,
         guidance_scale=scale,
         num_inference_steps=10,
-        height=64,
-        width=64,
         latents=Noise(seed, (4, 8, 8))()[None],
-        output_type="np",
-    ).images[0]
-    theirs = (painted * 255).round().astype(np.uint8)
+    )
     assert ours.shape == theirs.shape == (64, 64, 3)
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
     assert theirs.std() > 20, "a grey picture would prove nothing"
     assert len(np.unique(theirs)) > 100
+
+
+@pytest.mark.parametrize("cfg_scale", [1.0, 5.0])
+def test_perturbed_attention_guidance_paints_the_same_picture(model: Model, cfg_scale: float) -> None:
+    request = Txt2Img(
+        prompt="a red apple", negative_prompt="blurry", cfg_scale=cfg_scale, seed=5, steps=10, width=128, height=96,
+        sampler="Euler", schedule="Uniform", checkpoint="random", pag_scale=3.0,
+    )  # fmt: skip
+    ours = run_alone(txt2img(request), model).pixels.numpy()  # type: ignore[arg-type]
+    theirs = painted_by(
+        model,
+        StableDiffusionPAGPipeline,
+        EulerDiscreteScheduler(**BETAS, steps_offset=1),
+        made={"pag_applied_layers": "mid"},
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        guidance_scale=cfg_scale,
+        pag_scale=3.0,
+        num_inference_steps=10,
+        latents=Noise(5, (4, 12, 16))()[None],
+    )
+    without = run_alone(txt2img(request.model_copy(update={"pag_scale": 0.0})), model)  # type: ignore[arg-type]
+    assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
+    assert np.abs(ours.astype(int) - without.pixels.numpy().astype(int)).max() > 10, "it makes a difference"
+
+
+def test_self_attention_guidance_paints_the_same_picture(model: Model) -> None:
+    """Theirs is DDIM over the levels 999, 899, ..., 99, which is Euler over those of the schedule Turbo."""
+    request = Txt2Img(
+        prompt="a red apple", negative_prompt="blurry", cfg_scale=5.0, seed=5, steps=10, width=128, height=96,
+        sampler="Euler", schedule="Turbo", checkpoint="random", sag_scale=0.75, sag_blur=1.0, sgm_noise_multiplier=True,
+    )  # fmt: skip
+    ours = run_alone(txt2img(request), model).pixels.numpy()  # type: ignore[arg-type]
+    theirs = painted_by(
+        model,
+        StableDiffusionSAGPipeline,
+        DDIMScheduler(**BETAS, timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False),
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        guidance_scale=5.0,
+        sag_scale=0.75,
+        num_inference_steps=10,
+        latents=Noise(5, (4, 12, 16))()[None],
+    )
+    without = run_alone(txt2img(request.model_copy(update={"sag_scale": 0.0})), model)  # type: ignore[arg-type]
+    assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
+    assert np.abs(ours.astype(int) - without.pixels.numpy().astype(int)).max() > 10, "it makes a difference"
 
 
 def test_a_file_gives_the_same_networks_as_its_tensors(tmp_path: Path) -> None:

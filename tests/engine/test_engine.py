@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,9 @@ import torch
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine.messages import Message
-from modules.pipelines.work import Predict
+from modules.pipelines.work import Predict, Row
 from tests.engine.conftest import Bench
+from tests.tiny import TINY_METADATA, TINY_UNET, make_checkpoint
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "Heun", "DPM++ 2M SDE", "DDIM CFG++"])
@@ -200,17 +203,51 @@ def test_options_share_forwards_and_change_the_picture(bench: Bench) -> None:
         "rescale": {"cfg_rescale": 0.7},
         "thresholding": {"mimic_scale": 2.0, "threshold_percentile": 0.9},
         "projection": {"apg": True, "apg_momentum": -0.5, "apg_norm": 5.0},
+        "perturbed attention": {"pag_scale": 3.0},
+        "perturbed, unguided": {"pag_scale": 3.0, "cfg_scale": 1.0},
+        "perturbed, early": {"pag_scale": 3.0, "skip_early_cfg": 0.4},
+        "self-attention": {"sag_scale": 2.0},
+        "blurred less": {"sag_scale": 2.0, "sag_blur": 0.5},
+        "zero star": {"cfg_zero": True, "cfg_scale": 40.0},
+        "still at first": {"cfg_zero_steps": 1},
     }
     for name, fields in requests.items():
         bench.submit(name, **fields)
     bench.run()
     assert bench.engine.runner.rows > 3 * bench.engine.runner.forwards
     seen = [bench.pixels("plain"), bench.alone(sampler="Euler"), bench.alone(sampler="Euler a")]
-    seen.append(bench.alone(sigma_max=1.5))
+    seen += [bench.alone(sigma_max=1.5), bench.alone(cfg_scale=1.0), bench.alone(cfg_scale=40.0)]
     for name, fields in requests.items():
         assert np.abs(bench.pixels(name) - bench.alone(**fields)).max() <= 1, name
         if name != "plain":
             assert all(np.abs(bench.pixels(name) - other).max() > 1 for other in seen), name
+
+
+def test_rows_that_ask_for_attention_share_forwards_with_those_that_do_not(bench: Bench) -> None:
+    """Perturbed and watched rows, and what self-attention guidance asks again, go along with whatever is there."""
+    seen: list[tuple[Row, ...]] = []
+    forward = bench.engine.runner._forward
+
+    def noting(model: Any, rows: Any) -> Any:
+        seen.append(tuple(rows))
+        return forward(model, rows)
+
+    bench.engine.runner._forward = noting  # type: ignore[method-assign]
+    bench.submit("plain", steps=6)
+    bench.submit("perturbed", steps=6, pag_scale=2.0, seed=2)
+    bench.submit("watched", steps=6, sag_scale=1.0, seed=3)
+    bench.run()
+    kinds = [(sum(row.perturb for row in rows), sum(row.watch for row in rows), len(rows)) for rows in seen]
+    assert (1, 1, 7) in kinds, "2 + 3 + 2 rows in one forward"
+    assert (1, 0, 6) in kinds, "2 + 3 and the one that is asked again"
+    assert sum(rows for _, _, rows in kinds) == 6 * (2 + 3 + 3)
+
+
+def test_a_network_without_middle_attention_says_so(bench: Bench, tiny_models: Path) -> None:
+    make_checkpoint(tiny_models / "hollow.safetensors", unet=replace(TINY_UNET, middle_depth=0), metadata=TINY_METADATA)
+    bench.submit("hollow", checkpoint="hollow", pag_scale=2.0)
+    bench.run()
+    assert "no attention in the middle" in bench.of("failed")["hollow"].data["error"]
 
 
 def test_previews_are_made_only_for_those_who_look(bench: Bench) -> None:

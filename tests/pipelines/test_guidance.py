@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +20,9 @@ from modules.pipelines.guidance.apg import projected
 from modules.pipelines.guidance.early import skip_early
 from modules.pipelines.guidance.ngms import skip_at_low_noise
 from modules.pipelines.guidance.rescale import rescaled
+from modules.pipelines.guidance.sag import blurred_where_seen
 from modules.pipelines.guidance.thresholding import thresholded
+from modules.pipelines.guidance.zero import still, zero_star
 from modules.request import Txt2Img
 
 
@@ -72,6 +78,43 @@ def test_projection_remembers_earlier_differences() -> None:
     assert torch.allclose(combine(second), expected, atol=1e-4)
 
 
+def test_zero_star_fits_the_negative_side_to_the_positive_one() -> None:
+    given = answers()
+    positive, negative = sides(given)
+    noise_p, noise_n = given.x - positive, given.x - negative
+    best = torch.linalg.lstsq(noise_n.reshape(-1, 1), noise_p.reshape(-1, 1)).solution.item()
+    expected = given.x - (best * noise_n + 7.0 * (noise_p - best * noise_n))
+    torch.testing.assert_close(zero_star(given), expected, atol=1e-4, rtol=1e-4)
+    alike = replace(given, sides=((negative, 1.0),))
+    torch.testing.assert_close(zero_star(alike), plain(alike), atol=1e-5, rtol=1e-5)
+
+
+def test_still_keeps_x_where_it_is_in_the_variance_preserving_form() -> None:
+    """Many small steps of Euler down to half the noise level: only the scale changes, as sqrt(1 + sigma^2) does."""
+    start = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1)) * 14.0
+    levels = torch.linspace(14.0, 7.0, 2001).tolist()
+    x = start
+    for sigma, sigma_next in pairwise(levels):
+        with pytest.raises(StopIteration) as end:
+            next(still(x, sigma))
+        x = x + (x - end.value.value.guided) / sigma * (sigma_next - sigma)
+    torch.testing.assert_close(x, start * math.hypot(1.0, 7.0) / math.hypot(1.0, 14.0), rtol=1e-3, atol=1e-3)
+
+
+def test_blur_is_a_gaussian_where_attention_is_above_average() -> None:
+    """Against the sum over both axes, written out."""
+    x = torch.randn(2, 12, 10, generator=torch.Generator().manual_seed(2))
+    mass = torch.tensor([[1.5, 0.5], [0.9, 1.1]])
+    weights = np.exp(-0.5 * (np.arange(-4, 5) / 1.7) ** 2)
+    kernel = np.outer(weights, weights) / weights.sum() ** 2
+    padded = np.pad(x.numpy(), ((0, 0), (4, 4), (4, 4)), mode="reflect")
+    expected = x.numpy().copy()
+    for row, column in np.ndindex(12, 10):
+        if mass[row // 6, column // 5] > 1:
+            expected[:, row, column] = (padded[:, row : row + 9, column : column + 9] * kernel).sum(axis=(1, 2))
+    torch.testing.assert_close(blurred_where_seen(x, mass, 1.7), torch.from_numpy(expected), atol=1e-5, rtol=1e-5)
+
+
 def test_early_and_low_noise_are_a1111_s() -> None:
     assert [skip_early(0.25, 20)(k, 1.0) for k in (0, 5, 6, 19)] == [True, True, False, False]
     every_second, every = skip_at_low_noise(2.0), skip_at_low_noise(2.0, every=True)
@@ -117,7 +160,8 @@ def test_ddim_cfgpp_divides_the_scale() -> None:
         ({"variation_seed": 4, "variation_strength": 0.1}, {"variation_seed", "variation_strength"}),
         ({"seed_resize_width": 512}, set()),
         ({"ngms_all_steps": True, "apg_eta": 0.5, "threshold_percentile": 0.9}, set()),
-        ({"apg": True, "apg_eta": 0.5, "mimic_scale": 4.0}, {"apg", "apg_eta"}),
+        ({"apg": True, "apg_eta": 0.5, "mimic_scale": 4.0, "cfg_zero": True}, {"apg", "apg_eta"}),
+        ({"sag_blur": 1.0, "pag_scale": 2.0, "cfg_zero": True}, {"pag_scale", "cfg_zero"}),
     ],
 )
 def test_options_without_effect_are_not_kept(fields: dict[str, Any], kept: set[str]) -> None:
