@@ -14,13 +14,15 @@ from modules.errors import RequestError
 from modules.images.infotext import (
     GenerationInfo,
     checkpoint_names,
+    completed,
     parse,
     parse_record,
     render,
     render_record,
     request_fields,
 )
-from modules.request import GuidanceOptions, NoiseOptions, SolverOptions, Txt2Img, clean_text, parse_request
+from modules.images.infotext_parsing import a1111_version
+from modules.request import GuidanceOptions, Img2Img, NoiseOptions, SolverOptions, Txt2Img, clean_text, parse_request
 from tests.images.conftest import make_info
 
 # Text with everything that the format itself uses, next to any character at all, lone surrogates included.
@@ -105,8 +107,6 @@ def test_what_is_rendered_is_read_back(info: GenerationInfo) -> None:
     fields = request_fields(parse(render(info)))
 
     expected = info.request.model_dump(include=SAID) | {"schedule": info.schedule_label}
-    if info.request.clip_skip == 1:
-        del expected["clip_skip"]  # said only above one
     if not unambiguous(info.request.prompt):
         for name in ("prompt", "negative_prompt"):  # what the text form cannot tell; the record can
             del expected[name]
@@ -115,6 +115,215 @@ def test_what_is_rendered_is_read_back(info: GenerationInfo) -> None:
     assert read.seed == info.request.seed
     options = {*NoiseOptions.model_fields, *SolverOptions.model_fields, *GuidanceOptions.model_fields}
     assert read.model_dump(include=options) == info.request.model_dump(include=options)
+
+
+MASKS = st.fixed_dictionaries(
+    {"mask": st.from_regex("[0-9a-f]{64}", fullmatch=True)},
+    optional={
+        "mask_mode": st.sampled_from(["Inpaint masked", "Inpaint not masked"]),
+        "mask_blur_x": st.integers(0, 64),
+        "mask_blur_y": st.integers(0, 64),
+        "mask_round": st.booleans(),
+        "masked_content": st.sampled_from(["fill", "original", "latent noise", "latent nothing", "blurred", "tile", "patches"]),
+        "box": st.tuples(*[st.integers(1, 8192)] * 4),
+        "conditioning_mask_strength": st.floats(0, 1),
+        "differential": st.booleans(),
+        "outpaint_left": st.integers(0, 1024),
+        "outpaint_down": st.integers(0, 1024),
+    },
+)
+AREAS = st.one_of(
+    st.just({}),
+    st.builds(
+        lambda area, padding: {"inpaint_area": area, "masked_padding": padding},
+        st.sampled_from(["Only masked", "Crop and stitch"]),
+        st.integers(0, 256),
+    ),
+)
+SOFT = st.one_of(
+    st.just({}),
+    st.builds(
+        lambda bias, boost, contrast: {
+            "soft_inpainting": True,
+            "soft_bias": bias,
+            "soft_contrast_boost": boost,
+            "soft_difference_contrast": contrast,
+        },
+        st.floats(0, 8),
+        st.floats(1, 32),
+        st.floats(0, 8),
+    ),
+)
+
+
+@given(
+    infos(),
+    st.from_regex("[0-9a-f]{64}", fullmatch=True),
+    st.floats(0, 1),
+    st.sampled_from(["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "fix_steps": st.booleans(),
+            "color_correction": st.booleans(),
+            "noise_multiplier": st.floats(0, 1.5),
+            "extra_noise": st.floats(0, 1),
+            "image_cfg_scale": st.floats(0, 10),
+        },
+    ),
+    st.one_of(st.just({}), st.builds(lambda mask, area, soft: mask | area | soft, MASKS, AREAS, SOFT)),
+)
+def test_a_picture_from_a_picture_is_read_back(
+    info: GenerationInfo, source: str, strength: float, mode: str, options: dict[str, Any], mask: dict[str, Any]
+) -> None:
+    """The whole request, but for the prompts that the text form cannot tell apart and what is said in other words."""
+    given = info.request.model_dump() | {"source": source, "denoising_strength": strength, "resize_mode": mode}
+    request = Img2Img(**(given | options | mask))
+    fields = request_fields(parse(render(replace(info, request=request))))
+    read = parse_request({**fields, "checkpoint": None})
+    elsewhere = {"prompt", "negative_prompt", "checkpoint", "schedule", "comments"}
+    elsewhere |= {"variation_seed"} if request.variation_strength == 0 else set()
+    assert read.model_dump(exclude=elsewhere) == request.model_dump(exclude=elsewhere)
+
+
+def test_an_inpaint_stands_under_a1111_s_names_in_its_order() -> None:
+    source, mask = "5" * 64, "a" * 64
+    info = make_info(sampler="Euler a", clip_skip=2, ensd=31337, eta=0.5)
+    request = Img2Img(
+        **info.request.model_dump(),
+        source=source,
+        mask=mask,
+        denoising_strength=0.5,
+        conditioning_mask_strength=0.75,
+        mask_mode="Inpaint not masked",
+        mask_blur_x=8,
+        mask_blur_y=8,
+        inpaint_area="Only masked",
+        masked_padding=16,
+        masked_content="latent noise",
+        noise_multiplier=0.9,
+        extra_noise=0.25,
+        soft_inpainting=True,
+        image_cfg_scale=2,
+        outpaint_up=64,
+    )
+    extras = {"Template": "x", "Lora hashes": "a: 0, b: 1", "Emphasis": "No norm"}
+    assert render(replace(info, request=request, extras=extras)) == (
+        "a cat\nSteps: 20, Sampler: Euler a, Schedule type: Karras, CFG scale: 7, Image CFG scale: 2, Seed: 7, Size: 64x64, "
+        "Model hash: 0123456789, Model: model, Denoising strength: 0.5, Conditional mask weight: 0.75, Clip skip: 2, "
+        f"ENSD: 31337, Init image hash: {source}, Mask hash: {mask}, RNG: CPU, Mask mode: Inpaint not masked, Mask blur: 8, "
+        "Inpaint area: Only masked, Masked area padding: 16, Masked content: latent noise, "
+        'Lora hashes: "a: 0, b: 1", Emphasis: No norm, Noise multiplier: 0.9, Extra noise: 0.25, Eta: 0.5, '
+        "Soft inpainting enabled: True, Soft inpainting schedule bias: 1, Soft inpainting preservation strength: 0.5, "
+        "Soft inpainting transition contrast boost: 4, Soft inpainting mask influence: 0, "
+        "Soft inpainting difference threshold: 0.5, Soft inpainting difference contrast: 2, Outpaint up: 64, Template: x, "
+        "Version: Atelier 0.1.0"
+    )
+
+
+def test_what_is_not_repainted_says_nothing_of_masks() -> None:
+    request = Img2Img(**make_info().request.model_dump(), source="5" * 64, mask_blur_x=9)
+    text = render(replace(make_info(), request=request))
+    assert f"Denoising strength: 0.75, Init image hash: {'5' * 64}, RNG: CPU, Version" in text
+
+
+A1111_INPAINT = (
+    "a cat\nSteps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7, Seed: 5, Size: 512x512, "
+    "Model hash: 0123456789, Model: dream-inpainting, Denoising strength: 0.6, Conditional mask weight: 0.5, "
+    "Init image hash: 0123456789abcdef0123456789abcdef, Mask blur: 6, Version: v1.10.1"
+)
+
+
+def test_an_inpaint_of_a1111_is_read_with_its_defaults() -> None:
+    fields = request_fields(parse(A1111_INPAINT))
+    assert fields["denoising_strength"] == 0.6
+    assert fields["conditioning_mask_strength"] == 0.5
+    assert (fields["mask_blur_x"], fields["mask_blur_y"]) == (6, 6)
+    assert (fields["mask_mode"], fields["inpaint_area"]) == ("Inpaint masked", "Whole picture")
+    assert (fields["masked_content"], fields["masked_padding"]) == ("original", 32)
+    assert "source" not in fields  # an MD5 names nothing here
+
+
+@pytest.mark.parametrize("key", ["Hires upscale: 2", "Hires upscaler: Latent", "Hires resize: 1024x1024"])
+def test_a_second_pass_is_no_picture_from_a_picture(key: str) -> None:
+    fields = request_fields(parse(f"a\nSteps: 20, Seed: 1, Denoising strength: 0.7, {key}, Version: v1.10.1"))
+    assert not {"denoising_strength", "mask_mode", "noise_multiplier"} & fields.keys()
+
+
+def test_what_a_text_leaves_out_is_a1111_s_default() -> None:
+    full = completed(parse("a (cat)\nSteps: 20, Sampler: Euler, Seed: 1"))
+    assert {key: full[key] for key in ("Clip skip", "RNG", "Schedule type", "Mask mode", "Masked area padding")} == {
+        "Clip skip": "1",
+        "RNG": "GPU",
+        "Schedule type": "Automatic",
+        "Mask mode": "Inpaint masked",
+        "Masked area padding": "32",
+    }
+    assert (full["Hires sampler"], full["Hires resize-1"], full["VAE Decoder"]) == ("Use same sampler", "0", "Full")
+    assert (full["FP8 weight"], full["Refiner switch by sampling steps"]) == ("Disable", "False")
+    assert full["Emphasis"] == "Original"
+    assert "Emphasis" not in completed(parse("a cat\nSteps: 20, Sampler: Euler, Seed: 1"))
+    assert completed(parse("only words")) == {"Prompt": "only words", "Negative prompt": ""}
+
+
+@pytest.mark.parametrize(
+    ("version", "sampler", "expected"),
+    [
+        ("v1.5.2", "DDIM", {"Old prompt editing timelines", "Pad conds v0", "Downcast alphas_cumprod"}),
+        ("v1.5.2", "Euler", {"Old prompt editing timelines", "Downcast alphas_cumprod"}),
+        ("v1.6.0-RC-28-gabcdef", "PLMS", {"Old prompt editing timelines", "Pad conds v0", "Downcast alphas_cumprod"}),
+        ("v1.6.0", "DDIM", {"Downcast alphas_cumprod"}),
+        ("v1.7.0-224-gabc", "DDIM", {"Downcast alphas_cumprod"}),
+        ("v1.7.0-225-gabc", "DDIM", set()),
+        ("1.8.0", "DDIM", set()),
+        ("f2.0.1v1.10.1-previous-1", "DDIM", set()),
+        ("Atelier 0.1.0", "DDIM", set()),
+        ("", "DDIM", set()),
+    ],
+)
+def test_what_old_versions_meant(version: str, sampler: str, expected: set[str]) -> None:
+    text = f"[a:b:3]\nSteps: 20, Sampler: {sampler}, Seed: 1" + (f", Version: {version}" if version else "")
+    keys = {"Old prompt editing timelines", "Pad conds v0", "Downcast alphas_cumprod", "Refiner switch by sampling steps"}
+    full = completed(parse(text))
+    assert {key for key in keys if full.get(key) == "True"} == expected
+    assert request_fields(parse(text)).get("old_prompt_editing", False) is ("Old prompt editing timelines" in expected)
+
+
+def test_the_refiner_of_old_versions_switched_by_steps() -> None:
+    text = "a\nSteps: 20, Sampler: Euler, Refiner: x, Version: {}"
+    for version, meant in (("v1.7.0", "True"), ("v1.8.0", "False")):
+        assert completed(parse(text.format(version)))["Refiner switch by sampling steps"] == meant
+
+
+def test_versions_are_compared_as_a1111_does() -> None:
+    names = ["v1.5.2", "v1.6.0-RC", "v1.6.0", "v1.6.0-2-g4afaaf8a", "v1.7.0-225-gf", "v1.10.1"]
+    versions = [a1111_version(name) for name in names]
+    assert None not in versions
+    assert versions == sorted(versions, key=lambda version: version or ())
+    assert a1111_version("neoforge") is None
+
+
+@pytest.mark.parametrize(("first", "size"), [("512x768", ("512", "768")), ("0x0", ("448", "640"))])
+def test_the_old_second_pass_is_translated(first: str, size: tuple[str, str]) -> None:
+    full = completed(parse(f"a\nSteps: 20, Seed: 1, Size: 1024x1536, Denoising strength: 0.7, First pass size: {first}"))
+    assert (full["Size-1"], full["Size-2"]) == size
+    assert (full["Hires resize-1"], full["Hires resize-2"]) == ("1024", "1536")
+
+
+def test_a_hypernetwork_of_old_texts_becomes_a_tag() -> None:
+    full = completed(parse("a\nSteps: 20, Seed: 1, Hypernet: anime, Hypernet strength: 0.5"))
+    assert full["Prompt"] == "a<hypernet:anime:0.5>"
+
+
+def test_hashes_of_networks_are_kept_as_they_are() -> None:
+    parsed = parse('a\nSteps: 20, Seed: 1, Lora hashes: "x: 012345678901, y: abcdef012345", TI hashes: "bad: 111111111111"')
+    assert parsed["Lora hashes"] == "x: 012345678901, y: abcdef012345"
+    assert parsed["TI hashes"] == "bad: 111111111111"
+
+
+def test_a_hash_sign_in_a_finished_prompt_was_meant() -> None:
+    assert request_fields(parse("colour #fff\nSteps: 20, Seed: 1, Eta: 0"))["comments"] is False
+    assert "comments" not in request_fields(parse("colour\nSteps: 20, Seed: 1, Eta: 0"))
 
 
 def test_options_stand_under_a1111_s_names_in_its_order() -> None:
@@ -279,7 +488,8 @@ def test_the_schedule_of_old_texts_is_in_the_samplers_name(sampler: str, schedul
 
 def test_numbers_that_are_none_are_left_out() -> None:
     fields = request_fields({"Steps": "many", "Seed": "1_000", "CFG scale": "nan", "Size-1": "٣", "Clip skip": "2.5"})
-    assert fields == {"prompt": "", "negative_prompt": "", "rng": "GPU"}
+    bounds = {"sigma_min": 0.0, "sigma_max": 0.0, "rho": 0.0}
+    assert fields == {"prompt": "", "negative_prompt": "", "rng": "GPU", **bounds}
 
 
 @pytest.mark.parametrize(
@@ -289,7 +499,7 @@ def test_numbers_that_are_none_are_left_out() -> None:
         ({"Emphasis": "Ignore"}, {"emphasis": "Ignore"}),
         ({"Emphasis": "Strong"}, {}),
         ({"Old prompt editing timelines": "True"}, {"old_prompt_editing": True}),
-        ({"Old prompt editing timelines": "False"}, {}),
+        ({"Old prompt editing timelines": "False"}, {"old_prompt_editing": False}),
     ],
 )
 def test_how_the_prompt_was_read(items: dict[str, str], expected: dict[str, Any]) -> None:

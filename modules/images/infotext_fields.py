@@ -1,0 +1,105 @@
+"""From the items of an A1111 text to the fields of our requests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from modules.images.infotext_keys import MASK, NEGATIVE, OPTIONS, OURS, PROMPT, SOFT_INPAINTING, SOURCE, ZERO_SNR
+from modules.images.infotext_parsing import completed
+from modules.request import Img2Img, Txt2Img
+
+_OLD_SCHEDULE_SUFFIXES = ("SGM Uniform", "Karras", "Exponential", "Polyexponential")
+"""Before A1111 1.9 the schedule was part of the sampler's name, "DPM++ 2M Karras"."""
+
+_INTEGER = re.compile(r"-?[0-9]{1,20}")
+_REAL = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,3})?")
+_BOX = re.compile(r"([0-9]{1,5}) ([0-9]{1,5}) ([0-9]{1,5}) ([0-9]{1,5})")
+_SOURCE_ID = re.compile(r"[0-9a-f]{64}")
+
+IMG2IMG_FIELDS = frozenset(Img2Img.model_fields.keys() - Txt2Img.model_fields.keys())
+"""Fields that only a picture from a picture has."""
+
+_SIMPLE = {
+    "Steps": "steps",
+    "CFG scale": "cfg_scale",
+    "Image CFG scale": "image_cfg_scale",
+    "Seed": "seed",
+    "Size-1": "width",
+    "Size-2": "height",
+    "Clip skip": "clip_skip",
+    "Emphasis": "emphasis",
+    "Old prompt editing timelines": "old_prompt_editing",
+    "RNG": "rng",
+    "ENSD": "ensd",
+    "Variation seed": "variation_seed",
+    "Variation seed strength": "variation_strength",
+    "Seed resize from-1": "seed_resize_width",
+    "Seed resize from-2": "seed_resize_height",
+    "Denoising strength": "denoising_strength",
+    "Conditional mask weight": "conditioning_mask_strength",
+}
+
+_SECOND_PASS = ("Hires upscale", "Hires upscaler", "Hires resize", "First pass size")
+"""With one of these, "Denoising strength" is that of the second pass of a picture from words."""
+
+
+def request_fields(parsed: Mapping[str, str]) -> dict[str, Any]:
+    """The fields for `modules.request.parse_request` that a parsed text names, with what A1111 means by what it leaves out.
+
+    Values that are none of their kind are left out; ranges are the request's to judge.  Fields of an `Img2Img` are there when
+    the text tells of one; only our own texts name its `source`.
+    """
+    full = completed(parsed)
+    fields: dict[str, Any] = {"prompt": full.get(PROMPT, ""), "negative_prompt": full.get(NEGATIVE, "")}
+    sampler, schedule = parsed.get("Sampler", ""), parsed.get("Schedule type", "")
+    if not schedule:
+        suffix = next((name for name in _OLD_SCHEDULE_SUFFIXES if sampler.endswith(" " + name)), "")
+        sampler, schedule = sampler.removesuffix(suffix).rstrip(), suffix
+    if sampler:
+        fields["sampler"] = sampler
+        fields["schedule"] = schedule or "Automatic"
+
+    inpaints = any(key in parsed for key in (*MASK, "Mask hash"))
+    keys = _SIMPLE | OPTIONS | OURS | SOURCE | (MASK | SOFT_INPAINTING if inpaints else {})
+    for key, name in keys.items():
+        if (value := _read(name, full.get(key, "").strip())) is not None:
+            fields[name] = value
+    if "Mask blur" in parsed and "mask_blur_x" in fields:
+        fields.setdefault("mask_blur_y", fields["mask_blur_x"])
+    if "#" in fields["prompt"] + fields["negative_prompt"] and "Steps" in parsed:
+        fields["comments"] = False  # texts are written when comments are gone, so this # was meant
+    if names := checkpoint_names(parsed):
+        fields["checkpoint"] = names[-1]
+    if not is_img2img(parsed):
+        fields = {name: value for name, value in fields.items() if name not in IMG2IMG_FIELDS}
+    return fields
+
+
+def is_img2img(parsed: Mapping[str, str]) -> bool:
+    """Whether the text tells of a picture from a picture."""
+    if any(key in parsed for key in SOURCE):
+        return True
+    return "Denoising strength" in parsed and not any(key in parsed for key in _SECOND_PASS)
+
+
+def checkpoint_names(parsed: Mapping[str, str]) -> tuple[str, ...]:
+    """What the text calls its checkpoint, surest first: the hash, then the name."""
+    return tuple(value for key in ("Model hash", "Model") if (value := parsed.get(key, "").strip()))
+
+
+def _read(name: str, value: str) -> Any:
+    """`value` as field `name` takes it, None if it is nothing of its kind."""
+    kind = Img2Img.model_fields[name].annotation
+    if get_origin(kind) is Literal:
+        return value if value in get_args(kind) else None
+    if name == "box":
+        return tuple(map(int, found.groups())) if (found := _BOX.fullmatch(value)) else None
+    if name in ("source", "mask"):
+        return value if _SOURCE_ID.fullmatch(value) else None
+    if kind is bool:
+        return {"True": True, "False": False, ZERO_SNR: True}.get(value)
+    if kind is int:
+        return int(value) if _INTEGER.fullmatch(value) else None
+    return float(value) if _REAL.fullmatch(value) else None
