@@ -122,7 +122,7 @@ def draw(errors: dict[str, list[tuple[int, float]]], path: Path) -> None:
     width, height = 1000, top + row * len(names) + 30
     image = Image.new("RGB", (width, height), "white")
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(13)
-    low, high = 0.01, 2.0
+    low, high = 0.0005, 2.0
 
     def across(error: float) -> float:
         part = torch.log(torch.tensor(min(max(error, low), high) / low)) / torch.log(torch.tensor(high / low))
@@ -134,14 +134,14 @@ def draw(errors: dict[str, list[tuple[int, float]]], path: Path) -> None:
         at = left + index * 170
         pen.ellipse((at, 38, at + 10, 48), fill=colour)
         pen.text((at + 16, 34), f"{evaluations} evaluations", "black", font)
-    for mark in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0):
+    for mark in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0):
         pen.line((across(mark), top - 6, across(mark), height - 26), fill="#e4e7eb")
         pen.text((across(mark), height - 14), f"{mark:g}", "black", font, anchor="mm")
     for index, name in enumerate(names):
         y = top + row * index + row // 2
         pen.text((left - 12, y), name, "black", font, anchor="rm")
         points = dict(errors[name])
-        pen.line((across(points[30]), y, across(points[5]), y), fill="#cbd2d9", width=2)
+        pen.line((across(min(points.values())), y, across(max(points.values())), y), fill="#cbd2d9", width=2)
         for evaluations, error in points.items():
             at = across(error)
             pen.ellipse((at - 5, y - 5, at + 5, y + 5), fill=colours[evaluations])
