@@ -172,7 +172,7 @@ class Txt2Img(NoiseOptions, SolverOptions, GuidanceOptions):
 
     The prompts may hold what `modules.prompts` reads; `styles` are names of the styles file, applied in this order, `comments`
     removes what stands behind a #, `emphasis` is what weights do, and `old_prompt_editing` reads `[a:b:when]` as A1111 did
-    before 1.6.
+    before 1.6.  With `private` the picture's file says nothing of how it was made; the job list knows until it is forgotten.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -193,6 +193,7 @@ class Txt2Img(NoiseOptions, SolverOptions, GuidanceOptions):
     emphasis: Emphasis = "Original"
     comments: bool = True
     old_prompt_editing: bool = False
+    private: bool = False
 
     @model_validator(mode="after")
     def _affordable(self) -> Txt2Img:

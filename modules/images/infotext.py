@@ -24,6 +24,8 @@ from modules.images.infotext_keys import (
     A1111_RNG,
     CORE_KEYS,
     EARLY_EXTRAS,
+    INIT_HASH,
+    MASK_WEIGHT,
     NEGATIVE,
     NEGATIVE_LINE,
     OPTIONS,
@@ -80,11 +82,11 @@ def _items(info: GenerationInfo) -> Iterator[tuple[str, str]]:
         yield "Model hash", clean_text(info.model_hash)
     if info.model_name:
         yield "Model", clean_text(info.model_name)
-    yield from _noise_items(request)
-    if source is not None and source.inpaints:
-        yield from _mask_items(source)
     # A key that the format cannot carry is bent into shape rather than refused: metadata must never cost a picture.
     extras = {_legal_key(key): clean_text(value) for key, value in info.extras.items()}
+    yield from _noise_items(request, extras)
+    if source is not None and source.inpaints:
+        yield from _mask_items(source)
     extras = {key: value for key, value in extras.items() if len(key) > 1 and key not in CORE_KEYS}
     yield from ((key, extras.pop(key)) for key in EARLY_EXTRAS if key in extras)
     yield from _option_items(request)
@@ -94,7 +96,9 @@ def _items(info: GenerationInfo) -> Iterator[tuple[str, str]]:
     yield "Version", clean_text(info.version)
 
 
-def _noise_items(request: GenerationRequest) -> Iterator[tuple[str, str]]:
+def _noise_items(request: GenerationRequest, extras: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Noise, and the source; takes what of it stands in `extras` out of there."""
+    weight, md5 = extras.pop(MASK_WEIGHT, ""), extras.pop(INIT_HASH, "")
     if request.variation_strength > 0:
         yield "Variation seed", str(request.variation_seed)
         yield "Variation seed strength", _number(request.variation_strength)
@@ -102,13 +106,15 @@ def _noise_items(request: GenerationRequest) -> Iterator[tuple[str, str]]:
         yield "Seed resize from", f"{request.seed_resize_width}x{request.seed_resize_height}"
     if isinstance(request, Img2Img):
         yield "Denoising strength", _number(request.denoising_strength)
-        if request.conditioning_mask_strength != 1:
-            yield "Conditional mask weight", _number(request.conditioning_mask_strength)
+        if weight or request.conditioning_mask_strength != 1:
+            yield MASK_WEIGHT, _number(request.conditioning_mask_strength)
     if request.clip_skip > 1:
         yield "Clip skip", str(request.clip_skip)
     if request.ensd:
         yield "ENSD", str(request.ensd)
     if isinstance(request, Img2Img):
+        if md5:
+            yield INIT_HASH, md5
         for key, name in SOURCE.items():
             if value := getattr(request, name):
                 yield key, value

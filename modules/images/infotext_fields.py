@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
-from modules.images.infotext_keys import MASK, NEGATIVE, OPTIONS, OURS, PROMPT, SOFT_INPAINTING, SOURCE, ZERO_SNR
+from modules.images.infotext_keys import MASK, MASK_WEIGHT, NEGATIVE, OPTIONS, OURS, PROMPT, SOFT_INPAINTING, SOURCE, ZERO_SNR
 from modules.images.infotext_parsing import completed
 from modules.request import Img2Img, Txt2Img
 
@@ -38,7 +38,7 @@ _SIMPLE = {
     "Seed resize from-1": "seed_resize_width",
     "Seed resize from-2": "seed_resize_height",
     "Denoising strength": "denoising_strength",
-    "Conditional mask weight": "conditioning_mask_strength",
+    MASK_WEIGHT: "conditioning_mask_strength",
 }
 
 _SECOND_PASS = ("Hires upscale", "Hires upscaler", "Hires resize", "First pass size")

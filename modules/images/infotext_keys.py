@@ -60,8 +60,11 @@ SOFT_INPAINTING = {
 }
 """A1111's script of that name; all of them are said, or none."""
 
-SOURCE = {"Init image hash": "source", "Mask hash": "mask"}
-"""Which pictures it was painted from.  A1111 writes an MD5 there, we the 64 digits by which we keep them."""
+INIT_HASH = "Init image hash"
+"""A1111's MD5 of the source's pixels: an extra here, because nothing can be found by it."""
+
+SOURCE = {"Source hash": "source", "Mask hash": "mask"}
+"""The 64 digits under which the pictures are kept that it was painted from."""
 
 OURS = {
     "Resize mode": "resize_mode",
@@ -77,6 +80,9 @@ OURS = {
 }
 """What A1111 does not say of a picture from a picture, or does not have."""
 
+MASK_WEIGHT = "Conditional mask weight"
+"""Of models that see the mask.  A1111 says it of every picture of one; as an extra it means that this is one."""
+
 MASK = {
     "Mask mode": "mask_mode",
     "Mask blur": "mask_blur_x",
@@ -90,7 +96,7 @@ MASK = {
 CORE_KEYS = frozenset(
     {PROMPT, NEGATIVE, "Steps", "Sampler", "Schedule type", "CFG scale", "Image CFG scale", "Seed", "Size", "Size-1", "Size-2"}
     | {"Model hash", "Model", "Clip skip", "Version", "Variation seed", "Variation seed strength", "ENSD", "RNG"}
-    | {"Seed resize from", "Seed resize from-1", "Seed resize from-2", "Denoising strength", "Conditional mask weight"}
+    | {"Seed resize from", "Seed resize from-1", "Seed resize from-2", "Denoising strength", MASK_WEIGHT}
     | OPTIONS.keys()
     | SOFT_INPAINTING.keys()
     | SOURCE.keys()

@@ -207,15 +207,15 @@ def test_an_inpaint_stands_under_a1111_s_names_in_its_order() -> None:
         image_cfg_scale=2,
         outpaint_up=64,
     )
-    extras = {"Template": "x", "Lora hashes": "a: 0, b: 1", "Emphasis": "No norm"}
+    extras = {"Template": "x", "Lora hashes": "a: 0, b: 1", "Emphasis": "No norm", "Init image hash": "0123"}
     assert render(replace(info, request=request, extras=extras)) == (
         "a cat\nSteps: 20, Sampler: Euler a, Schedule type: Karras, CFG scale: 7, Image CFG scale: 2, Seed: 7, Size: 64x64, "
         "Model hash: 0123456789, Model: model, Denoising strength: 0.5, Conditional mask weight: 0.75, Clip skip: 2, "
-        f"ENSD: 31337, Init image hash: {source}, Mask hash: {mask}, RNG: CPU, Mask mode: Inpaint not masked, Mask blur: 8, "
-        "Inpaint area: Only masked, Masked area padding: 16, Masked content: latent noise, "
-        'Lora hashes: "a: 0, b: 1", Emphasis: No norm, Noise multiplier: 0.9, Extra noise: 0.25, Eta: 0.5, '
-        "Soft inpainting enabled: True, Soft inpainting schedule bias: 1, Soft inpainting preservation strength: 0.5, "
-        "Soft inpainting transition contrast boost: 4, Soft inpainting mask influence: 0, "
+        f"ENSD: 31337, Init image hash: 0123, Source hash: {source}, Mask hash: {mask}, RNG: CPU, "
+        "Mask mode: Inpaint not masked, Mask blur: 8, Inpaint area: Only masked, Masked area padding: 16, "
+        'Masked content: latent noise, Lora hashes: "a: 0, b: 1", Emphasis: No norm, Noise multiplier: 0.9, Extra noise: 0.25, '
+        "Eta: 0.5, Soft inpainting enabled: True, Soft inpainting schedule bias: 1, Soft inpainting preservation strength: "
+        "0.5, Soft inpainting transition contrast boost: 4, Soft inpainting mask influence: 0, "
         "Soft inpainting difference threshold: 0.5, Soft inpainting difference contrast: 2, Outpaint up: 64, Template: x, "
         "Version: Atelier 0.1.0"
     )
@@ -224,7 +224,7 @@ def test_an_inpaint_stands_under_a1111_s_names_in_its_order() -> None:
 def test_what_is_not_repainted_says_nothing_of_masks() -> None:
     request = Img2Img(**make_info().request.model_dump(), source="5" * 64, mask_blur_x=9)
     text = render(replace(make_info(), request=request))
-    assert f"Denoising strength: 0.75, Init image hash: {'5' * 64}, RNG: CPU, Version" in text
+    assert f"Denoising strength: 0.75, Source hash: {'5' * 64}, RNG: CPU, Version" in text
 
 
 A1111_INPAINT = (
