@@ -79,6 +79,16 @@ class App(Workshop):
         """See `Catalogue.check_prompt`."""
         return self.catalogue.check_prompt(fields)
 
+    def unload(self) -> None:
+        """Have the engine let go of its models; what is painted now keeps its own until it is done."""
+        self.link.send(Message("unload"))
+
+    def preload(self) -> None:
+        """Have the engine bring the default checkpoint in before anybody asks for it."""
+        default = self.default_checkpoint()
+        if default is not None:
+            self.link.send(Message("load", {"checkpoint": default.name}))
+
     # ---- one's own pictures to start from
 
     def keep_source(self, data: bytes, user: str) -> Source:
@@ -180,7 +190,35 @@ class App(Workshop):
         self._dispatch()
         return True
 
+    def skip(self, job_id: str, user: str) -> bool:
+        """Give up the picture of one's own job that is painted now and go on with the others.  False when none is.
+
+        Of several in the air it is the one nearest its end.  Only memory knows: a restart paints a skipped picture after all.
+        """
+        with self._changed:
+            live = self._live.get(job_id)
+            flying = [flight for flight in self._dispatcher.flying() if flight.job == job_id]
+            if live is None or live.job.user != user or not flying:
+                return False
+            flight = max(flying, key=lambda flight: live.stages.get(flight.index, (0, 1))[0])
+            self._dispatcher.landed(job_id, flight.index)
+            self.link.send(Message("cancel", {"task": flight.task}))
+            live.stages.pop(flight.index, None)
+            live.left.discard(flight.index)
+            if live.left:
+                self._touch(live)
+            else:
+                stored = self.store.get(job_id)
+                self._end(live, "done" if stored is not None and stored.pictures else "cancelled")
+        self._dispatch()
+        return True
+
     # ---- looking
+
+    def unfinished(self, job_id: str) -> bool:
+        """Whether a job is not over.  Asks memory alone, so that many may wait for theirs."""
+        with self._changed:
+            return job_id in self._live
 
     def job(self, job_id: str, user: str) -> JobView | None:
         job = self.store.get(job_id, user)

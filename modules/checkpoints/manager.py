@@ -145,6 +145,12 @@ class ModelManager:
         with self._lock:
             return any(handle is kept for kept in self._loaded.values())
 
+    def let_go(self) -> None:
+        """Keep no model any more; one that a task still uses goes with that task."""
+        with self._lock:
+            self._loaded.clear()
+        torch.cuda.empty_cache()
+
     def _find(self, name: str) -> tuple[CheckpointInfo, ModelHandle | None]:
         """The file that `name` means and its model where that is kept; a kept one whose file was deleted is still found."""
         try:

@@ -151,6 +151,9 @@ class Engine:
             self._host.submit(self._preload, data["checkpoint"])
         elif message.kind == "loaded":
             self._measure(data["checkpoint"])
+        elif message.kind == "unload":
+            self.manager.let_go()
+            self.runner.forget(self.manager.holds)
         elif message.kind == "stop":
             self._running = False
 

@@ -1,8 +1,8 @@
 """The wall between web and engine: JSON messages, some followed by raw bytes, over a pipe.  No pickle.
 
 A frame is two big-endian 32-bit lengths, the JSON text, then the blob (pixels).  To the engine go `configure` (once, first),
-`submit`, `cancel`, `watch`, `load` and `stop`; from it come `hello`, `loading`, `loaded`, `progress`, `preview`, `done`,
-`failed`, `cancelled`, `costs`, `alive` (the link keeps it to itself) and `broken`.
+`submit`, `cancel`, `watch`, `load`, `unload` and `stop`; from it come `hello`, `loading`, `loaded`, `progress`, `preview`,
+`done`, `failed`, `cancelled`, `costs`, `alive` (the link keeps it to itself) and `broken`.
 """
 
 from __future__ import annotations

@@ -281,3 +281,19 @@ def test_nothing_grows(bench: Bench) -> None:
     first = one_round()
     assert one_round() == first
     assert not torch.is_inference_mode_enabled()
+
+
+def test_unloading_frees_the_model_and_the_next_picture_loads_it_again(bench: Bench) -> None:
+    bench.submit("before")
+    bench.submit("meanwhile", seed=2)
+    bench.run(until=lambda: "before" in bench.of("done") or bool(bench.of("progress")))
+    model = weakref.ref(bench.manager.load("tiny"))
+    bench.engine._handle(Message("unload"))
+    assert not bench.manager.is_loaded("tiny")
+    bench.run()
+    assert set(bench.of("done")) == {"before", "meanwhile"}, "what was under way kept its model"
+    gc.collect()
+    assert model() is None
+    bench.submit("after")
+    bench.run()
+    assert np.abs(bench.pixels("after") - bench.pixels("before")).max() <= 1

@@ -1,0 +1,92 @@
+"""Giving up one picture of a job, waiting for jobs, and letting go of models, before an engine whose words the test says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modules.app import App
+from modules.settings import Settings
+from tests.scripted import ScriptedLink
+from tests.tiny import tiny_checkpoint
+
+SMALL = {"prompt": "a cat", "seed": 7, "steps": 2, "width": 64, "height": 64}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny_checkpoint(folder / "tiny.safetensors")
+    return folder
+
+
+@pytest.fixture
+def link() -> ScriptedLink:
+    return ScriptedLink()
+
+
+@pytest.fixture
+def app(models: Path, tmp_path: Path, link: ScriptedLink) -> Iterator[App]:
+    app = App(Settings(data_dir=tmp_path / "data", models_dirs=(models,), outputs_dir=tmp_path / "out"), link)
+    app.start()
+    link.hello()
+    yield app
+    app.close()
+
+
+def over(app: App, job: str) -> str:
+    return [view.state for view in app.events(job, "me")][-1]
+
+
+def test_skip_gives_up_the_picture_nearest_its_end(app: App, link: ScriptedLink) -> None:
+    job = app.submit({**SMALL, "count": 3}, "me").id
+    link.step(f"{job}.1")
+    assert app.skip(job, "me")
+    assert link.flying() == [f"{job}.0", f"{job}.2"]
+    link.done(f"{job}.0")
+    link.done(f"{job}.2")
+    assert over(app, job) == "done"
+    view = app.job(job, "me")
+    assert view is not None
+    assert [picture.index for picture in view.pictures] == [0, 2]
+
+
+def test_a_skipped_picture_is_not_painted_again_by_this_run(app: App, link: ScriptedLink) -> None:
+    job = app.submit({**SMALL, "count": 2}, "me").id
+    app.skip(job, "me")
+    link.died()
+    link.hello()
+    assert link.flying() == [f"{job}.1"]
+
+
+def test_skipping_all_pictures_ends_the_job(app: App, link: ScriptedLink) -> None:
+    job = app.submit({**SMALL, "count": 2}, "me").id
+    assert app.skip(job, "me")
+    assert app.unfinished(job)
+    assert app.skip(job, "me")
+    assert not app.unfinished(job)
+    assert over(app, job) == "cancelled"
+    assert link.flying() == []
+    assert not app.skip(job, "me")
+
+
+def test_nobody_skips_anothers_picture(app: App, link: ScriptedLink) -> None:
+    job = app.submit(SMALL, "me").id
+    assert not app.skip(job, "you")
+    assert not app.skip("0" * 32, "me")
+    assert link.flying() == [f"{job}.0"]
+
+
+def test_what_waits_behind_a_pause_is_not_skipped(app: App, link: ScriptedLink) -> None:
+    app.pause("me", True)
+    job = app.submit(SMALL, "me").id
+    assert not app.skip(job, "me")
+    assert app.unfinished(job)
+
+
+def test_the_engine_is_told_to_let_go_and_to_load(app: App, link: ScriptedLink) -> None:
+    app.unload()
+    app.preload()
+    assert [(m.kind, m.data) for m in link.sent[-2:]] == [("unload", {}), ("load", {"checkpoint": "tiny"})]
