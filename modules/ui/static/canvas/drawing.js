@@ -1,0 +1,394 @@
+// A canvas: one document {picture, mask, sketch, box, frame}, what may be done with it, and what can be taken back.  Where it is
+// shown is the scene's, who asks for what is the pointer's, the keyboard's and the toolbar's business.
+
+import { History } from "./history.js";
+import { Box, Frame, boxBetween } from "./handles.js";
+import { Layer, weight } from "./layer.js";
+import { Outbox } from "./outbox.js";
+import { Scene } from "./scene.js";
+import { invert, wipe } from "./shapes.js";
+import { Store } from "./store.js";
+
+const NO_FRAME = Object.freeze({ left: 0, right: 0, up: 0, down: 0 });
+const BLANK = Object.freeze({ picture: null, mask: null, sketch: null, box: null, frame: NO_FRAME });
+const SAVE_MS = 250; // after the last change
+
+export const LARGEST_BRUSH = 1024; // pixels of the picture
+export const DEFAULTS = {
+  tool: "brush", target: "mask", size: 64, hardness: 0.8, colour: "#d9482b", maskColour: "#e5342b", maskOpacity: 0.55, maskShown: true,
+};
+
+export class Drawing extends EventTarget {
+  #doc = { ...BLANK };
+  #work = Promise.resolve(); // loading, undoing: one after the other
+  #saving = 0;
+  #savedPicture = undefined; // the picture that the store holds
+  #strength = null;
+
+  /** `tools`: "picture" takes a picture and no more, "sketch" colours on it too, "inpaint" a mask, a box and a frame as well. */
+  constructor(root, name, tools) {
+    super();
+    this.root = root;
+    this.name = name;
+    this.tools = tools;
+    this.settings = { ...DEFAULTS, target: tools === "sketch" ? "sketch" : "mask" };
+    this.history = new History();
+    this.lastPoint = null; // where the last stroke ended
+    this.scene = new Scene(root.querySelector(".drawing-stage"), () => this.#doc, () => this.#changed("view"));
+    this.outbox = new Outbox((share) => this.#tell("progress", share));
+    this.store = new Store(name);
+    if (tools === "inpaint") {
+      const marks = root.querySelector(".drawing-marks");
+      const [box, frame] = [new Box(this, marks), new Frame(this, marks)];
+      this.scene.placed = () => {
+        box.place(this.scene, this.ready ? this.#doc.box : null, this.tool === "box");
+        frame.place(this.scene, this.#doc.frame, this.ready && this.tool === "extend");
+      };
+    }
+  }
+
+  // ---- what there is
+
+  get picture() {
+    return this.#doc.picture;
+  }
+
+  get frame() {
+    return this.#doc.frame;
+  }
+
+  get box() {
+    return this.#doc.box;
+  }
+
+  get mask() {
+    return this.#doc.mask;
+  }
+
+  get sketch() {
+    return this.#doc.sketch;
+  }
+
+  /** Whether there is a picture that can be painted on at this moment. */
+  get ready() {
+    return this.root.dataset.state === "ready";
+  }
+
+  get tool() {
+    return this.tools === "picture" ? "extend" : this.settings.tool; // which drags the picture about
+  }
+
+  get size() {
+    return this.settings.size;
+  }
+
+  get hardness() {
+    return this.settings.hardness;
+  }
+
+  get sketching() {
+    return this.settings.target === "sketch";
+  }
+
+  /** Diameter of the ring at the pointer, in pixels of the picture. */
+  get ring() {
+    return ["brush", "eraser"].includes(this.tool) ? this.size : 0;
+  }
+
+  /** What a tool writes: [value] on the mask, [r, g, b, a] on the sketch. */
+  ink(erase) {
+    if (!this.sketching) return [erase ? 0 : 255];
+    return erase ? [0, 0, 0, 0] : [...rgb(this.settings.colour), 255];
+  }
+
+  targetLayer() {
+    if (!this.sketching) return this.#doc.mask;
+    this.#doc.sketch ??= new Layer(this.picture.width, this.picture.height, 4);
+    return this.#doc.sketch;
+  }
+
+  /** A mask's worth of zeros for a stroke on `layer`; whoever uses it leaves zeros behind. */
+  strength(layer) {
+    const pixels = layer.width * layer.height;
+    if (this.#strength?.length !== pixels) this.#strength = new Uint8Array(pixels);
+    return this.#strength;
+  }
+
+  // ---- what is chosen
+
+  set(name, value) {
+    if (this.settings[name] === value) return;
+    this.settings[name] = value;
+    if (["maskColour", "maskOpacity", "maskShown"].includes(name)) this.showMask();
+    this.scene.refresh();
+    this.#changed("settings");
+  }
+
+  setSize(size) {
+    this.set("size", Math.max(1, Math.min(LARGEST_BRUSH, size < 12 ? Math.round(10 * size) / 10 : Math.round(size))));
+  }
+
+  setHardness(hardness) {
+    this.set("hardness", Math.round(100 * Math.min(1, Math.max(0, hardness))) / 100);
+  }
+
+  showMask() {
+    const { maskColour, maskOpacity, maskShown } = this.settings;
+    this.scene.overlay.setColour(rgb(maskColour), maskOpacity);
+    this.scene.stage.toggleAttribute("data-mask-hidden", !maskShown);
+  }
+
+  // ---- painting
+
+  /** What was painted on the target since its `begin` is one step. */
+  commit(words) {
+    const part = this.sketching ? "sketch" : "mask";
+    const tiles = this.#doc[part].finish();
+    if (!tiles) return;
+    this.history.push({ words, bytes: () => weight(tiles), swap: () => this.#doc[part].swap(tiles) });
+    this.scene.refresh(false);
+    this.#changed(part);
+  }
+
+  rollBack() {
+    const layer = this.targetLayer();
+    const tiles = layer.finish();
+    if (tiles) layer.swap(tiles);
+    this.scene.refresh(false);
+  }
+
+  #onLayer(words, change) {
+    const layer = this.targetLayer();
+    layer.begin();
+    change(layer);
+    this.commit(words);
+  }
+
+  wipe() {
+    if (!this.ready || !this.targetLayer().painted) return;
+    this.#onLayer(this.sketching ? "Clear the sketch" : "Clear the mask", wipe);
+    this.say(this.sketching ? "Sketch cleared" : "Mask cleared");
+  }
+
+  invert() {
+    if (!this.ready || this.sketching) return;
+    this.#onLayer("Invert the mask", invert);
+    this.say("Mask inverted");
+  }
+
+  /** `data`: one byte for each pixel of the picture. */
+  setMask(data, words) {
+    this.set("target", "mask");
+    this.#onLayer(words, (mask) => {
+      mask.touchAll();
+      mask.data.set(data);
+    });
+  }
+
+  // ---- box and frame: shown while they are dragged, a step when that is over
+
+  drawBox(a, b) {
+    const before = this.box;
+    const box = boxBetween(a, b, this.picture);
+    if (!box) return;
+    this.setBox(box);
+    this.settleBox(before);
+    this.say(`Box of ${box.width} by ${box.height} pixels`);
+  }
+
+  setBox(box) {
+    this.#doc.box = box;
+    this.scene.refresh();
+  }
+
+  removeBox() {
+    const before = this.box;
+    this.setBox(null);
+    this.settleBox(before);
+    this.scene.stage.focus({ preventScroll: true });
+    this.say("Box removed");
+  }
+
+  settleBox(before) {
+    this.#settle("box", before, "Box");
+  }
+
+  setFrame(frame) {
+    this.#doc.frame = frame;
+    this.scene.refresh();
+    this.#changed("frame-moving");
+  }
+
+  settleFrame(before) {
+    this.#settle("frame", before, "Frame");
+    if (this.scene.view.fitted) this.scene.fit();
+  }
+
+  #settle(part, before, words) {
+    if (JSON.stringify(before) === JSON.stringify(this.#doc[part])) return;
+    let other = before;
+    const swap = () => {
+      [this.#doc[part], other] = [other, this.#doc[part]];
+      if (this.scene.view.fitted) this.scene.fit();
+    };
+    this.history.push({ words, bytes: () => 100, swap });
+    this.#changed(part);
+  }
+
+  // ---- one picture after the other
+
+  /** Do `task` when all before it is done; meanwhile nothing can be painted. */
+  queue(task) {
+    const next = this.#work.then(task);
+    this.#work = next.catch(() => {});
+    return next;
+  }
+
+  /** Put another document in place of this one, as one step.  `bitmap` is its decoded picture. */
+  replace(parts, bitmap, words) {
+    const bare = !this.picture && !this.history.canUndo && !this.history.canRedo;
+    let other = this.#pack();
+    this.#unpack({ ...BLANK, ...parts }, bitmap);
+    if (bare) return;
+    const swap = async () => {
+      const decoded = other.picture ? await createImageBitmap(other.picture.blob) : null;
+      const now = this.#pack();
+      this.#unpack(other, decoded);
+      other = now;
+    };
+    const bytes = () => (other.picture?.blob.size ?? 0) + weight(other.mask ?? new Map()) + weight(other.sketch ?? new Map());
+    this.history.push({ words, bytes, swap });
+  }
+
+  #pack() {
+    const { mask, sketch, ...rest } = this.#doc;
+    return { ...rest, mask: mask?.all() ?? null, sketch: sketch?.painted ? sketch.all() : null };
+  }
+
+  #unpack({ picture, mask, sketch, box, frame }, bitmap) {
+    const layer = (tiles, channels) => {
+      const made = new Layer(picture.width, picture.height, channels);
+      for (const [tile, bytes] of tiles ?? []) made.put(tile, bytes);
+      return made;
+    };
+    this.#doc = {
+      picture, box, frame,
+      mask: picture && this.tools === "inpaint" ? layer(mask, 1) : null,
+      sketch: picture && sketch?.size ? layer(sketch, 4) : null,
+    };
+    this.lastPoint = null;
+    this.root.dataset.state = picture ? "ready" : "empty";
+    this.scene.paper.show(bitmap, () => this.scene.refresh());
+    if (picture && this.scene.view.width) this.scene.fit();
+    this.scene.refresh();
+    this.#changed("picture");
+  }
+
+  clear() {
+    return this.queue(() => {
+      if (this.picture) this.replace({}, null, "Remove the picture");
+      this.say("Canvas emptied; undo brings the picture back");
+    });
+  }
+
+  undo() {
+    return this.#step("undo", "Undone");
+  }
+
+  redo() {
+    return this.#step("redo", "Redone");
+  }
+
+  #step(which, words) {
+    return this.queue(async () => {
+      const step = await this.history[which]();
+      this.say(step ? `${words}: ${step.words}` : `Nothing to ${which}`);
+      this.scene.refresh();
+      if (step) this.#changed("mask");
+    });
+  }
+
+  // ---- the outside
+
+  /** The document as fields of a request: JSON, "" when there is no picture. */
+  async flush() {
+    await this.#work;
+    const { picture, box, frame } = this.#doc;
+    if (!picture) return "";
+    this.#tell("problem", null);
+    try {
+      const ids = await this.outbox.flush(this.#doc, this.scene.paper.bitmap);
+      this.save();
+      return JSON.stringify({
+        ...ids,
+        box: box ? [box.x, box.y, box.width, box.height] : [0, 0, 0, 0],
+        outpaint_left: frame.left, outpaint_right: frame.right, outpaint_up: frame.up, outpaint_down: frame.down,
+      });
+    } catch (error) {
+      this.#tell("problem", { words: error.message });
+      throw error;
+    }
+  }
+
+  say(words) {
+    this.#tell("say", words);
+  }
+
+  #tell(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+
+  #changed(what) {
+    this.#tell("change", what);
+    if (["picture", "mask", "sketch", "box", "frame"].includes(what)) {
+      const detail = {
+        name: this.name, width: this.picture?.width ?? 0, height: this.picture?.height ?? 0,
+        hasMask: Boolean(this.mask?.painted), outpaint: { ...this.frame },
+      };
+      document.dispatchEvent(new CustomEvent("atelier:canvas", { detail }));
+    }
+    if (what !== "frame-moving") this.save();
+  }
+
+  // ---- over a reload
+
+  save() {
+    clearTimeout(this.#saving);
+    this.#saving = setTimeout(() => this.saveNow(), SAVE_MS);
+  }
+
+  saveNow() {
+    clearTimeout(this.#saving);
+    const { picture, mask, sketch, box, frame } = this.#doc;
+    if (mask?.step || sketch?.step) return this.save(); // in the middle of a stroke
+    if (this.#savedPicture === undefined && !picture) return null; // not restored yet, or never used
+    const { scale, x, y, fitted } = this.scene.view;
+    const meta = {
+      settings: this.settings, box, frame, view: { scale, x, y, fitted },
+      picture: picture && { id: picture.id, width: picture.width, height: picture.height, name: picture.name },
+    };
+    const other = this.#savedPicture !== picture;
+    this.#savedPicture = picture;
+    return this.store.save(meta, other ? (picture?.blob ?? null) : undefined, { mask, sketch });
+  }
+
+  /** What the store has of an earlier visit; `decode` makes a bitmap of its picture. */
+  async restore(decode) {
+    const found = await this.store.load();
+    if (!found) return;
+    this.settings = { ...this.settings, ...found.meta.settings };
+    if (found.blob && found.meta.picture) {
+      const bitmap = await decode(found.blob);
+      const picture = { ...found.meta.picture, blob: found.blob, sending: null };
+      this.#savedPicture = picture; // so that what is there is not written again
+      const { mask, sketch } = found;
+      this.#unpack({ picture, mask, sketch, box: found.meta.box, frame: found.meta.frame }, bitmap);
+      for (const layer of [this.mask, this.sketch]) layer?.unsaved.clear();
+      if (!found.meta.view.fitted) Object.assign(this.scene.view, found.meta.view);
+    }
+    this.#changed("settings");
+  }
+}
+
+/** "#rrggbb" as numbers 0-255. */
+export const rgb = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));

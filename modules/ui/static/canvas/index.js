@@ -1,0 +1,48 @@
+// Starts a canvas around the template: ties document, pointer, keys, toolbar and files together, and gives the page its handle.
+
+import { Candidates } from "./candidates.js";
+import { Drawing } from "./drawing.js";
+import { Intake } from "./intake.js";
+import { Keyboard } from "./keyboard.js";
+import { Pointer } from "./pointer.js";
+import { register } from "./registry.js";
+import { sweep } from "./store.js";
+import { commandsOf, Toolbar } from "./toolbar.js";
+
+/** `element` holds the template; `name` is the canvas's, `tools` one of "picture", "sketch", "inpaint". */
+export async function start(element, name, tools) {
+  const root = element.querySelector(".drawing");
+  if (!root || root.dataset.started) return;
+  root.dataset.started = "";
+  const drawing = new Drawing(root, name, tools);
+  const intake = new Intake(drawing);
+  const candidates = new Candidates(drawing, intake);
+  const commands = commandsOf(drawing, intake, candidates);
+  const pointer = new Pointer(drawing);
+  new Toolbar(drawing, commands);
+  new Keyboard(drawing, pointer, commands);
+  drawing.showMask();
+  document.addEventListener("visibilitychange", () => document.hidden && drawing.saveNow());
+  window.addEventListener("pagehide", () => drawing.saveNow());
+
+  await drawing.queue(() => drawing.restore(async (blob) => (await intake.decode(blob)).bitmap)).catch(() => {
+    intake.tell("What was on this canvas before could not be read again.", "note");
+  });
+  register(name, {
+    flush: () => drawing.flush(),
+    load: (what, options) => {
+      candidates.clear();
+      return intake.load(what, options);
+    },
+    clear: () => drawing.clear(),
+    undo: () => drawing.undo(),
+    redo: () => drawing.redo(),
+    size: () => drawing.picture && { width: drawing.picture.width, height: drawing.picture.height, outpaint: { ...drawing.frame } },
+    box: () => drawing.box && [drawing.box.x, drawing.box.y, drawing.box.width, drawing.box.height],
+    hasMask: () => Boolean(drawing.mask?.painted),
+    setCandidates: (all, options) => candidates.set(all, options),
+    clearCandidates: () => candidates.clear(),
+  });
+  root.dataset.ready = ""; // for whoever waits for it
+  sweep();
+}
