@@ -11,11 +11,28 @@ if TYPE_CHECKING:
     from modules.request import Txt2Img
 
 _OF_TWEAKS = {"sigma_min": "sigma_min", "sigma_max": "sigma_max", "rho": "rho", "alpha": "beta_alpha", "beta": "beta_beta"}
-_CHURN = {"s_churn", "s_tmin", "s_tmax"}
+_OF_CHURN = {"s_tmin", "s_tmax"}
 
 
 def relevant(request: Txt2Img) -> Txt2Img:
-    """`request` with every option that its sampler and schedule do not take put back to its default.
+    """`request` with every option that makes no difference put back to its default.
+
+    Raises:
+        UnknownName: there is no such sampler or schedule.
+    """
+    sampler, _ = find_sampler(request.sampler)
+    idle = idle_options(request)
+    if request.eta == sampler.eta:
+        idle.add("eta")
+    if not request.seed_resize_width or not request.seed_resize_height:
+        idle |= {"seed_resize_width", "seed_resize_height"}
+    fields: dict[str, Any] = type(request).model_fields
+    changed = {name: fields[name].default for name in idle if getattr(request, name) != fields[name].default}
+    return request.model_copy(update=changed) if changed else request
+
+
+def idle_options(request: Txt2Img) -> set[str]:
+    """The options of which no value would make a difference beside the others.
 
     Raises:
         UnknownName: there is no such sampler or schedule.
@@ -24,10 +41,8 @@ def relevant(request: Txt2Img) -> Txt2Img:
     schedule = SCHEDULES[resolve_schedule(request.schedule, sampler)]
     idle = {name for name in ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise") if name not in sampler.takes}
     idle |= {field for tweak, field in _OF_TWEAKS.items() if sampler.spacing is not None or tweak not in schedule.takes}
-    if request.eta == sampler.eta:
-        idle.add("eta")
     if request.s_churn == 0:
-        idle |= _CHURN | ({"s_noise"} if "s_churn" in sampler.takes else set())
+        idle |= _OF_CHURN | ({"s_noise"} if "s_churn" in sampler.takes else set())
     if "eta" in sampler.takes and request.eta == 0:
         idle.add("s_noise")
     eta = request.eta if "eta" in sampler.takes and request.eta is not None else float(sampler.stochastic)
@@ -40,12 +55,7 @@ def relevant(request: Txt2Img) -> Txt2Img:
         idle.add("sgm_noise_multiplier")
     if request.variation_strength == 0:
         idle.add("variation_seed")
-    if not request.seed_resize_width or not request.seed_resize_height:
-        idle |= {"seed_resize_width", "seed_resize_height"}
-    idle |= _idle_guidance(request)
-    fields: dict[str, Any] = type(request).model_fields
-    changed = {name: fields[name].default for name in idle if getattr(request, name) != fields[name].default}
-    return request.model_copy(update=changed) if changed else request
+    return idle | _idle_guidance(request)
 
 
 def _idle_guidance(request: Txt2Img) -> set[str]:
@@ -54,8 +64,10 @@ def _idle_guidance(request: Txt2Img) -> set[str]:
         idle.add("ngms_all_steps")
     if not request.apg:
         idle |= {"apg_eta", "apg_norm", "apg_momentum"}
-    if request.apg or request.mimic_scale == 0:  # projection takes the place of thresholding
-        idle |= {"mimic_scale", "threshold_percentile"}
+    if request.apg:  # projection takes the place of thresholding
+        idle.add("mimic_scale")
+    if request.apg or request.mimic_scale == 0:
+        idle.add("threshold_percentile")
     if request.apg or request.mimic_scale > 0:  # and so they do of CFG-Zero*
         idle.add("cfg_zero")
     if request.sag_scale == 0:
