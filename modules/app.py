@@ -224,9 +224,9 @@ class App(Workshop):
         job = self.store.get(job_id, user)
         return self._view(job) if job is not None else None
 
-    def jobs(self, user: str, limit: int = 50) -> list[JobView]:
-        """This user's jobs, newest first."""
-        return [self._view(job) for job in self.store.list_for(user, limit)]
+    def jobs(self, user: str, limit: int = 50, before: str = "") -> list[JobView]:
+        """This user's jobs, newest first; older ones than `before`, where a job of theirs is named."""
+        return [self._view(job) for job in self.store.list_for(user, limit, before)]
 
     def queue(self, user: str) -> QueueView:
         """This user's unfinished jobs in the order in which they are made, and how much others have."""

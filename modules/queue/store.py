@@ -140,9 +140,13 @@ class JobStore:
         found = self._jobs("WHERE id = ?", (job,))
         return found[0] if found and user in (None, found[0].user) else None
 
-    def list_for(self, user: str, limit: int = 50) -> list[Job]:
-        """The user's jobs, newest first."""
-        return self._jobs("WHERE user = ? ORDER BY position DESC LIMIT ?", (user, limit))
+    def list_for(self, user: str, limit: int = 50, before: str = "") -> list[Job]:
+        """The user's jobs, newest first; only those older than the job `before`, where one is named that is theirs."""
+        older = self._rows("SELECT position FROM jobs WHERE id = ? AND user = ?", (before, user)) if before else []
+        if before and not older:
+            return []
+        newest = older[0]["position"] if older else 2**62
+        return self._jobs("WHERE user = ? AND position < ? ORDER BY position DESC LIMIT ?", (user, newest, limit))
 
     def refers(self, source: str, user: str) -> bool:
         """Whether a remembered job of this user began with the picture of that id (`modules.images.sources`)."""

@@ -1,0 +1,34 @@
+"""A1111's API, spoken by this program: the routes, names, defaults and shapes of AUTOMATIC1111 v1.10.1 that make sense here.
+
+`requests` and `replies` are their JSON; `translate`, `scripts`, `options` and `models` say what it means in our terms, `results`
+what became of it in theirs; the other files are routes by theme.  Nothing outside of this folder knows their API.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from modules.api.a1111.control import control_routes
+from modules.api.a1111.controlnet import controlnet_routes
+from modules.api.a1111.extras import extras_routes
+from modules.api.a1111.lists import list_routes
+from modules.api.a1111.options import OwnOptions
+from modules.api.a1111.painting import painting_routes
+from modules.api.a1111.tasks import Tasks
+from modules.api.schema import refusals
+from modules.app import App
+
+OPTIONS_FILE = "api-options.json"
+"""In the data folder: what callers have set with `POST /sdapi/v1/options`."""
+
+
+def neighbour_routes(app: App) -> APIRouter:
+    """`/sdapi/v1/*`, `/controlnet/*`, and of `/internal/*` what A1111's clients call."""
+    own, tasks = OwnOptions(app.settings.data_dir / OPTIONS_FILE), Tasks()
+    router = APIRouter(tags=["A1111"], responses=refusals(theirs=True))
+    router.include_router(painting_routes(app, own, tasks))
+    router.include_router(control_routes(app, tasks))
+    router.include_router(extras_routes(app, own))
+    router.include_router(list_routes(app, own))
+    router.include_router(controlnet_routes())
+    return router

@@ -1,0 +1,238 @@
+"""What there is: the list routes that clients read when they start, options, and what A1111 has beside painting.
+
+A list of what is not built is empty, and says nothing else: a client that finds a name here may use it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Request
+
+from modules.api.a1111 import replies
+from modules.api.a1111.models import find_checkpoint, model_name, sha256_of, title, usable
+from modules.api.a1111.options import CHECKPOINT, CHECKPOINT_HASH, OPTIONS, OwnOptions, read_options
+from modules.api.a1111.scripts import script_infos, script_names
+from modules.api.bodies import read_json
+from modules.api.limits import Limits, limits_of
+from modules.api.refusals import caller, only_administrators
+from modules.app import App
+from modules.diffusion.samplers import SAMPLERS, Sampler
+from modules.diffusion.schedules import SCHEDULES
+from modules.errors import RequestError, SettingsError, UnknownName
+
+_RHO = {"karras": 7.0, "polyexponential": 1.0}
+_READ_THE_MODEL = {"uniform", "sgm_uniform", "simple", "normal", "ddim", "beta", "turbo"}
+"""Schedules that A1111 and Forge build from the model's own noise levels."""
+
+UPSCALERS = ("None", "Lanczos", "Nearest")
+
+
+def list_routes(app: App, own: OwnOptions) -> APIRouter:
+    router = APIRouter()
+    _models(router, app)
+    _words(router, app)
+    _tables(router, app)
+    _options(router, app, own)
+    _machine(router, app)
+    return router
+
+
+def _models(router: APIRouter, app: App) -> None:
+    @router.get("/sdapi/v1/sd-models", response_model=list[replies.ModelItem])
+    def sd_models() -> Any:
+        """The checkpoints that can be used."""
+        return [_model_item(app, info) for info in usable(app)]
+
+    @router.post("/sdapi/v1/refresh-checkpoints")
+    @router.post("/sdapi/v1/refresh-vae")
+    @router.post("/sdapi/v1/refresh-embeddings")
+    @router.post("/sdapi/v1/refresh-loras")
+    async def refresh(request: Request) -> None:
+        """Nothing to do: folders are looked at whenever somebody asks."""
+        only_administrators(request)
+
+    @router.post("/sdapi/v1/unload-checkpoint")
+    async def unload(request: Request) -> dict[str, Any]:
+        """Let go of the models in memory; the next job loads what it needs."""
+        only_administrators(request)
+        await anyio.to_thread.run_sync(app.unload)
+        return {}
+
+    @router.post("/sdapi/v1/reload-checkpoint")
+    async def reload(request: Request) -> dict[str, Any]:
+        """Bring the default checkpoint into memory before anybody asks for it."""
+        only_administrators(request)
+        await anyio.to_thread.run_sync(app.preload)
+        return {}
+
+    for path in (
+        "sd-vae",
+        "hypernetworks",
+        "realesrgan-models",
+        "face-restorers",
+        "latent-upscale-modes",
+        "extensions",
+        "loras",
+    ):
+
+        @router.get(f"/sdapi/v1/{path}", name=path, response_model=list[dict[str, Any]])
+        async def nothing() -> Any:
+            """Empty: this version uses none of them."""
+            return []
+
+    @router.get("/sdapi/v1/embeddings", response_model=replies.Embeddings)
+    async def embeddings() -> Any:
+        """Empty: this version uses none."""
+        return {"loaded": {}, "skipped": {}}
+
+
+def _words(router: APIRouter, app: App) -> None:
+    @router.get("/sdapi/v1/prompt-styles", response_model=list[replies.StyleItem])
+    def prompt_styles() -> Any:
+        """The household's styles."""
+        try:
+            styles = app.library.styles()
+        except SettingsError as error:
+            raise RequestError(f"styles: {error}") from None
+        return [
+            {"name": style.name, "prompt": style.prompt, "negative_prompt": style.negative_prompt} for style in styles.values()
+        ]
+
+
+def _tables(router: APIRouter, app: App) -> None:
+    @router.get("/sdapi/v1/samplers", response_model=list[replies.SamplerItem])
+    async def samplers() -> Any:
+        return [
+            {"name": sampler.name, "aliases": list(sampler.aliases), "options": _flags(sampler)}
+            for sampler in SAMPLERS.values()
+        ]
+
+    @router.get("/sdapi/v1/schedulers", response_model=list[replies.SchedulerItem])
+    async def schedulers() -> Any:
+        """The noise schedules."""
+        return [
+            {
+                "name": schedule.name,
+                "label": schedule.label,
+                "aliases": list(schedule.aliases) or None,
+                "default_rho": _RHO.get(schedule.name, -1.0),
+                "need_inner_model": schedule.name in _READ_THE_MODEL,
+            }
+            for schedule in SCHEDULES.values()
+        ]
+
+    @router.get("/sdapi/v1/upscalers", response_model=list[replies.UpscalerItem])
+    async def upscalers() -> Any:
+        nothing = {"model_name": None, "model_path": None, "model_url": None, "scale": 4.0}
+        return [{"name": name, **nothing} for name in UPSCALERS]
+
+    @router.get("/sdapi/v1/scripts", response_model=replies.Scripts)
+    async def scripts() -> Any:
+        return {"txt2img": script_names(False), "img2img": script_names(True)}
+
+    @router.get("/sdapi/v1/script-info", response_model=list[replies.ScriptItem])
+    async def script_info() -> Any:
+        return script_infos()
+
+    @router.get("/sdapi/v1/limits", response_model=Limits)
+    async def limits() -> Any:
+        """What one request may ask for."""
+        return limits_of(app)
+
+
+def _options(router: APIRouter, app: App, own: OwnOptions) -> None:
+    def current(user: str) -> dict[str, Any]:
+        mine = own.of(user)
+        values = {name: mine[name] for name in OPTIONS}
+        try:
+            info = find_checkpoint(app, mine[CHECKPOINT]) if mine[CHECKPOINT] else app.default_checkpoint()
+        except UnknownName:  # it was there when it was chosen
+            info = app.default_checkpoint()
+        sha256 = sha256_of(app, info) if info else ""
+        return {**values, CHECKPOINT: title(info, sha256) if info else "", CHECKPOINT_HASH: sha256}
+
+    @router.get("/sdapi/v1/options", response_model=dict[str, Any])
+    def get_options(request: Request) -> Any:
+        """Your own options."""
+        return current(request.state.user)
+
+    @router.post("/sdapi/v1/options")
+    async def set_options(request: Request) -> None:
+        """Set options of your own; nothing of the server and of nobody else changes."""
+        user, given = caller(request), await read_json(request)
+
+        def keep() -> None:
+            now = current(user)
+            values = read_options(given, now)
+            if values.get(CHECKPOINT) == now[CHECKPOINT]:  # a client that sends all options back chooses nothing by it
+                values.pop(CHECKPOINT)
+            if values.get(CHECKPOINT):
+                values[CHECKPOINT] = find_checkpoint(app, values[CHECKPOINT]).name
+            own.set(user, values)
+
+        await anyio.to_thread.run_sync(keep)
+
+
+def _machine(router: APIRouter, app: App) -> None:
+    @router.get("/sdapi/v1/cmd-flags", response_model=dict[str, Any])
+    async def cmd_flags() -> Any:
+        """How the server was started, as far as it concerns its visitors: no folders, no secrets."""
+        settings = app.settings
+        return {
+            "api": True,
+            "nowebui": False,
+            "port": settings.port,
+            "share": False,
+            "api_server_stop": False,
+            "allow_code": False,
+            "xformers": "xformers" in app.engine().attention,
+        }
+
+    @router.get("/sdapi/v1/memory", response_model=replies.Memory)
+    async def memory() -> Any:
+        """The machine's memory in bytes.  The GPU's is known to the engine's process alone."""
+        return {"ram": _ram(), "cuda": {"error": "not known to the web process"}}
+
+
+def _model_item(app: App, info: Any) -> dict[str, Any]:
+    sha256 = sha256_of(app, info)
+    return {
+        "title": title(info, sha256),
+        "model_name": model_name(info),
+        "hash": sha256[:10] or None,
+        "sha256": sha256 or None,
+        "filename": info.path.name,
+        "config": None,
+    }
+
+
+def _flags(sampler: Sampler) -> dict[str, Any]:
+    """What A1111's table says of a sampler beside its names."""
+    flags: dict[str, Any] = {}
+    if sampler.default_schedule:
+        flags["scheduler"] = next(s.name for s in SCHEDULES.values() if s.label == sampler.default_schedule)
+    if sampler.discards_penultimate:
+        flags["discard_next_to_last_sigma"] = True
+    if sampler.stages > 1:
+        flags["second_order"] = True
+    if sampler.brownian:
+        flags["brownian_noise"] = True
+    return flags
+
+
+def _ram() -> dict[str, Any]:
+    """Where the system tells; this process's share of it as A1111 counts."""
+    if not sys.platform.startswith("linux"):
+        return {"error": "not known on this system"}
+    try:
+        said = dict(re.findall(r"^(\w+):\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE))
+        used = re.search(r"^VmRSS:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+        total, mine = int(said["MemTotal"]) << 10, int(used[1]) << 10 if used else 0
+    except (OSError, KeyError) as error:
+        return {"error": str(error)}
+    return {"free": total - mine, "used": mine, "total": total}

@@ -1,0 +1,119 @@
+"""txt2img and img2img: a call becomes a job like any other, and is answered when that is over.
+
+Whoever hangs up leaves the job running; its pictures are in the outputs folder and in the caller's list of jobs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from PIL import Image
+from starlette.exceptions import HTTPException
+
+from modules.api.a1111.options import Chosen, OwnOptions, read_options
+from modules.api.a1111.pictures import picture_bytes, read_picture
+from modules.api.a1111.replies import Images
+from modules.api.a1111.requests import PaintBody, PictureBody, TextBody
+from modules.api.a1111.results import answer
+from modules.api.a1111.tasks import Tasks
+from modules.api.a1111.translate import wish_of
+from modules.api.bodies import fitted, read_json
+from modules.api.refusals import caller
+from modules.api.schema import body_of
+from modules.api.waiting import until_over
+from modules.app import App
+from modules.errors import EngineError, RequestError
+from modules.pixels.masks import from_image
+from modules.views import JobView
+
+B = TypeVar("B", bound=PaintBody)
+
+DECODERS, ENCODERS = 2, 4
+"""Calls whose pictures are decoded, and answers that are put together, at a time."""
+
+_TEXT = {"prompt": "a red apple on a blue background", "steps": 20, "seed": 7, "width": 128, "height": 128}
+_PICTURE = {"init_images": ["iVBORw0KGgo..."], "denoising_strength": 0.6, **_TEXT}
+
+
+def painting_routes(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
+    router = APIRouter()
+    decoders, encoders = anyio.CapacityLimiter(DECODERS), anyio.CapacityLimiter(ENCODERS)
+
+    @router.post("/sdapi/v1/txt2img", response_model=Images, openapi_extra=body_of(TextBody, _TEXT))
+    async def txt2img(request: Request) -> Response:
+        """A picture from words.  Answers when it is painted; see /sdapi/v1/progress and `force_task_id` for the meantime."""
+        return await _paint(request, TextBody)
+
+    @router.post("/sdapi/v1/img2img", response_model=Images, openapi_extra=body_of(PictureBody, _PICTURE))
+    async def img2img(request: Request) -> Response:
+        """A picture from a picture; with a `mask`, inpainting."""
+        return await _paint(request, PictureBody)
+
+    async def _paint(request: Request, kind: type[B]) -> Response:
+        user = caller(request)
+        data = await read_json(request)
+
+        def accept() -> tuple[B, Mapping[str, Any], JobView]:
+            body = fitted(kind, data)
+            options = _options(own, user, body)
+            return body, options, _submit(app, body, options, user)
+
+        body, options, job = await anyio.to_thread.run_sync(accept, limiter=decoders)
+        data.clear()  # pictures as text: megabytes that nobody needs while the job waits
+        if body.force_task_id:
+            tasks.remember(user, body.force_task_id, job.id)
+        over = await until_over(app, job.id, user)
+        if over is None:
+            raise RequestError("the job was removed from the list before it was answered")
+        if over.state == "failed":
+            _say_why(app, over)
+        text = await anyio.to_thread.run_sync(lambda: json.dumps(answer(app, over, body, options)), limiter=encoders)
+        return Response(text, media_type="application/json")
+
+    return router
+
+
+def _options(own: OwnOptions, user: str, body: PaintBody) -> Mapping[str, Any]:
+    """All options that hold for this call: the caller's, and the call's own overrides."""
+    mine = own.of(user)
+    overrides = read_options(body.override_settings or {}, {})
+    if not body.override_settings_restore_afterwards:
+        own.set(user, overrides)
+    return Chosen({**mine, **overrides})
+
+
+def _submit(app: App, body: PaintBody, options: Mapping[str, Any], user: str) -> JobView:
+    wish = wish_of(app, body, options)
+    fields = dict(wish.fields)
+    if isinstance(body, PictureBody):
+        fields |= _kept(app, body, user)
+    return app.submit(fields, user)
+
+
+def _kept(app: App, body: PictureBody, user: str) -> dict[str, str]:
+    """The ids of the call's pictures, kept for the job."""
+    if not body.init_images:
+        raise HTTPException(404, "Init image not found")
+    if len(body.init_images) > 1:
+        raise RequestError(
+            f"init_images: {len(body.init_images)} pictures were given, and one call paints from one; send one call for each"
+        )
+    source = app.keep_source(picture_bytes(body.init_images[0], "init_images.0"), user)
+    if not body.mask:
+        return {"source": source.id}
+    mask = Image.fromarray(from_image(read_picture(body.mask, "mask"), body.mask_round))
+    if mask.size != (source.width, source.height):  # A1111 brings both to the size of the result, each on its own
+        mask = mask.resize((source.width, source.height), Image.Resampling.LANCZOS)
+    return {"source": source.id, "mask": app.sourcing.sources.keep_image(mask.convert("RGB"), user).id}
+
+
+def _say_why(app: App, job: JobView) -> None:
+    if app.engine().state == "failed":
+        raise EngineError(job.error)
+    raise RequestError(f"the picture could not be made: {job.error}")

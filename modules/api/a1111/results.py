@@ -1,0 +1,126 @@
+"""What became of a call: the answer with its pictures, and the `info` text with the keys that A1111's `Processed.js` has.
+
+The facts come from the pictures themselves: each file's own record says what it was painted with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from modules import __version__
+from modules.api.a1111.pictures import encoded, file_as_asked, grid, to_base64
+from modules.api.a1111.requests import PaintBody, PictureBody
+from modules.app import App
+from modules.errors import RequestError
+from modules.images import png
+from modules.images.decode import decode
+from modules.images.infotext import parse, parse_record
+from modules.request import Img2Img, Txt2Img
+from modules.views import JobView, PictureView
+
+_USUAL = frozenset(
+    {"Prompt", "Negative prompt", "Steps", "Sampler", "Schedule type", "CFG scale", "Image CFG scale", "Seed", "Size", "Size-1"}
+    | {"Size-2", "Model hash", "Model", "VAE hash", "VAE", "Variation seed", "Variation seed strength", "Seed resize from"}
+    | {"Seed resize from-1", "Seed resize from-2", "Denoising strength", "Conditional mask weight", "Clip skip", "ENSD", "RNG"}
+    | {"Version"}
+)
+"""Items of an infotext that have keys of their own in `info`; the others are its `extra_generation_params`."""
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A finished picture: its file, and the request that it was painted from."""
+
+    view: PictureView
+    data: bytes
+    request: Txt2Img
+    parsed: Mapping[str, str]
+
+
+def read_painted(job: JobView) -> list[Painted]:
+    """The job's pictures as far as their files are still there."""
+    painted = []
+    for view in job.pictures:
+        try:
+            data = view.path.read_bytes()
+        except OSError:
+            continue
+        painted.append(Painted(view, data, _request(job, view, data), parse(view.infotext)))
+    return painted
+
+
+def _request(job: JobView, view: PictureView, data: bytes) -> Txt2Img:
+    """With its final words from the picture's record, where it has one."""
+    try:
+        return parse_record(png.read_texts(data).texts[png.RECORD]).info.request
+    except (KeyError, RequestError):
+        return job.request.image(view.index)
+
+
+def answer(app: App, job: JobView, body: PaintBody, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of the response; works on files and pictures, so it belongs on a thread."""
+    painted = read_painted(job)
+    images = [to_base64(file_as_asked(one.data, one.view.infotext, options)) for one in painted] if body.send_images else []
+    sheet = body.save_images and options["return_grid"] and len(painted) > 1
+    if sheet and body.send_images:
+        texts = {png.PARAMETERS: painted[0].view.infotext}
+        images.insert(0, to_base64(encoded(grid([decode(one.data).convert("RGB") for one in painted]), texts, options)))
+    parameters = body.model_dump()
+    if isinstance(body, PictureBody) and not body.include_init_images:
+        parameters |= {"init_images": None, "mask": None}
+    info = json.dumps(_info(job, body, painted, bool(sheet)), ensure_ascii=False)
+    return {"images": images, "parameters": parameters, "info": info}
+
+
+def _info(job: JobView, body: PaintBody, painted: list[Painted], sheet: bool) -> dict[str, Any]:
+    request, count = job.request, job.request.count
+    each = [one.request for one in painted] or [request.image(index) for index in range(count)]
+    first, parsed = each[0], painted[0].parsed if painted else {}
+    infotexts = [one.view.infotext for one in painted]
+    varied = request.variation_strength > 0
+    return {
+        "prompt": first.prompt,
+        "all_prompts": [one.prompt for one in each],
+        "negative_prompt": first.negative_prompt,
+        "all_negative_prompts": [one.negative_prompt for one in each],
+        "seed": first.seed,
+        "all_seeds": [one.seed for one in each],
+        "subseed": first.variation_seed if varied else -1,
+        "all_subseeds": [one.variation_seed if varied else -1 for one in each],
+        "subseed_strength": request.variation_strength,
+        "width": request.width,
+        "height": request.height,
+        "sampler_name": request.sampler,
+        "cfg_scale": request.cfg_scale,
+        "steps": request.steps,
+        "batch_size": body.batch_size or 1,
+        "restore_faces": False,
+        "face_restoration_model": None,
+        "sd_model_name": parsed.get("Model", request.checkpoint),
+        "sd_model_hash": parsed.get("Model hash"),
+        "sd_vae_name": None,
+        "sd_vae_hash": None,
+        "seed_resize_from_w": request.seed_resize_width or -1,
+        "seed_resize_from_h": request.seed_resize_height or -1,
+        "denoising_strength": request.denoising_strength if isinstance(request, Img2Img) else body.denoising_strength,
+        "extra_generation_params": {key: value for key, value in parsed.items() if key not in _USUAL},
+        "index_of_first_image": int(sheet),
+        "infotexts": [infotexts[0], *infotexts] if sheet else infotexts,
+        "styles": list(request.styles),
+        "job_timestamp": timestamp(job.created),
+        "clip_skip": request.clip_skip,
+        "is_using_inpainting_conditioning": "Conditional mask weight" in parsed,
+        "version": parsed.get("Version", f"Atelier {__version__}"),
+    }
+
+
+def timestamp(seconds: float) -> str:
+    """
+    >>> len(timestamp(0))
+    14
+    """
+    return f"{datetime.fromtimestamp(seconds):%Y%m%d%H%M%S}"

@@ -1,0 +1,27 @@
+"""Waiting for a job without holding a thread, and without owning it: who stops waiting leaves the job as it is."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from modules.app import App
+from modules.views import JobView
+
+
+async def until_over(app: App, job_id: str, user: str) -> JobView | None:
+    """One's own job as soon as it is over; None when it was removed from the list meanwhile."""
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop ends with the server
+            loop.call_soon_threadsafe(woken.set)
+
+    end = app.listen(wake)
+    try:
+        while app.unfinished(job_id):
+            await woken.wait()
+            woken.clear()
+        return app.job(job_id, user)
+    finally:
+        end()
