@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modules.pixels import Floats, Mask, Picture, need_same_size
+from modules.pixels.distance import falling_off
 from modules.pixels.infill import blend, spread
 from modules.pixels.regions import Box, bounding_box
 from modules.pixels.resize import resize
@@ -58,22 +59,8 @@ def feathered(mask: Mask, feather: int) -> Mask:
     """
     if feather < 1 or not mask.any():
         return mask.copy()
-    fall = 255 / (feather + 1)
-    level = _falling(_falling(mask.astype(np.float32), fall)[:, ::-1], fall)[:, ::-1]
-    # Rows may fall by king's moves: straight or diagonal, one level of distance for each row.
-    for rows in (range(1, len(level)), range(len(level) - 2, -1, -1)):
-        step = 1 if rows.step > 0 else -1
-        for y in rows:
-            beside = np.pad(level[y - step], 1)
-            reached = np.maximum(np.maximum(beside[:-2], beside[2:]), beside[1:-1]) - fall
-            level[y] = np.maximum(level[y], reached)
+    level = falling_off(mask.astype(np.float32), 255 / (feather + 1))
     return np.asarray(np.rint(np.maximum(level, 0)), np.uint8)
-
-
-def _falling(values: Floats, fall: float) -> Floats:
-    """max over j <= i of values[:, j] - fall (i - j)."""
-    slope = np.arange(values.shape[1], dtype=np.float32) * np.float32(fall)
-    return np.asarray(np.maximum.accumulate(values + slope, axis=1) - slope)
 
 
 def seam_error(picture: Picture, mask: Mask, reach: int = 1) -> float:

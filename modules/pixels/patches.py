@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modules.pixels import Floats, Picture
+from modules.pixels.distance import falling_off
 
 _REACH = 3
 """A patch is 7x7."""
@@ -27,6 +28,8 @@ _WORK = 120_000
 """Patches times rounds on one size: bounds the time for large holes, which then get fewer rounds, at least one."""
 _MATCHED = 1_500_000
 """Pixels of the largest size on which patches are compared; beyond, the finds of the size below are enlarged."""
+_INWARDS = np.float32(1.3)
+"""By how much a patch counts less for each pixel deeper in the hole."""
 _STEPS = (8, 4, 2, 1)
 _CHUNK = 16_384
 
@@ -127,12 +130,15 @@ def _improve(values: Floats, known: Bools, finds: _Finds, rng: np.random.Generat
     outside = np.zeros((*known.shape, basis.shape[1]), np.float32)
     pool = np.argwhere(finds.usable)
     outside[pool[:, 0], pool[:, 1]] = _described(values, pool, basis)
+    depth = -falling_off(np.where(known, 0, -max(known.shape)).astype(np.float32), 1.0)
+    confidence = _INWARDS ** -np.minimum(depth[finds.targets[:, 0], finds.targets[:, 1]], 30)
     for _ in range(max(1, min(_ROUNDS, _WORK // max(1, len(finds.targets))))):
         wanted = _described(values, finds.targets, basis)
         distance = _search(finds, wanted, outside, rng)
-        # Wexler et al.: a patch that found its like counts more; the scale is the upper quartile.
+        # Wexler et al., section 3: a patch counts more that found its like (the scale is the upper quartile), and that lies
+        # nearer to what is known, so that the hole is agreed on from the outside in.
         scale = max(float(np.quantile(distance, 0.75)), 1.0)
-        _vote(values, known, finds, np.exp(-distance / (2 * scale)).astype(np.float32) + np.float32(1e-6))
+        _vote(values, known, finds, confidence * np.exp(-distance / (2 * scale)) + np.float32(1e-6))
 
 
 def _components(values: Floats, usable: Bools, rng: np.random.Generator) -> Floats:
