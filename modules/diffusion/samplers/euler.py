@@ -65,7 +65,10 @@ def ddim(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 0.0) -> S
 
 
 def lcm(x: Tensor, sigmas: list[float], noise: Noise) -> SamplerProgram:
-    """Multistep consistency sampling: Luo et al. (2023, arXiv:2310.04378), algorithm 3.  For networks distilled to it."""
+    """Multistep consistency sampling: Luo et al. (2023, arXiv:2310.04378), algorithm 3.  For networks distilled to it.
+
+    A1111's timesteps and boundary scaling belong to what it asks: `modules.pipelines.consistency`.
+    """
     for sigma, sigma_next in pairwise(sigmas):
         x = yield x, sigma
         if sigma_next > 0:

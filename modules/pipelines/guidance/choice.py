@@ -25,7 +25,8 @@ Skips = Callable[[int, float], bool]
 class Guidance:
     """Of one run of a sampler; `combine` may remember earlier evaluations.  A `pair` sampler always gets both answers.
 
-    `added` comes on top of what is combined.  The network is not asked at all in the first `still` evaluations.
+    `added` comes on top of what is combined.  The network is not asked at all in the first `still` evaluations.  `consistent`
+    says that it was distilled to some of its levels (`modules.pipelines.consistency`).
     """
 
     scale: float
@@ -34,6 +35,7 @@ class Guidance:
     skips: Skips | None = None
     added: tuple[Addition, ...] = ()
     still: int = 0
+    consistent: bool = False
 
 
 def guidance_for(request: Txt2Img, sampler: Sampler) -> Guidance:
@@ -60,4 +62,6 @@ def guidance_for(request: Txt2Img, sampler: Sampler) -> Guidance:
     if request.sag_scale > 0:
         added.append(SelfAttention(request.sag_scale, request.sag_blur))
     still = sampler.prompt_steps(request.cfg_zero_steps)
-    return Guidance(request.cfg_scale / sampler.cfg_divisor, combine, sampler.pair, any_of, tuple(added), still)
+    return Guidance(
+        request.cfg_scale / sampler.cfg_divisor, combine, sampler.pair, any_of, tuple(added), still, sampler.levels is not None
+    )
