@@ -11,7 +11,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from modules.diffusion.samplers import find_sampler
 from modules.dispatch import SLOTS, Dispatcher, Flight
 from modules.engine.costs import Call, CostModel
 from modules.engine.link import EngineLink, ProcessLink
-from modules.engine.messages import Message
+from modules.engine.messages import Message, with_pictures
 from modules.errors import AtelierError
 from modules.estimates import Forecast, Pending, forecast
 from modules.images.infotext import GenerationInfo
@@ -334,7 +334,7 @@ class Workshop:
             model_hash=data["model_hash"],
             schedule_label=data["schedule"],
             version=f"Atelier {__version__}",
-            **_words_said(finished),
+            **_also_said(finished, data),
         )
         try:
             saved = self.outputs.save(
@@ -445,23 +445,22 @@ class Workshop:
 
 
 def _submit(live: _Live, flight: Flight, finished: Finished, pictures: Sequence[Image.Image] = ()) -> Message:
-    """The message that begins an image; its blob holds the raw pixels of `pictures` one after the other."""
-    data = {
-        "task": flight.task,
-        "user": live.job.user,
-        "request": finished.request.model_dump(),
-        "pictures": [[picture.mode, picture.width, picture.height] for picture in pictures],
-    }
-    return Message("submit", data, b"".join(picture.tobytes() for picture in pictures))
+    """The message that begins an image."""
+    data = {"task": flight.task, "user": live.job.user, "request": finished.request.model_dump()}
+    return with_pictures(data, pictures)
 
 
-def _words_said(finished: Finished) -> dict[str, dict[str, str]]:
-    """What a picture's record says about its prompts beside themselves."""
+def _also_said(finished: Finished, data: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What a picture's record says beside its request: of its prompts, and what the engine found."""
     request = finished.request
     sampler, _ = find_sampler(request.sampler)
-    notes = network_notes(take_networks(request.prompt)[1])
-    facts = {"notes": ". ".join(notes)} if notes else {}
-    return {"extras": infotext_items(finished, sampler.prompt_steps(request.steps)), "facts": facts}
+    facts = dict(data.get("facts", {}))
+    notes = [*network_notes(take_networks(request.prompt)[1]), *filter(None, [facts.get("notes")])]
+    words = infotext_items(finished, sampler.prompt_steps(request.steps))
+    return {
+        "extras": {**data.get("extras", {}), **words},
+        "facts": facts | ({"notes": ". ".join(notes)} if notes else {}),
+    }
 
 
 def engine_configuration(settings: Settings) -> dict[str, Any]:

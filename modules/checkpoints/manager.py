@@ -67,6 +67,16 @@ class ModelHandle:
     def latent(self) -> LatentFormat:
         return self.family.latent
 
+    @property
+    def further_channels(self) -> int:
+        """Input channels of the U-Net beside those of x: 5 of inpainting models, 4 of editing models."""
+        return self.unet.config.in_channels - self.latent.channels
+
+    @property
+    def edits(self) -> bool:
+        """Whether the further channels are a picture to be edited."""
+        return self.further_channels == self.latent.channels
+
     @cached_property
     def zero_terminal_snr(self) -> ModelHandle:
         """The same networks with the noise levels stretched to zero terminal signal-to-noise ratio."""

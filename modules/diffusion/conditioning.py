@@ -1,10 +1,10 @@
-"""An encoded prompt, and what it can share a forward with."""
+"""What a network is told beside x and its noise level: an encoded prompt, to some also a picture; and what can be joined."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,9 +17,13 @@ MAX_JOINED_TOKENS = 77 * 12
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """`context` is (T, D): T a multiple of the encoder's window (77 for CLIP), D the context width."""
+    """`context` is (T, D): T a multiple of the encoder's window (77 for CLIP), D the context width.
+
+    `channels` (C2, h, w) follow those of the scaled x into networks that take more of them: inpainting and editing models.
+    """
 
     context: Tensor
+    channels: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -27,7 +31,7 @@ class Conditioning:
 
     def lengthened(self, tokens: int) -> Conditioning:
         """With the last token's vector repeated up to `tokens`: what A1111 does to the shorter sides of AND."""
-        return Conditioning(torch.cat([self.context, self.context[-1:].expand(tokens - self.tokens, -1)]))
+        return replace(self, context=torch.cat([self.context, self.context[-1:].expand(tokens - self.tokens, -1)]))
 
     @staticmethod
     def joined_tokens(lengths: Sequence[int]) -> int:
@@ -48,6 +52,12 @@ class Conditioning:
         """
         length = Conditioning.joined_tokens([part.tokens for part in parts])
         return torch.stack([part.context.repeat(length // part.tokens, 1) for part in parts])
+
+    @staticmethod
+    def beside(x: Tensor, parts: Sequence[Conditioning]) -> Tensor:
+        """Scaled x (B, C, h, w) with the `channels` of `parts` behind its own; one model's rows all have them, or none has."""
+        channels = [part.channels for part in parts if part.channels is not None]
+        return torch.cat([x, torch.stack(channels).to(x)], dim=1) if channels else x
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +81,7 @@ class Scheduled:
 
     def lengthened(self, tokens: int) -> Scheduled:
         return Scheduled(self.timeline, tuple(conditioning.lengthened(tokens) for conditioning in self.conditionings))
+
+    def with_channels(self, channels: Tensor) -> Scheduled:
+        """The same texts beside a picture, see `Conditioning`."""
+        return Scheduled(self.timeline, tuple(replace(each, channels=channels) for each in self.conditionings))

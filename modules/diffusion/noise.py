@@ -47,6 +47,7 @@ class Noise:
         variation: (seed, strength in [0, 1]): the starting noise is turned towards that seed's.
         resize_from: (h, w) of another latent whose noise for this seed is put into the middle of this one's.
         delta: added to the seed of all draws behind the first (A1111's eta noise seed delta, ENSD).
+        span: noise levels over which a Brownian path is laid whatever part of them is walked.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Noise:
         variation: tuple[int, float] | None = None,
         resize_from: tuple[int, int] | None = None,
         delta: int = 0,
+        span: Sequence[float] = (),
     ) -> None:
         self.seed = seed
         self.shape = tuple(shape)
@@ -67,6 +69,7 @@ class Noise:
         self.variation = variation
         self.resize_from = resize_from
         self.delta = delta
+        self.span = span
         self._next = self._stream(seed)
         self._started = False
 
@@ -82,7 +85,7 @@ class Noise:
 
     def brownian(self, sigmas: Sequence[float]) -> BrownianPath:
         """The image's Brownian path over the positive levels of `sigmas`; it takes nothing from the draws above."""
-        positive = [sigma for sigma in sigmas if sigma > 0]
+        positive = [sigma for sigma in self.span or sigmas if sigma > 0]
         return BrownianPath(self.seed, self.shape, min(positive), max(positive), self.device, self.source)
 
     def _stream(self, seed: int) -> Stream:

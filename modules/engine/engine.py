@@ -18,14 +18,15 @@ import torch
 from modules.checkpoints.manager import ModelHandle, ModelManager
 from modules.diffusion.conditioning import Conditioning
 from modules.engine.costs import Call, CostModel
-from modules.engine.messages import Message
+from modules.engine.messages import Message, pictures_of
 from modules.engine.runner import Runner, batch_key
 from modules.engine.scheduler import Shares, Waiting, WaitingLoad, admit, choose
 from modules.engine.task import Task
 from modules.errors import AtelierError, OutOfMemory
+from modules.pipelines.img2img import img2img
 from modules.pipelines.txt2img import txt2img
-from modules.pipelines.work import Decode, Encode, Host, Load, Predict, Report, Work
-from modules.request import parse_request
+from modules.pipelines.work import DEVICE_WORK, Decode, Encode, EncodeImage, Host, Load, Predict, Report, Work
+from modules.request import Img2Img, parse_request
 
 PREVIEW_SECONDS = 0.3
 """At most one preview of a task in this time; each costs a decode on the device."""
@@ -84,7 +85,7 @@ class Engine:
             if future.done() and task_id in self.tasks:
                 del self._parked[task_id]
                 self._answer(self.tasks[task_id], future.exception() or future.result())
-        waiting = [self._waiting(task) for task in self.tasks.values() if isinstance(task.work, Predict | Encode | Decode)]
+        waiting = [self._waiting(task) for task in self.tasks.values() if isinstance(task.work, DEVICE_WORK)]
         self.shares.present({w.user for w in waiting})
         batch = choose(waiting, self.runner.budget, Conditioning.can_join, self.shares.used, self._price)
         if batch:
@@ -127,7 +128,7 @@ class Engine:
     def _receive(self) -> None:
         """Take all messages that are there; wait for one only when the device has nothing to do."""
         while True:
-            device_work = any(isinstance(task.work, Predict | Encode | Decode) for task in self.tasks.values())
+            device_work = any(isinstance(task.work, DEVICE_WORK) for task in self.tasks.values())
             idle = not device_work
             try:
                 message = self.inbox.get(block=idle, timeout=0.02 if self._parked or self._load_since else None)
@@ -140,7 +141,7 @@ class Engine:
     def _handle(self, message: Message) -> None:
         data = message.data
         if message.kind == "submit":
-            self._submit(data["task"], data["user"], data["request"])
+            self._submit(message)
         elif message.kind == "cancel":
             if task := self.tasks.get(data["task"]):
                 self._drop(task)
@@ -157,10 +158,12 @@ class Engine:
         elif message.kind == "stop":
             self._running = False
 
-    def _submit(self, task_id: str, user: str, fields: dict[str, Any]) -> None:
+    def _submit(self, message: Message) -> None:
+        task_id, user, fields = (message.data[name] for name in ("task", "user", "request"))
         try:
             request = parse_request(fields)
-            task = Task(task_id, user, txt2img(request), checkpoint=request.checkpoint or "")
+            story = img2img(request, *pictures_of(message)) if isinstance(request, Img2Img) else txt2img(request)
+            task = Task(task_id, user, story, checkpoint=request.checkpoint or "")
         except Exception as error:
             self._fail(task_id, error)
             return
@@ -181,7 +184,7 @@ class Engine:
         if isinstance(work, Predict):
             tokens = tuple(row.conditioning.tokens for row in work.rows)
             return Waiting(task.id, task.user, batch_key(work), task.since, len(work.rows), tokens)
-        assert isinstance(work, Encode | Decode)
+        assert isinstance(work, Encode | EncodeImage | Decode)
         return Waiting(task.id, task.user, batch_key(work), task.since, len(work.chunks) if isinstance(work, Encode) else 1)
 
     def _answer(self, task: Task, answer: Any) -> None:
@@ -237,8 +240,6 @@ class Engine:
         if not self.manager.is_loaded(checkpoint):
             return
         model = self.manager.load(checkpoint)
-        if model.unet.config.in_channels != model.latent.channels:
-            return
         best, factor = model.info.defaults, model.latent.factor
         self.busy_since = time.monotonic()
         try:
@@ -273,6 +274,8 @@ class Engine:
             "schedule": painted.schedule,
             "model_name": painted.model.info.name,
             "model_hash": painted.model.sha256[:10],
+            "extras": dict(painted.extras),
+            "facts": dict(painted.facts),
         }
         self.emit(Message("done", data, painted.pixels.numpy().tobytes()))
 
@@ -298,8 +301,6 @@ def _call(work: Work, rows: int) -> Call:
     """What a batch of works like this one is known as among the costs."""
     if isinstance(work, Encode):
         return Call("encode", work.model.info.name, rows=rows)
-    assert isinstance(work, Predict | Decode)
-    _, height, width = (work.rows[0].x if isinstance(work, Predict) else work.latent).shape
-    factor = work.model.latent.factor
-    kind = "predict" if isinstance(work, Predict) else "decode"
-    return Call(kind, work.model.info.name, width * factor, height * factor, rows)
+    assert isinstance(work, Predict | EncodeImage | Decode)
+    kind, model, (_, height, width) = batch_key(work)
+    return Call(kind, model.info.name, width * model.latent.factor, height * model.latent.factor, rows)

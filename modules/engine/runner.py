@@ -19,7 +19,7 @@ from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.conditioning import Conditioning
 from modules.engine.budgets import Budgets, knee
 from modules.errors import NotFinite
-from modules.pipelines.work import Decode, Encode, Predict, Row, Work, probe_for
+from modules.pipelines.work import Decode, Encode, EncodeImage, Predict, Row, Work, probe_for
 from modules.prompts.chunks import Chunk
 
 CACHED_WINDOWS = 512
@@ -41,12 +41,16 @@ QUICK_DECODE = 0.06
 W = TypeVar("W", bound=Work)
 
 
-def batch_key(work: Work) -> Hashable:
+def batch_key(work: Work) -> tuple[str, ModelHandle, Any]:
     """Works with equal keys can share one call of the device."""
     if isinstance(work, Predict):
         return ("predict", work.model, tuple(work.rows[0].x.shape))
     if isinstance(work, Encode):
         return ("encode", work.model, work.clip_skip)
+    if isinstance(work, EncodeImage):
+        factor = work.model.latent.factor
+        channels, height, width = work.image.shape
+        return ("encode-image", work.model, (channels, height // factor, width // factor))
     if isinstance(work, Decode):
         return ("decode", work.model, tuple(work.latent.shape))
     raise TypeError(f"{type(work).__name__} is not work for the device")
@@ -90,7 +94,8 @@ class Runner:
         measured: dict[int, float] = {}
         rows, most = 1, max(2, POSITIONS.get(model.device.type, 16_384) // (height * width))
         latent = torch.zeros(model.latent.channels, height, width, device=model.device)
-        context = Conditioning(torch.zeros(77, model.unet.config.context_dim, device=model.device))
+        beside = torch.zeros(model.further_channels, height, width, device=model.device) if model.further_channels else None
+        context = Conditioning(torch.zeros(77, model.unet.config.context_dim, device=model.device), beside)
         row = Row(latent, model.levels.sigmas[len(model.levels.sigmas) // 2], context)
         while rows <= most:
             try:
@@ -144,6 +149,8 @@ class Runner:
             return self._predict([w for w in works if isinstance(w, Predict)])
         if isinstance(first, Encode):
             return self._encode([w for w in works if isinstance(w, Encode)])
+        if isinstance(first, EncodeImage):
+            return self._encode_images([w for w in works if isinstance(w, EncodeImage)])
         return self._decode([w for w in works if isinstance(w, Decode)])
 
     def _predict(self, works: Sequence[Predict]) -> list[list[Tensor]]:
@@ -162,9 +169,10 @@ class Runner:
         """The x0 prediction of each row, then the attention mass of those that are watched."""
         x = torch.stack([row.x for row in rows])
         sigmas = torch.tensor([row.sigma for row in rows], dtype=torch.float32, device=x.device)
-        timesteps = torch.tensor([model.levels.timestep(row.sigma) for row in rows], dtype=torch.float32, device=x.device)
+        timesteps = torch.tensor([row.told(model) for row in rows], dtype=torch.float32, device=x.device)
         context = Conditioning.join([row.conditioning for row in rows])
         scaled = model.prediction.scale_input(x, sigmas).to(model.unet_dtype)
+        scaled = Conditioning.beside(scaled, [row.conditioning for row in rows])
         probe = probe_for(rows)
         output = model.unet(scaled, timesteps, context.to(model.unet_dtype), probe)
         masses = [] if probe is None or probe.mass is None else list(probe.mass)
@@ -187,6 +195,14 @@ class Runner:
         while len(self._windows) > CACHED_WINDOWS:
             self._windows.popitem(last=False)
         return [[found[chunk] for chunk in work.chunks] for work in works]
+
+    def _encode_images(self, works: Sequence[EncodeImage]) -> list[Tensor]:
+        model = works[0].model
+        mean, _ = model.vae.encode(torch.stack([work.image for work in works]).to(model.device, model.vae_dtype))
+        latents = mean.float() * model.latent.scale
+        if not bool(latents.isfinite().all()):
+            raise NotFinite(f"the autoencoder of {model.info.name!r} gave NaN or infinity; try --dtype float32")
+        return list(latents)
 
     def _decode(self, works: Sequence[Decode]) -> list[Tensor]:
         model = works[0].model

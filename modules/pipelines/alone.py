@@ -12,7 +12,7 @@ import torch
 
 from modules.checkpoints.manager import ModelManager
 from modules.pipelines.txt2img import Painted
-from modules.pipelines.work import Decode, Encode, Host, Load, Predict, Program, Report, Row, Work, probe_for
+from modules.pipelines.work import Decode, Encode, EncodeImage, Host, Load, Predict, Program, Report, Row, Work, probe_for
 
 
 @torch.inference_mode()
@@ -38,6 +38,9 @@ def _answer(work: Work, manager: ModelManager) -> Any:
             return manager.load(checkpoint)
         case Encode(model, chunks, clip_skip):
             return [model.text.encode_chunks([chunk], clip_skip)[0] for chunk in chunks]
+        case EncodeImage(model, image):
+            mean, _ = model.vae.encode(image[None].to(model.device, model.vae_dtype))
+            return mean[0].float() * model.latent.scale
         case Predict(model, rows):
             answers = [_denoise(model, row) for row in rows]
             return [denoised for denoised, _ in answers] + [mass for _, mass in answers if mass is not None]
@@ -53,9 +56,11 @@ def _answer(work: Work, manager: ModelManager) -> Any:
 def _denoise(model: Any, row: Row) -> tuple[torch.Tensor, torch.Tensor | None]:
     """One row, one forward; the attention mass where it is watched."""
     x, sigma = row.x[None], torch.tensor([row.sigma], dtype=torch.float32, device=row.x.device)
-    timestep = torch.tensor([model.levels.timestep(row.sigma)], dtype=torch.float32, device=row.x.device)
+    timestep = torch.tensor([row.told(model)], dtype=torch.float32, device=row.x.device)
     scaled = model.prediction.scale_input(x, sigma).to(model.unet_dtype)
     probe = probe_for([row])
+    if row.conditioning.channels is not None:
+        scaled = torch.cat([scaled, row.conditioning.channels[None].to(scaled)], dim=1)
     output = model.unet(scaled, timestep, row.conditioning.context[None].to(model.unet_dtype), probe)
     denoised: torch.Tensor = model.prediction.denoised(output.float(), x, sigma)[0]
     return denoised, None if probe is None or probe.mass is None else probe.mass[0]

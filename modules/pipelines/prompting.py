@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
@@ -14,6 +15,7 @@ from modules.diffusion.conditioning import Scheduled
 from modules.diffusion.emphasis import contexts
 from modules.diffusion.samplers import Sampler
 from modules.errors import RequestError
+from modules.pipelines.consistency import consistent
 from modules.pipelines.denoisers import Denoiser, composed, scheduled, switched
 from modules.pipelines.guidance import Guidance
 from modules.pipelines.guidance.zero import still
@@ -30,20 +32,38 @@ AT_ONCE = 32
 
 @dataclass(frozen=True, eq=False)
 class Prompted:
-    """The sides of AND with their weights, at least one, and the negative prompt."""
+    """The sides of AND with their weights, at least one, and the negative prompt.
+
+    For an editing model `bare` is the negative prompt without a picture, and `image_scale` the guidance away from it.
+    """
 
     sides: tuple[tuple[Scheduled, float], ...]
     negative: Scheduled
+    bare: Scheduled | None = None
+    image_scale: float = 1.0
+
+    def beside(self, channels: Tensor, image_scale: float = 1.0) -> Prompted:
+        """The same words beside a picture, given as further input channels (C2, h, w) of the network.
+
+        An `image_scale` other than 1 also guides towards the picture itself: equation 3 of Brooks et al. (2023),
+        arXiv:2211.09800, which at 1 is guidance by the words alone.
+        """
+        sides = tuple((side.with_channels(channels), weight) for side, weight in self.sides)
+        bare = self.negative.with_channels(torch.zeros_like(channels)) if image_scale != 1.0 else None
+        return Prompted(sides, self.negative.with_channels(channels), bare, image_scale)
 
     def guided(self, model: ModelHandle, guidance: Guidance) -> Denoiser:
         """Guidance for one run of a sampler, along the prompts' timelines."""
-        return scheduled(lambda evaluation: self.at(model, guidance, evaluation))
+        denoise = scheduled(lambda evaluation: self.at(model, guidance, evaluation))
+        return consistent(denoise, model.levels) if guidance.consistent else denoise
 
     def at(self, model: ModelHandle, guidance: Guidance, evaluation: int) -> Denoiser:
         sides = [(side.at(evaluation), weight) for side, weight in self.sides]
         if evaluation < guidance.still:
             return still
         scale, pair, added = guidance.scale, guidance.pair, guidance.added
+        if self.bare is not None and scale != 0:  # + (image_scale - 1) * (negative - bare), as one more side of AND
+            sides.append((self.bare.at(evaluation), (1.0 - self.image_scale) / scale))
         full = composed(model, sides, self.negative.at(evaluation), scale, guidance.combine, pair, added)
         if guidance.skips is None:
             return full

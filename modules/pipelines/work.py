@@ -42,6 +42,7 @@ class Row:
     """One line of a U-Net batch: x (C, h, w) at noise level `sigma` under a conditioning.
 
     `perturb` takes the middle block's self-attention away, `watch` asks for it; both as `diffusion.attention.Probe` says.
+    `timestep` is what the network is told where that is not the one of `sigma`.
     """
 
     x: Tensor
@@ -49,6 +50,11 @@ class Row:
     conditioning: Conditioning
     perturb: bool = False
     watch: bool = False
+    timestep: float | None = None
+
+    def told(self, model: ModelHandle) -> float:
+        """The timestep that `model` is told, in [0, 999]."""
+        return model.levels.timestep(self.sigma) if self.timestep is None else self.timestep
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,17 @@ class Predict:
 
     model: ModelHandle
     rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class EncodeImage:
+    """A picture (3, H, W), float32 in [-1, 1] on the CPU, to a latent.  Answer: (C, h, w) fp32 on the device, scaled.
+
+    The mean of the autoencoder's Gaussian: A1111 draws from it with noise of nobody's seed, which nothing repeats.
+    """
+
+    model: ModelHandle
+    image: Tensor
 
 
 @dataclass(frozen=True)
@@ -95,7 +112,10 @@ def probe_for(rows: Sequence[Row]) -> Probe | None:
     return Probe(perturbed, torch.tensor(watched, device=device) if watched else None)
 
 
-Work = Load | Encode | Predict | Decode | Host | Report
+Work = Load | Encode | EncodeImage | Predict | Decode | Host | Report
+DEVICE_WORK = (Encode, EncodeImage, Predict, Decode)
+"""What only the engine's own thread may do."""
+
 Program = Generator[Work, Any, T]
 
 
@@ -105,6 +125,10 @@ def load(checkpoint: str) -> Program[ModelHandle]:
 
 def encode(model: ModelHandle, *chunks: Chunk, clip_skip: int = 1) -> Program[list[Tensor]]:
     return cast("list[Tensor]", (yield Encode(model, chunks, clip_skip)))
+
+
+def encode_image(model: ModelHandle, image: Tensor) -> Program[Tensor]:
+    return cast(Tensor, (yield EncodeImage(model, image)))
 
 
 def predict(model: ModelHandle, *rows: Row) -> Program[list[Tensor]]:

@@ -6,6 +6,7 @@ that cost no device synchronisation.
 
 from modules.diffusion.schedules.levels import NoiseLevels
 from modules.diffusion.schedules.mapping import img2img_sigmas, img2img_steps, img2img_timesteps
+from modules.diffusion.schedules.partial import Partial, partial_sigmas, run_steps
 from modules.diffusion.schedules.spacings import PLAIN, Spacing, Tweaks
 from modules.diffusion.schedules.table import SCHEDULES, Schedule, find_schedule, resolve_schedule, sigmas_for
 
@@ -13,6 +14,7 @@ __all__ = [
     "PLAIN",
     "SCHEDULES",
     "NoiseLevels",
+    "Partial",
     "Schedule",
     "Spacing",
     "Tweaks",
@@ -20,6 +22,8 @@ __all__ = [
     "img2img_sigmas",
     "img2img_steps",
     "img2img_timesteps",
+    "partial_sigmas",
     "resolve_schedule",
+    "run_steps",
     "sigmas_for",
 ]

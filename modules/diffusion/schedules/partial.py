@@ -1,0 +1,98 @@
+"""The part of a schedule that a run walks which starts from another picture: what `mapping` counts, for every sampler.
+
+Plain floats; it knows neither networks nor pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modules.diffusion.schedules.levels import NoiseLevels, linspace
+from modules.diffusion.schedules.mapping import img2img_sigmas, img2img_steps, img2img_timesteps
+from modules.diffusion.schedules.spacings import PLAIN, Tweaks, ddim_leading, uniform
+from modules.diffusion.schedules.table import sigmas_for
+
+if TYPE_CHECKING:
+    from modules.diffusion.samplers import Sampler
+
+LONGEST = 10_000
+"""Steps of a whole schedule of which exactly so many are run: 150 at a strength of 0.001 would make 150,000."""
+
+
+@dataclass(frozen=True)
+class Partial:
+    """The end of a schedule.
+
+    `sigmas` are walked down; the source is noised to the level `noised`, which for samplers on timesteps is one above the
+    first, as in A1111.  `span` are the levels of the whole schedule: A1111 lays a Brownian path over all of it.
+    """
+
+    sigmas: list[float]
+    noised: float
+    span: Sequence[float]
+
+    def start_scale(self) -> float:
+        """What x at level `noised` is multiplied by to be x at the first level; 1 where the two are one.
+
+        Samplers on timesteps carry x / sqrt(1 + sigma^2) over from one level to the other.
+        """
+        return math.hypot(1.0, self.sigmas[0]) / math.hypot(1.0, self.noised)
+
+
+def run_steps(sampler: Sampler, steps: int, strength: float, exactly: bool = False) -> int:
+    """How many steps of `sampler` are run; the schedule "DDIM" alone may have one more."""
+    _, t_enc = _counted(steps, strength, exactly)
+    if sampler.name == "UniPC":
+        return max(1, t_enc)
+    return max(1, t_enc - 1) if sampler.unit_start else t_enc + 1
+
+
+def partial_sigmas(
+    schedule: str,
+    sampler: Sampler,
+    levels: NoiseLevels,
+    steps: int,
+    strength: float,
+    exactly: bool = False,
+    tweaks: Tweaks = PLAIN,
+    discard_penultimate: bool = False,
+) -> Partial:
+    """The part that `strength`, from 0 to 1, asks for; the other arguments are those of `sigmas_for` and `img2img_steps`.
+
+    k-diffusion's samplers run t_enc + 1 steps.  DDIM and PLMS walk from the timestep below the one that the source is noised
+    to; UniPC spreads t_enc steps evenly from there to timestep 0.  DPM fast and DPM adaptive spread theirs evenly in log sigma
+    between the ends of what Uniform would run.  At least one step is made, also where A1111's count leaves none.
+
+    Raises:
+        UnknownName, RequestError: as `sigmas_for`.
+    """
+    total, t_enc = _counted(steps, strength, exactly)
+    if sampler.unit_start:
+        return _on_timesteps(sampler, levels, total, t_enc)
+    if sampler.spacing is None:
+        whole = sigmas_for(schedule, sampler, levels, total, tweaks, discard_penultimate)
+        part = img2img_sigmas(whole, total, t_enc)
+        return Partial(part, part[0], whole)
+    whole = uniform(levels, total)
+    part = img2img_sigmas(whole, total, t_enc)
+    high, low = math.log(part[0]), math.log(part[-2])
+    if high > low:
+        part = [math.exp(log) for log in linspace(high, low, t_enc + 2)]
+    return Partial(part, part[0], whole)
+
+
+def _counted(steps: int, strength: float, exactly: bool) -> tuple[int, int]:
+    total, t_enc = img2img_steps(steps, strength, exactly and strength > 0)
+    return min(total, max(steps, LONGEST)), t_enc
+
+
+def _on_timesteps(sampler: Sampler, levels: NoiseLevels, total: int, t_enc: int) -> Partial:
+    whole = ddim_leading(levels, min(total, len(levels.sigmas)))  # at least two
+    noised, part = img2img_timesteps(whole, min(max(1, t_enc), len(whole) - 1))
+    if sampler.name == "UniPC":
+        part = [levels.sigma(t) for t in linspace(levels.timestep(part[0]), 0.0, max(1, t_enc) + 1)]
+        return Partial(part, noised, whole)
+    return Partial(part, noised, whole) if len(part) > 1 else Partial(whole[-2:], whole[-2], whole)

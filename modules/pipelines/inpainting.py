@@ -1,0 +1,107 @@
+"""Painting a part of a latent: how a mask holds the rest of it while a sampler runs, and what inpainting networks are told.
+
+A mask here is a tensor (1, h, w) of the latent's size, 1 where it is repainted.  Everything wraps denoisers, so it works with
+every sampler; where the mask comes from is `framing`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from modules.checkpoints.manager import ModelHandle
+from modules.diffusion.samplers import Denoised
+from modules.pipelines.denoisers import Denoiser
+from modules.pipelines.work import Program
+from modules.pixels import soft
+from modules.request import Img2Img
+
+Blend = Callable[[Tensor, float], Tensor]
+"""(latent (C, h, w), sigma) -> the same with the source's own where it is kept."""
+
+
+def kept(source: Tensor, mask: Tensor) -> Blend:
+    """latent * mask + source * (1 - mask), at every noise level."""
+    return lambda latent, sigma: latent * mask + source * (1.0 - mask)
+
+
+def differential(source: Tensor, mask: Tensor, model: ModelHandle, first: float) -> Blend:
+    """Each grey level joins in when its own strength is reached: differential diffusion (Levin & Fried 2023, algorithm 1).
+
+    The run begins at the level `first`; a place with grey g is held to the source until the timestep has fallen to g times
+    that of `first`.  So white is repainted with the run's whole strength, black not at all.
+    """
+    start = max(1.0, model.levels.timestep(first))
+
+    def blend(latent: Tensor, sigma: float) -> Tensor:
+        reached = ((mask >= model.levels.timestep(sigma) / start) & (mask > 0)).to(latent.dtype)
+        return latent * reached + source * (1.0 - reached)
+
+    return blend
+
+
+def softened(source: Tensor, mask: Tensor, bias: float, preservation: float, boost: float) -> Blend:
+    """A1111's soft inpainting: the mask opens as the noise falls (`pixels.soft.exponent`), and in transitions the longer of
+    the two latents decides over the length (`boost`, the exponent of a power mean), which keeps contrast."""
+
+    def blend(latent: Tensor, sigma: float) -> Tensor:
+        weight = torch.where(mask > 0, mask ** soft.exponent(sigma, bias, preservation), 0.0)
+        mixed = source * (1.0 - weight) + latent * weight
+        lengths = [part.norm(dim=0, keepdim=True).double() for part in (source, latent, mixed)]
+        wanted = (lengths[0] ** boost * (1.0 - weight) + lengths[1] ** boost * weight) ** (1.0 / boost)
+        held: Tensor = mixed * (wanted / lengths[2].clamp(min=1e-6)).to(mixed.dtype)
+        return held
+
+    return blend
+
+
+def blend_for(request: Img2Img, source: Tensor, mask: Tensor, model: ModelHandle, first: float) -> Blend:
+    """How `request` holds `source` where it is not painted; its run begins at the level `first`."""
+    if request.soft_inpainting:
+        return softened(source, mask, request.soft_bias, request.soft_preservation, request.soft_contrast_boost)
+    if request.differential:
+        return differential(source, mask, model, first)
+    return kept(source, mask)
+
+
+def inpainted(denoise: Denoiser, blend: Blend) -> Denoiser:
+    """`denoise` with its answers held to the source where nothing is painted: x then follows source + noise there."""
+
+    def denoise_part(x: Tensor, sigma: float) -> Program[Denoised]:
+        answer = yield from denoise(x, sigma)
+        return Denoised(blend(answer.guided, sigma), blend(answer.negative, sigma))
+
+    return denoise_part
+
+
+def inpainted_before(denoise: Denoiser, blend: Blend) -> Denoiser:
+    """What A1111 does for its samplers on timesteps: the source, without noise, is put into x before the network sees it.
+
+    The network answers with noise there, which the solver takes from its own x; here, where it answers with the denoised x,
+    that is what is left of x after the same noise.  In the variance-preserving form y = x / sqrt(1 + sigma^2), as there.
+    """
+
+    def denoise_part(x: Tensor, sigma: float) -> Program[Denoised]:
+        scale = (1.0 + sigma * sigma) ** 0.5
+        shown = blend(x / scale, sigma) * scale
+        answer = yield from denoise(shown, sigma)
+        return Denoised(answer.guided + (x - shown), answer.negative + (x - shown))
+
+    return denoise_part
+
+
+def masked_image(image: Tensor, mask: Tensor, strength: float) -> Tensor:
+    """What a 9-channel network is shown of a picture (3, H, W) in [-1, 1]: grey where `mask` (1, H, W) is 1.
+
+    `strength` is A1111's conditioning mask strength: 0 shows everything.
+    """
+    return image * (1.0 - strength * mask)
+
+
+def mask_channels(mask: Tensor, latent: Tensor) -> Tensor:
+    """The five further channels of a 9-channel network: `mask` (1, H, W), nearest at the latent's size, and the masked
+    picture's `latent` (C, h, w).  As in the training of SD 1.5's inpainting model (Rombach et al. 2022, section 4.5)."""
+    small = torch.nn.functional.interpolate(mask[None].to(latent), size=latent.shape[1:], mode="nearest")[0]
+    return torch.cat([small, latent])
