@@ -16,7 +16,7 @@ Formats: AUTOMATIC1111 v1.10.1, `processing.create_infotext`, whose behaviour is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from modules.images.infotext_fields import checkpoint_names, request_fields
 from modules.images.infotext_info import GenerationInfo
@@ -46,6 +46,7 @@ __all__ = [
     "RECORD_FORMAT",
     "GenerationInfo",
     "Record",
+    "as_text",
     "checkpoint_names",
     "completed",
     "parse",
@@ -61,10 +62,14 @@ def render(info: GenerationInfo) -> str:
 
     Prompt, "Negative prompt: ..." (left out when empty) and one line of `key: value` items, Steps first, Version last.
     """
-    request = info.request
-    negative = f"\n{NEGATIVE_LINE} {request.negative_prompt}" if request.negative_prompt else ""
-    items = ", ".join(_item(key, value) for key, value in _items(info))
-    return f"{request.prompt}{negative}\n{items}".strip()
+    return as_text(info.request.prompt, info.request.negative_prompt, _items(info))
+
+
+def as_text(prompt: str, negative_prompt: str, items: Iterable[tuple[str, str]]) -> str:
+    """Prompts and items in A1111's layout."""
+    negative = f"\n{NEGATIVE_LINE} {negative_prompt}" if negative_prompt else ""
+    line = ", ".join(_item(key, value) for key, value in items)
+    return f"{prompt}{negative}\n{line}".strip()
 
 
 def _items(info: GenerationInfo) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,18 @@
+"""Readers of what other programs write into pictures: a small file each, tried in this order."""
+
+from collections.abc import Callable
+
+from modules.images.readers import a1111, comfyui, drawthings, fooocus, invokeai, novelai
+from modules.images.readers.told import Network, Reading, Told
+
+__all__ = ["READERS", "Network", "Reading", "Told"]
+
+READERS: tuple[Callable[[Told], Reading | None], ...] = (
+    fooocus.read,
+    a1111.read,
+    invokeai.read,
+    novelai.read,
+    drawthings.read,
+    comfyui.read,
+)
+"""Fooocus before A1111, whose keyword it shares; ComfyUI last: its graph stands in pictures of programs built upon it too."""

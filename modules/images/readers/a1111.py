@@ -1,0 +1,58 @@
+"""AUTOMATIC1111, Forge, SD.Next and all who write A1111's text: PNG "parameters", elsewhere the EXIF comment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from modules.images.infotext_parsing import parse
+from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told
+
+_TAG = re.compile(r"<(?:lora|lyco):([^:<>]{1,200})[:>]")
+
+
+def read(told: Told) -> Reading | None:
+    text = told.chunks.get("parameters") or told.comment
+    return read_text(text) if text else None
+
+
+def read_text(text: str) -> Reading | None:
+    """The reading of an A1111 text, None when it has no settings."""
+    parsed = parse(text)
+    if "Steps" not in parsed:
+        return None
+    version = parsed.get("Version", "")
+    return Reading(program_of(parsed), parsed, version, networks(parsed))
+
+
+def program_of(parsed: Mapping[str, str]) -> str:
+    """Who wrote the text, by its version and by keys that only one of them has."""
+    version = parsed.get("Version", "")
+    app = parsed.get("App", "")
+    if version.startswith("Atelier"):
+        return "Atelier"
+    if re.match(r"f\d|neo", version):
+        return "Forge"
+    if app == "SD.Next" or "Backend" in parsed or version == "SD.Next":
+        return "SD.Next"
+    if version.startswith("Fooocus"):
+        return "Fooocus"
+    if version.casefold().startswith("comfyui"):
+        return "ComfyUI"
+    return "A1111"
+
+
+def networks(parsed: Mapping[str, str]) -> tuple[Network, ...]:
+    """LoRAs and embeddings: those with hashes from the items, LoRAs without from the prompt's tags."""
+    found = [Network("lora", name, digits) for name, digits in _hashes(parsed.get("Lora hashes", ""))]
+    found += [Network("embedding", name, digits) for name, digits in _hashes(parsed.get("TI hashes", ""))]
+    known = {network.name for network in found}
+    tags = dict.fromkeys(_TAG.findall(parsed.get("Prompt", "")[: MAX_ITEMS * 300]))
+    found += [Network("lora", name) for name in tags if name not in known]
+    return tuple(found[:MAX_ITEMS])
+
+
+def _hashes(text: str) -> list[tuple[str, str]]:
+    """Pairs of "name: hash, name: hash"."""
+    pairs = (part.rsplit(":", 1) for part in text.split(",")[:MAX_ITEMS] if part.strip())
+    return [(pair[0].strip(), pair[1].strip() if len(pair) == 2 else "") for pair in pairs]

@@ -1,0 +1,243 @@
+"""ComfyUI: the graph that was executed, walked from the node that saved back to words, model and numbers.
+
+The graph is anybody's program: nodes are known by the names of their inputs more than by their own, unknown ones are passed
+through, links may lead in circles or nowhere.  Every walk visits a node once and stops after `_MOST_NODES`.
+
+Format: ComfyUI's API format, {id: {"class_type", "inputs": {name: value or [id, slot]}}}; PNG "prompt", WebP EXIF "Model".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from modules.images import exif
+from modules.images.readers import names
+from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told, made, number, parse_object, said, stem
+
+_MOST_NODES = 2_000
+"""Nodes that one walk visits."""
+_MOST_TO_A_VALUE = 20
+"""The same for one number that stands in a node of its own."""
+_PARTS = ("noise", "guider", "sampler", "sigmas")
+"""Inputs of SamplerCustom and its like, behind which the numbers of a sampler stand in nodes of their own."""
+_WORDS = ("text", "string", "value", "prompt", "text_g", "text_l", "clip_l", "t5xxl", "positive", "string_a", "string_b")
+_VALUES = ("value", "seed", "noise_seed", "int", "float", "number", "Value", "a")
+_NOT_WORDS = {
+    "clip",
+    "model",
+    "vae",
+    "control_net",
+    "image",
+    "pixels",
+    "mask",
+    "latent",
+    "samples",
+    "clip_vision",
+    "style_model",
+}
+
+
+def read(told: Told) -> Reading | None:
+    text = told.chunks.get("prompt") or told.tags.get(exif.MODEL, "").partition("prompt:")[2]
+    graph = Graph(parse_object(text.strip()))
+    sampler = graph.sampler()
+    if not sampler:
+        workflow = told.chunks.get("workflow") or told.tags.get(exif.MAKE, "").partition("workflow:")[2]
+        known = graph.nodes or ("nodes" in parse_object(workflow.strip()))
+        note = "its graph has no sampler that is known here, so there are no settings to take over"
+        return Reading("ComfyUI", {}, notes=(note,)) if known else None
+    return _read(graph, sampler)
+
+
+@dataclass(frozen=True)
+class Node:
+    """`inputs` hold values and links; a link is the id of the node that it comes from."""
+
+    id: str
+    kind: str
+    inputs: dict[str, Any]
+
+    def link(self, name: str) -> str:
+        return _target(self.inputs.get(name))
+
+    def links(self) -> Iterator[tuple[str, str]]:
+        for name, value in self.inputs.items():
+            if target := _target(value):
+                yield name, target
+
+
+def _target(value: Any) -> str:
+    linked = isinstance(value, list) and len(value) == 2 and isinstance(value[0], str | int) and isinstance(value[1], int)
+    return str(value[0]) if linked else ""
+
+
+class Graph:
+    """The nodes by id; whatever does not look like one is left out."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.nodes: dict[str, Node] = {}
+        for name, node in data.items():
+            if isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict):
+                self.nodes[name] = Node(name, node["class_type"], node["inputs"])
+
+    def upstream(
+        self, start: str, *names: str, without: frozenset[str] = frozenset(), most: int = _MOST_NODES
+    ) -> Iterator[Node]:
+        """`start` and what it comes from, nearest first, along links of these `names`, or of all but `without`."""
+        waiting, seen = [start], {start}
+        while waiting and len(seen) < most:
+            node = self.nodes.get(waiting.pop(0))
+            if node is None:
+                continue
+            yield node
+            for name, target in node.links():
+                if target not in seen and (name in names if names else name not in without):
+                    seen.add(target)
+                    waiting.append(target)
+
+    def sampler(self) -> Node | None:
+        """The first sampler on the way to the picture that was saved; a graph that saves nothing, the first at all."""
+        ends = [node.id for node in self.nodes.values() if "save" in node.kind.casefold() or "preview" in node.kind.casefold()]
+        for end in ends[:MAX_ITEMS]:
+            on_the_way = [node for node in self.upstream(end) if _samples(node)]
+            whole = [node for node in on_the_way if self.is_whole(node)]
+            if on_the_way:
+                return (whole or on_the_way)[-1]
+        return next((node for node in self.nodes.values() if _samples(node)), None)
+
+    def is_whole(self, sampler: Node) -> bool:
+        """Whether it begins with noise alone, as a second pass does not."""
+        strength = self.number(sampler, "denoise")
+        return strength is None or strength >= 1
+
+    def value(self, node: Node, *names: str) -> Any:
+        """The first of these inputs that is there, of the node itself or of its parts; links are followed to a plain value."""
+        places = [node, *(self.nodes[part] for name in _PARTS if (part := node.link(name)) in self.nodes)]
+        for place in places:
+            for name in names:
+                if name not in place.inputs:
+                    continue
+                found = place.inputs[name]
+                if target := _target(found):
+                    found = next(self._plain(target), None)
+                if found is not None and not isinstance(found, list | dict):
+                    return found
+        return None
+
+    def number(self, node: Node, *names: str) -> float | None:
+        return number(self.value(node, *names))
+
+    def _plain(self, start: str) -> Iterator[Any]:
+        for node in self.upstream(start, most=_MOST_TO_A_VALUE):
+            for name in _VALUES:
+                if isinstance(value := node.inputs.get(name), int | float | str) and value != "":
+                    yield value
+
+    def words(self, start: str, side: str) -> str:
+        """The text of a conditioning: of all encoders that lead to it on this `side`, "positive" or "negative"."""
+        texts: list[str] = []
+        joined = ", "
+        waiting, seen = [start], {start}
+        while waiting and len(seen) < _MOST_NODES and len(texts) < MAX_ITEMS:
+            node = self.nodes.get(waiting.pop(0))
+            if node is None or node.kind == "ConditioningZeroOut":
+                continue
+            if node.kind == "ConditioningConcat":
+                joined = " BREAK "
+            if said_here := [text for name in _WORDS if isinstance(text := node.inputs.get(name), str)]:
+                texts += dict.fromkeys(text for text in said_here if text.strip())
+                continue
+            same_side = node.link(side)
+            follow = [same_side] if same_side else [to for name, to in node.links() if name not in _NOT_WORDS]
+            waiting[:0] = [target for target in dict.fromkeys(follow) if target not in seen]
+            seen.update(follow)
+        return joined.join(texts)
+
+
+def _samples(node: Node) -> bool:
+    """Whether it looks like a sampler: it has words to go by, and the numbers or the parts of one."""
+    has = node.inputs.keys()
+    return ({"steps", "sampler_name"} <= has) or ({"sampler", "sigmas"} <= has)
+
+
+def _read(graph: Graph, sampler: Node) -> Reading:
+    guide = graph.nodes.get(sampler.link("guider"), sampler)
+    sigmas = graph.nodes.get(sampler.link("sigmas"), sampler)
+    positive = guide.link("positive") or guide.link("conditioning")
+    loader, loras = _model(graph, guide.link("model") or sampler.link("model") or sigmas.link("model"))
+    width, height, from_picture = _size(graph, sampler.link("latent_image") or sampler.link("samples"))
+    name, in_name = names.sampler(said(graph.value(sampler, "sampler_name")))
+    if name == "DDIM":
+        name, in_name = "Euler", in_name  # what ComfyUI runs under that name
+    strength = graph.number(sampler, "denoise")
+    words = graph.words(positive, "positive")
+    items = made(
+        words,
+        graph.words(guide.link("negative"), "negative"),
+        steps=graph.number(sampler, "steps"),
+        sampler=name,
+        schedule=in_name or _schedule(graph, sampler, sigmas),
+        cfg=graph.number(guide, "cfg") if guide.inputs.get("cfg") is not None else graph.number(sampler, "cfg"),
+        seed=graph.value(sampler, "seed", "noise_seed"),
+        width=width,
+        height=height,
+        model=stem(loader),
+        strength=strength if from_picture and strength is not None else None,
+        clip_skip=_clip_skip(graph, positive),
+        rng="CPU",
+    )
+    if "(" in words:
+        items["Emphasis"] = "No norm"
+    passes = sum(_samples(node) for node in graph.nodes.values())
+    notes = [f"its graph samples {passes} times; these are the settings of the first"] if passes > 1 else []
+    return Reading("ComfyUI", items, networks=tuple(loras), notes=tuple(notes))
+
+
+def _schedule(graph: Graph, sampler: Node, sigmas: Node) -> str:
+    """From the name, or from the kind of the node that makes the noise levels: KarrasScheduler, SDTurboScheduler ..."""
+    if found := said(graph.value(sampler, "scheduler")):
+        return names.schedule(found)
+    kind = sigmas.kind.removesuffix("Scheduler").removeprefix("SD").casefold()
+    known = {"alignyoursteps": "ays", "gits": "gits"}.get(kind, kind)
+    return names.schedule(known) if sigmas is not sampler and names.schedule(known) != known else ""
+
+
+def _model(graph: Graph, start: str) -> tuple[str, list[Network]]:
+    """The file that the model was loaded from, and the LoRAs on the way."""
+    loras: list[Network] = []
+    for node in graph.upstream(start, "model", "model1", "MODEL", "unet", "base_model"):
+        loras += _loras(node)
+        for name in ("ckpt_name", "unet_name", "model_name", "gguf_name"):
+            if isinstance(value := node.inputs.get(name), str):
+                return value, loras[:MAX_ITEMS]
+    return "", loras[:MAX_ITEMS]
+
+
+def _loras(node: Node) -> list[Network]:
+    """Of one loader; some hold a list of {"on", "lora", "strength"}."""
+    given = [node.inputs.get("lora_name")]
+    for value in list(node.inputs.values())[:MAX_ITEMS]:
+        if isinstance(value, dict) and value.get("on", True):
+            given.append(value.get("lora"))
+    return [Network("lora", stem(name)) for name in given if isinstance(name, str) and name not in ("", "None")]
+
+
+def _size(graph: Graph, start: str) -> tuple[Any, Any, bool]:
+    """Width and height of the empty latent that it began with, and whether it began with a picture instead."""
+    from_picture = False
+    for node in graph.upstream(start, without=frozenset({"model", "clip", "vae", "positive", "negative"})):
+        from_picture = from_picture or "pixels" in node.inputs
+        width, height = graph.number(node, "width"), graph.number(node, "height")
+        if width and height and not _samples(node):
+            return width, height, from_picture
+    return None, None, from_picture
+
+
+def _clip_skip(graph: Graph, start: str) -> int | None:
+    for node in graph.upstream(start):
+        last = number(node.inputs.get("stop_at_clip_layer"))
+        if last is not None and -12 <= last <= -2:
+            return int(-last)
+    return None

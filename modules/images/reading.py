@@ -1,0 +1,222 @@
+"""What a picture says of how it was made, whichever program made it and whatever kind of file it is.
+
+The file is walked, not decoded; only where it says nothing are its pixels looked at for a hidden text.  The programs' own
+languages are the business of `readers`; which checkpoints and samplers exist here is for the caller to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from modules.errors import RequestError
+from modules.images import exif, stealth
+from modules.images.containers import Container, read_container
+from modules.images.decode import decode
+from modules.images.infotext import as_text, checkpoint_names, parse_record, render, request_fields
+from modules.images.infotext_keys import NEGATIVE, PROMPT
+from modules.images.infotext_parsing import parse
+from modules.images.metadata import record_of
+from modules.images.readers import READERS, Network, Reading, Told, a1111
+from modules.images.readers.told import parse_object, said
+from modules.request import SIDE_STEP, Img2Img, Txt2Img, clean_text, parse_request
+
+_SHOWN = 20_000
+"""Characters of one raw text that are passed on."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in a picture or a text.
+
+    `program` is "" when nothing was said.  `infotext` is A1111's text, the picture's own or one made from what other programs
+    say.  `fields` are for `modules.request.parse_request`, each of them acceptable; `checkpoints` are the names of the
+    checkpoint, surest first (hash, then name).  `items` are the settings as they are shown, without the prompts; `texts` all
+    raw texts of the file by where they stood; `notes` sentences about what could not be taken over.  `format` is the file's
+    (PNG, JPEG, WEBP, AVIF), "" for a text; width and height are the picture's pixels.
+    """
+
+    program: str = ""
+    version: str = ""
+    infotext: str = ""
+    prompt: str = ""
+    negative_prompt: str = ""
+    fields: dict[str, Any] = field(default_factory=dict)
+    checkpoints: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+    items: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    format: str = ""
+    width: int = 0
+    height: int = 0
+
+
+def read_picture(data: bytes, name: str = "the picture") -> Found:
+    """What the picture in `data` says of how it was made; one that says nothing has no `program`.
+
+    Raises:
+        RequestError: no PNG, JPEG, WebP or AVIF, damaged, or with more text or EXIF than is read.
+    """
+    container = read_container(data, name)
+    told = _told(container)
+    found = _own(container) or _foreign(told)
+    if not found.program and container.kind in ("PNG", "WEBP") and (hidden := stealth.hidden_text(decode(data, name))):
+        told = replace(told, chunks={**told.chunks, **_hidden_chunks(hidden)})
+        found = _foreign(told)
+    return replace(found, texts=_shown(told), format=container.kind, width=container.width, height=container.height)
+
+
+def read_text(text: str) -> Found:
+    """What an A1111 text says that somebody pasted; without settings it is all prompt."""
+    reading = a1111.read_text(text)
+    return _foreign_found(reading, text) if reading else Found()
+
+
+def _told(container: Container) -> Told:
+    tags = exif.read_tags(container.exif)
+    texts = {tag: decoded(value) for tag, value in tags.items() if tag not in (exif.USER_COMMENT, exif.ORIENTATION)}
+    comment = user_comment(tags.get(exif.USER_COMMENT, b"")) or decoded(container.comment)
+    return Told(container.texts, comment, texts, container.xmp.decode("utf-8", "replace"))
+
+
+def user_comment(value: bytes) -> str:
+    """The text of EXIF's UserComment: 8 bytes that name its code, then the text.
+
+    Programs disagree on the byte order of UNICODE: A1111 writes big-endian whatever the block's order is, others little.
+
+    >>> user_comment(b"UNICODE\\0" + "a cat".encode("utf-16-be")), user_comment(b"UNICODE\\0" + "a cat".encode("utf-16-le"))
+    ('a cat', 'a cat')
+    """
+    code, text = value[:8], value[8:]
+    if code == b"UNICODE\0":
+        return _utf16(text)
+    if code == b"JIS\0\0\0\0\0":
+        return clean_text(text.decode("iso2022_jp", "replace")).rstrip("\0")
+    if code in (b"ASCII\0\0\0", bytes(8)):
+        return decoded(text)
+    return decoded(value)
+
+
+def _utf16(text: bytes) -> str:
+    if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return clean_text(text.decode("utf-16", "replace"))
+    # Most text has many characters below 256: the half with more zeros is the upper one.
+    little = text[1::2].count(0) > text[::2].count(0)
+    return clean_text(text.decode("utf-16-le" if little else "utf-16-be", "replace"))
+
+
+def decoded(value: bytes) -> str:
+    """UTF-8 where it is that, else Latin-1; without NUL and other characters that no text has."""
+    try:
+        return clean_text(value.decode("utf-8"))
+    except UnicodeDecodeError:
+        return clean_text(value.decode("latin-1"))
+
+
+def _hidden_chunks(hidden: str) -> dict[str, str]:
+    """A hidden text as the chunks that it is a copy of: NovelAI hides a JSON object of them, the others A1111's text."""
+    if chunks := {key: said(value) for key, value in parse_object(hidden).items() if isinstance(value, str)}:
+        return chunks if "Comment" in chunks else {"parameters": hidden, **chunks}
+    return {"parameters": clean_text(hidden)}
+
+
+def _own(container: Container) -> Found | None:
+    """From our record, which is complete."""
+    try:
+        info = parse_record(record_of(container)).info
+    except RequestError:
+        return None
+    infotext = render(info)
+    parsed = parse(infotext)
+    fields = info.request.model_dump(mode="json")
+    checkpoints = tuple(name for name in (info.model_hash, info.model_name) if name)
+    prompts = (info.request.prompt, info.request.negative_prompt)
+    items = _items(parsed)
+    return Found("Atelier", info.version, infotext, *prompts, fields, checkpoints, a1111.networks(parsed), items)
+
+
+def _foreign(told: Told) -> Found:
+    reading = next((found for read in READERS if (found := read(told)) is not None), None)
+    return _foreign_found(reading, told.chunks.get("parameters") or told.comment) if reading else Found()
+
+
+def _foreign_found(reading: Reading, text: str) -> Found:
+    parsed = dict(reading.items)
+    prompt, negative = parsed.get(PROMPT, ""), parsed.get(NEGATIVE, "")
+    fields, refused = acceptable(request_fields(parsed)) if parsed else ({}, ())
+    notes = (*reading.notes, *refused, *_beyond(parsed))
+    items = _items(parsed)
+    infotext = text if "Steps" in parse(text) else _as_text(prompt, negative, items)
+    return Found(
+        reading.program,
+        reading.version,
+        infotext,
+        prompt,
+        negative,
+        fields,
+        checkpoint_names(parsed),
+        reading.networks,
+        items,
+        notes=notes,
+    )
+
+
+def acceptable(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The fields that a request takes, sizes brought to the step that is painted; and a sentence for each that it does not."""
+    kept: dict[str, Any] = {}
+    notes = []
+    for name, value in fields.items():
+        if name in ("width", "height") and value % SIDE_STEP:
+            rounded = max(SIDE_STEP, (value + SIDE_STEP // 2) // SIDE_STEP * SIDE_STEP)
+            notes.append(f"{name}: {value} is painted as {rounded}, a multiple of {SIDE_STEP}")
+            value = rounded
+        extra = {"source": "0" * 64} if name in Img2Img.model_fields and name not in Txt2Img.model_fields else {}
+        try:
+            parse_request({**extra, name: value})
+        except RequestError as error:
+            notes.append(f"left out, {error}")
+        else:
+            kept[name] = value
+    return kept, tuple(notes)
+
+
+_BEYOND = {
+    "Hires upscale": "a second pass at a larger size",
+    "Hires resize": "a second pass at a larger size",
+    "Face restoration": "face restoration",
+    "Tiling": "tiling",
+    "Refiner": "a refiner",
+    "Hypernet": "a hypernetwork",
+    "Token merging ratio": "token merging",
+    "Script": "a script",
+    "VAE": "a VAE of its own",
+    "FP8 weight": "8-bit weights",
+    "Pad conds": "padded prompts",
+    "Postprocess upscaler": "an upscaler",
+}
+
+
+def _beyond(parsed: Mapping[str, str]) -> tuple[str, ...]:
+    """What the text asks for and nobody here does."""
+    asked = dict.fromkeys(what for key, what in _BEYOND.items() if parsed.get(key, "") not in ("", "Disable", "False", "None"))
+    return (f"made with {', '.join(asked)}, which is not taken over",) if asked else ()
+
+
+def _items(parsed: Mapping[str, str]) -> dict[str, str]:
+    sizes = {f"{key}-{n}" for key in parsed for n in (1, 2)}
+    return {key: value for key, value in parsed.items() if key not in (PROMPT, NEGATIVE) and key not in sizes}
+
+
+def _as_text(prompt: str, negative: str, items: Mapping[str, str]) -> str:
+    """What A1111 would have written."""
+    return as_text(prompt, negative, items.items()) if "Steps" in items else ""
+
+
+def _shown(told: Told) -> dict[str, str]:
+    names = {exif.DESCRIPTION: "EXIF ImageDescription", exif.MAKE: "EXIF Make", exif.MODEL: "EXIF Model"}
+    names |= {exif.SOFTWARE: "EXIF Software", exif.COPYRIGHT: "EXIF Copyright", exif.MAKER_NOTE: "EXIF MakerNote"}
+    texts = {**told.chunks, "EXIF UserComment": told.comment, "XMP": told.xmp if "XML:com.adobe.xmp" not in told.chunks else ""}
+    texts |= {names[tag]: text for tag, text in told.tags.items() if tag in names}
+    return {name[:100]: text[:_SHOWN] for name, text in texts.items() if text.strip()}
