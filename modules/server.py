@@ -6,29 +6,46 @@ the engine first lets both happen at the same time.
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
+import contextlib
+import errno
 import logging
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 
 import uvicorn
 from fastapi import FastAPI
 
+from modules.accounts import Accounts, AccountStore
+from modules.accounts.store import FILE_NAME
+from modules.api.addresses import own_addresses, own_names, url
+from modules.api.guard import Door
+from modules.api.peers import Peers
+from modules.api.protocol import impatient
 from modules.api.server import build_api
+from modules.api.tls import certificate
 from modules.app import App
 from modules.errors import SettingsError
+from modules.settings import Settings
 
 log = logging.getLogger("atelier")
 
 GOODBYE_SECONDS = 3
 """How long open connections may take to finish after Ctrl-C."""
+HANDSHAKE_SECONDS = 10.0
+"""How long a TLS handshake may take."""
+MAX_HEAD_BYTES = 64 << 10
+"""Of a request's head, before it is even looked at."""
+FILES = 65536
+"""Open files and connections that the operating system is asked to allow."""
 
 
-def build_server(app: App) -> FastAPI:
-    """The whole HTTP application.  `app` is neither started nor closed by it."""
+def build_server(app: App, door: Door | None = None) -> FastAPI:
+    """The whole HTTP application.  `app` is neither started nor closed by it; without a `door` it is a local instance's."""
     from modules.ui.page import mount_page
 
-    return mount_page(build_api(app, hosts=[app.settings.host]), app)
+    return mount_page(build_api(app, door), app)
 
 
 def serve(app: App, on_ready: Callable[[str], None] = lambda url: None) -> None:
@@ -37,49 +54,135 @@ def serve(app: App, on_ready: Callable[[str], None] = lambda url: None) -> None:
     When open connections are done, the signal is raised anew: Ctrl-C ends in KeyboardInterrupt, SIGTERM in what the caller set.
 
     Raises:
-        SettingsError: the port is taken, the address is not ours, or it would let other machines in.
+        SettingsError: the port is taken, the address is not ours, or there is no usable certificate.
     """
-    listener = listen(app.settings.host, app.settings.port)
-    with listener:
+    settings = app.settings
+    tls = certificate(settings)
+    scheme = "https" if tls else "http"
+    _allow_many_files()
+    with contextlib.ExitStack() as stack:
+        listeners = listen_all(settings.addresses, settings.port)
+        for listener in listeners:
+            stack.enter_context(listener)
+        port = listeners[0].getsockname()[1]
+        door = make_door(settings, public_url(settings, port))
+        if door.accounts is not None:
+            stack.callback(door.accounts.store.close)
+        # asyncio has no other way to say this to a server that somebody else opens; its own patience is a minute.
+        asyncio.constants.SSL_HANDSHAKE_TIMEOUT = HANDSHAKE_SECONDS  # type: ignore[attr-defined]
         config = uvicorn.Config(
-            build_server(app),
+            build_server(app, door),
+            http=impatient(Peers(door.proxies)),
+            ws="none",
             log_level="warning",
+            log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=GOODBYE_SECONDS,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            ssl_certfile=tls.cert if tls else None,
+            ssl_keyfile=tls.key if tls else None,
         )
-        host, port = listener.getsockname()[:2]
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        _Server(config, lambda: on_ready(url)).run(sockets=[listener])
+        here = settings.addresses[0]
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(here, here)
+        _Server(config, lambda: on_ready(url(scheme, shown, port))).run(sockets=listeners)
+
+
+def make_door(settings: Settings, address: str = "") -> Door:
+    """Who is let in, as the settings have it; `address` is where other machines reach us."""
+    hosts = {settings.host, *settings.allowed_hosts} - {"0.0.0.0", "::"}
+    origins = frozenset(settings.cors_origins)
+    if not settings.needs_accounts:
+        return Door(hosts=frozenset(hosts), origins=origins, folder=settings.data_dir)
+    return Door(
+        hosts=frozenset(hosts.union(own_names())),
+        accounts=Accounts(AccountStore(settings.data_dir / FILE_NAME)),
+        proxies=settings.trusted_proxies,
+        origins=origins,
+        folder=settings.data_dir,
+        address=address,
+    )
+
+
+def public_url(settings: Settings, port: int) -> str:
+    """Where other machines reach this one, as far as that can be known; "" when only this machine can."""
+    scheme = "https" if settings.tls else "http"
+    if settings.loopback_only:
+        return f"{scheme}://{settings.allowed_hosts[0]}" if settings.allowed_hosts else ""
+    if settings.host not in ("127.0.0.1", "0.0.0.0", "::") and not settings.listen:
+        return url(scheme, settings.host, port)
+    found = [*settings.allowed_hosts, *own_addresses(), *own_names()]
+    return url(scheme, found[0], port) if found else ""
+
+
+def listen_all(addresses: Sequence[str], port: int) -> list[socket.socket]:
+    """A listening socket for each address, all on one port; a machine without IPv6 does without.
+
+    Raises:
+        SettingsError: see `listen`.
+    """
+    listeners = [listen(addresses[0], port)]
+    port = listeners[0].getsockname()[1]
+    try:
+        for address in addresses[1:]:
+            if (further := _listen(address, port)) is not None:
+                listeners.append(further)
+    except SettingsError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket of this address; port 0 takes any free one."""
-    if not _is_loopback(host):
+    """A listening socket of this address; port 0 takes any free one.
+
+    Raises:
+        SettingsError: the port is taken, or the address is not this machine's.
+    """
+    listener = _listen(host, port)
+    if listener is None:
         raise SettingsError(
-            f"host {host!r} would let other machines in without a login, and accounts are not built yet; "
-            "use 127.0.0.1, and from another machine: ssh -L 7860:127.0.0.1:7860 THIS-MACHINE"
+            f"cannot serve at {host}: this machine has no such address; use --host 127.0.0.1, or --listen for all"
         )
+    return listener
+
+
+def _listen(host: str, port: int) -> socket.socket | None:
+    """None when the machine has no such address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener: socket.socket | None = None
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        if sys.platform != "win32":  # there it would let two programs share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((host, port))
         listener.listen(2048)
     except OSError as error:
-        listener.close()
+        if listener is not None:
+            listener.close()
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            return None
         raise SettingsError(
             f"cannot serve at {host}:{port} ({error.strerror}); is another server running there? Choose another with --port"
         ) from error
     return listener
 
 
-def _is_loopback(host: str) -> bool:
+def _allow_many_files() -> None:
+    """Each connection is an open file, and the usual limit of 1024 is soon reached by somebody who means no good."""
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    want = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < want:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (want, hard))
 
 
 class _Server(uvicorn.Server):

@@ -64,6 +64,13 @@ class Settings:
         return self.sources.get(name, "default")
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where to listen.  Of several, the later ones are IPv6's, which not every machine has."""
+        if self.listen:
+            return "0.0.0.0", "::"
+        return ("127.0.0.1", "::1") if self.host == "localhost" else (self.host,)
+
+    @property
     def loopback_only(self) -> bool:
         """Whether no other machine can reach the port."""
         return not self.listen and (self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback)

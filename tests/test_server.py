@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import signal
@@ -13,14 +14,35 @@ from pathlib import Path
 import pytest
 
 from modules.errors import SettingsError
-from modules.server import listen
+from modules.server import listen, listen_all
 from modules.settings import ROOT
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "studio.lan"])
-def test_other_machines_are_not_let_in_without_accounts(host: str) -> None:
-    with pytest.raises(SettingsError, match="without a login"):
-        listen(host, 0)
+def test_several_addresses_share_one_port() -> None:
+    first, second = listen_all(("127.0.0.1", "127.0.0.2"), 0)
+    with first, second:
+        assert first.getsockname()[1] == second.getsockname()[1]
+        with pytest.raises(SettingsError, match=r"127\.0\.0\.2"):
+            listen_all(("127.0.0.3", "127.0.0.2"), first.getsockname()[1])
+        listen("127.0.0.3", first.getsockname()[1]).close()  # nothing stays open behind a refusal
+
+
+def test_an_address_of_another_machine_is_said_to_be_one() -> None:
+    with pytest.raises(SettingsError, match="no such address"):
+        listen("203.0.113.7", 0)
+
+
+def test_a_machine_without_ipv6_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket.bind
+
+    def bind(self: socket.socket, address: tuple[str, int]) -> None:
+        if ":" in address[0]:
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        real(self, address)
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    (only,) = listen_all(("127.0.0.1", "::1"), 0)
+    only.close()
 
 
 def test_a_taken_port_is_said_to_be_taken() -> None:
@@ -46,7 +68,6 @@ from modules.server import serve
 from tests.ui.fake_app import FakeApp
 
 app = FakeApp(Path(sys.argv[1]))
-app.settings.port = 0
 try:
     serve(app, on_ready=lambda url: print(url, flush=True))
 except KeyboardInterrupt:

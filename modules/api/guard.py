@@ -1,67 +1,93 @@
 """The outermost wall: every request and every answer passes here, Gradio's own routes included.
 
 Gradio protects route by route, answers any origin with credentials when it is reached by an address other than localhost,
-and believes forwarded headers; so one ASGI class around everything decides instead.  It knows hosts, origins, sizes and
-headers; not what any route does.
+and believes forwarded headers; so one ASGI class around everything decides instead.  It knows hosts, origins, sizes, headers
+and roles; not what any route does.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import json
 import logging
+import math
 import re
-import secrets
-from collections.abc import Iterable
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
 
-from starlette.datastructures import Headers, MutableHeaders
+import anyio.to_thread
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modules.api.identity import Identifier
+from modules.accounts import AccountError, Accounts
+from modules.api.access import Rule, reaches, rule_for
+from modules.api.answers import TOO_LARGE, Answer, refuse
+from modules.api.identity import NOBODY, AccountIdentity, BrowserIdentity, Identifier, Identity
+from modules.api.peers import Peer, Peers, looks_proxied, plain, without_claims
+from modules.errors import LimitError
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("atelier")
 
 MAX_BODY = 1 << 20
-"""Bytes of a request's body, where `BODY_CAPS` does not say otherwise."""
-BODY_CAPS = {"/gradio_api/upload": 16 << 20}
+"""Bytes of a request's body, where `_CAPS` does not say otherwise."""
+PICTURES = 64 << 20
+"""Bytes of a body with pictures in it."""
+_CAPS: tuple[tuple[re.Pattern[str], int], ...] = (
+    (re.compile(r"/(login|setup|invite|account)(/.*)?"), 16 << 10),
+    (re.compile(r"/gradio_api/upload"), 16 << 20),
+    (re.compile(r"/internal/(sources|read)|/(sdapi|api)/v1/.*"), PICTURES),
+)
 MAX_HEADERS, MAX_HEADER_BYTES = 100, 32 << 10
-TOO_LARGE = "The request is too large."
+DISK_FLOOR = 256 << 20
+"""Bytes that must be free on the disk for anything large to be taken in."""
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[0-9A-Za-z._-]+)(:\d{1,5})?")
-_FORWARDED = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip|x-gradio-server|x-original-.*|via")
-_IMMUTABLE = re.compile(r"/(assets|static/fonts|ui/[0-9a-f]{12})/")
-_SCRIPT = re.compile(rb"<script(?=[\s>])(.*?)</script", re.IGNORECASE | re.DOTALL)
-
-PAGE_POLICY = (
-    "default-src 'self'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
-)
-"""Content-Security-Policy of pages.  Gradio compiles its event handlers, hence 'unsafe-eval'; inline scripts need the nonce."""
-DATA_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
-"""Of everything else: opened on its own, it may do nothing at all."""
-
-_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "x-frame-options": "DENY",
-    "permissions-policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
-}
+_API = re.compile(r"/(sdapi|api|controlnet)/.*")
+_SAFE = ("GET", "HEAD")
 
 
-class Guard:
-    """ASGI middleware.  Refuses with a small JSON error, or sets `scope["state"]["user"]` and lets pass.
+@dataclass(frozen=True)
+class Door:
+    """How this server is reached and who is let in.
 
     Args:
         hosts: names and addresses beside the loopback ones under which this server may be reached.
+        accounts: who has one; None on a local instance, which lets in whoever sits at this machine.
+        proxies: networks of reverse proxies that are believed.
+        origins: other sites whose pages may call the API, as browsers write them.
+        folder: where uploads go; the disk that must not become full.
     """
 
-    def __init__(self, app: ASGIApp, identifier: Identifier, hosts: Iterable[str] = ()) -> None:
+    hosts: frozenset[str] = frozenset()
+    accounts: Accounts | None = None
+    proxies: tuple[str, ...] = ()
+    origins: frozenset[str] = frozenset()
+    folder: Path | None = None
+    address: str = ""
+    """Where other machines reach this server, such as http://192.168.1.5:7860; for links and QR codes."""
+
+
+class _Refusal(Exception):
+    def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.headers = status, reason, headers
+
+
+class Guard:
+    """ASGI middleware.  Refuses with a small JSON error, or tells who asks in `scope["state"]` and lets pass.
+
+    The state has `user`, `role`, `account` (the name to show), `identity` and `peer`.
+    """
+
+    def __init__(self, app: ASGIApp, door: Door | None = None) -> None:
         self.app = app
-        self.identifier = identifier
-        self.hosts = frozenset(host.lower() for host in hosts) | {"localhost"}
+        self.door = door or Door()
+        self.hosts = frozenset(host.lower() for host in self.door.hosts) | {"localhost"}
+        self.peers = Peers(self.door.proxies)
+        accounts = self.door.accounts
+        self.identifier: Identifier = BrowserIdentity() if accounts is None else AccountIdentity(accounts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -70,72 +96,217 @@ class Guard:
         if scope["type"] != "http":  # nothing here speaks WebSocket
             await send({"type": "websocket.close", "code": 1008})
             return
-        refusal = self._refusal(scope)
-        if refusal is not None:
-            await _refuse(send, *refusal)
-            return
-
-        identity = self.identifier.identify(scope)
-        scope = dict(scope, state={**scope.get("state", {}), "user": identity.user}, headers=_inner_headers(scope))
-        answer = _Answer(scope, send, identity.set_cookie)
-        body = _Body(receive, BODY_CAPS.get(scope["path"], MAX_BODY), answer)
+        cors: dict[str, str] = {}
         try:
-            await self.app(scope, body.receive, answer.send)
+            headers = Headers(scope=scope)
+            peer = self.peers.look(scope)
+            self._check_form(scope, headers)
+            self._check_host(scope, headers)
+            cors = self._check_origin(scope, headers, peer)
+            if cors and scope["method"] == "OPTIONS":
+                await _preflight(send, headers, cors)
+                return
+            if cors:  # another site's page acts for itself and never with the cookies of whoever has it open
+                scope = dict(scope, headers=[pair for pair in scope["headers"] if pair[0] != b"cookie"])
+            identity = await self._identify(scope, peer)
+            rule = self._check_role(scope, identity)
+            await self._check_disk(scope, headers)
+        except _Refusal as refusal:
+            await refuse(send, refusal.status, refusal.reason, {**cors, **_closing(scope), **(refusal.headers or {})})
+            return
+        await self._pass(scope, receive, Answer(scope, send, identity.set_cookie, cors), identity, rule, peer)
+
+    async def _pass(self, scope: Scope, receive: Receive, answer: Answer, identity: Identity, rule: Rule, peer: Peer) -> None:
+        user = identity.user if not identity.role or reaches(identity.role, rule.acts_from) else NOBODY
+        told = {"user": user, "role": identity.role, "account": identity.name, "identity": identity, "peer": peer}
+        client = (peer.address, (scope.get("client") or ("", 0))[1])
+        inner = dict(
+            scope, state={**scope.get("state", {}), **told}, headers=_inner_headers(scope), scheme=peer.scheme, client=client
+        )
+        body = _Body(receive, body_cap(scope["path"]), answer)
+        try:
+            await self.app(inner, body.receive, answer.send)
         except Exception:
             if not answer.too_large:
                 log.exception("%s %s failed", scope["method"], scope["path"])
             if not answer.started:
-                refusal = (413, TOO_LARGE) if answer.too_large else (500, "Something went wrong; the log has the details.")
-                await _refuse(send, *refusal)
+                status, reason = (
+                    (413, TOO_LARGE) if answer.too_large else (500, "Something went wrong; the log has the details.")
+                )
+                await answer.fail(status, reason)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """Status and reason when the request must not go on."""
+    # ---- one check after the other, in the order in which they are made
+
+    def _check_form(self, scope: Scope, headers: Headers) -> None:
+        """Nothing that is oversized or that two readers could understand in two ways."""
         raw: list[tuple[bytes, bytes]] = scope["headers"]
         if len(raw) > MAX_HEADERS or sum(len(name) + len(value) for name, value in raw) > MAX_HEADER_BYTES:
-            return 431, "The request has too many or too long headers."
-        headers = Headers(scope=scope)
-
-        hosts = headers.getlist("host")
-        if len(hosts) != 1 or not self._knows(hosts[0]):
-            shown = hosts[0][:80] if hosts else ""
-            return 421, f"This server does not answer to the name {shown!r}. Open it as http://127.0.0.1 or localhost."
+            raise _Refusal(431, "The request has too many or too long headers.")
+        path: str = scope["path"]
+        if not path.startswith("/") or "\\" in path or any(ord(c) < 32 or ord(c) == 127 for c in path):
+            raise _Refusal(400, "This is not a path of this server.")
         length = headers.get("content-length", "0")
-        if not length.isdecimal():
-            return 400, "The length of the request is not a number."
-        if int(length[:20]) > BODY_CAPS.get(scope["path"], MAX_BODY):
-            return 413, TOO_LARGE
-        if scope["method"] not in ("GET", "HEAD") and not _own_origin(headers, hosts[0]):
-            return 403, "This request was started by another site and is refused."
-        return None
+        if not (length.isascii() and length.isdecimal()):
+            raise _Refusal(400, "The length of the request is not a number.")
+        if int(length[:20]) > body_cap(path):
+            raise _Refusal(413, TOO_LARGE)
+        if "," in headers.get("range", "") or len(headers.getlist("range")) > 1:
+            raise _Refusal(416, "One range at a time, please.")
+        if self.door.accounts is None and looks_proxied(scope):
+            raise _Refusal(
+                403,
+                "This request looks proxied: enable accounts. Who reaches a local instance counts as its owner, so it answers "
+                "no proxies; start it with --trusted-proxy ADDRESS (or --listen), which asks everybody who they are.",
+            )
 
-    def _knows(self, host: str) -> bool:
+    def _check_host(self, scope: Scope, headers: Headers) -> None:
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._knows(hosts[0], scope):
+            shown = hosts[0][:80] if hosts else ""
+            raise _Refusal(
+                421,
+                f"This server does not answer to the name {shown!r}. Open it as http://127.0.0.1 or localhost, or by the "
+                "address that it prints when it starts; --allowed-host adds a name.",
+            )
+
+    def _knows(self, host: str, scope: Scope) -> bool:
         match = _HOST.fullmatch(host)
         if match is None:
             return False
         name = match.group(1).lower()
-        if name in self.hosts:
+        if name.strip("[]") in self.hosts:
             return True
         try:
-            return ipaddress.ip_address(name.strip("[]")).is_loopback
+            address = ipaddress.ip_address(name.strip("[]"))
         except ValueError:
             return False
+        if address.is_loopback:
+            return True
+        # The very address that the connection came in by: no other site's name can stand there, so nothing is rebound.
+        own = plain(str((scope.get("server") or ("",))[0]))
+        return self.door.accounts is not None and not address.is_unspecified and str(address) == own
+
+    def _check_origin(self, scope: Scope, headers: Headers, peer: Peer) -> dict[str, str]:
+        """Only pages of ours, programs, and those other sites that were named.  Returns the CORS headers for these.
+
+        `Origin` is compared as text: what does not parse, such as `null`, is not ours.  Browsers leave `Sec-Fetch-Site` out
+        on plain http outside localhost, so it is only an additional test.
+        """
+        host = headers["host"].lower()
+        origins = [origin.lower() for origin in headers.getlist("origin")]
+        if len(origins) == 1 and origins[0] in self.door.origins and _API.fullmatch(scope["path"]):
+            return {
+                "access-control-allow-origin": headers["origin"],
+                "cross-origin-resource-policy": "cross-origin",
+                "vary": "Origin",
+            }
+        if not origins and scope["method"] not in _SAFE and (referer := headers.get("referer", "")):
+            origins = ["/".join(referer.lower().split("/")[:3])]
+        own = all(origin in (f"http://{host}", f"https://{host}") for origin in origins)
+        foreign = headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+        if own and not foreign:
+            return {}
+        if own and scope["method"] in _SAFE and _is_visit(headers):  # a link on another page leads here
+            return {}
+        raise _Refusal(403, "This request was started by another site and is refused.")
+
+    async def _identify(self, scope: Scope, peer: Peer) -> Identity:
+        try:
+            return await self.identifier.identify(scope, peer)
+        except LimitError as error:
+            raise _Refusal(429, str(error), {"retry-after": str(math.ceil(error.retry_after))}) from None
+        except AccountError as error:
+            raise _Refusal(401, str(error), _challenge(scope)) from None
+
+    def _check_role(self, scope: Scope, identity: Identity) -> Rule:
+        rule = rule_for(scope["method"], scope["path"])
+        if rule.least == "nobody":
+            raise _Refusal(404, "There is nothing here.")
+        if reaches(identity.role, rule.least):
+            if rule.in_person and self.door.accounts is not None and not identity.session:
+                raise _Refusal(403, "This is for people who are logged in with a browser, not for programs.")
+            return rule
+        if identity.role:
+            raise _Refusal(403, f"This needs an account that is {_a(rule.least)}; yours is {_a(identity.role)}.")
+        if scope["method"] in _SAFE and _is_visit(Headers(scope=scope)) and not _API.fullmatch(scope["path"]):
+            raise _Refusal(303, "Log in first.", {"location": self._login(scope)})
+        raise _Refusal(401, "Log in first, or send an API token.", _challenge(scope))
+
+    def _login(self, scope: Scope) -> str:
+        """Where to say who one is; relative, so that no header can lead elsewhere."""
+        if self.door.accounts is not None and not self.door.accounts.store.has_administrator():
+            return "/setup"
+        return "/login" if scope["path"] == "/" else f"/login?next={quote(scope['path'][:200], safe='')}"
+
+    async def _check_disk(self, scope: Scope, headers: Headers) -> None:
+        """Nothing large is taken in when it might be the last that fits."""
+        folder = self.door.folder
+        if folder is None or scope["method"] in _SAFE or body_cap(scope["path"]) <= MAX_BODY:
+            return
+        length = int(headers.get("content-length", "0")[:20])
+        if length <= MAX_BODY and "transfer-encoding" not in headers:
+            return
+        free = await anyio.to_thread.run_sync(_free, folder)
+        if free < DISK_FLOOR + length:
+            raise _Refusal(507, "The disk of this server is nearly full, so it takes no uploads; make room on it first.")
 
 
-def _own_origin(headers: Headers, host: str) -> bool:
-    """Whether a changing request comes from a page of ours, or from no page at all.
+def body_cap(path: str) -> int:
+    """How many bytes the body of a request to this path may have."""
+    return next((cap for pattern, cap in _CAPS if pattern.fullmatch(path)), MAX_BODY)
 
-    `Origin` is compared as text: what does not parse, such as `null`, is not ours.  Browsers leave `Sec-Fetch-Site` out on
-    plain http outside localhost, so it is only an additional test.
-    """
-    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-        return False
-    origins = headers.getlist("origin")
-    return all(origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}") for origin in origins)
+
+def _free(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:  # not there yet: whoever makes it says what is wrong
+        return 1 << 62
+
+
+def _is_visit(headers: Headers) -> bool:
+    """Does a browser open this as a page, in its own window?"""
+    return (
+        "text/html" in headers.get("accept", "")
+        and headers.get("sec-fetch-mode", "navigate") == "navigate"
+        and headers.get("sec-fetch-dest", "document") == "document"
+    )
+
+
+def _challenge(scope: Scope) -> dict[str, str]:
+    """Programs are told of Basic and Bearer; a browser would open a window of its own for that, so the page is not."""
+    if _API.fullmatch(scope["path"]):
+        return {"www-authenticate": 'Basic realm="Atelier", charset="UTF-8", Bearer realm="Atelier"'}
+    return {"www-authenticate": 'Session realm="Atelier"'}
+
+
+def _closing(scope: Scope) -> dict[str, str]:
+    """A body that nobody is going to read ends the connection, unless it is small enough to be read past."""
+    headers = Headers(scope=scope)
+    length = headers.get("content-length", "0")
+    large = not length.isdecimal() or int(length[:20]) > MAX_BODY or "transfer-encoding" in headers
+    return {"connection": "close"} if large else {}
+
+
+def _a(role: str) -> str:
+    return f"an {role}'s" if role[0] in "aeio" else f"a {role}'s"
+
+
+async def _preflight(send: Send, headers: Headers, cors: Mapping[str, str]) -> None:
+    """The answer to a browser's question whether another site's page may call; never with cookies."""
+    allowed = {
+        "access-control-allow-methods": "GET, POST, PUT, PATCH, DELETE",
+        "access-control-allow-headers": "authorization, content-type, idempotency-key",
+        "access-control-max-age": "600",
+        "content-length": "0",
+    }
+    raw = [(name.encode(), value.encode()) for name, value in {**cors, **allowed}.items()]
+    await send({"type": "http.response.start", "status": 204, "headers": raw})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _inner_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     """Without what a proxy could have claimed, and for pages without compression, as their scripts get a nonce."""
-    headers = [(name, value) for name, value in scope["headers"] if not _FORWARDED.fullmatch(name)]
+    headers = without_claims(scope)
     if any(name == b"accept" and b"text/html" in value for name, value in headers):
         headers = [(name, value) for name, value in headers if name != b"accept-encoding"]
     return headers
@@ -144,7 +315,7 @@ def _inner_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
 class _Body:
     """Counts the bytes that really arrive, which a chunked request does not announce."""
 
-    def __init__(self, receive: Receive, cap: int, answer: _Answer) -> None:
+    def __init__(self, receive: Receive, cap: int, answer: Answer) -> None:
         self._receive, self._left, self._answer = receive, cap, answer
 
     async def receive(self) -> Message:
@@ -155,71 +326,3 @@ class _Body:
                 self._answer.too_large = True
                 return {"type": "http.disconnect"}
         return message
-
-
-class _Answer:
-    """The answer on its way out: drops foreign CORS headers, adds ours, and gives a page's scripts the nonce."""
-
-    def __init__(self, scope: Scope, send: Send, set_cookie: str) -> None:
-        self._path: str = scope["path"]
-        self._send = send
-        self._set_cookie = set_cookie
-        self._page: Message | None = None
-        self._body = bytearray()
-        self.started = False
-        self.too_large = False
-
-    async def send(self, message: Message) -> None:
-        if self.too_large:
-            if not self.started:
-                self.started = True
-                await _refuse(self._send, 413, TOO_LARGE)
-            return
-        if message["type"] == "http.response.start":
-            self.started = True
-            self._dress(message)
-            is_page = Headers(raw=message["headers"]).get("content-type", "").startswith("text/html")
-            if is_page:
-                self._page = message
-            else:
-                await self._send(message)
-        elif message["type"] == "http.response.body" and self._page is not None:
-            self._body += message.get("body", b"")
-            if not message.get("more_body"):
-                await self._send_page()
-        else:
-            await self._send(message)
-
-    def _dress(self, message: Message) -> None:
-        raw = [pair for pair in message["headers"] if not pair[0].lower().startswith(b"access-control-")]
-        headers = MutableHeaders(raw=raw)
-        headers.update(_HEADERS)
-        headers["content-security-policy"] = DATA_POLICY
-        if _IMMUTABLE.match(self._path) and message["status"] == 200:
-            headers["cache-control"] = "public, max-age=31536000, immutable"
-        headers.setdefault("cache-control", "private, no-store")
-        if self._set_cookie:
-            headers.append("set-cookie", self._set_cookie)
-        message["headers"] = raw
-
-    async def _send_page(self) -> None:
-        assert self._page is not None
-        nonce = secrets.token_urlsafe(16)
-        # Whole elements are matched, so a "<script" inside a script's text (Gradio's configuration) stays as it is.
-        body = _SCRIPT.sub(lambda m: b'<script nonce="%s"%s</script' % (nonce.encode(), m.group(1)), bytes(self._body))
-        headers = MutableHeaders(raw=self._page["headers"])
-        headers["content-security-policy"] = PAGE_POLICY.format(nonce=nonce)
-        headers["content-length"] = str(len(body))
-        await self._send(self._page)
-        await self._send({"type": "http.response.body", "body": body})
-
-
-async def _refuse(send: Send, status: int, reason: str) -> None:
-    body = json.dumps({"error": reason}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    headers += [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-    headers += [(b"content-security-policy", DATA_POLICY.encode()), (b"cache-control", b"private, no-store")]
-    if status == 413:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

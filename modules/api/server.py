@@ -5,66 +5,71 @@ Pages are mounted later, at "/" and last, because a route that is added behind a
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from modules import __version__
-from modules.api.guard import Guard
-from modules.api.identity import BrowserIdentity, Identifier
+from modules.api.a1111 import neighbour_routes
+from modules.api.accounts import account_routes
+from modules.api.guard import Door, Guard
+from modules.api.handbook import handbook_routes
 from modules.api.internal import routes
+from modules.api.pages import DOOR_VERSION, door_files
 from modules.api.prompts import prompt_routes
 from modules.api.queue import queue_routes
+from modules.api.refusals import refusal, refused
 from modules.api.sources import source_routes
+from modules.api.v1 import native_routes
 from modules.app import App
-from modules.errors import AtelierError, EngineError, LimitError, OutputError, RequestError
+from modules.errors import AtelierError
+
+ABOUT = """Two ways to paint from a program.
+
+`/api/v1` is Atelier's own: submit a job, go away, look again. `/sdapi/v1` is AUTOMATIC1111's, as its clients know it: a call \
+answers when the picture is there.
+
+With accounts, send a token as `Authorization: Bearer ...`, or as the password of HTTP Basic. Pictures come and go as files or \
+as base64; addresses are never fetched. Whoever hangs up leaves the job running."""
 
 ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def build_api(app: App, hosts: Iterable[str] = (), identifier: Identifier | None = None) -> FastAPI:
-    """Our routes behind the guard.
-
-    Args:
-        hosts: further names under which the server may be reached; loopback names always may.
-        identifier: who a request comes from; each browser is its own user unless told otherwise.
-    """
-    server = FastAPI(title="Atelier", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+def build_api(app: App, door: Door | None = None) -> FastAPI:
+    """Our routes behind the guard.  `door` says who is let in and how; a local instance's unless given."""
+    door = door or Door(folder=app.settings.data_dir)
+    server = FastAPI(title="Atelier", version=__version__, description=ABOUT, docs_url=None, redoc_url=None)
     server.include_router(routes(app))
     server.include_router(queue_routes(app))
     server.include_router(prompt_routes(app))
     server.include_router(source_routes(app))
+    server.include_router(native_routes(app))
+    server.include_router(neighbour_routes(app))
+    server.include_router(handbook_routes(server))
+    server.include_router(account_routes(door))
+    server.mount(f"/door/{DOOR_VERSION}", door_files(), name="door")
     for kind, handler in _ERRORS.items():
         server.add_exception_handler(kind, handler)
-    server.add_middleware(Guard, identifier=identifier or BrowserIdentity(), hosts=tuple(hosts))
+    server.add_middleware(Guard, door=door)
     return server
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": str(error.detail)}, status_code=error.status_code, headers=error.headers)
+async def _refused(request: Request, error: Exception) -> Response:
+    return refused(request, error)
 
 
-async def _invalid(_: Request, __: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     """Never echoes what was sent: FastAPI's own handler does, and fails itself on NaN and lone surrogates."""
-    return JSONResponse({"error": "The request is not of the expected form."}, status_code=422)
-
-
-async def _ours(_: Request, error: Exception) -> Response:
-    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
-    headers = {"retry-after": str(math.ceil(error.retry_after))} if isinstance(error, LimitError) else {}
-    return JSONResponse({"error": str(error)}, status_code=status, headers=headers)
-
-
-_STATUS: dict[type[Exception], int] = {RequestError: 422, LimitError: 429, EngineError: 503, OutputError: 507}
+    assert isinstance(error, RequestValidationError)
+    named = ", ".join(dict.fromkeys(str(each["loc"][-1])[:80] for each in error.errors()))
+    return refusal(request.url.path, 422, f"The request is not of the expected form: {named}.")
 
 
 _ERRORS: dict[type[Exception], ErrorHandler] = {
-    HTTPException: _http_error,
+    HTTPException: _refused,
     RequestValidationError: _invalid,
-    AtelierError: _ours,
+    AtelierError: _refused,
 }

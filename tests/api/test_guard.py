@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from starlette.testclient import TestClient
 
-from modules.api.guard import MAX_BODY, Guard
-from modules.api.identity import BrowserIdentity
+from modules.api import guard
+from modules.api.guard import MAX_BODY, Door, Guard
 
 BASE = "http://127.0.0.1:7860"
 
 PAGE = '<!doctype html><script>var x = "<script src=evil>";</script><script src="a.js"></script><p>text</p>'
 
 
-def echo_server() -> FastAPI:
+def echo_server(folder: Path | None = None) -> FastAPI:
     """Says what got through."""
     server = FastAPI()
 
@@ -32,6 +35,15 @@ def echo_server() -> FastAPI:
         body = await request.body()
         return JSONResponse({"user": request.state.user, "bytes": len(body), "headers": dict(request.headers)})
 
+    @server.post("/sdapi/v1/echo")
+    async def api(request: Request) -> JSONResponse:
+        body = await request.body()
+        return JSONResponse({"user": request.state.user, "bytes": len(body), "cookie": request.headers.get("cookie", "")})
+
+    @server.get("/picture")
+    async def picture() -> FileResponse:
+        return FileResponse(__file__)
+
     @server.get("/plain")
     async def plain(request: Request) -> JSONResponse:
         return JSONResponse({"user": request.state.user})
@@ -40,13 +52,14 @@ def echo_server() -> FastAPI:
     async def broken() -> None:
         raise RuntimeError("/home/somebody/secret.py")
 
-    server.add_middleware(Guard, identifier=BrowserIdentity(), hosts=("studio.lan",))
+    door = Door(hosts=frozenset({"Studio.lan"}), origins=frozenset({"http://127.0.0.1:8000"}), folder=folder)
+    server.add_middleware(Guard, door=door)
     return server
 
 
 @pytest.fixture
-def visitor() -> Iterator[Callable[[], TestClient]]:
-    server, clients = echo_server(), []
+def visitor(tmp_path: Path) -> Iterator[Callable[[], TestClient]]:
+    server, clients = echo_server(tmp_path), []
 
     def new() -> TestClient:
         clients.append(TestClient(server, base_url=BASE, raise_server_exceptions=False))
@@ -133,13 +146,91 @@ def test_too_many_headers_are_refused(client: TestClient) -> None:
     assert client.get("/plain", headers={"x": "v" * 40_000}).status_code == 431
 
 
-def test_what_a_proxy_claims_does_not_get_in(client: TestClient) -> None:
-    claims = {"forwarded": "for=1.2.3.4", "x-forwarded-host": "evil", "X-Forwarded-For": "1.2.3.4", "x-real-ip": "1.2.3.4"}
-    inside = client.get("/internal/echo", headers={**claims, "x-gradio-server": "http://evil", "x-own": "kept"}).json()[
-        "headers"
-    ]
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"forwarded": "for=1.2.3.4"},
+        {"x-forwarded-for": "127.0.0.1"},
+        {"X-Forwarded-Host": "127.0.0.1"},
+        {"x-forwarded-proto": "https"},
+        {"x-real-ip": "1.2.3.4"},
+        {"via": "1.1 proxy"},
+        {"cf-connecting-ip": "1.2.3.4"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("path", ["/", "/plain", "/sdapi/v1/echo", "/health"])
+def test_what_looks_proxied_is_refused(client: TestClient, claim: dict[str, str], path: str) -> None:
+    answer = client.get(path, headers=claim)
+    assert answer.status_code == 403
+    assert "looks proxied: enable accounts" in answer.json()["error"]
+
+
+def test_headers_that_could_move_gradio_do_not_get_in(client: TestClient) -> None:
+    inside = client.get("/internal/echo", headers={"x-gradio-server": "http://evil", "x-own": "kept"}).json()["headers"]
     assert inside["x-own"] == "kept"
-    assert not [name for name in inside if "forwarded" in name or name in ("x-real-ip", "x-gradio-server")]
+    assert "x-gradio-server" not in inside
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors", "origin": "http://evil.example"}, 403),
+        ({"sec-fetch-site": "same-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe", "accept": "text/html"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        (
+            {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "accept": "text/html"},
+            200,
+        ),
+        ({"sec-fetch-site": "none", "sec-fetch-mode": "navigate"}, 200),
+    ],
+    ids=str,
+)
+def test_other_sites_may_lead_here_and_read_nothing(client: TestClient, headers: dict[str, str], status: int) -> None:
+    assert client.get("/plain", headers=headers).status_code == status
+
+
+def test_a_foreign_referer_is_as_bad_as_an_origin(client: TestClient) -> None:
+    assert client.post("/internal/echo", headers={"referer": "http://evil.example/x"}).status_code == 403
+    assert client.post("/internal/echo", headers={"referer": f"{BASE}/x"}).status_code == 200
+
+
+def test_a_named_site_may_call_the_api_without_cookies(client: TestClient) -> None:
+    client.get("/")  # the browser has a cookie now
+    origin = {"origin": "http://127.0.0.1:8000", "sec-fetch-site": "same-site"}
+    asked = client.options("/sdapi/v1/echo", headers={**origin, "access-control-request-method": "POST"})
+    assert asked.status_code == 204
+    assert asked.headers["access-control-allow-origin"] == "http://127.0.0.1:8000"
+    assert "access-control-allow-credentials" not in asked.headers
+    answer = client.post("/sdapi/v1/echo", headers=origin, json={})
+    assert answer.headers["access-control-allow-origin"] == "http://127.0.0.1:8000"
+    assert answer.json() == {"user": "local", "bytes": 2, "cookie": ""}
+    assert client.post("/internal/echo", headers=origin).status_code == 403, "the API and nothing else"
+    assert client.options("/sdapi/v1/echo", headers={"origin": "http://127.0.0.1:8001"}).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/file=http://evil.example/x", "/gradio_api/proxy=http://evil", "/monitoring"])
+def test_nobody_relays_addresses_or_reads_statistics(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+    assert client.get(path).json() == {"error": "There is nothing here."}
+
+
+@pytest.mark.parametrize("ranges", ["bytes=0-1,3-4", "bytes=" + ",".join("0-0" for _ in range(2000))])
+def test_one_range_at_a_time(client: TestClient, ranges: str) -> None:
+    assert client.get("/picture", headers={"range": ranges}).status_code == 416
+    assert client.get("/picture", headers={"range": "bytes=0-9"}).content == Path(__file__).read_bytes()[:10]
+
+
+def test_uploads_stop_before_the_disk_is_full(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b"x" * (MAX_BODY + 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=guard.DISK_FLOOR))
+    answer = client.post("/sdapi/v1/echo", content=body)
+    assert answer.status_code == 507
+    assert "nearly full" in answer.json()["error"]
+    assert client.post("/sdapi/v1/echo", content=b"small").status_code == 200
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=guard.DISK_FLOOR + len(body)))
+    assert client.post("/sdapi/v1/echo", content=body).json()["bytes"] == len(body)
 
 
 @pytest.mark.parametrize(

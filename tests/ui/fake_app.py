@@ -11,7 +11,6 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from PIL import Image, ImageDraw, PngImagePlugin
@@ -25,6 +24,7 @@ from modules.images.sources import Source, Sources
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.request import parse_request
+from modules.settings import Settings
 from modules.views import EngineState, JobView, Load, PictureView, Preview, QueueView
 
 STICKERS = CheckpointInfo(
@@ -49,7 +49,7 @@ class FakeApp:
     """`models` may be changed by the test, as if files came and went."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings = SimpleNamespace(host="127.0.0.1", data_dir=folder / "data", outputs_dir=folder / "outputs")
+        self.settings = Settings(data_dir=folder / "data", outputs_dir=folder / "outputs", port=0)
         self.settings.outputs_dir.mkdir(parents=True)
         self.library = Library(self.settings.data_dir)
         self.catalogue = Catalogue([], self.library, lambda: None)
@@ -57,6 +57,7 @@ class FakeApp:
         self.state = EngineState("ready", "Ready.", "cpu (no GPU here)", "float32 (cpu)", "sdpa (no xformers on cpu)")
         self.records: dict[str, tuple[str, JobView]] = {}
         self.previews: dict[str, Preview] = {}
+        self.keys: dict[tuple[str, str], str] = {}
         self.looked = threading.Event()
         self.paused: set[str] = set()
         self.notice = ""
@@ -134,7 +135,9 @@ class FakeApp:
     def source(self, source: str, user: str) -> Path | None:
         return self.sources.path(source, user)
 
-    def submit(self, fields: dict[str, Any], user: str) -> JobView:
+    def submit(self, fields: dict[str, Any], user: str, key: str = "") -> JobView:
+        if key and (user, key) in self.keys:
+            return self.records[self.keys[user, key]][1]
         info = self.checkpoint(fields.get("checkpoint"))
         request = parse_request({**fields, "checkpoint": info.name})
         find_sampler(request.sampler), find_schedule(request.schedule)
@@ -146,6 +149,7 @@ class FakeApp:
             created=time.time(), request=request, pictures=(),
         )  # fmt: skip
         self.records[job.id] = (user, job)
+        self.keys[user, key] = job.id
         return job
 
     def cancel(self, job_id: str, user: str) -> bool:
