@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from modules.checkpoints.files import CheckpointInfo
 from modules.engine.messages import Message
 from modules.errors import EngineError, LimitError, RequestError
+from modules.estimates import steps_of
 from modules.images.sources import Source
 from modules.prompts.check import PromptCheck
 from modules.queue.records import Job, Picture
@@ -305,7 +306,7 @@ class App(Workshop):
             position = self._dispatcher.positions().get(job.id, 0) if live else 0
             paused = live is not None and job.user in self._paused
         count, done = job.request.count, len(job.pictures)
-        step, steps = max(stages, default=(0, job.request.steps))
+        step, steps = max(stages, default=(0, steps_of(job.request)))
         progress = (done + sum(s / max(1, n) for s, n in stages)) / count if live else float(job.state == "done")
         eta = ends.get(job.id, math.inf)
         return JobView(

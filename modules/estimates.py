@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modules.diffusion.samplers import find_sampler
+from modules.diffusion.schedules import run_steps
 from modules.engine.costs import Call, CostModel
-from modules.request import GenerationRequest
+from modules.request import GenerationRequest, Img2Img
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,14 @@ def rows_of(request: GenerationRequest) -> int:
     return 1 if request.cfg_scale == 1.0 else 2
 
 
+def steps_of(request: GenerationRequest) -> int:
+    """Steps of one picture: fewer than were asked for where it starts from another one."""
+    if not isinstance(request, Img2Img):
+        return request.steps
+    sampler, _ = find_sampler(request.sampler)
+    return run_steps(sampler, request.steps, request.denoising_strength, request.fix_steps)
+
+
 def picture_seconds(costs: CostModel, request: GenerationRequest, waiting: int = 1) -> float | None:
     """Device seconds that one picture of `request` costs when `waiting` pictures of its size share their evaluations."""
     assert request.checkpoint is not None, "accepted requests name their checkpoint"
@@ -77,8 +86,10 @@ def picture_seconds(costs: CostModel, request: GenerationRequest, waiting: int =
     row = costs.row_seconds(Call("predict", *size, rows * max(1, waiting)))
     if row is None:
         return None
-    decode = costs.row_seconds(Call("decode", *size, max(1, waiting))) or 0.0
-    return sampler.evaluations(request.steps) * rows * row + decode
+    around = costs.row_seconds(Call("decode", *size, max(1, waiting))) or 0.0
+    if isinstance(request, Img2Img):
+        around += costs.row_seconds(Call("encode-image", *size, max(1, waiting))) or 0.0
+    return sampler.evaluations(steps_of(request)) * rows * row + around
 
 
 def finish_times(queues: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, float]:

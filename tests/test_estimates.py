@@ -7,8 +7,8 @@ import math
 import pytest
 
 from modules.engine.costs import Call, CostModel
-from modules.estimates import Pending, finish_times, forecast, picture_seconds
-from modules.request import Txt2Img
+from modules.estimates import Pending, finish_times, forecast, picture_seconds, steps_of
+from modules.request import Img2Img, Txt2Img
 
 
 def measured(*entries: tuple[Call, float]) -> CostModel:
@@ -24,6 +24,16 @@ def test_a_picture_costs_its_evaluations_and_its_decode() -> None:
     assert picture_seconds(costs, request.model_copy(update={"sampler": "Heun"})) == pytest.approx(39 * 0.5 + 3.0)
     assert picture_seconds(costs, request.model_copy(update={"cfg_scale": 1.0})) == pytest.approx(20 * 0.25 + 3.0)
     assert picture_seconds(costs, request.model_copy(update={"checkpoint": "other"})) is None
+
+
+def test_a_picture_from_a_picture_costs_the_steps_that_are_run_and_its_encoding() -> None:
+    sizes = {"width": 64, "height": 64}
+    predicted = Call("predict", "m", rows=2, **sizes)
+    costs = measured((predicted, 0.5), (Call("decode", "m", **sizes), 3.0), (Call("encode-image", "m", **sizes), 2.0))
+    request = Img2Img(checkpoint="m", **sizes, steps=20, sampler="Euler", source="0" * 64, denoising_strength=0.75)
+    assert (steps_of(request), picture_seconds(costs, request)) == (16, pytest.approx(16 * 0.5 + 3.0 + 2.0))
+    assert steps_of(request.model_copy(update={"fix_steps": True})) == 20
+    assert steps_of(request.model_copy(update={"sampler": "DDIM"})) == 14
 
 
 def test_sharing_makes_pictures_cheaper() -> None:

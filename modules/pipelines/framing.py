@@ -178,7 +178,7 @@ def _region(request: Img2Img, picture: Picture, drawn: Mask, blurred: Mask, box:
 
 def _blend(request: Img2Img, mask: Mask, whole: bool) -> Mask:
     """The mask of the last blend.  Where grey means "less strength", every grey that is seen at all is the network's."""
-    if request.differential:
+    if request.differential and not request.soft_inpainting:
         return np.minimum(mask.astype(np.uint16) * 8, 255).astype(np.uint8)
     return masks.overlay_mask(mask, whole)
 

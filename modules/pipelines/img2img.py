@@ -130,7 +130,7 @@ def _repainted(
     denoise = words.guided(model, guidance_for(run, sampler))
     if start.mask is not None:
         blend = blend_for(request, start.latent, start.mask, model, part.sigmas[0])
-        before = sampler.unit_start and not request.differential
+        before = sampler.unit_start and (request.soft_inpainting or not request.differential)
         denoise = (inpainted_before if before else inpainted)(denoise, blend)
     options = sampler.options(request.eta, request.s_churn, request.s_tmin, request.s_tmax, request.s_noise)
     latent = yield from sample(model, sampler, x, part.sigmas, noise, denoise, options)

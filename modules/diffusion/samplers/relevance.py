@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modules.diffusion.samplers.table import find_sampler
 from modules.diffusion.schedules.table import SCHEDULES, resolve_schedule
+from modules.request import Img2Img, MaskOptions
 
 if TYPE_CHECKING:
     from modules.request import Txt2Img
@@ -55,7 +56,32 @@ def idle_options(request: Txt2Img) -> set[str]:
         idle.add("sgm_noise_multiplier")
     if request.variation_strength == 0:
         idle.add("variation_seed")
+    if isinstance(request, Img2Img):
+        idle |= _idle_picture(request) | {"sgm_noise_multiplier"}
     return idle | _idle_guidance(request)
+
+
+def _idle_picture(request: Img2Img) -> set[str]:
+    """Of a picture from a picture.  `conditioning_mask_strength` and `image_cfg_scale` are for the checkpoint to judge."""
+    if not request.inpaints:
+        outpaints = {name for name in MaskOptions.model_fields if name.startswith("outpaint_")}
+        return set(MaskOptions.model_fields) - outpaints - {"conditioning_mask_strength"}
+    idle = set()
+    if request.mask is None:
+        idle.add("mask_mode")
+    if request.inpaint_area == "Whole picture":
+        idle |= {"masked_padding", "box"}
+    else:
+        idle.add("resize_mode")
+    if any(request.box):
+        idle.add("masked_padding")
+    if request.soft_inpainting:
+        idle.add("differential")
+    else:
+        idle |= {name for name in MaskOptions.model_fields if name.startswith("soft_")} - {"soft_inpainting"}
+    if request.soft_inpainting or request.differential:
+        idle.add("mask_round")
+    return idle
 
 
 def _idle_guidance(request: Txt2Img) -> set[str]:
