@@ -29,6 +29,7 @@ from modules.checkpoints.families import Family, LatentFormat, recognise
 from modules.checkpoints.files import CheckpointInfo, find
 from modules.checkpoints.hashes import file_sha256
 from modules.checkpoints.header import Header, header_of, open_model
+from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.weights import Filler, Weights, listed
 from modules.diffusion.attention import Attend
 from modules.diffusion.prediction import PREDICTIONS, Prediction
@@ -48,7 +49,8 @@ log = logging.getLogger(__name__)
 class ModelHandle:
     """A loaded checkpoint, ready to run; hashable by identity.
 
-    `unet` and `text` compute in `unet_dtype`, `vae` in `vae_dtype`, all on `device`.
+    `unet` and `text` compute in `unet_dtype`, `vae` in `vae_dtype`, all on `device`.  `inversions` are the textual inversions
+    that are here; None knows none.
     """
 
     info: CheckpointInfo
@@ -62,6 +64,7 @@ class ModelHandle:
     device: torch.device
     unet_dtype: torch.dtype
     vae_dtype: torch.dtype
+    inversions: Inversions | None = None
 
     @property
     def latent(self) -> LatentFormat:
@@ -120,6 +123,7 @@ class ModelManager:
         self.folders, self.device, self.dtype = list(folders), device, dtype
         self.vae_dtype = vae_dtype(device, dtype)
         self._attend, self._cache, self._keep = attend, cache, max(1, keep)
+        self.inversions = Inversions(self.folders, cache)
         self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -251,6 +255,7 @@ class ModelManager:
             device=self.device,
             unet_dtype=self.dtype,
             vae_dtype=self.vae_dtype,
+            inversions=self.inversions,
         )
 
 

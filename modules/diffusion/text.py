@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modules.prompts.chunks import WINDOW, Chunk, Insert
+from modules.prompts.chunks import WINDOW, Chunk, Embedding, Insert
 from modules.prompts.tokenizer import BOS, EOS, VOCABULARY_SIZE, Tokenizer
 
 BATCH = 16
@@ -58,7 +58,7 @@ class TextEncoder(nn.Module):
         self.network.embeddings.position_ids = positions  # type: ignore[union-attr]
 
     def encode_chunks(
-        self, chunks: Iterable[Chunk], clip_skip: int = 1, vectors: Mapping[str, Tensor] | None = None
+        self, chunks: Iterable[Chunk], clip_skip: int = 1, vectors: Mapping[Embedding, Tensor] | None = None
     ) -> list[Tensor]:
         """(77, width) per window, its weights not yet applied; windows of equal content are encoded once.
 
@@ -79,7 +79,7 @@ class TextEncoder(nn.Module):
         return [encoded[chunk] for chunk in bare]
 
     @contextmanager
-    def _inserted(self, inserts: Sequence[tuple[Insert, ...]], vectors: Mapping[str, Tensor]) -> Iterator[None]:
+    def _inserted(self, inserts: Sequence[tuple[Insert, ...]], vectors: Mapping[Embedding, Tensor]) -> Iterator[None]:
         """Put embeddings' vectors where the tokens' own would be, row by row (Gal et al. 2022, arXiv:2208.01618)."""
         if not any(inserts):
             yield
@@ -89,7 +89,7 @@ class TextEncoder(nn.Module):
             embedded = embedded.clone()
             for row, places in zip(embedded, inserts, strict=True):
                 for place in places:
-                    new = vectors[place.embedding.name]
+                    new = vectors[place.embedding]
                     row[place.position : place.position + len(new)] = new.to(row)
             return embedded
 

@@ -190,7 +190,8 @@ class Runner:
                 found[chunk] = self._windows[key]
         missing = [chunk for chunk in wanted if chunk not in found]
         if missing:
-            for chunk, window in zip(missing, model.text.encode_chunks(missing, clip_skip), strict=True):
+            vectors = {embedding: vector for work in works for embedding, vector in work.vectors.items()}
+            for chunk, window in zip(missing, model.text.encode_chunks(missing, clip_skip, vectors), strict=True):
                 found[chunk] = self._windows[model, chunk, clip_skip] = window
         while len(self._windows) > CACHED_WINDOWS:
             self._windows.popitem(last=False)

@@ -36,8 +36,8 @@ def _answer(work: Work, manager: ModelManager) -> Any:
     match work:
         case Load(checkpoint):
             return manager.load(checkpoint)
-        case Encode(model, chunks, clip_skip):
-            return [model.text.encode_chunks([chunk], clip_skip)[0] for chunk in chunks]
+        case Encode(model, chunks, clip_skip, vectors):
+            return [model.text.encode_chunks([chunk], clip_skip, vectors)[0] for chunk in chunks]
         case EncodeImage(model, image):
             mean, _ = model.vae.encode(image[None].to(model.device, model.vae_dtype))
             return mean[0].float() * model.latent.scale

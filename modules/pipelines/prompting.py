@@ -5,11 +5,13 @@ What the words mean is `modules.prompts`' to know, what weights do is `modules.d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.conditioning import Scheduled
 from modules.diffusion.emphasis import contexts
@@ -19,8 +21,8 @@ from modules.pipelines.consistency import consistent
 from modules.pipelines.denoisers import Denoiser, composed, scheduled, switched
 from modules.pipelines.guidance import Guidance
 from modules.pipelines.guidance.zero import still
-from modules.pipelines.work import Program, encode
-from modules.prompts.chunks import EMPTY, Chunk, chunk
+from modules.pipelines.work import Program, encode, on_host
+from modules.prompts.chunks import EMPTY, NO_EMBEDDINGS, Chunk, Embedding, chunk
 from modules.prompts.plan import check_affordable, plan
 from modules.request import Txt2Img
 
@@ -34,13 +36,15 @@ AT_ONCE = 32
 class Prompted:
     """The sides of AND with their weights, at least one, and the negative prompt.
 
-    For an editing model `bare` is the negative prompt without a picture, and `image_scale` the guidance away from it.
+    For an editing model `bare` is the negative prompt without a picture, and `image_scale` the guidance away from it.  `said`
+    are items of the picture's text: which textual inversions stand in the prompts.
     """
 
     sides: tuple[tuple[Scheduled, float], ...]
     negative: Scheduled
     bare: Scheduled | None = None
     image_scale: float = 1.0
+    said: Mapping[str, str] = field(default_factory=dict)
 
     def beside(self, channels: Tensor, image_scale: float = 1.0) -> Prompted:
         """The same words beside a picture, given as further input channels (C2, h, w) of the network.
@@ -50,7 +54,7 @@ class Prompted:
         """
         sides = tuple((side.with_channels(channels), weight) for side, weight in self.sides)
         bare = self.negative.with_channels(torch.zeros_like(channels)) if image_scale != 1.0 else None
-        return Prompted(sides, self.negative.with_channels(channels), bare, image_scale)
+        return Prompted(sides, self.negative.with_channels(channels), bare, image_scale, self.said)
 
     def guided(self, model: ModelHandle, guidance: Guidance) -> Denoiser:
         """Guidance for one run of a sampler, along the prompts' timelines."""
@@ -79,13 +83,18 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> Program[
     """
     planned = plan(request.prompt, request.negative_prompt, sampler.prompt_steps(request.steps), old=request.old_prompt_editing)
     check_affordable(planned)
+    inversions = model.inversions or None
+    known = NO_EMBEDDINGS
+    if inversions:
+        known = yield from on_host(lambda: inversions.known(model.text.config.width, model.text.tokenizer))
     windows = {
-        text: chunk(text, model.text.tokenizer, request.emphasis).windows
+        text: chunk(text, model.text.tokenizer, request.emphasis, known).windows
         for timeline in planned.timelines
         for text in timeline.distinct
     }
     wanted = dict.fromkeys([EMPTY, *(window.bare for chunks in windows.values() for window in chunks)])
-    encoded = yield from _encoded(model, list(wanted), request.clip_skip)
+    vectors, said = yield from _inserted(inversions, wanted)
+    encoded = yield from _encoded(model, list(wanted), request.clip_skip, vectors)
 
     *sides, negative = [
         Scheduled(timeline, tuple(contexts([windows[text] for text in timeline.texts], encoded, request.emphasis)))
@@ -93,10 +102,24 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> Program[
     ]
     tokens = max(side.tokens for side in sides)
     weights = [side.weight for side in planned.sides]
-    return Prompted(tuple((side.lengthened(tokens), weight) for side, weight in zip(sides, weights, strict=True)), negative)
+    lengthened = tuple((side.lengthened(tokens), weight) for side, weight in zip(sides, weights, strict=True))
+    return Prompted(lengthened, negative, said=said)
 
 
-def _encoded(model: ModelHandle, windows: list[Chunk], clip_skip: int) -> Program[dict[Chunk, Tensor]]:
+def _inserted(
+    inversions: Inversions | None, windows: Iterable[Chunk]
+) -> Program[tuple[dict[Embedding, Tensor], dict[str, str]]]:
+    """The vectors of the embeddings in `windows`, and what a picture's text says of them."""
+    named = list(dict.fromkeys(place.embedding for window in windows for place in window.inserts))
+    if not named or inversions is None:
+        return {}, {}
+    vectors, hashes = yield from on_host(lambda: inversions.read(named))
+    return vectors, {"TI hashes": ", ".join(f"{name}: {digits}" for name, digits in hashes.items())}
+
+
+def _encoded(
+    model: ModelHandle, windows: list[Chunk], clip_skip: int, vectors: Mapping[Embedding, Tensor]
+) -> Program[dict[Chunk, Tensor]]:
     """The encoder's output for each window."""
     if len(windows) > MAX_WINDOWS:
         raise RequestError(
@@ -106,6 +129,6 @@ def _encoded(model: ModelHandle, windows: list[Chunk], clip_skip: int) -> Progra
     encoded: dict[Chunk, Tensor] = {}
     for start in range(0, len(windows), AT_ONCE):
         part = windows[start : start + AT_ONCE]
-        answers = yield from encode(model, *part, clip_skip=clip_skip)
+        answers = yield from encode(model, *part, clip_skip=clip_skip, vectors=vectors)
         encoded.update(zip(part, answers, strict=True))
     return encoded

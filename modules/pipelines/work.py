@@ -6,8 +6,9 @@ sends the answer back.  The typed helpers below give each `yield from` the right
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.attention import Probe
 from modules.diffusion.conditioning import Conditioning
-from modules.prompts.chunks import Chunk
+from modules.prompts.chunks import Chunk, Embedding
 
 T = TypeVar("T")
 
@@ -30,11 +31,15 @@ class Load:
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode windows of tokens, not yet weighted.  Answer: `list[Tensor]`, (77, D) for each."""
+    """Encode windows of tokens, not yet weighted.  Answer: `list[Tensor]`, (77, D) for each.
+
+    `vectors` (n, D) are of all embeddings that the windows name.
+    """
 
     model: ModelHandle
     chunks: tuple[Chunk, ...]
     clip_skip: int = 1
+    vectors: Mapping[Embedding, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,8 +128,10 @@ def load(checkpoint: str) -> Program[ModelHandle]:
     return cast(ModelHandle, (yield Load(checkpoint)))
 
 
-def encode(model: ModelHandle, *chunks: Chunk, clip_skip: int = 1) -> Program[list[Tensor]]:
-    return cast("list[Tensor]", (yield Encode(model, chunks, clip_skip)))
+def encode(
+    model: ModelHandle, *chunks: Chunk, clip_skip: int = 1, vectors: Mapping[Embedding, Tensor] = MappingProxyType({})
+) -> Program[list[Tensor]]:
+    return cast("list[Tensor]", (yield Encode(model, chunks, clip_skip, vectors)))
 
 
 def encode_image(model: ModelHandle, image: Tensor) -> Program[Tensor]:

@@ -23,10 +23,14 @@ COMMA_REACH = 20
 
 @dataclass(frozen=True)
 class Embedding:
-    """A textual inversion: used by writing its name, it stands for `vectors` learned token embeddings (1 to 75)."""
+    """A textual inversion: used by writing its name, it stands for `vectors` learned token embeddings (1 to 75).
+
+    `version` tells files apart that had the same name one after the other.
+    """
 
     name: str
     vectors: int
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Embeddings:
     >>> known = Embeddings([Embedding("ink", 2), Embedding("ink cat", 3)], Tokenizer())
     >>> tokens = Tokenizer().encode("an ink cat")
     >>> known.match(tokens, 1)
-    (Embedding(name='ink cat', vectors=3), 2)
+    (Embedding(name='ink cat', vectors=3, version=''), 2)
     """
 
     def __init__(self, embeddings: Iterable[Embedding] = (), tokenizer: Tokenizer | None = None) -> None:

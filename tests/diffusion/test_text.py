@@ -98,12 +98,13 @@ def test_an_embedding_stands_where_its_name_is_written(encoder: TextEncoder) -> 
     known = Embeddings([Embedding("ink", 2)], encoder.tokenizer)
     (named,) = chunk("a ink on a mat", encoder.tokenizer, embeddings=known).windows
     (written,) = chunk("a red apple on a mat", encoder.tokenizer).windows
-    vectors = {"ink": table(torch.tensor(encoder.tokenizer.encode("red apple")))}
+    ink = Embedding("ink", 2)
+    vectors = {ink: table(torch.tensor(encoder.tokenizer.encode("red apple")))}
     with_name, plain, again = encoder.encode_chunks([named, written, named], vectors=vectors)
     assert close(with_name, plain)
     assert torch.equal(with_name, again)
 
-    other = encoder.encode_chunks([written, named], vectors={"ink": vectors["ink"] * -1.0})
+    other = encoder.encode_chunks([written, named], vectors={ink: vectors[ink] * -1.0})
     assert close(other[0], plain)
     assert close(other[1][:2], plain[:2])
     assert not close(other[1][2], plain[2])

@@ -25,7 +25,7 @@ from modules.request import Txt2Img
 LEVELS = NoiseLevels.scaled_linear()
 TOKENIZER = Tokenizer()
 LONG = " ".join(f"{number} apples" for number in range(1_000))
-MODEL: Any = SimpleNamespace(text=SimpleNamespace(tokenizer=TOKENIZER))
+MODEL: Any = SimpleNamespace(text=SimpleNamespace(tokenizer=TOKENIZER), inversions=None)
 
 
 def encoding(chunk: Chunk) -> Tensor:
