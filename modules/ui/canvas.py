@@ -26,8 +26,8 @@ import(url).then((canvas) => canvas.start(element, "NAME", "TOOLS"));
 class Canvas(gr.HTML):
     """The canvas `name`, with the element id `<name>_canvas`; scripts reach it as `canvas(name)` of `canvas/registry.js`.
 
-    `tools` says what can be done with a picture: "picture" takes one and no more, "sketch" has colours to paint on it, "inpaint"
-    has a mask, colours, a box for "only masked" and a frame to extend the picture.
+    `tools` says what can be done with a picture: "picture" takes one and no more, "sketch" has colours to paint on it,
+    "inpaint" has a mask, colours, a box for "only masked" and a frame to extend the picture.
     """
 
     def __init__(self, name: str, version: str, tools: Tools = "inpaint") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,11 +31,16 @@ TIMEOUT_MS = 30_000
 """For waiting on states; nothing is measured."""
 
 
-@contextmanager
-def served(app: Any, port: int = 0) -> Iterator[str]:
+def served(app: Any, port: int = 0) -> AbstractContextManager[str]:
     """The address of a server around `app`, in a thread of this process."""
+    return serving(build_server(app), port)
+
+
+@contextmanager
+def serving(application: Any, port: int = 0) -> Iterator[str]:
+    """The address of a server of this ASGI application."""
     listener = listen("127.0.0.1", port)
-    config = uvicorn.Config(build_server(app), log_level="error", access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(application, log_level="error", access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

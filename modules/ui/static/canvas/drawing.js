@@ -354,6 +354,7 @@ export class Drawing extends EventTarget {
 
   save() {
     clearTimeout(this.#saving);
+    this.root.dataset.unsaved = "";
     this.#saving = setTimeout(() => this.saveNow(), SAVE_MS);
   }
 
@@ -369,7 +370,9 @@ export class Drawing extends EventTarget {
     };
     const other = this.#savedPicture !== picture;
     this.#savedPicture = picture;
-    return this.store.save(meta, other ? (picture?.blob ?? null) : undefined, { mask, sketch });
+    const turn = this.#saving;
+    const written = this.store.save(meta, other ? (picture?.blob ?? null) : undefined, { mask, sketch });
+    return written.then(() => turn === this.#saving && this.root.removeAttribute("data-unsaved"));
   }
 
   /** What the store has of an earlier visit; `decode` makes a bitmap of its picture. */

@@ -38,6 +38,7 @@ export async function start(element, name, tools) {
     undo: () => drawing.undo(),
     redo: () => drawing.redo(),
     size: () => drawing.picture && { width: drawing.picture.width, height: drawing.picture.height, outpaint: { ...drawing.frame } },
+    view: () => ({ scale: drawing.scene.view.scale, x: drawing.scene.view.x, y: drawing.scene.view.y }),
     box: () => drawing.box && [drawing.box.x, drawing.box.y, drawing.box.width, drawing.box.height],
     hasMask: () => Boolean(drawing.mask?.painted),
     setCandidates: (all, options) => candidates.set(all, options),

@@ -80,6 +80,7 @@ export class Pointer {
       this.#pinch(event);
       return;
     }
+    if (this.#fingers.has(event.pointerId)) this.#fingers.set(event.pointerId, scene.at(event));
     if (this.#panning && event.pointerId === this.#owner) {
       const at = scene.at(event);
       scene.pan(at.x - this.#panning.x, at.y - this.#panning.y);

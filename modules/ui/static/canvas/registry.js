@@ -21,6 +21,7 @@ export function register(name, api) {
  * load(what, {keepMask}): Promise<boolean>, `what` a File or Blob, or {url} or {id} with, if wanted, {mask: id, box, outpaint_*}
  * clear(), undo(), redo()
  * size(): {width, height, outpaint} or null;  box(): [x, y, width, height] or null;  hasMask(): boolean
+ * view(): {scale, x, y}, CSS pixels per pixel and the picture's corner on the stage, or null
  * setCandidates([{url, label}], {selected}), clearCandidates(): results to choose from, shown in place of the picture
  */
 export function canvas(name) {
@@ -42,6 +43,7 @@ export function canvas(name) {
     redo: () => now((api) => api.redo(), Promise.resolve()),
     size: () => now((api) => api.size(), null),
     box: () => now((api) => api.box(), null),
+    view: () => now((api) => api.view(), null),
     hasMask: () => now((api) => api.hasMask(), false),
   };
 }

@@ -49,7 +49,7 @@ function crossed(points, y) {
 const least = (numbers) => numbers.reduce((a, b) => Math.min(a, b), Infinity);
 
 /** The pixels around (x, y) that can be reached, sideways and up and down, over pixels like it: on a mask those on the same side of
- * half, on a sketch those of the same colour. */
+ * half and the slope beyond, up to the crest of the line around them; on a sketch those of the same colour. */
 export function flood(layer, x, y, value) {
   x = Math.floor(x);
   y = Math.floor(y);
@@ -78,10 +78,38 @@ export function flood(layer, x, y, value) {
       }
     }
   }
+  if (layer.channels === 1) runs.push(...slope(layer, runs, seen, y * width + x));
   for (const [line, from, to] of runs) {
     layer.touch(from, line, to, line + 1);
     run(layer, line, from, to, value);
   }
+}
+
+/** The edge of a line is soft: what rises (falls, when the area is white) from pixel to pixel beyond the area belongs to it. */
+function slope({ data, width, height }, runs, seen, start) {
+  const sign = data[start] < 128 ? 1 : -1;
+  const found = [];
+  const open = [];
+  const look = (at, next) => {
+    if (seen[next] || sign * (data[next] - data[at]) <= 0) return;
+    seen[next] = 1;
+    open.push(next);
+  };
+  const around = (at) => {
+    const column = at % width;
+    if (column > 0) look(at, at - 1);
+    if (column + 1 < width) look(at, at + 1);
+    if (at >= width) look(at, at - width);
+    if (at + width < width * height) look(at, at + width);
+  };
+  for (const [line, from, to] of runs) for (let at = line * width + from; at < line * width + to; at += 1) around(at);
+  while (open.length) {
+    const at = open.pop();
+    const line = Math.floor(at / width);
+    found.push([line, at - line * width, at - line * width + 1]);
+    around(at);
+  }
+  return found;
 }
 
 function sameSide({ data, width }, x, y) {

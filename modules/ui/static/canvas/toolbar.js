@@ -11,9 +11,10 @@ const SLIDERS = {
   size: {
     at: (size) => (100 * Math.log(size)) / Math.log(LARGEST_BRUSH),
     value: (at) => LARGEST_BRUSH ** (at / 100),
-    words: (size) => `${size} px`,
+    words: (size) => `${size} pixels`,
+    number: 1,
   },
-  hardness: { at: (share) => share, value: (at) => at, words: (share) => `${Math.round(100 * share)} %` },
+  hardness: { at: (share) => share, value: (at) => at, words: (share) => `${Math.round(100 * share)} %`, number: 100 },
   maskOpacity: { at: (share) => share, value: (at) => at, words: (share) => `${Math.round(100 * share)} %` },
 };
 
@@ -45,6 +46,15 @@ export class Toolbar {
         if (name === "size") drawing.setSize(value);
         else if (name === "hardness") drawing.setHardness(value);
         else drawing.set(name, value);
+      });
+    }
+    for (const input of this.$$("[data-number]")) {
+      const name = input.dataset.number;
+      input.addEventListener("change", () => {
+        const value = input.value === "" ? drawing.settings[name] : Number(input.value) / SLIDERS[name].number;
+        if (name === "size") drawing.setSize(value);
+        else drawing.setHardness(value);
+        this.refresh(); // what was typed may have been out of range
       });
     }
     for (const bar of this.$$("[role=toolbar], [role=radiogroup]")) walkWithArrows(bar);
@@ -87,7 +97,8 @@ export class Toolbar {
     const [low, high] = [Number(input.min), Number(input.max)];
     input.style.setProperty("--range_progress", `${(100 * (slider.at(value) - low)) / (high - low)}%`);
     input.setAttribute("aria-valuetext", slider.words(value));
-    input.parentElement.querySelector("output").textContent = slider.words(value);
+    const field = this.$(`[data-number=${input.dataset.set}]`);
+    if (field && field !== document.activeElement) field.value = String(Math.round(10 * slider.number * value) / 10);
   }
 
   #progress(share) {

@@ -1,0 +1,55 @@
+"""One server and one browser window for all tests of the canvas; each test has a fake studio and a browser tab of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.ui.canvas.stand import Easel, canvases
+from tests.ui.conftest import CurrentApp, Watched
+from tests.ui.fake_app import FakeApp
+
+Open = Callable[..., Easel]
+
+
+@pytest.fixture(scope="package")
+def canvas_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CurrentApp, str]]:
+    current = CurrentApp(FakeApp(tmp_path_factory.mktemp("nobody")))
+    with canvases(current) as address:
+        yield current, address
+
+
+@pytest.fixture(scope="package")
+def window(browser: Any, canvas_stand: tuple[CurrentApp, str]) -> Iterator[Watched]:
+    watched = Watched(browser, canvas_stand[1], has_touch=True)
+    yield watched
+    watched.context.close()
+
+
+@pytest.fixture
+def open_canvas(window: Watched, canvas_stand: tuple[CurrentApp, str], app: FakeApp) -> Iterator[Open]:
+    """Opens a browser tab with the canvas of this name."""
+    canvas_stand[0].app = app
+    pages = []
+
+    def open_one(name: str = "inpaint") -> Easel:
+        page = window.context.new_page()
+        page.on("console", lambda m: m.type == "error" and window._on_console(m))
+        pages.append(page)
+        page.goto(window.origin)
+        if name != "inpaint":
+            page.get_by_role("tab", name=name).click()
+        return Easel(page, app, name)
+
+    yield open_one
+    for page in pages:
+        page.close()
+    sins, window.sins = window.sins, []
+    assert not sins
+
+
+@pytest.fixture
+def easel(open_canvas: Open) -> Easel:
+    return open_canvas()

@@ -1,0 +1,395 @@
+"""What is painted on the canvas, read back from the mask that reaches the server."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.ui.canvas.conftest import Open
+from tests.ui.canvas.stand import Easel, Pixels, png
+
+pytestmark = pytest.mark.browser
+
+WATCH = """([stage, name]) => {
+  window.path = [];
+  const see = (event) => {
+    const view = atelier.canvas(name).view(), place = document.querySelector(stage).getBoundingClientRect();
+    const all = event.type === "pointermove" ? event.getCoalescedEvents() : [event];
+    if (event.buttons) for (const e of all) window.path.push(
+      [(e.clientX - place.left - view.x) / view.scale, (e.clientY - place.top - view.y) / view.scale]);
+  };
+  for (const type of ["pointerdown", "pointermove"]) document.querySelector(stage).addEventListener(type, see, true);
+}"""
+
+
+def watched_path(easel: Easel) -> list[list[float]]:
+    return list(easel.page.evaluate("window.path.splice(0)"))
+
+
+def covered(path: list[list[float]], size: float, hardness: float, width: int, height: int) -> Pixels:
+    """What a brush covers, from the distance of every pixel's centre to every line of its path."""
+    y, x = np.mgrid[0:height, 0:width] + 0.5
+    nearest = np.full((height, width), np.inf)
+    for (x0, y0), (x1, y1) in zip(path, path[1:] or path, strict=False):
+        length = (x1 - x0) ** 2 + (y1 - y0) ** 2
+        t = np.clip(((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / (length or 1), 0, 1)
+        nearest = np.minimum(nearest, np.hypot(x - x0 - t * (x1 - x0), y - y0 - t * (y1 - y0)))
+    radius = size / 2
+    outer, inner = radius + 0.5, max(0.0, min(hardness * radius, radius - 0.5))
+    share = np.clip((outer - nearest) / (outer - inner), 0, 1)
+    if hardness < 1:
+        share = share**2 * (3 - 2 * share)
+    return np.round(255 * share).astype(np.uint8)
+
+
+def same(found: Pixels, expected: Pixels) -> None:
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("size", "hardness"), [(41, 1.0), (40, 0.5), (60, 0.0), (1, 1.0)])
+def test_stroke_covers_what_is_near_its_path_and_nothing_else(easel: Easel, size: int, hardness: float) -> None:
+    easel.show()
+    easel.page.evaluate(WATCH, [easel.stage, easel.name])
+    easel.brush(size, hardness)
+    easel.stroke((60, 50), (150, 100), (140, 170), (200, 40))
+    same(easel.mask(), covered(watched_path(easel), size, hardness, 300, 200))
+
+
+def test_strokes_of_one_mask_join_without_a_seam_and_erasing_takes_away(easel: Easel) -> None:
+    easel.show()
+    easel.page.evaluate(WATCH, [easel.stage, easel.name])
+    easel.brush(50, 0.3)
+    easel.stroke((60, 60), (200, 60))
+    first = covered(watched_path(easel), 50, 0.3, 300, 200)
+    easel.stroke((100, 20), (100, 150))
+    both = np.maximum(first, covered(watched_path(easel), 50, 0.3, 300, 200))
+    same(easel.mask(), both)
+
+    easel.page.keyboard.press("e")
+    easel.brush(30, 1.0)
+    easel.stroke((100, 60), (160, 60))
+    left = np.minimum(both, 255 - covered(watched_path(easel), 30, 1.0, 300, 200))
+    same(easel.mask(), left)
+
+    easel.page.keyboard.press("b")
+    easel.stroke((100, 120), (100, 140), button="right")
+    same(easel.mask(), np.minimum(left, 255 - covered(watched_path(easel), 30, 1.0, 300, 200)))
+
+
+def test_strokes_begin_and_end_beside_the_picture(easel: Easel) -> None:
+    easel.show(320, 120)
+    easel.brush(20)
+    easel.page.evaluate(WATCH, [easel.stage, easel.name])
+    easel.stroke((40, -12), (40, 132), steps=8)
+    path = watched_path(easel)
+    assert path[0][1] < 0
+    assert path[-1][1] > 120
+    mask = easel.mask()
+    same(mask, covered(path, 20, 1.0, 320, 120))
+    assert (mask[:, 40] == 255).all()
+
+
+def test_straight_line_from_the_last_stroke_with_shift(easel: Easel) -> None:
+    easel.show()
+    easel.brush(10)
+    easel.stroke((50, 50), (52, 50))
+    easel.page.keyboard.down("Shift")
+    easel.stroke((250, 150))
+    easel.page.keyboard.up("Shift")
+    mask = easel.mask()
+    assert mask[100, 151] == 255
+    assert mask[100, 120] == 0
+
+
+def test_rectangle_lasso_and_fill(easel: Easel) -> None:
+    easel.show()
+    easel.choose("rectangle")
+    easel.stroke((20.2, 30.1), (80.1, 90.2))
+    expected = np.zeros((200, 300), np.uint8)
+    expected[30:90, 20:80] = 255
+    same(easel.mask(), expected)
+
+    easel.stroke((60, 60), (400, 400), button="right")
+    expected[60:, 60:] = 0
+    same(easel.mask(), expected)
+
+    easel.choose("lasso")
+    easel.stroke((150, 20), (290, 20), (290, 180), steps=1)
+    mask = easel.mask()
+    y, x = np.mgrid[0:200, 0:300] + 0.5
+    depth = np.minimum.reduce([y - 20, 290 - x, (x - 150) * 160 / 140 + 20 - y])  # how far within the triangle
+    assert (mask[depth > 3] == 255).all()
+    assert (mask[(depth < -3) & (expected == 0)] == 0).all()
+
+    easel.choose("brush")
+    easel.brush(6)
+    easel.stroke((100, 120), (140, 120), (140, 180), (100, 180), (100, 120))
+    assert easel.mask()[150, 120] == 0
+    easel.choose("fill")
+    easel.stroke((120, 150))
+    mask = easel.mask()
+    assert (mask[118:182, 98:142] == 255).all(), "up to the outline's own middle, without a seam"
+    assert mask[190, 120] == 0
+    assert mask[150, 80] == 0
+    easel.stroke((120, 150), button="right")
+    assert easel.mask()[150, 120] == 0
+
+
+def test_invert_and_clear(easel: Easel) -> None:
+    easel.show()
+    easel.brush(50, 0.5)
+    easel.stroke((100, 100), (200, 100))
+    before = easel.mask()
+    easel.do("invert")
+    same(easel.mask(), 255 - before)
+    easel.page.keyboard.press("i")
+    same(easel.mask(), before)
+    easel.do("wipe")
+    assert easel.sent()["mask"] is None
+
+
+def test_everything_can_be_taken_back_and_done_again(easel: Easel) -> None:
+    easel.show(400, 300)
+    press = easel.page.keyboard.press
+    easel.brush(30, 0.6)
+    states = [easel.mask()]
+    for act in (
+        lambda: easel.stroke((50, 50), (350, 250)),
+        lambda: easel.stroke((350, 50), (50, 250), button="right"),
+        lambda: press("i"),
+        lambda: (press("r"), easel.stroke((10, 10), (200, 150)), press("b")),
+        lambda: easel.stroke((200, -10), (200, 310)),
+    ):
+        act()
+        states.append(easel.mask())
+    for state in reversed(states[:-1]):
+        press("Control+z")
+        same(easel.mask(), state)
+    press("Control+z")  # there is nothing more
+    same(easel.mask(), states[0])
+    for index, keys in zip(range(1, 6), ("Control+Shift+Z", "Control+y") * 3, strict=False):
+        press(keys)
+        same(easel.mask(), states[index])
+
+    easel.do("undo")
+    easel.stroke((100, 250))
+    press("Control+y")  # what was taken back is gone after another stroke
+    assert easel.mask()[250, 100] == 255
+    easel.do("undo")
+    same(easel.mask(), states[4])
+
+
+def test_many_steps_keep_to_their_share_of_memory(easel: Easel) -> None:
+    limit = 1 << 20
+    found = easel.page.evaluate(
+        """async (limit) => {
+          const { History } = await import(new URL("ui/now/canvas/history.js", document.baseURI));
+          const history = new History(limit);
+          let undone = 0;
+          for (let i = 0; i < 100; i += 1) history.push({ words: String(i), bytes: () => 100_000, swap() { undone += 1; } });
+          const words = [];
+          while (history.canUndo) words.push((await history.undo()).words);
+          return { words, undone, redo: history.canRedo };
+        }""",
+        limit,
+    )
+    assert found["words"] == [str(i) for i in range(99, 89, -1)]
+    assert found["undone"] == 10
+    assert found["redo"]
+
+
+def test_esc_gives_a_stroke_up_and_the_page_does_not_hear_it(easel: Easel) -> None:
+    easel.show()
+    easel.page.evaluate("document.addEventListener('keydown', (e) => { window.heard = e.key; }, true)")
+    easel.brush(40)
+    mouse = easel.page.mouse
+    mouse.move(*easel.at(50, 50))
+    mouse.down()
+    mouse.move(*easel.at(150, 100), steps=3)
+    easel.page.keyboard.press("Escape")
+    mouse.move(*easel.at(200, 150), steps=3)
+    mouse.up()
+    assert easel.sent()["mask"] is None
+    assert easel.page.evaluate("window.heard") is None
+    easel.page.keyboard.press("Escape")  # now it is the page's
+    assert easel.page.evaluate("window.heard") == "Escape"
+
+
+# ---- pen and fingers
+
+
+def test_pen_pressure_is_the_width_of_the_stroke(easel: Easel) -> None:
+    easel.show()
+    easel.brush(80)
+    pen = easel.page.context.new_cdp_session(easel.page)
+
+    def send(kind: str, x: float, y: float, force: float) -> None:
+        place = easel.at(x, y)
+        held = {"button": "left", "buttons": 1, "clickCount": 1, "pointerType": "pen", "force": force}
+        pen.send("Input.dispatchMouseEvent", {"type": kind, "x": place[0], "y": place[1], **held})
+
+    send("mousePressed", 60, 100, 0.25)
+    for x in range(70, 241, 10):
+        send("mouseMoved", x, 100, 0.25 if x < 150 else 1.0)
+    send("mouseReleased", 240, 100, 0.0)
+    mask = easel.mask()
+    assert abs(int((mask[:, 100] > 127).sum()) - 20) <= 2
+    assert abs(int((mask[:, 220] > 127).sum()) - 80) <= 2
+
+
+def test_one_finger_paints_two_zoom_and_paint_nothing(easel: Easel) -> None:
+    easel.show()
+    easel.brush(20)
+    touch = easel.page.context.new_cdp_session(easel.page)
+
+    def send(kind: str, *points: tuple[float, float]) -> None:
+        places = [dict(zip(("x", "y", "id"), (*easel_places[point], i), strict=True)) for i, point in enumerate(points)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    easel_places = {(x, y): easel.at(x, y) for x in range(0, 300, 10) for y in range(0, 200, 10)}
+    send("touchStart", (50, 50))
+    for x in (70, 100, 130, 150):
+        send("touchMove", (x, 50))
+    send("touchEnd")
+    mask = easel.mask()
+    assert mask[50, 100] == 255
+    assert mask[80, 100] == 0
+
+    before = easel.page.evaluate("atelier.canvas('inpaint').view()")
+    send("touchStart", (100, 100))
+    send("touchMove", (110, 100))
+    send("touchStart", (110, 100), (200, 100))
+    send("touchMove", (80, 100), (230, 100))
+    send("touchMove", (60, 100), (240, 100))
+    send("touchEnd")
+    after = easel.page.evaluate("atelier.canvas('inpaint').view()")
+    assert after["scale"] == pytest.approx(2 * before["scale"], rel=0.02)
+    same(easel.mask(), mask)
+    assert easel.page.locator(f"{easel.root} [data-do=undo]").get_attribute("aria-disabled") == "false"
+    easel.do("undo")  # one step, the stroke of the first finger
+    assert easel.sent()["mask"] is None
+
+
+# ---- looking closer
+
+
+def test_wheel_zooms_at_the_pointer_and_strokes_fall_where_it_is(easel: Easel) -> None:
+    easel.show(400, 300)
+    easel.brush(8)
+    place = tuple(map(round, easel.at(300, 200)))
+    point = easel.under(*place)
+    easel.page.mouse.move(*place)
+    for _ in range(4):
+        easel.page.mouse.wheel(0, -240)
+    zoom = f"{easel.root} .drawing-zoom"
+    easel.page.wait_for_function("(s) => parseFloat(document.querySelector(s).textContent) > 400", arg=zoom)
+    assert easel.at(*point) == pytest.approx(place, abs=0.01)
+    easel.stroke((300, 200), (310, 200))
+    mask = easel.mask()
+    y, x = np.nonzero(mask)
+    assert (x.min(), x.max()) == (pytest.approx(296, abs=1), pytest.approx(313, abs=1))
+    assert (y.min(), y.max()) == (pytest.approx(196, abs=1), pytest.approx(203, abs=1))
+
+    easel.page.keyboard.down("Space")
+    easel.stroke((300, 200), (320, 215))
+    easel.page.keyboard.up("Space")
+    assert easel.at(320, 215) != pytest.approx(place, abs=1)
+    easel.stroke((320, 200), (310, 190), button="middle")
+    same(easel.mask(), mask)
+    easel.page.keyboard.press("0")
+    assert easel.page.evaluate("atelier.canvas('inpaint').view().scale") < 3
+    easel.page.keyboard.press("1")
+    easel.page.wait_for_function("(s) => document.querySelector(s).textContent === '100 %'", arg=zoom)
+
+
+def test_keys_and_wheel_set_the_brush(easel: Easel) -> None:
+    easel.show()
+    easel.brush(64, 0.5)
+
+    def number(name: str) -> float:
+        easel.page.evaluate("new Promise(requestAnimationFrame)")
+        return float(easel.page.input_value(f"{easel.root} [data-number={name}]"))
+
+    easel.page.keyboard.press("]")
+    assert number("size") == 72
+    easel.page.keyboard.press("[")
+    assert number("size") == 63
+    easel.page.keyboard.press("}")
+    assert number("hardness") == 60
+    easel.page.keyboard.press("{")
+    assert number("hardness") == 50
+    easel.page.mouse.move(*easel.at(100, 100))
+    easel.page.keyboard.down("Shift")
+    easel.page.mouse.wheel(0, -120)
+    easel.page.keyboard.up("Shift")
+    more = "([s, n]) => Number(document.querySelector(s).value) > n"
+    easel.page.wait_for_function(more, arg=[f"{easel.root} [data-number=size]", 63])
+    easel.page.keyboard.down("Alt")
+    easel.page.mouse.wheel(0, -120)
+    easel.page.keyboard.up("Alt")
+    easel.page.wait_for_function(
+        "(s) => Number(document.querySelector(s).value) > 50", arg=f"{easel.root} [data-number=hardness]"
+    )
+    easel.page.fill(f"{easel.root} [data-number=size]", "99999")
+    easel.page.keyboard.press("Tab")
+    assert number("size") == 1024
+
+
+# ---- colours
+
+
+def test_colours_are_sent_as_part_of_the_picture(easel: Easel) -> None:
+    pixels = easel.show()
+    original = easel.sent()["source"]
+    np.testing.assert_array_equal(easel.kept(original), pixels)
+
+    easel.page.get_by_role("radio", name="Colour").click()
+    easel.page.fill(f"{easel.root} [data-set=colour]", "#1040c0")
+    easel.choose("rectangle")
+    easel.stroke((50, 40), (100, 80))
+    fields = easel.sent()
+    assert fields["mask"] is None
+    expected = pixels.copy()
+    expected[40:80, 50:100] = (0x10, 0x40, 0xC0)
+    np.testing.assert_array_equal(easel.kept(fields["source"]), expected)
+
+    easel.choose("brush")
+    easel.brush(30, 0.0)
+    easel.stroke((200, 100), (240, 100))
+    soft = easel.kept(easel.sent()["source"]).astype(int)
+    assert np.abs(soft[100, 220] - (0x10, 0x40, 0xC0)).max() <= 3
+    np.testing.assert_array_equal(soft[130:], pixels[130:])
+    easel.page.keyboard.press("Control+z")
+    easel.page.keyboard.press("Control+z")
+    assert easel.sent()["source"] == original
+
+
+def test_alt_takes_the_colour_under_the_pointer(open_canvas: Open) -> None:
+    easel = open_canvas("sketch")
+    pixels = np.zeros((100, 100, 3), np.uint8)
+    pixels[:, 50:] = (12, 200, 77)
+    easel.drop((png(pixels), "a.png", "image/png"))
+    easel.wait(100, 100)
+    easel.page.keyboard.down("Alt")
+    easel.stroke((75, 50))
+    easel.page.keyboard.up("Alt")
+    easel.page.wait_for_function("(s) => document.querySelector(s).value === '#0cc84d'", arg=f"{easel.root} [data-set=colour]")
+    easel.brush(30)
+    easel.stroke((20, 50))
+    fields = easel.sent()
+    assert fields["mask"] is None
+    assert easel.kept(fields["source"])[50, 20].tolist() == [12, 200, 77]
+
+
+def test_a_soft_stroke_that_crosses_itself_is_no_stronger_there(open_canvas: Open) -> None:
+    easel = open_canvas("sketch")
+    easel.drop((png(np.full((200, 300, 3), 255, np.uint8)), "white.png", "image/png"))
+    easel.wait(300, 200)
+    easel.page.fill(f"{easel.root} [data-set=colour]", "#000000")
+    easel.brush(40, 0.0)
+    easel.page.evaluate(WATCH, [easel.stage, easel.name])
+    easel.stroke((50, 100), (250, 100), (50, 104), (250, 100), steps=6)
+    path = watched_path(easel)
+    found = easel.kept(easel.sent()["source"])[..., 0].astype(int)
+    assert np.abs(found - (255 - covered(path, 40, 0.0, 300, 200).astype(int))).max() <= 4
