@@ -100,6 +100,10 @@ def _command(name: str, problem: str) -> Callable[[argparse.Namespace, Settings]
         from modules import doctor
 
         return lambda values, settings: doctor.run(values, settings, problem)
+    if name == "accounts":
+        from modules.commands import accounts
+
+        return accounts.run
     if name == "test":
         from modules.commands import check
 
@@ -154,6 +158,13 @@ def build_parser() -> argparse.ArgumentParser:
         description="Read every picture of the job list and compare its SHA-256. Changes nothing; may run beside a server.",
     )
     verify.add_argument("--render", metavar="N", help="also make the N newest again from their own metadata, and compare")
+    accounts = commands.add_parser(
+        "accounts",
+        parents=after,
+        help="who may come in: list, invite, remove, reset, tokens",
+        description="Who may come in. May run beside a server.",
+    )
+    _accounts(accounts)
     doctor = commands.add_parser(
         "doctor", parents=after, help="what this machine has, what was chosen and why, what is missing"
     )
@@ -167,6 +178,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     test.set_defaults(pytest=[])
     return parser
+
+
+def _accounts(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("action", choices=("list", "invite", "remove", "reset", "tokens"), help="invite and reset print a one-time code")
+    add("name", metavar="NAME", nargs="?", help="whose: for remove, reset (a new password) and tokens")
+    add("--role", metavar="ROLE", default="user", help="invite: viewer, user or administrator [user]")
+    add("--hours", metavar="N", default="24", help="invite, reset: how long the code works [24]")
+    add("--new", metavar="LABEL", help="tokens: make an API token, which is printed this once")
+    add("--revoke", metavar="ID", help="tokens: revoke the token of this id")
 
 
 _GENERATE = """Make pictures without a server. What is not given comes from the checkpoint's own defaults."""

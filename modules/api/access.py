@@ -74,13 +74,12 @@ RULES: tuple[Rule, ...] = (
     *_rules(_GET, "viewer", "/api/v1", "/api/v1/{*}", "/openapi.json", "/docs"),
     *_rules(("POST", "PUT", "PATCH", "DELETE"), "user", "/api/v1/{*}"),
     # A1111's
-    *_rules(_POST, "administrator", "/sdapi/v1/refresh-{*}", "/sdapi/v1/unload-checkpoint", "/sdapi/v1/reload-checkpoint"),
-    *_rules(_POST, "administrator", "/sdapi/v1/server-{*}"),
-    *_rules(_GET, "viewer", "/sdapi/v1/{*}", "/controlnet/{*}", "/internal/progress"),
+    *_rules(_POST, "administrator", "/sdapi/v1/unload-checkpoint", "/sdapi/v1/reload-checkpoint"),
+    *_rules(_GET, "viewer", "/sdapi/v1/{*}", "/controlnet/{*}", "/internal/pending-tasks", "/internal/ping"),
     *_rules(_POST, "viewer", "/sdapi/v1/png-info", "/internal/progress"),
     *_rules(_POST, "user", "/sdapi/v1/txt2img", "/sdapi/v1/img2img", "/sdapi/v1/interrogate", "/sdapi/v1/options"),
     *_rules(_POST, "user", "/sdapi/v1/extra-single-image", "/sdapi/v1/extra-batch-images"),
-    *_rules(_POST, "user", "/sdapi/v1/interrupt", "/sdapi/v1/skip", "/controlnet/{*}"),
+    *_rules(_POST, "user", "/sdapi/v1/interrupt", "/sdapi/v1/skip", "/sdapi/v1/refresh-{*}", "/controlnet/{*}"),
 )
 """The first that fits counts."""
 

@@ -160,7 +160,7 @@ class _Desk:
             [(s, ago(now - s.seen)) for s in store.sessions(me.id)],
             [(t, ago(now - t.used)) for t in store.tokens(me.id)],
             [(a, time.strftime("%Y-%m-%d", time.localtime(a.created))) for a in store.accounts()] if rules else [],
-            [(c, span(c.expires - now)) for c in store.codes()] if rules else [],
+            [(c, span(c.expires - now + 60)) for c in store.codes()] if rules else [],
         )
         return account_page(view, notice or self._notices.pop(session, None), status)
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Scope, Send
 
+from modules.api.refusals import refusal_body
+
 TOO_LARGE = "The request is too large."
 
 PAGE_POLICY = (
@@ -60,7 +62,7 @@ class Answer:
         if self.too_large:
             if not self.started:
                 self.started = True
-                await refuse(self._send, 413, TOO_LARGE)
+                await refuse(self._send, self._path, 413, TOO_LARGE)
             return
         if message["type"] == "http.response.start":
             self.started = True
@@ -79,7 +81,7 @@ class Answer:
 
     async def fail(self, status: int, reason: str) -> None:
         """Instead of an answer that did not begin."""
-        await refuse(self._send, status, reason, self._cors)
+        await refuse(self._send, self._path, status, reason, self._cors)
 
     def _dress(self, message: Message) -> None:
         raw = [pair for pair in message["headers"] if not pair[0].lower().startswith(b"access-control-")]
@@ -104,14 +106,16 @@ class Answer:
             body = _SCRIPT.sub(lambda m: b'<script nonce="%s"%s</script' % (nonce.encode(), m.group(1)), body)
         headers = MutableHeaders(raw=self._page["headers"])
         headers["content-security-policy"] = policy
+        if policy is DOOR_POLICY:  # under "no-referrer" browsers call the origin of a form "null"
+            headers["referrer-policy"] = "same-origin"
         headers["content-length"] = str(len(body))
         await self._send(self._page)
         await self._send({"type": "http.response.body", "body": body})
 
 
-async def refuse(send: Send, status: int, reason: str, extra: Mapping[str, str] | None = None) -> None:
-    """A small JSON error in the dress of all answers; `extra` are further headers."""
-    body = json.dumps({"error": reason}).encode()
+async def refuse(send: Send, path: str, status: int, reason: str, extra: Mapping[str, str] | None = None) -> None:
+    """A small JSON error, as callers of `path` know them, in the dress of all answers; `extra` are further headers."""
+    body = json.dumps(refusal_body(path, status, reason)).encode()
     headers = {
         "content-type": "application/json",
         "content-length": str(len(body)),

@@ -112,7 +112,8 @@ class Guard:
             rule = self._check_role(scope, identity)
             await self._check_disk(scope, headers)
         except _Refusal as refusal:
-            await refuse(send, refusal.status, refusal.reason, {**cors, **_closing(scope), **(refusal.headers or {})})
+            extra = {**cors, **_closing(scope), **(refusal.headers or {})}
+            await refuse(send, scope["path"], refusal.status, refusal.reason, extra)
             return
         await self._pass(scope, receive, Answer(scope, send, identity.set_cookie, cors), identity, rule, peer)
 

@@ -31,7 +31,8 @@ COOKIE_SECONDS = 400 * 24 * 3600
 """Browsers keep no cookie longer than 400 days (RFC 6265bis, 5.5)."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,64}")
-_API = re.compile(r"/(sdapi|api|controlnet)/.*")
+_FOR_PROGRAMS = re.compile(r"/(sdapi|api|controlnet)/.*|/internal/(progress|pending-tasks|ping)")
+"""What A1111's clients and scripts call, and no page that would keep a cookie."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class BrowserIdentity:
 
     async def identify(self, scope: Scope, peer: Peer) -> Identity:
         user, set_cookie = self._browser(scope)
-        if not user and _API.fullmatch(scope["path"]):
-            user = LOCAL
+        if _FOR_PROGRAMS.fullmatch(scope["path"]) and (not user or set_cookie):
+            user, set_cookie = LOCAL, ""
         return Identity(user, "administrator", set_cookie=set_cookie)
 
     def _browser(self, scope: Scope) -> tuple[str, str]:

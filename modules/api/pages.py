@@ -85,7 +85,7 @@ def page(title: str, body: Html, status: int = 200, narrow: bool = True) -> HTML
 <meta name="color-scheme" content="light dark">
 <meta name="robots" content="noindex">
 <title>{} – Atelier</title>
-<link rel="icon" href="data:,">
+<link rel="icon" type="image/svg+xml" href="/door/{}/icon.svg">
 <link rel="stylesheet" href="/door/{}/door.css">
 <script src="/door/{}/door.js"></script>
 </head>
@@ -95,6 +95,7 @@ def page(title: str, body: Html, status: int = 200, narrow: bool = True) -> HTML
 </html>
 """,
         title,
+        DOOR_VERSION,
         DOOR_VERSION,
         DOOR_VERSION,
         "narrow" if narrow else "wide",

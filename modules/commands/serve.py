@@ -13,7 +13,12 @@ import threading
 import urllib.request
 import webbrowser
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from modules.accounts import Accounts, AccountStore
+from modules.accounts.accounts import SETUP_SECONDS
+from modules.accounts.qr import qr_text
+from modules.accounts.store import FILE_NAME
 from modules.errors import SettingsError
 from modules.settings import Settings
 
@@ -23,8 +28,10 @@ GREETING_SECONDS = 1.0
 
 def run(values: argparse.Namespace, settings: Settings) -> int:
     """Serve until Ctrl-C (130) or SIGTERM (0)."""
-    check_port(settings.host, settings.port)
+    for address in settings.addresses:
+        check_port(address, settings.port)
     make_folders(settings)
+    check_door(settings)
 
     from modules.app import App  # only now: these take seconds
     from modules.server import serve
@@ -38,11 +45,73 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def check_door(settings: Settings) -> None:
+    """Find out before anything slow whether people can be let in, and nobody else.
+
+    Raises:
+        SettingsError: there are no accounts and nobody to make one, or no usable certificate.
+    """
+    if settings.tls or settings.tls_key:
+        from modules.api.tls import certificate
+
+        certificate(settings)
+    if settings.needs_accounts:
+        store = open_accounts(settings)
+        try:
+            somebody = store.has_administrator() or Accounts(store).may_be_set_up()
+        finally:
+            store.close()
+        # A code that is printed where nobody reads it, or into a log that everybody reads, would be a door left ajar.
+        if not somebody and not sys.stdout.isatty():
+            raise SettingsError(
+                "everybody must log in here, but nobody has an account yet, and there is no terminal to show a set-up code on; "
+                "run python3 webui.py accounts invite --role administrator (with the same --data-dir), or start once from a "
+                "terminal"
+            )
+
+
+def open_accounts(settings: Settings) -> AccountStore:
+    return AccountStore(settings.data_dir / FILE_NAME)
+
+
 def greet(url: str, settings: Settings) -> None:
     """Tell where the page is, and open it where there is something to open it with."""
     print(f"\nAtelier is at {url}  (Ctrl-C stops it)\n", flush=True)
+    if settings.needs_accounts:
+        url = greet_house(url, settings)
     if settings.browser and has_display():
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+
+def greet_house(url: str, settings: Settings) -> str:
+    """Tell where others find us, and the first time how the administrator is made.  Returns what to open here."""
+    from modules.api.tls import certificate
+    from modules.server import public_url
+
+    public = public_url(settings, urlsplit(url).port or {"http": 80, "https": 443}[urlsplit(url).scheme])
+    if public:
+        print(f"Other machines reach it at {public}\n")
+    if (tls := certificate(settings)) is not None:
+        print(f"Its certificate has the SHA-256 fingerprint\n{tls.fingerprint}\n")
+    store = open_accounts(settings)
+    try:
+        if store.has_administrator() or not sys.stdout.isatty():
+            return url
+        code = Accounts(store).setup_code()
+    finally:
+        store.close()
+    minutes = round(SETUP_SECONDS / 60)
+    print(f"Nobody has an account yet. Make the administrator's within {minutes} minutes, with this code:\n\n    {code}\n")
+    show_link(f"{public or url}/setup?code={code}")
+    return f"{url}/setup?code={code}"
+
+
+def show_link(link: str) -> None:
+    """A link, and on a terminal that can draw it a QR code for a phone."""
+    print(f"at {link}\n")
+    if sys.stdout.isatty() and "utf" in (sys.stdout.encoding or "").lower():
+        print(qr_text(link) + "\n")
+    sys.stdout.flush()
 
 
 def has_display() -> bool:
@@ -59,10 +128,14 @@ def check_port(host: str, port: int) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         if os.name != "nt":
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
             probe.bind((host, port))
             probe.listen(1)
         except OSError as error:
+            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and host in ("::", "::1"):
+                return  # a machine without IPv6 does without
             if error.errno == errno.EADDRINUSE:
                 raise SettingsError(_taken(host, port)) from None
             if error.errno == errno.EACCES:
