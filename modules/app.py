@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from modules.checkpoints.companions import EmbeddingInfo
 from modules.checkpoints.files import CheckpointInfo
 from modules.engine.messages import Message
 from modules.errors import EngineError, LimitError, RequestError
@@ -75,6 +76,14 @@ class App(Workshop):
     def complete(self, fields: dict[str, Any]) -> GenerationRequest:
         """See `Catalogue.complete`."""
         return self.catalogue.complete(fields)
+
+    def embeddings(self) -> list[EmbeddingInfo]:
+        """See `Catalogue.embeddings`."""
+        return self.catalogue.embeddings()
+
+    def loras(self) -> list[str]:
+        """See `Catalogue.loras`."""
+        return self.catalogue.loras()
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         """See `Catalogue.check_prompt`."""

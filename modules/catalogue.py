@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from modules.checkpoints.companions import EmbeddingInfo, lora_names, scan_embeddings, text_width
 from modules.checkpoints.files import CheckpointInfo, find, scan
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.samplers.relevance import relevant
 from modules.diffusion.schedules import find_schedule
 from modules.errors import RequestError
 from modules.prompts.check import PromptCheck, check
+from modules.prompts.chunks import Embedding
 from modules.prompts.library import Library
 from modules.request import MAX_SEED, GenerationRequest, parse_request
 
@@ -109,4 +111,44 @@ class Catalogue:
         given = {name: fields[name] for name in PROMPT_FIELDS if fields.get(name) is not None}
         request = parse_request(given)
         sampler, _ = find_sampler(request.sampler)
-        return check(request, self.library, sampler.step_ends(request.steps), sampler.prompt_steps(request.steps))
+        usable, skipped = self._embeddings_for(fields.get("checkpoint"))
+        return check(
+            request,
+            self.library,
+            sampler.step_ends(request.steps),
+            sampler.prompt_steps(request.steps),
+            networks=self.loras(),
+            embeddings=usable,
+            skipped=skipped,
+        )
+
+    def embeddings(self) -> list[EmbeddingInfo]:
+        """All textual inversions in the models folders; those that cannot be used say what their problem is."""
+        return scan_embeddings(self.folders)
+
+    def loras(self) -> list[str]:
+        """The names of the LoRAs in the models folders."""
+        return lora_names(self.folders)
+
+    def _embeddings_for(self, checkpoint: Any) -> tuple[list[Embedding], dict[str, str]]:
+        """Those that fit this checkpoint (or the usual one), and the others with the reason why they are skipped."""
+        usable, skipped = [], {}
+        found = self.embeddings()
+        width = self._text_width(checkpoint) if found else 0
+        for info in found:
+            if info.problem:
+                skipped[info.name] = f"{info.problem}; the word {info.name!r} is read as it is written"
+            elif info.width != width:
+                skipped[info.name] = (
+                    f"the embedding {info.name!r} is skipped: it has vectors of {info.width} numbers, "
+                    f"this checkpoint takes {width}"
+                )
+            else:
+                usable.append(Embedding(info.name, info.vectors, info.version))
+        return usable, skipped
+
+    def _text_width(self, checkpoint: Any) -> int:
+        try:
+            return text_width(self.checkpoint(checkpoint if isinstance(checkpoint, str) else None).path)
+        except RequestError:
+            return 0

@@ -36,8 +36,9 @@ def prompt_routes(app: App) -> APIRouter:
 
     @router.get("/internal/prompt/names")
     async def names(request: Request) -> Response:
-        """What can be written or chosen: `wildcards` without their underscores, `styles` in the order of the file."""
-        return await _answer(lambda: {"wildcards": app.library.wildcard_names(), "styles": _styles(app)}, few)
+        """What can be written or chosen: `wildcards` without their underscores, `styles` in the order of the file, `embeddings`
+        that can be used with some checkpoint, and `loras` as they are named between angle brackets."""
+        return await _answer(lambda: _names(app), few)
 
     return router
 
@@ -46,6 +47,15 @@ async def _answer(work: Callable[[], dict[str, Any]], few: anyio.CapacityLimiter
     """What `work` returns, worked out and written as JSON on a thread."""
     text = await anyio.to_thread.run_sync(lambda: json.dumps(work()), limiter=few)
     return Response(text, media_type="application/json")
+
+
+def _names(app: App) -> dict[str, Any]:
+    return {
+        "wildcards": app.library.wildcard_names(),
+        "styles": _styles(app),
+        "embeddings": [info.name for info in app.embeddings() if not info.problem],
+        "loras": app.loras(),
+    }
 
 
 def _styles(app: App) -> list[str]:

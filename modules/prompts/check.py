@@ -5,13 +5,15 @@ For the page and the API: quick, without torch, and never failing on any text.  
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from types import MappingProxyType
 
 from modules.errors import RequestError
-from modules.prompts.chunks import chunk
+from modules.prompts.chunks import Embedding, Embeddings, chunk
 from modules.prompts.compose import Network, split_and, take_networks
 from modules.prompts.emphasis import weigh
 from modules.prompts.library import Library
@@ -25,6 +27,8 @@ MAX_STAGES = 60
 """Texts of one timeline that are told."""
 MAX_PIECES = 200
 """Weighted pieces of one text that are told."""
+
+_COMFY_NAME = re.compile(r"\bembedding:([\w.-]{1,100})")
 
 NETWORK_KINDS = ("lora", "lyco", "hypernet")
 
@@ -84,6 +88,8 @@ def check(
     prompt_steps: int,
     networks: Collection[str] = (),
     tokenizer: Tokenizer | None = None,
+    embeddings: Collection[Embedding] = (),
+    skipped: Mapping[str, str] = MappingProxyType({}),
 ) -> PromptCheck:
     """Read the prompts of `request` as the image with its seed would be painted (seed -1: as an example, with 0).
 
@@ -94,6 +100,8 @@ def check(
         prompt_steps: what prompts are worked out for, `Sampler.prompt_steps(steps)`.
         networks: names of the LoRAs that are here.
         tokenizer: of the checkpoint; CLIP's when left out.
+        embeddings: those that the checkpoint can use.
+        skipped: embeddings that are here and cannot be used, each with a sentence why.
     """
     request, notes = _finished(request, library)
     planned = plan(request.prompt, request.negative_prompt, prompt_steps, old=request.old_prompt_editing)
@@ -104,7 +112,15 @@ def check(
         notes.append(str(error))
         planned = plan("", "", prompt_steps)
 
-    reader = _Reader(request, step_ends, tokenizer or Tokenizer())
+    tokenizer = tokenizer or Tokenizer()
+    reader = _Reader(request, step_ends, tokenizer, Embeddings(embeddings, tokenizer))
+    texts = [text for timeline in planned.timelines for text in timeline.distinct]
+    written = _embeddings_in(texts, [*embeddings, *(Embedding(name, 1) for name in skipped)], tokenizer)
+    notes += [skipped[embedding.name] for embedding in written if embedding.name in skipped]
+    notes += _foreign_notes(texts, embeddings)
+    used = [
+        f"{each.name} ({each.vectors} {'vectors' if each.vectors > 1 else 'vector'})" for each in written if each in embeddings
+    ]
     count, limit = reader.count([side.timeline for side in planned.sides])
     negative_count, negative_limit = reader.count([planned.negative])
     return PromptCheck(
@@ -116,7 +132,7 @@ def check(
         limit=limit,
         negative_tokens=negative_count,
         negative_limit=negative_limit,
-        networks=tuple(map(str, planned.networks)),
+        networks=(*map(str, planned.networks), *used),
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -128,6 +144,7 @@ class _Reader:
     request: GenerationRequest
     step_ends: Sequence[int]
     tokenizer: Tokenizer
+    embeddings: Embeddings
 
     def count(self, timelines: list[Timeline]) -> tuple[int, int]:
         """Tokens and limit of the longest text."""
@@ -153,7 +170,7 @@ class _Reader:
             yield WeightedText(piece.text, 1.0 if ignored else piece.weight)
 
     def _tokens(self, text: str) -> tuple[int, int]:
-        chunks = chunk(text, self.tokenizer, self.request.emphasis)
+        chunks = chunk(text, self.tokenizer, self.request.emphasis, self.embeddings)
         return chunks.count, chunks.limit
 
 
@@ -195,7 +212,7 @@ def _weighs_break(text: str) -> bool:
 
 
 def network_notes(networks: Iterable[Network], known: Collection[str] = ()) -> list[str]:
-    """One sentence for each network that cannot be used; `known` are the names that are here."""
+    """One sentence for each network: none is applied yet.  `known` are the names that are here."""
     return [f"{network}: {reason}; it is left out" for network in networks if (reason := _unusable(network, known))]
 
 
@@ -208,4 +225,19 @@ def _unusable(network: Network, known: Collection[str]) -> str:
         network.multipliers()
     except ValueError:
         return "what stands behind the name must be numbers"
-    return ""
+    return "it is here, but this version does not apply networks yet"
+
+
+def _embeddings_in(texts: Iterable[str], known: Iterable[Embedding], tokenizer: Tokenizer) -> list[Embedding]:
+    """Those of `known` whose names stand in the texts, in order."""
+    names = Embeddings(known, tokenizer)
+    windows = (window for text in texts for window in chunk(text, tokenizer, embeddings=names).windows)
+    return list(dict.fromkeys(place.embedding for window in windows for place in window.inserts))
+
+
+def _foreign_notes(texts: Iterable[str], embeddings: Collection[Embedding]) -> list[str]:
+    """ComfyUI's way to name an embedding means nothing here."""
+    known = {embedding.name.casefold() for embedding in embeddings}
+    written = dict.fromkeys(name for text in texts for name in _COMFY_NAME.findall(text))
+    here = {True: "write its name alone", False: "no embedding of this name is here, and names are written alone"}
+    return [f"embedding:{name}: {here[name.casefold() in known]}" for name in written]

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from starlette.testclient import TestClient
 
+from tests.tiny import write
 from tests.ui.fake_app import FakeApp
 
 CHECK = "/internal/prompt/check"
@@ -87,11 +89,31 @@ def test_every_character_comes_back_as_it_was(client: TestClient) -> None:
 
 
 def test_names_are_those_in_the_folder_now(client: TestClient, data: Path) -> None:
-    assert client.get("/internal/prompt/names").json() == {"wildcards": ["animal", "sky/dusk"], "styles": ["Photo", "Ink"]}
+    found = client.get("/internal/prompt/names").json()
+    assert found == {"wildcards": ["animal", "sky/dusk"], "styles": ["Photo", "Ink"], "embeddings": [], "loras": []}
     (data / "wildcards" / "animal.txt").unlink()
     (data / "styles.csv").write_text("nothing,of,this\n1,2,3\n")
-    assert client.get("/internal/prompt/names").json() == {"wildcards": ["sky/dusk"], "styles": []}
+    found = client.get("/internal/prompt/names").json()
+    assert found == {"wildcards": ["sky/dusk"], "styles": [], "embeddings": [], "loras": []}
 
 
 def test_household_without_words_has_no_names(client: TestClient) -> None:
-    assert client.get("/internal/prompt/names").json() == {"wildcards": [], "styles": []}
+    found = client.get("/internal/prompt/names").json()
+    assert found == {"wildcards": [], "styles": [], "embeddings": [], "loras": []}
+
+
+def test_embeddings_and_loras_are_offered_by_name(client: TestClient, app: FakeApp, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    for folder in ("embeddings/old", "Lora"):
+        (models / folder).mkdir(parents=True)
+    write(models / "embeddings" / "ink.safetensors", {"emb_params": torch.zeros(2, 768)})
+    (models / "embeddings" / "old" / "bad.pt").write_bytes(b"\x80\x02}")
+    write(models / "Lora" / "cats_v2.safetensors", {"lora_unet_x.lora_down.weight": torch.zeros(4, 4)})
+    app.catalogue.folders = [models]
+    found = client.get("/internal/prompt/names").json()
+    assert (found["embeddings"], found["loras"]) == (["ink"], ["cats_v2"])
+    notes = check(client, prompt="bad <lora:cats_v2:1> <lora:dogs:1>")["notes"]
+    assert len(notes) == 3
+    assert "does not apply networks yet" in notes[0]
+    assert "no network of the name 'dogs' is here" in notes[1]
+    assert "bad.pt is a pickle, which can run programs" in notes[2]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.engine.conftest import Bench
+from tests.tiny import write
 
 STRONG = {"cfg_scale": 15.0, "schedule": "Uniform"}
 """Settings under which the tiny network, which knows nothing, obeys its prompt visibly and late into the run."""
@@ -74,3 +79,36 @@ def test_a_prompt_that_asks_too_much_fails_in_words_and_alone(bench: Bench) -> N
     bench.run()
     assert "shorten the prompt" in bench.of("failed")["too much"].data["error"]
     assert set(bench.of("done")) == {"fine"}
+
+
+def test_a_textual_inversion_paints_what_its_vectors_mean(bench: Bench, tiny_models: Path) -> None:
+    """With the vectors of "red apple" under another name, that name paints one, in a batch as alone, and is recorded."""
+    model = bench.manager.load("tiny")
+    ids = torch.tensor(model.text.tokenizer.encode("red apple"))
+    network: Any = model.text.network
+    (tiny_models / "embeddings").mkdir()
+    try:
+        file = write(tiny_models / "embeddings" / "zqx.safetensors", {"emb_params": network.embeddings.token_embedding(ids)})
+        write(tiny_models / "embeddings" / "wide.safetensors", {"emb_params": torch.zeros(1, 768)})
+        requests = {
+            "written": {"prompt": "a (red apple:1.3) on a table"},
+            "named": {"prompt": "a (ZQX:1.3) on a table"},
+            "in the negative": {"negative_prompt": "zqx"},
+            "edited": {"prompt": "[cat:zqx:2]"},
+            "skipped": {"prompt": "wide"},
+        }
+        for name, fields in requests.items():
+            bench.submit(name, **fields)
+        bench.run()
+        assert np.abs(bench.pixels("named") - bench.pixels("written")).max() <= 1
+        for name, fields in requests.items():
+            assert np.abs(bench.pixels(name) - bench.alone(**fields)).max() <= 1, name
+        digits = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+        said = {name: message.data["extras"].get("TI hashes") for name, message in bench.of("done").items()}
+        expected = dict.fromkeys(requests) | dict.fromkeys(("named", "in the negative", "edited"), f"zqx: {digits}")
+        assert said == expected
+    finally:
+        shutil.rmtree(tiny_models / "embeddings")
+    bench.submit("gone", prompt="a (zqx:1.3) on a table")
+    bench.run()
+    assert np.abs(bench.pixels("gone") - bench.pixels("named")).max() > 1, "without the file it is a word again"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from modules.diffusion.samplers import SAMPLERS
 from modules.errors import RequestError, UnknownName
 from modules.prompts.check import MAX_STAGES, PromptCheck, check
+from modules.prompts.chunks import Embedding
 from modules.prompts.library import Library, infotext_items
 from modules.prompts.styles import Style, write_styles
 from modules.request import MAX_PROMPT, Txt2Img, parse_request
@@ -112,10 +115,17 @@ def test_what_a_pictures_text_says_about_its_prompts(fields: dict[str, Any], ite
 # ------------------------------------------------------------------------------------------------------------- the check
 
 
-def checked(library: Library = NONE, networks: tuple[str, ...] = (), **fields: Any) -> PromptCheck:
+def checked(
+    library: Library = NONE,
+    networks: tuple[str, ...] = (),
+    embeddings: Sequence[Embedding] = (),
+    skipped: Mapping[str, str] = MappingProxyType({}),
+    **fields: Any,
+) -> PromptCheck:
     request = Txt2Img(**{"steps": 10, "sampler": "Euler", **fields})
     sampler = SAMPLERS[request.sampler]
-    return check(request, library, sampler.step_ends(request.steps), sampler.prompt_steps(request.steps), networks)
+    ends, steps = sampler.step_ends(request.steps), sampler.prompt_steps(request.steps)
+    return check(request, library, ends, steps, networks, embeddings=embeddings, skipped=skipped)
 
 
 def stages(made: PromptCheck, side: int = 0) -> list[tuple[int, int, str]]:
@@ -147,7 +157,28 @@ def test_sides_and_networks() -> None:
     made = checked(prompt="a <lora:ink:0.5> AND b :0.7", networks=("ink",))
     assert [side.weight for side in made.sides] == [1.0, 0.7]
     assert made.networks == ("<lora:ink:0.5>",)
-    assert made.notes == ()
+    assert made.notes == ("<lora:ink:0.5>: it is here, but this version does not apply networks yet; it is left out",)
+
+
+def test_embeddings_are_counted_as_vectors_and_named() -> None:
+    """The longest name at a place wins, whatever its case; what cannot be used is read as words, and said."""
+    known = [Embedding("ink", 3), Embedding("ink wash", 5)]
+    found = checked(prompt="a Ink Wash cat, ink", negative_prompt="blot", embeddings=known, skipped={"blot": "blot is skipped"})
+    assert (found.tokens, found.negative_tokens) == (1 + 5 + 1 + 1 + 3, 1)
+    assert found.networks == ("ink wash (5 vectors)", "ink (3 vectors)")
+    assert found.notes == ("blot is skipped",)
+    assert checked(prompt="a cat", embeddings=known).networks == ()
+
+
+def test_an_embedding_that_does_not_fit_starts_a_new_chunk() -> None:
+    found = checked(prompt="x " * 70 + "ink", embeddings=[Embedding("ink", 6)])
+    assert (found.tokens, found.limit) == (75 + 6, 150)
+
+
+@pytest.mark.parametrize(("name", "note"), [("ink", "write its name alone"), ("gone", "no embedding of this name is here")])
+def test_comfyui_s_way_to_name_embeddings_is_told(name: str, note: str) -> None:
+    (said,) = checked(prompt=f"a embedding:{name}, cat", embeddings=[Embedding("ink", 6)]).notes
+    assert note in said
 
 
 def test_emphasis_modes() -> None:
@@ -180,9 +211,9 @@ def test_what_is_noted(fields: dict[str, Any], note: str) -> None:
     assert note in notes[0]
 
 
-@pytest.mark.parametrize("prompt", ["a cat", "a|b", "a \\", "(a:1.2) BREAK b", "[a|b] [c:d:.5]", "<lora:here:0.5>", "{a|b}"])
+@pytest.mark.parametrize("prompt", ["a cat", "a|b", "a \\", "(a:1.2) BREAK b", "[a|b] [c:d:.5]", "{a|b}"])
 def test_what_is_not_noted(prompt: str) -> None:
-    assert checked(networks=("here",), prompt=prompt, negative_prompt="a, b").notes == ()
+    assert checked(prompt=prompt, negative_prompt="a, b").notes == ()
 
 
 def test_an_undecided_seed_shows_an_example(library: Library) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from modules.catalogue import Catalogue
+from modules.checkpoints.companions import EmbeddingInfo
 from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
@@ -125,6 +126,12 @@ class FakeApp:
         if name and name not in known:
             raise UnknownName("checkpoint", name, known)
         return known[name] if name else next(iter(known.values()))
+
+    def embeddings(self) -> list[EmbeddingInfo]:
+        return self.catalogue.embeddings()
+
+    def loras(self) -> list[str]:
+        return self.catalogue.loras()
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         return self.catalogue.check_prompt(fields)
