@@ -11,7 +11,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -334,7 +334,7 @@ class Workshop:
             model_hash=data["model_hash"],
             schedule_label=data["schedule"],
             version=f"Atelier {__version__}",
-            **_also_said(finished, data),
+            **_also_said(finished, data, self.catalogue.loras()),
         )
         try:
             saved = self.outputs.save(
@@ -450,12 +450,12 @@ def _submit(live: _Live, flight: Flight, finished: Finished, pictures: Sequence[
     return with_pictures(data, pictures)
 
 
-def _also_said(finished: Finished, data: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """What a picture's record says beside its request: of its prompts, and what the engine found."""
+def _also_said(finished: Finished, data: Mapping[str, Any], loras: Collection[str]) -> dict[str, dict[str, str]]:
+    """What a picture's record says beside its request: of its prompts, and what the engine found.  `loras` are here."""
     request = finished.request
     sampler, _ = find_sampler(request.sampler)
     facts = dict(data.get("facts", {}))
-    notes = [*network_notes(take_networks(request.prompt)[1]), *filter(None, [facts.get("notes")])]
+    notes = [*network_notes(take_networks(request.prompt)[1], loras), *filter(None, [facts.get("notes")])]
     words = infotext_items(finished, sampler.prompt_steps(request.steps))
     return {
         "extras": {**data.get("extras", {}), **words},
