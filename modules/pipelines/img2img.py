@@ -147,10 +147,11 @@ def _finished(
     """The picture that the user gets, and what the record says about it.  `moved` is how far the latent went, (h, w)."""
     if request.color_correction:
         painted = colour.color_correct(painted, frame.picture)
-    repaint = start.mask[0].cpu().numpy() if moved is not None and start.mask is not None else None
-    result = frame.returned(painted, None if moved is None or repaint is None else frame.adaptive(request, moved, repaint))
-    seam = frame.seam(result)
     facts = {"notes": ". ".join(frame.notes)} if frame.notes else {}
+    if moved is not None and start.mask is not None:
+        return frame.returned(painted, frame.adaptive(request, moved, start.mask[0].cpu().numpy())), facts
+    result = frame.returned(painted)
+    seam = frame.seam(result)
     return result, facts | ({"seam error": f"{seam:.2f}"} if seam is not None else {})
 
 
