@@ -142,7 +142,7 @@ class Easel:
         self.page.click(f"{self.root} [data-tool={tool}]")
 
     def do(self, command: str) -> None:
-        self.page.click(f"{self.root} [data-do={command}]")
+        self.page.click(f"{self.root} [data-do={command}]:visible")
 
     def brush(self, size: float, hardness: float = 1.0) -> None:
         for name, value in (("size", size), ("hardness", 100 * hardness)):

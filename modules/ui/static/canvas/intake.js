@@ -188,6 +188,7 @@ export class Intake {
   }
 
   #dropped(transfer, kind) {
+    this.#drawing.scene.stage.focus({ preventScroll: true }); // so that Ctrl+Z is for what was dropped
     const [file] = transfer.files;
     const address = transfer.getData("text/uri-list").split(/\r?\n/).find((line) => line && !line.startsWith("#"));
     // A picture of this page comes as its address and, re-encoded by some browsers, as a file: the address is the picture itself.

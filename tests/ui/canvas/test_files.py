@@ -1,0 +1,452 @@
+"""How pictures and masks come onto the canvas, what is sent of them, and what is told when something is wrong."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modules.views import PictureView
+from tests.ui.canvas.conftest import Open
+from tests.ui.canvas.stand import Easel, Pixels, encoded, noise, png, posts_of
+from tests.ui.fake_app import FakeApp
+
+pytestmark = pytest.mark.browser
+
+SOURCES = "/internal/sources"
+
+PASTE = """([data, type]) => {
+  const transfer = new DataTransfer();
+  if (data) transfer.items.add(new File([Uint8Array.from(data)], "image.png", {type}));
+  else transfer.setData("text/plain", "words");
+  const event = new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true, cancelable: true});
+  document.activeElement.dispatchEvent(event);
+}"""
+
+
+def settled(posts: list[str], easel: Easel, count: int) -> None:
+    """What is asked from the server has arrived there."""
+    easel.page.wait_for_selector(f"{easel.root} .drawing-progress[hidden]", state="attached")
+    assert posts == [SOURCES] * count
+
+
+def test_picture_goes_once_and_the_mask_when_it_has_changed(easel: Easel) -> None:
+    posts = posts_of(easel.page)
+    pixels = easel.show()
+    first = easel.sent()
+    np.testing.assert_array_equal(easel.kept(first["source"]), pixels)
+    zeros = {f"outpaint_{side}": 0 for side in ("left", "right", "up", "down")}
+    assert first == {"source": first["source"], "mask": None, "box": [0, 0, 0, 0], **zeros}
+    settled(posts, easel, 1)
+
+    easel.stroke((50, 50), (100, 50))
+    second = easel.sent()
+    assert second["source"] == first["source"]
+    settled(posts, easel, 2)
+    assert easel.sent() == second
+    settled(posts, easel, 2)
+    easel.stroke((50, 80), (100, 80))
+    assert easel.sent()["mask"] != second["mask"]
+    settled(posts, easel, 3)
+
+
+def test_mask_is_a_small_grey_png(easel: Easel, app: Any) -> None:
+    easel.show(640, 480)
+    easel.sent()
+    bodies: list[bytes] = []
+    app.keep_source = lambda data, user: bodies.append(data) or app.sources.keep(data, user)
+    easel.brush(100, 0.3)
+    easel.stroke((100, 100), (500, 400))
+    easel.sent()
+    (body,) = bodies
+    with Image.open(io.BytesIO(body)) as image:
+        assert (image.format, image.mode, image.size) == ("PNG", "L", (640, 480))
+        image.load()
+    assert len(body) < 30_000
+
+
+def test_picture_is_on_its_way_as_soon_as_it_is_there(easel: Easel, app: FakeApp) -> None:
+    with easel.page.expect_response(lambda r: r.url.endswith(SOURCES)) as sent:
+        easel.show()
+    assert sent.value.status == 201
+
+
+def test_pasted_and_chosen_pictures(easel: Easel, tmp_path: Path) -> None:
+    easel.page.click(easel.stage, position={"x": 20, "y": 20})
+    easel.page.evaluate(PASTE, [list(png(noise(120, 80))), "image/png"])
+    easel.wait(120, 80)
+    file = tmp_path / "chosen.webp"
+    Image.fromarray(noise(90, 70)).save(file, lossless=True)
+    with easel.page.expect_file_chooser() as chooser:
+        easel.do("open")
+    chooser.value.set_files(file)
+    easel.wait(90, 70)
+    np.testing.assert_array_equal(easel.kept(easel.sent()["source"]), noise(90, 70))
+
+    easel.page.focus("#words textarea, #words input")
+    easel.page.evaluate(PASTE, [list(png(noise(50, 50))), "image/png"])  # belongs to whoever is being written in
+    easel.page.evaluate("new Promise((done) => setTimeout(done, 50))")
+    assert easel.page.inner_text(easel.size) == "90 × 70"
+    easel.page.focus(easel.stage)
+    easel.page.evaluate(PASTE, [None, ""])
+    assert easel.problem() == "There is no picture in the clipboard."
+
+
+def oriented() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(Image.fromarray(noise(80, 40)), "JPEG", exif=exif, quality=95)
+
+
+ODD = {
+    "oriented.jpg": (oriented(), (40, 80)),
+    "palette.png": (encoded(Image.fromarray(noise(60, 30)).quantize(16), "PNG"), (60, 30)),
+    "deep.png": (encoded(Image.fromarray(np.arange(60 * 30, dtype=np.uint16).reshape(30, 60) * 30), "PNG"), (60, 30)),
+    "cmyk.jpg": (encoded(Image.fromarray(noise(64, 48)).convert("CMYK"), "JPEG"), (64, 48)),
+    "alpha.webp": (encoded(Image.fromarray(np.dstack([noise(50, 40), noise(50, 40)[..., 0]])), "WEBP"), (50, 40)),
+    "some.avif": (encoded(Image.fromarray(noise(48, 64)), "AVIF"), (48, 64)),
+}
+
+
+def test_odd_pictures_have_the_size_that_the_server_sees(easel: Easel) -> None:
+    for name, (data, (width, height)) in ODD.items():
+        easel.drop((data, name, ""))
+        easel.wait(width, height)
+        assert easel.kept(easel.sent()["source"]).shape == (height, width, 3), name
+
+
+def test_picture_that_the_browser_cannot_read_is_shown_as_the_server_reads_it(easel: Easel) -> None:
+    easel.page.evaluate(
+        """() => {
+          const real = createImageBitmap;
+          window.createImageBitmap = async (from, ...rest) => {
+            if (from.type === "image/avif") throw new Error("no AVIF here");
+            return real(from, ...rest);
+          };
+        }"""
+    )
+    easel.drop((ODD["some.avif"][0], "some.avif", "image/avif"))
+    easel.wait(48, 64)
+    easel.stroke((20, 20))
+    assert easel.mask().shape == (64, 48)
+
+
+def huge(width: int, height: int) -> bytes:
+    """A PNG that says it is this large and ends there."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + bytes(20)
+
+
+NO_PICTURES = [
+    (b"", "nothing.png", "“nothing.png” is an empty file"),
+    (
+        b"%PDF-1.7 and so on, as long as a head must be",
+        "paper.pdf",
+        "“paper.pdf” is not a picture that can be read here. PNG",
+    ),
+    (b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", "a.png", "“a.png” is not a picture"),
+    (huge(30_000, 30_000), "bomb.png", "“bomb.png” has 30000 × 30000 pixels. At most 8192"),
+    (huge(6_000, 6_000), "large.png", "“large.png” has 6000 × 6000 pixels."),
+    (png(noise(64, 64))[:3000], "torn.png", "picture"),
+]
+
+
+def test_what_is_no_picture_is_refused_in_words_and_changes_nothing(easel: Easel) -> None:
+    easel.show(120, 90)
+    easel.stroke((50, 50))
+    before = easel.sent()
+    for data, name, words in NO_PICTURES:
+        easel.drop((data, name, "image/png"))
+        assert words in easel.problem()
+        assert easel.sent() == before
+        assert easel.page.inner_text(easel.size) == "120 × 90"
+        easel.do("quiet")
+
+
+def test_pictures_of_the_page_are_taken_whole_by_their_address(easel: Easel, app: Any) -> None:
+    pixels = noise(200, 100, 5)
+    path = app.settings.outputs_dir / "one.png"
+    path.write_bytes(png(pixels))
+    app.picture = lambda job, index, user: PictureView(index, path.name, path, "", 1, 200, 100)
+    for address in ("internal/pictures/job1/0", "internal/pictures/job1/0/thumbnail"):
+        easel.drop(text=f"{easel.page.url}{address}")
+        easel.wait(200, 100)
+        np.testing.assert_array_equal(easel.kept(easel.sent()["source"]), pixels)
+        easel.page.evaluate("atelier.canvas('inpaint').clear()")
+        easel.page.wait_for_selector(f"{easel.root}[data-state=empty]")
+    easel.drop(text="http://elsewhere.test/picture.png")
+    assert "Pictures of other sites cannot be taken" in easel.problem()
+
+
+# ---- masks from files
+
+
+def ramp(width: int, height: int) -> Pixels:
+    return np.tile(np.linspace(0, 255, width).round().astype(np.uint8), (height, 1))
+
+
+def test_mask_files_dropped_and_chosen(easel: Easel, tmp_path: Path) -> None:
+    easel.drop((png(ramp(10, 10)), "mask.png", "image/png"), on="picture")  # no picture yet: it is one
+    easel.wait(10, 10)
+    easel.show(100, 50)
+    easel.drop((png(ramp(100, 50)), "mask.png", "image/png"), on="mask")
+    easel.page.wait_for_function("atelier.canvas('inpaint').hasMask()")
+    np.testing.assert_array_equal(easel.mask(), ramp(100, 50))
+    assert easel.page.inner_text(easel.size) == "100 × 50"
+    easel.page.keyboard.press("Control+z")
+    assert easel.sent()["mask"] is None
+
+    clear = np.zeros((50, 100, 4), np.uint8)
+    clear[10:20, 30:60, 3] = 255  # black paint on nothing
+    file = tmp_path / "mask.png"
+    file.write_bytes(png(clear))
+    with easel.page.expect_file_chooser() as chooser:
+        easel.do("mask-file")
+    chooser.value.set_files(file)
+    easel.page.wait_for_function("atelier.canvas('inpaint').hasMask()")
+    np.testing.assert_array_equal(easel.mask(), clear[..., 3])
+
+
+def test_mask_of_another_size_is_stretched_and_that_is_said(easel: Easel) -> None:
+    easel.show(100, 80)
+    half = np.zeros((40, 50), np.uint8)
+    half[:, 25:] = 255
+    easel.drop((png(half), "mask.png", "image/png"), on="mask")
+    assert easel.problem() == "The mask has 50 × 40 pixels, the picture 100 × 80: it was stretched to fit."
+    mask = easel.mask()
+    assert (mask[:, :48] == 0).all()
+    assert (mask[:, 52:] == 255).all()
+
+
+# ---- when the server is away, forgets, or says no
+
+
+def test_nothing_is_lost_while_the_server_cannot_be_reached(easel: Easel) -> None:
+    def away(route: Any) -> None:
+        route.abort("connectionrefused")
+
+    easel.page.route(f"**{SOURCES}*", away)
+    pixels = easel.show(100, 80)
+    assert "The server cannot be reached. Nothing is lost" in easel.problem()
+    easel.brush(20)
+    easel.stroke((50, 40))
+    words = easel.page.evaluate("atelier.canvas('inpaint').flush().then(() => '', (error) => error.message)")
+    assert "cannot be reached" in words
+    easel.page.unroute(f"**{SOURCES}*", away)
+    fields = easel.sent()
+    np.testing.assert_array_equal(easel.kept(fields["source"]), pixels)
+    assert easel.kept(fields["mask"])[40, 50, 0] == 255
+    assert easel.page.locator(f"{easel.root} .drawing-problem").is_hidden()
+
+
+def test_what_the_server_refuses_is_told_in_its_words(easel: Easel) -> None:
+    easel.page.route(f"**{SOURCES}", lambda route: route.fulfill(status=422, json={"error": "the picture has too many layers"}))
+    easel.show(100, 80)
+    assert easel.problem() == "The picture has too many layers."
+    easel.do("quiet")
+    assert easel.page.locator(f"{easel.root} .drawing-problem").is_hidden()
+
+
+def test_what_the_server_has_lost_is_sent_again(easel: Easel, app: FakeApp) -> None:
+    easel.show(100, 80)
+    easel.stroke((50, 40))
+    before = easel.sent()
+    posts = posts_of(easel.page)
+    app.source = lambda source, user: None  # type: ignore[method-assign]
+    again = easel.page.evaluate("atelier.canvas('inpaint').flush().then(JSON.parse)")
+    assert again == before
+    assert posts == [SOURCES, SOURCES]
+
+
+# ---- over a reload
+
+
+def test_reload_in_the_middle_brings_everything_back(easel: Easel) -> None:
+    pixels = easel.show(400, 300)
+    easel.page.keyboard.press("x")
+    easel.stroke((300, 200), (380, 280))
+    easel.page.keyboard.press("o")
+    easel.page.locator(f"{easel.root} .drawing-frame [data-side=left]").press("ArrowLeft")
+    easel.page.get_by_role("radio", name="Colour").click()
+    easel.choose("rectangle")
+    easel.stroke((10, 10), (60, 40))
+    easel.page.get_by_role("radio", name="Mask").click()
+    easel.choose("lasso")
+    easel.stroke((100, 100), (300, 100), (200, 250), steps=2)
+    for _ in range(3):
+        easel.page.keyboard.press("+")
+    easel.brush(33, 0.25)
+    before, mask, view = easel.sent(), easel.mask(), easel.page.evaluate("atelier.canvas('inpaint').view()")
+    assert before["outpaint_left"] == 8
+    easel.stored()
+
+    easel.page.reload()
+    again = Easel(easel.page, easel.app)
+    posts = posts_of(easel.page)
+    again.wait(400, 300)
+    np.testing.assert_array_equal(again.mask(), mask)
+    assert again.sent() == before
+    np.testing.assert_array_equal(again.kept(before["source"])[100:], pixels[100:])
+    assert easel.page.evaluate("atelier.canvas('inpaint').view()") == pytest.approx(view)
+    assert easel.page.get_attribute(f"{easel.root} [data-tool=lasso]", "aria-pressed") == "true"
+    assert easel.page.input_value(f"{easel.root} [data-number=size]") == "33"
+    assert len(posts) == 2, "the mask and the picture with the sketch; the picture itself is there"
+
+    again.choose("eraser")
+    again.brush(500)
+    again.stroke((200, 150))
+    assert again.sent()["mask"] is None
+    again.stored()
+    easel.page.reload()
+    assert Easel(easel.page, easel.app).sent()["mask"] is None
+
+
+def test_other_browser_tabs_have_canvases_of_their_own(open_canvas: Open) -> None:
+    first = open_canvas()
+    first.show(100, 80)
+    first.stored()
+    second = open_canvas()
+    assert second.page.get_attribute(second.root, "data-state") == "empty"
+    second.show(60, 60)
+    second.stored()
+    first.page.reload()
+    Easel(first.page, first.app).wait(100, 80)
+
+
+def test_without_storage_the_canvas_paints_all_the_same(open_canvas: Open, window: Any) -> None:
+    page = window.context.new_page()
+    page.add_init_script(
+        "Object.defineProperty(window, 'indexedDB', {get() { throw new DOMException('no', 'SecurityError'); }})"
+    )
+    page.goto(window.origin)
+    try:
+        easel = Easel(page, None)
+        easel.show(100, 80)
+        easel.stroke((50, 40))
+        assert easel.mask()[40, 50] == 255
+    finally:
+        page.close()
+
+
+# ---- the page's handle
+
+
+LOAD = "([name, what, options]) => atelier.canvas(name).load(what, options)"
+
+
+def keep(app: Any, easel: Easel, pixels: Pixels) -> str:
+    """A picture as a source of whoever looks at this page."""
+    posted = easel.page.request.post(
+        f"{easel.page.url}internal/sources", data=png(pixels), headers={"content-type": "image/png"}
+    )
+    return str(posted.json()["id"])
+
+
+def test_load_keeps_the_mask_and_undo_brings_the_picture_back(easel: Easel, app: FakeApp) -> None:
+    easel.show(100, 80)
+    easel.brush(20)
+    easel.stroke((50, 40))
+    first, mask = easel.sent(), easel.mask()
+    result = noise(100, 80, 9)
+    identity = keep(app, easel, result)
+    assert easel.page.evaluate(LOAD, [easel.name, {"id": identity}, {"keepMask": True}])
+    after = easel.sent()
+    assert (after["source"], after["mask"]) == (identity, first["mask"])
+    easel.stroke((20, 20))
+    easel.page.keyboard.press("Control+z")
+    easel.page.keyboard.press("Control+z")
+    easel.page.wait_for_selector(f"{easel.root}[data-state=ready]")
+    assert easel.sent() == first
+    np.testing.assert_array_equal(easel.mask(), mask)
+    easel.page.keyboard.press("Control+y")
+    assert easel.sent() == after
+
+    assert easel.page.evaluate(LOAD, [easel.name, {"id": keep(app, easel, noise(64, 64))}, {"keepMask": True}])
+    assert easel.sent()["mask"] is None, "a mask of another size means nothing here"
+    assert not easel.page.evaluate(LOAD, [easel.name, {"id": "0" * 64}, {}])
+    assert "does not have this picture any more" in easel.problem()
+    assert easel.page.inner_text(easel.size) == "64 × 64"
+
+
+def test_load_fills_in_all_of_a_request(easel: Easel, app: FakeApp) -> None:
+    mask = np.zeros((80, 100, 3), np.uint8)
+    mask[20:50, 30:70] = 255
+    fields = {
+        "id": keep(app, easel, noise(100, 80)),
+        "mask": keep(app, easel, mask),
+        "box": [10, 20, 64, 48],
+        "outpaint_up": 64,
+    }
+    assert easel.page.evaluate(LOAD, [easel.name, fields, {}])
+    sent = easel.sent()
+    assert (sent["source"], sent["box"], sent["outpaint_up"]) == (fields["id"], [10, 20, 64, 48], 64)
+    np.testing.assert_array_equal(easel.mask(), mask[..., 0])
+    told = easel.page.evaluate("atelier.canvas('inpaint').size()")
+    assert told == {"width": 100, "height": 80, "outpaint": {"left": 0, "right": 0, "up": 64, "down": 0}}
+
+
+def test_accepted_extension_moves_the_mask_along(easel: Easel, app: FakeApp) -> None:
+    easel.show(100, 80)
+    easel.brush(20)
+    easel.stroke((50, 40))
+    easel.page.keyboard.press("o")
+    easel.page.locator(f"{easel.root} .drawing-frame [data-side=left]").press("ArrowLeft")
+    easel.page.locator(f"{easel.root} .drawing-frame [data-side=up]").press("Shift+ArrowUp")
+    mask = easel.mask()
+    assert easel.page.evaluate(LOAD, [easel.name, {"id": keep(app, easel, noise(108, 144))}, {"keepMask": True}])
+    grown = easel.mask()
+    np.testing.assert_array_equal(grown[64:, 8:], mask)
+    assert not grown[:64].any()
+    assert not easel.sent()["outpaint_up"]
+
+
+def test_what_is_loaded_before_a_tab_was_opened_waits_for_it(easel: Easel, app: FakeApp) -> None:
+    identity = keep(app, easel, noise(70, 50))
+    easel.page.evaluate("(id) => { window.loading = atelier.canvas('sketch').load({id}); }", identity)
+    assert easel.page.evaluate("atelier.canvas('sketch').flush()") == ""
+    easel.page.get_by_role("tab", name="sketch").click()
+    assert easel.page.evaluate("window.loading")
+    assert Easel(easel.page, app, "sketch").sent()["source"] == identity
+
+
+def test_page_hears_what_happens_to_the_picture(easel: Easel) -> None:
+    easel.page.evaluate("window.said = []; document.addEventListener('atelier:canvas', (e) => said.push(e.detail))")
+    easel.show(100, 80)
+    easel.stroke((50, 40))
+    easel.do("remove")
+    easel.page.wait_for_selector(f"{easel.root}[data-state=empty]")
+    said = easel.page.evaluate("said")
+    assert [(one["width"], one["hasMask"]) for one in said] == [(100, False), (100, True), (0, False)]
+    assert easel.page.evaluate("atelier.canvas('inpaint').flush()") == ""
+    easel.do("undo")
+    easel.wait(100, 80)
+    assert easel.page.evaluate("atelier.canvas('inpaint').hasMask()")
+
+
+def test_candidates_are_looked_at_and_one_is_accepted(easel: Easel, app: FakeApp) -> None:
+    easel.show(100, 80)
+    easel.brush(20)
+    easel.stroke((50, 40))
+    first = easel.sent()
+    ids = [keep(app, easel, noise(100, 80, seed)) for seed in (1, 2, 3)]
+    easel.page.evaluate("document.addEventListener('atelier:canvas-accepted', (e) => { window.accepted = e.detail.index; })")
+    offered = [{"url": f"internal/sources/{identity}", "label": "seed"} for identity in ids]
+    easel.page.evaluate("(all) => atelier.canvas('inpaint').setCandidates(all)", offered)
+    bar = easel.page.locator(f"{easel.root} .drawing-candidates")
+    assert bar.locator(".which").inner_text() == "1 of 3 · seed"
+    bar.get_by_role("button", name="Next result").click()
+    assert bar.locator(".which").inner_text() == "2 of 3 · seed"
+    assert easel.sent() == first, "looking changes nothing"
+    bar.get_by_role("button", name="Accept").click()
+    bar.wait_for(state="hidden")
+    assert easel.page.evaluate("accepted") == 1
+    after = easel.sent()
+    assert (after["source"], after["mask"]) == (ids[1], first["mask"])
+    easel.page.keyboard.press("Control+z")
+    assert easel.sent() == first
