@@ -40,13 +40,36 @@ class Choice(gr.Dropdown):
         return "dropdown"
 
 
+class Figure(gr.Textbox):
+    """A number that may be left out: it is typed as text, and the default stands there in grey."""
+
+    default: float | None = None
+
+    def preprocess(self, payload: Any) -> Any:
+        return str(payload).strip() or None if payload is not None else None
+
+    def postprocess(self, value: Any) -> str:
+        if isinstance(value, (int, float)):
+            return "" if value == self.default else repr(value)
+        return value if isinstance(value, str) else ""
+
+    def get_block_name(self) -> str:
+        return "textbox"
+
+
 @dataclass
 class Form:
-    """The components of one tab; `prefix` begins their element ids: field `steps` of `txt2img` is `#txt2img_steps`."""
+    """The components of one tab; `prefix` begins their element ids: field `steps` of `txt2img` is `#txt2img_steps`.
+
+    Names in `page_only` are remembered like any other, but are the page's business and no fields of a request; those in
+    `optional` may be left empty, which leaves the request's default.
+    """
 
     prefix: str
     components: dict[str, gr.components.Component] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    page_only: set[str] = field(default_factory=set)
+    optional: set[str] = field(default_factory=set)
 
     def id(self, name: str) -> str:
         return f"{self.prefix}_{name}"
@@ -66,6 +89,30 @@ class Form:
     def choice(self, name: str, label: str, choices: Iterable[Any], value: str | list[str] | None, **options: Any) -> Choice:
         choice = Choice(list(choices), value=value, label=label, elem_id=self.id(name), min_width=100, **options)
         return self._keep(name, label, choice)
+
+    def check(self, name: str, label: str, value: bool = False, **options: Any) -> gr.Checkbox:
+        return self._keep(name, label, gr.Checkbox(value, label=label, elem_id=self.id(name), min_width=60, **options))
+
+    def figure(self, name: str, label: str, default: float | None, otherwise: str = "", **options: Any) -> Figure:
+        """A number that may be left out; `otherwise` says in a word what then counts where there is no default to show."""
+        self.optional.add(name)
+        attributes = gr.InputHTMLAttributes(spellcheck=False, autocomplete="off")
+        shown = otherwise if default is None else f"{default:g}"
+        figure = Figure(
+            label=label,
+            placeholder=shown,
+            elem_id=self.id(name),
+            max_lines=1,
+            min_width=60,
+            html_attributes=attributes,
+            **options,
+        )
+        figure.default = default
+        return self._keep(name, label, figure)
+
+    def share(self, name: str, label: str, component: gr.components.Component) -> None:
+        """Take in a field that stands elsewhere on the page and belongs to several forms."""
+        self._keep(name, label, component)
 
     def _keep(self, name: str, label: str, component: Any) -> Any:
         self.components[name] = component
@@ -91,7 +138,8 @@ class Form:
         Raises:
             RequestError: a field that needs a value is empty.
         """
-        values = {name: data[component] for name, component in self.components.items()}
+        values = {name: data[component] for name, component in self.components.items() if name not in self.page_only}
+        values = {name: value for name, value in values.items() if value is not None or name not in self.optional}
         empty = [self.labels[name] for name, value in values.items() if value is None and name != "checkpoint"]
         if empty:
             raise RequestError("; ".join(f"{label} is empty, please fill it in" for label in empty))
@@ -116,7 +164,7 @@ class Form:
             match = _NAMED.fullmatch(part)
             name = match.group(1) if match else next((n for n, label in self.labels.items() if part.startswith(label)), "")
             if name in self.components:
-                ids.append(self.id(name))
+                ids.append(str(self.components[name].elem_id))
             sentences.append(f"{self.labels[name]} {match.group(2)}" if match and name in self.labels else part)
         text = "; ".join(sentences)
         return {"error": text[:1].upper() + text[1:].rstrip(".") + ".", "fields": ids}
@@ -134,8 +182,12 @@ def _seed(text: Any) -> int:
 
 
 def _fits(component: gr.components.Component, value: Any) -> bool:
+    if isinstance(component, Figure):
+        return value is None or (isinstance(value, (int, float, str)) and not isinstance(value, bool))
     if isinstance(component, gr.Textbox):
         return isinstance(value, str)
+    if isinstance(component, gr.Checkbox):
+        return isinstance(value, bool)
     if isinstance(component, Choice) and component.multiselect:
         return isinstance(value, list) and all(isinstance(one, str) for one in value)
     if isinstance(component, Choice):

@@ -1,20 +1,25 @@
-"""The page: puts header, tab and studio together and mounts them on the HTTP application.
+"""The page: puts header, tabs and studio together and mounts them on the HTTP application.
 
-Where things stand is decided by the style sheet, by element ids; what they do, by the tab and the studio.
+All tabs are in the document from the beginning, so that each keeps its state and scripts find everything; which one is seen is
+decided by the style sheet and `static/tabs.js`.  Where things stand is decided by the style sheet, by element ids and classes;
+what they do, by the tabs and the studio.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from html import escape
 from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from modules.app import App
+from modules.ui.desk import Desk
 from modules.ui.gradio import gr
 from modules.ui.job_bar import STATIC, Studio
+from modules.ui.tabs.base import Tab
 from modules.ui.tabs.txt2img import Txt2ImgTab
 from modules.ui.theme import theme
 
@@ -24,12 +29,14 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
     os.environ["GRADIO_TEMP_DIR"] = str(app.settings.data_dir / "gradio")  # its default is shared by all users of the machine
     version = _version(STATIC)
     server.mount(f"/ui/{version}", StaticFiles(directory=STATIC), name="ui")
+    desk = Desk(app)
+    shown = tabs(app, desk)
     return gr.mount_gradio_app(
         server,
-        build_page(app, version),
+        build_page(desk, shown, version),
         path="/",
         theme=theme(),
-        head=_head(version),
+        head=_head(version, shown),
         favicon_path=str(STATIC / "favicon.png"),
         footer_links=[],
         show_error=False,
@@ -43,21 +50,37 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
     )
 
 
-def build_page(app: App, version: str) -> gr.Blocks:
-    tab = Txt2ImgTab(app)
+def tabs(app: App, desk: Desk) -> list[Tab]:
+    """The tabs in the order of the bar."""
+    return [Txt2ImgTab(app, desk)]
+
+
+def build_page(desk: Desk, shown: list[Tab], version: str) -> gr.Blocks:
     with gr.Blocks(title="Atelier", fill_width=True, analytics_enabled=False, delete_cache=(600, 86400)) as page:
         with gr.Row(elem_id="masthead", elem_classes="plain"):
             gr.HTML((STATIC / "wordmark.html").read_text("utf-8"), elem_id="wordmark", js_on_load=None)
-            tab.build_checkpoint()
+            gr.HTML(_tab_bar(shown), elem_id="tab_bar", js_on_load=None)
+            desk.build()
             gr.HTML((STATIC / "status.html").read_text("utf-8"), elem_id="status", js_on_load=None)
         with gr.Column(elem_id="bench", elem_classes="plain"):
-            tab.build_prompt()
-            below_prompt = (STATIC / "reading.html").read_text("utf-8") + '<p id="complaint" role="alert" hidden></p>'
-            gr.HTML(below_prompt, elem_id="complaint_area", js_on_load=None)
-            tab.build_settings()
+            for tab in shown:
+                with gr.Column(elem_id=f"{tab.name}_panel", elem_classes="plain panel"):
+                    tab.build()
+            gr.HTML('<p id="complaint" role="alert" hidden></p>', elem_id="complaint_area", js_on_load=None)
             studio = Studio(version)
-        tab.connect(studio, page)
+        desk.connect(studio, page)
+        for tab in shown:
+            tab.connect(studio, page)
     return page
+
+
+def _tab_bar(shown: list[Tab]) -> str:
+    """Links, so that each tab has an address; `static/tabs.js` makes tabs of them."""
+    links = (
+        f'<a href="#{tab.name}" id="tab_{tab.name}" data-shows="{tab.shows}" role="tab">{escape(tab.label)}</a>'
+        for tab in shown
+    )
+    return f'<nav class="tabs" role="tablist" aria-label="What to do">{"".join(links)}</nav>'
 
 
 def _version(folder: Path) -> str:
@@ -68,11 +91,26 @@ def _version(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _head(version: str) -> str:
+def _head(version: str, shown: list[Tab]) -> str:
     return (
         f'<link rel="stylesheet" href="ui/{version}/atelier.css">'
         f'<link rel="stylesheet" href="ui/{version}/prompt.css">'
+        f'<link rel="stylesheet" href="ui/{version}/canvas/canvas.css">'
+        f'<link rel="stylesheet" href="ui/{version}/options.css">'
         f'<link rel="modulepreload" href="ui/{version}/main.js">'
         f'<script src="ui/{version}/mode.js"></script>'
+        f'<script src="ui/{version}/where.js"></script>'
+        f"<style>{_one_seen(shown)}</style>"
         '<meta name="color-scheme" content="light dark">'
     )
+
+
+def _one_seen(shown: list[Tab]) -> str:
+    """Styles that show the parts of one tab, from the first moment on.  Which one, `static/where.js` has said by then."""
+    known = "".join(f":not([data-tab={tab.name}])" for tab in shown)
+    rules = [f":root{known} #bench>#{shown[0].name}_panel{{display:contents}}"]
+    for tab in shown:
+        rules.append(f":root[data-tab={tab.name}] #bench>#{tab.name}_panel{{display:contents}}")
+        if tab.shows == "nothing":
+            rules.append(f":root[data-tab={tab.name}] #studio{{display:none}}")
+    return "".join(rules)

@@ -113,7 +113,7 @@ def test_nothing_is_asked_while_the_page_is_hidden(page: Any) -> None:
     asked: list[str] = []
     page.on("request", lambda request: "prompt/check" in request.url and asked.append(request.url))
     page.fill(PROMPT, "a red apple")
-    page.wait_for_function("() => window.atelierForm?.prompt === 'a red apple'")
+    page.wait_for_function("() => window.atelierForms?.txt2img?.prompt === 'a red apple'")
     page.wait_for_function("() => new Promise((done) => setTimeout(() => done(true), 300))")  # longer than the pause
     assert not asked
     page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
@@ -279,7 +279,7 @@ def test_wildcards_are_read_as_the_seed_draws_them(page: Any, data: Path) -> Non
     words = set()
     for seed in range(6):
         page.fill(SEED, str(seed))
-        page.wait_for_function("(seed) => window.atelierForm?.seed === seed", arg=str(seed))
+        page.wait_for_function("(seed) => window.atelierForms?.txt2img?.seed === seed", arg=str(seed))
         with page.expect_response("**/prompt/check"):
             pass
         page.wait_for_function("() => !document.querySelector('#txt2img_reading .remarks')")

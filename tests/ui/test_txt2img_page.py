@@ -282,7 +282,7 @@ def test_swap_exchanges_width_and_height(page: Any) -> None:
 
 
 def test_another_checkpoint_brings_its_settings_and_its_prompts(page: Any, app: FakeApp) -> None:
-    page.click("#txt2img_checkpoint input")
+    page.click("#checkpoint input")
     page.get_by_role("option", name="Landscapes", exact=True).click()
     for name, value in (("width", "512"), ("height", "384"), ("steps", "30"), ("cfg_scale", "7")):
         wait_value(page, number(name), value)
@@ -298,7 +298,7 @@ def test_rescan_finds_new_files_and_names_broken_ones(page: Any, app: FakeApp) -
     page.wait_for_selector("#complaint:not([hidden])")
     assert "3 checkpoints found" in page.inner_text("#complaint")
     assert "torn: the file ends in the middle of a tensor" in page.inner_text("#complaint")
-    page.click("#txt2img_checkpoint input")
+    page.click("#checkpoint input")
     page.get_by_role("option", name="New one", exact=True).click()
 
 

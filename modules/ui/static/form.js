@@ -1,37 +1,42 @@
-// The page's side of the form: remembers it, shows what is wrong with it, and fills the prompt in.
+// The page's side of the forms: remembers them, shows what is wrong with one, and fills the prompt in.
 // The fields themselves are Gradio's.
 
-const KEY = "atelier.txt2img";
+import { currentTab } from "./tabs.js";
 
-/** The fields as they are now, by the names of the request. */
-export const fields = () => window.atelierForm ?? {};
+/** The fields of a tab as they are now, by the names of the request. */
+export const fields = (tab = currentTab()) => window.atelierForms?.[tab] ?? {};
 
 let opened = false;
 
-function remember() {
-  if (!opened || !window.atelierForm) return;
+function remember(tab) {
+  if (!opened || !window.atelierForms?.[tab]) return;
   try {
-    localStorage.setItem(KEY, JSON.stringify(window.atelierForm));
+    localStorage.setItem(`atelier.form.${tab}`, JSON.stringify(window.atelierForms[tab]));
   } catch {
     /* full or forbidden: the form is then not remembered */
   }
 }
 
-/** From now on the form shows what the user left or the model's defaults, so its changes are worth keeping. */
-export function formOpened() {
+/** From now on the forms show what the user left or the model's defaults, so their changes are worth keeping. */
+export function formsOpened() {
   opened = true;
-  remember();
+  for (const tab of Object.keys(window.atelierForms ?? {})) remember(tab);
 }
 
-document.addEventListener("atelier:form", remember);
+document.addEventListener("atelier:form", (event) => remember(event.detail.tab));
 
-/** Type `words` into the prompt as a person would. */
-export function setPrompt(words) {
-  const box = document.querySelector("#txt2img_prompt textarea");
-  const setter = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set;
-  setter.call(box, words);
+/** Type into a field as a person would. */
+export function typeInto(box, words) {
+  const kind = box instanceof HTMLTextAreaElement ? HTMLTextAreaElement : HTMLInputElement;
+  Object.getOwnPropertyDescriptor(kind.prototype, "value").set.call(box, words);
   box.dispatchEvent(new Event("input", { bubbles: true }));
-  document.querySelector("#txt2img_generate")?.focus();
+  box.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+/** Put `words` into the prompt of the tab that is seen. */
+export function setPrompt(words) {
+  typeInto(document.querySelector(`#${currentTab()}_prompt textarea`), words);
+  document.getElementById(`${currentTab()}_generate`)?.focus();
 }
 
 const inputsOf = (id) => document.querySelectorAll(`#${CSS.escape(id)} :is(input, textarea)`);
@@ -43,7 +48,7 @@ export function complain(text, ids = [], kind = "bad") {
   place.textContent = text;
   place.dataset.kind = kind;
   place.hidden = !text;
-  for (const input of document.querySelectorAll("#bench [aria-invalid]")) {
+  for (const input of document.querySelectorAll(":is(#bench, #masthead) [aria-invalid]")) {
     input.removeAttribute("aria-invalid");
     input.removeAttribute("aria-describedby");
   }

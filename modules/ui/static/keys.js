@@ -15,9 +15,10 @@ export function listenToKeys(cancel) {
     }
   }, true);
 
-  document.getElementById("txt2img_generate")?.setAttribute("aria-keyshortcuts", "Control+Enter Meta+Enter");
-  document.getElementById("txt2img_cancel")?.setAttribute("aria-keyshortcuts", "Escape");
-  if (/Mac|iPhone|iPad/.test(navigator.platform)) document.getElementById("txt2img_actions")?.setAttribute("data-mac", "");
+  const each = (selector, name, value) => document.querySelectorAll(selector).forEach((node) => node.setAttribute(name, value));
+  each("button[id$=_generate]", "aria-keyshortcuts", "Control+Enter Meta+Enter");
+  each("button[id$=_cancel]", "aria-keyshortcuts", "Escape");
+  if (/Mac|iPhone|iPad/.test(navigator.platform)) each(".actions[id$=_actions]", "data-mac", "");
   for (const button of document.querySelectorAll("button.icon")) button.title = button.textContent.trim();
 }
 

@@ -5,12 +5,14 @@ import { Easel } from "./easel.js";
 import { showEmpty } from "./empty.js";
 import { Engine } from "./engine.js";
 import { Film } from "./film.js";
-import { complain, fields, formOpened, setPrompt } from "./form.js";
+import { complain, fields, formsOpened, setPrompt } from "./form.js";
 import { isOver, Jobs } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
 import { Label } from "./label.js";
 import { startPromptTools } from "./prompt.js";
 import { Queue } from "./queue.js";
+import { startSending, useSettings } from "./send.js";
+import { startTabs } from "./tabs.js";
 
 const PATIENCE_MS = 8000; // a request is accepted in a tenth of a second
 
@@ -33,16 +35,18 @@ class Studio {
     this.queue = new Queue(this.$(".queue"), this.jobs, (id) => this.show(id, null));
     this.label = new Label(
       this.$(".label"),
-      (settings) => bridge.send("reuse", { fields: settings }),
+      useSettings,
       (job) => this.show(job.id, null),
     );
 
+    startTabs();
+    startSending(bridge);
     this.listenToJobs();
     listenToKeys(() => this.cancel());
     startPromptTools();
     document.addEventListener("atelier:cancel", () => this.cancel());
-    document.getElementById("txt2img_generate")?.addEventListener("click", () => this.expectAnswer());
-    document.addEventListener("atelier:form", () => this.shown === null && this.showNothing());
+    for (const button of document.querySelectorAll("button[id$=_generate]")) button.addEventListener("click", () => this.expectAnswer());
+    for (const event of ["atelier:form", "atelier:tab"]) document.addEventListener(event, () => this.shown === null && this.showNothing());
     bridge.receive((text) => this.onMessage(text));
     document.dispatchEvent(new Event("atelier:started"));
     this.engine.watch();
@@ -57,7 +61,7 @@ class Studio {
     const { kind, ...data } = JSON.parse(text);
     clearTimeout(this.patience);
     const handlers = {
-      opened: () => formOpened(),
+      opened: () => formsOpened(),
       submitted: () => this.onSubmitted(data.id),
       refused: () => complain(data.error, data.fields),
       reused: () => complain(data.missing.length ? `Not here, so left as it was: ${data.missing.join(", ")}.` : "", [], "note"),

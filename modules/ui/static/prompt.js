@@ -6,15 +6,20 @@ import { h } from "./dom.js";
 import { fields } from "./form.js";
 import { nudgeWithKeys } from "./nudge.js";
 import { gist, isPlain, reading } from "./reading.js";
+import { currentTab } from "./tabs.js";
 
 const PAUSE_MS = 200; // after the last key
 const MATTER = ["prompt", "negative_prompt", "styles", "sampler", "steps", "seed"];
 const BOXES = { prompt: "prompt", negative_prompt: "negative prompt" };
 
 export function startPromptTools() {
-  const tools = new PromptTools(document.getElementById("txt2img_reading"));
+  for (const details of document.querySelectorAll("details[id$=_reading]")) startAt(details.id.replace(/_reading$/, ""), details);
+}
+
+function startAt(tab, details) {
+  const tools = new PromptTools(tab, details);
   for (const [name, words] of Object.entries(BOXES)) {
-    const root = document.getElementById(`txt2img_${name}`);
+    const root = document.getElementById(`${tab}_${name}`);
     const area = root?.querySelector("textarea");
     if (!area) continue;
     new Completion(root, area); // before the weights: its keys come first while it is open
@@ -25,6 +30,7 @@ export function startPromptTools() {
 }
 
 class PromptTools {
+  #tab;
   #details;
   #counts = {};
   #timer = 0;
@@ -32,7 +38,8 @@ class PromptTools {
   #asked = ""; // what the answer on the page is about
   #check = null; // the answer, or {error}
 
-  constructor(details) {
+  constructor(tab, details) {
+    this.#tab = tab;
     this.#details = details;
   }
 
@@ -49,7 +56,8 @@ class PromptTools {
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.#ask(), PAUSE_MS);
     };
-    document.addEventListener("atelier:form", soon);
+    document.addEventListener("atelier:form", (event) => event.detail.tab === this.#tab && soon());
+    document.addEventListener("atelier:tab", soon);
     document.addEventListener("visibilitychange", soon);
     this.#details.addEventListener("toggle", () => this.#show());
     this.#ask();
@@ -57,8 +65,8 @@ class PromptTools {
 
   /** One question at a time; what was typed meanwhile is asked about next. */
   async #ask() {
-    if (this.#asking || document.hidden) return;
-    const question = JSON.stringify(asked(fields()));
+    if (this.#asking || document.hidden || currentTab() !== this.#tab) return;
+    const question = JSON.stringify(asked(fields(this.#tab)));
     if (question === this.#asked) return;
     this.#asking = true;
     try {
@@ -72,7 +80,7 @@ class PromptTools {
     }
     this.#asking = false;
     this.#show();
-    if (this.#check && JSON.stringify(asked(fields())) !== question) this.#ask();
+    if (this.#check && JSON.stringify(asked(fields(this.#tab))) !== question) this.#ask();
   }
 
   #toggle() {
@@ -86,7 +94,7 @@ class PromptTools {
     const numbers = check && !check.error;
     this.#showCount("prompt", numbers ? [check.tokens, check.limit] : null);
     this.#showCount("negative_prompt", numbers ? [check.negative_tokens, check.negative_limit] : null);
-    const form = fields();
+    const form = fields(this.#tab);
     this.#details.hidden = !check || (!this.#details.open && !check.error && isPlain(check, form));
     if (this.#details.hidden) return;
     this.#details.querySelector(".gist").textContent = gist(check);

@@ -1,0 +1,32 @@
+"""What a tab of the page is.  The page knows no more of its tabs than this; later tabs are another entry in its list."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from modules.ui.gradio import gr
+from modules.ui.job_bar import Studio
+
+Updates = dict[Any, Any]
+
+NO_COOKIE = "This page needs a cookie to know which pictures are yours. Allow cookies for this address and reload the page."
+
+AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""For events that answer within milliseconds: no queue, no spinner, not offered as an API."""
+
+
+class Tab(Protocol):
+    """One tab: `name` is the address's hash and begins the ids of its elements, `label` stands in the bar.
+
+    `shows` says what stands below it: the studio's "pictures", the same in the place of the tab's own "canvas", or "nothing".
+    """
+
+    name: str
+    label: str
+    shows: str
+
+    def build(self) -> None:
+        """Make the components, inside the tab's own column; where they stand is for the style sheet."""
+
+    def connect(self, studio: Studio, page: gr.Blocks) -> None:
+        """Tie them to the studio, when all tabs are built."""

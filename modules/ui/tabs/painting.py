@@ -1,0 +1,159 @@
+"""What every tab that paints has: prompts, the settings of a picture, Generate and Cancel.
+
+Handlers return at once: they hand a dict of fields to the App and a short message to the studio, which follows the job by
+itself.  Nothing here waits for a picture.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from modules.app import App
+from modules.diffusion.samplers import SAMPLERS
+from modules.diffusion.schedules import SCHEDULES
+from modules.errors import AtelierError, RequestError
+from modules.request import SIDE_STEP
+from modules.ui.desk import Desk, defaults, schedule_hint
+from modules.ui.form import Form, Values
+from modules.ui.gradio import gr
+from modules.ui.job_bar import STATIC, Studio, message
+from modules.ui.options import build_options
+from modules.ui.tabs.base import AT_ONCE, NO_COOKIE
+
+
+class PaintingTab:
+    """Builds the tab inside the current column; `connect` then ties it to the studio."""
+
+    name = ""
+    label = ""
+    shows = "pictures"
+
+    def __init__(self, app: App, desk: Desk) -> None:
+        self.app, self.desk = app, desk
+        self.form = Form(self.name)
+        desk.forms[self.name] = self.form
+
+    def build(self) -> None:
+        """From top to bottom, as a phone shows it and a keyboard walks through it."""
+        self.form.share("checkpoint", "Checkpoint", self.desk.checkpoint)
+        self.build_prompt()
+        self.build_canvas()
+        with gr.Column(elem_id=self.form.id("settings"), elem_classes="plain settings", min_width=200):
+            self.build_settings()
+            build_options(self.form)
+        # What the page's scripts add to a request, as JSON: the job's key, and what is on the canvas.
+        self.attachment = gr.Textbox(visible=False, elem_id=self.form.id("attachment"))
+
+    def build_prompt(self) -> None:
+        form = self.form
+        with gr.Row(elem_id=form.id("prompt_area"), elem_classes="plain prompt-area"):
+            form.text("prompt", "Prompt", "What should the picture show?", lines=2, max_lines=10, elem_classes="prompt")
+            form.text("negative_prompt", "Negative prompt", "What should it not show?", lines=2, max_lines=10)
+            with gr.Column(elem_id=form.id("actions"), elem_classes="plain actions", min_width=120):
+                self.generate = gr.Button("Generate", variant="primary", elem_id=form.id("generate"), elem_classes="generate")
+                self.cancel = gr.Button("Cancel", elem_id=form.id("cancel"), elem_classes="cancel")
+        reading = (STATIC / "reading.html").read_text("utf-8").replace("PREFIX", self.name)
+        gr.HTML(reading, elem_id=form.id("reading_area"), elem_classes="reading-area", js_on_load=None)
+
+    def build_canvas(self) -> None:
+        """The place of a source picture, in tabs that have one."""
+
+    def build_settings(self) -> None:
+        self.build_style_and_solver()
+        self.build_size()
+        self.build_seed_and_count()
+
+    def build_style_and_solver(self) -> None:
+        form, best = self.form, defaults(self.app.default_checkpoint())
+        styles, about = self.desk.styles()
+        shown = bool(styles or about)  # a house without styles is not bothered with an empty list
+        form.choice("styles", "Styles", styles, [], multiselect=True, info=about, visible=shown)
+        form.choice("sampler", "Sampler", SAMPLERS, best["sampler"])
+        form.choice("schedule", "Schedule type", SCHEDULES, best["schedule"])
+        form.slider("steps", "Steps", 1, 150, best["steps"], 1)
+        form.slider("cfg_scale", "CFG scale", 0, 30, best["cfg_scale"], 0.5)
+
+    def build_size(self) -> None:
+        form, best = self.form, defaults(self.app.default_checkpoint())
+        with gr.Row(elem_id=form.id("size"), elem_classes="pair"):
+            width = form.number("width", "Width", best["width"], step=SIDE_STEP)
+            swap = gr.Button("Swap width and height", elem_id=form.id("swap"), elem_classes=["icon", "icon-swap"])
+            height = form.number("height", "Height", best["height"], step=SIDE_STEP)
+        swap.click(None, [width, height], [width, height], js="(width, height) => [height, width]")
+
+    def build_seed_and_count(self) -> None:
+        form = self.form
+        with gr.Row(elem_classes="pair"):
+            seed = form.text("seed", "Seed", "Random", max_lines=1, min_width=60, elem_classes="seed")
+            random = gr.Button("Random seed", elem_id=form.id("seed_random"), elem_classes=["icon", "icon-dice"])
+            again = "Reuse the seed of the picture shown"
+            same = gr.Button(again, elem_id=form.id("seed_reuse"), elem_classes=["icon", "icon-again"])
+        form.number("count", "Pictures", 1, precision=0, elem_classes="count-field")
+        random.click(None, None, seed, js="() => ['']")
+        shown = "(seed) => [document.querySelector('#studio [data-seed]')?.dataset.seed ?? seed]"
+        same.click(None, seed, seed, js=shown)
+
+    # ---- what it does
+
+    def connect(self, studio: Studio, page: gr.Blocks) -> None:
+        form, sampler = self.form, self.form.components["sampler"]
+        attach = _ATTACH.replace("TAB", json.dumps(self.name))
+        self.generate.click(
+            self._submit, form.inputs | {self.attachment}, [studio], js=attach, trigger_mode="multiple", **AT_ONCE
+        )
+        sampler.input(lambda name: schedule_hint(name) or gr.skip(), sampler, form.components["schedule"], **AT_ONCE)
+
+        # These stay in the browser.
+        self.cancel.click(None, js="() => document.dispatchEvent(new Event('atelier:cancel'))")
+        tell = _TELL.replace("NAMES", json.dumps(form.names)).replace("TAB", json.dumps(self.name))
+        gr.on([component.change for component in form.outputs], None, form.outputs, js=tell)
+
+    def _submit(self, data: Mapping[Any, Any], request: gr.Request) -> str:
+        user = request.request.state.user
+        if not user:
+            return message("refused", error=NO_COOKIE, fields=[])
+        try:
+            attached = _attached(data.get(self.attachment))
+            fields = self.fields(self.form.read(data), attached, user)
+            return message("submitted", id=self.app.submit(fields, user, attached.get("key", "")).id)
+        except AtelierError as error:
+            return message("refused", **self.form.complaint(error))
+
+    def fields(self, values: Values, attached: Values, user: str) -> Values:
+        """The request's fields, from the form's and from what the scripts attached."""
+        return values
+
+
+def _attached(text: Any) -> Values:
+    """What the page's scripts added; without scripts of ours, nothing.
+
+    Raises:
+        RequestError: the scripts could not, and say why.
+    """
+    try:
+        found = json.loads(text) if isinstance(text, str) and text else {}
+    except ValueError:
+        found = {}
+    found = found if isinstance(found, dict) else {}
+    if isinstance(error := found.get("error"), str):
+        raise RequestError(error)
+    if not isinstance(found.get("key", ""), str):
+        found["key"] = ""
+    return found
+
+
+_ATTACH = """async (...values) => {
+  const attachment = await window.atelier?.attach?.(TAB) ?? "";
+  return [...values.slice(0, -1), attachment];
+}"""
+"""The attachment is the last of the inputs: Gradio hands them over in the order in which they were made."""
+
+_TELL = """(...values) => {
+  const names = NAMES;
+  window.atelierForms ??= {};
+  window.atelierForms[TAB] = Object.fromEntries(names.map((name, i) => [name, values[i]]));
+  document.dispatchEvent(new CustomEvent('atelier:form', { detail: { tab: TAB } }));
+}"""
+"""Tells the page's scripts what the form holds; they keep it in this browser."""
