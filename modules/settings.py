@@ -57,6 +57,8 @@ class Settings:
     jobs_per_user: int = 50
     jobs_in_total: int = 200
     history: int = 1000
+    output_format: str = "png"
+    output_quality: int = 90
     keep_sources: bool = True
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -157,6 +159,13 @@ def _count(value: Any, _: Path) -> int:
     text = str(value).strip()
     if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 1:
         raise ValueError("a whole number from 1 to 999999")
+    return int(text)
+
+
+def _percent(value: Any, _: Path) -> int:
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= 100:
+        raise ValueError("a whole number from 1 to 100")
     return int(text)
 
 
@@ -298,6 +307,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("jobs_per_user", _count, "jobs that one user may have in the queue", "50", "N"),
     Setting("jobs_in_total", _count, "jobs that may be in the queue altogether", "200", "N"),
     Setting("history", _count, "finished jobs that are remembered; pictures stay on disk whatever this says", "1000", "N"),
+    Setting("output_format", _one_of("png", "jpeg", "webp", "avif"), "format that pictures are saved in", "png", "NAME"),
+    Setting("output_quality", _percent, "quality of JPEG, WebP and AVIF, 1 to 100; a WebP of 100 is lossless", "90", "N"),
     Setting(
         "keep_sources",
         _switch,

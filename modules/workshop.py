@@ -28,6 +28,7 @@ from modules.engine.link import EngineLink, ProcessLink
 from modules.engine.messages import Message, with_pictures
 from modules.errors import AtelierError
 from modules.estimates import Forecast, Pending, forecast
+from modules.images.encoding import form_of
 from modules.images.infotext import GenerationInfo
 from modules.images.outputs import Outputs
 from modules.prompts.check import network_notes
@@ -81,7 +82,7 @@ class Workshop:
         self, settings: Settings, link: EngineLink | None = None, outputs: Outputs | None = None, durable: bool = True
     ) -> None:
         self.settings = settings
-        self.outputs = outputs or Outputs(settings.outputs_dir)
+        self.outputs = outputs or Outputs(settings.outputs_dir, form_of(settings.output_format, settings.output_quality))
         self.store = JobStore(
             settings.data_dir / "jobs.sqlite" if durable else None,
             history=settings.history,

@@ -174,7 +174,7 @@ def test_stray_variables_are_mentioned(
         (["a cat", "--schedule", "Kerras"], "did you mean 'Karras'"),
         (["a cat", "--checkpoint", "nothing"], "checkpoint 'nothing'"),
         (["x" * 30_000 + "y" * 3_000], "at most 32,768 characters"),
-        (["a cat", "--output", "cat.jpg"], "use a name ending in .png"),
+        (["a cat", "--output", "cat.gif"], "pictures are saved as .png, .jpg, .webp, .avif, .jpeg; use a name"),
         (["a cat", "--output", "cat.png", "--count", "2"], "name a folder"),
         (["--from", "/nowhere/cat.png"], "cat.png cannot be read"),
     ],

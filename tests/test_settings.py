@@ -27,6 +27,8 @@ EXAMPLES: dict[str, list[tuple[str, str, Any]]] = {
     "jobs_per_user": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
     "jobs_in_total": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
     "history": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
+    "output_format": [(n, f'"{n}"', n) for n in ("jpeg", "webp", "avif")],
+    "output_quality": [("1", "1", 1), ("75", '"75"', 75), ("100", "100", 100)],
     "keep_sources": [("false", "false", False), ("off", "false", False), ("0", "false", False)],
     "port": [("1", "1", 1), ("2", "2", 2), ("65535", '"65535"', 65535)],
     "listen": [("true", "true", True), ("on", "true", True), ("1", "true", True)],
@@ -72,6 +74,8 @@ BAD: dict[str, list[str]] = {
     "jobs_per_user": ["0", "-1", "1.5", '"many"', "true"],
     "jobs_in_total": ["0", '""', "[1]"],
     "history": ["-1", '"1e3"', "false"],
+    "output_format": ['"gif"', '"jpg2000"', "1"],
+    "output_quality": ["0", "101", "80.5", '"high"', "true"],
     "keep_sources": ['"perhaps"', "3"],
     "port": ["-1", "65536", '"http"', "7860.5", "true", '"７８６０"'],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,27 @@ def test_pictures_are_made_again_from_their_own_metadata(studio: Settings, capsy
     finally:
         third.write_bytes(kept)
     assert snapshot(studio) == before, "what is made again goes elsewhere"
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("kind", ["jpeg", "webp", "avif"])
+def test_lossy_pictures_are_compared_by_what_their_format_leaves(
+    studio: Settings, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = replace(studio, data_dir=tmp_path / "data", outputs_dir=tmp_path / "outputs", output_format=kind)
+    app = App(settings, LocalLink(engine_configuration(settings)))
+    app.start()
+    for fields in (SMALL, {**SMALL, "private": True}):
+        *_, last = app.events(app.submit(fields, "me").id, "me")
+        assert last.state == "done"
+    app.close()
+    made, private = sorted(settings.outputs_dir.rglob("*.*"), key=lambda path: path.stat().st_mtime_ns)
+    assert run(settings, render="2") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "2 pictures in the job list: 2 as recorded"
+    assert said[1] == f"not compared, because it does not say how it was made: {private}"
+    assert said[2].endswith(f": {made}")
+    assert said[2].startswith(("identical", "within tolerance", f"alike, but for what {kind} loses"))
 
 
 @pytest.mark.usefixtures("in_process")

@@ -19,6 +19,9 @@ from PIL import Image
 
 from modules.app import App
 from modules.checkpoints.files import CheckpointInfo
+from modules.errors import RequestError
+from modules.images.decode import decode
+from modules.images.encoding import MEDIA_TYPES
 from modules.views import EngineState, JobView, PictureView
 
 MAX_JOBS = 200
@@ -78,7 +81,7 @@ def routes(app: App) -> APIRouter:
 
     @router.get("/internal/pictures/{job_id}/{index:int}")
     async def picture(request: Request, job_id: str, index: int) -> Response:
-        """The PNG as it was saved, with its `parameters` text.  `?download=1` offers it as a file."""
+        """The file as it was saved, with its texts.  `?download=1` offers it as a file."""
         found = app.picture(job_id, index, request.state.user)
         if found is None or not await anyio.Path(found.path).is_file():
             return _missing("picture")
@@ -88,7 +91,7 @@ def routes(app: App) -> APIRouter:
         download = request.query_params.get("download") == "1"
         return FileResponse(
             found.path,
-            media_type="image/png",
+            media_type=MEDIA_TYPES.get(found.path.suffix, "image/png"),
             filename=found.name,
             content_disposition_type="attachment" if download else "inline",
             headers=_revalidated(tag),
@@ -189,11 +192,10 @@ class _Thumbnails:
 
 def _shrink(path: Path) -> bytes:
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            small = image.convert("RGB")
-        small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    except (OSError, ValueError, SyntaxError):  # gone, torn or replaced by hand: what Pillow raises for those
+        small = decode(path.read_bytes()).convert("RGB")
+    except (OSError, RequestError):  # gone, torn or replaced by hand
         return b""
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()

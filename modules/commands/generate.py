@@ -16,17 +16,25 @@ from typing import Any
 
 from modules.app import App
 from modules.commands.serve import check_writable
+from modules.commands.starting import starting_fields
 from modules.errors import GenerationError, RequestError, UnknownName
+from modules.images.encoding import KINDS, SUFFIXES, Form, form_of
 from modules.images.infotext import GenerationInfo
+from modules.images.infotext_fields import IMG2IMG_FIELDS
 from modules.images.outputs import Outputs, SavedImage
 from modules.images.recipe import read_recipe
+from modules.options import FROM_PICTURES, OPTIONS
 from modules.settings import Settings
 from modules.views import JobView
 
 USER = "command line"
 
-FIELDS = ("prompt", "negative_prompt", "seed", "steps", "cfg_scale", "sampler", "schedule", "count", "checkpoint", "clip_skip")
-"""Flags that are fields of a request under the same name; --size is the only one that is not."""
+FIELDS = (
+    *("prompt", "negative_prompt", "seed", "steps", "cfg_scale", "sampler", "schedule", "count", "checkpoint"),
+    *("denoising_strength", *(option.name for option in FROM_PICTURES)),
+    *(option.name for group in OPTIONS.values() for option in group),
+)
+"""Flags that are fields of a request under the same name; --size and the pictures are not."""
 
 
 def run(values: argparse.Namespace, settings: Settings) -> int:
@@ -36,18 +44,23 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
         AtelierError: a flag makes no sense, the picture could not be made or saved.
     """
     fields = given_fields(values)
-    if fields.get("prompt") is None and values.source is None:
+    if fields.get("prompt") is None and values.source is None and values.init is None:
         raise RequestError('say what to see: generate "a red fox", or --from FILE.png')
     check_writable(settings.data_dir, "--data-dir")
-    outputs = target(values.output, fields.get("count")) if values.output else None
+    form = form_of(settings.output_format, settings.output_quality)
+    outputs = target(values.output, fields.get("count"), form) if values.output else None
     if outputs is None:
         check_writable(settings.outputs_dir, "--outputs-dir")
     logging.getLogger("atelier").setLevel(logging.WARNING)
 
     app = App(settings, outputs=outputs, durable=False)
     try:
+        fields |= starting_fields(app, values, fields, USER)
         if values.source is not None:
             fields = {**recipe_fields(app, Path(values.source), fields.get("checkpoint")), **fields}
+            if "source" not in fields and not IMG2IMG_FIELDS.isdisjoint(fields):
+                raise RequestError(f"{values.source} was painted from another picture, which its text does not tell")
+            app.sourcing.adopt(fields, USER, Path(values.source))
         started = time.monotonic()
         app.start()
         view = _watch(app, app.submit(fields, USER).id)
@@ -96,8 +109,8 @@ def recipe_fields(app: App, source: Path, checkpoint: str | None) -> dict[str, A
 class Target(Outputs):
     """Saves under the name or in the folder that the user gave, in no dated folder."""
 
-    def __init__(self, folder: Path, name: str = "") -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, form: Form, name: str = "") -> None:
+        super().__init__(folder, form)
         self.name = name
 
     def save(
@@ -108,7 +121,7 @@ class Target(Outputs):
 
     def _free_name(self, info: GenerationInfo) -> str:
         stem = f"{slug(info.request.prompt)}-{info.request.seed}"
-        names = (f"{stem}{ending}.png" for ending in _endings())
+        names = (f"{stem}{ending}{SUFFIXES[self.form.kind]}" for ending in _endings())
         return next(name for name in names if not (self.folder / name).exists())
 
 
@@ -132,29 +145,28 @@ def slug(prompt: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "picture"
 
 
-def target(output: str, count: Any) -> Target:
+def target(output: str, count: Any, form: Form | None = None) -> Target:
     """Where --output points, found to be writable.
 
     Raises:
         RequestError: it cannot be what was meant.
         OutputError: the file exists already, or nothing can be written there.
     """
+    form = form or Form()
     path = Path(output).expanduser()
     is_folder = path.is_dir() or output.endswith(("/", "\\")) or not path.suffix
     if is_folder:
-        found = Target(path)
+        found = Target(path, form)
         found.check_writable()
         return found
-    if path.suffix.lower() != ".png":
-        raise RequestError(
-            f"--output {output}: pictures are PNG files, so that they carry their settings; use a name ending in .png"
-        )
+    if path.suffix.lower() not in KINDS:
+        raise RequestError(f"--output {output}: pictures are saved as {', '.join(KINDS)}; use a name with one of these endings")
     if count is not None and str(count).strip() != "1":
         raise RequestError(f"--output {output} names one file for {count} pictures; name a folder")
     folder = path.absolute().parent
     if not folder.is_dir():
         raise RequestError(f"--output {output}: there is no folder {folder}; make it first, or name a folder to have it made")
-    found = Target(folder, path.name)
+    found = Target(folder, form, path.name)
     found.check_target(path)
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
+import math
 import sqlite3
 import tempfile
 from collections import Counter
@@ -16,22 +17,28 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from PIL import Image, ImageChops
+import numpy as np
+from PIL import Image
 
 from modules import __version__
 from modules.app import App
 from modules.commands.generate import recipe_fields
 from modules.errors import AtelierError, GenerationError, RequestError
-from modules.images import png
-from modules.images.infotext import parse_record
+from modules.images.decode import decode
+from modules.images.encoding import KINDS, encode, form_of
 from modules.images.outputs import Outputs
+from modules.images.reading import read_picture
+from modules.images.recipe import read_record
 from modules.settings import Settings
 
 USER = "verify"
 
 TOLERANCE = 2
 """Of 255: what other batches, threads or attention kernels may move a pixel by."""
+ALIKE_DB = 30.0
+"""Peak signal-to-noise ratio from which a picture in a lossy format counts as the same; another one has less than 20."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def render(paths: list[Path], settings: Settings) -> bool:
         app = App(settings, outputs=Outputs(Path(folder)), durable=False)
         try:
             app.start()
-            for path, verdict in _verdicts(app, paths):
+            for path, verdict in _verdicts(app, paths, settings.output_quality):
                 good = good and not verdict.startswith("differs")
                 print(f"{verdict}: {path}", flush=True)
         finally:
@@ -124,10 +131,13 @@ def render(paths: list[Path], settings: Settings) -> bool:
     return good
 
 
-def _verdicts(app: App, paths: list[Path]) -> Iterator[tuple[Path, str]]:
+def _verdicts(app: App, paths: list[Path], quality: int) -> Iterator[tuple[Path, str]]:
     for path in paths:
         try:
-            yield path, compare(path, again(app, path))
+            if not read_picture(path.read_bytes(), path.name).fields:
+                yield path, "not compared, because it does not say how it was made"
+                continue
+            yield path, compare(path, again(app, path), quality)
         except AtelierError as error:
             yield path, f"differs because it cannot be made here: {error}"
 
@@ -139,6 +149,7 @@ def again(app: App, path: Path) -> Path:
         AtelierError: the file does not say it, or it cannot be made here.
     """
     fields = recipe_fields(app, path, None)
+    app.sourcing.adopt(fields, USER, path)
     job = app.submit({**fields, "count": 1}, USER).id
     *_, last = app.events(job, USER)
     if last.state != "done":
@@ -146,25 +157,38 @@ def again(app: App, path: Path) -> Path:
     return last.pictures[0].path
 
 
-def compare(path: Path, made: Path) -> str:
-    """ "identical", "within tolerance ..." or "differs because ..."."""
-    with Image.open(path, formats=["PNG"]) as old, Image.open(made, formats=["PNG"]) as new:
-        if old.size != new.size:
-            return f"differs because it is {old.width}x{old.height} and was made {new.width}x{new.height}"
-        extremes = ImageChops.difference(old.convert("RGB"), new.convert("RGB")).getextrema()
-    most = max(high for _, high in extremes)  # type: ignore[misc]
+def compare(path: Path, made: Path, quality: int) -> str:
+    """ "identical", "within tolerance ...", "alike ..." for a lossy format, or "differs because ...".
+
+    A picture in a lossy format is compared with the one made anew after that was through the same, at the `quality` of today.
+    """
+    old, new = decode(path.read_bytes(), path.name), decode(made.read_bytes(), made.name)
+    if old.size != new.size:
+        return f"differs because it is {old.width}x{old.height} and was made {new.width}x{new.height}"
+    kind = KINDS.get(path.suffix.lower(), "png")
+    if kind != "png":
+        form = form_of(kind, quality)
+        new = decode(encode(new.convert("RGB").tobytes(), new.width, new.height, "", "", form).data)
+    difference = np.abs(_values(old) - _values(new))
+    most = int(difference.max())
     if most == 0:
         return "identical"
     if most <= TOLERANCE:
         return f"within tolerance ({most}/255 at most)"
+    ratio = 20 * math.log10(255 / math.sqrt(float((difference.astype(np.float64) ** 2).mean())))
+    if kind != "png" and ratio >= ALIKE_DB:
+        return f"alike, but for what {kind} loses ({ratio:.0f} dB)"
     return f"differs because {_cause(path, made)} ({most}/255 at most)"
+
+
+def _values(image: Image.Image) -> np.ndarray[Any, np.dtype[np.int16]]:
+    return np.asarray(image.convert("RGB")).astype(np.int16)
 
 
 def _cause(path: Path, made: Path) -> str:
     """The likeliest reason, from what both files say of how they were made."""
-    texts = [png.read_texts(one).texts.get(png.RECORD, "") for one in (path, made)]
     try:
-        old, new = (parse_record(text).info for text in texts)
+        old, new = (read_record(one).info for one in (path, made))
     except RequestError:
         return "it was made by another program"
     if old.model_hash != new.model_hash:

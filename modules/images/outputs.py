@@ -4,13 +4,15 @@
 
 A name derives from job, number and seed, never from a counter or a look into the folder.  With the job's own time given, a
 replay after a crash arrives at the same name, finds the finished picture there, sees by the record inside that it is the
-same one, and takes it instead of making a second.  This file knows where pictures go; `files` knows how, `png` in what form.
+same one, and takes it instead of making a second.  This file knows where pictures go; `files` knows how, `encoding` in what
+form.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -26,14 +28,18 @@ from typing import TypeVar
 
 from modules.errors import OutputError, RequestError
 from modules.images import files, png
+from modules.images.containers import read_container
+from modules.images.decode import decode
+from modules.images.encoding import KINDS, SUFFIXES, Encoded, Form, encode
 from modules.images.infotext import GenerationInfo, parse_record, render, render_record
+from modules.images.metadata import record_of
 
 log = logging.getLogger("atelier")
 
 T = TypeVar("T")
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-_NAME = re.compile(r"\d{6}-[0-9A-Za-z]+-\d{3,}-\d+(-[0-9a-f]{8})?\.png")
+_NAME = re.compile(r"\d{6}-[0-9A-Za-z]+-\d{3,}-\d+(-[0-9a-f]{8})?\.(png|jpg|webp|avif)")
 _TRIES = 3
 """How often a save that the disk refused is begun anew."""
 _RESERVED_S = 60
@@ -46,7 +52,7 @@ class SavedImage:
     """A picture that is on disk for good.
 
     `name` is its path below the outputs folder with "/" (what the job list keeps), `sha256` of the file's bytes in hex,
-    `infotext` what its `parameters` chunk says; width and height in pixels.
+    `infotext` what it says of itself, or would if it were not private; width and height in pixels.
     """
 
     path: Path
@@ -64,8 +70,8 @@ class Outputs:
         OutputError: the folder is not there and cannot be made.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
+    def __init__(self, folder: Path, form: Form | None = None) -> None:
+        self.folder, self.form = folder.absolute(), form or Form()
         self._durable: Path | None = None  # the day's folder whose entry we flushed last
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -99,22 +105,22 @@ class Outputs:
         Raises:
             OutputError: it could not be saved; why, and what to do.  Nothing torn or half is left.
         """
-        data, infotext = _encode(pixels, width, height, info, job, index)
+        file, infotext = _encode(pixels, width, height, info, job, index, self.form)
         when = time.time() if when is None else when
         folder = self.folder / _day(when)
 
         def write() -> SavedImage:
             self._make(folder)
-            with files.part(folder, data) as part:
+            with files.part(folder, file.data) as part:
                 for name in _names(when, job, index, info.request.seed):
-                    target = folder / name
+                    target = folder / (name + file.suffix)
                     try:
                         part.publish(target)
                     except FileExistsError:
-                        if (there := self._same(target, job, index)) is not None:
-                            return there
+                        if (there := self._same(target, job, index, file.data)) is not None:
+                            return there if there.infotext else replace(there, infotext=infotext)
                     else:
-                        return self._saved(target, data, infotext, width, height)
+                        return self._saved(target, file.data, infotext, width, height)
             raise AssertionError("names never end")
 
         return _persistently(write, folder)
@@ -122,21 +128,27 @@ class Outputs:
     def save_as(
         self, path: Path, pixels: bytes, width: int, height: int, info: GenerationInfo, job: str = "", index: int = 0
     ) -> SavedImage:
-        """Save a picture under the very name that the user gave, wherever that is.  Never replaces a file.
+        """Save a picture under the very name that the user gave, wherever that is, in the format that its suffix says.
+
+        Never replaces a file.  What that format cannot hold is saved as a PNG, under the name with .png instead.
 
         Raises:
             OutputError: the name is taken (choose another: we overwrite nothing), or the disk refused.
         """
-        data, infotext = _encode(pixels, width, height, info, job, index)
+        form = replace(self.form, kind=KINDS.get(path.suffix.lower(), "png"))
+        file, infotext = _encode(pixels, width, height, info, job, index, form)
         target = path.absolute()
+        if file.suffix != SUFFIXES[form.kind]:
+            target = target.with_suffix(file.suffix)
+            log.warning("%s cannot hold all of this picture; it is saved as %s", path.name, target.name)
 
         def write() -> SavedImage:
-            with files.part(target.parent, data) as part:
+            with files.part(target.parent, file.data) as part:
                 try:
                     part.publish(target)
                 except FileExistsError:
                     raise _taken(target) from None
-            return self._saved(target, data, infotext, width, height)
+            return self._saved(target, file.data, infotext, width, height)
 
         return _persistently(write, target.parent)
 
@@ -156,9 +168,12 @@ class Outputs:
             raise _explained(error, target.parent) from None
 
     def find(self, job: str, index: int, seed: int, when: float) -> SavedImage | None:
-        """The picture of this job and number that an earlier run saved and did not live to report, if there is one."""
-        names = _names(when, job, index, seed)
-        candidates = (self.folder / _day(when) / next(names) for _ in range(2))
+        """The picture of this job and number that an earlier run saved and did not live to report, if there is one.
+
+        In any format: the setting may have changed since.  A private picture cannot be told from another, and is made anew.
+        """
+        names = list(itertools.islice(_names(when, job, index, seed), 2))
+        candidates = (self.folder / _day(when) / (name + suffix) for name in names for suffix in SUFFIXES.values())
         return next((saved for path in candidates if (saved := self._same(path, job, index)) is not None), None)
 
     def resolve(self, name: str) -> Path:
@@ -202,20 +217,22 @@ class Outputs:
         files.sync_folder(self.folder)
         self._durable = folder
 
-    def _same(self, path: Path, job: str, index: int) -> SavedImage | None:
-        """The picture at `path` if it is whole and its record says that it is this very one."""
+    def _same(self, path: Path, job: str, index: int, wanted: bytes | None = None) -> SavedImage | None:
+        """The picture at `path` if it is whole and its record says that it is this very one, or it has the `wanted` bytes."""
         if not job or not path.is_file():
             return None
         try:
             data = path.read_bytes()
-            found = png.read_texts(data)
-            record = parse_record(found.texts.get(png.RECORD, ""))
+            found = read_container(data)
+            if data == wanted:
+                return self._saved(path, data, "", found.width, found.height)
+            record = parse_record(record_of(found))
             if (record.job, record.index) != (job, index):
                 return None
-            png.read_pixels(data)
+            decode(data)
         except (OSError, RequestError):
             return None
-        return self._saved(path, data, found.texts.get(png.PARAMETERS, ""), found.width, found.height)
+        return self._saved(path, data, render(record.info), found.width, found.height)
 
     def _saved(self, path: Path, data: bytes, infotext: str, width: int, height: int) -> SavedImage:
         name = path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else path.as_posix()
@@ -227,22 +244,29 @@ def _day(when: float) -> str:
 
 
 def _names(when: float, job: str, index: int, seed: int) -> Iterator[str]:
-    """Names to try, the nicest first.  The first two derive from the job alone, so a replay meets its own file."""
+    """Names to try, the nicest first, without suffix.  The first two derive from the job alone: a replay meets its own file."""
     clock = f"{datetime.fromtimestamp(when):%H%M%S}"
     job = re.sub(r"[^0-9A-Za-z]", "", job)[:32] or "0"
-    yield f"{clock}-{job[:8]}-{index:03d}-{seed}.png"
-    yield f"{clock}-{job}-{index:03d}-{seed}.png"
+    yield f"{clock}-{job[:8]}-{index:03d}-{seed}"
+    yield f"{clock}-{job}-{index:03d}-{seed}"
     while True:
-        yield f"{clock}-{job}-{index:03d}-{seed}-{secrets.token_hex(4)}.png"
+        yield f"{clock}-{job}-{index:03d}-{seed}-{secrets.token_hex(4)}"
 
 
-def _encode(pixels: bytes, width: int, height: int, info: GenerationInfo, job: str, index: int) -> tuple[bytes, str]:
-    """The file and its infotext.  Too much metadata must not cost the picture: the request alone always fits."""
+def _encode(
+    pixels: bytes, width: int, height: int, info: GenerationInfo, job: str, index: int, form: Form
+) -> tuple[Encoded, str]:
+    """The file, and the infotext, which a private picture's file does not have.
+
+    Too much metadata must not cost the picture: the request alone always fits.
+    """
     for candidate in (info, replace(info, facts={}), replace(info, extras={}, facts={})):
-        texts = {png.PARAMETERS: render(candidate), png.RECORD: render_record(candidate, job, index)}
-        if sum(len(text.encode()) for text in texts.values()) <= png.MAX_TEXT:
+        infotext, record = render(candidate), render_record(candidate, job, index)
+        if len(infotext.encode()) + len(record.encode()) <= png.MAX_TEXT:
             break
-    return png.encode(pixels, width, height, texts), texts[png.PARAMETERS]
+    if info.request.private:
+        record = ""
+    return encode(pixels, width, height, "" if info.request.private else infotext, record, form), infotext
 
 
 def _persistently(write: Callable[[], T], folder: Path) -> T:

@@ -1,7 +1,6 @@
-"""How a picture on disk was made: the fields of a request, from our record or from A1111's text.
+"""How a picture on disk was made: the fields of a request, from our record or from what its program wrote.
 
-What `generate --from FILE` reads.  Knows where the texts are and which to prefer; which checkpoints exist is for the caller
-to see.
+What `generate --from FILE` reads.  `reading` knows the programs; which checkpoints exist is for the caller to see.
 """
 
 from __future__ import annotations
@@ -11,35 +10,31 @@ from pathlib import Path
 from typing import Any
 
 from modules.errors import RequestError
-from modules.images import png
-from modules.images.infotext import checkpoint_names, parse, parse_record, request_fields
+from modules.images.containers import read_container
+from modules.images.infotext_record import Record, parse_record
+from modules.images.metadata import record_of
+from modules.images.reading import Found, read_picture, read_text
 
 
 @dataclass(frozen=True)
 class Recipe:
     """`fields` for `modules.request.parse_request`; `checkpoints` are the picture's names for its checkpoint, surest first
-    (hash, then name); `program` is who wrote it ("" when it does not say)."""
+    (hash, then name); `program` is who wrote it ("" when it does not say); `notes` say what could not be taken over."""
 
     fields: dict[str, Any]
     checkpoints: tuple[str, ...]
     program: str
+    notes: tuple[str, ...] = ()
 
 
 def read_recipe(source: Path | bytes) -> Recipe:
-    """The recipe of a PNG.  Our own record is complete and preferred; other programs' pictures have only the text.
+    """The recipe of a picture.  Our own record is complete and preferred; other programs' pictures have what they wrote.
 
     Raises:
-        RequestError: no readable PNG, or one that does not say how it was made.
+        RequestError: no readable picture, or one that does not say how it was made.
     """
-    texts = png.read_texts(source).texts
-    try:
-        info = parse_record(texts[png.RECORD]).info
-    except (KeyError, RequestError):
-        # A damaged or newer record says less than the text beside it, which every version reads.
-        return recipe_of_text(texts.get(png.PARAMETERS, ""), source.name if isinstance(source, Path) else "the picture")
-    fields = info.request.model_dump(mode="json")
-    checkpoints = tuple(name for name in (info.model_hash, info.model_name) if name)
-    return Recipe(fields, checkpoints, info.version)
+    name = source.name if isinstance(source, Path) else "the picture"
+    return _recipe(read_picture(_bytes(source, name), name), name)
 
 
 def recipe_of_text(text: str, name: str = "the text") -> Recipe:
@@ -48,7 +43,29 @@ def recipe_of_text(text: str, name: str = "the text") -> Recipe:
     Raises:
         RequestError: there are no settings in it.
     """
-    parsed = parse(text)
-    if "Steps" not in parsed:
+    return _recipe(read_text(text), name)
+
+
+def read_record(source: Path | bytes) -> Record:
+    """Our record of a picture of ours, in whatever format it was saved.
+
+    Raises:
+        RequestError: no readable picture, or none of ours.
+    """
+    name = source.name if isinstance(source, Path) else "the picture"
+    return parse_record(record_of(read_container(_bytes(source, name), name)))
+
+
+def _bytes(source: Path | bytes, name: str) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{name} cannot be read: {error.strerror or error}") from None
+
+
+def _recipe(found: Found, name: str) -> Recipe:
+    if not found.fields:
         raise RequestError(f"{name} does not say how it was made: no generation settings were found in it")
-    return Recipe(request_fields(parsed), checkpoint_names(parsed), parsed.get("Version", ""))
+    return Recipe(found.fields, found.checkpoints, found.version or found.program, found.notes)

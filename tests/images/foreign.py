@@ -191,7 +191,7 @@ FOOOCUS = {
 FOOOCUS_A1111 = (
     "cinematic a fox\nNegative prompt: blur\nSteps: 30, Sampler: DPM++ 2M SDE Karras, Seed: 6245, Size: 1152x896, "
     'CFG scale: 4, Sharpness: 2, ADM Guidance: "(1.5, 0.8, 0.3)", Model: juggernautXL, Model hash: aeb7e9e689, '
-    'Performance: Speed, Scheduler: karras, VAE: Default, Raw prompt: a fox, Lora hashes: "off: 4852686128", Version: Fooocus v2.5.5'
+    'Performance: Speed, Scheduler: karras, VAE: none, Lora hashes: "off: 4852686128", Version: Fooocus v2.5.5'
 )
 
 
