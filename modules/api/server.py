@@ -21,6 +21,7 @@ from modules.api.internal import routes
 from modules.api.pages import DOOR_VERSION, door_files
 from modules.api.prompts import prompt_routes
 from modules.api.queue import queue_routes
+from modules.api.reading import reading_routes
 from modules.api.refusals import refusal, refused
 from modules.api.sources import source_routes
 from modules.api.v1 import native_routes
@@ -46,6 +47,7 @@ def build_api(app: App, door: Door | None = None) -> FastAPI:
     server.include_router(queue_routes(app))
     server.include_router(prompt_routes(app))
     server.include_router(source_routes(app))
+    server.include_router(reading_routes(app))
     server.include_router(native_routes(app))
     server.include_router(neighbour_routes(app))
     server.include_router(handbook_routes(server))
