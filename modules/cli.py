@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from modules import __version__
 from modules.errors import AtelierError, SettingsError
+from modules.options import FROM_PICTURES, OPTIONS, Option
 from modules.settings import FILE_NAME, FILE_VARIABLE, TABLE, Setting, Settings, load, unknown_variables
 
 USAGE_ERROR = 2
@@ -150,7 +151,12 @@ def build_parser() -> argparse.ArgumentParser:
     after = [_settings_parser("after")]
 
     commands.add_parser("serve", parents=after, help="serve the page (what happens without a command)", epilog=_epilog())
-    _generate(commands.add_parser("generate", parents=after, help="make pictures without a server", description=_GENERATE))
+    usage = "webui.py [SETTINGS] generate [PROMPT] [OPTIONS]"
+    _generate(
+        commands.add_parser(
+            "generate", parents=after, help="make pictures without a server", description=_GENERATE, usage=usage
+        )
+    )
     verify = commands.add_parser(
         "verify",
         parents=after,
@@ -205,7 +211,6 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add("--size", metavar="WxH", help="pixels, multiples of 8, such as 512x768")
     add("--count", metavar="N", help="how many pictures")
     add("--checkpoint", metavar="NAME", help="a checkpoint of the models folders (doctor lists them)")
-    add("--clip-skip", metavar="N", help="leave out the last N - 1 layers of the text encoder")
     add("--from", metavar="FILE.png", dest="source", help="take all settings from this picture; other flags override them")
     add(
         "--output",
@@ -213,6 +218,25 @@ def _generate(parser: argparse.ArgumentParser) -> None:
         help="save there instead of in the outputs folder: a name ending in .png for one picture, else a folder",
     )
     add("--json", action="store_true", help="print one JSON object: files, seeds, infotext, seconds")
+
+    add = parser.add_argument_group("from a picture").add_argument
+    add("--init", metavar="PICTURE", help="start from this picture; without --size at its shape and the checkpoint's own area")
+    add("--mask", metavar="PICTURE", help="repaint only where this picture is white; of the same size as --init")
+    add("--strength", metavar="S", dest="denoising_strength", help="how much is painted anew, 0 to 1 [0.75]")
+    for option in FROM_PICTURES:
+        _option(add, option)
+    for group, options in OPTIONS.items():
+        add = parser.add_argument_group(f"options: {group.lower()}").add_argument
+        for option in options:
+            _option(add, option)
+
+
+def _option(add: Callable[..., Any], option: Option) -> None:
+    text = f"{option.help}: {', '.join(option.choices)}" if option.choices else option.help
+    if option.switch:
+        add(option.flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+    else:
+        add(option.flag, metavar="NAME" if option.choices else "N", help=text)
 
 
 def _settings_parser(place: str) -> _Parser:

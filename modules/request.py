@@ -282,10 +282,15 @@ def _explain(error: Any, fields: dict[str, Any]) -> str:
 
 def _allowed(name: str) -> str:
     """What a field takes, in words, from its own declaration."""
-    kinds = {int: "a whole number", float: "a number", str: "text"}
+    kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     field = Img2Img.model_fields[name]
-    bounds = {key: getattr(part, key) for part in field.metadata for key in ("ge", "le", "multiple_of") if hasattr(part, key)}
-    text = kinds.get(field.annotation, "a value of its kind")  # type: ignore[arg-type]
+    kind, parts = field.annotation, list(field.metadata)
+    if type(None) in get_args(kind):  # a number or None: its bounds are a level deeper
+        inner = get_args(kind)[0]
+        kind, *nested = get_args(inner) or (inner,)
+        parts += [part for declared in nested for part in getattr(declared, "metadata", ())]
+    bounds = {key: getattr(part, key) for part in parts for key in ("ge", "le", "multiple_of") if hasattr(part, key)}
+    text = kinds.get(kind, "a value of its kind")  # type: ignore[arg-type]
     if name == "box":
         return "four whole numbers from 0 to 8192: x, y, width, height"
     if name in ("source", "mask"):
@@ -294,4 +299,5 @@ def _allowed(name: str) -> str:
         return "one of " + ", ".join(map(str, get_args(field.annotation)))
     if "multiple_of" in bounds:
         text = f"a multiple of {bounds['multiple_of']}"
-    return f"{text} from {bounds['ge']} to {bounds['le']}" if "ge" in bounds and "le" in bounds else text
+    low, high = (int(end) if end == int(end) else end for end in (bounds.get("ge", 0), bounds.get("le", 0)))
+    return f"{text} from {low} to {high}" if "ge" in bounds and "le" in bounds else text
