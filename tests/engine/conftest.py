@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.engine.engine import Engine
-from modules.engine.messages import Message
+from modules.engine.messages import Message, with_pictures
+from modules.images.sources import pixel_id
 from modules.pipelines.alone import run_alone
+from modules.pipelines.img2img import img2img
 from modules.pipelines.txt2img import txt2img
-from modules.request import parse_request
+from modules.request import Img2Img, parse_request
 from tests.tiny import tiny_checkpoint
 
 
@@ -37,7 +40,10 @@ class Bench:
         return {**basics, **fields}
 
     def submit(self, task: str, user: str = "u", **fields: Any) -> None:
-        self.engine._handle(Message("submit", {"task": task, "user": user, "request": self.request(**fields)}))
+        """Fields `source` and `mask` may be pictures."""
+        fields, pictures = named_pictures(fields)
+        data = {"task": task, "user": user, "request": self.request(**fields)}
+        self.engine._handle(with_pictures(data, pictures))
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Tick until no story is left, or `until` holds."""
@@ -53,8 +59,16 @@ class Bench:
         return np.frombuffer(message.blob, np.uint8).reshape(message.data["height"], message.data["width"], 3).astype(int)
 
     def alone(self, **fields: Any) -> np.ndarray:
-        painted = run_alone(txt2img(parse_request(self.request(**fields))), self.manager)
-        return painted.pixels.numpy().astype(int)
+        fields, pictures = named_pictures(fields)
+        request = parse_request(self.request(**fields))
+        story = img2img(request, *pictures) if isinstance(request, Img2Img) else txt2img(request)
+        return run_alone(story, self.manager).pixels.numpy().astype(int)
+
+
+def named_pictures(fields: dict[str, Any]) -> tuple[dict[str, Any], list[Image.Image]]:
+    """Fields with ids in the place of pictures, and the pictures."""
+    pictures = {name: fields[name] for name in ("source", "mask") if isinstance(fields.get(name), Image.Image)}
+    return {**fields, **{name: pixel_id(picture) for name, picture in pictures.items()}}, list(pictures.values())
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,223 @@
+"""Pictures from pictures in the engine: the same as alone, in forwards shared with everything else, and errors in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from modules.checkpoints.manager import ModelManager
+from modules.diffusion.attention import sdpa
+from modules.engine.messages import Message, pictures_of, with_pictures
+from modules.pipelines.img2img import tensor_of
+from modules.pipelines.work import EncodeImage, Predict
+from modules.request import InpaintArea
+from tests.engine.conftest import Bench
+from tests.tiny import TINY_UNET, make_checkpoint, tiny_checkpoint
+
+
+def source(size: tuple[int, int] = (64, 64), mode: str = "RGB") -> Image.Image:
+    rng = np.random.default_rng(size[0])
+    small = Image.fromarray(rng.integers(0, 255, (6, 6, len(mode)), dtype=np.uint8), mode)
+    return small.resize(size, Image.Resampling.BICUBIC)
+
+
+def mask(size: tuple[int, int] = (64, 64)) -> Image.Image:
+    drawn = Image.new("RGB", size)
+    drawn.paste((255, 255, 255), (size[0] // 4, size[1] // 4, 3 * size[0] // 4, 3 * size[1] // 4))
+    return drawn
+
+
+WHOLE = {"source": source(), "mask": mask()}
+
+
+def close(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and int(np.abs(one - other).max()) <= 1
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "Euler a", "DPM++ 2M SDE", "Heun", "DDIM", "UniPC", "Euler CFG++", "LCM"])
+def test_pictures_from_pictures_are_the_same_as_alone_and_share_forwards(bench: Bench, sampler: str) -> None:
+    """txt2img, img2img and every way of inpainting, at one latent size: the longest story takes all the others along."""
+    base = {"sampler": sampler, "steps": 5, "denoising_strength": 0.7}
+    requests: dict[str, dict[str, Any]] = {
+        "words": {"sampler": sampler, "seed": 1, "steps": 5},
+        "picture": {**base, "seed": 2, "source": source()},
+        "larger": {**base, "seed": 3, "source": source((150, 90)), "resize_mode": "Crop and resize"},
+        "latent": {**base, "seed": 4, "source": source((48, 48)), "resize_mode": "Just resize (latent upscale)"},
+        "part": {**base, "seed": 5, **WHOLE},
+        "crop": {**base, "seed": 6, "source": source((150, 90)), "mask": mask((150, 90)), "inpaint_area": "Only masked"},
+        "noise": {**base, "seed": 7, **WHOLE, "masked_content": "latent noise", "mask_mode": "Inpaint not masked"},
+        "soft": {**base, "seed": 8, **WHOLE, "soft_inpainting": True, "mask_blur_x": 8},
+        "grey": {
+            **base,
+            "seed": 9,
+            "source": source(),
+            "mask": Image.linear_gradient("L").resize((64, 64)),
+            "differential": True,
+        },
+        "more": {**base, "seed": 10, "source": source(), "outpaint_left": 16, "noise_multiplier": 0.9, "extra_noise": 0.1},
+        "coloured": {**base, "seed": 11, "source": source(mode="RGBA"), "color_correction": True, "fix_steps": True},
+    }
+    for name, fields in requests.items():
+        bench.submit(name, user=name, **fields)
+    bench.run()
+    assert not bench.of("failed"), [message.data["error"] for message in bench.of("failed").values()]
+    for name, fields in requests.items():
+        assert close(bench.pixels(name), bench.alone(**fields)), name
+
+    evaluations = bench.engine.runner.forwards
+    for name, fields in requests.items():
+        bench.submit("again " + name, **fields)
+        bench.run()
+    assert bench.engine.runner.forwards - evaluations > 3 * evaluations, "one by one takes many more"
+
+
+@pytest.mark.parametrize("area", get_args(InpaintArea))
+@pytest.mark.parametrize("sampler", ["DPM++ 2M", "DDIM"])
+def test_what_is_not_masked_comes_back_byte_for_byte(bench: Bench, area: str, sampler: str) -> None:
+    size = (64, 64) if area == "Whole picture" else (150, 90)
+    bench.submit("a", source=source(size), mask=mask(size), inpaint_area=area, sampler=sampler, mask_blur_x=2, mask_blur_y=2)
+    bench.run()
+    result, original = bench.pixels("a"), np.asarray(source(size)).astype(int)
+    assert result.shape == original.shape
+    width, height = size
+    reach = int(2.5 * 2 + 0.5)
+    kept = np.ones((height, width), bool)
+    kept[height // 4 - reach : 3 * height // 4 + reach, width // 4 - reach : 3 * width // 4 + reach] = False
+    assert (result[kept] == original[kept]).all()
+    assert np.abs(result[~kept] - original[~kept]).mean() > 5, "and something was painted"
+
+
+def test_encoding_is_shared_too(bench: Bench) -> None:
+    """Pictures of one size in one call: the same latents as one by one, and the bill says how many they were."""
+    model = bench.manager.load("tiny")
+    works = [EncodeImage(model, tensor_of(np.asarray(source((64, 64)).rotate(90 * turn)))) for turn in range(3)]
+    with torch.inference_mode():
+        together = bench.engine.runner.run(works)
+        for work, latent in zip(works, together, strict=True):
+            mean, _ = model.vae.encode(work.image[None])
+            assert torch.allclose(latent, mean[0] * model.latent.scale, atol=1e-5)
+    for number in range(3):
+        bench.submit(str(number), source=source(), seed=number)
+    bench.run()
+    calls = [call for call in bench.engine.costs.entries if call.work == "encode-image"]
+    assert {(call.checkpoint, call.width, call.height) for call in calls} == {("tiny", 64, 64)}
+
+
+def test_differential_diffusion_holds_each_grey_until_its_strength(bench: Bench) -> None:
+    """The masked latent's distance from the source grows with the grey, from nothing at black."""
+    shades = Image.new("L", (64, 64))
+    for number, shade in enumerate((0, 60, 130, 255)):
+        shades.paste(shade, (0, 16 * number, 64, 16 * number + 16))
+    fields = {"source": source(), "mask": shades, "differential": True, "mask_blur_x": 0, "mask_blur_y": 0}
+    bench.submit("a", **fields, steps=12, denoising_strength=1.0)
+    bench.run()
+    moved = np.abs(bench.pixels("a") - np.asarray(source()).astype(int)).mean(axis=(1, 2)).reshape(4, 16).mean(axis=1)
+    assert moved[0] == 0
+    assert moved[1] < moved[2] < moved[3]
+
+
+def test_soft_inpainting_opens_the_mask_as_the_noise_falls(bench: Bench) -> None:
+    for name, preservation in (("little", 0.0), ("much", 8.0)):
+        grey = Image.new("L", (64, 64), 128)
+        bench.submit(name, source=source(), mask=grey, soft_inpainting=True, soft_preservation=preservation, steps=8)
+    bench.run()
+    little, much = (np.abs(bench.pixels(name) - np.asarray(source())).mean() for name in ("little", "much"))
+    assert much < little
+
+
+def test_an_empty_mask_is_told(bench: Bench) -> None:
+    bench.submit("a", source=source(), mask=Image.new("L", (64, 64)))
+    bench.submit("b", source=source())
+    bench.run()
+    assert "mask was empty" in bench.of("done")["a"].data["facts"]["notes"]
+    assert close(bench.pixels("a"), bench.pixels("b"))
+    assert set(bench.of("done")["b"].data["extras"]) == {"Init image hash"}
+
+
+def test_a_box_beside_the_mask_fails_in_words_and_nobody_else_pays(bench: Bench) -> None:
+    bench.submit("bad", **WHOLE, inpaint_area="Only masked", box=(0, 0, 4, 4), mask_blur_x=0, mask_blur_y=0)
+    bench.submit("good", source=source())
+    bench.run()
+    assert "nothing inside it is masked" in bench.of("failed")["bad"].data["error"]
+    assert not bench.of("failed")["bad"].data["trace"]
+    assert "good" in bench.of("done")
+
+
+def test_a_message_that_lacks_its_pictures_fails_alone(bench: Bench) -> None:
+    whole = with_pictures({"task": "a", "user": "u", "request": bench.request(source="0" * 64)}, [source()])
+    bench.engine._handle(Message("submit", whole.data, whole.blob[:-5]))
+    bench.engine._handle(Message("submit", {**whole.data, "task": "b", "pictures": []}))
+    bench.submit("good", source=source())
+    bench.run()
+    assert set(bench.of("failed")) == {"a", "b"}
+    assert set(bench.of("done")) == {"good"}
+
+
+def test_pictures_travel_raw() -> None:
+    pictures = [source((7, 5)), source((3, 9), "RGBA"), Image.linear_gradient("L").resize((4, 4))]
+    back = pictures_of(with_pictures({}, pictures))
+    assert [(picture.mode, picture.size, picture.tobytes()) for picture in back] == [
+        (picture.mode, picture.size, picture.tobytes()) for picture in pictures
+    ]
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Bench:
+    """Checkpoints with 4, 9 and 8 input channels."""
+    tiny_checkpoint(tmp_path / "tiny.safetensors")
+    for name, channels in (("inpaint", 9), ("edit", 8)):
+        shape = TINY_UNET.__class__(**{**vars(TINY_UNET), "in_channels": channels})
+        make_checkpoint(tmp_path / f"{name}.safetensors", unet=shape)
+    return Bench(ModelManager([tmp_path], torch.device("cpu"), torch.float32, sdpa, tmp_path / "hashes.json", keep=3))
+
+
+def test_an_inpainting_model_paints_from_words_from_pictures_and_within_masks_together(family: Bench) -> None:
+    requests: dict[str, dict[str, Any]] = {
+        "words": {"seed": 1},
+        "picture": {"seed": 2, "source": source()},
+        "part": {"seed": 3, **WHOLE},
+        "half shown": {"seed": 3, **WHOLE, "conditioning_mask_strength": 0.5},
+        "latent": {"seed": 4, "source": source((48, 48)), "resize_mode": "Just resize (latent upscale)"},
+    }
+    for name, fields in requests.items():
+        family.submit(name, checkpoint="inpaint", **fields)
+    family.run()
+    for name, fields in requests.items():
+        assert close(family.pixels(name), family.alone(checkpoint="inpaint", **fields)), name
+    assert not close(family.pixels("part"), family.pixels("half shown"))
+    assert family.of("done")["part"].data["extras"]["Conditional mask weight"] == "1"
+    assert family.engine.runner.forwards < 8, "three steps, shared by all five"
+
+
+def test_from_words_an_inpainting_model_repaints_all_of_a_grey_picture(family: Bench) -> None:
+    family.submit("a", checkpoint="inpaint")
+    family.run(until=lambda: any(isinstance(task.work, Predict) for task in family.engine.tasks.values()))
+    work = family.engine.tasks["a"].work
+    assert isinstance(work, Predict)
+    handle = work.model
+    with torch.inference_mode():
+        grey = handle.vae.encode(torch.zeros(1, 3, 64, 64))[0][0] * handle.latent.scale
+    for row in work.rows:
+        channels = row.conditioning.channels
+        assert channels is not None
+        assert (channels[0] == 1).all()
+        assert torch.allclose(channels[1:], grey)
+
+
+def test_an_editing_model_wants_a_picture_and_says_so(family: Bench) -> None:
+    family.submit("words", checkpoint="edit")
+    family.submit("picture", checkpoint="edit", source=source(), image_cfg_scale=2.0)
+    family.submit("plain", checkpoint="edit", source=source(), image_cfg_scale=1.0)
+    family.run(until=lambda: sum(isinstance(task.work, Predict) for task in family.engine.tasks.values()) == 2)
+    rows = {name: len(task.work.rows) for name, task in family.engine.tasks.items() if isinstance(task.work, Predict)}
+    assert rows == {"picture": 3, "plain": 2}
+    family.run()
+    assert "give it a picture" in family.of("failed")["words"].data["error"]
+    alone = family.alone(checkpoint="edit", source=source(), image_cfg_scale=2.0)
+    assert close(family.pixels("picture"), alone)
+    assert not close(family.pixels("picture"), family.pixels("plain"))
