@@ -166,7 +166,6 @@ def test_what_is_no_picture_is_refused_in_words_and_changes_nothing(easel: Easel
         assert words in easel.problem()
         assert easel.sent() == before
         assert easel.page.inner_text(easel.size) == "120 × 90"
-        easel.do("quiet")
 
 
 def test_pictures_of_the_page_are_taken_whole_by_their_address(easel: Easel, app: Any) -> None:

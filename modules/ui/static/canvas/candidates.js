@@ -16,6 +16,7 @@ export class Candidates {
     this.#drawing = drawing;
     this.#intake = intake;
     this.#bar = drawing.root.querySelector(".drawing-candidates");
+    drawing.addEventListener("change", (event) => event.detail === "picture" && this.clear());
     this.#bar.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (!step) return;
@@ -27,7 +28,8 @@ export class Candidates {
 
   /** `all`: [{url, label}], of results as large as the picture with its frame, or of any size. */
   async set(all, { selected = 0 } = {}) {
-    if (!all.length || !this.#drawing.picture) return this.clear();
+    this.clear();
+    if (!all.length || !this.#drawing.picture) return;
     this.#all = all;
     const button = (words, does, name) => h("button", { type: "button", class: name, onclick: does }, words);
     const compare = button("Compare", () => {}, "compare");
@@ -71,6 +73,7 @@ export class Candidates {
     scene.paper.candidate = this.#peeking ? null : bitmap;
     scene.stage.toggleAttribute("data-staging", Boolean(bitmap));
     scene.refresh();
+    this.#drawing.settled();
   }
 
   #peek(on) {
@@ -96,6 +99,7 @@ export class Candidates {
   }
 
   clear() {
+    if (!this.#all.length) return;
     this.#all = [];
     this.#bar.hidden = true;
     this.#peeking = false;

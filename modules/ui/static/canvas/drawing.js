@@ -74,8 +74,14 @@ export class Drawing extends EventTarget {
     return this.root.dataset.state === "ready";
   }
 
+  /** Whether it may be changed: not while results are looked at in its place. */
+  get editable() {
+    return this.ready && !this.scene.stage.hasAttribute("data-staging");
+  }
+
+  /** "look" only moves the picture about. */
   get tool() {
-    return this.tools === "picture" ? "extend" : this.settings.tool; // which drags the picture about
+    return this.tools === "picture" || !this.editable ? "look" : this.settings.tool;
   }
 
   get size() {
@@ -165,13 +171,13 @@ export class Drawing extends EventTarget {
   }
 
   wipe() {
-    if (!this.ready || !this.targetLayer().painted) return;
+    if (!this.editable || !this.targetLayer().painted) return;
     this.#onLayer(this.sketching ? "Clear the sketch" : "Clear the mask", wipe);
     this.say(this.sketching ? "Sketch cleared" : "Mask cleared");
   }
 
   invert() {
-    if (!this.ready || this.sketching) return;
+    if (!this.editable || this.sketching) return;
     this.#onLayer("Invert the mask", invert);
     this.say("Mask inverted");
   }
@@ -328,6 +334,11 @@ export class Drawing extends EventTarget {
       this.#tell("problem", { words: error.message });
       throw error;
     }
+  }
+
+  /** For who has changed how the canvas looks, and not what is on it. */
+  settled() {
+    this.#changed("view");
   }
 
   say(words) {

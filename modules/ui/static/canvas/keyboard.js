@@ -63,11 +63,11 @@ export class Keyboard {
     if (key === "?") return this.#do("help");
     if (!drawing.ready || event.altKey) return false;
     if (onStage) {
-      if (key in ARROWS) return this.#walk(ARROWS[key], event.shiftKey ? 10 : 1);
-      if (key === "Enter") return this.#enter();
       if (key === " ") return this.#space(true);
+      if (key in ARROWS && drawing.editable) return this.#walk(ARROWS[key], event.shiftKey ? 10 : 1);
+      if (key === "Enter" && drawing.editable) return this.#enter();
     }
-    if (drawing.tools === "picture") return this.#look(key);
+    if (drawing.tools === "picture" || !drawing.editable) return this.#look(key);
     const tool = TOOL_KEYS[key.toLowerCase()];
     if (tool && (drawing.tools === "inpaint" || (tool !== "box" && tool !== "extend"))) {
       drawing.set("tool", tool);

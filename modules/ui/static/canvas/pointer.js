@@ -6,6 +6,7 @@ import { begin, pick } from "./tools.js";
 const MIDDLE = 1;
 const RIGHT = 2;
 const PEN_ERASER = 5;
+const NOT_HERE = "button, input, .drawing-candidates, .drawing-problem"; // on the stage, but no place to paint
 
 export class Pointer {
   #drawing;
@@ -27,7 +28,7 @@ export class Pointer {
     on("pointercancel", this.#lost);
     on("lostpointercapture", this.#lost);
     on("pointerleave", () => this.#gesture || drawing.scene.showCursor(null));
-    on("contextmenu", (event) => drawing.ready && !event.target.closest("button, input") && event.preventDefault());
+    on("contextmenu", (event) => drawing.ready && !event.target.closest(NOT_HERE) && event.preventDefault());
     on("wheel", this.#wheel, { passive: false });
     on("auxclick", (event) => event.button === MIDDLE && event.preventDefault());
   }
@@ -47,7 +48,7 @@ export class Pointer {
 
   #down(event) {
     const drawing = this.#drawing;
-    if (!drawing.ready || event.target.closest("button, input, a, .drawing-handled")) return;
+    if (!drawing.ready || event.target.closest(NOT_HERE)) return;
     if (event.pointerType === "touch") {
       this.#fingers.set(event.pointerId, drawing.scene.at(event));
       if (this.#fingers.size === 2) this.cancel();
@@ -60,7 +61,7 @@ export class Pointer {
     this.#stage.setPointerCapture(event.pointerId);
     event.preventDefault();
     this.#owner = event.pointerId;
-    if (this.#panning || event.button === MIDDLE || this.spaceHeld || drawing.tool === "extend") {
+    if (this.#panning || event.button === MIDDLE || this.spaceHeld || ["extend", "look"].includes(drawing.tool)) {
       this.#panning = drawing.scene.at(event);
       this.#stage.toggleAttribute("data-panning", true);
       return;
@@ -91,7 +92,7 @@ export class Pointer {
       const events = event.getCoalescedEvents?.() ?? [];
       this.#gesture.move((events.length ? events : [event]).map((one) => this.#point(one)));
     }
-    if (!this.#drawing.ready || event.target.closest("button, .drawing-handled") || event.pointerType === "touch") scene.showCursor(null);
+    if (!this.#drawing.ready || event.target.closest(NOT_HERE) || event.pointerType === "touch") scene.showCursor(null);
     else scene.showCursor(scene.pictureAt(event), this.#drawing.ring);
   }
 

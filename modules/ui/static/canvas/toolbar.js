@@ -84,7 +84,7 @@ export class Toolbar {
     const to = picture && grown.some(Boolean) ? ` → ${picture.width + grown[0]} × ${picture.height + grown[1]}` : "";
     this.$(".drawing-size").textContent = size + to;
     this.$(".drawing-zoom").textContent = picture ? `${Math.round(100 * drawing.scene.view.scale)} %` : "100 %";
-    drawing.scene.stage.dataset.tool = drawing.tool;
+    drawing.scene.stage.dataset.hand = drawing.tool;
     roam(this.$$("[data-tool], .drawing-tools [data-do]"), (button) => button.dataset.tool === settings.tool);
     roam(this.$$("[data-target]"), (button) => button.dataset.target === settings.target);
   }

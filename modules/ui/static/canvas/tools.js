@@ -10,7 +10,7 @@ export const TOOLS = ["brush", "eraser", "rectangle", "lasso", "fill", "box", "e
 /** A gesture {move(points), end(), cancel()}; null when the tool does all at once, or nothing here. */
 export function begin(drawing, tool, point, { erase = false, straight = false } = {}) {
   if (tool === "box") return new BoxDrag(drawing, point);
-  if (tool === "extend") return null;
+  if (tool === "extend" || tool === "look") return null;
   const layer = drawing.targetLayer();
   erase ||= tool === "eraser";
   if (tool === "fill") {
