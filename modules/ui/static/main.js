@@ -1,6 +1,7 @@
 // The studio's conductor: ties jobs, easel, film, label, engine and keys together.  Python starts it with `start`.
 
 import { duration, getJson, h } from "./dom.js";
+import { startDropping } from "./dropping.js";
 import { Easel } from "./easel.js";
 import { showEmpty } from "./empty.js";
 import { Engine } from "./engine.js";
@@ -9,9 +10,10 @@ import { complain, fields, formsOpened, setPrompt } from "./form.js";
 import { isOver, Jobs } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
 import { Label } from "./label.js";
+import { startPngInfo } from "./png_info.js";
 import { startPromptTools } from "./prompt.js";
 import { Queue } from "./queue.js";
-import { startSending, useSettings } from "./send.js";
+import { startSending, takeNote, useSettings } from "./send.js";
 import { startTabs } from "./tabs.js";
 
 const PATIENCE_MS = 8000; // a request is accepted in a tenth of a second
@@ -44,6 +46,8 @@ class Studio {
     this.listenToJobs();
     listenToKeys(() => this.cancel());
     startPromptTools();
+    startDropping();
+    startPngInfo();
     document.addEventListener("atelier:cancel", () => this.cancel());
     for (const button of document.querySelectorAll("button[id$=_generate]")) button.addEventListener("click", () => this.expectAnswer());
     for (const event of ["atelier:form", "atelier:tab"]) document.addEventListener(event, () => this.shown === null && this.showNothing());
@@ -64,7 +68,7 @@ class Studio {
       opened: () => formsOpened(),
       submitted: () => this.onSubmitted(data.id),
       refused: () => complain(data.error, data.fields),
-      reused: () => complain(data.missing.length ? `Not here, so left as it was: ${data.missing.join(", ")}.` : "", [], "note"),
+      reused: () => this.onReused(data),
       rescanned: () => this.onRescanned(data),
     };
     handlers[kind]?.();
@@ -81,6 +85,11 @@ class Studio {
     this.follow = true;
     this.shown = { id, index: null };
     await this.jobs.submitted(id);
+  }
+
+  onReused({ missing }) {
+    const left = missing.length ? `Not here, so left as it was: ${missing.join(", ")}.` : "";
+    complain([left, takeNote()].filter(Boolean).join(" "), [], "note");
   }
 
   onRescanned({ usable, broken }) {

@@ -1,5 +1,5 @@
 // Sending settings and pictures to a tab: "Use these settings", "Send to", and whoever dispatches `atelier:send` on the document with
-// {tab, fields?, source?, mask?}: fields by the request's names; the source as the canvas loads it, {url}, {id} or a File; the mask
+// {tab, fields?, source?, mask?, note?}: fields by the request's names; the source as the canvas loads it, {url}, {id} or a File; the mask
 // as the id of a kept picture.  The settings go through Python, which knows what is here and says what is not.
 
 import { canvas } from "./canvas/registry.js";
@@ -15,11 +15,21 @@ export function tabOf(request) {
   return inpaints ? "inpaint" : "img2img";
 }
 
+let kept = "";
+
+/** The sender's own words for when the form is filled, once. */
+export function takeNote() {
+  const note = kept;
+  kept = "";
+  return note;
+}
+
 /** `bridge` as in main.js. */
 export function startSending(bridge) {
   document.addEventListener("atelier:send", async ({ detail }) => {
-    const { tab, fields = null, source = null, mask = null } = detail;
+    const { tab, fields = null, source = null, mask = null, note = "" } = detail;
     if (!hasTab(tab)) return;
+    kept = note;
     if (fields) bridge.send("reuse", { tab, fields });
     else complain("");
     showTab(tab);
