@@ -39,7 +39,7 @@ def measure() -> Iterator[Figure]:
         for side in SIDES:
             page = Watched(browser, address).context.new_page()
             page.set_default_timeout(120_000)
-            page.goto(address)
+            page.goto(f"{address}/inpaint.html")
             yield from _on(Easel(page, None), side)
             page.close()
         browser.close()

@@ -30,17 +30,15 @@ def window(browser: Any, canvas_stand: tuple[CurrentApp, str]) -> Iterator[Watch
 
 @pytest.fixture
 def open_canvas(window: Watched, canvas_stand: tuple[CurrentApp, str], app: FakeApp) -> Iterator[Open]:
-    """Opens a browser tab with the canvas of this name."""
+    """Opens a browser tab with the canvas of this name, alone on a page or on the page at `path`."""
     canvas_stand[0].app = app
     pages = []
 
-    def open_one(name: str = "inpaint") -> Easel:
+    def open_one(name: str = "inpaint", path: str = "") -> Easel:
         page = window.context.new_page()
         page.on("console", lambda m: m.type == "error" and window._on_console(m))
         pages.append(page)
-        page.goto(window.origin)
-        if name != "inpaint":
-            page.get_by_role("tab", name=name).click()
+        page.goto(f"{window.origin}/{path or name + '.html'}")
         return Easel(page, app, name)
 
     yield open_one

@@ -15,6 +15,7 @@ from urllib.parse import urljoin, urlsplit
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from modules.api.server import build_api
@@ -28,9 +29,15 @@ Pixels = npt.NDArray[np.uint8]
 
 HEAD = (
     '<link rel="stylesheet" href="ui/now/atelier.css"><link rel="stylesheet" href="ui/now/canvas/canvas.css">'
-    '<script src="ui/now/mode.js"></script>'
     "<style>.canvas-area{height:min(640px, 92vh)}</style>"
 )
+
+BARE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Canvas</title>HEAD</head><body>
+<div id="NAME_canvas" class="canvas-area"><div>TEMPLATE</div></div><label id="words">Words <input></label>
+<script type="module">
+import { start } from "./ui/now/canvas/index.js";
+start(document.getElementById("NAME_canvas"), "NAME", "NAME");
+</script></body></html>"""
 
 NAMES = ("inpaint", "sketch", "picture")
 
@@ -51,15 +58,18 @@ SENT = """async (name) => {
 
 @contextmanager
 def canvases(app: Any) -> Iterator[str]:
-    """The address of a page with a tab for each kind of canvas; only the first has been opened."""
+    """The address of a server with a bare page for each kind of canvas, which loads in no time; and at "/" all of them as
+    components of a Gradio page, a tab for each."""
     server = build_api(app)
     server.mount("/ui/now", StaticFiles(directory=STATIC), name="ui")
-    with gr.Blocks(title="Canvases", fill_width=True, analytics_enabled=False) as page, gr.Column(elem_id="bench_of_canvases"):
-        with gr.Tabs():
-            for name in NAMES:
-                with gr.Tab(name):
-                    Canvas(name, "now", name)
-        gr.Textbox(label="words", elem_id="words")
+    for name in NAMES:
+        template = (STATIC / "canvas" / "canvas.html").read_text("utf-8")
+        text = BARE.replace("HEAD", HEAD).replace("NAME", name).replace("TEMPLATE", template)
+        server.add_route(f"/{name}.html", lambda _, text=text: HTMLResponse(text))
+    with gr.Blocks(title="Canvases", fill_width=True, analytics_enabled=False) as page, gr.Tabs():
+        for name in NAMES:
+            with gr.Tab(name):
+                Canvas(name, "now", name)
     gr.mount_gradio_app(server, page, path="/", theme=theme(), head=HEAD, footer_links=[], run_history=False, ssr_mode=False)
     with serving(server) as address:
         yield address

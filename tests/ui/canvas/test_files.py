@@ -7,6 +7,7 @@ import struct
 import zlib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_pasted_and_chosen_pictures(easel: Easel, tmp_path: Path) -> None:
     easel.wait(90, 70)
     np.testing.assert_array_equal(easel.kept(easel.sent()["source"]), noise(90, 70))
 
-    easel.page.focus("#words textarea, #words input")
+    easel.page.focus("#words input")
     easel.page.evaluate(PASTE, [list(png(noise(50, 50))), "image/png"])  # belongs to whoever is being written in
     easel.page.evaluate("new Promise((done) => setTimeout(done, 50))")
     assert easel.page.inner_text(easel.size) == "90 × 70"
@@ -174,7 +175,7 @@ def test_pictures_of_the_page_are_taken_whole_by_their_address(easel: Easel, app
     path.write_bytes(png(pixels))
     app.picture = lambda job, index, user: PictureView(index, path.name, path, "", 1, 200, 100)
     for address in ("internal/pictures/job1/0", "internal/pictures/job1/0/thumbnail"):
-        easel.drop(text=f"{easel.page.url}{address}")
+        easel.drop(text=urljoin(easel.page.url, address))
         easel.wait(200, 100)
         np.testing.assert_array_equal(easel.kept(easel.sent()["source"]), pixels)
         easel.page.evaluate("atelier.canvas('inpaint').clear()")
@@ -323,7 +324,7 @@ def test_without_storage_the_canvas_paints_all_the_same(open_canvas: Open, windo
     page.add_init_script(
         "Object.defineProperty(window, 'indexedDB', {get() { throw new DOMException('no', 'SecurityError'); }})"
     )
-    page.goto(window.origin)
+    page.goto(f"{window.origin}/inpaint.html")
     try:
         easel = Easel(page, None)
         easel.show(100, 80)
@@ -342,7 +343,7 @@ LOAD = "([name, what, options]) => atelier.canvas(name).load(what, options)"
 def keep(app: Any, easel: Easel, pixels: Pixels) -> str:
     """A picture as a source of whoever looks at this page."""
     posted = easel.page.request.post(
-        f"{easel.page.url}internal/sources", data=png(pixels), headers={"content-type": "image/png"}
+        urljoin(easel.page.url, "internal/sources"), data=png(pixels), headers={"content-type": "image/png"}
     )
     return str(posted.json()["id"])
 
@@ -405,13 +406,22 @@ def test_accepted_extension_moves_the_mask_along(easel: Easel, app: FakeApp) -> 
     assert not easel.sent()["outpaint_up"]
 
 
-def test_what_is_loaded_before_a_tab_was_opened_waits_for_it(easel: Easel, app: FakeApp) -> None:
+def test_component_on_a_page_of_gradio(open_canvas: Open, app: FakeApp) -> None:
+    """What is loaded before a tab was opened, and is in the page, waits for it; and Gradio does not wipe the canvas."""
+    easel = open_canvas(path="?all")
+    easel.show(100, 80)
+    easel.brush(20)
+    easel.stroke((50, 40))
     identity = keep(app, easel, noise(70, 50))
     easel.page.evaluate("(id) => { window.loading = atelier.canvas('sketch').load({id}); }", identity)
     assert easel.page.evaluate("atelier.canvas('sketch').flush()") == ""
     easel.page.get_by_role("tab", name="sketch").click()
     assert easel.page.evaluate("window.loading")
     assert Easel(easel.page, app, "sketch").sent()["source"] == identity
+    easel.page.get_by_role("tab", name="inpaint").click()
+    assert easel.mask()[40, 50] == 255
+    easel.stroke((20, 20))
+    assert easel.mask()[20, 20] == 255
 
 
 def test_page_hears_what_happens_to_the_picture(easel: Easel) -> None:
