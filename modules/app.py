@@ -135,7 +135,8 @@ class App(Workshop):
             raise RequestError(f"the job's key has {len(key)} characters; {MAX_KEY} is the most")
         if key and (there := self.store.with_key(key, user)) is not None:
             return self._view(there)
-        request = self.complete(fields)
+        best = self.checkpoint(fields.get("checkpoint")).defaults
+        request = self.complete(self.sourcing.sized(fields, user, (best.width, best.height)))
         self.sourcing.check(request, user)
         self.outputs.check_writable()
         job = self._within_limits(lambda: self.store.add(request, user, key), user)

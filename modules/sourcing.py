@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -17,6 +18,7 @@ from modules.errors import OutputError, RequestError
 from modules.images import files
 from modules.images.decode import decode
 from modules.images.sources import Source, Sources, missing, pixel_id
+from modules.pixels.regions import Box, working_size
 from modules.queue.store import JobStore
 from modules.request import MAX_SOURCE_PIXELS, MAX_SOURCE_SIDE, GenerationRequest, Img2Img
 
@@ -47,6 +49,17 @@ class Sourcing:
         if self._store.refers(source, user) and self._revive(source, user):
             return self.sources.path(source, user)
         return None
+
+    def sized(self, fields: Mapping[str, Any], user: str, native: tuple[int, int]) -> dict[str, Any]:
+        """`fields` with the size that a picture from a picture has when nobody says: its source's aspect ratio, at the number
+        of pixels of the model's own size `native`."""
+        given = {name: value for name, value in fields.items() if value is not None}
+        path = self.path(source, user) if isinstance(source := given.get("source"), str) else None
+        if path is None or "width" in given or "height" in given:
+            return given
+        with Image.open(path, formats=["PNG"]) as image:
+            width, height = working_size(Box(0, 0, image.width, image.height), native[0] * native[1])
+        return {**given, "width": width, "height": height}
 
     def check(self, request: GenerationRequest, user: str) -> None:
         """Find out before anything is accepted whether the request's pictures are here and fit it.

@@ -6,6 +6,7 @@ stopped politely, and the last one finishes everything.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import queue
@@ -73,6 +74,15 @@ class Studio:
                 self.cookie = answer.headers["set-cookie"].partition(";")[0]
             return json.load(answer)
 
+    def send(self, picture: Image.Image) -> str:
+        """Keep a picture to start from; its id."""
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        headers = {"content-type": "image/png", "cookie": self.cookie}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/internal/sources", buffer.getvalue(), headers)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return str(json.load(answer)["id"])
+
     def wait(self, job: str, ready: Any) -> dict[str, Any]:
         deadline = time.monotonic() + PATIENCE
         while not ready(found := self.ask(f"/internal/jobs/{job}")):
@@ -111,6 +121,10 @@ def test_what_was_accepted_comes_out_once_whatever_happens(studio: Studio) -> No
     studio.start()
     studio.ask("/internal/queue")
     jobs = [studio.ask("/internal/jobs", {**fields, "seed": 100 * n, "count": 3})["id"] for n in range(4)]
+    source, mask = Image.linear_gradient("L").resize((64, 64)).convert("RGB"), Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 32, 64))
+    start = {"source": studio.send(source), "mask": studio.send(mask), "mask_blur_x": 0, "mask_blur_y": 0}
+    part = studio.ask("/internal/jobs", {**fields, **start, "seed": 500})["id"]
     cancelled = studio.ask("/internal/jobs", {**fields, "seed": 900})["id"]
     assert studio.ask(f"/internal/jobs/{cancelled}/cancel", {}) == {"cancelled": True}
 
@@ -124,7 +138,7 @@ def test_what_was_accepted_comes_out_once_whatever_happens(studio: Studio) -> No
 
     studio.start()
     left = [job["id"] for job in studio.ask("/internal/queue")["jobs"]]
-    assert left == [job for job in jobs if job in left], "the order is kept"
+    assert left == [job for job in [*jobs, part] if job in left], "the order is kept"
     assert studio.ask(f"/internal/jobs/{cancelled}")["state"] == "cancelled"
     last = studio.wait(jobs[3], lambda job: job["step"] >= 1 or job["done"])
     assert studio.end(signal.SIGTERM) == 0, "a polite end, with whatever was under way put back"
@@ -135,8 +149,15 @@ def test_what_was_accepted_comes_out_once_whatever_happens(studio: Studio) -> No
         found = studio.wait(job, lambda job: job["state"] in ("done", "failed"))
         assert (found["state"], found["done"], found["error"]) == ("done", 3, "")
         assert [picture["seed"] for picture in found["pictures"]] == [100 * number + index for index in range(3)]
-    files = sorted((studio.folder / "outputs").rglob("*"))
-    assert len([path for path in files if path.is_file()]) == 12, "each picture once, and nothing else"
+    found = studio.wait(part, lambda job: job["state"] in ("done", "failed"))
+    assert (found["state"], found["error"]) == ("done", ""), "the pictures that it starts from were still there"
+    painted = next((studio.folder / "outputs").rglob("*-500.png"))
+    with Image.open(painted) as image:
+        assert image.convert("RGB").crop((32, 0, 64, 64)).tobytes() == source.crop((32, 0, 64, 64)).tobytes()
+        assert image.convert("RGB").crop((0, 0, 32, 64)).tobytes() != source.crop((0, 0, 32, 64)).tobytes()
+    files = [path.relative_to(studio.folder / "outputs") for path in (studio.folder / "outputs").rglob("*") if path.is_file()]
+    assert len([path for path in files if path.parts[0] != "sources"]) == 13, "each picture once, and nothing else"
+    assert {path.stem for path in files if path.parts[0] == "sources"} == {start["source"], start["mask"]}
     again = studio.ask("/internal/jobs", {**fields, "seed": 0, "count": 3})["id"]
     studio.wait(again, lambda job: job["state"] == "done")
     for seed in range(3):
