@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from PIL import Image
@@ -20,6 +21,7 @@ from PIL import Image
 from modules.app import App
 from modules.checkpoints.files import CheckpointInfo
 from modules.errors import RequestError
+from modules.images import files
 from modules.images.decode import decode
 from modules.images.encoding import MEDIA_TYPES
 from modules.views import EngineState, JobView, PictureView
@@ -83,7 +85,7 @@ def routes(app: App) -> APIRouter:
     async def picture(request: Request, job_id: str, index: int) -> Response:
         """The file as it was saved, with its texts.  `?download=1` offers it as a file."""
         found = app.picture(job_id, index, request.state.user)
-        if found is None or not await anyio.Path(found.path).is_file():
+        if found is None or not await anyio.to_thread.run_sync(files.is_ours, found.path):
             return _missing("picture")
         tag = _tag(job_id, index, found)
         if request.headers.get("if-none-match") == tag:
@@ -192,7 +194,7 @@ class _Thumbnails:
 
 def _shrink(path: Path) -> bytes:
     try:
-        small = decode(path.read_bytes()).convert("RGB")
+        small = decode(path.read_bytes() if files.is_ours(path) else b"").convert("RGB")
     except (OSError, RequestError):  # gone, torn or replaced by hand
         return b""
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)

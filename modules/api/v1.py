@@ -27,6 +27,7 @@ from modules.app import App
 from modules.checkpoints.hashes import known_sha256
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
+from modules.images import files
 from modules.request import Img2Img, Txt2Img
 from modules.views import JobView, PictureView
 
@@ -188,7 +189,7 @@ def _pictures(router: APIRouter, app: App) -> None:
 
     async def found(request: Request, job_id: str, index: int) -> PictureView:
         picture = app.picture(job_id, index, request.state.user)
-        if picture is None or not await anyio.Path(picture.path).is_file():
+        if picture is None or not await anyio.to_thread.run_sync(files.is_ours, picture.path):
             raise HTTPException(404, "There is no such picture here (any more).")
         return picture
 

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -120,6 +121,14 @@ def _rename(path: Path, target: Path) -> None:
         with suppress(OSError):
             os.unlink(target)
         raise
+
+
+def is_ours(path: Path) -> bool:
+    """Is this a file, and not a link that somebody put in its place?  What is served is what was saved, nothing elsewhere."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def sync_folder(folder: Path) -> None:

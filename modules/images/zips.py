@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, cast
 
+from modules.images import files
+
 CHUNK = 1 << 18
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """Before that there was no zip."""
@@ -53,8 +55,10 @@ def stream_zip(pictures: Iterable[tuple[str, Path]], when: float) -> Iterator[by
     with zipfile.ZipFile(cast("IO[bytes]", pipe), "w", zipfile.ZIP_STORED) as archive:
         for name, path in pictures:
             try:
-                source = path.open("rb")
+                source = path.open("rb") if files.is_ours(path) else None
             except OSError:
+                source = None
+            if source is None:
                 missing.append(name)
                 continue
             with source, archive.open(zipfile.ZipInfo(name, moment), "w") as entry:
