@@ -6,11 +6,16 @@ import asyncio
 from contextlib import suppress
 
 from modules.app import App
+from modules.errors import EngineError
 from modules.views import JobView
 
 
 async def until_over(app: App, job_id: str, user: str) -> JobView | None:
-    """One's own job as soon as it is over; None when it was removed from the list meanwhile."""
+    """One's own job as soon as it is over; None when it was removed from the list meanwhile.
+
+    Raises:
+        EngineError: the server stops before that.
+    """
     loop, woken = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
@@ -23,5 +28,7 @@ async def until_over(app: App, job_id: str, user: str) -> JobView | None:
             await woken.wait()
             woken.clear()
         return app.job(job_id, user)
+    except asyncio.CancelledError:  # only a server that stops cancels a request; whoever waits is told
+        raise EngineError(f"the server is stopping; job {job_id} stays in the queue and goes on at the next start") from None
     finally:
         end()

@@ -14,7 +14,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request
 
 from modules.api.a1111 import replies
-from modules.api.a1111.models import find_checkpoint, model_name, sha256_of, title, usable
+from modules.api.a1111.models import find_checkpoint, model_name, own_checkpoint, sha256_of, title, usable
 from modules.api.a1111.options import CHECKPOINT, CHECKPOINT_HASH, OPTIONS, OwnOptions, read_options
 from modules.api.a1111.scripts import script_infos, script_names
 from modules.api.bodies import read_json
@@ -23,7 +23,7 @@ from modules.api.refusals import caller, only_administrators
 from modules.app import App
 from modules.diffusion.samplers import SAMPLERS, Sampler
 from modules.diffusion.schedules import SCHEDULES
-from modules.errors import RequestError, SettingsError, UnknownName
+from modules.errors import RequestError, SettingsError
 
 _RHO = {"karras": 7.0, "polyexponential": 1.0}
 _READ_THE_MODEL = {"uniform", "sgm_uniform", "simple", "normal", "ddim", "beta", "turbo"}
@@ -149,10 +149,7 @@ def _options(router: APIRouter, app: App, own: OwnOptions) -> None:
     def current(user: str) -> dict[str, Any]:
         mine = own.of(user)
         values = {name: mine[name] for name in OPTIONS}
-        try:
-            info = find_checkpoint(app, mine[CHECKPOINT]) if mine[CHECKPOINT] else app.default_checkpoint()
-        except UnknownName:  # it was there when it was chosen
-            info = app.default_checkpoint()
+        info = own_checkpoint(app, own, user)
         sha256 = sha256_of(app, info) if info else ""
         return {**values, CHECKPOINT: title(info, sha256) if info else "", CHECKPOINT_HASH: sha256}
 
@@ -190,7 +187,7 @@ def _machine(router: APIRouter, app: App) -> None:
             "share": False,
             "api_server_stop": False,
             "allow_code": False,
-            "xformers": "xformers" in app.engine().attention,
+            "xformers": app.engine().attention.startswith("xformers"),
         }
 
     @router.get("/sdapi/v1/memory", response_model=replies.Memory)

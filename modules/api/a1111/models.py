@@ -6,12 +6,14 @@ this machine is ever told: `filename` is the bare file name.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
+from modules.api.a1111.options import CHECKPOINT, OwnOptions
 from modules.app import App
 from modules.checkpoints.files import CheckpointInfo
 from modules.checkpoints.hashes import known_sha256
-from modules.errors import UnknownName
+from modules.errors import OutputError, UnknownName
 
 
 def sha256_of(app: App, info: CheckpointInfo) -> str:
@@ -35,6 +37,21 @@ def model_name(info: CheckpointInfo) -> str:
 
 def usable(app: App) -> list[CheckpointInfo]:
     return [info for info in app.checkpoints() if not info.problem]
+
+
+def own_checkpoint(app: App, own: OwnOptions, user: str) -> CheckpointInfo | None:
+    """The checkpoint of this caller's options; None when there is none at all.
+
+    Who has chosen none gets the household's latest, and keeps that: what others paint with must not change it afterwards.
+    """
+    try:
+        return find_checkpoint(app, own.of(user)[CHECKPOINT])
+    except UnknownName:  # none chosen yet, or its file is gone
+        info = app.default_checkpoint()
+    if info is not None and user:
+        with suppress(OutputError):  # it is asked for again next time
+            own.set(user, {CHECKPOINT: info.name})
+    return info
 
 
 def find_checkpoint(app: App, wanted: str) -> CheckpointInfo:

@@ -6,8 +6,7 @@ Whoever hangs up leaves the job running; its pictures are in the outputs folder 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -16,13 +15,14 @@ from fastapi.responses import Response
 from PIL import Image
 from starlette.exceptions import HTTPException
 
-from modules.api.a1111.options import Chosen, OwnOptions, read_options
+from modules.api.a1111.models import own_checkpoint
+from modules.api.a1111.options import CHECKPOINT, Chosen, OwnOptions, read_options
 from modules.api.a1111.pictures import picture_bytes, read_picture
 from modules.api.a1111.replies import Images
 from modules.api.a1111.requests import PaintBody, PictureBody, TextBody
 from modules.api.a1111.results import answer
 from modules.api.a1111.tasks import Tasks
-from modules.api.a1111.translate import wish_of
+from modules.api.a1111.translate import fields_of
 from modules.api.bodies import fitted, read_json
 from modules.api.refusals import caller
 from modules.api.schema import body_of
@@ -59,9 +59,9 @@ def painting_routes(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
         user = caller(request)
         data = await read_json(request)
 
-        def accept() -> tuple[B, Mapping[str, Any], JobView]:
+        def accept() -> tuple[B, Chosen, JobView]:
             body = fitted(kind, data)
-            options = _options(own, user, body)
+            options = _options(app, own, user, body)
             return body, options, _submit(app, body, options, user)
 
         body, options, job = await anyio.to_thread.run_sync(accept, limiter=decoders)
@@ -79,18 +79,20 @@ def painting_routes(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
     return router
 
 
-def _options(own: OwnOptions, user: str, body: PaintBody) -> Mapping[str, Any]:
+def _options(app: App, own: OwnOptions, user: str, body: PaintBody) -> Chosen:
     """All options that hold for this call: the caller's, and the call's own overrides."""
-    mine = own.of(user)
+    usual = own_checkpoint(app, own, user)
+    mine = {**own.of(user), CHECKPOINT: usual.name if usual else ""}
     overrides = read_options(body.override_settings or {}, {})
+    if overrides.get(CHECKPOINT) == "":  # how some clients say "the usual one"
+        del overrides[CHECKPOINT]
     if not body.override_settings_restore_afterwards:
         own.set(user, overrides)
     return Chosen({**mine, **overrides})
 
 
-def _submit(app: App, body: PaintBody, options: Mapping[str, Any], user: str) -> JobView:
-    wish = wish_of(app, body, options)
-    fields = dict(wish.fields)
+def _submit(app: App, body: PaintBody, options: Chosen, user: str) -> JobView:
+    fields = fields_of(app, body, options)
     if isinstance(body, PictureBody):
         fields |= _kept(app, body, user)
     return app.submit(fields, user)

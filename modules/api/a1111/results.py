@@ -26,7 +26,7 @@ _USUAL = frozenset(
     {"Prompt", "Negative prompt", "Steps", "Sampler", "Schedule type", "CFG scale", "Image CFG scale", "Seed", "Size", "Size-1"}
     | {"Size-2", "Model hash", "Model", "VAE hash", "VAE", "Variation seed", "Variation seed strength", "Seed resize from"}
     | {"Seed resize from-1", "Seed resize from-2", "Denoising strength", "Conditional mask weight", "Clip skip", "ENSD", "RNG"}
-    | {"Version"}
+    | {"Init image hash", "Version"}
 )
 """Items of an infotext that have keys of their own in `info`; the others are its `extra_generation_params`."""
 

@@ -9,13 +9,12 @@ Facts: AUTOMATIC1111 v1.10.1, `modules/api/api.py` and `modules/processing.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, get_args
 
 from starlette.exceptions import HTTPException
 
 from modules.api.a1111.models import find_checkpoint
-from modules.api.a1111.options import CHECKPOINT, option_fields
+from modules.api.a1111.options import CHECKPOINT, Chosen, option_fields
 from modules.api.a1111.requests import PaintBody, PictureBody, TextBody
 from modules.api.a1111.scripts import script_fields
 from modules.app import App
@@ -73,16 +72,10 @@ _MEANINGS: dict[str, Callable[[Any], Any]] = {
 _SAMPLER_FIELDS = {"sampler_name", "sampler_index", "scheduler"}
 
 
-@dataclass(frozen=True)
-class Wish:
-    """A call in our terms: the fields for `App.submit`, without source and mask, and the options that hold for it."""
+def fields_of(app: App, body: PaintBody, options: Chosen) -> dict[str, Any]:
+    """The fields for `App.submit` that a body asks for, without source and mask.
 
-    fields: dict[str, Any]
-    options: Mapping[str, Any]
-
-
-def wish_of(app: App, body: PaintBody, options: Mapping[str, Any]) -> Wish:
-    """What a body asks for.  `options` are the caller's, the call's own overrides included.
+    `options` are the caller's, the call's own overrides included.
 
     Raises:
         RequestError: something that cannot be done, with the reason.
@@ -104,11 +97,12 @@ def wish_of(app: App, body: PaintBody, options: Mapping[str, Any]) -> Wish:
         fields |= _option_eta(fields["sampler"], options)
     fields["count"] = (body.n_iter or 1) * (body.batch_size or 1)
     fields |= script_fields(body.alwayson_scripts, image)
-    if checkpoint := options.get(CHECKPOINT):
-        fields["checkpoint"] = find_checkpoint(app, checkpoint).name
-    elif told is not None and told.checkpoints:
+    overridden = (body.override_settings or {}).get(CHECKPOINT)
+    if told is not None and told.checkpoints and not overridden:
         fields["checkpoint"] = _told_checkpoint(app, told.checkpoints)
-    return Wish(fields, options)
+    elif options[CHECKPOINT]:
+        fields["checkpoint"] = find_checkpoint(app, options[CHECKPOINT]).name
+    return fields
 
 
 def _body_fields(body: PaintBody, names: set[str], image: bool) -> dict[str, Any]:

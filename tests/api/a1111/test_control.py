@@ -1,0 +1,323 @@
+"""Watching and stopping, per caller: nobody sees or stops anybody else's work, whatever it is called."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from modules.app import App
+from modules.engine.messages import Message
+from modules.settings import Settings
+from tests.api.a1111.conftest import SMALL, Visitor, detail, served
+from tests.scripted import ScriptedLink
+
+IDLE = {
+    "skipped": False,
+    "interrupted": False,
+    "stopping_generation": False,
+    "job": "",
+    "job_count": 0,
+    "job_timestamp": "0",
+    "job_no": 0,
+    "sampling_step": 0,
+    "sampling_steps": 0,
+}
+
+
+@pytest.fixture
+def others() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+class Call:
+    """txt2img in a thread of its own, until it is answered."""
+
+    def __init__(self, pool: ThreadPoolExecutor, client: TestClient, studio: App, user: str, **fields: Any) -> None:
+        before = {job.id for job in studio.jobs(user)}
+        self.answer: Future[Any] = pool.submit(client.post, "/sdapi/v1/txt2img", json={**SMALL, **fields})
+        wait_until(lambda: self.answer.done() or len(studio.jobs(user)) > len(before))
+        [self.job] = {job.id for job in studio.jobs(user)} - before
+
+
+def browser_user(studio: App, client: TestClient) -> str:
+    """The name that a browser's jobs are kept under."""
+    client.post("/internal/jobs", json=SMALL)
+    [job] = [job for job in studio.store.unfinished() if job.user != "local"]
+    studio.cancel(job.id, job.user)
+    return job.user
+
+
+def progress(client: TestClient, **query: Any) -> dict[str, Any]:
+    answer = client.get("/sdapi/v1/progress", params=query)
+    assert answer.status_code == 200
+    return dict(answer.json())
+
+
+def task(client: TestClient, name: str, **fields: Any) -> dict[str, Any]:
+    answer = client.post("/internal/progress", json={"id_task": name, **fields})
+    assert answer.status_code == 200
+    return dict(answer.json())
+
+
+def see(link: ScriptedLink, task: str) -> None:
+    link.say(Message("preview", {"task": task, "step": 1, "width": 8, "height": 8}, bytes(8 * 8 * 3)))
+
+
+def test_progress_is_the_caller_s_own(visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor) -> None:
+    mine, yours = visitor(), visitor(browser=True)
+    assert progress(mine) == {"progress": 0.0, "eta_relative": 0.0, "state": IDLE, "current_image": None, "textinfo": None}
+    call = Call(others, mine, studio, "local", n_iter=2, steps=4)
+    link.step(f"{call.job}.0", 3, 4)
+    see(link, f"{call.job}.0")
+
+    said = progress(mine)
+    assert said["progress"] == 0.375
+    assert said["state"] | {"job_timestamp": ""} == {
+        **IDLE, "job": "Picture 1 out of 2", "job_count": 2, "job_timestamp": "", "sampling_step": 3, "sampling_steps": 4,
+    }  # fmt: skip
+    assert Image.open(io.BytesIO(base64.b64decode(said["current_image"]))).size == (8, 8)
+    assert progress(mine, skip_current_image=True)["current_image"] is None
+    assert progress(yours)["state"] == IDLE
+
+    link.done(f"{call.job}.0")
+    link.done(f"{call.job}.1")
+    assert call.answer.result().status_code == 200
+    assert progress(mine)["progress"] == 0
+
+
+def test_asking_for_progress_keeps_previews_being_made(
+    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+) -> None:
+    client = visitor()
+    call = Call(others, client, studio, "local")
+    progress(client, skip_current_image=True)
+    assert [m.data["tasks"] for m in link.sent if m.kind == "watch" and m.data["tasks"]] == []
+    progress(client)
+    assert [m.data["tasks"] for m in link.sent if m.kind == "watch"][-1] == [f"{call.job}.0"]
+    link.done(f"{call.job}.0")
+    call.answer.result()
+
+
+def test_interrupt_answers_what_is_finished(
+    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+) -> None:
+    mine, yours = visitor(), visitor(browser=True)
+    user = browser_user(studio, yours)
+    call, other = Call(others, mine, studio, "local", n_iter=3), Call(others, yours, studio, user)
+    link.done(f"{call.job}.0")
+    wait_until(lambda: studio.jobs("local")[0].done == 1)
+    assert mine.post("/sdapi/v1/interrupt").json() == {}
+    answer = call.answer.result()
+    assert answer.status_code == 200
+    assert len(answer.json()["images"]) == 1
+    assert json.loads(answer.json()["info"])["all_seeds"] == [5]
+
+    assert mine.post("/sdapi/v1/interrupt").json() == {}, "nothing of mine is left to stop"
+    assert link.flying() == [f"{other.job}.0"]
+    link.done(f"{other.job}.0")
+    assert other.answer.result().status_code == 200
+
+
+def test_interrupt_before_anything_is_finished(
+    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+) -> None:
+    client = visitor()
+    call = Call(others, client, studio, "local")
+    client.post("/sdapi/v1/interrupt")
+    answer = call.answer.result().json()
+    assert answer["images"] == []
+    assert json.loads(answer["info"])["all_seeds"] == [5]
+
+
+def test_skip_goes_on_with_the_next_picture(
+    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+) -> None:
+    mine, yours = visitor(), visitor(browser=True)
+    call = Call(others, mine, studio, "local", n_iter=2)
+    link.step(f"{call.job}.0")
+    assert yours.post("/sdapi/v1/skip").json() is None
+    assert link.flying() == [f"{call.job}.0", f"{call.job}.1"]
+    assert mine.post("/sdapi/v1/skip").json() is None
+    assert link.flying() == [f"{call.job}.1"]
+    link.done(f"{call.job}.1")
+    assert json.loads(call.answer.result().json()["info"])["all_seeds"] == [6]
+
+
+def test_tasks_are_watched_by_the_name_that_the_caller_gave(
+    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+) -> None:
+    mine, yours = visitor(), visitor(browser=True)
+    nothing = {
+        "active": False, "queued": False, "completed": False, "progress": None, "eta": None,
+        "live_preview": None, "id_live_preview": -1, "textinfo": None,
+    }  # fmt: skip
+    assert task(mine, "task(abc)") == nothing
+    call = Call(others, mine, studio, "local", force_task_id="task(abc)")
+    link.step(f"{call.job}.0", 1, 2)
+    see(link, f"{call.job}.0")
+    wait_until(lambda: task(mine, "task(abc)")["active"])
+    said = task(mine, "task(abc)")
+    assert said["progress"] == 0.5
+    assert said["live_preview"].startswith("data:image/jpeg;base64,")
+    assert task(mine, "task(abc)", id_live_preview=said["id_live_preview"])["live_preview"] is None
+    assert task(mine, "task(abc)", live_preview=False)["live_preview"] is None
+    assert mine.get("/internal/pending-tasks").json() == {"size": 1, "tasks": ["task(abc)"]}
+    assert task(mine, call.job)["active"], "a job's id will do"
+
+    assert task(yours, "task(abc)") == nothing
+    assert task(yours, call.job) == nothing
+    assert yours.get("/internal/pending-tasks").json() == {"size": 0, "tasks": []}
+
+    link.done(f"{call.job}.0")
+    call.answer.result()
+    assert task(mine, "task(abc)") == nothing | {"completed": True}
+    assert mine.get("/internal/pending-tasks").json() == {"size": 0, "tasks": []}
+
+
+def test_the_same_name_again_is_another_call(
+    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+) -> None:
+    client = visitor()
+    for _ in range(2):
+        call = Call(others, client, studio, "local", force_task_id="always the same")
+        link.done(f"{call.job}.0")
+        call.answer.result()
+    assert len(studio.jobs("local")) == 2
+
+
+def test_a_queue_that_does_not_move_says_why(
+    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+) -> None:
+    client = visitor()
+    studio.pause("local", True)
+    call = Call(others, client, studio, "local", force_task_id="t")
+    said = progress(client)
+    assert (said["textinfo"], said["progress"] > 0, said["state"]["job_count"]) == ("Your queue is paused.", True, 1)
+    wait_until(lambda: task(client, "t")["queued"])
+    client.post("/sdapi/v1/interrupt")
+    assert call.answer.result().json()["images"] == []
+
+
+def test_a_job_that_fails_says_why(visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor) -> None:
+    client = visitor()
+    call = Call(others, client, studio, "local")
+    link.failed(f"{call.job}.0", "the device has not enough memory for this picture; choose a smaller size")
+    assert "choose a smaller size" in detail(call.answer.result())
+
+    call = Call(others, client, studio, "local")
+    link.say(Message("gave_up", {"cause": "no torch"}))
+    assert "no torch" in detail(call.answer.result(), 503)
+
+
+def test_a_job_that_is_removed_is_answered(
+    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = visitor()
+    call = Call(others, client, studio, "local")
+    monkeypatch.setattr(studio, "job", lambda *_: None)
+    studio.cancel(call.job, "local")
+    assert "removed" in detail(call.answer.result())
+
+
+def test_too_many_are_told_when_to_come_back(
+    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+) -> None:
+    client = visitor()
+    calls = [Call(others, client, studio, "local") for _ in range(4)]
+    refused = client.post("/sdapi/v1/txt2img", json=SMALL)
+    assert "4 is the most" in detail(refused, 429)
+    assert int(refused.headers["retry-after"]) >= 1
+    for _ in calls:
+        client.post("/sdapi/v1/interrupt")
+    assert all(call.answer.result().status_code == 200 for call in calls)
+
+
+def test_a_studio_that_closes_says_so(visitor: Visitor, studio: App) -> None:
+    studio._closing = True
+    assert "closing" in detail(visitor().post("/sdapi/v1/txt2img", json=SMALL), 503)
+
+
+def test_a_disk_that_is_full_says_so(visitor: Visitor, studio: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
+    assert "full" in detail(visitor().post("/sdapi/v1/txt2img", json=SMALL), 507)
+
+
+def test_who_hangs_up_leaves_the_job_running(studio: App, link: ScriptedLink) -> None:
+    with served(studio) as address:
+        with called(address, SMALL):
+            wait_until(lambda: bool(studio.jobs("local")))
+        [job] = studio.jobs("local")
+        link.done(f"{job.id}.0")
+        assert [view.state for view in studio.events(job.id, "local")][-1] == "done"
+        assert studio.jobs("local")[0].pictures[0].path.is_file()
+
+
+def test_fifty_calls_wait_without_a_thread_and_control_answers_meanwhile(
+    models: Path, tmp_path: Path, link: ScriptedLink
+) -> None:
+    """More calls than threads: were each to hold one, nothing would answer any more."""
+    app = App(Settings(data_dir=tmp_path / "d", models_dirs=(models,), outputs_dir=tmp_path / "o", jobs_per_user=60), link)
+    app.start()
+    link.hello()
+    with served(app) as address, ExitStack() as lines:
+        calls = [lines.enter_context(called(address, {**SMALL, "send_images": False})) for _ in range(50)]
+        wait_until(lambda: len(app.jobs("local", 100)) == 50)
+        with connected(address) as control:  # a route that needs one of the 40 threads itself
+            control.sendall(f"GET /sdapi/v1/sd-models HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+            assert b'"model_name":"tiny"' in b"".join(iter(lambda: control.recv(65536), b""))
+
+        def finish() -> bool:
+            for each in link.flying():
+                link.done(each)
+            return all(job.over for job in app.jobs("local", 100))
+
+        wait_until(finish)
+        for call in calls:
+            assert call.recv(12) == b"HTTP/1.1 200"
+    app.close()
+
+
+def test_a_server_that_stops_tells_who_waits(studio: App, link: ScriptedLink) -> None:
+    with served(studio) as address:
+        call = called(address, SMALL)
+        wait_until(lambda: bool(studio.jobs("local")))
+    with call:
+        said = b"".join(iter(lambda: call.recv(65536), b""))
+    assert said.startswith(b"HTTP/1.1 503")
+    assert b"stays in the queue" in said
+    assert studio.jobs("local")[0].state == "running"
+
+
+def connected(address: str) -> socket.socket:
+    host, _, port = address.partition(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+def called(address: str, body: dict[str, Any]) -> socket.socket:
+    """A line on which txt2img was asked, and whose answer nobody has read yet."""
+    line, data = connected(address), json.dumps(body).encode()
+    head = f"POST /sdapi/v1/txt2img HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
+    line.sendall(head.encode() + f"Content-Length: {len(data)}\r\n\r\n".encode() + data)
+    return line
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """For states that come by themselves; the limit is for a program that hangs."""
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
