@@ -286,8 +286,11 @@ def test_reload_in_the_middle_brings_everything_back(easel: Easel) -> None:
     assert before["outpaint_left"] == 8
     easel.stored()
 
+    listen = "document.addEventListener('atelier:canvas', (event) => { window.restored ??= event.detail.restored; })"
+    easel.page.add_init_script(listen)
     easel.page.reload()
     again = Easel(easel.page, easel.app)
+    assert easel.page.evaluate("window.restored") is True
     posts = posts_of(easel.page)
     again.wait(400, 300)
     np.testing.assert_array_equal(again.mask(), mask)

@@ -59,6 +59,17 @@ def test_frame_is_dragged_beyond_the_picture_by_eights(easel: Easel) -> None:
     assert easel.mask().shape == (300, 400), "the mask is of the picture; what is added is painted anyway"
 
 
+def test_page_sets_the_frame_and_hears_of_it(easel: Easel) -> None:
+    easel.show(100, 80)
+    easel.page.evaluate("window.said = []; document.addEventListener('atelier:canvas', (e) => said.push(e.detail.outpaint))")
+    easel.page.evaluate("atelier.canvas('inpaint').setOutpaint({left: 100, up: 5000})")
+    assert frame(easel) == [104, 0, 1024, 0]
+    easel.page.evaluate("atelier.canvas('inpaint').setOutpaint({left: 104, up: 1024, down: 3})")  # as it is
+    assert easel.page.evaluate("said") == [{"left": 104, "right": 0, "up": 1024, "down": 0}]
+    easel.page.keyboard.press("Control+z")
+    assert frame(easel) == [0, 0, 0, 0]
+
+
 def test_box_is_drawn_moved_resized_and_removed(easel: Easel) -> None:
     easel.show(400, 300)
     easel.choose("box")

@@ -217,6 +217,30 @@ def test_esc_gives_a_stroke_up_and_the_page_does_not_hear_it(easel: Easel) -> No
     assert easel.page.evaluate("window.heard") == "Escape"
 
 
+def test_keys_in_the_middle_of_a_stroke_do_not_tear_it(easel: Easel) -> None:
+    easel.show()
+    easel.brush(40)
+    easel.stroke((50, 150), (250, 150))
+    before = easel.mask()
+    mouse, press = easel.page.mouse, easel.page.keyboard.press
+    mouse.move(*easel.at(50, 50))
+    mouse.down()
+    for keys in ("Control+z", "i", "c", "e", "Delete"):
+        mouse.move(*easel.at(100, 60), steps=2)
+        press(keys)
+        mouse.move(*easel.at(200, 50), steps=2)
+    mouse.up()
+    after = easel.mask()
+    assert (after[50, 60:200] == 255).all()
+    press("Control+z")
+    same(easel.mask(), before)
+    press("Control+z")
+    assert easel.sent()["mask"] is None
+    press("Control+y")
+    press("Control+y")
+    same(easel.mask(), after)
+
+
 # ---- pen and fingers
 
 

@@ -2,7 +2,7 @@
 // shown is the scene's, who asks for what is the pointer's, the keyboard's and the toolbar's business.
 
 import { History } from "./history.js";
-import { Box, Frame, boxBetween } from "./handles.js";
+import { Box, Frame, boxBetween, stepped } from "./handles.js";
 import { Layer, weight } from "./layer.js";
 import { Outbox } from "./outbox.js";
 import { Scene } from "./scene.js";
@@ -24,6 +24,7 @@ export class Drawing extends EventTarget {
   #saving = 0;
   #savedPicture = undefined; // the picture that the store holds
   #strength = null;
+  #restoring = false;
 
   /** `tools`: "picture" takes a picture and no more, "sketch" colours on it too, "inpaint" a mask, a box and a frame as well. */
   constructor(root, name, tools) {
@@ -146,18 +147,17 @@ export class Drawing extends EventTarget {
 
   // ---- painting
 
-  /** What was painted on the target since its `begin` is one step. */
-  commit(words) {
-    const part = this.sketching ? "sketch" : "mask";
-    const tiles = this.#doc[part].finish();
-    if (!tiles) return;
+  /** What was painted on `layer` since its `begin` is one step. */
+  commit(layer, words) {
+    const part = layer.channels === 1 ? "mask" : "sketch";
+    const tiles = layer.finish();
+    if (!tiles || layer !== this.#doc[part]) return; // another picture has come in the middle of a stroke
     this.history.push({ words, bytes: () => weight(tiles), swap: () => this.#doc[part].swap(tiles) });
     this.scene.refresh(false);
     this.#changed(part);
   }
 
-  rollBack() {
-    const layer = this.targetLayer();
+  rollBack(layer) {
     const tiles = layer.finish();
     if (tiles) layer.swap(tiles);
     this.scene.refresh(false);
@@ -165,9 +165,10 @@ export class Drawing extends EventTarget {
 
   #onLayer(words, change) {
     const layer = this.targetLayer();
+    if (layer.step) return; // in the middle of a stroke
     layer.begin();
     change(layer);
-    this.commit(words);
+    this.commit(layer, words);
   }
 
   wipe() {
@@ -228,6 +229,14 @@ export class Drawing extends EventTarget {
   settleFrame(before) {
     this.#settle("frame", before, "Frame");
     if (this.scene.view.fitted) this.scene.fit();
+  }
+
+  /** As by hand, in whole steps: {left, right, up, down}, pixels. */
+  extend(sides) {
+    if (!this.picture) return;
+    const before = this.frame;
+    this.setFrame(Object.fromEntries(Object.keys(NO_FRAME).map((side) => [side, stepped(sides[side] ?? before[side])])));
+    this.settleFrame(before);
   }
 
   #settle(part, before, words) {
@@ -307,6 +316,7 @@ export class Drawing extends EventTarget {
 
   #step(which, words) {
     return this.queue(async () => {
+      if (this.mask?.step || this.sketch?.step) return; // in the middle of a stroke
       const step = await this.history[which]();
       this.say(step ? `${words}: ${step.words}` : `Nothing to ${which}`);
       this.scene.refresh();
@@ -354,7 +364,7 @@ export class Drawing extends EventTarget {
     if (["picture", "mask", "sketch", "box", "frame"].includes(what)) {
       const detail = {
         name: this.name, width: this.picture?.width ?? 0, height: this.picture?.height ?? 0,
-        hasMask: Boolean(this.mask?.painted), outpaint: { ...this.frame },
+        hasMask: Boolean(this.mask?.painted), outpaint: { ...this.frame }, restored: this.#restoring,
       };
       document.dispatchEvent(new CustomEvent("atelier:canvas", { detail }));
     }
@@ -396,7 +406,9 @@ export class Drawing extends EventTarget {
       const picture = { ...found.meta.picture, blob: found.blob, sending: null };
       this.#savedPicture = picture; // so that what is there is not written again
       const { mask, sketch } = found;
+      this.#restoring = true;
       this.#unpack({ picture, mask, sketch, box: found.meta.box, frame: found.meta.frame }, bitmap);
+      this.#restoring = false;
       for (const layer of [this.mask, this.sketch]) layer?.unsaved.clear();
       if (!found.meta.view.fitted) Object.assign(this.scene.view, found.meta.view);
     }

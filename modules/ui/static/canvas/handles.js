@@ -50,6 +50,9 @@ const place = (node, x, y, w, height) => {
   node.style.height = `${height}px`;
 };
 
+/** A side of the frame as it can be. */
+export const stepped = (pixels) => Math.min(FARTHEST, Math.max(0, STEP * Math.round((Number(pixels) || 0) / STEP)));
+
 /** The frame: how much is to be painted on beyond the picture. */
 export class Frame {
   constructor(drawing, marks) {
@@ -77,7 +80,7 @@ export class Frame {
     const { drawing } = this;
     const moved = (start, side, dx, dy) => {
       const by = { left: -dx, right: dx, up: -dy, down: dy }[side];
-      return Math.min(FARTHEST, Math.max(0, STEP * Math.round((start[side] + by) / STEP)));
+      return stepped(start[side] + by);
     };
     draggable(handle, drawing.scene, {
       step: STEP,

@@ -34,6 +34,7 @@ export async function start(element, name, tools) {
       candidates.clear();
       return intake.load(what, options);
     },
+    setOutpaint: (sides) => drawing.extend(sides),
     clear: () => drawing.clear(),
     undo: () => drawing.undo(),
     redo: () => drawing.redo(),

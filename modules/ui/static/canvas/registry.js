@@ -19,7 +19,7 @@ export function register(name, api) {
  *
  * flush(): Promise<string>, JSON of a request's fields {source, mask, box, outpaint_*}, "" when empty; rejects with words for the user
  * load(what, {keepMask}): Promise<boolean>, `what` a File or Blob, or {url} or {id} with, if wanted, {mask: id, box, outpaint_*}
- * clear(), undo(), redo()
+ * setOutpaint({left, right, up, down}), pixels, as by hand; clear(), undo(), redo()
  * size(): {width, height, outpaint} or null;  box(): [x, y, width, height] or null;  hasMask(): boolean
  * view(): {scale, x, y}, CSS pixels per pixel and the picture's corner on the stage, or null
  * setCandidates([{url, label}], {selected}), clearCandidates(): results to choose from, shown in place of the picture
@@ -38,6 +38,7 @@ export function canvas(name) {
     load: (what, options) => later((api) => api.load(what, options)),
     setCandidates: (all, options) => later((api) => api.setCandidates(all, options)),
     clearCandidates: () => now((api) => api.clearCandidates(), undefined),
+    setOutpaint: (sides) => now((api) => api.setOutpaint(sides), undefined),
     clear: () => now((api) => api.clear(), Promise.resolve()),
     undo: () => now((api) => api.undo(), Promise.resolve()),
     redo: () => now((api) => api.redo(), Promise.resolve()),

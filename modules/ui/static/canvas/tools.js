@@ -16,7 +16,7 @@ export function begin(drawing, tool, point, { erase = false, straight = false } 
   if (tool === "fill") {
     layer.begin();
     flood(layer, point.x, point.y, drawing.ink(erase));
-    drawing.commit("Fill");
+    drawing.commit(layer, "Fill");
     return null;
   }
   if (tool === "rectangle") return new Rectangle(drawing, layer, point, erase);
@@ -77,12 +77,12 @@ class Stroke {
   end() {
     this.#forget();
     this.drawing.lastPoint = { x: this.last.x, y: this.last.y };
-    this.drawing.commit(this.erase ? "Eraser stroke" : "Brush stroke");
+    this.drawing.commit(this.layer, this.erase ? "Eraser stroke" : "Brush stroke");
   }
 
   cancel() {
     this.#forget();
-    this.drawing.rollBack();
+    this.drawing.rollBack(this.layer);
   }
 
   #forget() {
@@ -117,7 +117,7 @@ class Outlined {
     this.drawing.scene.outline();
     this.layer.begin();
     this.apply(this.drawing.ink(this.erase));
-    this.drawing.commit(this.words);
+    this.drawing.commit(this.layer, this.words);
   }
 
   cancel() {
