@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,12 +34,12 @@ class Clock:
 class House:
     """A server with accounts.  `clock` is the file's, `patience` the throttle's."""
 
-    def __init__(self, app: Any, **door: Any) -> None:
+    def __init__(self, app: Any, build: Callable[..., FastAPI] = build_api, **door: Any) -> None:
         self.clock, self.patience = Clock(), Clock(0.0)
         self.store = AccountStore(None, self.clock)
         self.accounts = Accounts(self.store, CHEAP, Throttle(self.patience))
         self.door = Door(accounts=self.accounts, **{"address": BASE, **door})
-        self.server: FastAPI = build_api(app, self.door)
+        self.server = build(app, self.door)
         self._clients: list[TestClient] = []
 
     def person(self, name: str, role: Role = "user") -> Account:
