@@ -58,7 +58,7 @@ ON_EVEN_STEPS = {"PLMS": 3.0, "IPNDM": 3.0}
 ERRORS = {1: 0.004, 2: 3.3e-5, 3: 2e-8}
 """What 323 steps may leave, by order."""
 CLOSER = {"UniPC": 6e-6, "LMS": 1e-6, "PLMS": 2e-7, "IPNDM": 3e-7, "IPNDM_V": 2.2e-5, "DEIS": 1e-6, "DPM fast": 6e-7}
-CLOSER |= {"DPM++ 3M SDE": 6e-6, "SA-Solver": 1e-8}
+CLOSER |= {"DPM++ 3M SDE": 6e-6, "SA-Solver": 1e-8, "SA-Solver PECE": 5e-9, "UniPC bh2": 6e-6}
 """Multistep solvers and UniPC start with low orders, so their order is two, but their error is that of their further steps."""
 
 QUIET = [name for name, sampler in SAMPLERS.items() if not sampler.stochastic or "eta" in sampler.takes]
@@ -158,7 +158,7 @@ def covariance_error(sampler: Sampler, steps: int, end: float = 0.1) -> float:
 
 
 COVARIANCE = {"DPM fast": (1.3, 1e-4), "ER SDE": (1.5, 4e-4), "SEEDS 3": (1.8, 1.2e-4), "SA-Solver": (1.9, 2.2e-4)}
-COVARIANCE |= {"DPM++ SDE": (1.9, 3e-4), "DPM++ 3M SDE": (1.9, 6e-4)}
+COVARIANCE |= {"DPM++ SDE": (1.9, 3e-4), "DPM++ 3M SDE": (1.9, 6e-4), "SA-Solver PECE": (1.9, 2.2e-4)}
 """Rate and error of those whose noise is of lower order than their steps, or whose steps at the start are."""
 
 

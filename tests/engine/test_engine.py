@@ -43,12 +43,26 @@ def test_mixed_requests_give_the_same_pictures_as_alone(bench: Bench, sampler: s
 
 
 def test_every_sampler_shares_forwards_with_every_other(bench: Bench) -> None:
-    for seed, name in enumerate(SAMPLERS):
-        bench.submit(name, sampler=name, seed=seed)
+    """All of them in one batch, each with other steps, guidance, prompt length and schedule, and each as alone."""
+    ways: list[dict[str, Any]] = [
+        {},
+        {"steps": 5, "cfg_scale": 2.5},
+        {"cfg_scale": 1.0, "prompt": ""},
+        {"prompt": "a very long tale of a cat, " * 20},
+        {"schedule": "Exponential", "steps": 2},
+        {"pag_scale": 2.0, "negative_prompt": "[dog:fog:0.5]"},
+    ]
+    requests = {
+        (name, way): {"sampler": name, "seed": 100 * seed + way, **ways[way]}
+        for seed, name in enumerate(SAMPLERS)
+        for way in {seed % len(ways), (seed + 2) % len(ways)}
+    }
+    for (name, way), fields in requests.items():
+        bench.submit(f"{name} {way}", **fields)
     bench.run()
-    for seed, name in enumerate(SAMPLERS):
-        difference = np.abs(bench.pixels(name) - bench.alone(sampler=name, seed=seed)).max()
-        assert difference <= 1, f"{name}: {difference}/255 from the same request alone"
+    for (name, way), fields in requests.items():
+        difference = np.abs(bench.pixels(f"{name} {way}") - bench.alone(**fields)).max()
+        assert difference <= 1, f"{name}, {ways[way]}: {difference}/255 from the same request alone"
     assert bench.engine.runner.rows > 8 * bench.engine.runner.forwards, "forwards were not shared"
 
 

@@ -85,19 +85,22 @@ def plms(model: Model, x: Array, s: list[float], draw: Any) -> Array:
     return y
 
 
-def unipc(model: Model, x: Array, s: list[float], draw: Any) -> Array:
-    """Zhao et al. (2023), algorithms 7 and 8 of the appendix, B(h) = h, on y with its own alphas."""
+def unipc(model: Model, x: Array, s: list[float], draw: Any, bh2: bool = False) -> Array:
+    """Zhao et al. (2023), algorithms 7 and 8 of the appendix, B(h) = h or 1 - exp(-h), on y with its own alphas."""
     n = len(s) - 1
-    lam = [-math.log(level) for level in s]
+    lam = [-math.log(level) if level else math.inf for level in s]
     al = [math.sqrt(alpha_bar(level)) for level in s]
     si = [level * a for level, a in zip(s, al, strict=True)]
 
     def weights(ratios: list[float], h: float) -> Array:
+        big = 1 - math.exp(-h) if bh2 else h
         if len(ratios) == 1:
-            return np.array([0.5])
+            return np.array([0.5 * big])
         # h * phi_{k+1}(-h) * k!, by quadrature: the integral of exp(-(1 - u) h) u^k over [0, 1], times h
         right = [quad(lambda u, k=k: math.exp(-(1 - u) * h) * u**k, 0, 1)[0] for k in range(1, len(ratios) + 1)]
-        return np.linalg.solve(np.array([[r**k for r in ratios] for k in range(len(ratios))]), np.array(right))
+        # Theirs divide by B(h) and multiply by it again
+        solved = np.linalg.solve(np.array([[r**k for r in ratios] for k in range(len(ratios))]), np.array(right) * h / big)
+        return solved * big
 
     def update(y: Array, i: int, order: int, at: int, extra: Array | None) -> Array:
         """From level i to level `at` with models m[i], m[i-1], ..."""
@@ -108,8 +111,8 @@ def unipc(model: Model, x: Array, s: list[float], draw: Any) -> Array:
             ratios, d = [*ratios, 1.0], [*d, extra - m[i]]
         out = si[at] / si[i] * y - al[at] * math.expm1(-h) * m[i]
         if d:
-            # B(h) = h carries the sign of -h in the data prediction form
-            out = out + al[at] * h * sum(w * one for w, one in zip(weights(ratios, h), d, strict=True))
+            # B(h) carries the sign of -h in the data prediction form
+            out = out + al[at] * sum(w * one for w, one in zip(weights(ratios, h), d, strict=True))
         return out
 
     y = x * al[0]
@@ -362,7 +365,16 @@ def seeds_3(model: Model, x: Array, s: list[float], draw: Any) -> Array:
     return seeds(model, x, s, draw, 3)
 
 
-def sa_solver(model: Model, x: Array, s: list[float], draw: Any) -> Array:
+def unipc_bh2(model: Model, x: Array, s: list[float], draw: Any) -> Array:
+    return unipc(model, x, s, draw, bh2=True) / math.sqrt(alpha_bar(s[-1]))
+
+
+def sa_solver_pece(model: Model, x: Array, s: list[float], draw: Any) -> Array:
+    """The same, with the corrected x evaluated once more."""
+    return sa_solver(model, x, s, draw, pece=True)
+
+
+def sa_solver(model: Model, x: Array, s: list[float], draw: Any, pece: bool = False) -> Array:
     """Xue et al. (2023), equations 14 and 17, predictor 3, corrector 4; tau 1 between timesteps 199.8 and 799.2."""
     answers: list[Array] = []
     n = len(s) - 1
@@ -385,10 +397,14 @@ def sa_solver(model: Model, x: Array, s: list[float], draw: Any) -> Array:
     tau = 0.0
     for i in range(n):
         answers.append(model(y, s[i]))
-        if s[i + 1] == 0:
+        if s[i + 1] == 0 and not (pece and i):
             return answers[-1]
         if i > 0:
             x = move(x, i - 1, i, list(range(i, max(-1, i - min(4, n - i if s[-1] == 0 else 4)), -1)), tau, noise)
+            if pece:
+                answers[-1] = model(x, s[i])
+            if s[i + 1] == 0:
+                return answers[-1]
         tau = 1.0 if 0.57118 <= s[i + 1] <= 5.09241 else 0.0
         h = math.log(s[i] / s[i + 1])
         noise = s[i + 1] * math.sqrt(1 - math.exp(-2 * h)) * draw() if tau else None
@@ -414,5 +430,7 @@ SOLVERS: dict[str, Callable[..., Array]] = {
     "SEEDS 2": seeds_2,
     "SEEDS 3": seeds_3,
     "SA-Solver": sa_solver,
+    "SA-Solver PECE": sa_solver_pece,
+    "UniPC bh2": unipc_bh2,
 }
 UNIT_START = {"DDIM", "PLMS", "UniPC"}

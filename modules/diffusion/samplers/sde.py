@@ -109,7 +109,14 @@ SA_NOISY = (0.57118, 5.09241)
 schedules hit exactly, so both are rounded outwards."""
 
 
-def sa_solver(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0) -> SamplerProgram:
+def sa_solver_pece(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0) -> SamplerProgram:
+    """SA-Solver as PECE: the corrected x is evaluated again, so there are two evaluations per step but the first."""
+    return (yield from sa_solver(x, sigmas, noise, eta=eta, s_noise=s_noise, again=True))
+
+
+def sa_solver(
+    x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0, again: bool = False
+) -> SamplerProgram:
     """SA-Solver: Xue et al. (2023, arXiv:2309.05019), algorithm 1 (PEC) of the denoised x: predictor 3, corrector 4.
 
     tau is `eta` between the levels of `SA_NOISY` and 0 outside.  The evaluation at a predicted x also corrects it; orders rise
@@ -121,11 +128,15 @@ def sa_solver(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 1.0,
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         denoised = yield predicted, sigma
         answers = [(sigma, denoised), *answers][:4]
-        if sigma_next == 0:
+        if sigma_next == 0 and not again:
             return denoised
         to_end = len(sigmas) - 1 - i if sigmas[-1] == 0 else 4
         if i > 0:
             x = _adams(x, sigmas[i - 1], sigma, answers[: min(4, to_end)], _tau(sigma, eta), fresh)
+            if again:
+                answers[0] = (sigma, (yield x, sigma))
+        if sigma_next == 0:
+            return answers[0][1]
         tau = _tau(sigma_next, eta)
         fresh = None
         if tau > 0:

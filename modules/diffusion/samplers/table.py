@@ -91,6 +91,10 @@ def _heunpp2_ends(steps: int) -> list[int]:
     return [1] if steps == 1 else [3 * step for step in range(1, steps - 1)] + [3 * steps - 4, 3 * steps - 3]
 
 
+def _pece_ends(steps: int) -> list[int]:
+    return [2 * step - 1 for step in range(1, steps + 1)]
+
+
 def _plms_ends(steps: int) -> list[int]:
     return [step + 1 for step in range(1, steps + 1)]
 
@@ -269,6 +273,17 @@ _COMFY = (
     Sampler("SEEDS 2", sde.seeds_2, ("seeds_2",), order=2, stages=2, takes=ANCESTRAL, stochastic=True),
     Sampler("SEEDS 3", sde.seeds_3, ("seeds_3",), order=3, stages=3, takes=ANCESTRAL, stochastic=True),
     Sampler("SA-Solver", sde.sa_solver, ("sa_solver",), order=3, takes=ANCESTRAL, stochastic=True),
+    Sampler(
+        "SA-Solver PECE",
+        sde.sa_solver_pece,
+        ("sa_solver_pece",),
+        order=3,
+        stages=2,
+        takes=ANCESTRAL,
+        stochastic=True,
+        ends=_pece_ends,
+    ),
+    Sampler("UniPC bh2", timestep.unipc_bh2, ("uni_pc_bh2",), order=2),
 )
 
 SAMPLERS: dict[str, Sampler] = {sampler.name: sampler for sampler in (*_A1111, *_FORGE, *_COMFY)}

@@ -38,8 +38,19 @@ def plms(x: Tensor, sigmas: list[float], noise: Noise) -> SamplerProgram:
     return x / math.hypot(1.0, sigmas[-1])
 
 
+def unipc_bh2(x: Tensor, sigmas: list[float], noise: Noise) -> SamplerProgram:
+    """UniPC with B(h) = 1 - e^-h ("bh2"), under any schedule: ComfyUI's uni_pc_bh2."""
+    return (yield from _unipc(x, sigmas, order=3, bh2=True))
+
+
 def unipc(x: Tensor, sigmas: list[float], noise: Noise, *, order: int = 3) -> SamplerProgram:
-    """UniPC-3 of the denoised x: Zhao et al. (2023, arXiv:2302.04867), algorithms 7 and 8, with B(h) = h ("bh1").
+    """UniPC with B(h) = h ("bh1"), as A1111 runs it."""
+    x = yield from _unipc(x, sigmas, order, bh2=False)
+    return x / math.hypot(1.0, sigmas[-1])
+
+
+def _unipc(x: Tensor, sigmas: list[float], order: int, bh2: bool) -> SamplerProgram:
+    """UniPC-3 of the denoised x: Zhao et al. (2023, arXiv:2302.04867), algorithms 7 and 8.
 
     The evaluation at a predicted x also corrects it, so there is one per step.  Orders rise at the start and fall at the end,
     and the last prediction is not corrected: the settings of A1111.
@@ -50,17 +61,22 @@ def unipc(x: Tensor, sigmas: list[float], noise: Noise, *, order: int = 3) -> Sa
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         denoised = yield predicted, sigma
         if answers:
-            x = _unipc_step(x, sigma, answers[:used], denoised)
+            x = _unipc_step(x, sigma, answers[:used], denoised, bh2)
         answers = [(sigma, denoised), *answers][:order]
         if sigma_next == 0:
             return denoised
         used = min(len(answers), len(sigmas) - 1 - i)
-        predicted = _unipc_step(x, sigma_next, answers[:used], None)
-    return predicted / math.hypot(1.0, sigmas[-1])
+        predicted = _unipc_step(x, sigma_next, answers[:used], None, bh2)
+    return predicted
 
 
-def _unipc_step(x: Tensor, sigma_next: float, answers: Sequence[tuple[float, Tensor]], corrector: Tensor | None) -> Tensor:
-    """One step from the newest answer's level, where x is, to `sigma_next`: their equations 3 (with the answer there) and 9."""
+def _unipc_step(
+    x: Tensor, sigma_next: float, answers: Sequence[tuple[float, Tensor]], corrector: Tensor | None, bh2: bool
+) -> Tensor:
+    """One step from the newest answer's level, where x is, to `sigma_next`: their equations 3 (with the answer there) and 9.
+
+    Weights that are solved for contain 1 / B(h), so B(h) counts only where there is a single one.
+    """
     sigma, denoised = answers[0]
     h = math.log(sigma / sigma_next)
     ratios = [math.log(sigma / level) / h for level, _ in answers[1:]]
@@ -70,7 +86,8 @@ def _unipc_step(x: Tensor, sigma_next: float, answers: Sequence[tuple[float, Ten
 
     x = x * (sigma_next / sigma) - denoised * math.expm1(-h)
     if differences:
-        x = x + weighted(differences, [h * weight for weight in unipc_weights(ratios, h)])
+        scale = -math.expm1(-h) if bh2 and len(differences) == 1 else h
+        x = x + weighted(differences, [scale * weight for weight in unipc_weights(ratios, h)])
     return x
 
 
