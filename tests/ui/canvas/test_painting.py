@@ -137,6 +137,16 @@ def test_rectangle_lasso_and_fill(easel: Easel) -> None:
     assert easel.mask()[150, 120] == 0
 
 
+def test_fill_takes_the_whole_slope_of_a_large_soft_line(easel: Easel) -> None:
+    easel.show(900, 700)
+    easel.brush(600, 0.0)
+    easel.stroke((450, 350))
+    assert easel.mask()[350, 640] not in (0, 255)
+    easel.choose("fill")
+    easel.stroke((5, 5))
+    assert (easel.mask() == 255).all()
+
+
 def test_invert_and_clear(easel: Easel) -> None:
     easel.show()
     easel.brush(50, 0.5)

@@ -78,20 +78,20 @@ export function flood(layer, x, y, value) {
       }
     }
   }
-  if (layer.channels === 1) runs.push(...slope(layer, runs, seen, y * width + x));
+  if (layer.channels === 1) addSlope(layer, runs, seen, y * width + x);
   for (const [line, from, to] of runs) {
     layer.touch(from, line, to, line + 1);
     run(layer, line, from, to, value);
   }
 }
 
-/** The edge of a line is soft: what rises (falls, when the area is white) from pixel to pixel beyond the area belongs to it. */
-function slope({ data, width, height }, runs, seen, start) {
-  const sign = data[start] < 128 ? 1 : -1;
-  const found = [];
+/** The edge of a line is soft: what does not fall (rise, when the area is white) from pixel to pixel beyond the area belongs to it,
+ * as far as the line's crest. */
+function addSlope({ data, width, height }, runs, seen, start) {
+  const [sign, crest] = data[start] < 128 ? [1, 255] : [-1, 0];
   const open = [];
   const look = (at, next) => {
-    if (seen[next] || sign * (data[next] - data[at]) <= 0) return;
+    if (seen[next] || data[next] === crest || sign * (data[next] - data[at]) < 0) return;
     seen[next] = 1;
     open.push(next);
   };
@@ -102,14 +102,13 @@ function slope({ data, width, height }, runs, seen, start) {
     if (at >= width) look(at, at - width);
     if (at + width < width * height) look(at, at + width);
   };
-  for (const [line, from, to] of runs) for (let at = line * width + from; at < line * width + to; at += 1) around(at);
+  for (const [line, from, to] of runs.slice()) for (let at = line * width + from; at < line * width + to; at += 1) around(at);
   while (open.length) {
     const at = open.pop();
     const line = Math.floor(at / width);
-    found.push([line, at - line * width, at - line * width + 1]);
+    runs.push([line, at - line * width, at - line * width + 1]);
     around(at);
   }
-  return found;
 }
 
 function sameSide({ data, width }, x, y) {
