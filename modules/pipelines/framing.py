@@ -23,8 +23,8 @@ BACKGROUND = (255, 255, 255)
 """What shows through transparent places of a source, as in A1111."""
 OVERLAP = 16
 """Pixels of the old picture that outpainting repaints along the extended sides, so that there is no line."""
-_SEAM_REACH = 64
-"""Pixels around the mask that are looked at for the seam."""
+_NEAR_SEAM = 64
+"""Pixels around the mask that are looked at where it ends."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,18 @@ class Frame:
         if self.box is None:
             return compose.overlay(self.whole, painted, blend)
         if self.stitched:
-            painted = resize.resize(painted, box.width, box.height)
-            painted = compose.match_seam(self.whole[box.slices], painted, blend[box.slices])
+            painted = self._seamless(resize.resize(painted, box.width, box.height), box, blend)
         return compose.paste_back(self.whole, painted, box, blend)
+
+    def _seamless(self, painted: Picture, box: Box, blend: Mask) -> Picture:
+        """The crop `painted` with its colours moved to meet the picture's; only the mask's neighbourhood is looked at."""
+        near = regions.crop_region(blend[box.slices], _NEAR_SEAM)
+        if near is None:
+            return painted
+        original, part = self.whole[box.slices][near.slices], blend[box.slices][near.slices]
+        matched = painted.copy()
+        matched[near.slices] = compose.match_seam(original, painted[near.slices], part)
+        return matched
 
     def adaptive(self, request: Img2Img, moved: Floats, repaint: Floats) -> Mask:
         """Soft inpainting's last blend: from how far the latent moved, and the latent's mask, both (h, w)."""
@@ -82,7 +91,7 @@ class Frame:
 
     def seam(self, result: Picture) -> float | None:
         """How visible the edge of what was painted is in `result` (`compose.seam_error`), None without a mask."""
-        region = regions.crop_region(self.blend, _SEAM_REACH) if self.blend is not None else None
+        region = regions.crop_region(self.blend, _NEAR_SEAM) if self.blend is not None else None
         if region is None or self.blend is None:
             return None
         return compose.seam_error(result[region.slices], self.blend[region.slices])
