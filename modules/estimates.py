@@ -66,7 +66,8 @@ def _size(request: GenerationRequest) -> tuple[str | None, int, int]:
 
 def rows_of(request: GenerationRequest) -> int:
     """Rows of one evaluation of one picture; prompts joined by AND take a few more, which is not worth knowing here."""
-    return 1 if request.cfg_scale == 1.0 else 2
+    answers = 1 if request.cfg_scale == 1.0 and request.sag_scale == 0 else 2
+    return answers + (request.pag_scale > 0) + (request.sag_scale > 0)
 
 
 def steps_of(request: GenerationRequest) -> int:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from modules.engine.costs import Call, CostModel
-from modules.estimates import Pending, finish_times, forecast, picture_seconds, steps_of
+from modules.estimates import Pending, finish_times, forecast, picture_seconds, rows_of, steps_of
 from modules.request import Img2Img, Txt2Img
 
 
@@ -24,6 +24,21 @@ def test_a_picture_costs_its_evaluations_and_its_decode() -> None:
     assert picture_seconds(costs, request.model_copy(update={"sampler": "Heun"})) == pytest.approx(39 * 0.5 + 3.0)
     assert picture_seconds(costs, request.model_copy(update={"cfg_scale": 1.0})) == pytest.approx(20 * 0.25 + 3.0)
     assert picture_seconds(costs, request.model_copy(update={"checkpoint": "other"})) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "rows"),
+    [
+        ({}, 2),
+        ({"cfg_scale": 1.0}, 1),
+        ({"pag_scale": 3.0}, 3),
+        ({"pag_scale": 3.0, "cfg_scale": 1.0}, 2),
+        ({"sag_scale": 0.7}, 3),
+        ({"sag_scale": 0.7, "cfg_scale": 1.0, "pag_scale": 1.0}, 4),
+    ],
+)
+def test_rows_are_those_that_guidance_asks_for(fields: dict[str, float], rows: int) -> None:
+    assert rows_of(Txt2Img.model_validate(fields)) == rows
 
 
 def test_a_picture_from_a_picture_costs_the_steps_that_are_run_and_its_encoding() -> None:
