@@ -175,13 +175,28 @@ def test_pictures_of_the_page_are_taken_whole_by_their_address(easel: Easel, app
     path.write_bytes(png(pixels))
     app.picture = lambda job, index, user: PictureView(index, path.name, path, "", 1, 200, 100)
     for address in ("internal/pictures/job1/0", "internal/pictures/job1/0/thumbnail"):
-        easel.drop(text=urljoin(easel.page.url, address))
+        easel.page.evaluate("(src) => document.body.append(Object.assign(new Image(), {src, id: 'own', height: 60}))", address)
+        easel.page.wait_for_function("own.complete && own.naturalWidth > 0")
+        easel.page.drag_and_drop("#own", easel.stage)
         easel.wait(200, 100)
         np.testing.assert_array_equal(easel.kept(easel.sent()["source"]), pixels)
-        easel.page.evaluate("atelier.canvas('inpaint').clear()")
+        easel.page.evaluate("own.remove(), atelier.canvas('inpaint').clear()")
         easel.page.wait_for_selector(f"{easel.root}[data-state=empty]")
     easel.drop(text="http://elsewhere.test/picture.png")
     assert "Pictures of other sites cannot be taken" in easel.problem()
+
+
+def test_file_dropped_beside_the_canvas_does_not_take_the_page_away(easel: Easel) -> None:
+    stays = easel.page.evaluate(
+        """() => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File(["x"], "x.png", {type: "image/png"}));
+          const drop = new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true});
+          return !document.body.dispatchEvent(drop);
+        }"""
+    )
+    assert stays
+    assert easel.page.get_attribute(easel.root, "data-state") == "empty"
 
 
 # ---- masks from files

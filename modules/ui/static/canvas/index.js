@@ -2,12 +2,14 @@
 
 import { Candidates } from "./candidates.js";
 import { Drawing } from "./drawing.js";
-import { Intake } from "./intake.js";
+import { catchMisses, Intake } from "./intake.js";
 import { Keyboard } from "./keyboard.js";
 import { Pointer } from "./pointer.js";
 import { register } from "./registry.js";
 import { sweep } from "./store.js";
 import { commandsOf, Toolbar } from "./toolbar.js";
+
+catchMisses();
 
 /** `element` holds the template; `name` is the canvas's, `tools` one of "picture", "sketch", "inpaint". */
 export async function start(element, name, tools) {

@@ -212,6 +212,17 @@ export class Intake {
   }
 }
 
+/** A file that is let go beside every place for it would take the browser away from the page. */
+export function catchMisses() {
+  for (const name of ["dragover", "drop"]) {
+    window.addEventListener(name, (event) => {
+      if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      event.dataTransfer.dropEffect = "none";
+    });
+  }
+}
+
 const carriesPicture = (transfer) => [...(transfer?.types ?? [])].some((type) => type === "Files" || type === "text/uri-list");
 
 const isText = (node) => node instanceof Element && node.closest("input:not([type=range], [type=color], [type=file]), textarea, [contenteditable]");
