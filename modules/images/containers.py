@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from modules.errors import RequestError
-from modules.images import png
+from modules.images import avif, png
 
 MAX_METADATA = 1 << 20
 """Bytes of EXIF, of XMP and of a colour profile that a file may carry."""
@@ -204,13 +204,10 @@ def _webp_size(kind: bytes, body: bytes) -> tuple[int, int]:
     return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
 
 
-_ISPE = re.compile(rb"ispe\0\0\0\0(.{8})", re.DOTALL)
-
-
 def _avif(data: bytes, name: str) -> Container:
-    for found in _ISPE.finditer(data):  # the sizes of all images in it, tiles and thumbnails too
-        width, height = struct.unpack(">II", found[1])
+    for width, height in avif.sizes(data):  # of all images in it, tiles and thumbnails too
         check_size(width, height, name)
+    data = data[:8] + b"avif" + data[12:]  # not "avis": of an animation only the picture that stands for it
     with Image.open(io.BytesIO(data), formats=["AVIF"]) as image:
         exif, xmp = image.info.get("exif", b""), image.info.get("xmp", b"")
         check_size(image.width, image.height, name)

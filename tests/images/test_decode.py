@@ -159,6 +159,14 @@ def test_what_is_too_large_is_refused_by_its_header(case: str) -> None:
 
 
 SMALL = encoded(blocks(), "PNG")
+
+
+def lying_avif() -> bytes:
+    """Its tables say 64x48, its stream 8200x8: a decoder that believes the stream takes what that says."""
+    data = encoded(Image.new("RGB", (8200, 8)), "AVIF", speed=10)
+    return data.replace(struct.pack(">II", 8200, 8), struct.pack(">II", 64, 48))
+
+
 BOMBS = {
     "zTXt": with_chunk(SMALL, b"zTXt", b"a\0\0" + zlib.compress(bytes(64 << 20))),
     "iTXt": with_chunk(SMALL, b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(64 << 20))),
@@ -167,6 +175,7 @@ BOMBS = {
     "100 texts": SMALL[:33] + 100 * chunk(b"tEXt", b"a\0b") + SMALL[33:],
     "eXIf of 2 MiB": with_chunk(SMALL, b"eXIf", b"MM\0*" + bytes(2 << 20)),
     "JPEG of 100 scans": encoded(blocks(), "JPEG")[:-2] + 100 * b"\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00" + b"\xff\xd9",
+    "AVIF that says it is small": lying_avif(),
     "JPEG of many segments": b"\xff\xd8" + 200_000 * b"\xff\xfe\x00\x02" + encoded(blocks(), "JPEG")[2:],
 }
 
@@ -232,3 +241,22 @@ def test_two_thousand_damaged_files() -> None:
             assert image.mode in ("RGB", "RGBA")
     assert said == {"the picture "}
     assert 100 < sound < 1_900
+
+
+def test_an_avif_of_a_thousand_items_that_share_their_bytes_is_refused() -> None:
+    data = encoded(blocks(), "AVIF")
+    at = data.index(b"iloc") - 4
+    (length,) = struct.unpack_from(">I", data, at)
+    extents = struct.pack(">HHHH", 1, 0, 0, 1000) + 1000 * struct.pack(">II", 0, len(data))
+    table = struct.pack(">I4sIBBH", 16 + len(extents), b"iloc", 0, 0x44, 0, 1) + extents
+    meta = data.index(b"meta") - 4
+    (size,) = struct.unpack_from(">I", data, meta)
+    bloated = data[:meta] + struct.pack(">I", size + len(table) - length) + data[meta + 4 : at] + table + data[at + length :]
+    with pytest.raises(RequestError, match="is damaged"):
+        decode(bloated)
+
+
+@pytest.mark.parametrize("options", [{"subsampling": "4:4:4"}, {"codec": "aom", "speed": 10}, {"tile_rows": 2, "tile_cols": 2}])
+def test_avif_in_other_ways(options: dict[str, Any]) -> None:
+    for image in (blocks(640, 512), blocks(640, 512).convert("L"), blocks(64, 48)):
+        assert decode(encoded(image, "AVIF", **options)).size == image.size
