@@ -211,11 +211,11 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add("--size", metavar="WxH", help="pixels, multiples of 8, such as 512x768")
     add("--count", metavar="N", help="how many pictures")
     add("--checkpoint", metavar="NAME", help="a checkpoint of the models folders (doctor lists them)")
-    add("--from", metavar="FILE.png", dest="source", help="take all settings from this picture; other flags override them")
+    add("--from", metavar="FILE", dest="source", help="take all settings from this picture; other flags override them")
     add(
         "--output",
         metavar="FILE|DIR",
-        help="save there instead of in the outputs folder: a name ending in .png for one picture, else a folder",
+        help="save there instead of in the outputs folder: a name that ends in .png, .jpg, .webp or .avif, or a folder",
     )
     add("--json", action="store_true", help="print one JSON object: files, seeds, infotext, seconds")
 
