@@ -14,11 +14,11 @@ from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import CheckpointInfo
 from modules.diffusion.samplers import SAMPLERS, find_sampler
 from modules.diffusion.schedules import SCHEDULES
-from modules.errors import RequestError, SettingsError
+from modules.errors import AtelierError, LimitError, RequestError, SettingsError
 from modules.ui.form import Choice, Form, Values
 from modules.ui.gradio import gr
 from modules.ui.job_bar import Studio, message
-from modules.ui.tabs.base import AT_ONCE, Updates
+from modules.ui.tabs.base import AT_ONCE, Updates, no_user
 
 
 class Desk:
@@ -42,6 +42,7 @@ class Desk:
         self.checkpoint.input(self._chosen, self.checkpoint, everything, **AT_ONCE)
         self.rescan.click(self._rescanned, self.checkpoint, [*everything, studio], **AT_ONCE)
         studio.reuse(self._reused, None, [*everything, studio], **AT_ONCE)
+        studio.more(self._more, None, studio, trigger_mode="multiple", **AT_ONCE)
         page.load(self._opened, studio, [*everything, studio], js=_RECALL, **AT_ONCE)
 
     # ---- what is here
@@ -93,11 +94,27 @@ class Desk:
             return {self.studio: message("reused", missing=[])}
         fields = _fields(data.get("fields"))
         missing = self._drop_unknown(form, fields)
+        if "mask_blur_x" in fields:
+            fields["mask_blur"] = fields["mask_blur_x"]  # one slider for both
         updates = filled(form, fields)
         if "checkpoint" in fields:
             for other in self.forms.values():
                 updates |= channel_hints(other, self.app.checkpoint(fields["checkpoint"]))
         return {**updates, self.studio: message("reused", missing=missing, tab=form.prefix)}
+
+    def _more(self, event: gr.EventData, request: gr.Request) -> str:
+        """`{"what", "requests": [{"fields", "key"}]}`: what the page goes on with by itself, a batch or a loop."""
+        data = event._data if isinstance(event._data, dict) else {}
+        what, wanted = str(data.get("what"))[:20], data.get("requests")
+        user, ids = request.request.state.user, []
+        if not user:
+            return message("more", what=what, ids=[], error=no_user(request))
+        try:
+            for one in wanted if isinstance(wanted, list) else []:
+                ids.append(self.app.submit(_fields(one.get("fields")), user, str(one.get("key", ""))).id)
+        except AtelierError as error:
+            return message("more", what=what, ids=ids, error=str(error), full=isinstance(error, LimitError))
+        return message("more", what=what, ids=ids, error="")
 
     def _opened(self, stored: Any) -> Updates:
         """A page begins with its forms as this browser left them, and with what is in the models folders now."""

@@ -114,6 +114,11 @@ class Form:
         """Take in a field that stands elsewhere on the page and belongs to several forms."""
         self._keep(name, label, component)
 
+    def keep_for_page(self, name: str, label: str, component: gr.components.Component) -> None:
+        """A field that is remembered, and none of the request."""
+        self._keep(name, label, component)
+        self.page_only.add(name)
+
     def _keep(self, name: str, label: str, component: Any) -> Any:
         self.components[name] = component
         self.labels[name] = label
@@ -186,6 +191,9 @@ def _fits(component: gr.components.Component, value: Any) -> bool:
         return value is None or (isinstance(value, (int, float, str)) and not isinstance(value, bool))
     if isinstance(component, gr.Textbox):
         return isinstance(value, str)
+    if isinstance(component, (gr.Radio, gr.CheckboxGroup)):
+        known = {value for _, value in component.choices}
+        return set(value if isinstance(value, list) else [value]) <= known if isinstance(value, (str, list)) else False
     if isinstance(component, gr.Checkbox):
         return isinstance(value, bool)
     if isinstance(component, Choice) and component.multiselect:

@@ -18,7 +18,7 @@ STATIC = Path(__file__).parent / "static"
 
 _LOAD = """
 const url = new URL("ui/VERSION/main.js", document.baseURI).href;
-const events = ["reuse"];  // what this component may send, see StudioView.__getattr__ of gr.HTML
+const events = ["reuse", "more"];  // what this component may send, see StudioView.__getattr__ of gr.HTML
 import(url).then((page) => page.start(element, {
   send: (name, data) => events.includes(name) && trigger(name, data),
   receive: (listen) => { watch("value", () => listen(props.value)); listen(props.value); },
@@ -31,7 +31,8 @@ _serial = itertools.count(1)
 class Studio(gr.HTML):
     """Shows the user's jobs and pictures.  Its value is the last message to the page, see `message`.
 
-    Event `reuse`: the user wants the settings of a picture back in the form; `data` is `{"fields": {...}}`.
+    Event `reuse`: the user wants settings in the form of a tab; `data` is `{"tab": ..., "fields": {...}}`.  Event `more`: the
+    page goes on with a batch or a loop; `data` is `{"what": ..., "requests": [{"fields": {...}, "key": ...}]}`.
     """
 
     def __init__(self, version: str) -> None:

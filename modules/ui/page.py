@@ -20,6 +20,9 @@ from modules.ui.desk import Desk
 from modules.ui.gradio import gr
 from modules.ui.job_bar import STATIC, Studio
 from modules.ui.tabs.base import Tab
+from modules.ui.tabs.img2img import Img2ImgTab
+from modules.ui.tabs.inpaint import InpaintTab
+from modules.ui.tabs.png_info import PngInfoTab
 from modules.ui.tabs.txt2img import Txt2ImgTab
 from modules.ui.theme import theme
 
@@ -30,10 +33,13 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
     version = _version(STATIC)
     server.mount(f"/ui/{version}", StaticFiles(directory=STATIC), name="ui")
     desk = Desk(app)
-    shown = tabs(app, desk)
+    shown = tabs(app, desk, version)
+    page = build_page(desk, shown, version)
+    # Only then does Gradio check that a file whose path a callback is told was uploaded; else it would copy any into its cache.
+    page.has_launched = True
     return gr.mount_gradio_app(
         server,
-        build_page(desk, shown, version),
+        page,
         path="/",
         theme=theme(),
         head=_head(version, shown),
@@ -50,9 +56,9 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
     )
 
 
-def tabs(app: App, desk: Desk) -> list[Tab]:
+def tabs(app: App, desk: Desk, version: str) -> list[Tab]:
     """The tabs in the order of the bar."""
-    return [Txt2ImgTab(app, desk)]
+    return [Txt2ImgTab(app, desk), Img2ImgTab(app, desk, version), InpaintTab(app, desk, version), PngInfoTab()]
 
 
 def build_page(desk: Desk, shown: list[Tab], version: str) -> gr.Blocks:
@@ -64,7 +70,7 @@ def build_page(desk: Desk, shown: list[Tab], version: str) -> gr.Blocks:
             gr.HTML((STATIC / "status.html").read_text("utf-8"), elem_id="status", js_on_load=None)
         with gr.Column(elem_id="bench", elem_classes="plain"):
             for tab in shown:
-                with gr.Column(elem_id=f"{tab.name}_panel", elem_classes="plain panel"):
+                with gr.Column(elem_id=f"{tab.name}_panel", elem_classes="plain tab-panel"):
                     tab.build()
             gr.HTML('<p id="complaint" role="alert" hidden></p>', elem_id="complaint_area", js_on_load=None)
             studio = Studio(version)
@@ -95,8 +101,10 @@ def _head(version: str, shown: list[Tab]) -> str:
     return (
         f'<link rel="stylesheet" href="ui/{version}/atelier.css">'
         f'<link rel="stylesheet" href="ui/{version}/prompt.css">'
+        f'<link rel="stylesheet" href="ui/{version}/stage.css">'
         f'<link rel="stylesheet" href="ui/{version}/canvas/canvas.css">'
         f'<link rel="stylesheet" href="ui/{version}/options.css">'
+        f'<link rel="stylesheet" href="ui/{version}/png_info.css">'
         f'<link rel="modulepreload" href="ui/{version}/main.js">'
         f'<script src="ui/{version}/mode.js"></script>'
         f'<script src="ui/{version}/where.js"></script>'

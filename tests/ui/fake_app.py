@@ -20,7 +20,7 @@ from modules.checkpoints.companions import EmbeddingInfo
 from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
-from modules.errors import RequestError, UnknownName
+from modules.errors import LimitError, RequestError, UnknownName
 from modules.images.sources import Source, Sources
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
@@ -62,6 +62,7 @@ class FakeApp:
         self.looked = threading.Event()
         self.paused: set[str] = set()
         self.notice = ""
+        self.limit = 0  # unfinished jobs that one may have; 0 is any number
         self.sources = Sources(folder / "sources")
         self._ids = itertools.count(1)
 
@@ -145,6 +146,8 @@ class FakeApp:
     def submit(self, fields: dict[str, Any], user: str, key: str = "") -> JobView:
         if key and (user, key) in self.keys:
             return self.records[self.keys[user, key]][1]
+        if self.limit and len(self.queue(user).jobs) >= self.limit:
+            raise LimitError(f"{self.limit} jobs of yours wait already; wait until some are finished")
         info = self.checkpoint(fields.get("checkpoint"))
         request = parse_request({**fields, "checkpoint": info.name})
         find_sampler(request.sampler), find_schedule(request.schedule)

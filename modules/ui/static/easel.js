@@ -13,12 +13,14 @@ function shownWidth(width, height) {
 export class Easel {
   #root;
   #onPick;
+  #onAccept;
   #url = ""; // object URL of the preview
   #turn = 0; // grows with each thing shown, so that a slow picture never replaces a later one
 
-  constructor(root, onPick) {
+  constructor(root, onPick, onAccept) {
     this.#root = root;
     this.#onPick = onPick;
+    this.#onAccept = onAccept;
   }
 
   /** One finished picture.  Stays with what is shown until the new one is decoded, so that nothing flickers. */
@@ -45,7 +47,11 @@ export class Easel {
     const frames = job.pictures.map((picture) => {
       const image = h("img", { src: pictureUrl(job, picture), alt: `Picture ${picture.index + 1}, seed ${picture.seed}` });
       const label = `Picture ${picture.index + 1} of ${job.pictures.length}, seed ${picture.seed}`;
-      return h("button", { type: "button", class: "frame", "aria-label": label, onclick: () => this.#onPick(job, picture) }, image);
+      const frame = h("button", { type: "button", class: "frame", "aria-label": label, onclick: () => this.#onPick(job, picture) }, image);
+      if (!job.request.source) return frame;
+      const words = `Accept picture ${picture.index + 1}: put it onto the canvas`;
+      const take = h("button", { type: "button", class: "accept", "aria-label": words, onclick: () => this.#onAccept(job, picture) }, "Accept");
+      return h("div", { class: "candidate" }, frame, take);
     });
     const columns = Math.ceil(Math.sqrt(frames.length));
     const sheet = h("div", { class: "sheet" }, ...frames);
@@ -53,6 +59,17 @@ export class Easel {
     sheet.style.setProperty("--columns", columns);
     sheet.style.setProperty("--rows", Math.ceil(frames.length / columns));
     this.#put("sheet", sheet);
+  }
+
+  /** A job that is not begun: its place in the line, in words. */
+  waiting(words) {
+    const told = this.#root.querySelector(".waiting");
+    if (told) {
+      if (told.textContent !== words) told.replaceChildren(h("b", {}, words));
+      return;
+    }
+    this.#turn++;
+    this.#put("waiting", h("p", { class: "waiting" }, h("b", {}, words)));
   }
 
   /** The place of a picture to come; keeps the preview when there is one already. */

@@ -11,18 +11,22 @@ const ROWS = [
   ["Steps", (r) => r.steps],
   ["CFG scale", (r) => r.cfg_scale],
   ["Size", (r) => `${r.width} × ${r.height}`],
+  ["Strength", (r) => r.denoising_strength ?? ""],
+  ["Area", (r) => (r.mask ? r.inpaint_area : "")],
 ];
 
 export class Label {
   #root;
   #onReuse;
   #onSheet;
+  #onAccept;
   #shown = "";
 
-  constructor(root, onReuse, onSheet) {
+  constructor(root, onReuse, onSheet, onAccept) {
     this.#root = root;
     this.#onReuse = onReuse;
     this.#onSheet = onSheet;
+    this.#onAccept = onAccept;
   }
 
   clear() {
@@ -31,9 +35,9 @@ export class Label {
     this.#root.replaceChildren();
   }
 
-  /** A picture's label, or, without a picture, that of a whole job. */
-  show(job, picture) {
-    const key = `${job.id}.${picture?.index ?? ""}.${job.pictures.length}`;
+  /** A picture's label, or, without a picture, that of a whole job.  `tab` is the one that is seen. */
+  show(job, picture, tab) {
+    const key = `${job.id}.${picture?.index ?? ""}.${job.pictures.length}.${tab}`;
     this.#root.hidden = false;
     if (key === this.#shown) return;
     this.#shown = key;
@@ -45,12 +49,12 @@ export class Label {
     this.#root.replaceChildren(
       h("p", { class: request.prompt ? "title" : "title none" }, request.prompt || "Without a prompt"),
       h("dl", {}, ...rows.filter(([, value]) => value !== "").flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))])),
-      this.#actions(job, picture, seed),
+      this.#actions(job, picture, seed, tab),
     );
     this.#root.querySelector("dl").dataset.seed = seed;
   }
 
-  #actions(job, picture, seed) {
+  #actions(job, picture, seed, tab) {
     const fields = { ...job.request, seed, count: picture ? 1 : job.request.count };
     const reuse = h("button", { type: "button", id: "studio_reuse", onclick: () => this.#onReuse(fields) }, "Use these settings");
     const zip =
@@ -71,8 +75,29 @@ export class Label {
     });
     const all = job.pictures.length;
     const back = all > 1 ? h("button", { type: "button", onclick: () => this.#onSheet(job) }, `All ${all} pictures`) : null;
-    return h("div", { class: "actions" }, download, reuse, copy, back);
+    const take = document.getElementById(`${tab}_canvas`)
+      ? h("button", { type: "button", id: "studio_accept", class: "accept", onclick: () => this.#onAccept(job, picture) }, "Accept onto the canvas")
+      : null;
+    return h("div", { class: "actions" }, take, download, reuse, this.#send(job, picture, fields), copy, back);
   }
+
+  /** To another tab, with everything filled in; as a source, the picture itself. */
+  #send(job, picture, fields) {
+    const to = (tab, words) => {
+      const send = () => {
+        const source = tab === "txt2img" ? null : { url: pictureUrl(job, picture) };
+        document.dispatchEvent(new CustomEvent("atelier:send", { detail: { tab, fields: settingsOf(fields, picture), source } }));
+      };
+      return h("button", { type: "button", "data-to": tab, "aria-label": `Send to ${words}`, onclick: send }, words);
+    };
+    return h("div", { class: "send", role: "group", "aria-label": "Send to" }, to("txt2img", "txt2img"), to("img2img", "img2img"), to("inpaint", "Inpaint"));
+  }
+}
+
+/** What goes with a picture to another tab: how it was painted, and not how its own source was cut or extended. */
+function settingsOf(fields, picture) {
+  const own = /^(source|mask|box|outpaint_\w+)$/;
+  return { ...Object.fromEntries(Object.entries(fields).filter(([name]) => !own.test(name))), width: picture.width, height: picture.height };
 }
 
 /** navigator.clipboard exists only on https and localhost; elsewhere a selected text area does it. */

@@ -1,6 +1,8 @@
 // The studio's conductor: ties jobs, easel, film, label, engine and keys together.  Python starts it with `start`.
 
-import { duration, getJson, h } from "./dom.js";
+import "./attach.js";
+import { clearBatch, startBatches } from "./batch.js";
+import { duration, getJson, h, pictureUrl } from "./dom.js";
 import { startDropping } from "./dropping.js";
 import { Easel } from "./easel.js";
 import { showEmpty } from "./empty.js";
@@ -11,10 +13,13 @@ import { isOver, Jobs } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
 import { Label } from "./label.js";
 import { startPngInfo } from "./png_info.js";
+import { More } from "./more.js";
 import { startPromptTools } from "./prompt.js";
 import { Queue } from "./queue.js";
 import { startSending, takeNote, useSettings } from "./send.js";
-import { startTabs } from "./tabs.js";
+import { startSizes } from "./size.js";
+import { accept, offerPictures, startStage, turn } from "./stage.js";
+import { currentTab, startTabs } from "./tabs.js";
 
 const PATIENCE_MS = 8000; // a request is accepted in a tenth of a second
 
@@ -32,17 +37,28 @@ class Studio {
     this.models = [];
     this.jobs = new Jobs();
     this.engine = new Engine();
-    this.easel = new Easel(this.$(".easel"), (job, picture) => this.show(job.id, picture.index));
-    this.film = new Film(this.$(".film"), (id, index) => this.show(id, index));
-    this.queue = new Queue(this.$(".queue"), this.jobs, (id) => this.show(id, null));
+    this.more = new More(this.jobs, bridge);
+    const pick = (id, index) => {
+      turn("pictures");
+      this.show(id, index);
+    };
+    const take = (job, picture) => accept(job, pictureUrl(job, picture));
+    this.easel = new Easel(this.$(".easel"), (job, picture) => this.show(job.id, picture.index), take);
+    this.film = new Film(this.$(".film"), pick);
+    this.queue = new Queue(this.$(".queue"), this.jobs, (id) => pick(id, null));
     this.label = new Label(
       this.$(".label"),
       useSettings,
       (job) => this.show(job.id, null),
+      take,
     );
 
     startTabs();
     startSending(bridge);
+    startStage();
+    startSizes(() => this.nativePixels());
+    startBatches();
+    this.$(".back-to-canvas").addEventListener("click", () => turn("canvas"));
     this.listenToJobs();
     listenToKeys(() => this.cancel());
     startPromptTools();
@@ -66,8 +82,9 @@ class Studio {
     clearTimeout(this.patience);
     const handlers = {
       opened: () => formsOpened(),
-      submitted: () => this.onSubmitted(data.id),
-      refused: () => complain(data.error, data.fields),
+      submitted: () => this.onSubmitted(data),
+      refused: () => this.onRefused(data),
+      more: () => this.more.answered(data),
       reused: () => this.onReused(data),
       rescanned: () => this.onRescanned(data),
     };
@@ -80,11 +97,26 @@ class Studio {
     this.patience = setTimeout(() => complain("The server does not answer. Is it still running? Nothing is lost: try again."), PATIENCE_MS);
   }
 
-  async onSubmitted(id) {
+  async onSubmitted({ ids, rest, tab }) {
     complain("");
     this.follow = true;
-    this.shown = { id, index: null };
-    await this.jobs.submitted(id);
+    this.shown = { id: ids[0], index: null };
+    turn("pictures", tab);
+    clearBatch(tab);
+    this.more.submitted(tab, ids, rest);
+    for (const id of ids) await this.jobs.submitted(id);
+  }
+
+  /** Of a batch, some may be under way all the same. */
+  async onRefused({ error, fields: ids, ids: made = [] }) {
+    complain(error, ids);
+    for (const id of made) await this.jobs.submitted(id);
+  }
+
+  /** Of the chosen model's own size. */
+  nativePixels() {
+    const best = this.models.find((model) => model.name === fields().checkpoint)?.defaults;
+    return best ? best.width * best.height : 512 * 512;
   }
 
   onReused({ missing }) {
@@ -158,6 +190,7 @@ class Studio {
   }
 
   cancel() {
+    this.more.stop();
     const [job] = this.shown?.index === null && this.jobs.active.some((j) => j.id === this.shown.id)
       ? [this.jobs.find(this.shown.id)]
       : this.jobs.active;
@@ -180,9 +213,10 @@ class Studio {
     this.jobs.watched = picture === null && !isOver(job) ? id : null;
     this.root.dataset.view = picture ? "picture" : isOver(job) ? "sheet" : "canvas";
     if (picture && !again) this.easel.picture(job, picture);
+    else if (!picture && job.state === "queued") this.easel.waiting(this.progressWords(job)[0]);
     else if (!picture && !isOver(job)) this.easel.canvas(job);
     else if (!picture && !again) this.easel.sheet(job);
-    this.label.show(job, picture);
+    this.label.show(job, picture, currentTab());
     this.film.mark(picture ? `${id}.${picture.index}` : id);
   }
 
@@ -205,6 +239,7 @@ class Studio {
 
   /** The line above the picture.  `ended` is a job that is over, when nothing else is under way. */
   showProgress(ended = null) {
+    offerPictures(this.jobs.all.length > 0);
     const job = this.jobs.active[0] ?? ended;
     const bar = this.$(".job");
     document.body.toggleAttribute("data-busy", Boolean(this.jobs.active.length));

@@ -11,6 +11,8 @@ Updates = dict[Any, Any]
 
 NO_COOKIE = "This page needs a cookie to know which pictures are yours. Allow cookies for this address and reload the page."
 
+NO_PAINTING = "Your account may look at pictures, but not paint. An administrator can change that."
+
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """For events that answer within milliseconds: no queue, no spinner, not offered as an API."""
 
@@ -30,3 +32,8 @@ class Tab(Protocol):
 
     def connect(self, studio: Studio, page: gr.Blocks) -> None:
         """Tie them to the studio, when all tabs are built."""
+
+
+def no_user(request: gr.Request) -> str:
+    """Why nothing can be submitted by whoever sent this."""
+    return NO_PAINTING if getattr(request.request.state, "role", "") == "viewer" else NO_COOKIE

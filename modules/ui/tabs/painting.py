@@ -13,14 +13,14 @@ from typing import Any
 from modules.app import App
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
-from modules.errors import AtelierError, RequestError
+from modules.errors import AtelierError, LimitError, RequestError
 from modules.request import SIDE_STEP
 from modules.ui.desk import Desk, defaults, schedule_hint
 from modules.ui.form import Form, Values
 from modules.ui.gradio import gr
 from modules.ui.job_bar import STATIC, Studio, message
 from modules.ui.options import build_options
-from modules.ui.tabs.base import AT_ONCE, NO_COOKIE
+from modules.ui.tabs.base import AT_ONCE, no_user
 
 
 class PaintingTab:
@@ -100,9 +100,7 @@ class PaintingTab:
     def connect(self, studio: Studio, page: gr.Blocks) -> None:
         form, sampler = self.form, self.form.components["sampler"]
         attach = _ATTACH.replace("TAB", json.dumps(self.name))
-        self.generate.click(
-            self._submit, form.inputs | {self.attachment}, [studio], js=attach, trigger_mode="multiple", **AT_ONCE
-        )
+        self.generate.click(self._submit, self.inputs, [studio], js=attach, trigger_mode="multiple", **AT_ONCE)
         sampler.input(lambda name: schedule_hint(name) or gr.skip(), sampler, form.components["schedule"], **AT_ONCE)
 
         # These stay in the browser.
@@ -113,17 +111,38 @@ class PaintingTab:
     def _submit(self, data: Mapping[Any, Any], request: gr.Request) -> str:
         user = request.request.state.user
         if not user:
-            return message("refused", error=NO_COOKIE, fields=[])
+            return message("refused", error=no_user(request), fields=[])
         try:
             attached = _attached(data.get(self.attachment))
-            fields = self.fields(self.form.read(data), attached, user)
-            return message("submitted", id=self.app.submit(fields, user, attached.get("key", "")).id)
+            requests = self.requests(data, attached, user)
         except AtelierError as error:
-            return message("refused", **self.form.complaint(error))
+            return message("refused", **self.complaint(error))
+        return self._submit_all(requests, attached.get("key", ""), user)
 
-    def fields(self, values: Values, attached: Values, user: str) -> Values:
-        """The request's fields, from the form's and from what the scripts attached."""
-        return values
+    def _submit_all(self, requests: list[Values], key: str, user: str) -> str:
+        """As many of the requests as the studio takes; the page offers the rest again when there is a place."""
+        ids: list[str] = []
+        try:
+            for number, fields in enumerate(requests):
+                own = f"{key}-{number}" if key and len(requests) > 1 else key
+                ids.append(self.app.submit(fields, user, own).id)
+        except AtelierError as error:
+            if not ids or not isinstance(error, LimitError):
+                return message("refused", ids=ids, **self.complaint(error))
+        rest = [{"fields": fields, "key": f"{key}-{number}"} for number, fields in enumerate(requests)][len(ids) :]
+        return message("submitted", tab=self.name, ids=ids, rest=rest)
+
+    @property
+    def inputs(self) -> set[Any]:
+        """What Generate is told; the attachment is the last of it."""
+        return self.form.inputs | {self.attachment}
+
+    def requests(self, data: Mapping[Any, Any], attached: Values, user: str) -> list[Values]:
+        """The fields of each job, from the form and from what the scripts attached."""
+        return [self.form.read(data)]
+
+    def complaint(self, error: AtelierError) -> Values:
+        return self.form.complaint(error)
 
 
 def _attached(text: Any) -> Values:

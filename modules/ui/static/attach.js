@@ -1,0 +1,30 @@
+// What goes to Python beside the form when somebody generates: the job's own key, so that a request that is sent twice is one job;
+// and in tabs with a canvas what is on it, or the pictures of a batch, as ids of kept pictures.
+
+import { batchItems } from "./batch.js";
+import { canvas } from "./canvas/registry.js";
+import { fields } from "./form.js";
+import { factorSize } from "./size.js";
+
+/** Unlike crypto.randomUUID, this also works on plain http. */
+export const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+async function attach(tab) {
+  const attachment = { key: newKey() };
+  if (!document.getElementById(`${tab}_canvas`)) return JSON.stringify(attachment);
+  try {
+    const batch = await batchItems(tab);
+    if (batch.length) attachment.batch = batch;
+    else {
+      const drawn = await canvas(tab).flush();
+      if (drawn) attachment.canvas = JSON.parse(drawn);
+      const size = canvas(tab).size();
+      if (size) attachment.size = factorSize(fields(tab), size.width, size.height);
+    }
+  } catch (error) {
+    attachment.error = error.message || "The picture could not be sent. Is the server still running?";
+  }
+  return JSON.stringify(attachment);
+}
+
+globalThis.atelier = Object.assign(globalThis.atelier ?? {}, { attach });

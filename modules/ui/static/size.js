@@ -1,0 +1,72 @@
+// How large a picture becomes that is made from one on a canvas: what suits the model when a new one comes, its own size on demand, or
+// a factor of it.
+
+import { canvas } from "./canvas/registry.js";
+import { fields, typeInto } from "./form.js";
+
+const STEP = 8;
+const [LOW, HIGH] = [64, 2048]; // of a request's sides
+const AS_IT_IS = [0.5, 2.3]; // times the model's own number of pixels: within, a picture's own size is right
+const BY_FACTOR = "By a factor";
+
+const inStep = (side) => Math.min(HIGH, Math.max(LOW, Math.round(side / STEP) * STEP));
+
+/** Both sides within what a request may have, in the same proportion as far as that goes. */
+export function allowed(width, height, scale = 1) {
+  const fit = Math.min(scale, HIGH / Math.max(width, height));
+  return { width: inStep(width * fit), height: inStep(height * fit) };
+}
+
+/** What suits a model that is at home at `native` pixels. */
+export function suited(width, height, native) {
+  const share = (width * height) / native;
+  return allowed(width, height, share < AS_IT_IS[0] || share > AS_IT_IS[1] ? Math.sqrt(1 / share) : 1);
+}
+
+/** The size by the form's factor; null where the form says a size. */
+export const factorSize = (form, width, height) =>
+  form.size_by === BY_FACTOR ? allowed(width, height, Number(form.size_factor) || 1) : null;
+
+function setSize(tab, { width, height }) {
+  for (const [name, value] of Object.entries({ width, height })) {
+    const box = document.querySelector(`#${tab}_${name} input`);
+    if (box && Number(box.value) !== value) typeInto(box, String(value));
+  }
+}
+
+/** `native()` is the number of pixels that the chosen model is at home at. */
+export function startSizes(native) {
+  const seen = {}; // what size each canvas had, so that a change of the mask is none
+  const coming = new Set(); // canvases whose size comes with settings
+
+  document.addEventListener("atelier:send", ({ detail }) => detail.fields?.width && coming.add(detail.tab));
+  document.addEventListener("atelier:canvas", ({ detail: { name, width, height, restored } }) => {
+    const before = seen[name];
+    seen[name] = width ? `${width}x${height}` : "";
+    show(name);
+    if (!width || seen[name] === before || restored) return;
+    if (!coming.delete(name)) setSize(name, suited(width, height, native()));
+  });
+  document.addEventListener("atelier:form", ({ detail }) => show(detail.tab));
+  for (const below of document.querySelectorAll(".below")) {
+    const tab = below.id.replace(/_below$/, "");
+    below.querySelector("[data-do=size]").addEventListener("click", () => {
+      const size = canvas(tab).size();
+      if (size) setSize(tab, allowed(size.width, size.height));
+    });
+    show(tab);
+  }
+}
+
+function show(tab) {
+  const below = document.getElementById(`${tab}_below`);
+  if (!below) return;
+  const form = fields(tab);
+  const size = canvas(tab).size();
+  const becomes = size && factorSize(form, size.width, size.height);
+  document.getElementById(`${tab}_settings`).dataset.size = form.size_by === BY_FACTOR ? "factor" : "size";
+  below.querySelector(".canvas-size").textContent = !size
+    ? ""
+    : `${size.width} × ${size.height}${becomes ? `, becomes ${becomes.width} × ${becomes.height}` : ""}`;
+  below.querySelector("[data-do=size]").hidden = !size || Boolean(becomes);
+}

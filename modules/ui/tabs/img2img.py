@@ -1,0 +1,139 @@
+"""The img2img tab: a picture from a picture.  The inpainting tab stands on it.
+
+What is on the canvas comes with the attachment of the page's scripts (`static/attach.js`); where there are none, the plain
+upload does.  Several pictures at once become one job each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from modules.app import App
+from modules.errors import AtelierError, RequestError
+from modules.request import ResizeMode
+from modules.ui.canvas import Canvas, Tools
+from modules.ui.desk import Desk
+from modules.ui.form import Values
+from modules.ui.gradio import gr
+from modules.ui.job_bar import STATIC
+from modules.ui.tabs.painting import PaintingTab
+
+NO_PICTURE = "There is no picture to start from yet. Drop one on the canvas, paste one or choose a file."
+
+SIZES = ("To a size", "By a factor")
+
+RECALLED = ("Prompt", "Negative prompt", "Seed", "CFG scale", "Sampler", "Steps")
+"""What a picture of a batch may say for itself, by the labels of the form."""
+
+
+class Img2ImgTab(PaintingTab):
+    """Batch and loop-back are driven by the page: see `static/batch.js` and `static/chain.js`."""
+
+    name = "img2img"
+    label = "img2img"
+    shows = "canvas"
+    tools: Tools = "sketch"
+    strength = 0.75
+    taken: tuple[str, ...] = ("source",)
+    """What of the canvas becomes part of the request."""
+
+    def __init__(self, app: App, desk: Desk, version: str) -> None:
+        super().__init__(app, desk)
+        self.version = version
+
+    def build_canvas(self) -> None:
+        with gr.Column(elem_id=self.form.id("canvas_place"), elem_classes="plain canvas-place"):
+            Canvas(self.name, self.version, tools=self.tools)
+            below = (STATIC / "below_canvas.html").read_text("utf-8").replace("PREFIX", self.name)
+            gr.HTML(below, elem_id=self.form.id("below_canvas"), elem_classes="below-canvas", js_on_load=None)
+
+    def build_settings(self) -> None:
+        form = self.form
+        form.slider("denoising_strength", "Denoising strength", 0, 1, self.strength, 0.01)
+        self.build_mask()
+        self.build_style_and_solver()
+        form.choice("resize_mode", "Resize mode", get_args(ResizeMode), "Just resize")
+        size_by = gr.Radio(list(SIZES), value=SIZES[0], label="Size", elem_id=form.id("size_by"), elem_classes="size-by")
+        form.keep_for_page("size_by", "Size", size_by)
+        self.build_size()
+        form.keep_for_page("size_factor", "Factor", form.slider("size_factor", "Factor", 0.05, 4, 1, 0.05))
+        self.build_seed_and_count()
+        self.build_noise()
+        self.build_many()
+        self.build_upload()
+
+    def build_mask(self) -> None:
+        """What only inpainting has."""
+
+    def build_noise(self) -> None:
+        form = self.form
+        with gr.Accordion("Noise and colour", open=False, elem_id=form.id("noise"), elem_classes="more"):
+            form.slider("noise_multiplier", "Noise multiplier", 0, 1.5, 1, 0.01)
+            form.slider("extra_noise", "Extra noise", 0, 1, 0, 0.01)
+            form.slider("image_cfg_scale", "Image CFG scale", 0, 10, 1.5, 0.1)
+            form.check("color_correction", "Match the colours of the source")
+            form.check("fix_steps", "Run all steps at any strength")
+
+    def build_many(self) -> None:
+        form = self.form
+        with gr.Accordion("Many pictures", open=False, elem_id=form.id("many"), elem_classes="more"):
+            batch = (STATIC / "batch.html").read_text("utf-8").replace("PREFIX", self.name)
+            gr.HTML(batch, elem_id=form.id("batch_area"), js_on_load=None)
+            recall = gr.CheckboxGroup(
+                list(RECALLED), value=[], label="Take from each picture's own text", elem_id=form.id("batch_recall")
+            )
+            form.keep_for_page("batch_recall", "Take from each picture's own text", recall)
+        with gr.Accordion("Loop back", open=False, elem_id=form.id("loop"), elem_classes="more"):
+            form.keep_for_page("loops", "Rounds", form.slider("loops", "Rounds", 1, 32, 1, 1))
+            last = form.slider("loop_strength", "Denoising strength of the last round", 0, 1, self.strength, 0.01)
+            form.keep_for_page("loop_strength", "Denoising strength of the last round", last)
+
+    def build_upload(self) -> None:
+        """For browsers without a canvas: the same request by Gradio's own means."""
+        with gr.Accordion("Upload without the canvas", open=False, elem_id=self.form.id("upload"), elem_classes="more"):
+            self.picture = upload("Picture", self.form.id("upload_picture"))
+            self.uploads = [self.picture]
+
+    @property
+    def inputs(self) -> set[Any]:
+        return super().inputs | set(self.uploads)
+
+    def requests(self, data: Mapping[Any, Any], attached: Values, user: str) -> list[Values]:
+        values = self.form.read(data)
+        batch = attached.get("batch")
+        if isinstance(batch, list) and batch:
+            return [self._of_batch(values, one) for one in batch if isinstance(one, dict)]
+        drawn = attached.get("canvas") or self._uploaded(data, user)
+        if not isinstance(drawn, dict) or not drawn.get("source"):
+            raise RequestError(NO_PICTURE)
+        return [self._request(values, drawn, attached.get("size"))]
+
+    def _request(self, values: Values, drawn: Values, size: Any) -> Values:
+        fields = {**values, **{name: drawn[name] for name in self.taken if name in drawn}}
+        if isinstance(size, dict):
+            fields |= {name: size[name] for name in ("width", "height") if name in size}
+        return fields
+
+    def _of_batch(self, values: Values, one: Values) -> Values:
+        """One of many pictures: the form's fields, its own source and mask, and what its own text is asked for."""
+        fields = self._request(values, {"source": one.get("source"), "mask": one.get("mask")}, one.get("size"))
+        own = one.get("fields")
+        if isinstance(own, dict):
+            known = ("prompt", "negative_prompt", "seed", "cfg_scale", "sampler", "schedule", "steps")
+            fields |= {name: own[name] for name in known if own.get(name) is not None}
+        return fields
+
+    class Upload(gr.Image):
+    """A file as it was uploaded: who opens it looks at its header first (`modules.images.decode`), which Gradio would not."""
+
+    def preprocess(self, payload: Any) -> str | None:
+        return payload.path if payload is not None else None
+
+    def get_block_name(self) -> str:
+        return "image"
+
+
+def upload(label: str, elem_id: str) -> Upload:
+    return Upload(label=label, type="filepath", format="png", sources=["upload"], elem_id=elem_id, height=140, buttons=[])

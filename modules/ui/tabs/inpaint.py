@@ -1,0 +1,78 @@
+"""The inpainting tab: a part of a picture anew, or more of it on any side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from modules.errors import RequestError
+from modules.request import InpaintArea, MaskedContent, MaskMode
+from modules.ui.form import Values
+from modules.ui.gradio import gr
+from modules.ui.tabs.img2img import NO_PICTURE, Img2ImgTab, upload
+
+NOTHING_MASKED = "Nothing is marked yet. Paint over what should change, or pull the frame beyond the picture to extend it."
+
+_SIDES = ("outpaint_left", "outpaint_right", "outpaint_up", "outpaint_down")
+
+
+class InpaintTab(Img2ImgTab):
+    """What img2img has, and a mask."""
+
+    name = "inpaint"
+    label = "Inpaint"
+    tools = "inpaint"
+    taken = ("source", "mask", "box", *_SIDES)
+
+    def build_mask(self) -> None:
+        form = self.form
+        form.choice("mask_mode", "Mask mode", get_args(MaskMode), "Inpaint masked")
+        form.choice("masked_content", "Masked content", _labelled(get_args(MaskedContent)), "original")
+        form.choice("inpaint_area", "Inpaint area", get_args(InpaintArea), "Whole picture")
+        form.keep_for_page("mask_blur", "Mask blur", form.slider("mask_blur", "Mask blur", 0, 64, 4, 1))
+        form.slider("masked_padding", "Padding of only masked", 0, 256, 32, 4)
+        form.slider("conditioning_mask_strength", "Conditioning mask strength", 0, 1, 1, 0.01)
+        form.check("differential", "Strength by the mask's grey (differential)")
+        extend = gr.Accordion("Extend the picture", open=False, elem_id=form.id("outpaint"), elem_classes="more")
+        with extend, gr.Row(elem_classes="pair sides"):
+            for name in _SIDES:
+                side = name.removeprefix("outpaint_").capitalize()
+                form.keep_for_page(name, side, form.number(name, side, 0, step=8, precision=0))
+        with gr.Accordion("Soft inpainting", open=False, elem_id=form.id("soft"), elem_classes="more"):
+            form.check("soft_inpainting", "Soft inpainting")
+            form.slider("soft_bias", "Schedule bias", 0, 8, 1, 0.1)
+            form.slider("soft_preservation", "Preservation strength", 0, 8, 0.5, 0.05)
+            form.slider("soft_contrast_boost", "Transition contrast boost", 1, 32, 4, 0.5)
+            form.slider("soft_mask_influence", "Mask influence", 0, 1, 0, 0.05)
+            form.slider("soft_difference_threshold", "Difference threshold", 0, 8, 0.5, 0.25)
+            form.slider("soft_difference_contrast", "Difference contrast", 0, 8, 2, 0.25)
+
+    def build_upload(self) -> None:
+        with gr.Accordion("Upload without the canvas", open=False, elem_id=self.form.id("upload"), elem_classes="more"):
+            self.picture = upload("Picture", self.form.id("upload_picture"))
+            self.mask = upload("Mask, white where it should change", self.form.id("upload_mask"))
+            self.uploads = [self.picture, self.mask]
+
+    def requests(self, data: Mapping[Any, Any], attached: Values, user: str) -> list[Values]:
+        requests = super().requests(data, attached, user)
+        blur = data[self.form.components["mask_blur"]]
+        for fields in requests:
+            fields |= {"mask_blur_x": blur, "mask_blur_y": blur}
+            if not fields.get("source"):
+                raise RequestError(NO_PICTURE)
+            if not fields.get("mask") and not any(fields.get(side) for side in _SIDES):
+                raise RequestError(NOTHING_MASKED)
+        return requests
+
+    def _uploaded(self, data: Mapping[Any, Any], user: str) -> Values:
+        drawn = super()._uploaded(data, user)
+        if drawn and (path := data.get(self.mask)):
+            drawn["mask"] = self._keep(path, "the mask", user)
+        if drawn:
+            drawn |= {name: data[self.form.components[name]] or 0 for name in _SIDES}
+        return drawn
+
+
+def _labelled(contents: tuple[str, ...]) -> list[tuple[str, str]]:
+    words = {"blurred": "surroundings, blurred", "tile": "surroundings, tiled", "patches": "surroundings, patched"}
+    return [(words.get(name, name), name) for name in contents]
