@@ -128,8 +128,8 @@ def test_the_same_submission_twice_is_one_job(page: Any, app: FakeApp) -> None:
         page.click("#txt2img_generate")
     app.wait_for_job()
     request = caught.value
-    again = "async ([url, body]) => (await fetch(url, {method: 'POST', headers: {'content-type': 'application/json'}, body})).status"
-    assert page.evaluate(again, [request.url, request.post_data]) == 200
+    again = page.request.post(request.url, data=request.post_data, headers={"content-type": "application/json"})
+    assert again.ok, again.status
     assert len(app.records) == 1
     page.click("#txt2img_generate")
     app.wait_for_job(2)

@@ -125,7 +125,23 @@ class Img2ImgTab(PaintingTab):
             fields |= {name: own[name] for name in known if own.get(name) is not None}
         return fields
 
-    class Upload(gr.Image):
+    def _uploaded(self, data: Mapping[Any, Any], user: str) -> Values:
+        path = data.get(self.picture)
+        return {"source": self._keep(path, "the picture", user)} if path else {}
+
+    def _keep(self, path: str, name: str, user: str) -> str:
+        try:
+            return self.app.keep_source(Path(path).read_bytes(), user).id
+        except OSError as error:
+            raise RequestError(f"{name} could not be read after its upload ({error.strerror}); choose it again") from error
+
+    def complaint(self, error: AtelierError) -> Values:
+        found = super().complaint(error)
+        found["error"] = found["error"].removeprefix("Source: ")
+        return found
+
+
+class Upload(gr.Image):
     """A file as it was uploaded: who opens it looks at its header first (`modules.images.decode`), which Gradio would not."""
 
     def preprocess(self, payload: Any) -> str | None:
