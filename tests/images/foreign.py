@@ -99,18 +99,25 @@ COMFY_CUSTOM: dict[str, Any] = {
 
 
 def comfy_workflow(graph: dict[str, Any]) -> dict[str, Any]:
-    """The links of the page's own graph, which other readers want beside the executed one."""
-    links = []
+    """The graph as the page draws it, with values in lists."""
+    nodes: list[dict[str, Any]] = []
+    links: list[list[Any]] = []
     for name, node in graph.items():
-        for slot, value in enumerate(node["inputs"].values()):
+        slots: list[dict[str, Any]] = []
+        values = [value for value in node["inputs"].values() if not isinstance(value, list)]
+        if node["class_type"] == "KSampler":
+            values.insert(1, "randomize")  # what becomes of the seed
+        for kind, value in node["inputs"].items():
             if isinstance(value, list):
-                links.append([len(links), int(value[0]), value[1], int(name), slot, "CONDITIONING"])
-    return {"nodes": [], "links": links}
+                slots.append({"name": kind, "type": kind.upper(), "link": len(links) + 1})
+                links.append([len(links) + 1, int(value[0]), value[1], int(name), len(slots) - 1, kind.upper()])
+        nodes.append({"id": int(name), "type": node["class_type"], "mode": 0, "inputs": slots, "widgets_values": values})
+    return {"last_node_id": 20, "nodes": nodes, "links": links, "version": 0.4}
 
 
 def comfyui(graph: dict[str, Any] | None = None) -> bytes:
     graph = COMFY if graph is None else graph
-    return png(prompt=json.dumps(graph), workflow="{}")
+    return png(prompt=json.dumps(graph), workflow=json.dumps(comfy_workflow(graph)) if graph is COMFY else "{}")
 
 
 def comfyui_webp(graph: dict[str, Any]) -> bytes:

@@ -6,15 +6,17 @@ import copy
 import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sd_parsers import ParserManager
 
 from modules.errors import RequestError
 from modules.images import exif
-from modules.images.readers import Network
+from modules.images.readers import Network, names
 from modules.images.reading import Found, read_picture, read_text, user_comment
 from modules.request import parse_request
 from tests.images import foreign
@@ -78,7 +80,18 @@ def test_who_wrote_the_text(text: str, program: str) -> None:
     assert read_picture(foreign.png(parameters=text)).program == program
 
 
-@pytest.mark.parametrize("make", [foreign.comfyui, lambda: foreign.comfyui_webp(foreign.COMFY)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        foreign.comfyui,
+        lambda: foreign.comfyui_webp(foreign.COMFY),
+        lambda: foreign.png(workflow=json.dumps(foreign.comfy_workflow(foreign.COMFY))),
+        lambda: foreign.commented("JPEG", json.dumps(foreign.COMFY)),
+        lambda: foreign.commented("JPEG", json.dumps({"prompt": foreign.COMFY, "workflow": {}})),
+        lambda: foreign.with_exif("AVIF", {exif.MAKE: b"Prompt:" + json.dumps(foreign.COMFY).encode()}),
+    ],
+    ids=["png", "webp", "drawn alone", "comment", "in a comment", "another tag"],
+)
 def test_a_graph_of_comfyui(make: Callable[[], bytes]) -> None:
     found = read_picture(make())
     assert found.program == "ComfyUI"
@@ -98,6 +111,40 @@ def test_a_graph_in_parts_with_boxes_and_subgraphs() -> None:
     assert told(found, "seed", "steps", "cfg_scale", "sampler", "schedule") == (42, 12, 4.5, "Euler a", "SGM Uniform")
     assert told(found, "width", "height", "denoising_strength") == (768, 768, 0.6)
     assert found.checkpoints == ("flux1-dev",)
+
+
+def test_a_graph_without_a_sampler_is_named() -> None:
+    for texts in ({"workflow": '{"nodes": [], "links": []}'}, {"prompt": '{"1": {"class_type": "LoadImage", "inputs": {}}}'}):
+        found = read_picture(foreign.png(**texts))
+        assert (found.program, found.fields) == ("ComfyUI", {})
+        assert "no sampler that is known here" in found.notes[0]
+
+
+SD_PARSERS = {
+    "ComfyUI": foreign.comfyui,
+    "Fooocus": foreign.fooocus,
+    "InvokeAI": foreign.invokeai,
+    "InvokeAI 2": foreign.invokeai_2,
+    "NovelAI": foreign.novelai,
+    "A1111": lambda: foreign.png(parameters=foreign.A1111),
+}
+
+
+@pytest.mark.parametrize("program", SD_PARSERS)
+def test_somebody_elses_library_finds_the_same(program: str, tmp_path: Path) -> None:
+    """That the pictures above are as those programs write them: sd-parsers 0.6 was made for the real ones."""
+    path = tmp_path / "picture.png"
+    path.write_bytes(SD_PARSERS[program]())
+    theirs, ours = ParserManager().parse(path), read_picture(path.read_bytes())
+    assert theirs is not None
+    assert theirs.generator.value.replace("AUTOMATIC1111", "A1111") == ours.program
+    (sampler,) = theirs.samplers
+    assert names.sampler(sampler.name.removesuffix(" Karras"))[0] == ours.fields["sampler"]
+    assert int(sampler.parameters["seed"]) == ours.fields["seed"]
+    assert float(sampler.parameters.get("cfg_scale", ours.fields["cfg_scale"])) == ours.fields["cfg_scale"]
+    assert int(sampler.parameters.get("steps", ours.fields["steps"])) == ours.fields["steps"]
+    words = "".join(prompt.value for prompt in sampler.prompts)
+    assert words in ours.prompt or program in ("NovelAI", "Fooocus")  # which we show weighted, and in full
 
 
 def test_of_two_passes_the_first_is_shown() -> None:
@@ -178,6 +225,7 @@ def test_any_value_in_any_place_is_no_exception(data: st.DataObject) -> None:
             [
                 ("prompt", foreign.COMFY),
                 ("prompt", foreign.COMFY_CUSTOM),
+                ("workflow", foreign.comfy_workflow(foreign.COMFY)),
                 ("invokeai_metadata", foreign.INVOKE),
                 ("sd_dash_metadata", foreign.INVOKE_2),
                 ("parameters", foreign.FOOOCUS),
@@ -188,9 +236,9 @@ def test_any_value_in_any_place_is_no_exception(data: st.DataObject) -> None:
     changed = copy.deepcopy(original)
     for _ in range(data.draw(st.integers(1, 4))):
         place: Any = changed
-        while isinstance(place, dict) and place:
-            key = data.draw(st.sampled_from(sorted(place)))
-            if not isinstance(place[key], dict) or data.draw(st.booleans()):
+        while place and isinstance(place, (dict, list)):
+            key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+            if not isinstance(place[key], (dict, list)) or data.draw(st.booleans()):
                 place[key] = data.draw(JSON)
                 break
             place = place[key]

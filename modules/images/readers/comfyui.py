@@ -3,7 +3,7 @@
 The graph is anybody's program: nodes are known by the names of their inputs more than by their own, unknown ones are passed
 through, links may lead in circles or nowhere.  Every walk visits a node once and stops after `_MOST_NODES`.
 
-Format: ComfyUI's API format, {id: {"class_type", "inputs": {name: value or [id, slot]}}}; PNG "prompt", WebP EXIF "Model".
+Format: ComfyUI's API format, {id: {"class_type", "inputs": {name: value or [id, slot]}}}; PNG "prompt", WebP an EXIF text.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from modules.images import exif
 from modules.images.readers import names
+from modules.images.readers.comfyui_page import executed
 from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told, made, number, parse_object, said, stem
 
 _MOST_NODES = 2_000
@@ -40,15 +40,26 @@ _NOT_WORDS = {
 
 
 def read(told: Told) -> Reading | None:
-    text = told.chunks.get("prompt") or told.tags.get(exif.MODEL, "").partition("prompt:")[2]
-    graph = Graph(parse_object(text.strip()))
-    sampler = graph.sampler()
-    if not sampler:
-        workflow = told.chunks.get("workflow") or told.tags.get(exif.MAKE, "").partition("workflow:")[2]
-        known = graph.nodes or ("nodes" in parse_object(workflow.strip()))
-        note = "its graph has no sampler that is known here, so there are no settings to take over"
-        return Reading("ComfyUI", {}, notes=(note,)) if known else None
-    return _read(graph, sampler)
+    graph = Graph(parse_object(_text(told, "prompt")))
+    if not graph.nodes:
+        # Some savers put the graph where A1111 has its text, alone or among other things.
+        among = parse_object(told.comment)
+        graph = Graph(inner if isinstance(inner := among.get("prompt"), dict) else among)
+    drawn = {} if graph.nodes else parse_object(_text(told, "workflow"))
+    if drawn:
+        graph = Graph(executed(drawn))
+    if sampler := graph.sampler():
+        return _read(graph, sampler)
+    note = "its graph has no sampler that is known here, so there are no settings to take over"
+    return Reading("ComfyUI", {}, notes=(note,)) if graph.nodes or "nodes" in drawn else None
+
+
+def _text(told: Told, name: str) -> str:
+    """A PNG chunk, or the EXIF text that begins with its name: which tag it is differs between savers."""
+    if text := told.chunks.get(name, ""):
+        return text.strip()
+    begins = (text for text in told.tags.values() if text[: len(name) + 1].casefold() == f"{name}:")
+    return next(begins, "")[len(name) + 1 :].strip()
 
 
 @dataclass(frozen=True)
