@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.checkpoints.companions import EmbeddingInfo, lora_names, scan_embeddings, text_width
+from modules.checkpoints.families import EDITING
 from modules.checkpoints.files import CheckpointInfo, find, scan
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.samplers.relevance import relevant
@@ -19,7 +20,7 @@ from modules.errors import RequestError
 from modules.prompts.check import PromptCheck, check
 from modules.prompts.chunks import Embedding
 from modules.prompts.library import Library
-from modules.request import MAX_SEED, GenerationRequest, parse_request
+from modules.request import MAX_SEED, GenerationRequest, Img2Img, parse_request
 
 PROMPT_FIELDS = (
     "prompt",
@@ -92,6 +93,11 @@ class Catalogue:
         }
         given = {name: value for name, value in fields.items() if value is not None}
         request = parse_request({**defaults, **given, "checkpoint": info.name})
+        if info.family == EDITING and not isinstance(request, Img2Img):
+            raise RequestError(
+                f"checkpoint {info.name!r} edits a given picture and cannot paint from words alone; "
+                "give it a picture to start from (img2img), or choose another checkpoint"
+            )
         sampler, schedule_in_name = find_sampler(request.sampler)
         schedule = find_schedule(schedule_in_name or request.schedule)
         seed = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1)
@@ -131,14 +137,17 @@ class Catalogue:
         return lora_names(self.folders)
 
     def _embeddings_for(self, checkpoint: Any) -> tuple[list[Embedding], dict[str, str]]:
-        """Those that fit this checkpoint (or the usual one), and the others with the reason why they are skipped."""
+        """Those that fit this checkpoint (or the usual one), and the others with the reason why they are skipped.
+
+        Without any checkpoint all that are sound fit.
+        """
         usable, skipped = [], {}
         found = self.embeddings()
         width = self._text_width(checkpoint) if found else 0
         for info in found:
             if info.problem:
                 skipped[info.name] = f"{info.problem}; the word {info.name!r} is read as it is written"
-            elif info.width != width:
+            elif width and info.width != width:
                 skipped[info.name] = (
                     f"the embedding {info.name!r} is skipped: it has vectors of {info.width} numbers, "
                     f"this checkpoint takes {width}"

@@ -96,7 +96,7 @@ class Sourcing:
 
     def keep_beside(self, request: GenerationRequest, user: str) -> None:
         """Keep the pictures that a saved one was made from beside it, so that it can be made again.  Never raises."""
-        if not self._keep or not isinstance(request, Img2Img):
+        if not self._keep or request.private:
             return
         for source in named(request).values():
             target = self._beside / f"{source}.png"

@@ -142,6 +142,11 @@ def test_sources_are_not_kept_where_nobody_wants_them(settings: Settings) -> Non
         app.close()
 
 
+def test_a_private_picture_leaves_no_source_beside_it(app: App, settings: Settings) -> None:
+    finish(app, app.submit({**SMALL, "source": app.keep_source(png(), "me").id, "private": True}, "me"))
+    assert not (settings.outputs_dir / "sources").exists()
+
+
 def test_only_ones_own_pictures_are_painted_from(scripted: App) -> None:
     mine = scripted.keep_source(png(), "me").id
     for fields, user in (({"source": mine}, "you"), ({"source": "0" * 64}, "me"), ({"source": mine, "mask": "1" * 64}, "me")):

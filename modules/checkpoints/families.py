@@ -62,10 +62,13 @@ class Family:
     defaults: Defaults = Defaults()
 
 
+EDITING = "sd1-edit"
+"""The family that changes a given picture as the words say, and paints nothing without one."""
+
 FAMILIES = (
     Family("sd1", "Stable Diffusion 1.x", in_channels=4),
     Family("sd1-inpaint", "Stable Diffusion 1.x inpainting", in_channels=9),
-    Family("sd1-edit", "Stable Diffusion 1.x editing (InstructPix2Pix)", in_channels=8),
+    Family(EDITING, "Stable Diffusion 1.x editing (InstructPix2Pix)", in_channels=8),
 )
 """First match wins."""
 

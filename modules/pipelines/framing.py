@@ -103,7 +103,7 @@ def framed(request: Img2Img, source: Image.Image, mask: Image.Image | None, nati
     Raises:
         RequestError: the mask and the box, or the picture and its extension, leave nothing that could be painted.
     """
-    picture = np.asarray(_flattened(source)).copy()
+    picture = np.asarray(_flattened(source))
     digest = hashlib.md5(picture.tobytes(), usedforsecurity=False).hexdigest()
     drawn = None if mask is None else _drawn(request, mask, (source.width, source.height))
     box = Box(request.box[0], request.box[1], request.box[0] + request.box[2], request.box[1] + request.box[3])

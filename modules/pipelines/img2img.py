@@ -40,6 +40,7 @@ def img2img(request: Img2Img, source: Image.Image, mask: Image.Image | None = No
     model = yield from load(request.checkpoint)
     native = model.info.defaults.width, model.info.defaults.height
     frame = yield from on_host(lambda: framed(request, source, mask, native, model.latent.factor))
+    del source, mask  # a large picture and many jobs: what is still needed of them is in the frame
     sampler, _ = find_sampler(request.sampler)
     words = yield from prompted(model, request, sampler)
     start = yield from _started(model, request, frame)

@@ -13,10 +13,12 @@ from PIL import Image
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.engine.messages import Message, pictures_of, with_pictures
-from modules.pipelines.img2img import tensor_of
+from modules.pipelines import alone
+from modules.pipelines.img2img import img2img, tensor_of
 from modules.pipelines.work import EncodeImage, Predict
-from modules.request import InpaintArea
-from tests.engine.conftest import Bench
+from modules.pixels import colour
+from modules.request import Img2Img, InpaintArea, parse_request
+from tests.engine.conftest import Bench, named_pictures
 from tests.tiny import TINY_UNET, make_checkpoint, tiny_checkpoint
 
 
@@ -66,6 +68,8 @@ def test_pictures_from_pictures_are_the_same_as_alone_and_share_forwards(bench: 
         bench.submit(name, user=name, **fields)
     bench.run()
     assert not bench.of("failed"), [message.data["error"] for message in bench.of("failed").values()]
+    coloured = bench.pixels("coloured") - bench.alone(**requests.pop("coloured"))
+    assert np.abs(coloured).mean() < 0.1, "matching histograms makes more of a level's difference"
     for name, fields in requests.items():
         assert close(bench.pixels(name), bench.alone(**fields)), name
 
@@ -221,3 +225,63 @@ def test_an_editing_model_wants_a_picture_and_says_so(family: Bench) -> None:
     alone = family.alone(checkpoint="edit", source=source(), image_cfg_scale=2.0)
     assert close(family.pixels("picture"), alone)
     assert not close(family.pixels("picture"), family.pixels("plain"))
+
+
+def first_rows(bench: Bench, **fields: Any) -> tuple[Predict, torch.Tensor]:
+    """What the network is first asked for, and the source's latent (the mean of the autoencoder's Gaussian)."""
+    fields, pictures = named_pictures(fields)
+    request = parse_request(bench.request(**fields))
+    assert isinstance(request, Img2Img)
+    story = img2img(request, *pictures)
+    with torch.inference_mode():
+        work = next(story)
+        while not isinstance(work, Predict):
+            work = story.send(alone._answer(work, bench.manager))
+        pixels = torch.tensor(np.asarray(pictures[0])).permute(2, 0, 1)[None] / 127.5 - 1
+        latent = work.model.vae.encode(pixels)[0][0] * work.model.latent.scale
+    story.close()
+    return work, latent
+
+
+NOISE = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("multiplier", "extra"), [(1.0, 0.0), (0.8, 0.3)])
+def test_a_run_begins_with_the_source_and_the_seeds_noise(bench: Bench, multiplier: float, extra: float) -> None:
+    """k-diffusion: x = latent + noise * sigma, with what A1111's two noise options make of it."""
+    fields = {"source": source(), "sampler": "Euler", "schedule": "Karras", "steps": 20, "denoising_strength": 0.75}
+    work, latent = first_rows(bench, **fields, noise_multiplier=multiplier, extra_noise=extra)
+    sigma = work.rows[0].sigma
+    ramp = torch.linspace(0, 1, 20)[4]
+    low, high = 0.0291675 ** (1 / 7), 14.6146412 ** (1 / 7)
+    assert sigma == pytest.approx(float((high + ramp * (low - high)) ** 7), rel=1e-4)
+    assert torch.allclose(work.rows[0].x, latent + NOISE * multiplier * (sigma + extra), atol=1e-4)
+
+
+def test_a_run_on_timesteps_begins_one_level_lower_than_its_noise(bench: Bench) -> None:
+    """A1111's DDIM at 20 steps and 0.75: noised to timestep 751, first asked at 701, extra noise in its own scale."""
+    fields = {"source": source(), "sampler": "DDIM", "steps": 20, "denoising_strength": 0.75, "extra_noise": 0.2}
+    work, latent = first_rows(bench, **fields)
+    alphas = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
+    y = alphas[751].sqrt() * latent + (1 - alphas[751]).sqrt() * NOISE + NOISE * 0.2 * alphas[751].sqrt()
+    assert work.rows[0].sigma == pytest.approx(float(((1 - alphas[701]) / alphas[701]).sqrt()), rel=1e-5)
+    assert torch.allclose(work.rows[0].x, (y / alphas[701].sqrt()).float(), atol=1e-4)
+
+
+@pytest.mark.parametrize("content", ["latent noise", "latent nothing"])
+def test_masked_content_of_the_latent_itself(bench: Bench, content: str) -> None:
+    fields = {**WHOLE, "mask_blur_x": 0, "mask_blur_y": 0, "sampler": "Euler", "masked_content": content}
+    work, _ = first_rows(bench, **fields)
+    sigma = work.rows[0].sigma
+    inside = (slice(None), slice(2, 6), slice(2, 6))
+    expected = NOISE * (sigma + 1) if content == "latent noise" else NOISE * sigma
+    assert torch.allclose(work.rows[0].x[inside], expected[inside], atol=1e-4)
+
+
+def test_colour_correction_is_done_to_what_was_painted(bench: Bench) -> None:
+    for name, corrects in (("plain", False), ("corrected", True)):
+        bench.submit(name, source=source(), color_correction=corrects)
+    bench.run()
+    plain = bench.pixels("plain").astype(np.uint8)
+    assert close(bench.pixels("corrected"), colour.color_correct(plain, np.asarray(source())).astype(int))
+    assert not close(bench.pixels("corrected"), bench.pixels("plain"))
