@@ -105,6 +105,7 @@ def _head(version: str, shown: list[Tab]) -> str:
         f'<link rel="stylesheet" href="ui/{version}/canvas/canvas.css">'
         f'<link rel="stylesheet" href="ui/{version}/options.css">'
         f'<link rel="stylesheet" href="ui/{version}/png_info.css">'
+        f'<link rel="stylesheet" href="ui/{version}/account.css">'
         f'<link rel="modulepreload" href="ui/{version}/main.js">'
         f'<script src="ui/{version}/mode.js"></script>'
         f'<script src="ui/{version}/where.js"></script>'

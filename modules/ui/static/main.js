@@ -1,5 +1,6 @@
 // The studio's conductor: ties jobs, easel, film, label, engine and keys together.  Python starts it with `start`.
 
+import { startAccount } from "./account.js";
 import "./attach.js";
 import { clearBatch, startBatches } from "./batch.js";
 import { duration, getJson, h, pictureUrl } from "./dom.js";
@@ -64,6 +65,7 @@ class Studio {
     startPromptTools();
     startDropping();
     startPngInfo();
+    startAccount();
     document.addEventListener("atelier:cancel", () => this.cancel());
     for (const button of document.querySelectorAll("button[id$=_generate]")) button.addEventListener("click", () => this.expectAnswer());
     for (const event of ["atelier:form", "atelier:tab"]) document.addEventListener(event, () => this.shown === null && this.showNothing());
