@@ -1,27 +1,33 @@
 // What is painted, over the picture: the colour sketch, and the mask in its own colour.  A canvas as large as the stage, not as the
 // picture: only the part of the stage on which a stroke fell is written anew, whatever the size of the picture.
 
+const STRIPE = 7; // CSS pixels
+const CONTRAST = 0.35; // how far every other stripe is on the way to white or black
+
 export class Overlay {
   #context;
   #image = null; // pixels of the stage, kept to be written to again
   #words = null;
-  #colours = new Uint32Array(256); // a mask's value -> its colour on the screen
+  #stripes = [new Uint32Array(256), new Uint32Array(256)]; // a mask's value -> its colour on the screen, by turns
+  #tones = [[0, 0, 0], [0, 0, 0]];
   #opacities = new Float32Array(256);
-  #rgb = [0, 0, 0];
+  #stripe = STRIPE; // device pixels
+  #phase = 0; // where in the stripes a row begins
 
   constructor(canvas) {
     this.canvas = canvas;
     this.#context = canvas.getContext("2d");
   }
 
-  /** `rgb` 0-255, `opacity` 0-1 of a mask that is white. */
+  /** `rgb` 0-255, `opacity` 0-1 of a mask that is white.  It is striped, so that a red mask is seen on a red apple too. */
   setColour(rgb, opacity) {
-    this.#rgb = rgb;
-    const bytes = new Uint8Array(this.#colours.buffer);
-    for (let value = 0; value < 256; value += 1) {
-      bytes.set([...rgb, Math.round(value * opacity)], 4 * value);
-      this.#opacities[value] = (value / 255) * opacity;
+    const light = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 150;
+    this.#tones = [rgb, rgb.map((value) => Math.round(value + ((light ? 0 : 255) - value) * CONTRAST))];
+    for (const [turn, colours] of this.#stripes.entries()) {
+      const bytes = new Uint8Array(colours.buffer);
+      for (let value = 0; value < 256; value += 1) bytes.set([...this.#tones[turn], Math.round(value * opacity)], 4 * value);
     }
+    for (let value = 0; value < 256; value += 1) this.#opacities[value] = (value / 255) * opacity;
   }
 
   resize(width, height) {
@@ -46,9 +52,11 @@ export class Overlay {
       : [0, 0, width, height];
     if (x0 >= x1 || y0 >= y1) return;
     const layer = mask ?? sketch;
+    this.#stripe = STRIPE * ratio;
     for (let y = y0; y < y1; y += 1) {
       const words = this.#words.subarray(y * width + x0, y * width + x1);
       const py = (y + 0.5 - oy) / scale;
+      this.#phase = x0 + y - ox - oy; // the stripes lie on the picture
       if (!layer || py < 0 || py >= layer.height) words.fill(0);
       else if (sketch) this.#mixed(words, mask, sketch, Math.floor(py), (x0 + 0.5 - ox) / scale, 1 / scale);
       else this.#masked(words, mask, py, (x0 + 0.5 - ox) / scale, 1 / scale);
@@ -60,11 +68,11 @@ export class Overlay {
    * a thin line does not vanish. */
   #masked(words, mask, py, px, step) {
     const { data, width, height } = mask;
-    const colours = this.#colours;
+    const [stripes, stripe, phase] = [this.#stripes, this.#stripe, this.#phase];
     const line = Math.floor(py) * width;
     if (step <= 1.5) {
       for (let i = 0; i < words.length; i += 1, px += step) {
-        words[i] = px < 0 || px >= width ? 0 : colours[data[line + (px | 0)]];
+        words[i] = px < 0 || px >= width ? 0 : stripes[Math.floor((phase + i) / stripe) & 1][data[line + (px | 0)]];
       }
       return;
     }
@@ -78,7 +86,8 @@ export class Overlay {
       }
       const left = px > quarter ? (px - quarter) | 0 : 0;
       const right = Math.min(width - 1, (px + quarter) | 0);
-      words[i] = colours[(data[upper + left] + data[upper + right] + data[lower + left] + data[lower + right] + 2) >> 2];
+      const sum = data[upper + left] + data[upper + right] + data[lower + left] + data[lower + right];
+      words[i] = stripes[Math.floor((phase + i) / stripe) & 1][(sum + 2) >> 2];
     }
   }
 
@@ -95,7 +104,8 @@ export class Overlay {
       const over = mask ? this.#opacities[mask.data[at]] : 0;
       const under = (data[4 * at + 3] / 255) * (1 - over);
       const alpha = over + under;
-      for (let c = 0; c < 3; c += 1) bytes[4 * i + c] = alpha ? (this.#rgb[c] * over + data[4 * at + c] * under) / alpha : 0;
+      const tone = this.#tones[Math.floor((this.#phase + i) / this.#stripe) & 1];
+      for (let c = 0; c < 3; c += 1) bytes[4 * i + c] = alpha ? (tone[c] * over + data[4 * at + c] * under) / alpha : 0;
       bytes[4 * i + 3] = 255 * alpha;
     }
   }
