@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.routing import Mount
 
 from modules.accounts import Accounts, AccountStore
 from modules.accounts.store import FILE_NAME
@@ -23,7 +24,7 @@ from modules.api.addresses import own_addresses, own_names, url
 from modules.api.guard import Door
 from modules.api.peers import Peers
 from modules.api.protocol import impatient
-from modules.api.server import build_api
+from modules.api.server import answer_errors, build_api
 from modules.api.tls import certificate
 from modules.app import App
 from modules.errors import SettingsError
@@ -45,7 +46,11 @@ def build_server(app: App, door: Door | None = None) -> FastAPI:
     """The whole HTTP application.  `app` is neither started nor closed by it; without a `door` it is a local instance's."""
     from modules.ui.page import mount_page
 
-    return mount_page(build_api(app, door), app)
+    server = mount_page(build_api(app, door), app)
+    for route in server.routes:  # Gradio's application is one of its own, with FastAPI's handlers, which fail at a NaN
+        if isinstance(route, Mount) and isinstance(route.app, FastAPI):
+            answer_errors(route.app)
+    return server
 
 
 def serve(app: App, on_ready: Callable[[str], None] = lambda url: None) -> None:

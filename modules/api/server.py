@@ -53,10 +53,15 @@ def build_api(app: App, door: Door | None = None) -> FastAPI:
     server.include_router(handbook_routes(server))
     server.include_router(account_routes(door))
     server.mount(f"/door/{DOOR_VERSION}", door_files(), name="door")
-    for kind, handler in _ERRORS.items():
-        server.add_exception_handler(kind, handler)
+    answer_errors(server)
     server.add_middleware(Guard, door=door)
     return server
+
+
+def answer_errors(server: FastAPI) -> None:
+    """Let `server`, ours or one that is mounted in it, answer what goes wrong in our words and without what was sent."""
+    for kind, handler in _ERRORS.items():
+        server.add_exception_handler(kind, handler)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
