@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from modules.app import App
 from modules.images.infotext import parse
@@ -15,7 +17,7 @@ from modules.settings import Settings
 from modules.ui.form import Figure
 from modules.workshop import engine_configuration
 from tests.local import LocalLink
-from tests.tiny import tiny_checkpoint
+from tests.tiny import tiny_checkpoint, write
 from tests.ui.conftest import Watched, served
 from tests.ui.fake_app import FakeApp
 
@@ -108,6 +110,29 @@ def test_nonsense_is_refused_in_words_beside_the_form(page: Any, app: FakeApp) -
     assert "clip skip must be a whole number from 1 to 12, '40' was given".casefold() in said.casefold()
     assert page.get_attribute("#txt2img_pag_scale :is(input, textarea)", "aria-invalid") == "true"
     assert not app.records
+
+
+def test_embeddings_and_loras_in_the_models_folders_are_offered_and_understood(page: Any, app: FakeApp, tmp_path: Path) -> None:
+    (tmp_path / "models" / "embeddings").mkdir(parents=True)
+    (tmp_path / "models" / "loras").mkdir()
+    write(tmp_path / "models" / "embeddings" / "inkwash.safetensors", {"emb_params": torch.zeros(3, 768)})
+    (tmp_path / "models" / "embeddings" / "inkpot.pt").write_bytes(b"")
+    write(tmp_path / "models" / "loras" / "lines.safetensors", {"a": torch.zeros(1)})
+    app.catalogue.folders = [tmp_path / "models"]
+    prompt = "#txt2img_prompt textarea"
+    page.click(prompt)
+    page.keyboard.type("a cat, ink")
+    page.wait_for_selector("#txt2img_prompt_names >> text=inkwash")
+    assert page.locator("#txt2img_prompt_names [role=option]").all_inner_texts() == ["inkwash"]
+    page.keyboard.press("Enter")
+    page.keyboard.type(" <lora:li")
+    page.wait_for_selector("#txt2img_prompt_names >> text=lines")
+    page.keyboard.press("Enter")
+    assert page.input_value(prompt) == "a cat, inkwash <lora:lines:1>"
+    page.wait_for_function("() => document.querySelector('#txt2img_prompt .count')?.textContent === '6/75'")
+    page.click("#txt2img_reading summary")
+    page.wait_for_selector("#txt2img_reading .networks:has-text('<lora:lines:1> inkwash (3 vectors)')")
+    page.wait_for_selector("#txt2img_reading .remarks >> text=does not apply networks yet")
 
 
 @pytest.fixture(scope="module")
