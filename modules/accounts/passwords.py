@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import unicodedata
+from functools import cached_property
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
@@ -25,7 +26,10 @@ class Passwords:
     def __init__(self, time_cost: int = 3, memory_kib: int = 65536, lanes: int = 4) -> None:
         self._hasher = PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=lanes)
         self._few = threading.BoundedSemaphore(AT_ONCE)
-        self._nobodys = self._hasher.hash("nobody's")
+
+    @cached_property
+    def _nobodys(self) -> str:
+        return self._hasher.hash("nobody's")
 
     def hash(self, password: str) -> str:
         """Raises AccountError when the password is too short, TooLong when it is too long."""
@@ -43,8 +47,9 @@ class Passwords:
         """
         data = _bytes(password)
         with self._few:
+            nobodys = self._nobodys  # made by whoever comes first, known name or not
             try:
-                return self._hasher.verify(stored or self._nobodys, data) and stored is not None
+                return self._hasher.verify(stored or nobodys, data) and stored is not None
             except (Argon2Error, InvalidHashError):
                 return False
 
