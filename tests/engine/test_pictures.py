@@ -214,16 +214,22 @@ def test_from_words_an_inpainting_model_repaints_all_of_a_grey_picture(family: B
 
 
 def test_an_editing_model_wants_a_picture_and_says_so(family: Bench) -> None:
+    """Guidance by the picture too takes a third row, with the words of the negative prompt and no picture."""
+    fields: dict[str, Any] = {"checkpoint": "edit", "source": source()}
+    plain, latent = first_rows(family, **fields, image_cfg_scale=1.0)
+    guided, _ = first_rows(family, **fields, image_cfg_scale=2.0)
+    assert (len(plain.rows), len(guided.rows)) == (2, 3)
+    shown = [row.conditioning.channels for row in guided.rows]
+    assert sorted(bool(channels.any()) for channels in shown if channels is not None) == [False, True, True]
+    unscaled = latent / guided.model.latent.scale
+    assert all(torch.allclose(channels, unscaled) for channels in shown if channels is not None and channels.any())
+
     family.submit("words", checkpoint="edit")
-    family.submit("picture", checkpoint="edit", source=source(), image_cfg_scale=2.0)
-    family.submit("plain", checkpoint="edit", source=source(), image_cfg_scale=1.0)
-    family.run(until=lambda: sum(isinstance(task.work, Predict) for task in family.engine.tasks.values()) == 2)
-    rows = {name: len(task.work.rows) for name, task in family.engine.tasks.items() if isinstance(task.work, Predict)}
-    assert rows == {"picture": 3, "plain": 2}
+    family.submit("picture", **fields, image_cfg_scale=2.0)
+    family.submit("plain", **fields, image_cfg_scale=1.0)
     family.run()
     assert "give it a picture" in family.of("failed")["words"].data["error"]
-    alone = family.alone(checkpoint="edit", source=source(), image_cfg_scale=2.0)
-    assert close(family.pixels("picture"), alone)
+    assert close(family.pixels("picture"), family.alone(**fields, image_cfg_scale=2.0))
     assert not close(family.pixels("picture"), family.pixels("plain"))
 
 
