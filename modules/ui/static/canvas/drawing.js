@@ -7,11 +7,9 @@ import { Layer, weight } from "./layer.js";
 import { Outbox } from "./outbox.js";
 import { Scene } from "./scene.js";
 import { invert, wipe } from "./shapes.js";
-import { Store } from "./store.js";
 
 const NO_FRAME = Object.freeze({ left: 0, right: 0, up: 0, down: 0 });
 const BLANK = Object.freeze({ picture: null, mask: null, sketch: null, box: null, frame: NO_FRAME });
-const SAVE_MS = 250; // after the last change
 
 export const LARGEST_BRUSH = 1024; // pixels of the picture
 export const DEFAULTS = {
@@ -21,10 +19,7 @@ export const DEFAULTS = {
 export class Drawing extends EventTarget {
   #doc = { ...BLANK };
   #work = Promise.resolve(); // loading, undoing: one after the other
-  #saving = 0;
-  #savedPicture = undefined; // the picture that the store holds
   #strength = null;
-  #restoring = false;
 
   /** `tools`: "picture" takes a picture and no more, "sketch" colours on it too, "inpaint" a mask, a box and a frame as well. */
   constructor(root, name, tools) {
@@ -37,7 +32,6 @@ export class Drawing extends EventTarget {
     this.lastPoint = null; // where the last stroke ended
     this.scene = new Scene(root.querySelector(".drawing-stage"), () => this.#doc, () => this.#changed("view"));
     this.outbox = new Outbox((share) => this.#tell("progress", share));
-    this.store = new Store(name);
     if (tools === "inpaint") {
       const marks = root.querySelector(".drawing-marks");
       const [box, frame] = [new Box(this, marks), new Frame(this, marks)];
@@ -49,6 +43,11 @@ export class Drawing extends EventTarget {
   }
 
   // ---- what there is
+
+  /** {picture, mask, sketch, box, frame}, to be looked at only. */
+  get document() {
+    return this.#doc;
+  }
 
   get picture() {
     return this.#doc.picture;
@@ -280,7 +279,7 @@ export class Drawing extends EventTarget {
     return { ...rest, mask: mask?.all() ?? null, sketch: sketch?.painted ? sketch.all() : null };
   }
 
-  #unpack({ picture, mask, sketch, box, frame }, bitmap) {
+  #unpack({ picture, mask, sketch, box, frame }, bitmap, restored = false) {
     const layer = (tiles, channels) => {
       const made = new Layer(picture.width, picture.height, channels);
       for (const [tile, bytes] of tiles ?? []) made.put(tile, bytes);
@@ -296,7 +295,15 @@ export class Drawing extends EventTarget {
     this.scene.paper.show(bitmap, () => this.scene.refresh());
     if (picture && this.scene.view.width) this.scene.fit();
     this.scene.refresh();
-    this.#changed("picture");
+    this.#changed("picture", restored);
+  }
+
+  /** As it was at an earlier visit; `parts` hold the layers as Maps of tiles. */
+  reopen(settings, parts, bitmap) {
+    this.settings = { ...this.settings, ...settings };
+    if (parts) this.#unpack(parts, bitmap, true);
+    this.showMask();
+    this.#changed("settings");
   }
 
   clear() {
@@ -334,7 +341,7 @@ export class Drawing extends EventTarget {
     this.#tell("problem", null);
     try {
       const ids = await this.outbox.flush(this.#doc, this.scene.paper.bitmap);
-      this.save();
+      this.settled();
       return JSON.stringify({
         ...ids,
         box: box ? [box.x, box.y, box.width, box.height] : [0, 0, 0, 0],
@@ -346,7 +353,7 @@ export class Drawing extends EventTarget {
     }
   }
 
-  /** For who has changed how the canvas looks, and not what is on it. */
+  /** For who has changed what belongs to it, and nothing that was painted. */
   settled() {
     this.#changed("view");
   }
@@ -359,60 +366,15 @@ export class Drawing extends EventTarget {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 
-  #changed(what) {
+  #changed(what, restored = false) {
     this.#tell("change", what);
     if (["picture", "mask", "sketch", "box", "frame"].includes(what)) {
       const detail = {
         name: this.name, width: this.picture?.width ?? 0, height: this.picture?.height ?? 0,
-        hasMask: Boolean(this.mask?.painted), outpaint: { ...this.frame }, restored: this.#restoring,
+        hasMask: Boolean(this.mask?.painted), outpaint: { ...this.frame }, restored,
       };
       document.dispatchEvent(new CustomEvent("atelier:canvas", { detail }));
     }
-    if (what !== "frame-moving") this.save();
-  }
-
-  // ---- over a reload
-
-  save() {
-    clearTimeout(this.#saving);
-    this.root.dataset.unsaved = "";
-    this.#saving = setTimeout(() => this.saveNow(), SAVE_MS);
-  }
-
-  saveNow() {
-    clearTimeout(this.#saving);
-    const { picture, mask, sketch, box, frame } = this.#doc;
-    if (mask?.step || sketch?.step) return this.save(); // in the middle of a stroke
-    if (this.#savedPicture === undefined && !picture) return null; // not restored yet, or never used
-    const { scale, x, y, fitted } = this.scene.view;
-    const meta = {
-      settings: this.settings, box, frame, view: { scale, x, y, fitted },
-      picture: picture && { id: picture.id, width: picture.width, height: picture.height, name: picture.name },
-    };
-    const other = this.#savedPicture !== picture;
-    this.#savedPicture = picture;
-    const turn = this.#saving;
-    const written = this.store.save(meta, other ? (picture?.blob ?? null) : undefined, { mask, sketch });
-    return written.then(() => turn === this.#saving && this.root.removeAttribute("data-unsaved"));
-  }
-
-  /** What the store has of an earlier visit; `decode` makes a bitmap of its picture. */
-  async restore(decode) {
-    const found = await this.store.load();
-    if (!found) return;
-    this.settings = { ...this.settings, ...found.meta.settings };
-    if (found.blob && found.meta.picture) {
-      const bitmap = await decode(found.blob);
-      const picture = { ...found.meta.picture, blob: found.blob, sending: null };
-      this.#savedPicture = picture; // so that what is there is not written again
-      const { mask, sketch } = found;
-      this.#restoring = true;
-      this.#unpack({ picture, mask, sketch, box: found.meta.box, frame: found.meta.frame }, bitmap);
-      this.#restoring = false;
-      for (const layer of [this.mask, this.sketch]) layer?.unsaved.clear();
-      if (!found.meta.view.fitted) Object.assign(this.scene.view, found.meta.view);
-    }
-    this.#changed("settings");
   }
 }
 

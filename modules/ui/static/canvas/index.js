@@ -4,6 +4,7 @@ import { Candidates } from "./candidates.js";
 import { Drawing } from "./drawing.js";
 import { catchMisses, Intake } from "./intake.js";
 import { Keyboard } from "./keyboard.js";
+import { Keeper } from "./keeper.js";
 import { Pointer } from "./pointer.js";
 import { register } from "./registry.js";
 import { sweep } from "./store.js";
@@ -24,10 +25,9 @@ export async function start(element, name, tools) {
   new Toolbar(drawing, commands);
   new Keyboard(drawing, pointer, commands);
   drawing.showMask();
-  document.addEventListener("visibilitychange", () => document.hidden && drawing.saveNow());
-  window.addEventListener("pagehide", () => drawing.saveNow());
+  const keeper = new Keeper(drawing);
 
-  await drawing.queue(() => drawing.restore(async (blob) => (await intake.decode(blob)).bitmap)).catch(() => {
+  await drawing.queue(() => keeper.restore(async (blob) => (await intake.decode(blob)).bitmap)).catch(() => {
     intake.tell("What was on this canvas before could not be read again.", "note");
   });
   register(name, {

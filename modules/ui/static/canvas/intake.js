@@ -130,7 +130,7 @@ export class Intake {
   async #send(picture) {
     try {
       const answer = await this.#drawing.outbox.picture(picture);
-      this.#drawing.save();
+      this.#drawing.settled();
       if (answer.width === picture.width && answer.height === picture.height) return;
       if (this.#drawing.picture === picture) await this.#asTheServerSees(answer);
     } catch (error) {
