@@ -25,6 +25,8 @@ from PIL import Image
 from modules import cli
 from modules.commands import check, generate, serve
 from modules.errors import OutputError, RequestError, SettingsError
+from modules.images.encoding import Form
+from modules.images.infotext import GenerationInfo
 from modules.request import Txt2Img
 from modules.settings import ROOT, TABLE, Setting
 from modules.views import JobView
@@ -201,6 +203,15 @@ def test_output_names_a_file_or_a_folder(tmp_path: Path) -> None:
     assert generate.target(f"{tmp_path}/a.b/", "3").folder == tmp_path / "a.b"
     one = generate.target(str(tmp_path / "there" / "cat.png"), "1")
     assert (one.folder, one.name) == (tmp_path / "there", "cat.png")
+
+
+def test_pictures_in_a_folder_are_named_by_their_words_unless_private(tmp_path: Path) -> None:
+    outputs = generate.target(str(tmp_path), "3", Form("webp"))
+    names = []
+    for fields in ({}, {}, {"private": True}):
+        info = GenerationInfo(Txt2Img(prompt="a red fox", seed=7, **fields), "", "", "Karras", "Atelier")
+        names.append(outputs.save(bytes(64 * 64 * 3), 64, 64, info, "", 0).path.name)
+    assert names == ["a-red-fox-7.webp", "a-red-fox-7-2.webp", "picture.webp"]
 
 
 def test_output_never_replaces_and_needs_its_folder(tmp_path: Path) -> None:

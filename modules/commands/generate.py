@@ -120,7 +120,7 @@ class Target(Outputs):
         return self.save_as(path, pixels, width, height, info, job, index)
 
     def _free_name(self, info: GenerationInfo) -> str:
-        stem = f"{slug(info.request.prompt)}-{info.request.seed}"
+        stem = "picture" if info.request.private else f"{slug(info.request.prompt)}-{info.request.seed}"
         names = (f"{stem}{ending}{SUFFIXES[self.form.kind]}" for ending in _endings())
         return next(name for name in names if not (self.folder / name).exists())
 
