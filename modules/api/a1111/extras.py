@@ -18,17 +18,17 @@ from PIL import Image
 
 from modules.api.a1111.lists import UPSCALERS
 from modules.api.a1111.options import OwnOptions
-from modules.api.a1111.pictures import encoded, picture_bytes, to_base64
+from modules.api.a1111.pictures import encoded, picture_bytes, to_base64, told
 from modules.api.a1111.replies import Caption, ExtrasImage, ExtrasImages, PictureInfo
 from modules.api.a1111.requests import ExtrasBatchBody, ExtrasBody, InfoBody, InterrogateBody, _ExtrasBody
 from modules.api.bodies import fitted, read_json
 from modules.api.schema import body_of
 from modules.app import App
 from modules.errors import RequestError
-from modules.images import exif
-from modules.images.containers import read_container
+from modules.images import png
 from modules.images.decode import decode
 from modules.images.infotext import completed, parse
+from modules.images.reading import read_picture
 from modules.request import MAX_SOURCE_PIXELS, MAX_SOURCE_SIDE
 
 WORKERS = 2
@@ -80,8 +80,9 @@ def extras_routes(app: App, own: OwnOptions) -> APIRouter:
         data = await read_json(request)
 
         def work() -> dict[str, Any]:
-            infotext, items = _texts(picture_bytes(fitted(InfoBody, data).image, "image"))
-            return {"info": infotext, "items": items, "parameters": completed(parse(infotext))}
+            found = read_picture(picture_bytes(fitted(InfoBody, data).image, "image"), "image")
+            items = {key: text for key, text in found.texts.items() if key != "parameters"}
+            return {"info": found.infotext, "items": items, "parameters": completed(parse(found.infotext))}
 
         return await _answer(work)
 
@@ -103,7 +104,7 @@ def worked_on(data: bytes, name: str, body: _ExtrasBody, options: Any) -> tuple[
     if body.gfpgan_visibility or body.codeformer_visibility:
         raise RequestError("face restoration is not built yet; send 0 for gfpgan_visibility and codeformer_visibility")
     image = decode(data, name)
-    texts = {"parameters": found} if (found := _texts(data, name)[0]) else {}
+    texts = {png.PARAMETERS: found} if (found := told(data)) else {}
     first, second = _upscaler(body.upscaler_1, "upscaler_1"), _upscaler(body.upscaler_2, "upscaler_2")
     said: dict[str, object] = {}
     if first != "None":
@@ -151,15 +152,6 @@ def _upscaler(name: str | None, field: str) -> str:
     if found is None:
         raise RequestError(f"{field}: upscaler {str(name)[:80]!r} is not here; known are {', '.join(UPSCALERS)}")
     return found
-
-
-def _texts(data: bytes, name: str = "image") -> tuple[str, dict[str, str]]:
-    """The parameters text of a file, and its other texts."""
-    container = read_container(data, name)
-    items = dict(container.texts)
-    comment = exif.read_tags(container.exif).get(exif.USER_COMMENT, b"")
-    told = comment[8:].decode("utf-16-be", "replace") if comment.startswith(b"UNICODE\0") else ""
-    return told or items.pop("parameters", ""), items
 
 
 def _html(text: str) -> str:

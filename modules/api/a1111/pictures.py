@@ -17,13 +17,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from modules.errors import RequestError
-from modules.images import exif, png
+from modules.images import png, reading
+from modules.images.containers import read_container
 from modules.images.decode import decode
+from modules.images.encoding import Form, encode, form_of
+from modules.images.metadata import record_of
 
 _ADDRESS = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]*:")
 _DATA = re.compile(r"\s*data:[^,]{0,200};base64,", re.IGNORECASE)
-_MOST_EXIF = 65_000
-"""Bytes of EXIF that a JPEG carries in one segment."""
 
 
 def picture_bytes(text: str, name: str) -> bytes:
@@ -59,31 +60,38 @@ def to_base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def file_as_asked(data: bytes, infotext: str, options: Mapping[str, Any]) -> bytes:
-    """A saved picture's file as the options want it: a PNG as it lies there, else made anew, with the same text inside."""
-    kind = options["samples_format"]
-    if kind == "png" and data.startswith(b"\x89PNG"):
+def file_as_asked(data: bytes, options: Mapping[str, Any]) -> bytes:
+    """A saved picture's file as the options want it: as it lies there, or made anew with the same texts inside."""
+    container, form = read_container(data), _form(options)
+    if container.kind.lower() == form.kind:
         return data
-    return encoded(decode(data), {png.PARAMETERS: infotext} if infotext else {}, options)
+    image = decode(data).convert("RGB")
+    return encode(image.tobytes(), *image.size, told(data), record_of(container), form).data
 
 
 def encoded(image: Image.Image, texts: Mapping[str, str], options: Mapping[str, Any]) -> bytes:
-    """A picture as a file of the options' format.  JPEG and WebP carry the parameters in EXIF's UserComment, as A1111's do."""
-    kind = options["samples_format"]
+    """A picture as a file of the options' format.  Only PNG keeps transparency, and texts beside the parameters."""
+    form = _form(options)
+    if form.kind != "png":
+        flat = image.convert("RGB")
+        return encode(flat.tobytes(), *flat.size, texts.get(png.PARAMETERS, ""), "", form).data
+    info = PngInfo()
+    for keyword, text in texts.items():
+        info.add_text(keyword, text)
     buffer = io.BytesIO()
-    if kind == "png":
-        info = PngInfo()
-        for keyword, text in texts.items():
-            info.add_text(keyword, text)
-        image.save(buffer, "PNG", pnginfo=info, compress_level=4)
-        return buffer.getvalue()
-    comment = b"UNICODE\0" + texts.get(png.PARAMETERS, "").encode("utf-16-be")
-    told = {"exif": exif.write_tags({exif.USER_COMMENT: comment})} if len(comment) <= _MOST_EXIF else {}
-    if kind == "webp":
-        image.save(buffer, "WEBP", quality=options["jpeg_quality"], lossless=options["webp_lossless"], **told)
-    else:
-        image.convert("RGB").save(buffer, "JPEG", quality=options["jpeg_quality"], **told)
+    image.save(buffer, "PNG", pnginfo=info, compress_level=4)
     return buffer.getvalue()
+
+
+def told(data: bytes) -> str:
+    """The parameters text in a picture's file, "" without one."""
+    return reading.read_picture(data).infotext
+
+
+def _form(options: Mapping[str, Any]) -> Form:
+    kind = options["samples_format"].replace("jpg", "jpeg")
+    lossless = kind == "webp" and options["webp_lossless"]
+    return form_of(kind, 100 if lossless else options["jpeg_quality"])
 
 
 def grid(images: Sequence[Image.Image]) -> Image.Image:

@@ -12,13 +12,14 @@ from datetime import datetime
 from typing import Any
 
 from modules import __version__
-from modules.api.a1111.pictures import encoded, file_as_asked, grid, to_base64
+from modules.api.a1111.pictures import encoded, file_as_asked, grid, to_base64, told
 from modules.api.a1111.requests import PaintBody, PictureBody
 from modules.app import App
 from modules.errors import RequestError
 from modules.images import png
 from modules.images.decode import decode
-from modules.images.infotext import parse, parse_record
+from modules.images.infotext import parse
+from modules.images.recipe import read_record
 from modules.request import Img2Img, Txt2Img
 from modules.views import JobView, PictureView
 
@@ -56,18 +57,18 @@ def read_painted(job: JobView) -> list[Painted]:
 def _request(job: JobView, view: PictureView, data: bytes) -> Txt2Img:
     """With its final words from the picture's record, where it has one."""
     try:
-        return parse_record(png.read_texts(data).texts[png.RECORD]).info.request
-    except (KeyError, RequestError):
+        return read_record(data).info.request
+    except RequestError:  # a private picture says nothing
         return job.request.image(view.index)
 
 
 def answer(app: App, job: JobView, body: PaintBody, options: Mapping[str, Any]) -> dict[str, Any]:
     """The body of the response; works on files and pictures, so it belongs on a thread."""
     painted = read_painted(job)
-    images = [to_base64(file_as_asked(one.data, one.view.infotext, options)) for one in painted] if body.send_images else []
+    images = [to_base64(file_as_asked(one.data, options)) for one in painted] if body.send_images else []
     sheet = body.save_images and options["return_grid"] and len(painted) > 1
     if sheet and body.send_images:
-        texts = {png.PARAMETERS: painted[0].view.infotext}
+        texts = {png.PARAMETERS: text} if (text := told(painted[0].data)) else {}
         images.insert(0, to_base64(encoded(grid([decode(one.data).convert("RGB") for one in painted]), texts, options)))
     parameters = body.model_dump()
     if isinstance(body, PictureBody) and not body.include_init_images:

@@ -38,19 +38,23 @@ IDLE = {
 
 
 @pytest.fixture
-def others() -> Iterator[ThreadPoolExecutor]:
+def others(studio: App) -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor() as pool:
         yield pool
+        for job in studio.store.unfinished():  # of a test that failed: whoever waits is to be answered
+            studio.cancel(job.id, job.user)
 
 
 class Call:
     """txt2img in a thread of its own, until it is answered."""
 
     def __init__(self, pool: ThreadPoolExecutor, client: TestClient, studio: App, user: str, **fields: Any) -> None:
+        """Begins; with the engine, unless the queue is paused."""
         before = {job.id for job in studio.jobs(user)}
         self.answer: Future[Any] = pool.submit(client.post, "/sdapi/v1/txt2img", json={**SMALL, **fields})
         wait_until(lambda: self.answer.done() or len(studio.jobs(user)) > len(before))
         [self.job] = {job.id for job in studio.jobs(user)} - before
+        wait_until(lambda: all(job.state != "queued" or job.paused for job in studio.jobs(user)))
 
 
 def browser_user(studio: App, client: TestClient) -> str:
@@ -259,7 +263,7 @@ def test_a_disk_that_is_full_says_so(visitor: Visitor, studio: App, monkeypatch:
 def test_who_hangs_up_leaves_the_job_running(studio: App, link: ScriptedLink) -> None:
     with served(studio) as address:
         with called(address, SMALL):
-            wait_until(lambda: bool(studio.jobs("local")))
+            wait_until(lambda: bool(link.flying()))
         [job] = studio.jobs("local")
         link.done(f"{job.id}.0")
         assert [view.state for view in studio.events(job.id, "local")][-1] == "done"
@@ -294,7 +298,7 @@ def test_fifty_calls_wait_without_a_thread_and_control_answers_meanwhile(
 def test_a_server_that_stops_tells_who_waits(studio: App, link: ScriptedLink) -> None:
     with served(studio) as address:
         call = called(address, SMALL)
-        wait_until(lambda: bool(studio.jobs("local")))
+        wait_until(lambda: bool(link.flying()))
     with call:
         said = b"".join(iter(lambda: call.recv(65536), b""))
     assert said.startswith(b"HTTP/1.1 503")

@@ -1,0 +1,164 @@
+"""What clients read when they start, and what only administrators may do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from modules.api.a1111.models import find_checkpoint
+from modules.app import App
+from modules.checkpoints.hashes import file_sha256
+from modules.diffusion.samplers import SAMPLERS
+from modules.errors import UnknownName
+from tests.api.a1111.conftest import Visitor, detail
+from tests.scripted import ScriptedLink
+
+
+def get(client: TestClient, path: str) -> Any:
+    answer = client.get(path if path.startswith("/") else f"/sdapi/v1/{path}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_models_have_a1111_s_names_and_no_paths(visitor: Visitor, studio: App, models: Path) -> None:
+    client = visitor()
+    file_sha256(models / "tiny.safetensors", studio.settings.data_dir / "hashes.json")
+    found = {model["model_name"]: model for model in get(client, "sd-models")}
+    tiny = found["tiny"]
+    assert tiny["title"] == f"tiny.safetensors [{tiny['sha256'][:10]}]"
+    assert tiny["hash"] == tiny["sha256"][:10]
+    assert (tiny["filename"], tiny["config"]) == ("tiny.safetensors", None)
+    assert (found["sub_other"]["title"], found["sub_other"]["hash"]) == ("sub/other.safetensors", None)
+    assert str(models) not in client.get("/sdapi/v1/sd-models").text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sub/other.safetensors",
+        "sub/other",
+        "sub_other",
+        "other",
+        "other.safetensors",
+        "OTHER",
+        "sub/other.safetensors [0123456789]",
+    ],
+)
+def test_a_checkpoint_is_found_by_any_of_its_names(studio: App, name: str) -> None:
+    assert find_checkpoint(studio, name).name == "sub/other"
+
+
+def test_a_checkpoint_is_found_by_its_hash(studio: App, models: Path) -> None:
+    sha256 = file_sha256(models / "sub" / "other.safetensors", studio.settings.data_dir / "hashes.json")
+    for name in (sha256, sha256[:10], f"x [{sha256[:10]}]"[3:-1]):
+        assert find_checkpoint(studio, name).name == "sub/other"
+    for name in ("gone", "", "[0123456789]"):
+        with pytest.raises(UnknownName):
+            find_checkpoint(studio, name)
+
+
+def test_samplers_and_schedulers(visitor: Visitor) -> None:
+    client = visitor()
+    samplers = {sampler["name"]: sampler for sampler in get(client, "samplers")}
+    assert list(samplers) == list(SAMPLERS)
+    assert samplers["DPM++ 2M"] == {
+        "name": "DPM++ 2M", "aliases": ["k_dpmpp_2m", "dpmpp_2m"], "options": {"scheduler": "karras"},
+    }  # fmt: skip
+    assert samplers["DPM++ 3M SDE"]["options"] == {
+        "scheduler": "exponential", "discard_next_to_last_sigma": True, "brownian_noise": True,
+    }  # fmt: skip
+    schedulers = {scheduler["name"]: scheduler for scheduler in get(client, "schedulers")}
+    assert schedulers["karras"] == {
+        "name": "karras", "label": "Karras", "aliases": None, "default_rho": 7.0, "need_inner_model": False,
+    }  # fmt: skip
+    assert schedulers["sgm_uniform"]["aliases"] == ["SGMUniform"]
+    assert schedulers["sgm_uniform"]["need_inner_model"] is True
+
+
+def test_what_is_not_built_is_an_empty_list(visitor: Visitor) -> None:
+    client = visitor()
+    for path in (
+        "sd-vae",
+        "hypernetworks",
+        "face-restorers",
+        "realesrgan-models",
+        "latent-upscale-modes",
+        "extensions",
+        "loras",
+    ):
+        assert get(client, path) == []
+    assert get(client, "embeddings") == {"loaded": {}, "skipped": {}}
+    assert get(client, "/controlnet/version") == {"version": 2}
+    assert get(client, "/controlnet/model_list") == {"model_list": []}
+    assert get(client, "/controlnet/module_list")["module_list"] == []
+    assert get(client, "/controlnet/control_types") == {"control_types": {}}
+    assert get(client, "/controlnet/settings") == {"control_net_unit_count": 0}
+    assert "no preprocessors" in detail(client.post("/controlnet/detect", json={}))
+
+
+def test_upscalers_are_pillow_s(visitor: Visitor) -> None:
+    found = get(visitor(), "upscalers")
+    assert [upscaler["name"] for upscaler in found] == ["None", "Lanczos", "Nearest"]
+    assert set(found[0]) == {"name", "model_name", "model_path", "model_url", "scale"}
+
+
+def test_styles_are_the_household_s(visitor: Visitor, studio: App) -> None:
+    client = visitor()
+    assert get(client, "prompt-styles") == []
+    (studio.settings.data_dir / "styles.csv").write_text('name,prompt,negative_prompt\nPhoto,"photo of {prompt}",blurry\n')
+    assert get(client, "prompt-styles") == [{"name": "Photo", "prompt": "photo of {prompt}", "negative_prompt": "blurry"}]
+    (studio.settings.data_dir / "styles.csv").write_text("nothing,of,this\n1,2,3\n")
+    assert "no column 'name'" in detail(client.get("/sdapi/v1/prompt-styles"))
+
+
+def test_scripts_are_those_that_a_call_may_name(visitor: Visitor) -> None:
+    client = visitor()
+    scripts = get(client, "scripts")
+    assert "soft inpainting" in scripts["img2img"]
+    assert "soft inpainting" not in scripts["txt2img"]
+    [soft] = [script for script in get(client, "script-info") if script["name"] == "soft inpainting"]
+    assert [argument["label"] for argument in soft["args"]][:2] == ["Soft inpainting", "Schedule bias"]
+    assert soft["args"][1] == {"label": "Schedule bias", "value": 1, "minimum": 0, "maximum": 8, "step": 0.1, "choices": None}
+
+
+def test_flags_and_memory_tell_no_folders_and_no_secrets(visitor: Visitor, studio: App) -> None:
+    client = visitor()
+    flags = client.get("/sdapi/v1/cmd-flags")
+    assert flags.json()["api"] is True
+    assert not [value for value in flags.json().values() if isinstance(value, str)]
+    memory = get(client, "memory")
+    assert set(memory) == {"ram", "cuda"}
+    assert memory["ram"].get("error") or memory["ram"]["total"] > memory["ram"]["used"] > 0
+
+
+def test_limits_are_those_that_are_enforced(visitor: Visitor) -> None:
+    limits = get(visitor(), "limits")
+    assert (limits["prompt_characters"], limits["steps"], limits["batch_size"], limits["n_iter"]) == (32_768, 150, 8, 100)
+    assert (limits["jobs_per_user"], limits["count"], limits["most_side"]) == (4, 100, 2048)
+
+
+def test_administrators_load_and_unload(visitor: Visitor, link: ScriptedLink) -> None:
+    client = visitor()
+    assert client.post("/sdapi/v1/unload-checkpoint").json() == {}
+    assert client.post("/sdapi/v1/reload-checkpoint").json() == {}
+    assert [message.kind for message in link.sent[-2:]] == ["unload", "load"]
+    for what in ("checkpoints", "vae", "embeddings", "loras"):
+        assert client.post(f"/sdapi/v1/refresh-{what}").json() is None
+
+
+@pytest.mark.parametrize("path", ["server-kill", "server-restart", "server-stop", "create/embedding", "train/x", "x"])
+def test_what_is_not_there_says_so_in_a1111_s_shape(visitor: Visitor, path: str) -> None:
+    detail(visitor().post(f"/sdapi/v1/{path}", json={}), 404)
+
+
+def test_wrong_methods_and_queries_have_the_shape_too(visitor: Visitor) -> None:
+    client = visitor()
+    detail(client.get("/sdapi/v1/txt2img"), 405)
+    assert "skip_current_image" in detail(client.get("/sdapi/v1/progress?skip_current_image=perhaps"))
+
+
+def test_a1111_s_pings(visitor: Visitor) -> None:
+    assert get(visitor(), "/internal/ping") == {}
