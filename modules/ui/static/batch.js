@@ -30,42 +30,50 @@ export function paired(files) {
 }
 
 export function startBatches() {
-  for (const box of document.querySelectorAll(".batch")) {
-    const tab = box.id.replace(/_batch$/, "");
-    const input = box.querySelector("input[type=file]");
-    lists.set(tab, []);
-    const add = (files) => {
-      const pictures = [...files].filter((file) => file.type.startsWith("image/") || /\.(png|jpe?g|webp|avif)$/i.test(file.name));
-      lists.set(tab, [...lists.get(tab), ...pictures].slice(0, MOST));
-      show(box, tab);
-    };
-    input.addEventListener("change", () => {
-      add(input.files);
-      input.value = ""; // the same file may be chosen again
-    });
-    box.addEventListener("dragover", (event) => event.preventDefault());
-    box.addEventListener("drop", (event) => {
-      event.preventDefault();
-      event.stopPropagation();
-      add(event.dataTransfer.files);
-    });
-    box.querySelector("[data-do=clear]").addEventListener("click", () => clearBatch(tab));
-  }
+  for (const box of document.querySelectorAll(".batch")) listen(box);
+  document.addEventListener("atelier:batch", (event) => listen(event.detail.querySelector(".batch")));
+}
+
+function listen(box) {
+  if (!box || box.dataset.ready) return;
+  box.dataset.ready = "";
+  const tab = box.id.replace(/_batch$/, "");
+  const input = box.querySelector("input[type=file]");
+  const add = (files) => {
+    const pictures = [...files].filter((file) => file.type.startsWith("image/") || /\.(png|jpe?g|webp|avif)$/i.test(file.name));
+    lists.set(tab, [...(lists.get(tab) ?? []), ...pictures].slice(0, MOST));
+    show(tab);
+  };
+  input.addEventListener("change", () => {
+    add(input.files);
+    input.value = ""; // the same file may be chosen again
+  });
+  box.addEventListener("dragover", (event) => event.preventDefault());
+  box.addEventListener("drop", (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+    add(event.dataTransfer.files);
+  });
+  box.querySelector("[data-do=clear]").addEventListener("click", () => clearBatch(tab));
+  show(tab);
 }
 
 export function clearBatch(tab) {
   if (!lists.get(tab)?.length) return;
   lists.set(tab, []);
-  show(document.getElementById(`${tab}_batch`), tab);
+  show(tab);
 }
 
-function show(box, tab) {
-  const rows = paired(lists.get(tab)).map(({ file, mask }) =>
+function show(tab) {
+  const pairs = paired(lists.get(tab) ?? []);
+  document.getElementById(`${tab}_generate`).dataset.batch = pairs.length || "";
+  const box = document.getElementById(`${tab}_batch`);
+  if (!box) return;
+  const rows = pairs.map(({ file, mask }) =>
     h("li", { "data-name": file.name }, h("span", { class: "file" }, file.name), h("span", { class: "mask" }, mask ? `mask ${mask.name}` : "")),
   );
   box.querySelector(".files").replaceChildren(...rows);
   box.querySelector("[data-do=clear]").hidden = !rows.length;
-  document.getElementById(`${tab}_generate`).dataset.batch = rows.length || "";
 }
 
 async function post(path, file) {

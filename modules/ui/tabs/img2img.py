@@ -27,6 +27,9 @@ SIZES = ("To a size", "By a factor")
 RECALLED = ("Prompt", "Negative prompt", "Seed", "CFG scale", "Sampler", "Steps")
 """What a picture of a batch may say for itself, by the labels of the form."""
 
+_BATCH_IS_THERE = "document.dispatchEvent(new CustomEvent('atelier:batch', { detail: element }));"
+"""Gradio makes what is in a closed accordion when it is opened."""
+
 
 class Img2ImgTab(PaintingTab):
     """Batch and loop-back are driven by the page: see `static/batch.js` and `static/chain.js`."""
@@ -80,7 +83,7 @@ class Img2ImgTab(PaintingTab):
         form = self.form
         with gr.Accordion("Many pictures", open=False, elem_id=form.id("many"), elem_classes="more"):
             batch = (STATIC / "batch.html").read_text("utf-8").replace("PREFIX", self.name)
-            gr.HTML(batch, elem_id=form.id("batch_area"), js_on_load=None)
+            gr.HTML(batch, elem_id=form.id("batch_area"), js_on_load=_BATCH_IS_THERE)
             recall = gr.CheckboxGroup(
                 list(RECALLED), value=[], label="Take from each picture's own text", elem_id=form.id("batch_recall")
             )

@@ -106,7 +106,7 @@ class PaintingTab:
         # These stay in the browser.
         self.cancel.click(None, js="() => document.dispatchEvent(new Event('atelier:cancel'))")
         tell = _TELL.replace("NAMES", json.dumps(form.names)).replace("TAB", json.dumps(self.name))
-        gr.on([component.change for component in form.outputs], None, form.outputs, js=tell)
+        gr.on([page.load, *(component.change for component in form.outputs)], None, form.outputs, js=tell)
 
     def _submit(self, data: Mapping[Any, Any], request: gr.Request) -> str:
         user = request.request.state.user

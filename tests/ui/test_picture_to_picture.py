@@ -1,0 +1,340 @@
+"""img2img and inpainting in Chromium, before a studio whose jobs move only when the test says so."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.ui.canvas.stand import Easel, Pixels, noise, png
+from tests.ui.fake_app import FakeApp
+from tests.ui.test_tabs import show
+from tests.ui.test_txt2img_page import paint, wait_value
+
+pytestmark = pytest.mark.browser
+
+STRENGTH = "#inpaint_denoising_strength input[type=number]"
+
+
+def opened(page: Any, app: FakeApp, tab: str) -> Easel:
+    show(page, tab)
+    return Easel(page, app, tab)
+
+
+def submitted(page: Any, app: FakeApp, tab: str, number: int = 1) -> Any:
+    """Generate; the request of the job."""
+    page.click(f"#{tab}_generate")
+    return app.records[app.wait_for_job(number)][1].request
+
+
+def source_of(app: FakeApp, page: Any, request: Any) -> Pixels:
+    return kept(page, request.source)
+
+
+def kept(page: Any, identity: str) -> Pixels:
+    answer = page.request.get(page.url.split("#")[0] + f"internal/sources/{identity}")
+    assert answer.ok, answer.status
+    with Image.open(io.BytesIO(answer.body())) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def finished(page: Any, app: FakeApp, job: str) -> None:
+    for _ in range(app.records[job][1].count):
+        app.finish_picture(job)
+    page.wait_for_selector("body:not([data-busy])")
+
+
+def test_without_a_picture_the_page_says_what_to_do(page: Any, app: FakeApp) -> None:
+    show(page, "img2img")
+    page.click("#img2img_generate")
+    page.wait_for_selector("#complaint:has-text('Drop one on the canvas')")
+    easel = opened(page, app, "inpaint")
+    easel.show()
+    page.click("#inpaint_generate")
+    page.wait_for_selector("#complaint:has-text('Paint over what should change')")
+    assert not app.records
+
+
+def test_a_dropped_picture_is_what_the_job_starts_from(page: Any, app: FakeApp) -> None:
+    easel = opened(page, app, "img2img")
+    pixels = easel.show(512, 256)
+    wait_value(page, "#img2img_width input", "184")  # as many pixels as the model's own 128 x 128, in the picture's proportion
+    wait_value(page, "#img2img_height input", "88")
+    page.click("#img2img_below [data-do=size]")
+    wait_value(page, "#img2img_width input", "512")
+    page.fill("#img2img_prompt textarea", "a house")
+    page.fill("#img2img_denoising_strength input[type=number]", "0.5")
+    page.click("#img2img_resize_mode input")
+    page.get_by_role("option", name="Resize and fill", exact=True).click()
+    page.click("#img2img_noise")
+    page.fill("#img2img_extra_noise input[type=number]", "0.1")
+    page.click("#img2img_fix_steps input")
+    request = submitted(page, app, "img2img")
+    assert np.array_equal(source_of(app, page, request), pixels)
+    told = (request.prompt, request.denoising_strength, request.resize_mode, request.extra_noise, request.fix_steps)
+    assert told == ("a house", 0.5, "Resize and fill", 0.1, True)
+    assert (request.width, request.height, request.mask) == (512, 256, None)
+
+
+def test_a_factor_of_the_picture_s_size(page: Any, app: FakeApp) -> None:
+    easel = opened(page, app, "img2img")
+    easel.show(300, 200)
+    page.click("#img2img_size_by >> text=By a factor")
+    page.fill("#img2img_size_factor input[type=number]", "1.5")
+    page.wait_for_selector("#img2img_below .canvas-size:has-text('becomes 448 × 304')")
+    request = submitted(page, app, "img2img")
+    assert (request.width, request.height) == (448, 304)
+
+
+def test_a_mask_is_painted_and_sent_with_its_settings(page: Any, app: FakeApp) -> None:
+    easel = opened(page, app, "inpaint")
+    easel.show(200, 100)
+    easel.brush(20)
+    easel.stroke((50, 50), (90, 50))
+    page.fill("#inpaint_mask_blur input[type=number]", "7")
+    page.click("#inpaint_masked_content input")
+    page.get_by_role("option", name="latent noise", exact=True).click()
+    page.click("#inpaint_inpaint_area input")
+    page.get_by_role("option", name="Only masked", exact=True).click()
+    request = submitted(page, app, "inpaint")
+    mask = kept(page, request.mask)[..., 0]
+    assert mask.shape == (100, 200)
+    assert mask[50, 70] == 255
+    assert mask[50, 150] == 0
+    assert (request.mask_blur_x, request.mask_blur_y) == (7, 7)
+    assert (request.masked_content, request.inpaint_area) == ("latent noise", "Only masked")
+
+
+def test_candidates_are_accepted_onto_the_canvas_and_taken_back(page: Any, app: FakeApp) -> None:
+    easel = opened(page, app, "inpaint")
+    first = easel.show(128, 128)
+    easel.brush(30)
+    easel.stroke((60, 60), (80, 60))
+    page.fill("#inpaint_count input", "2")
+    page.click("#inpaint_generate")
+    job = app.wait_for_job()
+    finished(page, app, job)
+    page.wait_for_selector(".studio[data-view=sheet]")
+    assert page.locator(".sheet .candidate").count() == 2
+    page.get_by_role("button", name="Accept picture 2").click()
+    page.wait_for_selector(":root[data-face=canvas]")
+    easel.wait(128, 128)
+    with Image.open(app.records[job][1].pictures[1].path) as image:
+        second = np.asarray(image.convert("RGB"))
+    assert np.array_equal(easel.kept(easel.sent()["source"]), second)
+    assert easel.mask()[60, 70] == 255, "the mask stays, to try again"
+
+    easel.stroke((20, 20), (30, 20))
+    request = submitted(page, app, "inpaint", 2)
+    assert np.array_equal(source_of(app, page, request), second)
+
+    page.click(".back-to-canvas")
+    page.get_by_role("button", name="Back to the picture from before").click()
+    page.wait_for_selector("#inpaint_below .steps li:first-child [aria-current=true]")
+    assert np.array_equal(easel.kept(easel.sent()["source"]), first)
+    page.get_by_role("button", name="Back to accepted picture 1 of 1").click()
+    page.wait_for_selector("#inpaint_below .steps li:last-child [aria-current=true]")
+    assert np.array_equal(easel.kept(easel.sent()["source"]), second)
+
+
+def test_a_result_goes_to_another_tab_with_everything_filled_in(page: Any, app: FakeApp) -> None:
+    page.fill("#txt2img_prompt textarea", "a lighthouse")
+    page.fill("#txt2img_negative_prompt textarea", "fog")
+    page.fill("#txt2img_steps input[type=number]", "31")
+    page.fill("#txt2img_width input", "192")
+    job = paint(page, app)
+    page.wait_for_selector("#studio_picture")
+    for number, tab in enumerate(("img2img", "inpaint"), start=2):
+        page.click(f".label [data-to={tab}]")
+        page.wait_for_selector(f"#tab_{tab}[aria-selected=true]")
+        easel = Easel(page, app, tab)
+        easel.wait(192, 128)
+        wait_value(page, f"#{tab}_prompt textarea", "a lighthouse")
+        wait_value(page, f"#{tab}_negative_prompt textarea", "fog")
+        wait_value(page, f"#{tab}_steps input[type=number]", "31")
+        wait_value(page, f"#{tab}_width input", "192")
+        wait_value(page, f"#{tab}_seed :is(input, textarea)", "1000")
+        if tab == "inpaint":
+            easel.stroke((50, 50), (60, 50))
+        request = submitted(page, app, tab, number)
+        with Image.open(app.records[job][1].pictures[0].path) as image:
+            assert np.array_equal(source_of(app, page, request), np.asarray(image.convert("RGB")))
+        page.click(".film [aria-label*='seed 1000']")
+        page.wait_for_selector(".label [data-to=txt2img]")
+    page.click(".label [data-to=txt2img]")
+    page.wait_for_selector("#tab_txt2img[aria-selected=true]")
+
+
+def test_the_canvas_goes_to_img2img(page: Any, app: FakeApp) -> None:
+    easel = opened(page, app, "inpaint")
+    pixels = easel.show(160, 96)
+    page.click("#inpaint_below [data-do=send]")
+    page.wait_for_selector("#tab_img2img[aria-selected=true]")
+    other = Easel(page, app, "img2img")
+    other.wait(160, 96)
+    assert np.array_equal(other.kept(other.sent()["source"]), pixels)
+
+
+def test_settings_of_an_inpainting_come_back_with_picture_and_mask(page: Any, app: FakeApp) -> None:
+    easel = opened(page, app, "inpaint")
+    pixels = easel.show(160, 96)
+    easel.brush(20)
+    easel.stroke((40, 40), (60, 40))
+    page.fill(STRENGTH, "0.35")
+    page.fill("#inpaint_mask_blur input[type=number]", "9")
+    page.click("#inpaint_options")
+    page.click("#inpaint_emphasis input")
+    page.get_by_role("option", name="No norm", exact=True).click()
+    mask = easel.mask()
+    job = submitted(page, app, "inpaint")
+    finished(page, app, "job1")
+    page.wait_for_selector("#studio_picture")
+    page.click(".back-to-canvas")
+    page.evaluate("atelier.canvas('inpaint').clear()")
+    page.fill(STRENGTH, "0.9")
+    show(page, "txt2img")
+    page.click("#studio_reuse")
+    page.wait_for_selector("#tab_inpaint[aria-selected=true]")
+    wait_value(page, STRENGTH, "0.35")
+    wait_value(page, "#inpaint_mask_blur input[type=number]", "9")
+    wait_value(page, "#inpaint_emphasis input", "No norm")
+    page.wait_for_function("atelier.canvas('inpaint').hasMask()")
+    assert np.array_equal(easel.kept(easel.sent()["source"]), pixels)
+    assert np.array_equal(easel.mask(), mask)
+    again = submitted(page, app, "inpaint", 2)
+    assert again == job.model_copy(update={"seed": again.seed})
+
+
+def test_many_files_become_a_job_each_with_masks_by_name(page: Any, app: FakeApp, tmp_path: Path) -> None:
+    show(page, "inpaint")
+    for name, seed in (("one", 1), ("two", 2)):
+        (tmp_path / f"{name}.png").write_bytes(png(noise(64, 64, seed)))
+        mask = np.zeros((64, 64, 3), np.uint8)
+        mask[:32] = 255
+        (tmp_path / f"{name}_mask.png").write_bytes(png(mask))
+    page.click("#inpaint_many")
+    page.set_input_files("#inpaint_batch input", sorted(tmp_path.glob("*.png")))
+    assert page.locator("#inpaint_batch li").count() == 2
+    assert "mask one_mask.png" in page.inner_text("#inpaint_batch li[data-name='one.png']")
+    page.click("#inpaint_generate")
+    app.wait_for_job(2)
+    requests = [job.request for _, job in app.records.values()]
+    for request, seed in zip(requests, (1, 2), strict=True):
+        assert np.array_equal(kept(page, request.source), noise(64, 64, seed))
+        assert kept(page, request.mask)[..., 0].tolist() == [[255] * 64] * 32 + [[0] * 64] * 32
+    page.wait_for_selector("#inpaint_batch li", state="detached")
+
+
+def test_a_batch_takes_from_each_picture_what_it_says(page: Any, app: FakeApp, tmp_path: Path) -> None:
+    page.fill("#txt2img_prompt textarea", "a windmill")
+    page.fill("#txt2img_steps input[type=number]", "12")
+    made = app.records[paint(page, app)][1].pictures[0].path
+    show(page, "img2img")
+    page.fill("#img2img_prompt textarea", "something else")
+    page.click("#img2img_many")
+    page.click("#img2img_batch_recall label:has-text('Prompt') >> nth=0")
+    page.click("#img2img_batch_recall label:has-text('Seed')")
+    page.wait_for_function("window.atelierForms.img2img.batch_recall.length === 2")
+    page.set_input_files("#img2img_batch input", made)
+    request = submitted(page, app, "img2img", 2)
+    assert (request.prompt, request.seed) == ("a windmill", 1000)
+    assert request.steps == 20, "nobody asked for the steps"
+
+
+def test_what_does_not_fit_into_the_line_waits_and_goes_on_after_a_reload(page: Any, app: FakeApp, tmp_path: Path) -> None:
+    app.limit = 2
+    show(page, "img2img")
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_bytes(png(noise(64, 64, number)))
+    page.click("#img2img_many")
+    page.set_input_files("#img2img_batch input", sorted(tmp_path.glob("*.png")))
+    page.click("#img2img_generate")
+    app.wait_for_job(2)
+    page.wait_for_selector("#complaint:has-text('2 more wait here')")
+    page.reload()
+    page.wait_for_selector("#img2img_generate")
+    for number in range(1, 5):
+        app.wait_for_job(min(4, number + 1))
+        app.finish_picture(f"job{number}")
+    page.wait_for_selector("body:not([data-busy])")
+    assert len(app.records) == 4
+    sources = [kept(page, job.request.source) for _, job in app.records.values()]
+    assert all(np.array_equal(pixels, noise(64, 64, number)) for number, pixels in enumerate(sources))
+
+
+def test_a_loop_goes_on_with_its_result_over_a_reload_and_says_when_it_stops(page: Any, app: FakeApp) -> None:
+    easel = opened(page, app, "img2img")
+    easel.show(128, 128)
+    page.fill("#img2img_denoising_strength input[type=number]", "0.8")
+    page.click("#img2img_loop")
+    page.fill("#img2img_loops input[type=number]", "3")
+    page.fill("#img2img_loop_strength input[type=number]", "0.4")
+    page.wait_for_function("window.atelierForms.img2img.loops === 3 && window.atelierForms.img2img.loop_strength === 0.4")
+    first = submitted(page, app, "img2img")
+    page.wait_for_selector(".easel .waiting")
+    app.finish_picture("job1")
+    app.wait_for_job(2)
+    page.reload()
+    page.wait_for_selector("#img2img_generate")
+    app.finish_picture("job2")
+    app.wait_for_job(3)
+    second, third = (app.records[f"job{number}"][1].request for number in (2, 3))
+    assert (first.denoising_strength, second.denoising_strength, third.denoising_strength) == (0.8, 0.6, 0.4)
+    assert (second.seed, third.seed) == (first.seed + 1, first.seed + 2)
+    for request, before in ((second, "job1"), (third, "job2")):
+        with Image.open(app.records[before][1].pictures[0].path) as image:
+            assert np.array_equal(source_of(app, page, request), np.asarray(image.convert("RGB")))
+    page.wait_for_selector("body[data-busy]")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#complaint:has-text('The loop stopped at round 3 of 3: it was cancelled')")
+    assert len(app.records) == 3
+
+
+def test_the_plain_upload_does_without_the_canvas(page: Any, app: FakeApp, tmp_path: Path) -> None:
+    pixels = noise(96, 64)
+    (tmp_path / "picture.png").write_bytes(png(pixels))
+    mask = np.zeros((64, 96, 3), np.uint8)
+    mask[20:40, 20:40] = 255
+    (tmp_path / "mask.png").write_bytes(png(mask))
+    show(page, "inpaint")
+    page.click("#inpaint_upload")
+    for name in ("picture", "mask"):
+        page.set_input_files(f"#inpaint_upload_{name} input[type=file]", tmp_path / f"{name}.png")
+        page.wait_for_selector(f"#inpaint_upload_{name} img")
+    request = submitted(page, app, "inpaint")
+    assert np.array_equal(source_of(app, page, request), pixels)
+    assert np.array_equal(kept(page, request.mask), mask)
+
+
+def test_an_answer_that_never_came_is_said_on_the_page(page: Any, app: FakeApp) -> None:
+    easel = opened(page, app, "img2img")
+    page.route("**/internal/sources", lambda route: route.fulfill(status=507, json={"error": "The disk is nearly full."}))
+    easel.show()
+    page.click("#img2img_generate")
+    page.wait_for_selector("#complaint:has-text('nearly full')")
+    assert not app.records
+
+
+def test_a_picture_is_repainted_by_keyboard_alone(page: Any, app: FakeApp) -> None:
+    paint(page, app)
+    page.wait_for_selector("#studio_picture")
+    page.focus(".label [data-to=inpaint]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#tab_inpaint[aria-selected=true]")
+    easel = Easel(page, app, "inpaint")
+    easel.wait(128, 128)
+    page.focus(f"{easel.root} [data-do=invert]")
+    page.keyboard.press("Enter")
+    page.wait_for_function("atelier.canvas('inpaint').hasMask()")
+    page.keyboard.press("Control+Enter")
+    request = app.records[app.wait_for_job(2)][1].request
+    assert kept(page, request.mask).min() == 255
+    app.finish_picture("job2")
+    page.wait_for_selector("#studio_accept:visible")
+    page.focus("#studio_accept")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(":root[data-face=canvas]")

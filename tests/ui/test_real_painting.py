@@ -1,0 +1,116 @@
+"""Repainting before the real studio: the starter model paints, and the pixels of what comes back are looked at."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modules.app import App
+from modules.settings import Settings
+from tests.ui.canvas.stand import Easel, Pixels
+from tests.ui.conftest import Watched, served
+from tests.ui.test_real_studio import FIRST_PICTURE_MS, STARTER
+from tests.ui.test_tabs import show
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("painting")
+    app = App(Settings(data_dir=folder / "data", models_dirs=(STARTER.parent,), outputs_dir=folder / "outputs"))
+    app.start()
+    with served(app) as url:
+        yield url
+    app.close()
+
+
+@pytest.fixture
+def visitor(browser: Any, address: str) -> Iterator[Watched]:
+    visitor = Watched(browser, address)
+    visitor.context.set_default_timeout(FIRST_PICTURE_MS)
+    yield visitor
+    visitor.context.close()
+    assert not visitor.sins
+
+
+def shown(page: Any) -> Pixels:
+    """The picture on the easel, as it was saved."""
+    url = page.evaluate("document.querySelector('#studio_picture').src")
+    with Image.open(io.BytesIO(page.request.get(url).body())) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def painted(page: Any, tab: str, before: str = "") -> Pixels:
+    """Generate, and the picture that is there when all is over."""
+    page.click(f"#{tab}_generate")
+    page.wait_for_function("(old) => (document.querySelector('#studio_picture')?.src ?? old) !== old", arg=before)
+    page.wait_for_selector("body:not([data-busy])")
+    return shown(page)
+
+
+def test_erase_an_object_ask_for_another_and_go_on_painting(visitor: Watched) -> None:
+    page = visitor.open()
+    page.fill("#txt2img_prompt textarea", "a red apple on a blue background")
+    page.fill("#txt2img_seed :is(input, textarea)", "4")
+    page.fill("#txt2img_steps input[type=number]", "8")
+    apple = painted(page, "txt2img")
+    page.click(".label [data-to=inpaint]")
+    page.wait_for_selector("#tab_inpaint[aria-selected=true]")
+    easel = Easel(page, None, "inpaint")
+    easel.wait(128, 128)
+
+    easel.brush(40)
+    easel.stroke((64, 50), (64, 80))
+    page.fill("#inpaint_prompt textarea", "a lemon on a blue background")
+    page.fill("#inpaint_denoising_strength input[type=number]", "0.9")
+    page.fill("#inpaint_mask_blur input[type=number]", "0")
+    mask = easel.mask()
+    first = painted(page, "inpaint", page.evaluate("document.querySelector('#studio_picture').src"))
+    assert np.array_equal(first[mask == 0], apple[mask == 0]), "what is not masked comes back as it was"
+    changed = np.abs(first[mask == 255].astype(int) - apple[mask == 255])
+    assert changed.mean() > 5, "and what is masked does not"
+
+    page.reload()
+    page.wait_for_selector("#inpaint_generate")
+    easel = Easel(page, None, "inpaint")
+    easel.wait(128, 128)
+    assert np.array_equal(easel.mask(), mask), "the mask is there after a reload"
+    page.click("#inpaint_below [data-do=pictures]")
+    page.click("#studio_accept")
+    page.wait_for_selector(":root[data-face=canvas]")
+    assert np.array_equal(easel.kept(easel.sent()["source"]), first)
+
+    easel.stroke((20, 20), (30, 20))
+    mask = easel.mask()
+    second = painted(page, "inpaint", page.evaluate("document.querySelector('#studio_picture').src"))
+    assert np.array_equal(second[mask == 0], first[mask == 0])
+    assert page.inner_text(".label").count("Whole picture") == 1
+
+
+def test_a_picture_from_a_picture_follows_it_as_far_as_the_strength_lets_it(visitor: Watched) -> None:
+    page = visitor.open()
+    show(page, "img2img")
+    easel = Easel(page, None, "img2img")
+    source = np.zeros((128, 128, 3), np.uint8)
+    source[:, :] = (40, 60, 200)
+    source[32:96, 32:96] = (230, 40, 40)
+    buffer = io.BytesIO()
+    Image.fromarray(source).save(buffer, "PNG")
+    easel.drop((buffer.getvalue(), "square.png", "image/png"))
+    easel.wait(128, 128)
+    page.fill("#img2img_prompt textarea", "a red apple on a blue background")
+    page.fill("#img2img_steps input[type=number]", "10")
+    far, before = [], ""
+    for strength in ("0.1", "0.9"):
+        page.fill("#img2img_denoising_strength input[type=number]", strength)
+        result = painted(page, "img2img", before)
+        before = page.evaluate("document.querySelector('#studio_picture').src")
+        far.append(float(np.abs(result.astype(int) - source).mean()))
+    assert result.shape == source.shape
+    assert far[0] < 0.7 * far[1]
