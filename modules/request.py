@@ -274,7 +274,7 @@ def _explain(error: Any, fields: dict[str, Any]) -> str:
         return str(error["msg"]).removeprefix("Value error, ")
     if name == "styles" and error["type"] == "too_long":
         return f"styles: at most {MAX_STYLES} names, {len(error['input'])} were given"
-    if error["type"] == "missing":
+    if error["type"] == "missing" and len(error["loc"]) == 1:
         return f"{name}: must be {_allowed(name)}, none was given"
     given = fields[name] if name == "box" else error["input"]
     return f"{name}: must be {_allowed(name)}, {repr(given)[:60]} was given"

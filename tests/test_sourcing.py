@@ -161,7 +161,7 @@ def test_only_ones_own_pictures_are_painted_from(scripted: App) -> None:
     [
         ({"source": "cat.png"}, "source: must be the id of a picture that was sent before"),
         ({"source": 7}, "source: must be the id"),
-        ({"box": (1, 2, 3)}, "box: must be four whole numbers"),
+        ({"box": (1, 2, 3)}, "x, y, width, height, (1, 2, 3) was given"),
         ({"box": ("a", -1, 2.5, None)}, "box: must be four whole numbers"),
         ({"box": (5, 5, 0, 10)}, "box: width and height must be at least 1"),
         ({"denoising_strength": 1.5}, "denoising_strength: must be a number from 0 to 1, 1.5 was given"),
