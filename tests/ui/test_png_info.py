@@ -162,6 +162,28 @@ def test_a_drop_that_says_nothing_changes_nothing(visit: Visit) -> None:
     assert value(page, "txt2img_prompt") == "mine"
 
 
+def test_a_picture_of_the_page_itself_may_be_dragged_to_a_prompt(visit: Visit, app: FakeApp) -> None:
+    """As its address, here a thumbnail's; the file that some browsers add to it is encoded anew and says nothing."""
+    page = visit().open()
+    page.fill("#txt2img_prompt textarea", "a rocket")
+    page.click("#txt2img_generate")
+    job = app.wait_for_job()
+    app.finish_picture(job)
+    page.fill("#txt2img_prompt textarea", "something else")
+    page.evaluate(
+        """([address, data]) => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.setData("text/uri-list", new URL(address, document.baseURI).href);
+          const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+          dataTransfer.items.add(new File([bytes], "a.png", { type: "image/png" }));
+          const target = document.querySelector("#txt2img_prompt textarea");
+          target.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+        }""",
+        [f"internal/pictures/{job}/0/thumbnail", base64.b64encode(foreign.png()).decode()],
+    )
+    wait_value(page, "txt2img_prompt", "a rocket")
+
+
 def test_a_pasted_text_fills_in_the_form(visit: Visit) -> None:
     page = visit().open()
     button = page.locator("#txt2img_prompt .read-settings")
