@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from starlette.testclient import TestClient
 
 from modules.api.a1111.models import find_checkpoint
@@ -15,6 +17,7 @@ from modules.diffusion.samplers import SAMPLERS
 from modules.errors import UnknownName
 from tests.api.a1111.conftest import Visitor, detail
 from tests.scripted import ScriptedLink
+from tests.tiny import write
 
 
 def get(client: TestClient, path: str) -> Any:
@@ -76,6 +79,21 @@ def test_samplers_and_schedulers(visitor: Visitor) -> None:
     }  # fmt: skip
     assert schedulers["sgm_uniform"]["aliases"] == ["SGMUniform"]
     assert schedulers["sgm_uniform"]["need_inner_model"] is True
+
+
+def test_embeddings_are_those_that_fit_the_default_checkpoint(visitor: Visitor, models: Path) -> None:
+    """The tiny checkpoint's text encoder is 32 wide; a pickle is in neither list."""
+    (models / "embeddings").mkdir()
+    try:
+        write(models / "embeddings" / "ink.safetensors", {"emb_params": torch.zeros(2, 32)})
+        write(models / "embeddings" / "wash.safetensors", {"emb_params": torch.zeros(4, 768)})
+        (models / "embeddings" / "old.pt").write_bytes(b"")
+        found = get(visitor(), "embeddings")
+    finally:
+        shutil.rmtree(models / "embeddings")
+    unknown = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None}
+    assert found["skipped"] == {"wash": {**unknown, "shape": 768, "vectors": 4}}
+    assert found["loaded"] == {"ink": {**unknown, "shape": 32, "vectors": 2}}
 
 
 def test_what_is_not_built_is_an_empty_list(visitor: Visitor) -> None:
