@@ -109,6 +109,19 @@ def test_a_mask_is_painted_and_sent_with_its_settings(page: Any, app: FakeApp) -
     assert (request.masked_content, request.inpaint_area) == ("latent noise", "Only masked")
 
 
+def test_the_frame_is_the_same_on_the_canvas_and_in_numbers(page: Any, app: FakeApp) -> None:
+    easel = opened(page, app, "inpaint")
+    easel.show(128, 128)
+    page.fill("#inpaint_outpaint_left input", "30")
+    page.keyboard.press("Tab")
+    page.wait_for_function("atelier.canvas('inpaint').size().outpaint.left === 32")
+    wait_value(page, "#inpaint_outpaint_left input", "32")
+    page.evaluate("atelier.canvas('inpaint').setOutpaint({left: 32, right: 0, up: 64, down: 0})")
+    wait_value(page, "#inpaint_outpaint_up input", "64")
+    request = submitted(page, app, "inpaint")
+    assert (request.outpaint_left, request.outpaint_right, request.outpaint_up, request.outpaint_down) == (32, 0, 64, 0)
+
+
 def test_candidates_are_accepted_onto_the_canvas_and_taken_back(page: Any, app: FakeApp) -> None:
     easel = opened(page, app, "inpaint")
     first = easel.show(128, 128)

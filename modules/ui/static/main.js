@@ -57,7 +57,7 @@ class Studio {
     startTabs();
     startSending(bridge);
     startStage();
-    startSizes(() => this.nativePixels());
+    startSizes((tab) => this.nativePixels(tab));
     startBatches();
     this.$(".back-to-canvas").addEventListener("click", () => turn("canvas"));
     this.listenToJobs();
@@ -72,7 +72,7 @@ class Studio {
     bridge.receive((text) => this.onMessage(text));
     document.dispatchEvent(new Event("atelier:started"));
     this.engine.watch();
-    this.loadModels();
+    this.loading = this.loadModels();
     this.jobs.start();
   }
 
@@ -116,8 +116,9 @@ class Studio {
   }
 
   /** Of the chosen model's own size. */
-  nativePixels() {
-    const best = this.models.find((model) => model.name === fields().checkpoint)?.defaults;
+  async nativePixels(tab) {
+    await this.loading;
+    const best = this.models.find((model) => model.name === fields(tab).checkpoint)?.defaults;
     return best ? best.width * best.height : 512 * 512;
   }
 

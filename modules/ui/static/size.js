@@ -34,20 +34,26 @@ function setSize(tab, { width, height }) {
   }
 }
 
-/** `native()` is the number of pixels that the chosen model is at home at. */
+/** `native(tab)` promises the number of pixels that the chosen model is at home at. */
 export function startSizes(native) {
   const seen = {}; // what size each canvas had, so that a change of the mask is none
   const coming = new Set(); // canvases whose size comes with settings
 
   document.addEventListener("atelier:send", ({ detail }) => detail.fields?.width && coming.add(detail.tab));
-  document.addEventListener("atelier:canvas", ({ detail: { name, width, height, restored } }) => {
+  document.addEventListener("atelier:canvas", async ({ detail: { name, width, height, outpaint, restored } }) => {
     const before = seen[name];
     seen[name] = width ? `${width}x${height}` : "";
     show(name);
+    showSides(name, outpaint);
     if (!width || seen[name] === before || restored) return;
-    if (!coming.delete(name)) setSize(name, suited(width, height, native()));
+    if (coming.delete(name)) return;
+    const home = await native(name);
+    if (seen[name] === `${width}x${height}`) setSize(name, suited(width, height, home));
   });
-  document.addEventListener("atelier:form", ({ detail }) => show(detail.tab));
+  document.addEventListener("atelier:form", ({ detail }) => {
+    show(detail.tab);
+    takeSides(detail.tab);
+  });
   for (const below of document.querySelectorAll(".below")) {
     const tab = below.id.replace(/_below$/, "");
     below.querySelector("[data-do=size]").addEventListener("click", () => {
@@ -65,8 +71,35 @@ function show(tab) {
   const size = canvas(tab).size();
   const becomes = size && factorSize(form, size.width, size.height);
   document.getElementById(`${tab}_settings`).dataset.size = form.size_by === BY_FACTOR ? "factor" : "size";
-  below.querySelector(".canvas-size").textContent = !size
-    ? ""
-    : `${size.width} × ${size.height}${becomes ? `, becomes ${becomes.width} × ${becomes.height}` : ""}`;
+  below.querySelector(".canvas-size").textContent = becomes ? `becomes ${becomes.width} × ${becomes.height}` : "";
   below.querySelector("[data-do=size]").hidden = !size || Boolean(becomes);
+}
+
+// ---- how far a picture is extended: the same numbers on the canvas and in the form
+
+const SIDES = ["left", "right", "up", "down"];
+const told = {}; // tab -> the canvas' numbers as they were last put into the form
+
+function showSides(tab, outpaint) {
+  if (!outpaint) return;
+  const now = SIDES.map((side) => outpaint[side] ?? 0);
+  if (String(told[tab] ?? [0, 0, 0, 0]) === String(now)) return;
+  told[tab] = now;
+  if (document.getElementById(`${tab}_outpaint_left`)) SIDES.forEach((side, place) => typeNumber(`${tab}_outpaint_${side}`, now[place]));
+}
+
+function typeNumber(id, value) {
+  const box = document.querySelector(`#${id} input`);
+  if (box && Number(box.value) !== value) typeInto(box, String(value));
+}
+
+/** What somebody typed goes to the canvas, which answers with what is possible. */
+function takeSides(tab) {
+  const form = fields(tab);
+  if (form.outpaint_left === undefined || !canvas(tab).size()) return;
+  const now = SIDES.map((side) => Number(form[`outpaint_${side}`]) || 0);
+  const known = told[tab] ?? [0, 0, 0, 0];
+  const box = document.activeElement?.closest?.("[id*=_outpaint_]");
+  if (String(now) === String(known) || !box) return;
+  canvas(tab).setOutpaint(Object.fromEntries(SIDES.map((side, place) => [side, now[place]])));
 }

@@ -33,10 +33,9 @@ class InpaintTab(Img2ImgTab):
         form.slider("masked_padding", "Padding of only masked", 0, 256, 32, 4)
         form.slider("conditioning_mask_strength", "Conditioning mask strength", 0, 1, 1, 0.01)
         form.check("differential", "Strength by the mask's grey (differential)")
-        extend = gr.Accordion("Extend the picture", open=False, elem_id=form.id("outpaint"), elem_classes="more")
-        with extend, gr.Row(elem_classes="pair sides"):
+        with gr.Row(elem_classes="pair sides"):  # not in an accordion: the canvas writes into them
             for name in _SIDES:
-                side = name.removeprefix("outpaint_").capitalize()
+                side = f"Extend {name.removeprefix('outpaint_')}"
                 form.keep_for_page(name, side, form.number(name, side, 0, step=8, precision=0))
         with gr.Accordion("Soft inpainting", open=False, elem_id=form.id("soft"), elem_classes="more"):
             form.check("soft_inpainting", "Soft inpainting")
