@@ -21,6 +21,7 @@ from modules.api.bodies import read_json
 from modules.api.limits import Limits, limits_of
 from modules.api.refusals import caller, only_administrators
 from modules.app import App
+from modules.checkpoints.companions import EmbeddingInfo, text_width
 from modules.diffusion.samplers import SAMPLERS, Sampler
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import RequestError, SettingsError
@@ -34,7 +35,7 @@ UPSCALERS = ("None", "Lanczos", "Nearest")
 
 def list_routes(app: App, own: OwnOptions) -> APIRouter:
     router = APIRouter()
-    _models(router, app)
+    _models(router, app, own)
     _words(router, app)
     _tables(router, app)
     _options(router, app, own)
@@ -42,7 +43,7 @@ def list_routes(app: App, own: OwnOptions) -> APIRouter:
     return router
 
 
-def _models(router: APIRouter, app: App) -> None:
+def _models(router: APIRouter, app: App, own: OwnOptions) -> None:
     @router.get("/sdapi/v1/sd-models", response_model=list[replies.ModelItem])
     def sd_models() -> Any:
         """The checkpoints that can be used."""
@@ -86,9 +87,15 @@ def _models(router: APIRouter, app: App) -> None:
             return []
 
     @router.get("/sdapi/v1/embeddings", response_model=replies.Embeddings)
-    async def embeddings() -> Any:
-        """Empty: this version uses none."""
-        return {"loaded": {}, "skipped": {}}
+    def embeddings(request: Request) -> Any:
+        """Textual inversions that fit your checkpoint, and those made for others."""
+        found = [info for info in app.embeddings() if not info.problem]
+        chosen = own_checkpoint(app, own, request.state.user)
+        width = text_width(chosen.path) if found and chosen else 0
+        return {
+            "loaded": {info.name: _embedding_item(info) for info in found if width in (0, info.width)},
+            "skipped": {info.name: _embedding_item(info) for info in found if width not in (0, info.width)},
+        }
 
 
 def _words(router: APIRouter, app: App) -> None:
@@ -194,6 +201,16 @@ def _machine(router: APIRouter, app: App) -> None:
     async def memory() -> Any:
         """The machine's memory in bytes.  The GPU's is known to the engine's process alone."""
         return {"ram": _ram(), "cuda": {"error": "not known to the web process"}}
+
+
+def _embedding_item(info: EmbeddingInfo) -> dict[str, Any]:
+    return {
+        "step": None,
+        "sd_checkpoint": None,
+        "sd_checkpoint_name": None,
+        "shape": info.width,
+        "vectors": info.vectors,
+    }
 
 
 def _model_item(app: App, info: Any) -> dict[str, Any]:
