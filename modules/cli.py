@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from modules import __version__
 from modules.errors import AtelierError, SettingsError
+from modules.logs import PlainLines
 from modules.options import FROM_PICTURES, OPTIONS, Option
 from modules.settings import FILE_NAME, FILE_VARIABLE, TABLE, Setting, Settings, load, unknown_variables
 
@@ -70,7 +71,9 @@ def run(options: Options, problem: str = "") -> int:
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no "█" or no emoji shows "?", and nothing fails
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    logging.basicConfig(level=logging.INFO if options.command == "serve" else logging.WARNING, format="%(message)s")
+    to_terminal = logging.StreamHandler()
+    to_terminal.setFormatter(PlainLines("%(message)s"))
+    logging.basicConfig(level=logging.INFO if options.command == "serve" else logging.WARNING, handlers=[to_terminal])
     try:
         settings = load(options.flags, file=options.file)
         for stray in unknown_variables():

@@ -8,6 +8,7 @@ and roles; not what any route does.
 from __future__ import annotations
 
 import ipaddress
+import json
 import logging
 import math
 import re
@@ -129,7 +130,7 @@ class Guard:
             await self.app(inner, body.receive, answer.send)
         except Exception:
             if not answer.too_large:
-                log.exception("%s %s failed", scope["method"], scope["path"])
+                log.exception("%s %s failed", scope["method"], json.dumps(scope["path"]))
             if not answer.started:
                 status, reason = (
                     (413, TOO_LARGE) if answer.too_large else (500, "Something went wrong; the log has the details.")
