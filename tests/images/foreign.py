@@ -216,6 +216,31 @@ def fooocus_a1111() -> bytes:
     return png(parameters=FOOOCUS_A1111, fooocus_scheme="a1111")
 
 
+# ---- SwarmUI
+
+SWARM = {
+    "sui_image_params": {
+        "prompt": "a lighthouse",
+        "negativeprompt": "fog",
+        "model": "OfficialStableDiffusion/sd_xl_base_1.0",
+        "seed": 2042464333,
+        "steps": 25,
+        "cfgscale": 7.0,
+        "width": 832,
+        "height": 1216,
+        "sampler": "dpmpp_2m",
+        "scheduler": "karras",
+        "loras": ["style/fur"],
+        "swarm_version": "0.9.1.1",
+        "date": "2024-08-07",
+    }
+}
+
+
+def swarm() -> bytes:
+    return png(parameters=json.dumps(SWARM, indent=2))
+
+
 # ---- NovelAI
 
 NAI_COMMENT = {

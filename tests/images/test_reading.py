@@ -229,6 +229,7 @@ def test_any_value_in_any_place_is_no_exception(data: st.DataObject) -> None:
                 ("invokeai_metadata", foreign.INVOKE),
                 ("sd_dash_metadata", foreign.INVOKE_2),
                 ("parameters", foreign.FOOOCUS),
+                ("parameters", foreign.SWARM),
                 ("Comment", foreign.NAI_COMMENT),
             ]
         )
@@ -280,6 +281,17 @@ def test_fooocus_in_its_own_scheme(make: Callable[[], bytes]) -> None:
     assert told(found, "sampler", "schedule", "clip_skip") == ("DPM++ 2M SDE", "Karras", 2)
     assert found.checkpoints == ("aeb7e9e689", "juggernautXL")
     assert found.networks == (Network("lora", "sd_xl_offset", "4852686128ff"),)
+
+
+@pytest.mark.parametrize("make", [foreign.swarm, lambda: foreign.commented("JPEG", json.dumps(foreign.SWARM))])
+def test_swarm(make: Callable[[], bytes]) -> None:
+    found = read_picture(make())
+    assert (found.program, found.version) == ("SwarmUI", "0.9.1.1")
+    assert (found.prompt, found.negative_prompt) == ("a lighthouse", "fog")
+    assert told(found, "steps", "cfg_scale", "seed", "width", "height") == (25, 7.0, 2042464333, 832, 1216)
+    assert told(found, "sampler", "schedule", "rng") == ("DPM++ 2M", "Karras", "CPU")
+    assert found.checkpoints == ("sd_xl_base_1.0",)
+    assert found.networks == (Network("lora", "fur"),)
 
 
 def test_fooocus_in_a1111_s_scheme() -> None:

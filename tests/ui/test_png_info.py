@@ -259,6 +259,7 @@ def hostile() -> list[bytes]:
         foreign.png(invokeai_metadata=json.dumps(filled(foreign.INVOKE))),
         foreign.png(sd_dash_metadata=json.dumps(filled(foreign.INVOKE_2))),
         foreign.png(parameters=json.dumps(filled(foreign.FOOOCUS))),
+        foreign.png(parameters=json.dumps(filled(foreign.SWARM))),
         foreign.png(Software="NovelAI", Source=SCRIPT, Comment=json.dumps(filled(foreign.NAI_COMMENT))),
         foreign.commented("JPEG", json.dumps(filled(foreign.DRAW_THINGS))),
         foreign.png(Comment=SCRIPT),

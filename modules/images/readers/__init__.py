@@ -2,17 +2,18 @@
 
 from collections.abc import Callable
 
-from modules.images.readers import a1111, comfyui, drawthings, fooocus, invokeai, novelai
+from modules.images.readers import a1111, comfyui, drawthings, fooocus, invokeai, novelai, swarm
 from modules.images.readers.told import Network, Reading, Told
 
 __all__ = ["READERS", "Network", "Reading", "Told"]
 
 READERS: tuple[Callable[[Told], Reading | None], ...] = (
     fooocus.read,
+    swarm.read,
     a1111.read,
     invokeai.read,
     novelai.read,
     drawthings.read,
     comfyui.read,
 )
-"""Fooocus before A1111, whose keyword it shares; ComfyUI last: its graph stands in pictures of programs built upon it too."""
+"""Fooocus and SwarmUI before A1111, whose keyword they share; ComfyUI last: its graph stands in pictures of programs built upon it too."""
