@@ -16,4 +16,5 @@ READERS: tuple[Callable[[Told], Reading | None], ...] = (
     drawthings.read,
     comfyui.read,
 )
-"""Fooocus and SwarmUI before A1111, whose keyword they share; ComfyUI last: its graph stands in pictures of programs built upon it too."""
+"""Fooocus and SwarmUI before A1111, whose keyword they share; ComfyUI last: its graph stands
+in pictures of programs built upon it too."""
