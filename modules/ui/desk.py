@@ -105,16 +105,17 @@ class Desk:
     def _more(self, event: gr.EventData, request: gr.Request) -> str:
         """`{"what", "requests": [{"fields", "key"}]}`: what the page goes on with by itself, a batch or a loop."""
         data = event._data if isinstance(event._data, dict) else {}
-        what, wanted = str(data.get("what"))[:20], data.get("requests")
-        user, ids = request.request.state.user, []
-        if not user:
-            return message("more", what=what, ids=[], error=no_user(request))
+        wanted = [one for one in data.get("requests") or [] if isinstance(one, dict)]
+        user, taken = request.request.state.user, {}
+        error, full = "" if user else no_user(request), False
         try:
-            for one in wanted if isinstance(wanted, list) else []:
-                ids.append(self.app.submit(_fields(one.get("fields")), user, str(one.get("key", ""))).id)
-        except AtelierError as error:
-            return message("more", what=what, ids=ids, error=str(error), full=isinstance(error, LimitError))
-        return message("more", what=what, ids=ids, error="")
+            for one in wanted if user else []:
+                key = str(one.get("key", ""))
+                taken[key] = self.app.submit(_fields(one.get("fields")), user, key).id
+        except AtelierError as refusal:
+            error, full = str(refusal), isinstance(refusal, LimitError)
+        what = str(data.get("what"))[:20]
+        return message("more", what=what, ids=list(taken.values()), keys=list(taken), error=error, full=full)
 
     def _opened(self, stored: Any) -> Updates:
         """A page begins with its forms as this browser left them, and with what is in the models folders now."""

@@ -1,6 +1,7 @@
-"""Take the README's screenshot with the starter checkpoint: `python -m tests.ui.screenshot [FILE] [--dark]`.
+"""Take the README's screenshots with the starter checkpoint: `python -m tests.ui.screenshot [FILE] [--canvas FILE] [--dark]`.
 
-Paints a row of prompts that the checkpoint itself recommends, in temporary folders, and saves the page as it then looks.
+Paints a row of prompts that the checkpoint itself recommends, in temporary folders, and saves the page as it then looks; then
+takes one of the pictures to the canvas, paints a mask on it, and saves that too.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from modules.app import App
 from modules.settings import ROOT, Settings
+from tests.ui.canvas.stand import Easel
 from tests.ui.conftest import CHROMIUM, FLAGS, Watched, served
 
 PICTURES = 11
@@ -24,6 +27,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", nargs="?", type=Path, default=ROOT / ".github" / "screenshot.png")
+    parser.add_argument("--canvas", type=Path, default=ROOT / ".github" / "canvas.png")
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--prompts", nargs="*", help="instead of the checkpoint's own")
@@ -52,12 +56,28 @@ def main() -> None:
                 page.wait_for_selector("#engine[data-state=ready]")
                 page.wait_for_function("[...document.images].every((image) => image.complete)")
                 page.screenshot(path=arguments.file, animations="disabled")
+                _mask(page)
+                page.screenshot(path=arguments.canvas, animations="disabled")
                 browser.close()
         finally:
             app.close()
-    with Image.open(arguments.file) as image:
-        image.convert("RGB").save(arguments.file, optimize=True)
-    print(f"{arguments.file}: {arguments.file.stat().st_size // 1024} kB")
+    for file in (arguments.file, arguments.canvas):
+        with Image.open(file) as image:
+            image.convert("RGB").save(file, optimize=True)
+        print(f"{file}: {file.stat().st_size // 1024} kB")
+
+
+def _mask(page: Any) -> None:
+    """The picture on the easel, on the canvas of the inpainting tab, with its middle painted over."""
+    page.click(".label [data-to=inpaint]")
+    page.wait_for_selector("#tab_inpaint[aria-selected=true]")
+    easel = Easel(page, None, "inpaint")
+    easel.wait(128, 128)
+    page.fill("#inpaint_prompt textarea", "a cat face on a purple background")
+    easel.brush(26, 0.8)
+    easel.stroke((44, 44), (84, 40), (88, 60), (46, 62), (60, 50), steps=12)
+    easel.stored()
+    page.mouse.move(*easel.at(96, 84))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ export const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map(
 async function attach(tab) {
   const attachment = { key: newKey() };
   if (!document.getElementById(`${tab}_canvas`)) return JSON.stringify(attachment);
+  tell("Sending the picture …");
   try {
-    const batch = await batchItems(tab);
+    const batch = await batchItems(tab, (number, all) => tell(`Sending picture ${number} of ${all} …`));
     if (batch.length) attachment.batch = batch;
     else {
       const drawn = await canvas(tab).flush();
@@ -24,7 +25,11 @@ async function attach(tab) {
   } catch (error) {
     attachment.error = error.message || "The picture could not be sent. Is the server still running?";
   }
+  tell("");
   return JSON.stringify(attachment);
 }
+
+/** What goes on before the server is asked, which may take as long as it takes; "" when it is done. */
+const tell = (words) => document.dispatchEvent(new CustomEvent("atelier:sending", { detail: { words } }));
 
 globalThis.atelier = Object.assign(globalThis.atelier ?? {}, { attach });

@@ -83,12 +83,15 @@ async function post(path, file) {
   return answer;
 }
 
-/** The batch of a tab as Python takes it, [] when there is none: every file uploaded.  Rejects with words that name the file. */
-export async function batchItems(tab) {
+/** The batch of a tab as Python takes it, [] when there is none: every file uploaded, as `tell(number, all)` says.  Rejects with words
+ *  that name the file. */
+export async function batchItems(tab, tell) {
   const form = fields(tab);
   const wanted = (form.batch_recall ?? []).map((label) => FIELDS[label]);
   const items = [];
-  for (const { file, mask } of paired(lists.get(tab) ?? [])) {
+  const pairs = paired(lists.get(tab) ?? []);
+  for (const { file, mask } of pairs) {
+    tell(items.length + 1, pairs.length);
     const picture = await post("internal/sources", file);
     const { width, height } = picture;
     const item = { source: picture.id, mask: mask ? (await post("internal/sources", mask)).id : null };

@@ -22,6 +22,7 @@ import { startSizes } from "./size.js";
 import { accept, offerPictures, startStage, turn } from "./stage.js";
 import { currentTab, startTabs } from "./tabs.js";
 
+const SOON_MS = 1000; // what takes longer is said
 const PATIENCE_MS = 8000; // a request is accepted in a tenth of a second
 
 /** `element` holds the studio's template; `bridge` is {send(name, data), receive(listener)} to Python. */
@@ -67,7 +68,12 @@ class Studio {
     startPngInfo();
     startAccount();
     document.addEventListener("atelier:cancel", () => this.cancel());
-    for (const button of document.querySelectorAll("button[id$=_generate]")) button.addEventListener("click", () => this.expectAnswer());
+    document.addEventListener("atelier:sending", ({ detail }) => this.onSending(detail.words));
+    document.addEventListener("atelier:tab", () => this.shown && this.show(this.shown.id, this.shown.index));
+    for (const button of document.querySelectorAll("button[id$=_generate]")) {
+      if (document.getElementById(button.id.replace(/_generate$/, "_canvas"))) continue; // sends its picture first, and says so
+      button.addEventListener("click", () => this.expectAnswer());
+    }
     for (const event of ["atelier:form", "atelier:tab"]) document.addEventListener(event, () => this.shown === null && this.showNothing());
     bridge.receive((text) => this.onMessage(text));
     document.dispatchEvent(new Event("atelier:started"));
@@ -97,6 +103,13 @@ class Studio {
   expectAnswer() {
     clearTimeout(this.patience);
     this.patience = setTimeout(() => complain("The server does not answer. Is it still running? Nothing is lost: try again."), PATIENCE_MS);
+  }
+
+  /** A picture on its way is no answer that is missing. */
+  onSending(words) {
+    if (!words) return this.expectAnswer();
+    clearTimeout(this.patience);
+    this.patience = setTimeout(() => complain(words, [], "note"), SOON_MS);
   }
 
   async onSubmitted({ ids, rest, tab }) {

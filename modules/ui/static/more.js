@@ -10,7 +10,9 @@ const KEY = "atelier.more";
 
 function load() {
   try {
-    return { rest: [], loops: [], ...JSON.parse(localStorage.getItem(KEY) ?? "{}") };
+    const kept = { rest: [], loops: [], ...JSON.parse(localStorage.getItem(KEY) ?? "{}") };
+    for (const loop of kept.loops) delete loop.asking; // whoever was asked never answered here; the key says it is the same round
+    return kept;
   } catch {
     return { rest: [], loops: [] };
   }
@@ -28,6 +30,7 @@ export class More {
     this.#bridge = bridge;
     jobs.addEventListener("over", (event) => this.#onOver(event.detail.job));
     jobs.addEventListener("list", () => this.#onList());
+    jobs.addEventListener("reach", (event) => event.detail.online || (this.#busy = false)); // an answer may have been lost
   }
 
   /** What has just been submitted from `tab`; `rest` are requests for which there was no place. */
@@ -48,10 +51,10 @@ export class More {
   }
 
   /** Python's answer to "more". */
-  answered({ what, ids, error, full }) {
+  answered({ what, ids, keys, error, full }) {
     this.#busy = false;
     if (what === "rest") {
-      this.#kept.rest.splice(0, ids.length);
+      this.#kept.rest = this.#kept.rest.filter((one) => !keys.includes(one.key));
       if (error && !full) {
         const left = this.#kept.rest.splice(0).length;
         complain(`The batch stopped with ${left} pictures left: ${error}`);
