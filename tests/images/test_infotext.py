@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from modules.errors import RequestError
+from modules.images import infotext_keys as keys
 from modules.images.infotext import (
     GenerationInfo,
     checkpoint_names,
@@ -543,3 +544,16 @@ def test_only_one_picture_with_a_seed_is_described() -> None:
     for request in (Txt2Img(seed=-1), Txt2Img(seed=1, count=2)):
         with pytest.raises(ValueError, match="one picture"):
             GenerationInfo(request, "m", "0", "Karras", "v")
+
+
+def test_every_field_of_a_request_is_told_or_named_here() -> None:
+    """A new field of a request needs a key, or a reason to have none."""
+    core = {"prompt", "negative_prompt", "seed", "steps", "cfg_scale", "sampler", "schedule", "width", "height", "clip_skip"}
+    core |= {"checkpoint", "rng", "ensd", "variation_seed", "variation_strength", "seed_resize_width", "seed_resize_height"}
+    core |= {"denoising_strength", "conditioning_mask_strength", "image_cfg_scale"}
+    tables = {
+        name for table in (keys.OPTIONS, keys.SOFT_INPAINTING, keys.SOURCE, keys.OURS, keys.MASK) for name in table.values()
+    }
+    by_extras = {"emphasis", "old_prompt_editing"}  # said by whoever finished the prompts, only where they make a difference
+    without = {"count", "styles", "comments", "private"}  # of the job, gone when prompts are finished, or nobody's business
+    assert set(Img2Img.model_fields) == core | tables | by_extras | without
