@@ -68,6 +68,8 @@ def request_fields(parsed: Mapping[str, str]) -> dict[str, Any]:
             fields[name] = value
     if "Mask blur" in parsed and "mask_blur_x" in fields:
         fields.setdefault("mask_blur_y", fields["mask_blur_x"])
+    elif inpaints:
+        fields = {"mask_blur_x": 0, "mask_blur_y": 0} | fields  # A1111 says nothing of a blur of 0
     if "#" in fields["prompt"] + fields["negative_prompt"] and "Steps" in parsed:
         fields["comments"] = False  # texts are written when comments are gone, so this # was meant
     if names := checkpoint_names(parsed):

@@ -245,6 +245,12 @@ def test_an_inpaint_of_a1111_is_read_with_its_defaults() -> None:
     assert "source" not in fields  # an MD5 names nothing here
 
 
+def test_a_mask_without_a_blur_has_none() -> None:
+    fields = request_fields(parse("a\nSteps: 20, Seed: 5, Denoising strength: 0.6, Masked content: fill, Version: v1.10.1"))
+    assert (fields["mask_blur_x"], fields["mask_blur_y"], fields["masked_content"]) == (0, 0, "fill")
+    assert "mask_blur_x" not in request_fields(parse("a\nSteps: 20, Seed: 5, Denoising strength: 0.6"))
+
+
 @pytest.mark.parametrize("key", ["Hires upscale: 2", "Hires upscaler: Latent", "Hires resize: 1024x1024"])
 def test_a_second_pass_is_no_picture_from_a_picture(key: str) -> None:
     fields = request_fields(parse(f"a\nSteps: 20, Seed: 1, Denoising strength: 0.7, {key}, Version: v1.10.1"))
