@@ -195,6 +195,12 @@ def png(pixels: Pixels, **options: Any) -> bytes:
     return encoded(Image.fromarray(pixels), "PNG", **options)
 
 
+def same(found: Pixels, expected: Pixels) -> None:
+    """But for what two ways of rounding may differ by."""
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)

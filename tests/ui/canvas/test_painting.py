@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.ui.canvas.conftest import Open
-from tests.ui.canvas.stand import Easel, Pixels, png
+from tests.ui.canvas.stand import Easel, Pixels, png, same
 
 pytestmark = pytest.mark.browser
 
@@ -40,11 +40,6 @@ def covered(path: list[list[float]], size: float, hardness: float, width: int, h
     if hardness < 1:
         share = share**2 * (3 - 2 * share)
     return np.round(255 * share).astype(np.uint8)
-
-
-def same(found: Pixels, expected: Pixels) -> None:
-    assert found.shape == expected.shape
-    assert np.abs(found.astype(int) - expected).max() <= 1
 
 
 def test_stroke_covers_what_is_near_its_path_and_nothing_else(easel: Easel) -> None:
@@ -158,97 +153,6 @@ def test_invert_and_clear(easel: Easel) -> None:
     same(easel.mask(), before)
     easel.do("wipe")
     assert easel.sent()["mask"] is None
-
-
-def test_everything_can_be_taken_back_and_done_again(easel: Easel) -> None:
-    easel.show(400, 300)
-    press = easel.page.keyboard.press
-    easel.brush(30, 0.6)
-    states = [easel.mask()]
-    for act in (
-        lambda: easel.stroke((50, 50), (350, 250)),
-        lambda: easel.stroke((350, 50), (50, 250), button="right"),
-        lambda: press("i"),
-        lambda: (press("r"), easel.stroke((10, 10), (200, 150)), press("b")),
-        lambda: easel.stroke((200, -10), (200, 310)),
-    ):
-        act()
-        states.append(easel.mask())
-    for state in reversed(states[:-1]):
-        press("Control+z")
-        same(easel.mask(), state)
-    press("Control+z")  # there is nothing more
-    same(easel.mask(), states[0])
-    for index, keys in zip(range(1, 6), ("Control+Shift+Z", "Control+y") * 3, strict=False):
-        press(keys)
-        same(easel.mask(), states[index])
-
-    easel.do("undo")
-    easel.stroke((100, 250))
-    press("Control+y")  # what was taken back is gone after another stroke
-    assert easel.mask()[250, 100] == 255
-    easel.do("undo")
-    same(easel.mask(), states[4])
-
-
-def test_many_steps_keep_to_their_share_of_memory(easel: Easel) -> None:
-    limit = 1 << 20
-    found = easel.page.evaluate(
-        """async (limit) => {
-          const { History } = await import(new URL("ui/now/canvas/history.js", document.baseURI));
-          const history = new History(limit);
-          let undone = 0;
-          for (let i = 0; i < 100; i += 1) history.push({ words: String(i), bytes: () => 100_000, swap() { undone += 1; } });
-          const words = [];
-          while (history.canUndo) words.push((await history.undo()).words);
-          return { words, undone, redo: history.canRedo };
-        }""",
-        limit,
-    )
-    assert found["words"] == [str(i) for i in range(99, 89, -1)]
-    assert found["undone"] == 10
-    assert found["redo"]
-
-
-def test_esc_gives_a_stroke_up_and_the_page_does_not_hear_it(easel: Easel) -> None:
-    easel.show()
-    easel.page.evaluate("document.addEventListener('keydown', (e) => { window.heard = e.key; }, true)")
-    easel.brush(40)
-    mouse = easel.page.mouse
-    mouse.move(*easel.at(50, 50))
-    mouse.down()
-    mouse.move(*easel.at(150, 100), steps=3)
-    easel.page.keyboard.press("Escape")
-    mouse.move(*easel.at(200, 150), steps=3)
-    mouse.up()
-    assert easel.sent()["mask"] is None
-    assert easel.page.evaluate("window.heard") is None
-    easel.page.keyboard.press("Escape")  # now it is the page's
-    assert easel.page.evaluate("window.heard") == "Escape"
-
-
-def test_keys_in_the_middle_of_a_stroke_do_not_tear_it(easel: Easel) -> None:
-    easel.show()
-    easel.brush(40)
-    easel.stroke((50, 150), (250, 150))
-    before = easel.mask()
-    mouse, press = easel.page.mouse, easel.page.keyboard.press
-    mouse.move(*easel.at(50, 50))
-    mouse.down()
-    for keys in ("Control+z", "i", "c", "e", "Delete"):
-        mouse.move(*easel.at(100, 60), steps=2)
-        press(keys)
-        mouse.move(*easel.at(200, 50), steps=2)
-    mouse.up()
-    after = easel.mask()
-    assert (after[50, 60:200] == 255).all()
-    press("Control+z")
-    same(easel.mask(), before)
-    press("Control+z")
-    assert easel.sent()["mask"] is None
-    press("Control+y")
-    press("Control+y")
-    same(easel.mask(), after)
 
 
 # ---- pen and fingers
