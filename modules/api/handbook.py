@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -23,7 +24,8 @@ summary code { font-size: 1rem } summary span { opacity: .75; margin-left: auto;
 table { border-collapse: collapse; width: 100%; font-size: .92rem } th, td { text-align: left; padding: .2rem .8rem .2rem 0;
   vertical-align: top; border-bottom: 1px solid #8883 } th { font-weight: 600 }
 pre { background: #8881; padding: .6rem .8rem; border-radius: 6px; overflow-x: auto; font-size: .88rem }
-p { margin: .5rem 0; white-space: pre-line }
+p { margin: .5rem 0 } summary code { white-space: nowrap } td:first-child { white-space: nowrap; width: 16rem }
+td:nth-child(2), td:nth-child(3) { width: 11rem }
 """
 
 
@@ -48,7 +50,7 @@ def page(description: dict[str, Any]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{_e(info['title'])}</title><style>{_STYLE}</style></head><body><h1>{_e(info['title'])}</h1>"
-        f"<p>{_e(info.get('description', ''))}</p>"
+        f"{_prose(info.get('description', ''))}"
         '<p>As data: <a href="openapi.json">openapi.json</a>.</p>'
         f"{''.join(parts)}</body></html>"
     )
@@ -56,11 +58,11 @@ def page(description: dict[str, Any]) -> str:
 
 def _call(method: str, path: str, operation: dict[str, Any]) -> str:
     said = operation.get("description", "")
-    first = said.partition("\n")[0] or operation.get("summary", "")
+    first, _, rest = (said or operation.get("summary", "")).partition("\n")
     body = operation.get("requestBody", {}).get("content", {})
     return (
-        f"<details><summary><b>{_e(method.upper())}</b> <code>{_e(path)}</code> <span>{_e(first)}</span></summary>"
-        f"<p>{_e(said)}</p>{_table(operation.get('parameters', []))}"
+        f"<details><summary><b>{_e(method.upper())}</b> <code>{_e(path)}</code> <span>{_marked(first)}</span></summary>"
+        f"{_prose(rest)}{_table(operation.get('parameters', []))}"
         f"{''.join(_content(kind, content) for kind, content in body.items())}</details>"
     )
 
@@ -79,7 +81,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         return ""
     lines = "".join(
         f"<tr><td><code>{_e(row['name'])}</code></td><td>{_e(_kind(row.get('schema', {})))}</td>"
-        f"<td>{_e(_default(row.get('schema', {})))}</td><td>{_e(row.get('description', ''))}</td></tr>"
+        f"<td>{_e(_default(row.get('schema', {})))}</td><td>{_marked(row.get('description', ''))}</td></tr>"
         for row in rows
     )
     return f"<table><tr><th>field</th><th>kind</th><th>default</th><th></th></tr>{lines}</table>"
@@ -97,6 +99,15 @@ def _kind(schema: dict[str, Any]) -> str:
 
 def _default(schema: dict[str, Any]) -> str:
     return json.dumps(schema["default"]) if schema.get("default") is not None else ""
+
+
+def _prose(text: str) -> str:
+    return "".join(f"<p>{_marked(part)}</p>" for part in text.split("\n\n") if part.strip())
+
+
+def _marked(text: str) -> str:
+    """With what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", _e(text))
 
 
 def _e(text: object) -> str:

@@ -172,7 +172,7 @@ def _options(router: APIRouter, app: App, own: OwnOptions) -> None:
 
         def keep() -> None:
             now = current(user)
-            values = read_options(given, now)
+            values = read_options(given)
             if values.get(CHECKPOINT) == now[CHECKPOINT]:  # a client that sends all options back chooses nothing by it
                 values.pop(CHECKPOINT)
             if values.get(CHECKPOINT):

@@ -31,6 +31,8 @@ MAX_USERS = 2_000
 CHECKPOINT = "sd_model_checkpoint"
 CHECKPOINT_HASH = "sd_checkpoint_hash"
 
+_HASH = re.compile(r"[0-9a-f]*")
+
 Read = Callable[[Any], Any]
 
 
@@ -143,10 +145,10 @@ _SERVERS = re.compile(
 """Options of the server: files, folders, and how it is run."""
 
 
-def read_options(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """The values that `given` sets, checked; null sets nothing.
 
-    What says the same as `current` is passed over: clients send all options back that they were told.
+    The checkpoint's hash is a fact, and passed over: clients send all options back that they were told.
 
     Raises:
         HTTPException: 403, an option of the server's files and ways, which nobody sets over the API.
@@ -154,14 +156,12 @@ def read_options(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[s
     """
     read: dict[str, Any] = {}
     for name, value in given.items():
-        if value is None or (
-            name in current and type(value) is type(current[name]) and value == current[name] and name not in OPTIONS
-        ):
+        if value is None or (name == CHECKPOINT_HASH and isinstance(value, str) and _HASH.fullmatch(value)):
             continue
         option = OPTIONS.get(name)
         if option is None:
             shown = name[:80]
-            if name in current or _SERVERS.fullmatch(name):
+            if name == CHECKPOINT_HASH or _SERVERS.fullmatch(name):
                 raise HTTPException(403, f"option {shown!r} belongs to the server and cannot be set over the API")
             raise RequestError(f"option {shown!r} is not known here; GET /sdapi/v1/options lists those that are")
         try:
@@ -254,5 +254,5 @@ def _understood(values: dict[str, Any]) -> dict[str, Any]:
     understood: dict[str, Any] = {}
     for name, value in values.items():
         with suppress(RequestError, HTTPException):
-            understood |= read_options({name: value}, {})
+            understood |= read_options({name: value})
     return understood

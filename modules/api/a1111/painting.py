@@ -83,7 +83,7 @@ def _options(app: App, own: OwnOptions, user: str, body: PaintBody) -> Chosen:
     """All options that hold for this call: the caller's, and the call's own overrides."""
     usual = own_checkpoint(app, own, user)
     mine = {**own.of(user), CHECKPOINT: usual.name if usual else ""}
-    overrides = read_options(body.override_settings or {}, {})
+    overrides = read_options(body.override_settings or {})
     if overrides.get(CHECKPOINT) == "":  # how some clients say "the usual one"
         del overrides[CHECKPOINT]
     if not body.override_settings_restore_afterwards:

@@ -113,11 +113,11 @@ def test_options_of_the_server_are_nobody_s(visitor: Visitor) -> None:
 )
 def test_values_are_refused_in_words(given: dict[str, Any], words: str) -> None:
     with pytest.raises(RequestError, match=words.replace("(", r"\(")):
-        read_options(given, {})
+        read_options(given)
 
 
 def test_null_sets_nothing() -> None:
-    assert read_options({"sd_model_checkpoint": None, "nonsense": None}, {}) == {}
+    assert read_options({"sd_model_checkpoint": None, "nonsense": None}) == {}
 
 
 def test_every_option_with_a_field_sets_a_field_that_exists() -> None:
