@@ -1,8 +1,8 @@
 """What works of the device take, learned from those that were done: the ground under every estimate and every fair share.
 
 Plain data without torch: the engine learns here, the web process reads the same numbers.  An entry is the seconds of one call
-for a kind of work ("predict", "decode", "load"), a checkpoint, a size in pixels and a number of rows.  What was never measured
-is derived from its nearest relative of the same checkpoint, or unknown: no number is made up.
+for a kind of work ("predict", "encode", "encode-image", "decode", "load"), a checkpoint, a size in pixels and a number of rows.
+What was never measured is derived from its nearest relative of the same checkpoint, or unknown: no number is made up.
 """
 
 from __future__ import annotations

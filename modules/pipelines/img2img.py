@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from modules.diffusion.samplers import Sampler, find_sampler
 from modules.diffusion.schedules import Partial, partial_sigmas, resolve_schedule
 from modules.pipelines.framing import LATENT_UPSCALE, Frame, framed, rounded
 from modules.pipelines.guidance import guidance_for
-from modules.pipelines.inpainting import blend_for, inpainted, inpainted_before, mask_channels, masked_image
+from modules.pipelines.inpainting import blend_for, inpainted, inpainted_before, kept, mask_channels, masked_image
 from modules.pipelines.prompting import Prompted, prompted
 from modules.pipelines.sampling import sample
 from modules.pipelines.txt2img import Painted, noise_for, tweaks_of
@@ -39,8 +40,9 @@ def img2img(request: Img2Img, source: Image.Image, mask: Image.Image | None = No
     assert request.checkpoint, "the checkpoint is resolved before it reaches a pipeline"
     model = yield from load(request.checkpoint)
     native = model.info.defaults.width, model.info.defaults.height
-    frame = yield from on_host(lambda: framed(request, source, mask, native, model.latent.factor))
-    del source, mask  # a large picture and many jobs: what is still needed of them is in the frame
+    framing = partial(framed, request, source, mask, native, model.latent.factor)
+    frame = yield from on_host(framing)
+    del source, mask, framing  # a large picture and many jobs: what is still needed of them is in the frame
     sampler, _ = find_sampler(request.sampler)
     words = yield from prompted(model, request, sampler)
     start = yield from _started(model, request, frame)
@@ -129,17 +131,17 @@ def _repainted(
 
     run = request.model_copy(update={"steps": len(part.sigmas) - 1})  # parts of a run are counted in what is run
     denoise = words.guided(model, guidance_for(run, sampler))
-    if start.mask is not None:
-        blend = blend_for(request, start.latent, start.mask, model, part.sigmas[0])
-        before = sampler.unit_start and (request.soft_inpainting or not request.differential)
-        denoise = (inpainted_before if before else inpainted)(denoise, blend)
     options = sampler.options(request.eta, request.s_churn, request.s_tmin, request.s_tmax, request.s_noise)
-    latent = yield from sample(model, sampler, x, part.sigmas, noise, denoise, options)
+    if start.mask is None:
+        return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options))
 
-    if start.mask is None or request.soft_inpainting:
-        return latent
-    mask = (start.mask > 0).to(latent) if request.differential else start.mask
-    return latent * mask + start.latent * (1.0 - mask)
+    blend = blend_for(request, start.latent, start.mask, model, part.sigmas[0])
+    before = sampler.unit_start and (request.soft_inpainting or not request.differential)
+    denoise = (inpainted_before if before else inpainted)(denoise, blend)
+    grown = (start.mask > 0).to(start.mask) if request.soft_inpainting or request.differential else start.mask
+    put_back = kept(start.latent, grown)
+    latent = yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, lambda x0: put_back(x0, 0.0))
+    return latent if request.soft_inpainting else put_back(latent, 0.0)
 
 
 def _finished(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -30,6 +30,7 @@ def sample(
     noise: Noise,
     denoise: Denoiser,
     options: Mapping[str, float] = MappingProxyType({}),
+    look: Callable[[Tensor], Tensor] = lambda denoised: denoised,
 ) -> Program[Tensor]:
     """Walk `x` down the noise levels and report every step that is complete.
 
@@ -41,6 +42,7 @@ def sample(
         noise: of this image.
         denoise: evaluated wherever the solver asks.
         options: the solver's keyword arguments, see `Sampler.options`.
+        look: what a report shows of an answer.
 
     Returns:
         The latent at the last noise level, (C, h, w).
@@ -65,12 +67,12 @@ def sample(
             before = done
             done = max(done, _done(sigma, sigmas)) if sampler.adaptive else bisect.bisect_right(ends, evaluations)
             if done > before:
-                yield from report(model, done, steps, answer.guided)
+                yield from report(model, done, steps, look(answer.guided))
             x, sigma = solver.send(answer if sampler.pair else answer.guided)
     except StopIteration as finished:
         latent: Tensor = finished.value
         if done < steps and answer is not None:
-            yield from report(model, steps, steps, answer.guided)
+            yield from report(model, steps, steps, look(answer.guided))
         return latent
     finally:
         solver.close()

@@ -15,7 +15,7 @@ from modules.diffusion.attention import sdpa
 from modules.engine.messages import Message, pictures_of, with_pictures
 from modules.pipelines import alone
 from modules.pipelines.img2img import img2img, tensor_of
-from modules.pipelines.work import EncodeImage, Predict
+from modules.pipelines.work import EncodeImage, Predict, Report
 from modules.pixels import colour
 from modules.request import Img2Img, InpaintArea, parse_request
 from tests.engine.conftest import Bench, named_pictures
@@ -291,3 +291,20 @@ def test_colour_correction_is_done_to_what_was_painted(bench: Bench) -> None:
     plain = bench.pixels("plain").astype(np.uint8)
     assert close(bench.pixels("corrected"), colour.color_correct(plain, np.asarray(source())).astype(int))
     assert not close(bench.pixels("corrected"), bench.pixels("plain"))
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+def test_previews_show_the_source_where_it_is_kept(bench: Bench, sampler: str) -> None:
+    """Also with samplers on timesteps, whose solver sees the noise of x there."""
+    fields, pictures = named_pictures({**WHOLE, "sampler": sampler, "steps": 6, "mask_blur_x": 0, "mask_blur_y": 0})
+    request = parse_request(bench.request(**fields))
+    assert isinstance(request, Img2Img)
+    reports: list[Report] = []
+    alone.run_alone(img2img(request, *pictures), bench.manager, reports.append)
+    _, latent = first_rows(bench, **WHOLE, sampler=sampler)
+    outside = torch.ones(4, 8, 8, dtype=torch.bool)
+    outside[:, 2:6, 2:6] = False
+    assert len(reports) >= 3
+    for report in reports:
+        assert torch.allclose(report.denoised[outside], latent[outside], atol=1e-4)
+        assert not torch.allclose(report.denoised[~outside], latent[~outside], atol=1e-1)
