@@ -50,7 +50,7 @@ export class Paper {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const [w, h] = [(width + frame.left + frame.right) * scale, (height + frame.up + frame.down) * scale];
     this.#ground(x - frame.left * scale, y - frame.up * scale, w, h, style);
-    context.imageSmoothingEnabled = scale < 3;
+    context.imageSmoothingEnabled = scale < 6; // closer than that, one wants to see pixels
     if (this.candidate) {
       const framed = this.candidate.width !== width || this.candidate.height !== height;
       const place = framed ? [x - frame.left * scale, y - frame.up * scale, w, h] : [x, y, width * scale, height * scale];
