@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from modules.errors import OutputError
 from tests.ui.fake_app import FakeApp
 
 
@@ -136,3 +137,28 @@ def test_engine_checkpoints_and_health(client: TestClient) -> None:
     assert first["name"] == "stickers"
     assert first["defaults"]["sampler"] == "DPM++ 2M"
     assert "path" not in first
+
+
+def test_no_answer_tells_where_files_lie(client: TestClient, app: FakeApp) -> None:
+    """The cause stays, with the name of the folder; the way to it is nobody's business."""
+    cause = f"the disk of {app.settings.outputs_dir} is full; make room, or choose another folder with --outputs-dir"
+    job = app.submit({}, user_of(client, app)).id
+    app.fail(job, cause)
+    told = client.get(f"/internal/jobs/{job}").json()["error"]
+    assert told == "the disk of outputs is full; make room, or choose another folder with --outputs-dir"
+
+    def full(*_: object) -> None:
+        raise OutputError(cause)
+
+    app.submit = full  # type: ignore[method-assign,assignment]
+    answer = client.post("/internal/jobs", json={"prompt": "x"})
+    assert answer.status_code == 507
+    assert answer.json()["error"] == told
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("/home/somebody/secret.py")
+
+    app.submit = broken  # type: ignore[method-assign,assignment]
+    answer = client.post("/internal/jobs", json={"prompt": "x"})
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "Something went wrong; the log has the details."}

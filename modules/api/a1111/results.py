@@ -34,12 +34,13 @@ _USUAL = frozenset(
 
 @dataclass(frozen=True)
 class Painted:
-    """A finished picture: its file, and the request that it was painted from."""
+    """A finished picture: its file, the request that it was painted from, and what could not be done of it, in words."""
 
     view: PictureView
     data: bytes
     request: Txt2Img
     parsed: Mapping[str, str]
+    notes: str
 
 
 def read_painted(job: JobView) -> list[Painted]:
@@ -50,16 +51,13 @@ def read_painted(job: JobView) -> list[Painted]:
             data = view.path.read_bytes()
         except OSError:
             continue
-        painted.append(Painted(view, data, _request(job, view, data), parse(view.infotext)))
+        try:
+            info = read_record(data).info
+            request, notes = info.request, info.facts.get("notes", "")
+        except RequestError:  # a private picture says nothing
+            request, notes = job.request.image(view.index), ""
+        painted.append(Painted(view, data, request, parse(view.infotext), notes))
     return painted
-
-
-def _request(job: JobView, view: PictureView, data: bytes) -> Txt2Img:
-    """With its final words from the picture's record, where it has one."""
-    try:
-        return read_record(data).info.request
-    except RequestError:  # a private picture says nothing
-        return job.request.image(view.index)
 
 
 def answer(app: App, job: JobView, body: PaintBody, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,6 +81,8 @@ def _info(job: JobView, body: PaintBody, painted: list[Painted], sheet: bool) ->
     first, parsed = each[0], painted[0].parsed if painted else {}
     infotexts = [one.view.infotext for one in painted]
     varied = request.variation_strength > 0
+    notes = list(dict.fromkeys(one.notes for one in painted if one.notes))
+    added = {"notes": notes} if notes else {}  # the one key that A1111 has not; there, a LoRA that is missing goes unsaid
     return {
         "prompt": first.prompt,
         "all_prompts": [one.prompt for one in each],
@@ -116,6 +116,7 @@ def _info(job: JobView, body: PaintBody, painted: list[Painted], sheet: bool) ->
         "clip_skip": request.clip_skip,
         "is_using_inpainting_conditioning": "Conditional mask weight" in parsed,
         "version": parsed.get("Version", f"Atelier {__version__}"),
+        **added,
     }
 
 

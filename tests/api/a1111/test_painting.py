@@ -145,6 +145,12 @@ def test_prompts_are_told_as_they_were_painted(api: TestClient, painting: App) -
     assert "Template" in info["extra_generation_params"]
 
 
+def test_what_was_left_out_of_a_prompt_is_said(api: TestClient) -> None:
+    _, info = paint(api, prompt="a cat <lora:ink:0.8>")
+    assert list(info) == [*INFO_KEYS, "notes"]
+    assert "ink" in info["notes"][0]
+
+
 def test_subseeds_count_where_they_are_used(api: TestClient) -> None:
     _, info = paint(api, subseed=10, subseed_strength=0.5, n_iter=2)
     assert (info["all_seeds"], info["all_subseeds"], info["subseed_strength"]) == ([5, 5], [10, 11], 0.5)
