@@ -32,6 +32,7 @@ from modules.app import App
 from modules.images import png
 from modules.images.infotext import parse_record
 from modules.settings import Settings
+from tests.picture_files import read_pixels
 from tests.scripted import ScriptedLink
 from tests.tiny import tiny_checkpoint
 
@@ -266,7 +267,7 @@ class Queue(RuleBasedStateMachine):
             assert view is not None
             for picture in view.pictures:
                 assert hashlib.sha256(picture.path.read_bytes()).hexdigest() == self.sha256(job, picture.index)
-                assert png.read_pixels(picture.path)[0] == paint(known.seed + picture.index)
+                assert read_pixels(picture.path)[0] == paint(known.seed + picture.index)
                 record = parse_record(png.read_texts(picture.path).texts[png.RECORD])
                 assert (record.job, record.index, picture.seed) == (job, picture.index, known.seed + picture.index)
                 recorded.add(picture.path)

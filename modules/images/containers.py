@@ -20,6 +20,8 @@ from PIL import Image
 from modules.errors import RequestError
 from modules.images import avif, png
 
+MAX_PIXELS = 33_500_000
+MAX_SIDE = 8192
 MAX_METADATA = 1 << 20
 """Bytes of EXIF, of XMP and of a colour profile that a file may carry."""
 MAX_PIECES = 100_000
@@ -74,14 +76,12 @@ def check_size(width: int, height: int, name: str) -> None:
     """Refuse what would take too much memory, before any of it is taken.
 
     Raises:
-        RequestError: more than `png.MAX_SIDE` a side or `png.MAX_PIXELS` in all, or nothing at all.
+        RequestError: more than `MAX_SIDE` a side or `MAX_PIXELS` in all, or nothing at all.
     """
     if width < 1 or height < 1:
         raise RequestError(f"{name} is damaged: it has no size")
-    if width > png.MAX_SIDE or height > png.MAX_SIDE or width * height > png.MAX_PIXELS:
-        raise RequestError(
-            f"{name} has {width}x{height} pixels; at most {png.MAX_SIDE} a side and {png.MAX_PIXELS:,} in all are read"
-        )
+    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
+        raise RequestError(f"{name} has {width}x{height} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS:,} in all are read")
 
 
 def _png(data: bytes, name: str) -> Container:

@@ -30,8 +30,6 @@ RECORD = "atelier"
 MAX_TEXT = 1 << 20
 """Bytes of text that one file may carry, uncompressed; Pillow refuses more in one chunk as well."""
 MAX_TEXTS = 64
-MAX_PIXELS = 33_500_000
-MAX_SIDE = 8192
 MAX_FILE = 256 << 20
 """Bytes of a file that is read at all."""
 
@@ -83,27 +81,6 @@ def read_texts(source: Path | bytes, name: str = "") -> PngTexts:
         raise RequestError(f"{name} cannot be read: {error.strerror or error}") from None
     except (struct.error, zlib.error, ValueError, OverflowError, MemoryError):
         raise RequestError(f"{name} is damaged: its text cannot be read") from None
-
-
-def read_pixels(source: Path | bytes) -> tuple[bytes, int, int]:
-    """The pixels of a PNG as RGB8 (bytes, width, height); other modes are converted.
-
-    Raises:
-        RequestError: no PNG, damaged, or larger than `MAX_PIXELS` or `MAX_SIDE`, which the header tells before any decoding.
-    """
-    name = source.name if isinstance(source, Path) else "the picture"
-    header = read_texts(source)
-    if header.width > MAX_SIDE or header.height > MAX_SIDE or header.width * header.height > MAX_PIXELS:
-        raise RequestError(
-            f"{name} has {header.width}x{header.height} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS:,} in all are read"
-        )
-    try:
-        with _open(source) as stream, Image.open(stream, formats=["PNG"]) as image:
-            rgb = image.convert("RGB")
-            return rgb.tobytes(), rgb.width, rgb.height
-    except (Exception, Image.DecompressionBombWarning):
-        # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, MemoryError and more.
-        raise RequestError(f"{name} is damaged: its pixels cannot be decoded") from None
 
 
 def _open(source: Path | bytes) -> BinaryIO:

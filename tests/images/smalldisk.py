@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from modules.errors import OutputError
-from modules.images import png
 from modules.images.outputs import Outputs
 from tests.images.conftest import make_info
+from tests.picture_files import read_pixels
 
 
 def main(disk: str) -> None:
@@ -26,7 +26,7 @@ def main(disk: str) -> None:
     found = sorted(path for path in Path(disk).rglob("*") if path.is_file())
     assert found == sorted(names), found
     for path in found:
-        png.read_pixels(path)
+        read_pixels(path)
     try:
         outputs.check_writable()
     except OutputError as error:

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from modules.errors import OutputError
-from modules.images import files, outputs, png
+from modules.images import files, outputs
 from modules.images.infotext import GenerationInfo
 from modules.images.outputs import Outputs, SavedImage
 from tests.faults import FaultyOs
+from tests.picture_files import read_pixels
 
 JOB = "0123456789abcdef0123456789abcdef"
 NOON = 1_786_000_000.0
@@ -48,7 +49,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
 
 def intact(saved: SavedImage, pixels: bytes) -> bool:
     data = saved.path.read_bytes()
-    return hashlib.sha256(data).hexdigest() == saved.sha256 and png.read_pixels(data) == (pixels, 64, 64)
+    return hashlib.sha256(data).hexdigest() == saved.sha256 and read_pixels(data) == (pixels, 64, 64)
 
 
 def everything_in(folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from modules.images import png
 from modules.images.infotext import GenerationInfo, parse, parse_record
 from modules.images.outputs import Outputs
 from tests.images.conftest import make_info
+from tests.picture_files import read_pixels
 
 ROOT = Path(__file__).parents[2]
 JOB = "0123456789abcdef0123456789abcdef"
@@ -60,7 +61,7 @@ def test_another_jobs_name_is_respected(outputs: Outputs, pixels: bytes, info: G
     first = outputs.save(pixels, 64, 64, info, JOB, 0, NOON)
     second = outputs.save(bytes(MAX_SIZED), 64, 64, info, other, 0, NOON)
     assert first.path != second.path
-    assert png.read_pixels(first.path)[0] == pixels
+    assert read_pixels(first.path)[0] == pixels
     assert outputs.find(other, 0, 7, NOON) == second
     assert outputs.save(bytes(MAX_SIZED), 64, 64, info, other, 0, NOON) == second
     assert len(pngs(outputs)) == 2
@@ -75,7 +76,7 @@ def test_a_file_that_is_not_this_picture_is_left_alone(
     path.write_bytes(content)
     saved = outputs.save(pixels, 64, 64, info, JOB, 0, NOON)
     assert path.read_bytes() == content
-    assert png.read_pixels(saved.path)[0] == pixels
+    assert read_pixels(saved.path)[0] == pixels
 
 
 def test_a_thousand_taken_names_are_no_obstacle(outputs: Outputs, pixels: bytes, info: GenerationInfo) -> None:
@@ -86,7 +87,7 @@ def test_a_thousand_taken_names_are_no_obstacle(outputs: Outputs, pixels: bytes,
     clock = outputs.save(pixels, 64, 64, info, JOB, 2, NOON).path.name[:6]
     for job in (JOB[:8], JOB):
         (folder / f"{clock}-{job}-001-7.png").touch()
-    assert png.read_pixels(outputs.save(pixels, 64, 64, info, JOB, 1, NOON).path)[0] == pixels
+    assert read_pixels(outputs.save(pixels, 64, 64, info, JOB, 1, NOON).path)[0] == pixels
 
 
 @pytest.mark.parametrize("job", ["", "../../etc", "-rf", "CON", "a/b\\c", "\u202egnp", "日本" * 100, "x" * 400, ".", "a\0b"])
@@ -237,12 +238,12 @@ def test_a_named_file_is_written_and_never_replaced(
     outputs.check_target(target)
     saved = outputs.save_as(target, pixels, 64, 64, info)
     assert saved.path == target
-    assert png.read_pixels(target)[0] == pixels
+    assert read_pixels(target)[0] == pixels
     with pytest.raises(OutputError, match=r"mine\.png exists and is not overwritten; use another name"):
         outputs.check_target(target)
     with pytest.raises(OutputError, match=r"mine\.png exists and is not overwritten"):
         outputs.save_as(target, bytes(MAX_SIZED), 64, 64, info)
-    assert png.read_pixels(target)[0] == pixels
+    assert read_pixels(target)[0] == pixels
     assert sorted(tmp_path.iterdir()) == [target, outputs.folder]
     with pytest.raises(OutputError, match=r"the folder \S+/nowhere is gone"):
         outputs.check_target(tmp_path / "nowhere" / "deep" / "mine.png")

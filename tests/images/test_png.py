@@ -17,7 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from modules.errors import RequestError
 from modules.images import png
-from modules.images.png import encode, read_pixels, read_texts
+from modules.images.png import encode, read_texts
+from tests.picture_files import read_pixels
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -155,4 +156,4 @@ def test_another_format_with_our_name_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "really.png"
     Image.new("RGB", (4, 4)).save(path, "JPEG")
     with pytest.raises(RequestError, match=r"really\.png is not a PNG file"):
-        read_pixels(path)
+        read_texts(path)

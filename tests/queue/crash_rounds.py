@@ -27,6 +27,7 @@ from modules.images.outputs import Outputs
 from modules.queue.store import Job, JobStore
 from modules.request import Txt2Img
 from tests.faults import FaultyOs
+from tests.picture_files import read_pixels
 
 COUNT = 3
 """Pictures of each job."""
@@ -115,7 +116,7 @@ class Witness:
         """Hold the disk against memory.  Returns the state of every job."""
         found: Counter[tuple[str, int]] = Counter()
         for path in (self.folder / "outputs").rglob("*.png"):
-            pixels, _, _ = png.read_pixels(path)  # raises when torn
+            pixels, _, _ = read_pixels(path)  # raises when torn
             record = parse_record(png.read_texts(path).texts[png.RECORD])
             assert pixels == paint(record.info.request.seed), f"{path} is not its seed's picture"
             found[record.job, record.index] += 1
