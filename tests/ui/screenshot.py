@@ -44,7 +44,8 @@ def main() -> None:
                 page = visitor.open()
                 page.wait_for_selector(".chip")
                 prompts = arguments.prompts or page.locator(".chip").all_inner_texts()
-                for index, prompt in enumerate(prompts[:PICTURES]):
+                # The owl last: it is the one on the easel, and fills its place well
+                for index, prompt in enumerate(sorted(prompts[:PICTURES], key=lambda words: "owl" in words)):
                     page.fill("#txt2img_prompt textarea", prompt)
                     page.fill("#txt2img_seed :is(input, textarea)", str(arguments.seed + index))
                     page.click("#txt2img_generate")
@@ -73,6 +74,7 @@ def _mask(page: Any) -> None:
     page.wait_for_selector("#tab_inpaint[aria-selected=true]")
     easel = Easel(page, None, "inpaint")
     easel.wait(128, 128)
+    page.wait_for_function("document.querySelector('#inpaint_prompt textarea').value")  # its own comes along first
     page.fill("#inpaint_prompt textarea", "a cat face on a purple background")
     easel.brush(26, 0.8)
     easel.stroke((44, 44), (84, 40), (88, 60), (46, 62), (60, 50), steps=12)
