@@ -17,7 +17,10 @@ AtelierError                 everything that we raise on purpose
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class AtelierError(Exception):
@@ -72,3 +75,23 @@ class EngineError(AtelierError):
 
 class OutputError(AtelierError):
     """A finished picture could not be written."""
+
+
+_PLACES = tuple(f"{place}{os.sep}" for place in (Path(__file__).resolve().parents[1], Path.home()) if len(place.parts) > 1)
+_FOLDERS = re.compile(
+    r"""(?<![\w/:."'])(?:/[^\s/:;,'"()]+)+/([^\s/:;,'"()]+)"""  # /two/parts at least
+    r"""|\b[A-Za-z]:\\(?:[^\s\\:;,'"()]+\\)*([^\s\\:;,'"()]+)"""
+)
+
+
+def without_folders(text: str) -> str:
+    """A message as people elsewhere may read it: names of files and folders stay, where they lie does not.
+
+    >>> without_folders("the disk of /srv/house/outputs is full; see http://127.0.0.1/docs, or use --outputs-dir")
+    'the disk of outputs is full; see http://127.0.0.1/docs, or use --outputs-dir'
+    >>> without_folders(r"C:\\Users\\ada\\data cannot be read")
+    'data cannot be read'
+    """
+    for place in _PLACES:
+        text = text.replace(place, "")
+    return _FOLDERS.sub(lambda match: match[1] or match[2], text)

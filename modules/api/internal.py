@@ -20,7 +20,7 @@ from PIL import Image
 
 from modules.app import App
 from modules.checkpoints.files import CheckpointInfo
-from modules.errors import RequestError
+from modules.errors import RequestError, without_folders
 from modules.images import files
 from modules.images.decode import decode
 from modules.images.encoding import MEDIA_TYPES
@@ -125,7 +125,7 @@ def job_json(job: JobView) -> dict[str, Any]:
         "progress": round(job.progress, 4),
         "eta_s": None if job.eta_s is None else round(job.eta_s, 1),
         "rev": job.rev,
-        "error": job.error,
+        "error": without_folders(job.error),
         "paused": job.paused,
         "created": job.created,
         "request": job.request.model_dump(mode="json"),
@@ -147,7 +147,7 @@ def picture_json(picture: PictureView) -> dict[str, Any]:
 def engine_json(state: EngineState) -> dict[str, Any]:
     return {
         "state": state.state,
-        "message": state.message,
+        "message": without_folders(state.message),
         "device": state.device,
         "dtype": state.dtype,
         "attention": state.attention,

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from modules.errors import AtelierError, EngineError, LimitError, OutputError, RequestError
+from modules.errors import AtelierError, EngineError, LimitError, OutputError, RequestError, without_folders
 
 THEIRS = ("/sdapi/", "/controlnet/")
 """Paths of A1111's API and of its ControlNet extension."""
@@ -43,7 +43,7 @@ def refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, AtelierError)
     status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
     headers = {"retry-after": str(math.ceil(error.retry_after))} if isinstance(error, LimitError) else {}
-    return refusal(request.url.path, status, str(error), headers)
+    return refusal(request.url.path, status, without_folders(str(error)), headers)
 
 
 def refusal(path: str, status: int, reason: str, headers: dict[str, str] | None = None) -> Response:

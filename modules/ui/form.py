@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modules.errors import AtelierError, RequestError
+from modules.errors import AtelierError, RequestError, without_folders
 from modules.request import MAX_SEED
 from modules.ui.gradio import gr
 
@@ -165,7 +165,7 @@ class Form:
     def complaint(self, error: AtelierError) -> Values:
         """A refusal as the page shows it: sentences with the form's own labels, and the ids of the fields they are about."""
         sentences, ids = [], []
-        for part in str(error).split("; "):
+        for part in without_folders(str(error)).split("; "):
             match = _NAMED.fullmatch(part)
             name = match.group(1) if match else next((n for n, label in self.labels.items() if part.startswith(label)), "")
             if name in self.components:
