@@ -118,6 +118,8 @@ def test_the_frame_is_the_same_on_the_canvas_and_in_numbers(page: Any, app: Fake
     wait_value(page, "#inpaint_outpaint_left input", "32")
     page.evaluate("atelier.canvas('inpaint').setOutpaint({left: 32, right: 0, up: 64, down: 0})")
     wait_value(page, "#inpaint_outpaint_up input", "64")
+    wait_value(page, "#inpaint_width input", "160")
+    wait_value(page, "#inpaint_height input", "192")
     request = submitted(page, app, "inpaint")
     assert (request.outpaint_left, request.outpaint_right, request.outpaint_up, request.outpaint_down) == (32, 0, 64, 0)
 

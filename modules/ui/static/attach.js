@@ -4,7 +4,7 @@
 import { batchItems } from "./batch.js";
 import { canvas } from "./canvas/registry.js";
 import { fields } from "./form.js";
-import { factorSize } from "./size.js";
+import { factorSize, wholeSize } from "./size.js";
 
 /** Unlike crypto.randomUUID, this also works on plain http. */
 export const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -19,7 +19,7 @@ async function attach(tab) {
     else {
       const drawn = await canvas(tab).flush();
       if (drawn) attachment.canvas = JSON.parse(drawn);
-      const size = canvas(tab).size();
+      const size = wholeSize(tab);
       if (size) attachment.size = factorSize(fields(tab), size.width, size.height);
     }
   } catch (error) {

@@ -23,6 +23,14 @@ export function suited(width, height, native) {
   return allowed(width, height, share < AS_IT_IS[0] || share > AS_IT_IS[1] ? Math.sqrt(1 / share) : 1);
 }
 
+/** Of what is on a canvas, with what it is extended by; null when it is empty. */
+export function wholeSize(tab) {
+  const size = canvas(tab).size();
+  if (!size) return null;
+  const { left = 0, right = 0, up = 0, down = 0 } = size.outpaint ?? {};
+  return { width: size.width + left + right, height: size.height + up + down };
+}
+
 /** The size by the form's factor; null where the form says a size. */
 export const factorSize = (form, width, height) =>
   form.size_by === BY_FACTOR ? allowed(width, height, Number(form.size_factor) || 1) : null;
@@ -40,14 +48,16 @@ export function startSizes(native) {
   const coming = new Set(); // canvases whose size comes with settings
 
   document.addEventListener("atelier:send", ({ detail }) => detail.fields?.width && coming.add(detail.tab));
-  document.addEventListener("atelier:canvas", async ({ detail: { name, width, height, outpaint, restored } }) => {
+  document.addEventListener("atelier:canvas", async ({ detail: { name, outpaint, restored } }) => {
     const before = seen[name];
-    seen[name] = width ? `${width}x${height}` : "";
+    const size = wholeSize(name);
+    seen[name] = size ? `${size.width}x${size.height}` : "";
     show(name);
     showSides(name, outpaint);
-    if (!width || seen[name] === before || restored) return;
+    if (!size || seen[name] === before || restored) return;
     if (coming.delete(name)) return;
     const home = await native(name);
+    const { width, height } = size;
     if (seen[name] === `${width}x${height}`) setSize(name, suited(width, height, home));
   });
   document.addEventListener("atelier:form", ({ detail }) => {
@@ -57,7 +67,7 @@ export function startSizes(native) {
   for (const below of document.querySelectorAll(".below")) {
     const tab = below.id.replace(/_below$/, "");
     below.querySelector("[data-do=size]").addEventListener("click", () => {
-      const size = canvas(tab).size();
+      const size = wholeSize(tab);
       if (size) setSize(tab, allowed(size.width, size.height));
     });
     show(tab);
@@ -68,7 +78,7 @@ function show(tab) {
   const below = document.getElementById(`${tab}_below`);
   if (!below) return;
   const form = fields(tab);
-  const size = canvas(tab).size();
+  const size = wholeSize(tab);
   const becomes = size && factorSize(form, size.width, size.height);
   document.getElementById(`${tab}_settings`).dataset.size = form.size_by === BY_FACTOR ? "factor" : "size";
   below.querySelector(".canvas-size").textContent = becomes ? `becomes ${becomes.width} × ${becomes.height}` : "";

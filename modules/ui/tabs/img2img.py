@@ -133,6 +133,9 @@ class Img2ImgTab(PaintingTab):
         return {"source": self._keep(path, "the picture", user)} if path else {}
 
     def _keep(self, path: str, name: str, user: str) -> str:
+        uploads = Path(self.picture.GRADIO_CACHE).resolve()
+        if not Path(path).resolve().is_relative_to(uploads):  # Gradio looks too; a path is nothing to be trusted once
+            raise RequestError(f"{name} was not uploaded here; choose it again")
         try:
             return self.app.keep_source(Path(path).read_bytes(), user).id
         except OSError as error:
