@@ -18,7 +18,7 @@ A1111 = (
     "CFG scale: 6.5, Seed: 123, Size: 512x768, Model hash: 6ce0161689, Model: v1-5-pruned, Clip skip: 2, "
     'Lora hashes: "fur: 0123456789ab", TI hashes: "bad_hands: abcdef012345", Version: v1.10.1'
 )
-FORGE = A1111.replace("v1.10.1", "f2.0.1v1.10.1-previous-659-gc055f2d4")
+FORGE = A1111.replace("v1.10.1", "f2.0.1v1.10.1-previous-659-gc055f2d4").replace("Seed: 123", "Seed: 321")
 SDNEXT = "a cat\nSteps: 20, Size: 512x512, Sampler: Euler a, Seed: 5, CFG scale: 6, App: SD.Next, Version: 1a2b3c4"
 
 

@@ -22,7 +22,7 @@ KNOWN = foreign.A1111.replace("Model: v1-5-pruned, ", "").replace("Model hash: 6
 
 PROGRAMS: dict[str, tuple[bytes, str, str]] = {
     "A1111": (foreign.png(parameters=foreign.A1111), "a cat, <lora:fur:0.8>", "123"),
-    "Forge": (foreign.commented("JPEG", foreign.FORGE), "a cat, <lora:fur:0.8>", "123"),
+    "Forge": (foreign.commented("JPEG", foreign.FORGE), "a cat, <lora:fur:0.8>", "321"),
     "SD.Next": (foreign.commented("AVIF", foreign.SDNEXT), "a cat", "5"),
     "ComfyUI": (foreign.comfyui_webp(foreign.COMFY), "a glass (bottle:1.2)", "156680208"),
     "InvokeAI": (foreign.invokeai(), "a landscape", "356120443"),
@@ -70,6 +70,7 @@ def wait_value(page: Any, field: str, wanted: str) -> None:
 
 
 def test_pictures_of_every_program_are_shown_and_sent(visit: Visit) -> None:
+    """Each has its own seed, so that waiting for it is waiting for this very answer."""
     page = opened(visit)
     for program, (data, prompt, seed) in PROGRAMS.items():
         choose(page, data)
