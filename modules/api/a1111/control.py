@@ -15,6 +15,7 @@ from modules.api.a1111.replies import PendingTasks, Progress, TaskProgress
 from modules.api.a1111.requests import TaskBody
 from modules.api.a1111.results import timestamp
 from modules.api.a1111.tasks import Tasks, current_job
+from modules.api.a1111.timing import TimedRoute
 from modules.api.bodies import fitted, read_json
 from modules.api.refusals import caller
 from modules.api.schema import body_of
@@ -23,7 +24,7 @@ from modules.views import JobView
 
 
 def control_routes(app: App, tasks: Tasks) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=TimedRoute)
 
     @router.get("/sdapi/v1/progress", response_model=Progress)
     async def progress(request: Request, skip_current_image: bool = Query(False)) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from modules.api.a1111.timing import TimedRoute
 from modules.api.bodies import read_json
 from modules.errors import RequestError
 
@@ -17,7 +18,7 @@ API_VERSION = 2
 
 
 def controlnet_routes() -> APIRouter:
-    router = APIRouter(prefix="/controlnet")
+    router = APIRouter(prefix="/controlnet", route_class=TimedRoute)
 
     @router.get("/version", response_model=dict[str, int])
     async def version() -> Any:

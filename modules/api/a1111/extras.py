@@ -21,6 +21,7 @@ from modules.api.a1111.options import OwnOptions
 from modules.api.a1111.pictures import encoded, picture_bytes, to_base64, told
 from modules.api.a1111.replies import Caption, ExtrasImage, ExtrasImages, PictureInfo
 from modules.api.a1111.requests import ExtrasBatchBody, ExtrasBody, InfoBody, InterrogateBody, _ExtrasBody
+from modules.api.a1111.timing import TimedRoute
 from modules.api.bodies import fitted, read_json
 from modules.api.schema import body_of
 from modules.app import App
@@ -39,7 +40,7 @@ _BATCH = {"imageList": [{"data": "iVBORw0KGgo...", "name": "one.png"}], "upscali
 
 
 def extras_routes(app: App, own: OwnOptions) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=TimedRoute)
     few = anyio.CapacityLimiter(WORKERS)
 
     async def _answer(work: Callable[[], dict[str, Any]]) -> Response:

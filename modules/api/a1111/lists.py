@@ -17,6 +17,7 @@ from modules.api.a1111 import replies
 from modules.api.a1111.models import find_checkpoint, model_name, own_checkpoint, sha256_of, title, usable
 from modules.api.a1111.options import CHECKPOINT, CHECKPOINT_HASH, OPTIONS, OwnOptions, read_options
 from modules.api.a1111.scripts import script_infos, script_names
+from modules.api.a1111.timing import TimedRoute
 from modules.api.bodies import read_json
 from modules.api.limits import Limits, limits_of
 from modules.api.refusals import caller, only_administrators
@@ -34,7 +35,7 @@ UPSCALERS = ("None", "Lanczos", "Nearest")
 
 
 def list_routes(app: App, own: OwnOptions) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=TimedRoute)
     _models(router, app, own)
     _words(router, app)
     _tables(router, app)

@@ -22,6 +22,7 @@ from modules.api.a1111.replies import Images
 from modules.api.a1111.requests import PaintBody, PictureBody, TextBody
 from modules.api.a1111.results import answer
 from modules.api.a1111.tasks import Tasks
+from modules.api.a1111.timing import TimedRoute
 from modules.api.a1111.translate import fields_of
 from modules.api.bodies import fitted, read_json
 from modules.api.refusals import caller
@@ -42,7 +43,7 @@ _PICTURE = {"init_images": ["iVBORw0KGgo..."], "denoising_strength": 0.6, **_TEX
 
 
 def painting_routes(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=TimedRoute)
     decoders, encoders = anyio.CapacityLimiter(DECODERS), anyio.CapacityLimiter(ENCODERS)
 
     @router.post("/sdapi/v1/txt2img", response_model=Images, openapi_extra=body_of(TextBody, _TEXT))

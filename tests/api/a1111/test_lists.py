@@ -180,3 +180,9 @@ def test_wrong_methods_and_queries_have_the_shape_too(visitor: Visitor) -> None:
 
 def test_a1111_s_pings(visitor: Visitor) -> None:
     assert get(visitor(), "/internal/ping") == {}
+
+
+def test_answers_say_how_long_they_took(visitor: Visitor) -> None:
+    client = visitor()
+    for path in ("/sdapi/v1/options", "/controlnet/version", "/sdapi/v1/progress"):
+        assert float(client.get(path).headers["x-process-time"]) >= 0
