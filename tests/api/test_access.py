@@ -6,6 +6,7 @@ administrators alone.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,8 +25,6 @@ from modules.server import build_server
 from modules.settings import Settings
 from tests.api.people import BASE, House
 from tests.scripted import ScriptedLink
-
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an event loop of Gradio's
 
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -132,7 +131,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     app = App(Settings(data_dir=folder / "data", models_dirs=(folder,), outputs_dir=folder / "out"), link)
     app.start()
     link.hello()
-    made = House(app, build=build_server)
+
+    async def build() -> House:
+        """In a running loop: where there is none, Gradio makes several and leaves them open."""
+        return House(app, build=build_server)
+
+    made = asyncio.run(build())
     yield made
     made.close()
     app.close()
