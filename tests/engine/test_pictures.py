@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from modules.diffusion.attention import sdpa
 from modules.engine.messages import Message, pictures_of, with_pictures
 from modules.pipelines import alone
 from modules.pipelines.img2img import img2img, tensor_of
-from modules.pipelines.work import EncodeImage, Predict, Report
+from modules.pipelines.work import Decode, EncodeImage, Predict, Report
 from modules.pixels import colour
 from modules.request import Img2Img, InpaintArea, parse_request
 from tests.engine.conftest import Bench, named_pictures
@@ -34,6 +34,7 @@ def mask(size: tuple[int, int] = (64, 64)) -> Image.Image:
     return drawn
 
 
+W = TypeVar("W", Predict, Decode)
 WHOLE = {"source": source(), "mask": mask()}
 
 
@@ -233,20 +234,39 @@ def test_an_editing_model_wants_a_picture_and_says_so(family: Bench) -> None:
     assert not close(family.pixels("picture"), family.pixels("plain"))
 
 
-def first_rows(bench: Bench, **fields: Any) -> tuple[Predict, torch.Tensor]:
-    """What the network is first asked for, and the source's latent (the mean of the autoencoder's Gaussian)."""
+def asked(bench: Bench, kind: type[W], **fields: Any) -> W:
+    """The first work of a kind that a story yields."""
     fields, pictures = named_pictures(fields)
     request = parse_request(bench.request(**fields))
     assert isinstance(request, Img2Img)
     story = img2img(request, *pictures)
     with torch.inference_mode():
         work = next(story)
-        while not isinstance(work, Predict):
+        while not isinstance(work, kind):
             work = story.send(alone._answer(work, bench.manager))
-        pixels = torch.tensor(np.asarray(pictures[0])).permute(2, 0, 1)[None] / 127.5 - 1
-        latent = work.model.vae.encode(pixels)[0][0] * work.model.latent.scale
     story.close()
+    return work
+
+
+def first_rows(bench: Bench, **fields: Any) -> tuple[Predict, torch.Tensor]:
+    """What the network is first asked for, and the source's latent (the mean of the autoencoder's Gaussian)."""
+    work = asked(bench, Predict, **fields)
+    with torch.inference_mode():
+        pixels = torch.tensor(np.asarray(fields["source"])).permute(2, 0, 1)[None] / 127.5 - 1
+        latent = work.model.vae.encode(pixels)[0][0] * work.model.latent.scale
     return work, latent
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "PLMS", "UniPC"])
+def test_the_kept_part_is_put_back_into_the_last_latent(bench: Bench, sampler: str) -> None:
+    """Runs on timesteps end with noise in it."""
+    fields = {**WHOLE, "sampler": sampler, "mask_blur_x": 0, "mask_blur_y": 0}
+    decoded = asked(bench, Decode, **fields)
+    _, latent = first_rows(bench, **fields)
+    outside = torch.ones(4, 8, 8, dtype=torch.bool)
+    outside[:, 2:6, 2:6] = False
+    assert torch.allclose(decoded.latent[outside], latent[outside], atol=1e-5)
+    assert not torch.allclose(decoded.latent[~outside], latent[~outside], atol=0.1)
 
 
 NOISE = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
