@@ -49,5 +49,14 @@ for variable in ("GRADIO_MCP_SERVER", "GRADIO_SHARE", "GRADIO_ALLOWED_PATHS"):
 sys.meta_path.insert(0, _NoStubs())
 
 import gradio as gr  # noqa: E402
+from gradio import processing_utils  # noqa: E402
+
+
+async def _fetched_by_nobody(url: str, cache_dir: str) -> str:
+    raise ValueError("addresses are not fetched here; send the picture itself")
+
+
+# Gradio downloads what any callback is told to be a file at some address, from the whole public internet.
+processing_utils.async_ssrf_protected_download = _fetched_by_nobody
 
 __all__ = ["gr"]
