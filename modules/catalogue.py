@@ -52,12 +52,14 @@ class Catalogue:
         """All files in the models folders, usable ones first; the others say what their problem is."""
         return sorted(scan(self.folders), key=lambda info: (bool(info.problem), info.name.lower()))
 
-    def checkpoint(self, name: str | None) -> CheckpointInfo:
-        """The usable checkpoint of that name, or the one that is used when nobody names one.
+    def checkpoint(self, name: Any) -> CheckpointInfo:
+        """The usable checkpoint of that name, which may be anything that somebody sent, or the usual one when it is none.
 
         Raises:
             RequestError: there is none, or it cannot be used.
         """
+        if name and not isinstance(name, str):
+            raise RequestError(f"checkpoint: must be the name of one, as text; {repr(name)[:60]} was given")
         if name:
             info = find(self.folders, name)
         else:

@@ -209,7 +209,11 @@ def _pictures(router: APIRouter, app: App) -> None:
             headers={"cache-control": "private, no-cache"},
         )
 
-    @router.get("/jobs/{job_id}/pictures/{index}/infotext", response_class=PlainTextResponse)
+    @router.get(
+        "/jobs/{job_id}/pictures/{index}/infotext",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The text."}},
+    )
     async def infotext(request: Request, job_id: str, index: int) -> Response:
         """A1111's parameters text of a finished picture."""
         return PlainTextResponse((await found(request, job_id, index)).infotext)

@@ -159,6 +159,8 @@ def test_a_picture_that_was_removed_is_missing(client: TestClient, studio: App) 
         ({"nonsense": 1}, "nonsense: there is no such field"),
         ({"sampler": "Gone"}, "sampler 'Gone' is not here"),
         ({"checkpoint": "gone"}, "checkpoint 'gone' is not here"),
+        ({"checkpoint": True}, "checkpoint: must be the name of one, as text; True was given"),
+        ({"checkpoint": ["tiny"], "source": "0" * 64}, "checkpoint: must be the name of one"),
         ({"source": "0" * 64}, "source"),
         ({"source": "../x"}, "64 hexadecimal digits"),
     ],
