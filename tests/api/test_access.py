@@ -187,7 +187,7 @@ def test_nobody_who_is_not_let_in_gets_anything(home: House, clients: dict[str, 
 
 
 def is_nobodys(path: str) -> bool:
-    return bool(re.match(r"(/gradio_api)?/(monitoring|runs|deep_link|file=http|proxy=)", path))
+    return bool(re.match(r"(/gradio_api)?/(monitoring|runs|deep_link|file=http|file/|proxy=|dev/|vibe-)", path))
 
 
 ENDLESS = ("GET /gradio_api/queue/data", "GET /gradio_api/heartbeat/x", "POST /logout")
