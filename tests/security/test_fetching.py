@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from tests.security.house import House, Listener, Visitor
@@ -66,15 +69,20 @@ def test_s5_gradio_relays_nothing(browser: Visitor) -> None:
             for call in browser.ask("/config").json()["dependencies"]:
                 data = [config_value] * len(call["inputs"])
                 browser.post("/gradio_api/queue/join", {"data": data, "fn_index": call["id"], "session_hash": "s5"})
-        # Public ones too, which would be asked for by way of the proxy.
-        for call in browser.ask("/config").json()["dependencies"]:
-            file = {"path": "https://example.com/x.png", "meta": {"_type": "gradio.FileData"}}
-            browser.post(
-                f"/gradio_api/run/{call['api_name'] or 'x'}", {"data": [file] * len(call["inputs"]), "fn_index": call["id"]}
-            )
         assert listener.hits == browser.house.outside.hits == 0
     finally:
         listener.close()
+
+
+def test_s5_gradio_cannot_download(tmp_path: Path) -> None:
+    """What fetches for its callbacks is replaced, by the name under which Gradio calls it."""
+    from gradio import processing_utils
+
+    from modules.ui.gradio import gr
+
+    assert gr.__version__
+    with pytest.raises(ValueError, match="not fetched"):
+        asyncio.run(processing_utils.async_ssrf_protected_download("https://example.com/x.png", str(tmp_path)))
 
 
 def test_s39_the_program_itself_asks_nobody(house: House, browser: Visitor) -> None:
