@@ -89,8 +89,9 @@ class Sources:
             return None
         path = self._path(source, user)
         with suppress(OSError):
-            os.utime(path)
-            return path
+            if files.is_ours(path):
+                os.utime(path)
+                return path
         return None
 
     def open(self, source: str, user: str) -> Image.Image:

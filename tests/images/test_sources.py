@@ -128,6 +128,16 @@ def test_a_file_that_was_changed_is_not_painted_from(sources: Sources) -> None:
         sources.open(source.id, "ann")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_link_in_a_pictures_place_is_no_picture(sources: Sources, tmp_path: Path) -> None:
+    source = sources.keep(picture(1), "ann")
+    path = sources.path(source.id, "ann")
+    assert path is not None
+    path.rename(tmp_path / "elsewhere.png")
+    path.symlink_to(tmp_path / "elsewhere.png")
+    assert sources.path(source.id, "ann") is None
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "sources").write_text("a file, not a folder")
     with pytest.raises(OutputError, match="--data-dir"):
