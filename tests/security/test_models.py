@@ -1,0 +1,157 @@
+"""Files that execute when they are opened, what lies beside a model, installing and settings from outside (S6-S9)."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import PngImagePlugin
+
+from tests.security import pictures
+from tests.security.house import House, Visitor, opened, settled
+from tests.security.routes import Way
+from tests.tiny import tiny_checkpoint
+
+
+class Evil:
+    """Unpickled, it leaves a mark."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        import os
+
+        return (os.system, (f"touch {self.mark}",))
+
+
+def plant(folder: Path, mark: Path) -> list[str]:
+    """Evil files under all names that models have; the names of those that could be taken for checkpoints."""
+    data = pickle.dumps(Evil(mark), 2)
+    for name in ("raw.ckpt", "raw.pt", "raw.pth", "raw.bin", "raw.safetensors", "raw.vae.pt", "model.pkl"):
+        (folder / name).write_bytes(data)
+    for name in ("zip.ckpt", "zip.safetensors", "zip.pt"):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("archive/data.pkl", data)
+            archive.writestr("archive/version", "3\n")
+    header = json.dumps({"x": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 4]}}).encode()
+    (folder / "lying.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0\0\0\0")
+    (folder / "huge-header.safetensors").write_bytes(struct.pack("<Q", 1 << 62) + b"{}")
+    (folder / "page.safetensors").write_bytes(b"<!doctype html><p>404")
+    (folder / "empty.safetensors").write_bytes(b"")
+    # Beside the good model: what other programs would read along with it.
+    (folder / "tiny.yaml").write_text(f"model:\n  target: !!python/object/apply:os.system ['touch {mark}']\n", encoding="utf-8")
+    (folder / "tiny.json").write_text('{"description": "<img src=x onerror=window.__x=1>"}', encoding="utf-8")
+    np.save(folder / "tiny.npy", np.array([Evil(mark)], dtype=object), allow_pickle=True)
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("sd-ti-embedding", data.hex())
+    (folder / "tiny.png").write_bytes(pictures.png(8, 8, pnginfo=texts))
+    (folder / "sitecustomize.py").write_text(f"open({str(mark)!r}, 'w')", encoding="utf-8")
+    return ["raw", "zip", "lying", "huge-header", "page", "empty"]
+
+
+@pytest.fixture(scope="module")
+def mark(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mark") / "PWNED"
+
+
+@pytest.fixture(scope="module")
+def trap(tmp_path_factory: pytest.TempPathFactory, mark: Path) -> Iterator[House]:
+    """A house whose models folder is full of traps."""
+    folder = tmp_path_factory.mktemp("traps")
+    tiny_checkpoint(folder / "tiny.safetensors")
+    plant(folder, mark)
+    with opened(tmp_path_factory.mktemp("trap") / "home", folder) as running:
+        yield running
+
+
+def test_s6_s7_nothing_that_executes_is_opened(trap: House, mark: Path) -> None:
+    visitor = Visitor(trap)
+    visitor.ask("/", headers=[("Accept", "text/html")])
+    assert ".pkl" not in visitor.ask("/internal/checkpoints").text
+    refused = 0
+    for name in ("raw", "zip", "lying", "huge-header", "page", "empty", "raw.ckpt", "raw.safetensors", "zip.pt", "tiny.yaml"):
+        request = {"prompt": "x", "width": 64, "height": 64, "steps": 1, "checkpoint": name}
+        reply = visitor.post("/internal/jobs", request)
+        if reply.status == 201:
+            view = settled(visitor, reply.json()["id"])
+            assert view["state"] == "failed", name
+            assert len(view["error"]) > 20, "a reason in words"
+        else:
+            assert reply.status in (404, 422), (name, reply.text)
+        refused += 1
+        option = visitor.post("/sdapi/v1/options", {"sd_model_checkpoint": name})
+        assert option.status in (200, 400, 403, 404, 422), (name, option.text)
+    assert refused == 10
+    assert not mark.exists()
+
+
+def test_s6_the_good_model_goes_on_working(trap: House, mark: Path) -> None:
+    visitor = Visitor(trap)
+    visitor.ask("/", headers=[("Accept", "text/html")])
+    request = {"prompt": "a cat <lora:raw:1>", "width": 64, "height": 64, "steps": 1, "checkpoint": "tiny"}
+    reply = visitor.post("/internal/jobs", request)
+    assert reply.status in (201, 422), reply.text
+    reply = visitor.post("/internal/jobs", {**request, "prompt": "a cat"})
+    assert settled(visitor, reply.json()["id"])["state"] == "done"
+    for route in ("refresh-checkpoints", "refresh-embeddings", "refresh-loras", "refresh-vae"):
+        assert visitor.post(f"/sdapi/v1/{route}").status < 500
+    for route in ("sd-models", "embeddings", "loras", "sd-vae", "hypernetworks", "upscalers"):
+        reply = visitor.ask(f"/sdapi/v1/{route}")
+        assert reply.status == 200
+    assert not mark.exists()
+
+
+def test_s8_nothing_installs_anything(house: House, browser: Visitor, ways: list[Way]) -> None:
+    for way in ways:
+        for word in ("install", "git", "pip", "clone", "exec", "eval", "shell", "upload_model", "server-"):
+            assert word not in way.path.replace("/pipe", ""), way
+    for path in (
+        *("/sdapi/v1/extensions/install", "/sdapi/v1/server-kill", "/sdapi/v1/server-restart", "/sdapi/v1/server-stop"),
+        *("/sdapi/v1/create/embedding", "/sdapi/v1/train/embedding", "/internal/sysinfo", "/internal/profile-startup"),
+        *("/customnode/install", "/manager/reboot", "/sdapi/v1/run", "/sdapi/v1/git-pull", "/file=/etc/passwd"),
+    ):
+        for method in ("GET", "POST"):
+            assert browser.ask(path, method, json={} if method == "POST" else None).status in (403, 404, 405), path
+    for path in ("vibe-code", "vibe-edit", "vibe-starter-queries", "undo-vibe-edit", "component_server", "process_recording"):
+        reply = browser.post(
+            f"/gradio_api/{path}", {"prompt": "print(1)", "code": "import os", "data": [], "fn_name": "x", "component_id": 1}
+        )
+        assert not 200 <= reply.status < 300, (path, reply.text)
+
+
+def test_s9_no_setting_of_the_program_is_changed_from_outside(house: House, browser: Visitor) -> None:
+    written = {file: file.read_bytes() for file in house.data.glob("*.toml")}
+    names = [
+        *browser.ask("/sdapi/v1/options").json(),
+        "outdir_samples",
+        "outdir_txt2img_samples",
+        "temp_dir",
+        "data_dir",
+        "host",
+    ]
+    names += ["port", "models_dirs", "outputs_dir", "ckpt_dir", "disable_safe_unpickle", "samples_filename_pattern", "save_txt"]
+    evil = ["../../scripts", "/tmp/evil", "import os", {"path": "/etc"}, ["/etc"], "[prompt]/../../x"]
+    for number, name in enumerate(names):
+        value = evil[number % len(evil)]
+        reply = browser.post("/sdapi/v1/options", {name: value})
+        assert reply.status in (200, 400, 403, 404, 422), (name, value, reply.status)
+    assert {file: file.read_bytes() for file in house.data.glob("*.toml")} == written
+    job = browser.post("/internal/jobs", {"prompt": "x", "width": 64, "height": 64, "steps": 1}).json()["id"]
+    assert settled(browser, job)["state"] == "done"
+    assert any(job[:8] in file.name for file in house.outputs.rglob("*.png"))
+    assert not Path("/tmp/evil").exists()
+
+
+def test_s9_what_one_sets_another_does_not_get(house: House, browser: Visitor) -> None:
+    other = Visitor(house)
+    other.ask("/", headers=[("Accept", "text/html")])
+    before = other.ask("/sdapi/v1/options").json()
+    browser.post("/sdapi/v1/options", {"CLIP_stop_at_last_layers": 7})
+    assert other.ask("/sdapi/v1/options").json() == before
