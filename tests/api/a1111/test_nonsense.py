@@ -21,7 +21,7 @@ from tests.api.a1111.conftest import as_text, png
 from tests.api.conftest import BASE
 from tests.scripted import ScriptedLink
 
-BODIES = 300
+BODIES = 160
 ODD: list[Any] = [
     *(None, True, False, 0, 1, -1, 2, 8, 64, 101, 2**31, 2**63, 10**40, 0.5, -0.0, 1e308, float("nan"), float("inf"), 20.5),
     *(
