@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from modules.engine.messages import Message
@@ -55,3 +56,12 @@ class ScriptedLink:
             elif message.kind in ("cancel", "landed") and message.data["task"] in have:
                 have.remove(message.data["task"])
         return have
+
+
+class EagerLink(ScriptedLink):
+    """Paints black at once."""
+
+    def send(self, message: Message) -> None:
+        super().send(message)
+        if message.kind == "submit":
+            threading.Thread(target=self.done, args=(message.data["task"],), daemon=True).start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,10 @@ from starlette.testclient import TestClient
 from modules.api.a1111.requests import PictureBody, TextBody
 from modules.api.server import build_api
 from modules.app import App
-from modules.engine.messages import Message
 from modules.settings import Settings
 from tests.api.a1111.conftest import as_text, png
 from tests.api.conftest import BASE
-from tests.scripted import ScriptedLink
+from tests.scripted import EagerLink
 
 BODIES = 160
 ODD: list[Any] = [
@@ -41,15 +39,6 @@ ODD: list[Any] = [
     *("[a:b:0.5] " * 50, "(" * 500, "<lora:../../x:1>", "__../x__", "%s%n", "data:image/png;base64,", "9" * 5000),
     *([], {}, [[]], [1, "a", None], {"args": []}, {"a": {"b": {}}}, ["x"] * 200),
 ]
-
-
-class EagerLink(ScriptedLink):
-    """Paints black at once."""
-
-    def send(self, message: Message) -> None:
-        super().send(message)
-        if message.kind == "submit":
-            threading.Thread(target=self.done, args=(message.data["task"],), daemon=True).start()
 
 
 @pytest.fixture(scope="module")
