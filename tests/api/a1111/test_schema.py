@@ -20,7 +20,7 @@ from modules.app import App
 from modules.settings import Settings
 from tests.scripted import EagerLink
 
-CASES = 4
+CASES = 8
 """Of each route; each run draws the same ones."""
 CHECKS: list[CheckFunction] = [
     schemathesis.checks.not_a_server_error,
