@@ -108,6 +108,12 @@ def model(request: pytest.FixtureRequest) -> Iterator[Model]:
     vars(built).pop("ours", None)
 
 
+@pytest.fixture(scope="module", params=["narrow", "uneven"])
+def small(request: pytest.FixtureRequest) -> Model:
+    """For what does not depend on widths: who looks at whom in attention."""
+    return SIZES[request.param]
+
+
 @pytest.fixture(autouse=True)
 def quietly() -> Iterator[None]:
     """Without gradients, and on one thread: several spend their time waiting for each other in networks this small."""
@@ -210,14 +216,14 @@ def test_ten_euler_steps_paint_the_same_picture(model: Model) -> None:
 
 
 @pytest.mark.parametrize("cfg_scale", [1.0, 5.0])
-def test_perturbed_attention_guidance_paints_the_same_picture(model: Model, cfg_scale: float) -> None:
+def test_perturbed_attention_guidance_paints_the_same_picture(small: Model, cfg_scale: float) -> None:
     request = Txt2Img(
         prompt="a red apple", negative_prompt="blurry", cfg_scale=cfg_scale, seed=5, steps=10, width=128, height=96,
         sampler="Euler", schedule="Uniform", checkpoint="random", pag_scale=3.0,
     )  # fmt: skip
-    ours = run_alone(txt2img(request), model).pixels.numpy()  # type: ignore[arg-type]
+    ours = run_alone(txt2img(request), small).pixels.numpy()  # type: ignore[arg-type]
     theirs = painted_by(
-        model,
+        small,
         StableDiffusionPAGPipeline,
         EulerDiscreteScheduler(**BETAS, steps_offset=1),
         made={"pag_applied_layers": "mid"},
@@ -228,20 +234,20 @@ def test_perturbed_attention_guidance_paints_the_same_picture(model: Model, cfg_
         num_inference_steps=10,
         latents=Noise(5, (4, 12, 16))()[None],
     )
-    without = run_alone(txt2img(request.model_copy(update={"pag_scale": 0.0})), model)  # type: ignore[arg-type]
+    without = run_alone(txt2img(request.model_copy(update={"pag_scale": 0.0})), small)  # type: ignore[arg-type]
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
     assert np.abs(ours.astype(int) - without.pixels.numpy().astype(int)).max() > 10, "it makes a difference"
 
 
-def test_self_attention_guidance_paints_the_same_picture(model: Model) -> None:
+def test_self_attention_guidance_paints_the_same_picture(small: Model) -> None:
     """Theirs is DDIM over the levels 999, 899, ..., 99, which is Euler over those of the schedule Turbo."""
     request = Txt2Img(
         prompt="a red apple", negative_prompt="blurry", cfg_scale=5.0, seed=5, steps=10, width=128, height=96,
         sampler="Euler", schedule="Turbo", checkpoint="random", sag_scale=0.75, sag_blur=1.0, sgm_noise_multiplier=True,
     )  # fmt: skip
-    ours = run_alone(txt2img(request), model).pixels.numpy()  # type: ignore[arg-type]
+    ours = run_alone(txt2img(request), small).pixels.numpy()  # type: ignore[arg-type]
     theirs = painted_by(
-        model,
+        small,
         StableDiffusionSAGPipeline,
         DDIMScheduler(**BETAS, timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False),
         prompt=request.prompt,
@@ -251,7 +257,7 @@ def test_self_attention_guidance_paints_the_same_picture(model: Model) -> None:
         num_inference_steps=10,
         latents=Noise(5, (4, 12, 16))()[None],
     )
-    without = run_alone(txt2img(request.model_copy(update={"sag_scale": 0.0})), model)  # type: ignore[arg-type]
+    without = run_alone(txt2img(request.model_copy(update={"sag_scale": 0.0})), small)  # type: ignore[arg-type]
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
     assert np.abs(ours.astype(int) - without.pixels.numpy().astype(int)).max() > 10, "it makes a difference"
 
