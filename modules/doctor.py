@@ -230,7 +230,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:
-    from modules.commands.serve import check_writable
+    from modules.commands.folders import check_writable
 
     for folder, flag in ((settings.data_dir, "--data-dir"), (settings.outputs_dir, "--outputs-dir")):
         name = flag.strip("-").removesuffix("-dir")

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from modules import cli
-from modules.commands import check, generate, serve
+from modules.commands import check, folders, generate, serve
 from modules.errors import OutputError, RequestError, SettingsError
 from modules.images.encoding import Form
 from modules.images.infotext import GenerationInfo
@@ -227,15 +227,15 @@ def test_output_never_replaces_and_needs_its_folder(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match=f"not a folder is in the way; choose another folder with {place}"):
-        serve.check_writable(tmp_path / "file", place)
+        folders.check_writable(tmp_path / "file", place)
     with pytest.raises(SettingsError, match=place):
-        serve.check_writable(tmp_path / "file" / "below", place)
+        folders.check_writable(tmp_path / "file" / "below", place)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
 def test_a_folder_on_a_system_that_refuses() -> None:
     with pytest.raises(SettingsError, match="cannot write to /proc/atelier"):
-        serve.check_writable(Path("/proc/atelier"), "--outputs-dir")
+        folders.check_writable(Path("/proc/atelier"), "--outputs-dir")
 
 
 # ---- the port

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.app import App
-from modules.commands.serve import check_writable
+from modules.commands.folders import check_writable
 from modules.commands.starting import starting_fields
 from modules.errors import GenerationError, RequestError, UnknownName
 from modules.images.encoding import KINDS, SUFFIXES, Form, form_of

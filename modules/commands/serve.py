@@ -12,13 +12,13 @@ import sys
 import threading
 import urllib.request
 import webbrowser
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from modules.accounts import Accounts, AccountStore
 from modules.accounts.accounts import SETUP_SECONDS
 from modules.accounts.qr import qr_text
 from modules.accounts.store import FILE_NAME
+from modules.commands.folders import make_folders
 from modules.errors import SettingsError
 from modules.settings import Settings
 
@@ -172,30 +172,3 @@ def is_atelier(host: str, port: int) -> bool:
     except Exception:  # http.client's own, for whatever speaks something else than HTTP
         return False
     return isinstance(said, dict) and "engine" in said
-
-
-def make_folders(settings: Settings) -> None:
-    """Data and outputs folder exist and can be written, or it is said now which cannot and why.
-
-    Raises:
-        SettingsError: one cannot be made or written.
-    """
-    for folder, flag in ((settings.data_dir, "--data-dir"), (settings.outputs_dir, "--outputs-dir")):
-        check_writable(folder, flag)
-
-
-def check_writable(folder: Path, flag: str) -> None:
-    probe = folder / f".atelier-{os.getpid()}.probe"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"can this be written?")
-        probe.unlink()
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            probe.unlink()
-        reason = (
-            "something that is not a folder is in the way"
-            if isinstance(error, FileExistsError | NotADirectoryError)
-            else error.strerror
-        )
-        raise SettingsError(f"cannot write to {folder}: {reason}; choose another folder with {flag}") from None
