@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import logging
 import socket
@@ -36,6 +37,7 @@ GOODBYE_SECONDS = 3
 """How long open connections may take to finish after Ctrl-C."""
 HANDSHAKE_SECONDS = 10.0
 """How long a TLS handshake may take."""
+_M_MMAP_THRESHOLD = -3
 MAX_HEAD_BYTES = 64 << 10
 """Of a request's head, before it is even looked at."""
 FILES = 65536
@@ -65,6 +67,7 @@ def serve(app: App, on_ready: Callable[[str], None] = lambda url: None) -> None:
     tls = certificate(settings)
     scheme = "https" if tls else "http"
     _allow_many_files()
+    _give_memory_back()
     with contextlib.ExitStack() as stack:
         listeners = listen_all(settings.addresses, settings.port)
         for listener in listeners:
@@ -175,6 +178,15 @@ def _listen(host: str, port: int) -> socket.socket | None:
             f"cannot serve at {host}:{port} ({error.strerror}); is another server running there? Choose another with --port"
         ) from error
     return listener
+
+
+def _give_memory_back() -> None:
+    """Let what a large body or picture took go back to the system when it is done.
+
+    glibc raises the size from which it does so with every such block, up to 32 MiB, and then keeps as much (mallopt(3)).
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def _allow_many_files() -> None:

@@ -47,7 +47,10 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
         )
     failed = [check for check in checks() if not passes(check)]
     print("tests", flush=True)
-    code = subprocess.run([sys.executable, "-m", "pytest", *values.pytest], cwd=ROOT, env=_environment()).returncode
+    side_by_side = ["-n", "2", "--dist", "loadfile"]  # whole files: what their tests share is built once
+    code = subprocess.run(
+        [sys.executable, "-m", "pytest", *side_by_side, *values.pytest], cwd=ROOT, env=_environment()
+    ).returncode
     if not failed:
         return code
     names = [check.name for check in failed] + (["tests"] if code else [])

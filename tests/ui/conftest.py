@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -103,10 +104,10 @@ class CurrentApp:
 
 
 @pytest.fixture(scope="package")
-def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CurrentApp, str]]:
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CurrentApp, str, str]]:
     current = CurrentApp(FakeApp(tmp_path_factory.mktemp("nobody")))
     with served(current) as address:
-        yield current, address
+        yield current, address, os.environ["GRADIO_TEMP_DIR"]
 
 
 @pytest.fixture
@@ -115,9 +116,10 @@ def app(tmp_path: Path) -> FakeApp:
 
 
 @pytest.fixture
-def origin(stand: tuple[CurrentApp, str], app: FakeApp) -> str:
-    current, address = stand
+def origin(stand: tuple[CurrentApp, str, str], app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> str:
+    current, address, folder = stand
     current.app = app
+    monkeypatch.setenv("GRADIO_TEMP_DIR", folder)  # another server that was made in this process has changed it
     return address
 
 

@@ -57,7 +57,7 @@ def test_a_house_moves_in(browser: Any, home: House, app: FakeApp, tmp_path: Pat
         assert home.store.token(secret) is not None
         page.select_option("form[action='/account/invitations'] [name=role]", "viewer")
         page.click("text=Invite somebody")
-        assert page.is_visible(".qr svg")
+        page.wait_for_selector(".qr svg")
         link = page.get_attribute(".notice .link a", "href")
         page.reload()
         assert page.query_selector(".secret, .qr") is None
