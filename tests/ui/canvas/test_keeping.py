@@ -21,6 +21,8 @@ def test_nothing_is_lost_while_the_server_cannot_be_reached(easel: Easel) -> Non
     def away(route: Any) -> None:
         route.abort("connectionrefused")
 
+    # A visit of the page gives the cookie that says whose pictures these are; this bare page has not been given one yet.
+    easel.page.request.get(urljoin(easel.page.url, "internal/engine"))
     easel.page.route(f"**{SOURCES}*", away)
     pixels = easel.show(100, 80)
     assert "The server cannot be reached. Nothing is lost" in easel.problem()
