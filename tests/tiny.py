@@ -95,6 +95,13 @@ def random_state(unet: UNetConfig, vae: VAEConfig, text: TextConfig, seed: int =
     return state
 
 
+def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
+    """`network` with random weights of the kind that `random_state` draws."""
+    generator = torch.Generator().manual_seed(seed)
+    network.load_state_dict({name: _random(name, each.shape, generator) for name, each in network.state_dict().items()})
+    return network
+
+
 _POOL = 2**24 + 43
 """Random numbers that large tensors share, each from its own place on; a prime, so that no two rows are alike."""
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from modules.checkpoints import keys
 from modules.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -30,15 +33,24 @@ class Defaults:
 
 @dataclass(frozen=True)
 class LatentFormat:
-    """How a family's networks see a picture.
+    """The latent space of a family: how its denoiser sees a picture.
 
-    The U-Net works on `scale` times the autoencoder's latent, which has `channels` channels and one position per `factor` x
-    `factor` pixels.
+    The denoiser works on (z - `shift`) * `scale` of the autoencoder's latent z, which has `channels` channels and one position
+    per `factor` x `factor` pixels.
     """
 
     channels: int
     scale: float
     factor: int
+    shift: float = 0.0
+
+    def scaled(self, z: Tensor) -> Tensor:
+        """The autoencoder's latent as the denoiser sees it."""
+        return (z - self.shift) * self.scale if self.shift else z * self.scale
+
+    def raw(self, latent: Tensor) -> Tensor:
+        """The denoiser's latent as the autoencoder gives and takes it."""
+        return latent / self.scale + self.shift if self.shift else latent / self.scale
 
 
 SD1_LATENT = LatentFormat(channels=4, scale=0.18215, factor=8)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from modules.checkpoints import keys, shapes
 from modules.checkpoints.families import Family, LatentFormat, recognise
@@ -34,6 +35,7 @@ from modules.checkpoints.weights import Filler, Weights, listed
 from modules.diffusion.attention import Attend
 from modules.diffusion.prediction import PREDICTIONS, Prediction
 from modules.diffusion.preview import SD1_PREVIEW, LinearPreview, fit_rgb_factors
+from modules.diffusion.rows import Answer, Row, UNetDenoiser
 from modules.diffusion.schedules import NoiseLevels
 from modules.diffusion.text import TextEncoder
 from modules.diffusion.unet import UNet
@@ -81,6 +83,23 @@ class ModelHandle:
         return self.further_channels == self.latent.channels
 
     @cached_property
+    def denoiser(self) -> UNetDenoiser:
+        return UNetDenoiser(self.unet, self.prediction, self.unet_dtype)
+
+    def denoise(self, rows: Sequence[Row]) -> list[Answer]:
+        """The x0 predictions of `rows` in one forward, see `diffusion.rows`."""
+        return self.denoiser.denoise(rows, self.levels)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents (B, C, h, w), fp32 and as the U-Net sees them, of images (B, 3, H, W) in [-1, 1]: the means, no draw."""
+        mean, _ = self.vae.encode(images.to(self.device, self.vae_dtype))
+        return self.latent.scaled(mean.float())
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images (B, 3, H, W), fp32 around [-1, 1], of latents (B, C, h, w) as the U-Net sees them."""
+        return self.vae.decode(self.latent.raw(latents).to(self.device, self.vae_dtype)).float()
+
+    @cached_property
     def zero_terminal_snr(self) -> ModelHandle:
         """The same networks with the noise levels stretched to zero terminal signal-to-noise ratio."""
         return replace(self, levels=self.levels.zero_terminal_snr())
@@ -93,8 +112,7 @@ class ModelHandle:
         """
         if self.vae.config == VAEConfig():
             return SD1_PREVIEW
-        scale, dtype, device = self.latent.scale, self.vae_dtype, self.device
-        return fit_rgb_factors(lambda latents: self.vae.decode((latents / scale).to(device, dtype)), self.latent.channels)
+        return fit_rgb_factors(self.decode, self.latent.channels)
 
 
 class ModelManager:

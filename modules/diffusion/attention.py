@@ -26,32 +26,6 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(q, k, v) -> out.  q and out are (batch, queries, heads, head_dim), k and v are (batch, keys, heads, head_dim)."""
 
 
-@dataclass
-class Probe:
-    """What guidance asks of the self-attention in the middle of a U-Net, beside its result.
-
-    `perturbed` (B,) bool marks rows whose every position looks at itself alone (perturbed-attention guidance); `watched` (n,)
-    are the numbers of rows whose attention is told.  The network fills `mass` (n, h, w): how much attention each position gets
-    from all of them together, as a mean over heads, so that 1 is the average.
-    """
-
-    perturbed: Tensor | None = None
-    watched: Tensor | None = None
-    mass: Tensor | None = None
-
-    def seen(self, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Tensor:
-        """`out` of one attention over q, k, v (shapes as in `Attend`) with the marked rows' replaced; the first one is told."""
-        if self.watched is not None and self.mass is None:
-            self.mass = attention_mass(q[self.watched], k[self.watched])
-        return out if self.perturbed is None else torch.where(self.perturbed[:, None, None, None], v, out)
-
-
-def attention_mass(q: Tensor, k: Tensor) -> Tensor:
-    """Column sums of softmax(q kᵀ / sqrt(head_dim)), averaged over heads: (batch, keys), fp32, of mean queries / keys."""
-    scores = torch.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k).float()
-    return scores.softmax(dim=-1).sum(dim=2).mean(dim=1)
-
-
 SLICE_BYTES = 256 * 2**20
 """The sliced back end keeps its score matrix below this size."""
 

@@ -54,7 +54,7 @@ class Conditioning:
         return torch.stack([part.context.repeat(length // part.tokens, 1) for part in parts])
 
     @staticmethod
-    def beside(x: Tensor, parts: Sequence[Conditioning]) -> Tensor:
+    def concatenated(x: Tensor, parts: Sequence[Conditioning]) -> Tensor:
         """Scaled x (B, C, h, w) with the `channels` of `parts` behind its own; one model's rows all have them, or none has."""
         channels = [part.channels for part in parts if part.channels is not None]
         return torch.cat([x, torch.stack(channels).to(x)], dim=1) if channels else x

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modules.diffusion.attention import Attend, Probe, sdpa
+from modules.diffusion.attention import Attend, sdpa
+from modules.diffusion.forward import Conv2d, ForwardContext, Linear, Sequential
 
 
 def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
@@ -36,29 +37,30 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, time_width: int, out_channels: int) -> None:
         super().__init__()
-        self.in_layers = nn.Sequential(nn.GroupNorm(32, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1))
-        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(time_width, out_channels))
-        self.out_layers = nn.Sequential(
+        self.in_layers = Sequential(nn.GroupNorm(32, channels), nn.SiLU(), Conv2d(channels, out_channels, 3, padding=1))
+        self.emb_layers = Sequential(nn.SiLU(), Linear(time_width, out_channels))
+        self.out_layers = Sequential(
             nn.GroupNorm(32, out_channels),
             nn.SiLU(),
             nn.Identity(),  # ldm's dropout sits here: the convolution must keep the name out_layers.3
-            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+            Conv2d(out_channels, out_channels, 3, padding=1),
         )
-        self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+        self.skip_connection = None if channels == out_channels else Conv2d(channels, out_channels, 1)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h: Tensor = self.in_layers(x)
-        h = h + self.emb_layers(time)[:, :, None, None]
-        return self.skip_connection(x) + self.out_layers(h)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, time: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        h: Tensor = self.in_layers(x, ctx)
+        h = h + self.emb_layers(time, ctx)[:, :, None, None]
+        skip = x if self.skip_connection is None else self.skip_connection(x, ctx)
+        return skip + self.out_layers(h, ctx)  # type: ignore[no-any-return]
 
 
 class Downsample(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.op = Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        return self.op(x, ctx)  # type: ignore[no-any-return]
 
 
 class Upsample(nn.Module):
@@ -66,30 +68,33 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        return self.conv(F.interpolate(x, size=size, mode="nearest"))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, size: tuple[int, int], ctx: ForwardContext | None = None) -> Tensor:
+        return self.conv(F.interpolate(x, size=size, mode="nearest"), ctx)  # type: ignore[no-any-return]
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of x to a context; to itself when none is given."""
+    """Multi-head attention of x to a context; to itself when none is given.  `place` is its name in the state dict."""
+
+    place = ""
 
     def __init__(self, width: int, context_width: int, heads: int, attend: Attend = sdpa) -> None:
         super().__init__()
         self.heads, self.attend = heads, attend
-        self.to_q = nn.Linear(width, width, bias=False)
-        self.to_k = nn.Linear(context_width, width, bias=False)
-        self.to_v = nn.Linear(context_width, width, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(width, width), nn.Identity())
+        self.to_q = Linear(width, width, bias=False)
+        self.to_k = Linear(context_width, width, bias=False)
+        self.to_v = Linear(context_width, width, bias=False)
+        self.to_out = Sequential(Linear(width, width), nn.Identity())
 
-    def forward(self, x: Tensor, context: Tensor | None = None, probe: Probe | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None, ctx: ForwardContext | None = None) -> Tensor:
         context = x if context is None else context
-        q, k, v = (t.unflatten(-1, (self.heads, -1)) for t in (self.to_q(x), self.to_k(context), self.to_v(context)))
+        projected = self.to_q(x, ctx), self.to_k(context, ctx), self.to_v(context, ctx)
+        q, k, v = (each.unflatten(-1, (self.heads, -1)) for each in projected)
         out = self.attend(q, k, v)
-        if probe is not None:
-            out = probe.seen(q, k, v, out)
-        return self.to_out(out.flatten(-2))  # type: ignore[no-any-return]
+        if ctx is not None and ctx.taps:
+            out = ctx.tapped(self.place, q, k, v, out)
+        return self.to_out(out.flatten(-2), ctx)  # type: ignore[no-any-return]
 
 
 class GEGLU(nn.Module):
@@ -97,20 +102,20 @@ class GEGLU(nn.Module):
 
     def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(width, out_width * 2)
+        self.proj = Linear(width, out_width * 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
+    def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        value, gate = self.proj(x, ctx).chunk(2, dim=-1)
         return value * F.gelu(gate)  # type: ignore[no-any-return]
 
 
 class FeedForward(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(GEGLU(width, width * 4), nn.Identity(), nn.Linear(width * 4, width))
+        self.net = nn.ModuleList([GEGLU(width, width * 4), nn.Identity(), Linear(width * 4, width)])  # ldm's dropout between
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        return self.net[2](self.net[0](x, ctx), ctx)  # type: ignore[no-any-return]
 
 
 class BasicTransformerBlock(nn.Module):
@@ -123,10 +128,10 @@ class BasicTransformerBlock(nn.Module):
         self.attn2 = CrossAttention(width, context_width, heads, attend)
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, context: Tensor, probe: Probe | None = None) -> Tensor:
-        x = x + self.attn1(self.norm1(x), probe=probe)
-        x = x + self.attn2(self.norm2(x), context)
-        return x + self.ff(self.norm3(x))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        x = x + self.attn1(self.norm1(x), None, ctx)
+        x = x + self.attn2(self.norm2(x), context, ctx)
+        return x + self.ff(self.norm3(x), ctx)  # type: ignore[no-any-return]
 
 
 class SpatialTransformer(nn.Module):
@@ -135,16 +140,18 @@ class SpatialTransformer(nn.Module):
     def __init__(self, channels: int, context_width: int, heads: int, depth: int, attend: Attend = sdpa) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(32, channels, eps=1e-6)
-        self.proj_in = nn.Conv2d(channels, channels, 1)
+        self.proj_in = Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
             BasicTransformerBlock(channels, context_width, heads, attend) for _ in range(depth)
         )
-        self.proj_out = nn.Conv2d(channels, channels, 1)
+        self.proj_out = Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor, context: Tensor, probe: Probe | None = None) -> Tensor:
-        h: Tensor = self.proj_in(self.norm(x))
+    def forward(self, x: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        if ctx is not None:
+            ctx.grid = x.shape[-2], x.shape[-1]
+        h: Tensor = self.proj_in(self.norm(x), ctx)
         tokens = h.flatten(2).transpose(1, 2)  # (B, N, C)
         for block in self.transformer_blocks:
-            tokens = block(tokens, context, probe)
+            tokens = block(tokens, context, ctx)
         h = tokens.transpose(1, 2).reshape(x.shape)
-        return x + self.proj_out(h)  # type: ignore[no-any-return]
+        return x + self.proj_out(h, ctx)  # type: ignore[no-any-return]

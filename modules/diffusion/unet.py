@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from modules.diffusion.attention import Attend, Probe, sdpa
+from modules.diffusion.attention import Attend, sdpa
+from modules.diffusion.forward import Conv2d, ForwardContext, Linear, Sequential, name_layers
 from modules.diffusion.layers import Downsample, ResBlock, SpatialTransformer, Upsample, timestep_embedding
 
 
@@ -51,9 +52,9 @@ class UNet(nn.Module):
         def transformer(channels: int, depth: int) -> list[nn.Module]:
             return [SpatialTransformer(channels, config.context_dim, config.heads, depth, attend)] if depth else []
 
-        self.time_embed = nn.Sequential(nn.Linear(width, time_width), nn.SiLU(), nn.Linear(time_width, time_width))
+        self.time_embed = Sequential(Linear(width, time_width), nn.SiLU(), Linear(time_width, time_width))
 
-        blocks: list[nn.Module] = [nn.ModuleList([nn.Conv2d(config.in_channels, width, 3, padding=1)])]
+        blocks: list[nn.Module] = [nn.ModuleList([Conv2d(config.in_channels, width, 3, padding=1)])]
         skips = [width]
         channels = width
         for level, (out, depth) in enumerate(zip(config.channels, config.transformer_depth, strict=True)):
@@ -85,40 +86,44 @@ class UNet(nn.Module):
                 blocks.append(nn.ModuleList(block))
         self.output_blocks = nn.ModuleList(blocks)
 
-        self.out = nn.Sequential(nn.GroupNorm(32, width), nn.SiLU(), nn.Conv2d(width, config.out_channels, 3, padding=1))
+        self.out = Sequential(nn.GroupNorm(32, width), nn.SiLU(), Conv2d(width, config.out_channels, 3, padding=1))
+        name_layers(self)
 
-    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, probe: Probe | None = None) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
         """Predict the noise (or v) in `x`.
 
         Args:
             x: (B, in_channels, H, W), already scaled to the network's input variance.
             timesteps: (B,) in [0, 999]; fractions allowed.
             context: (B, T, context_dim), the encoded prompt.
-            probe: what is asked of the middle block's self-attention; left unanswered where there is none (`middle_depth` 0).
+            ctx: what rows ask of the layers; taps of layers that this network does not have stay without an answer.
 
         Returns:
             (B, out_channels, H, W).
         """
-        time = self.time_embed(timestep_embedding(timesteps, self.config.channels[0]).to(x.dtype))
+        time = timestep_embedding(timesteps, self.config.channels[0]).to(x.dtype)
+        time = self.time_embed(time, ctx)
 
         # Down: keep every block's output for the way up
         skips = []
         h = x
         for block in self.input_blocks:
-            h = _run(block, h, time, context)
+            h = _run(block, h, time, context, ctx)
             skips.append(h)
 
         # Middle
-        h = _run(self.middle_block, h, time, context, probe=probe)
-        if probe is not None and probe.mass is not None:
-            probe.mass = probe.mass.reshape(-1, *h.shape[-2:])
+        h = _run(self.middle_block, h, time, context, ctx)
+        if ctx is not None and ctx.residuals is not None:
+            *residuals, middle = ctx.residuals
+            h = h + middle
+            skips = [skip + residual for skip, residual in zip(skips, residuals, strict=True)]
 
         # Up: each block sees the matching output of the way down
         for block in self.output_blocks:
             h = torch.cat([h, skips.pop()], dim=1)
             size = (skips[-1].shape[-2], skips[-1].shape[-1]) if skips else (h.shape[-2], h.shape[-1])
-            h = _run(block, h, time, context, size)
-        return self.out(h)  # type: ignore[no-any-return]
+            h = _run(block, h, time, context, ctx, size)
+        return self.out(h, ctx)  # type: ignore[no-any-return]
 
 
 def _run(
@@ -126,18 +131,18 @@ def _run(
     h: Tensor,
     time: Tensor,
     context: Tensor,
+    ctx: ForwardContext | None,
     size: tuple[int, int] = (0, 0),
-    probe: Probe | None = None,
 ) -> Tensor:
     """Each layer of a block gets what it needs."""
     assert isinstance(block, nn.ModuleList)
     for layer in block:
         if isinstance(layer, ResBlock):
-            h = layer(h, time)
+            h = layer(h, time, ctx)
         elif isinstance(layer, SpatialTransformer):
-            h = layer(h, context, probe)
+            h = layer(h, context, ctx)
         elif isinstance(layer, Upsample):
-            h = layer(h, size)
+            h = layer(h, size, ctx)
         else:
-            h = layer(h)
+            h = layer(h, ctx)
     return h

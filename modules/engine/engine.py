@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from modules.checkpoints.manager import ModelHandle, ModelManager
-from modules.diffusion.conditioning import Conditioning
+from modules.diffusion.rows import JoinKey
 from modules.engine.costs import Call, CostModel
 from modules.engine.messages import Message, pictures_of
 from modules.engine.runner import Runner, batch_key
@@ -87,7 +87,7 @@ class Engine:
                 self._answer(self.tasks[task_id], future.exception() or future.result())
         waiting = [self._waiting(task) for task in self.tasks.values() if isinstance(task.work, DEVICE_WORK)]
         self.shares.present({w.user for w in waiting})
-        batch = choose(waiting, self.runner.budget, Conditioning.can_join, self.shares.used, self._price)
+        batch = choose(waiting, self.runner.budget, JoinKey.can_join, self.shares.used, self._price)
         if batch:
             self._run(batch)
         if not self.tasks:
@@ -182,8 +182,8 @@ class Engine:
     def _waiting(self, task: Task) -> Waiting:
         work = task.work
         if isinstance(work, Predict):
-            tokens = tuple(row.conditioning.tokens for row in work.rows)
-            return Waiting(task.id, task.user, batch_key(work), task.since, len(work.rows), tokens)
+            joins = tuple(row.join_key for row in work.rows)
+            return Waiting(task.id, task.user, batch_key(work), task.since, len(work.rows), joins)
         assert isinstance(work, Encode | EncodeImage | Decode)
         return Waiting(task.id, task.user, batch_key(work), task.since, len(work.chunks) if isinstance(work, Encode) else 1)
 

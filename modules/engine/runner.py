@@ -17,9 +17,10 @@ from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.conditioning import Conditioning
+from modules.diffusion.rows import Answer, Row
 from modules.engine.budgets import Budgets, knee
 from modules.errors import NotFinite
-from modules.pipelines.work import Decode, Encode, EncodeImage, Predict, Row, Work, probe_for
+from modules.pipelines.work import Decode, Encode, EncodeImage, Predict, Work
 from modules.prompts.chunks import Chunk
 
 CACHED_WINDOWS = 512
@@ -153,30 +154,17 @@ class Runner:
             return self._encode_images([w for w in works if isinstance(w, EncodeImage)])
         return self._decode([w for w in works if isinstance(w, Decode)])
 
-    def _predict(self, works: Sequence[Predict]) -> list[list[Tensor]]:
+    def _predict(self, works: Sequence[Predict]) -> list[list[Answer]]:
         """One U-Net forward over the rows of all works.  Rows differ freely in sigma, seed, guidance and prompt."""
         model = works[0].model
         rows = [row for work in works for row in work.rows]
-        denoised = iter(self._forward(model, rows))
+        answers = iter(self._forward(model, rows))
         self.forwards += 1
         self.rows += len(rows)
-        answers = [list(islice(denoised, len(work.rows))) for work in works]
-        for work, answer in zip(works, answers, strict=True):
-            answer += islice(denoised, sum(row.watch for row in work.rows))
-        return answers
+        return [list(islice(answers, len(work.rows))) for work in works]
 
-    def _forward(self, model: ModelHandle, rows: Sequence[Row]) -> list[Tensor]:
-        """The x0 prediction of each row, then the attention mass of those that are watched."""
-        x = torch.stack([row.x for row in rows])
-        sigmas = torch.tensor([row.sigma for row in rows], dtype=torch.float32, device=x.device)
-        timesteps = torch.tensor([row.told(model) for row in rows], dtype=torch.float32, device=x.device)
-        context = Conditioning.join([row.conditioning for row in rows])
-        scaled = model.prediction.scale_input(x, sigmas).to(model.unet_dtype)
-        scaled = Conditioning.beside(scaled, [row.conditioning for row in rows])
-        probe = probe_for(rows)
-        output = model.unet(scaled, timesteps, context.to(model.unet_dtype), probe)
-        masses = [] if probe is None or probe.mass is None else list(probe.mass)
-        return [*model.prediction.denoised(output.float(), x, sigmas), *masses]
+    def _forward(self, model: ModelHandle, rows: Sequence[Row]) -> list[Answer]:
+        return model.denoise(rows)
 
     def _encode(self, works: Sequence[Encode]) -> list[list[Tensor]]:
         """All windows of a batch in one go, each distinct one once, those seen lately not at all."""
@@ -199,8 +187,7 @@ class Runner:
 
     def _encode_images(self, works: Sequence[EncodeImage]) -> list[Tensor]:
         model = works[0].model
-        mean, _ = model.vae.encode(torch.stack([work.image for work in works]).to(model.device, model.vae_dtype))
-        latents = mean.float() * model.latent.scale
+        latents = model.encode(torch.stack([work.image for work in works]))
         if not bool(latents.isfinite().all()):
             raise NotFinite(f"the autoencoder of {model.info.name!r} gave NaN or infinity; try --dtype float32")
         return list(latents)
@@ -214,7 +201,7 @@ class Runner:
 
     def _pixels(self, model: ModelHandle, latents: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 on the CPU."""
-        images = model.vae.decode((latents / model.latent.scale).to(model.vae_dtype)).float()
+        images = model.decode(latents)
         if not bool(images.isfinite().all()):
             raise NotFinite(f"the autoencoder of {model.info.name!r} gave NaN or infinity; try --dtype float32")
         pixels = ((images.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)

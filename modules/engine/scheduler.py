@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 PATIENCE = 10.0
 """Seconds after which a checkpoint that is waited for ends the stay of the one in use."""
@@ -19,7 +20,8 @@ PATIENCE = 10.0
 class Waiting:
     """A task that waits for the device.  Works with the same `key` can share a call; `since` orders them, oldest first.
 
-    `rows` is the size of the work; `tokens` are the lengths of its contexts (only for network evaluations).
+    `rows` is the size of the work; `joins` has what decides which rows may share a forward, one each (only for network
+    evaluations; `diffusion.rows.JoinKey`).
     """
 
     task: str
@@ -27,10 +29,10 @@ class Waiting:
     key: Hashable
     since: int
     rows: int = 1
-    tokens: tuple[int, ...] = ()
+    joins: tuple[Any, ...] = ()
 
 
-def _always(_: Sequence[int]) -> bool:
+def _always(_: Sequence[Any]) -> bool:
     return True
 
 
@@ -40,7 +42,7 @@ _NOBODY_USED_ANYTHING: Mapping[str, float] = MappingProxyType({})
 def choose(
     waiting: Sequence[Waiting],
     budget: Callable[[Hashable], int],
-    can_join: Callable[[Sequence[int]], bool] = _always,
+    can_join: Callable[[Sequence[Any]], bool] = _always,
     used: Mapping[str, float] = _NOBODY_USED_ANYTHING,
     price: Callable[[Hashable], float] = lambda key: 1.0,
 ) -> list[Waiting]:
@@ -48,7 +50,7 @@ def choose(
 
     Fair queueing by cost: the user who has `used` least begins, with the oldest work; what has the same key fills the call,
     always the oldest work of who has used least, counting what this call will cost (`price` seconds per row).  Up to
-    `budget(key)` rows, but at least one work.  Works whose contexts cannot be joined with those chosen wait for the next call.
+    `budget(key)` rows, but at least one work.  Works whose rows cannot be joined with those chosen wait for the next call.
     """
     if not waiting:
         return []
@@ -58,8 +60,8 @@ def choose(
     for work in _in_turns([w for w in waiting if w.key == first.key], used, price(first.key)):
         if chosen and rows + work.rows > limit:
             continue
-        tokens = [length for w in chosen for length in w.tokens] + list(work.tokens)
-        if chosen and not can_join(tokens):
+        joins = [join for w in chosen for join in w.joins] + list(work.joins)
+        if chosen and not can_join(joins):
             continue
         chosen.append(work)
         rows += work.rows

@@ -12,7 +12,7 @@ import torch
 
 from modules.checkpoints.manager import ModelManager
 from modules.pipelines.txt2img import Painted
-from modules.pipelines.work import Decode, Encode, EncodeImage, Host, Load, Predict, Program, Report, Row, Work, probe_for
+from modules.pipelines.work import Decode, Encode, EncodeImage, Host, Load, Predict, Program, Report, Work
 
 
 @torch.inference_mode()
@@ -39,28 +39,13 @@ def _answer(work: Work, manager: ModelManager) -> Any:
         case Encode(model, chunks, clip_skip, vectors):
             return [model.text.encode_chunks([chunk], clip_skip, vectors)[0] for chunk in chunks]
         case EncodeImage(model, image):
-            mean, _ = model.vae.encode(image[None].to(model.device, model.vae_dtype))
-            return mean[0].float() * model.latent.scale
+            return model.encode(image[None])[0]
         case Predict(model, rows):
-            answers = [_denoise(model, row) for row in rows]
-            return [denoised for denoised, _ in answers] + [mass for _, mass in answers if mass is not None]
+            return [model.denoise([row])[0] for row in rows]
         case Decode(model, latent):
-            image = model.vae.decode((latent[None] / model.latent.scale).to(model.vae_dtype)).float()
+            image = model.decode(latent[None])
             return ((image[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu()
         case Host(call):
             return call()
         case Report():
             return None
-
-
-def _denoise(model: Any, row: Row) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """One row, one forward; the attention mass where it is watched."""
-    x, sigma = row.x[None], torch.tensor([row.sigma], dtype=torch.float32, device=row.x.device)
-    timestep = torch.tensor([row.told(model)], dtype=torch.float32, device=row.x.device)
-    scaled = model.prediction.scale_input(x, sigma).to(model.unet_dtype)
-    probe = probe_for([row])
-    if row.conditioning.channels is not None:
-        scaled = torch.cat([scaled, row.conditioning.channels[None].to(scaled)], dim=1)
-    output = model.unet(scaled, timestep, row.conditioning.context[None].to(model.unet_dtype), probe)
-    denoised: torch.Tensor = model.prediction.denoised(output.float(), x, sigma)[0]
-    return denoised, None if probe is None or probe.mass is None else probe.mass[0]

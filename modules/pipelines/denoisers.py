@@ -15,9 +15,11 @@ from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.conditioning import Conditioning
+from modules.diffusion.forward import MIDDLE_ATTENTION, AttentionMass, IdentityAttention
+from modules.diffusion.rows import Row
 from modules.diffusion.samplers import Denoised
 from modules.errors import RequestError
-from modules.pipelines.work import Program, Row, predict
+from modules.pipelines.work import Program, predict
 
 Denoiser = Callable[[Tensor, float], Program[Denoised]]
 """(x (C, h, w), sigma) -> program of the x0 prediction (C, h, w), and what the negative prompt alone predicts."""
@@ -33,7 +35,7 @@ class Answers:
 
     `sides` are the sides of AND with their weights, one of 1 for a prompt without AND; `scale` is the guidance scale.
     For an `Addition` that asks for them: `perturbed` are the sides' answers without the middle block's self-attention, `mass`
-    is that attention of the negative prompt (`diffusion.attention.Probe`), and `again` asks the negative prompt at another x.
+    is that attention of the negative prompt (`AttentionMass`), and `again` asks the negative prompt at another x.
     """
 
     x: Tensor
@@ -105,7 +107,7 @@ def composed(
         RequestError: something is to be added that works on attention which the network does not have.
     """
     perturbs, watches = any(addition.perturbs for addition in added), any(addition.watches for addition in added)
-    if (perturbs or watches) and not model.unet.config.middle_depth:
+    if (perturbs or watches) and not model.denoiser.has(MIDDLE_ATTENTION):
         raise RequestError(
             f"checkpoint {model.info.name!r} has no attention in the middle of its network, where perturbed-attention and "
             "self-attention guidance (PAG, SAG) work; set their scales to 0"
@@ -120,19 +122,20 @@ def composed(
     prompts = list(dict.fromkeys([*(side for side, _ in counted), negative]))
 
     def denoise(x: Tensor, sigma: float) -> Program[Denoised]:
-        rows = [Row(x, sigma, prompt, watch=watches and prompt is negative) for prompt in prompts]
+        rows = [Row(x, sigma, prompt, taps=(AttentionMass(),) if watches and prompt is negative else ()) for prompt in prompts]
         if perturbs:
-            rows += [Row(x, sigma, side, perturb=True) for side, _ in counted]
+            rows += [Row(x, sigma, side, taps=(IdentityAttention(),)) for side, _ in counted]
         answered = yield from predict(model, *rows)
-        said = dict(zip(prompts, answered, strict=False))
+        said = {prompt: answer.x0 for prompt, answer in zip(prompts, answered, strict=False)}
+        observed = [mass for answer in answered for mass in answer.observed]
         answers = Answers(
             x,
             sigma,
             sides=tuple((said[side], weight) for side, weight in counted),
             negative=said[negative],
             scale=cfg_scale,
-            perturbed=tuple(answered[len(prompts) : len(rows)]),
-            mass=answered[-1] if watches else None,
+            perturbed=tuple(answer.x0 for answer in answered[len(prompts) :]),
+            mass=observed[0] if watches else None,
             again=lambda other: conditioned(model, negative)(other, sigma),
         )
         guided = combine(answers)
@@ -170,7 +173,7 @@ def conditioned(model: ModelHandle, conditioning: Conditioning) -> Denoiser:
     """The network's own prediction under one prompt, without guidance."""
 
     def denoise(x: Tensor, sigma: float) -> Program[Denoised]:
-        (denoised,) = yield from predict(model, Row(x, sigma, conditioning))
-        return Denoised(denoised, denoised)
+        (answer,) = yield from predict(model, Row(x, sigma, conditioning))
+        return Denoised(answer.x0, answer.x0)
 
     return denoise

@@ -94,7 +94,7 @@ def _beside_source(model: ModelHandle, request: Img2Img, frame: Frame, start: St
     if model.further_channels == 0:
         return words
     if model.edits:  # they are shown the latent as the autoencoder gives it, unscaled and without noise at any level
-        return words.beside(start.shown / model.latent.scale, request.image_cfg_scale)
+        return words.beside(model.latent.raw(start.shown), request.image_cfg_scale)
     image = tensor_of(frame.picture)
     mask = torch.ones(1, *image.shape[1:])
     if frame.mask is not None:

@@ -6,17 +6,15 @@ sends the answer back.  The typed helpers below give each `yield from` the right
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
-import torch
 from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
-from modules.diffusion.attention import Probe
-from modules.diffusion.conditioning import Conditioning
+from modules.diffusion.rows import Answer, Row
 from modules.prompts.chunks import Chunk, Embedding
 
 T = TypeVar("T")
@@ -43,29 +41,8 @@ class Encode:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of a U-Net batch: x (C, h, w) at noise level `sigma` under a conditioning.
-
-    `perturb` takes the middle block's self-attention away, `watch` asks for it; both as `diffusion.attention.Probe` says.
-    `timestep` is what the network is told where that is not the one of `sigma`.
-    """
-
-    x: Tensor
-    sigma: float
-    conditioning: Conditioning
-    perturb: bool = False
-    watch: bool = False
-    timestep: float | None = None
-
-    def told(self, model: ModelHandle) -> float:
-        """The timestep that `model` is told, in [0, 999]."""
-        return model.levels.timestep(self.sigma) if self.timestep is None else self.timestep
-
-
-@dataclass(frozen=True)
 class Predict:
-    """Denoise rows.  Answer: `list[Tensor]`, the x0 prediction (C, h, w) of each row, then each watched row's attention mass
-    (h, w of the middle block); fp32."""
+    """Denoise rows.  Answer: `list[Answer]`, one per row."""
 
     model: ModelHandle
     rows: tuple[Row, ...]
@@ -107,16 +84,6 @@ class Report:
     model: ModelHandle
 
 
-def probe_for(rows: Sequence[Row]) -> Probe | None:
-    """What `rows` ask of the network's middle block; None where nobody asks."""
-    device = rows[0].x.device
-    marks, watched = [row.perturb for row in rows], [number for number, row in enumerate(rows) if row.watch]
-    perturbed = torch.tensor(marks, device=device) if any(marks) else None
-    if perturbed is None and not watched:
-        return None
-    return Probe(perturbed, torch.tensor(watched, device=device) if watched else None)
-
-
 Work = Load | Encode | EncodeImage | Predict | Decode | Host | Report
 DEVICE_WORK = (Encode, EncodeImage, Predict, Decode)
 """What only the engine's own thread may do."""
@@ -138,8 +105,8 @@ def encode_image(model: ModelHandle, image: Tensor) -> Program[Tensor]:
     return cast(Tensor, (yield EncodeImage(model, image)))
 
 
-def predict(model: ModelHandle, *rows: Row) -> Program[list[Tensor]]:
-    return cast("list[Tensor]", (yield Predict(model, rows)))
+def predict(model: ModelHandle, *rows: Row) -> Program[list[Answer]]:
+    return cast("list[Answer]", (yield Predict(model, rows)))
 
 
 def decode(model: ModelHandle, latent: Tensor) -> Program[Tensor]:

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modules.diffusion import attention
-from modules.diffusion.attention import Attend, Probe, choose_attention, sdpa, sliced, sliced_to, xformers
-from modules.diffusion.layers import CrossAttention
+from modules.diffusion.attention import Attend, choose_attention, sdpa, sliced, sliced_to, xformers
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.errors import SettingsError
 
@@ -164,33 +163,3 @@ def test_on_a_gpu_xformers_is_taken_only_when_it_runs(monkeypatch: pytest.Monkey
     monkeypatch.setattr(attention.importlib.metadata, "version", lambda name: "0.0.99")
     choice = choose_attention("auto", cuda)
     assert (choice.name, choice.reason) == ("xformers", "xformers 0.0.99 on cuda")
-
-
-@pytest.mark.parametrize("attend", [sdpa, sliced], ids=["sdpa", "sliced"])
-def test_a_probe_changes_and_tells_the_rows_it_names_and_no_others(attend: Attend) -> None:
-    """Against softmax written out: the identity for a perturbed row, column sums for a watched one, whatever the back end."""
-    torch.manual_seed(1)
-    layer, x = CrossAttention(48, 48, 4, attend).double(), torch.randn(3, 10, 48, dtype=torch.float64)
-    probe = Probe(perturbed=torch.tensor([False, True, False]), watched=torch.tensor([2, 0]))
-    with torch.inference_mode():
-        asked, plain = layer(x, probe=probe), layer(x)
-        assert torch.equal(asked[[0, 2]], plain[[0, 2]])
-        torch.testing.assert_close(asked[1], layer.to_out(layer.to_v(x[1])))
-        q, k = (part(x).unflatten(-1, (4, 12)) for part in (layer.to_q, layer.to_k))
-        maps = torch.einsum("bqhd,bkhd->bhqk", q, k).div(12**0.5).softmax(dim=-1)
-    assert probe.mass is not None
-    torch.testing.assert_close(probe.mass.double(), maps.mean(dim=1).sum(dim=1)[[2, 0]], rtol=1e-5, atol=1e-6)
-    assert float(probe.mass.mean()) == pytest.approx(1.0), "as much is given as there are positions"
-
-
-def test_only_the_middle_is_asked_and_its_mass_has_the_middle_s_shape() -> None:
-    config = UNetConfig(channels=(32, 64), res_blocks=1, transformer_depth=(1, 1), context_dim=16)
-    torch.manual_seed(2)
-    network = UNet(config)
-    x, context = torch.randn(2, 4, 9, 14), torch.randn(2, 7, 16)
-    probe = Probe(watched=torch.tensor([1]))
-    with torch.inference_mode():
-        told = network(x, torch.tensor([500.0, 3.0]), context, probe)
-        assert torch.equal(told, network(x, torch.tensor([500.0, 3.0]), context)), "to be watched changes nothing"
-    assert probe.mass is not None
-    assert probe.mass.shape == (1, 5, 7)

@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from modules.checkpoints.manager import ModelManager
+from modules.diffusion.forward import AttentionMass, IdentityAttention
+from modules.diffusion.rows import Row
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine.messages import Message
-from modules.pipelines.work import Predict, Row
+from modules.pipelines.work import Predict
 from tests.engine.conftest import Bench
 from tests.tiny import TINY_METADATA, TINY_UNET, make_checkpoint
 
@@ -176,7 +178,11 @@ def test_bad_requests_are_answered_and_harm_nobody(bench: Bench, fields: dict[st
 
 def test_not_finite_is_reported_with_its_step(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = bench.engine.runner._forward
-    monkeypatch.setattr(bench.engine.runner, "_forward", lambda model, rows: [x * float("nan") for x in forward(model, rows)])
+
+    def broken(model: Any, rows: Any) -> Any:
+        return [replace(answer, x0=answer.x0 * float("nan")) for answer in forward(model, rows)]
+
+    monkeypatch.setattr(bench.engine.runner, "_forward", broken)
     bench.submit("nan")
     bench.run()
     assert "step 1" in bench.of("failed")["nan"].data["error"]
@@ -237,7 +243,7 @@ def test_options_share_forwards_and_change_the_picture(bench: Bench) -> None:
             assert all(np.abs(bench.pixels(name) - other).max() > 1 for other in seen), name
 
 
-def test_rows_that_ask_for_attention_share_forwards_with_those_that_do_not(bench: Bench) -> None:
+def test_rows_with_taps_share_forwards_with_rows_without(bench: Bench) -> None:
     """Perturbed and watched rows, and what self-attention guidance asks again, go along with whatever is there."""
     seen: list[tuple[Row, ...]] = []
     forward = bench.engine.runner._forward
@@ -251,7 +257,10 @@ def test_rows_that_ask_for_attention_share_forwards_with_those_that_do_not(bench
     bench.submit("perturbed", steps=6, pag_scale=2.0, seed=2)
     bench.submit("watched", steps=6, sag_scale=1.0, seed=3)
     bench.run()
-    kinds = [(sum(row.perturb for row in rows), sum(row.watch for row in rows), len(rows)) for rows in seen]
+    kinds = [
+        (sum(IdentityAttention() in row.taps for row in rows), sum(AttentionMass() in row.taps for row in rows), len(rows))
+        for rows in seen
+    ]
     assert (1, 1, 7) in kinds, "2 + 3 + 2 rows in one forward"
     assert (1, 0, 6) in kinds, "2 + 3 and the one that is asked again"
     assert sum(rows for _, _, rows in kinds) == 6 * (2 + 3 + 3)

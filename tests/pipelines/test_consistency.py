@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from modules.diffusion.conditioning import Conditioning
+from modules.diffusion.rows import Answer, Row
 from modules.diffusion.samplers import SAMPLERS, Denoised
 from modules.diffusion.schedules import NoiseLevels
 from modules.pipelines.consistency import consistent
 from modules.pipelines.guidance import guidance_for
-from modules.pipelines.work import Predict, Program, Row, predict
+from modules.pipelines.work import Predict, Program, predict
 from modules.request import Txt2Img
 
 LEVELS = NoiseLevels.scaled_linear()
@@ -25,13 +26,13 @@ def asked(sigma: float) -> tuple[list[Row], torch.Tensor]:
 
     def denoise(x: torch.Tensor, sigma: float) -> Program[Denoised]:
         one, two = yield from predict(ANY, *[Row(x, sigma, Conditioning(torch.zeros(77, 4)))] * 2)
-        return Denoised(one, two)
+        return Denoised(one.x0, two.x0)
 
     program = consistent(denoise, LEVELS)(torch.full((4, 8, 8), 3.0), sigma)
     work = next(program)
     assert isinstance(work, Predict)
     with pytest.raises(StopIteration) as end:
-        program.send([torch.full((4, 8, 8), 2.0), torch.full((4, 8, 8), 1.0)])
+        program.send([Answer(torch.full((4, 8, 8), 2.0)), Answer(torch.full((4, 8, 8), 1.0))])
     return list(work.rows), end.value.value.guided
 
 

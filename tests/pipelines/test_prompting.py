@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from modules.diffusion.noise import Noise
+from modules.diffusion.rows import Answer, Row
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import NoiseLevels, sigmas_for
 from modules.errors import RequestError
 from modules.pipelines.guidance import Guidance
 from modules.pipelines.prompting import AT_ONCE, Prompted, prompted
 from modules.pipelines.sampling import sample, starting_point
-from modules.pipelines.work import Encode, Predict, Program, Report, Row, Work
+from modules.pipelines.work import Encode, Predict, Program, Report, Work
 from modules.prompts.chunks import Chunk
 from modules.prompts.tokenizer import Tokenizer
 from modules.request import Txt2Img
@@ -54,7 +55,7 @@ class Network:
                 answer = [encoding(chunk) for chunk in work.chunks]
             elif isinstance(work, Predict):
                 self.rows.append(work.rows)
-                answer = [row.x * 0.5 + float(row.conditioning.context[1, 0]) / 50_000 for row in work.rows]
+                answer = [Answer(row.x * 0.5 + float(row.conditioning.context[1, 0]) / 50_000) for row in work.rows]
             else:
                 assert isinstance(work, Report)
                 answer = None

@@ -13,6 +13,7 @@ from torch import Tensor
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.noise import Noise
+from modules.diffusion.rows import Answer
 from modules.diffusion.samplers import SAMPLERS, Denoised
 from modules.diffusion.schedules import NoiseLevels, sigmas_for
 from modules.errors import NotFinite
@@ -43,7 +44,9 @@ def serve(program: Program[Tensor], network: Network = network) -> tuple[Tensor,
         except StopIteration as finished:
             return finished.value, asked
         asked.append(work)
-        answer = [network(row.x, row.sigma, row.conditioning) for row in work.rows] if isinstance(work, Predict) else None
+        answer = (
+            [Answer(network(row.x, row.sigma, row.conditioning)) for row in work.rows] if isinstance(work, Predict) else None
+        )
 
 
 def story(name: str, steps: int, cfg_scale: float = 7.0) -> Program[Tensor]:

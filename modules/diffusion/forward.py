@@ -1,0 +1,192 @@
+"""The forward context: what the rows of one network evaluation ask of its layers beside x, timesteps and text.
+
+Three kinds of requests, each per row, so that rows which ask differently (or nothing) share a forward:
+
+- *adapters* (`modules.diffusion.adapters`): side paths beside linear layers and convolutions, W x + strength * up(down(x));
+- *taps*: edits and observations of one attention (perturbed-attention guidance, self-attention guidance);
+- *control residuals*: what control networks add to the skip connections and to the middle block.
+
+A network names its layers by their place in its state dict (`name_layers`), and every layer that can be reached gets the
+context.  Rows that ask for nothing make no context at all: the layers then compute what `torch.nn`'s do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from modules.diffusion.adapters import Adapter
+
+MIDDLE_ATTENTION = "middle_block.1.transformer_blocks.0.attn1"
+"""The self-attention in the middle of a U-Net, where PAG and SAG work."""
+
+
+class Tap(Protocol):
+    """An edit or an observation of one attention for some rows of a forward; equal taps of several rows are applied at once."""
+
+    @property
+    def place(self) -> str:
+        """The attention layer's name in the network's state dict."""
+
+    def edit(self, rows: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Tensor:
+        """The layer's output (shapes as in `attention.Attend`), changed for `rows` (n,) only."""
+
+    def observe(self, rows: Tensor, q: Tensor, k: Tensor) -> Tensor | None:
+        """(n, positions) of `rows`, or None for a tap that observes nothing."""
+
+
+@dataclass(frozen=True)
+class IdentityAttention:
+    """Perturbed attention: the attention map becomes the identity, so that every position sees itself alone."""
+
+    place: str = MIDDLE_ATTENTION
+
+    def edit(self, rows: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Tensor:
+        return out.index_copy(0, rows, v[rows])
+
+    def observe(self, rows: Tensor, q: Tensor, k: Tensor) -> Tensor | None:
+        return None
+
+
+@dataclass(frozen=True)
+class AttentionMass:
+    """Observes how much attention each position gets from all of them together, as a mean over heads: 1 is the average."""
+
+    place: str = MIDDLE_ATTENTION
+
+    def edit(self, rows: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Tensor:
+        return out
+
+    def observe(self, rows: Tensor, q: Tensor, k: Tensor) -> Tensor | None:
+        return attention_mass(q[rows], k[rows])
+
+
+def attention_mass(q: Tensor, k: Tensor) -> Tensor:
+    """Column sums of softmax(q kᵀ / sqrt(head_dim)), averaged over heads: (batch, keys), fp32, of mean queries / keys."""
+    scores = torch.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k).float()
+    return scores.softmax(dim=-1).sum(dim=2).mean(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """An adapter on some rows of a forward: `rows` (n,) are their numbers, `strengths` (n,) how much of it each gets."""
+
+    adapter: Adapter
+    rows: Tensor
+    strengths: Tensor
+
+
+Residuals = Sequence[Tensor]
+"""Of one forward: (B, C, h, w) for each input block, in their order, and a last one for the middle block (Zhang et al. 2023,
+arXiv:2302.05543, section 3.2)."""
+
+
+@dataclass(eq=False)
+class ForwardContext:
+    """Everything that the rows of one forward ask for.  Made for one forward; `observed` is filled by it."""
+
+    adapters: tuple[Applied, ...] = ()
+    taps: dict[str, list[tuple[Tap, Tensor]]] = field(default_factory=dict)
+    """By attention layer: taps with the numbers (n,) of their rows."""
+    residuals: Residuals | None = None
+    observed: dict[Tap, Tensor] = field(default_factory=dict)
+    """What taps observed, (n, h, w) in the order of their rows."""
+    grid: tuple[int, int] = (0, 0)
+    """Rows and columns of the feature map whose positions the attention layers run over at the moment."""
+
+    def adapted(self, place: str, layer: nn.Linear | nn.Conv2d, x: Tensor, out: Tensor) -> Tensor:
+        """`out` of the layer with what the rows' adapters add there."""
+        for applied in self.adapters:
+            delta = applied.adapter.deltas.get(place)
+            if delta is not None:
+                change = delta.change(x[applied.rows], layer)
+                strengths = applied.strengths.to(change).reshape(-1, *[1] * (change.ndim - 1))
+                out = out.index_add(0, applied.rows, change * strengths)
+        return out
+
+    def tapped(self, place: str, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Tensor:
+        """`out` of the attention at `place` with the taps' edits; what they observe is kept."""
+        for tap, rows in self.taps.get(place, ()):
+            seen = tap.observe(rows, q, k)
+            if seen is not None:
+                self.observed[tap] = seen.reshape(-1, *self.grid)
+            out = tap.edit(rows, q, k, v, out)
+        return out
+
+
+def context_for(
+    adapters: Sequence[Sequence[tuple[Adapter, float]]],
+    taps: Sequence[Sequence[Tap]],
+    residuals: Residuals | None,
+    device: torch.device,
+) -> ForwardContext | None:
+    """The context of a forward whose rows ask for these; None when none asks for anything.
+
+    Args:
+        adapters: of each row, with their strengths; a strength of 0 is no request.
+        taps: of each row.
+        residuals: of the whole forward, zeros for rows without control.
+        device: where the network runs.
+    """
+    by_adapter = _grouped([[(adapter, strength) for adapter, strength in row if strength != 0.0] for row in adapters])
+    by_tap = _grouped([[(tap, 1.0) for tap in row] for row in taps])
+    if not by_adapter and not by_tap and residuals is None:
+        return None
+    context = ForwardContext(residuals=residuals)
+    context.adapters = tuple(
+        Applied(adapter, torch.tensor(rows, device=device), torch.tensor(strengths, device=device))
+        for adapter, (rows, strengths) in by_adapter.items()
+    )
+    for tap, (rows, _) in by_tap.items():
+        context.taps.setdefault(tap.place, []).append((tap, torch.tensor(rows, device=device)))
+    return context
+
+
+def _grouped(requests: Sequence[Sequence[tuple[Any, float]]]) -> dict[Any, tuple[list[int], list[float]]]:
+    """Row numbers and strengths by what is asked for; what a row asks for twice counts with both strengths together."""
+    groups: dict[Any, dict[int, float]] = {}
+    for number, row in enumerate(requests):
+        for asked, strength in row:
+            rows = groups.setdefault(asked, {})
+            rows[number] = rows.get(number, 0.0) + strength
+    return {asked: (list(rows), list(rows.values())) for asked, rows in groups.items()}
+
+
+class Linear(nn.Linear):
+    """A linear layer that adapters reach.  `place` is its name in the network's state dict, without ".weight"."""
+
+    place = ""
+
+    def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        out = super().forward(x)
+        return out if ctx is None or not ctx.adapters else ctx.adapted(self.place, self, x, out)
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution that adapters reach; as `Linear`."""
+
+    place = ""
+
+    def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        out = super().forward(x)
+        return out if ctx is None or not ctx.adapters else ctx.adapted(self.place, self, x, out)
+
+
+class Sequential(nn.Sequential):
+    """Layers in a row; those that adapters reach get the context."""
+
+    def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        for layer in self:
+            x = layer(x, ctx) if isinstance(layer, Linear | Conv2d | Sequential) else layer(x)
+        return x
+
+
+def name_layers(network: nn.Module, reachable: Callable[[nn.Module], bool] = lambda module: hasattr(module, "place")) -> None:
+    """Tell every layer of `network` that can be reached its place."""
+    for name, module in network.named_modules():
+        if reachable(module):
+            module.place = name
