@@ -20,7 +20,10 @@ from modules.errors import RequestError
 from modules.prompts.check import PromptCheck, check
 from modules.prompts.chunks import Embedding
 from modules.prompts.library import Library
-from modules.request import MAX_SEED, GenerationRequest, Img2Img, parse_request
+from modules.request import GenerationRequest, Img2Img, parse_request
+
+DRAWN_SEEDS = 2**32
+"""Random seeds are below: short enough to be copied, and exact in every JSON reader."""
 
 PROMPT_FIELDS = (
     "prompt",
@@ -102,10 +105,10 @@ class Catalogue:
             )
         sampler, schedule_in_name = find_sampler(request.sampler)
         schedule = find_schedule(schedule_in_name or request.schedule)
-        seed = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1)
+        seed = request.seed if request.seed >= 0 else secrets.randbelow(DRAWN_SEEDS)
         found: dict[str, Any] = {"sampler": sampler.name, "schedule": schedule.label, "seed": seed}
         if request.variation_strength > 0 and request.variation_seed < 0:
-            found["variation_seed"] = secrets.randbelow(MAX_SEED + 1)
+            found["variation_seed"] = secrets.randbelow(DRAWN_SEEDS)
         request = relevant(request.model_copy(update=found))
         self.library.finish(request.image(0))
         return request

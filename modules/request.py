@@ -17,7 +17,7 @@ from modules.errors import RequestError
 MAX_PROMPT = 32_768
 """Characters of a prompt."""
 MAX_STYLES = 100
-MAX_SEED = 2**32 - 1
+MAX_SEED = 2**64 - 1
 MAX_SIDE = 2048
 MIN_SIDE = 64
 SIDE_STEP = 8
@@ -203,7 +203,7 @@ class Txt2Img(NoiseOptions, SolverOptions, GuidanceOptions):
         return self
 
     def image(self, index: int) -> Txt2Img:
-        """The request of picture `index` alone: same settings, its own seed (wrapping at 2**32).
+        """The request of picture `index` alone: same settings, its own seed (wrapping at 2**64).
 
         Where the seed is varied, it stays and the variation's seed counts on, as in A1111.
         """

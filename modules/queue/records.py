@@ -87,9 +87,18 @@ def read_picture(row: sqlite3.Row) -> Picture:
         infotext=row["infotext"],
         width=row["width"],
         height=row["height"],
-        seed=row["seed"],
+        seed=row["seed"] % 2**64,
         created=row["created"],
     )
+
+
+def signed(seed: int) -> int:
+    """A seed of 64 bits as SQLite's integers hold it, which have a sign; `read_picture` brings it back.
+
+    >>> signed(7), signed(2**64 - 1), signed(2**64 - 1) % 2**64 == 2**64 - 1
+    (7, -1, True)
+    """
+    return seed - 2**64 if seed >= 2**63 else seed
 
 
 def unreadable(text: str) -> str:

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from modules.errors import AtelierError, LimitError
 from modules.queue.lock import ProcessLock
 from modules.queue.migrations import migrate
-from modules.queue.records import OVER, Job, Outcome, read_job, unreadable
+from modules.queue.records import OVER, Job, Outcome, read_job, signed, unreadable
 from modules.queue.salvage import salvage, set_aside
 from modules.request import GenerationRequest
 
@@ -194,7 +194,7 @@ class JobStore:
             added = db.execute(
                 "INSERT INTO pictures (job, number, path, sha256, infotext, width, height, seed, created) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, number) DO NOTHING",
-                (job, index, saved.name, saved.sha256, saved.infotext, saved.width, saved.height, seed, self._clock()),
+                (job, index, saved.name, saved.sha256, saved.infotext, saved.width, saved.height, signed(seed), self._clock()),
             ).rowcount
             db.execute("UPDATE jobs SET attempts = 0 WHERE id = ?", (job,))
         return bool(added)
