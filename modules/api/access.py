@@ -77,6 +77,7 @@ RULES: tuple[Rule, ...] = (
     # A1111's
     *_rules(_POST, "administrator", "/sdapi/v1/unload-checkpoint", "/sdapi/v1/reload-checkpoint"),
     *_rules(_GET, "viewer", "/sdapi/v1/{*}", "/controlnet/{*}", "/internal/pending-tasks", "/internal/ping"),
+    *_rules(_GET, "viewer", "/queue/status"),
     *_rules(_POST, "viewer", "/sdapi/v1/png-info", "/internal/progress"),
     *_rules(_POST, "user", "/sdapi/v1/txt2img", "/sdapi/v1/img2img", "/sdapi/v1/interrogate", "/sdapi/v1/options"),
     *_rules(_POST, "user", "/sdapi/v1/extra-single-image", "/sdapi/v1/extra-batch-images"),

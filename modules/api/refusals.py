@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from modules.errors import AtelierError, EngineError, LimitError, OutputError, RequestError, without_folders
 
-THEIRS = ("/sdapi/", "/controlnet/", "/internal/progress", "/internal/pending-tasks", "/internal/ping")
+THEIRS = ("/sdapi/", "/controlnet/", "/internal/progress", "/internal/pending-tasks", "/internal/ping", "/queue/status")
 """Paths of A1111's API, of its ControlNet extension, and of what its clients call beside them."""
 
 _STATUS: dict[type[Exception], int] = {RequestError: 422, LimitError: 429, EngineError: 503, OutputError: 507}

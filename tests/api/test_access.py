@@ -103,6 +103,7 @@ EXPECTED: dict[str, str] = {
     "GET /sdapi/v1/samplers": "viewer",
     "GET /sdapi/v1/options": "viewer",
     "GET /sdapi/v1/progress": "viewer",
+    "GET /queue/status": "viewer",
     "POST /sdapi/v1/png-info": "viewer",
     "POST /sdapi/v1/txt2img": "user",
     "POST /sdapi/v1/img2img": "user",

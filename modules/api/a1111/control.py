@@ -1,6 +1,7 @@
 """Watching and stopping: progress, interrupt and skip of the caller's own current job, and progress by the caller's own name.
 
-In A1111 these are one global state that everybody sees and anybody stops.
+In A1111 these are one global state that everybody sees and anybody stops.  `/queue/status` is Gradio 3's, which A1111's page
+is made with: plug-ins ask there whether somebody is at home.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request
 
-from modules.api.a1111.replies import PendingTasks, Progress, TaskProgress
+from modules.api.a1111.replies import PendingTasks, Progress, QueueStatus, TaskProgress
 from modules.api.a1111.requests import TaskBody
 from modules.api.a1111.results import timestamp
 from modules.api.a1111.tasks import Tasks, current_job
@@ -84,6 +85,20 @@ def control_routes(app: App, tasks: Tasks) -> APIRouter:
         names = tasks.names(user)
         mine = [names.get(job.id, job.id) for job in app.queue(user).jobs]
         return {"size": len(mine), "tasks": mine}
+
+    @router.get("/queue/status", response_model=QueueStatus)
+    async def queue_status(request: Request) -> Any:
+        """How long your own queue is."""
+        jobs = app.queue(request.state.user).jobs
+        return {
+            "msg": "estimation",
+            "rank": None,
+            "queue_size": len(jobs),
+            "avg_event_process_time": None,
+            "avg_event_concurrent_process_time": None,
+            "rank_eta": None,
+            "queue_eta": max((job.eta_s or 0.0 for job in jobs), default=0.0),
+        }
 
     @router.get("/internal/ping")
     async def ping() -> dict[str, Any]:

@@ -192,6 +192,24 @@ def test_tasks_are_watched_by_the_name_that_the_caller_gave(
     assert mine.get("/internal/pending-tasks").json() == {"size": 0, "tasks": []}
 
 
+def test_the_queue_s_status_is_gradio_s_and_the_caller_s_own(
+    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+) -> None:
+    """Cyanic SD for Krita asks there, before anything else, whether a server answers."""
+    mine, yours = visitor(), visitor(browser=True)
+    idle = {
+        "msg": "estimation", "rank": None, "queue_size": 0, "avg_event_process_time": None,
+        "avg_event_concurrent_process_time": None, "rank_eta": None, "queue_eta": 0.0,
+    }  # fmt: skip
+    assert mine.get("/queue/status").json() == idle
+    call = Call(others, mine, studio, "local", n_iter=2)
+    assert mine.get("/queue/status").json()["queue_size"] == 1
+    assert yours.get("/queue/status").json() == idle
+    mine.post("/sdapi/v1/interrupt")
+    call.answer.result()
+    assert mine.get("/queue/status").json() == idle
+
+
 def test_the_same_name_again_is_another_call(
     visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
 ) -> None:
