@@ -197,7 +197,9 @@ def test_what_there_is(client: TestClient, studio: App) -> None:
 
 def test_the_description_is_complete(client: TestClient) -> None:
     said = client.get("/openapi.json").json()
-    assert all(path.startswith(("/api/v1/", "/sdapi/v1/", "/controlnet/", "/internal/p", "/queue/status")) for path in said["paths"])
+    assert all(
+        path.startswith(("/api/v1/", "/sdapi/v1/", "/controlnet/", "/internal/p", "/queue/status")) for path in said["paths"]
+    )
     for path, methods in said["paths"].items():
         for method, operation in methods.items():
             where = f"{method} {path}"
