@@ -31,7 +31,7 @@ COOKIE_SECONDS = 400 * 24 * 3600
 """Browsers keep no cookie longer than 400 days (RFC 6265bis, 5.5)."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,64}")
-_FOR_PROGRAMS = re.compile(r"/(sdapi|api|controlnet)/.*|/internal/(progress|pending-tasks|ping)")
+_FOR_PROGRAMS = re.compile(r"/(sdapi|api|controlnet)/.*|/internal/(progress|pending-tasks|ping)|/queue/status")
 """What A1111's clients and scripts call, and no page that would keep a cookie."""
 
 

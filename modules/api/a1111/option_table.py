@@ -31,7 +31,7 @@ from modules.api.a1111.option_calls import (
     uneven,
     uni_pc,
 )
-from modules.api.a1111.option_values import Read, choice, name, real, switch, text, texts, whole
+from modules.api.a1111.option_values import Read, choice, clip_skip, name, real, switch, text, texts, whole
 from modules.request import MAX_SEED, Emphasis
 
 CHECKPOINT = "sd_model_checkpoint"
@@ -66,7 +66,7 @@ class Option:
 
 PICTURE: dict[str, Option] = {
     CHECKPOINT: Option("", name),
-    "CLIP_stop_at_last_layers": Option(1, whole(1, 12), "clip_skip"),
+    "CLIP_stop_at_last_layers": Option(1, clip_skip, "clip_skip"),
     "samples_format": Option("png", choice("png", "jpg", "jpeg", "webp", "avif")),
     "jpeg_quality": Option(80, whole(1, 100)),
     "webp_lossless": Option(False, switch),

@@ -74,6 +74,15 @@ def switch(value: Any) -> bool:
     return bool(word)
 
 
+def clip_skip(value: Any) -> int:
+    """In A1111 0 skips no layer, as 1 does.
+
+    >>> clip_skip(0), clip_skip(2.0)
+    (1, 2)
+    """
+    return 1 if value == 0 and not isinstance(value, bool) else whole(1, 12)(value)
+
+
 def name(value: Any) -> str:
     """A name that is looked up, never a path that is opened."""
     if not isinstance(value, str) or len(value) > MAX_TEXT:

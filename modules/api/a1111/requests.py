@@ -27,7 +27,8 @@ MAX_BATCH = 100
 Seed = Annotated[Whole, Field(ge=-(2**63), le=2**64 - 1)]
 """What torch's generators take."""
 Size = Annotated[Whole, Field(ge=MIN_SIDE, le=MAX_SIDE)]
-FromSide = Annotated[Whole, Field(ge=-1, le=MAX_SIDE)]
+FromSide = Annotated[Whole, Field(le=MAX_SIDE)]
+"""0 and less is none."""
 Share = Annotated[Real, Field(ge=0.0, le=1.0)]
 Blur = Annotated[Whole, Field(ge=0, le=64)]
 
@@ -100,8 +101,8 @@ class TextBody(PaintBody):
     enable_hr: bool | None = Field(
         False, description="Not built yet: true is refused; the other hr fields count with it alone."
     )
-    firstphase_width: Annotated[Whole, Field(ge=0)] | None = 0
-    firstphase_height: Annotated[Whole, Field(ge=0)] | None = 0
+    firstphase_width: Whole | None = 0
+    firstphase_height: Whole | None = 0
     hr_scale: Real | None = 2.0
     hr_upscaler: Name | None = None
     hr_second_pass_steps: Whole | None = 0

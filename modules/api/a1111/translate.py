@@ -206,7 +206,10 @@ def _passed_over(body: PaintBody) -> list[str]:
         "refiner_checkpoint": ("a refiner that is switched to at 1 is never used", _named(body.refiner_checkpoint)),
         "firstpass_image": ("it counts with enable_hr alone", bool(body.firstpass_image)),
         "seed": (f"counted from 2**64 down: {seed_of(body.seed or 0)}", (body.seed or 0) < -1),
-        "subseed": (f"counted from 2**64 down: {seed_of(body.subseed or 0)}", (body.subseed or 0) < -1),
+        "subseed": (
+            f"counted from 2**64 down: {seed_of(body.subseed or 0)}",
+            (body.subseed or 0) < -1 and bool(body.subseed_strength),
+        ),
     }
     if isinstance(body, TextBody):
         why = "the hires pass is not built yet; send false, and a larger width and height"

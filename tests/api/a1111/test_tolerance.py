@@ -49,6 +49,8 @@ def newest(painting: App) -> Any:
         ({"seed": -2}, "seed", 2**64 - 2),
         ({"subseed": -7, "subseed_strength": 0.5}, "variation_seed", 2**64 - 7),
         ({"batch_size": 12, "steps": 1}, "count", 12),
+        ({"seed_resize_from_w": -8, "firstphase_width": -1}, "seed_resize_width", 0),
+        ({"override_settings": {"CLIP_stop_at_last_layers": 0}}, "clip_skip", 1),
     ],
 )
 def test_values_are_converted_as_its_models_do(
