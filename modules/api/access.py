@@ -105,7 +105,7 @@ def rule_for(method: str, path: str) -> Rule:
 
 
 def methods_for(path: str, role: str) -> tuple[str, ...]:
-    """The methods by which this role may ask for `path`; none where no rule names it itself, and not only what it begins with."""
+    """The methods by which this role may ask for `path`; none where no rule names the whole of it."""
     named = [(rule, pattern) for rule, pattern in _COMPILED if rule.least != "nobody" and not rule.pattern.endswith("{*}")]
     rules = [rule for rule, pattern in named if pattern.fullmatch(path)]
     allowed = {method for rule in rules if reaches(role, rule.least) for method in rule.methods if method != "*"}
