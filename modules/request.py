@@ -21,10 +21,10 @@ MAX_SEED = 2**64 - 1
 MAX_SIDE = 2048
 MIN_SIDE = 64
 SIDE_STEP = 8
-MAX_PIXELS = 33_500_000
+MAX_PIXELS = 33_554_432
 """width x height x count of one request."""
 MAX_SOURCE_SIDE = 8192
-MAX_SOURCE_PIXELS = 33_500_000
+MAX_SOURCE_PIXELS = 33_554_432
 """Of a picture to start from, and of what it is extended to."""
 
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]

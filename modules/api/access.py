@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 Least = Literal["anybody", "viewer", "user", "administrator", "nobody"]
@@ -96,12 +95,22 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 _COMPILED = tuple((rule, _compiled(rule.pattern)) for rule in RULES)
 
 
-@lru_cache(maxsize=4096)
 def rule_for(method: str, path: str) -> Rule:
-    """The rule for this request.  `path` is compared as it is: a spelling that some router might tidy up fits none."""
+    """The rule for this request.  `path` is compared as it is: a spelling that some router might tidy up fits none.
+
+    Nothing is remembered by it: paths come from people who have not said who they are, and may be 60 kB long.
+    """
     method = "GET" if method == "HEAD" else method
     fits = (rule for rule, pattern in _COMPILED if pattern.fullmatch(path) and (method in rule.methods or "*" in rule.methods))
     return next(fits, OTHERS)
+
+
+def methods_for(path: str, role: str) -> tuple[str, ...]:
+    """The methods by which this role may ask for `path`; none where no rule names the whole of it."""
+    named = [(rule, pattern) for rule, pattern in _COMPILED if rule.least != "nobody" and not rule.pattern.endswith("{*}")]
+    rules = [rule for rule, pattern in named if pattern.fullmatch(path)]
+    allowed = {method for rule in rules if reaches(role, rule.least) for method in rule.methods if method != "*"}
+    return tuple(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
 
 
 def reaches(role: str, least: Least) -> bool:

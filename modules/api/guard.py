@@ -20,16 +20,19 @@ from urllib.parse import quote
 
 import anyio.to_thread
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modules.accounts import AccountError, Accounts
-from modules.api.access import Rule, reaches, rule_for
+from modules.api.access import OTHERS, Rule, methods_for, reaches, rule_for
 from modules.api.answers import TOO_LARGE, Answer, refuse
 from modules.api.identity import NOBODY, AccountIdentity, BrowserIdentity, Identifier, Identity
 from modules.api.peers import Peer, Peers, looks_proxied, plain, without_claims
 from modules.errors import LimitError
 
 log = logging.getLogger("atelier")
+
+NO_CALL = "This is no call that the page makes."
 
 MAX_BODY = 1 << 20
 """Bytes of a request's body, where `_CAPS` does not say otherwise."""
@@ -45,6 +48,8 @@ DISK_FLOOR = 256 << 20
 """Bytes that must be free on the disk for anything large to be taken in."""
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[0-9A-Za-z._-]+)(:\d{1,5})?")
+_ABSOLUTE = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://([!-.0-~]{1,300})(/.*)?", re.DOTALL)
+_ABSOLUTE_BYTES = re.compile(rb"^[a-zA-Z]+://[^/]*")
 _API = re.compile(r"/(sdapi|api|controlnet)/.*")
 _SAFE = ("GET", "HEAD")
 
@@ -98,6 +103,7 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         cors: dict[str, str] = {}
+        scope = _in_origin_form(scope)
         try:
             headers = Headers(scope=scope)
             peer = self.peers.look(scope)
@@ -128,7 +134,19 @@ class Guard:
         body = _Body(receive, body_cap(scope["path"]), answer)
         try:
             await self.app(inner, body.receive, answer.send)
-        except Exception:
+            if answer.failed and not answer.started:
+                await answer.fail(400, NO_CALL)
+        except ClientDisconnect:  # or we stopped reading what is too large
+            if answer.too_large and not answer.started:
+                await answer.fail(413, TOO_LARGE)
+                return
+            log.info("%s %s: hung up before the request was complete", scope["method"], json.dumps(scope["path"][:200]))
+        except Exception as error:
+            if answer.failed:  # Gradio raises for calls that no page makes
+                what = f"{type(error).__name__}: {error}".split("\n", 1)[0][:200]
+                log.warning("%s %s refused (%s)", scope["method"], json.dumps(scope["path"][:200]), json.dumps(what))
+                await answer.fail(400, NO_CALL)
+                return
             if not answer.too_large:
                 log.exception("%s %s failed", scope["method"], json.dumps(scope["path"]))
             if not answer.started:
@@ -225,6 +243,8 @@ class Guard:
         if rule.least == "nobody":
             raise _Refusal(404, "There is nothing here.")
         if reaches(identity.role, rule.least):
+            if rule is OTHERS and (allowed := methods_for(scope["path"], identity.role)):
+                raise _Refusal(405, f"This is asked for by {' or '.join(allowed)} only.", {"allow": ", ".join(allowed)})
             if rule.in_person and self.door.accounts is not None and not identity.session:
                 raise _Refusal(403, "This is for people who are logged in with a browser, not for programs.")
             return rule
@@ -287,6 +307,20 @@ def _closing(scope: Scope) -> dict[str, str]:
     length = headers.get("content-length", "0")
     large = not length.isdecimal() or int(length[:20]) > MAX_BODY or "transfer-encoding" in headers
     return {"connection": "close"} if large else {}
+
+
+def _in_origin_form(scope: Scope) -> Scope:
+    """A target that names the whole address, as clients of proxies send it, is asked for like any other.
+
+    The host in it counts, and the header Host does not (RFC 9112, section 3.2.2).
+    """
+    whole = _ABSOLUTE.fullmatch(scope["path"])
+    if whole is None:
+        return scope
+    host, path = whole[1], whole[2] or "/"
+    headers = [(name, value) for name, value in scope["headers"] if name != b"host"] + [(b"host", host.encode())]
+    raw = _ABSOLUTE_BYTES.sub(b"", scope.get("raw_path", b"")) or b"/"
+    return dict(scope, path=path, raw_path=raw, headers=headers)
 
 
 def _a(role: str) -> str:

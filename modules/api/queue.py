@@ -5,7 +5,6 @@ Like `modules.api.internal`: async, at once, and one's own jobs only.  What wait
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from modules.api.bodies import read_json
 from modules.api.internal import engine_json, job_json
 from modules.api.refusals import caller
 from modules.api.streams import Streams
@@ -115,13 +115,10 @@ async def json_object(request: Request) -> dict[str, Any]:
     """The request's JSON object.  Only as application/json: no other site's page can send that."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RequestError("the request must be application/json")
-    try:
-        data = json.loads(await request.body())
-    except (ValueError, RecursionError):
-        raise RequestError("the request is not valid JSON") from None
-    if not isinstance(data, dict):
-        raise RequestError("the request must be a JSON object")
-    return data
+    body = await request.body()
+    if not body:
+        raise RequestError("the request is not valid JSON")
+    return await read_json(request)
 
 
 def _missing() -> Response:

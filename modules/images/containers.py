@@ -20,7 +20,7 @@ from PIL import Image
 from modules.errors import RequestError
 from modules.images import avif, png
 
-MAX_PIXELS = 33_500_000
+MAX_PIXELS = 33_554_432
 MAX_SIDE = 8192
 MAX_METADATA = 1 << 20
 """Bytes of EXIF, of XMP and of a colour profile that a file may carry."""
