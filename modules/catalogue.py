@@ -20,6 +20,9 @@ from modules.errors import RequestError
 from modules.prompts.check import PromptCheck, check
 from modules.prompts.chunks import Embedding
 from modules.prompts.library import Library
+from modules.prompts.limits import check_affordable, check_windows
+from modules.prompts.plan import plan
+from modules.prompts.tokenizer import Tokenizer
 from modules.request import GenerationRequest, Img2Img, parse_request
 
 DRAWN_SEEDS = 2**32
@@ -110,7 +113,12 @@ class Catalogue:
         if request.variation_strength > 0 and request.variation_seed < 0:
             found["variation_seed"] = secrets.randbelow(DRAWN_SEEDS)
         request = relevant(request.model_copy(update=found))
-        self.library.finish(request.image(0))
+        finished = self.library.finish(request.image(0)).request
+        planned = plan(
+            finished.prompt, finished.negative_prompt, sampler.prompt_steps(request.steps), old=request.old_prompt_editing
+        )
+        check_affordable(planned)
+        check_windows(planned, Tokenizer(), request.emphasis)
         return request
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:

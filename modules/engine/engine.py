@@ -6,6 +6,7 @@ engine speaks in messages (`modules.engine.messages`), whether its other side is
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 import traceback
@@ -27,6 +28,8 @@ from modules.pipelines.img2img import img2img
 from modules.pipelines.txt2img import txt2img
 from modules.pipelines.work import DEVICE_WORK, Decode, Encode, EncodeImage, Host, Load, Predict, Report, Work
 from modules.request import Img2Img, parse_request
+
+log = logging.getLogger(__name__)
 
 PREVIEW_SECONDS = 0.3
 """At most one preview of a task in this time; each costs a decode on the device."""
@@ -256,11 +259,20 @@ class Engine:
         now = time.monotonic()
         due = now - self._previewed.get(task.id, -PREVIEW_SECONDS) >= PREVIEW_SECONDS
         if task.id in self._watched and due and report.step < report.steps:
+            self._preview(task, report)
+
+    def _preview(self, task: Task, report: Report) -> None:
+        """Show what the picture looks like now.  One that cannot be shown is painted all the same, without previews."""
+        try:
             pixels = self.runner.preview(report.model, report.denoised)
-            self._previewed[task.id] = time.monotonic()
-            height, width, _ = pixels.shape
-            data = {"task": task.id, "step": report.step, "width": width, "height": height}
-            self.emit(Message("preview", data, pixels.numpy().tobytes()))
+        except Exception as error:
+            log.warning("no previews of %s: %s", task.id, str(error).split("\n", 1)[0])
+            self._previewed[task.id] = float("inf")
+            return
+        self._previewed[task.id] = time.monotonic()
+        height, width, _ = pixels.shape
+        data = {"task": task.id, "step": report.step, "width": width, "height": height}
+        self.emit(Message("preview", data, pixels.numpy().tobytes()))
 
     def _finish(self, task: Task) -> None:
         self._drop(task)

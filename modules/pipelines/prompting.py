@@ -23,13 +23,14 @@ from modules.pipelines.guidance import Guidance
 from modules.pipelines.guidance.zero import still
 from modules.pipelines.work import Program, encode, on_host
 from modules.prompts.chunks import EMPTY, NO_EMBEDDINGS, Chunk, Embedding, chunk
-from modules.prompts.plan import check_affordable, plan
+from modules.prompts.limits import check_affordable, check_length
+from modules.prompts.plan import plan
 from modules.request import Txt2Img
 
 MAX_WINDOWS = 1_000
 """Different windows of one request; a quarter of a gigabyte of encodings."""
-AT_ONCE = 32
-"""Windows of one work, so that others' works come in between."""
+AT_ONCE = 16
+"""Windows of one device op, so that others' come in between."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +93,7 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> Program[
         for timeline in planned.timelines
         for text in timeline.distinct
     }
+    check_length(max(map(len, windows.values())))
     wanted = dict.fromkeys([EMPTY, *(window.bare for chunks in windows.values() for window in chunks)])
     vectors, said = yield from _inserted(inversions, wanted)
     encoded = yield from _encoded(model, list(wanted), request.clip_skip, vectors)

@@ -138,8 +138,20 @@ def encode_image(model: ModelHandle, image: Tensor) -> Program[Tensor]:
     return cast(Tensor, (yield EncodeImage(model, image)))
 
 
+ROWS_AT_ONCE = 8
+"""Rows of one device op at most: many sides of AND are evaluated in several, so that others' come in between."""
+
+
 def predict(model: ModelHandle, *rows: Row) -> Program[list[Tensor]]:
-    return cast("list[Tensor]", (yield Predict(model, rows)))
+    """The x0 prediction of each row, then the attention mass of those that are watched."""
+    predictions: list[Tensor] = []
+    masses: list[Tensor] = []
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[start : start + ROWS_AT_ONCE]
+        answers = cast("list[Tensor]", (yield Predict(model, part)))
+        predictions += answers[: len(part)]
+        masses += answers[len(part) :]
+    return predictions + masses
 
 
 def decode(model: ModelHandle, latent: Tensor) -> Program[Tensor]:
