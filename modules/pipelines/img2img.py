@@ -124,6 +124,8 @@ def _repainted(
     model: ModelHandle, request: Img2Img, sampler: Sampler, words: Prompted, start: Start, part: Partial
 ) -> Program[Tensor]:
     """The run itself: noise is added to the start, taken away again, and what is kept is put back once more at the end."""
+    if not part.sigmas:
+        return start.latent
     factor = model.latent.factor
     noise = noise_for(request, model, (start.latent.shape[2] * factor, start.latent.shape[1] * factor), part.span)
     drawn = noise() * request.noise_multiplier
