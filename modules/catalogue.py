@@ -32,6 +32,7 @@ PROMPT_FIELDS = (
     "emphasis",
     "comments",
     "old_prompt_editing",
+    "raw_text",
 )
 """Fields of a request that decide what its prompts mean."""
 

@@ -30,6 +30,7 @@ from modules.checkpoints.files import CheckpointInfo, find
 from modules.checkpoints.hashes import file_sha256
 from modules.checkpoints.header import Header, header_of, open_model
 from modules.checkpoints.inversions import Inversions
+from modules.checkpoints.training import training_of, yaml_of
 from modules.checkpoints.weights import Filler, Weights, listed
 from modules.diffusion.attention import Attend
 from modules.diffusion.prediction import PREDICTIONS, Prediction
@@ -65,6 +66,8 @@ class ModelHandle:
     unet_dtype: torch.dtype
     vae_dtype: torch.dtype
     inversions: Inversions | None = None
+    zero_snr: bool = False
+    """Whether `levels` have zero terminal signal-to-noise ratio."""
 
     @property
     def latent(self) -> LatentFormat:
@@ -80,10 +83,24 @@ class ModelHandle:
         """Whether the further channels are a picture to be edited."""
         return self.further_channels == self.latent.channels
 
+    def run_as(self, prediction: str = "Automatic", zero_snr: bool = False) -> ModelHandle:
+        """The same networks, read as predicting "eps" or "v", with the noise levels stretched to zero terminal SNR if asked.
+
+        The same answer for the same question, so that requests which ask alike share forwards.
+        """
+        wanted = PREDICTIONS.get(prediction, self.prediction)
+        stretch = zero_snr and not self.zero_snr
+        if wanted is self.prediction and not stretch:
+            return self
+        key = (wanted.name, stretch)
+        if key not in self._read_otherwise:
+            levels = self.levels.zero_terminal_snr() if stretch else self.levels
+            self._read_otherwise[key] = replace(self, prediction=wanted, levels=levels, zero_snr=self.zero_snr or stretch)
+        return self._read_otherwise[key]
+
     @cached_property
-    def zero_terminal_snr(self) -> ModelHandle:
-        """The same networks with the noise levels stretched to zero terminal signal-to-noise ratio."""
-        return replace(self, levels=self.levels.zero_terminal_snr())
+    def _read_otherwise(self) -> dict[tuple[str, bool], ModelHandle]:
+        return {}
 
     @cached_property
     def linear_preview(self) -> LinearPreview:
@@ -214,7 +231,7 @@ class ModelManager:
         sha256 = file_sha256(info.path, self._cache)
         with _named(info.path), open_model(info.path) as file:
             header = header_of(file, info.path)
-            if _stamp(os.fstat(file.fileno())) != identity[1:]:
+            if _stamp(os.fstat(file.fileno())) != identity[1:4]:
                 raise CheckpointError("changed while it was read; wait until it is complete and try again")
             family = recognise(header.shapes)
             layout = keys.layout(header.tensors)
@@ -242,7 +259,8 @@ class ModelManager:
             fill(vae, layout.vae, self.vae_dtype, "VAE")
             fill(text.network, layout.text, self.dtype, "text encoder")
             text.materialise(self.device)
-        said = header.metadata.get("modelspec.prediction_type", "")
+        trained = training_of(header, info.path)
+        levels = NoiseLevels.scaled_linear()
         return ModelHandle(
             info=info,
             sha256=sha256,
@@ -250,8 +268,9 @@ class ModelManager:
             unet=unet,
             vae=vae,
             text=text,
-            prediction=PREDICTIONS["v" if said.startswith("v") else family.prediction],
-            levels=NoiseLevels.scaled_linear(),
+            prediction=PREDICTIONS[trained.prediction or family.prediction],
+            levels=levels.zero_terminal_snr() if trained.zero_snr else levels,
+            zero_snr=trained.zero_snr,
             device=self.device,
             unet_dtype=self.dtype,
             vae_dtype=self.vae_dtype,
@@ -271,15 +290,25 @@ def vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     return torch.float32
 
 
-_Identity = tuple[str, int, int, int]
+_Identity = tuple[str, int, int, int, int]
 
 
 def _identity(info: CheckpointInfo) -> _Identity:
-    """Which content a path has now; a replaced file is another model.  A deleted one has no content: zeros."""
+    """Which content a path has now, and when its configuration was changed: a replaced file is another model.
+
+    A deleted one has no content: zeros.
+    """
     try:
-        return str(info.path), *_stamp(info.path.stat())
+        return str(info.path), *_stamp(info.path.stat()), _changed(yaml_of(info.path))
     except OSError:
-        return str(info.path), 0, 0, 0
+        return str(info.path), 0, 0, 0, 0
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:

@@ -112,7 +112,7 @@ def check(
         notes.append(str(error))
         planned = plan("", "", prompt_steps)
 
-    tokenizer = tokenizer or Tokenizer()
+    tokenizer = tokenizer or Tokenizer(request.raw_text)
     reader = _Reader(request, step_ends, tokenizer, Embeddings(embeddings, tokenizer))
     texts = [text for timeline in planned.timelines for text in timeline.distinct]
     written = _embeddings_in(texts, [*embeddings, *(Embedding(name, 1) for name in skipped)], tokenizer)

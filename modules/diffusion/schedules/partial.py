@@ -30,8 +30,8 @@ class Partial:
     """The end of a schedule.
 
     `sigmas` are walked down; the init image is noised to the level `noised`, which for samplers on timesteps is one above the
-    first, as in A1111.  `span` are the levels of the whole schedule: A1111 lays a Brownian path over all of it.  Where `sigmas` is
-    empty there is nothing to run: the init image stays as it is, without noise.
+    first, as in A1111.  `span` are the levels of the whole schedule: A1111 lays a Brownian path over all of it.  Empty `sigmas`
+    mean that there is nothing to run: the init image stays as it is, without noise.
     """
 
     sigmas: list[float]
@@ -72,8 +72,8 @@ def partial_sigmas(
     to; UniPC spreads t_enc steps evenly from there to timestep 0.  DPM fast and DPM adaptive spread theirs evenly in log sigma
     between the ends of what Uniform would run, a single step down to the lowest level (A1111 raises there).
 
-    At a strength of 0 nothing is run.  Where A1111's count leaves a sampler on timesteps no step (A1111 then evaluates no network
-    and returns the picture with the lowest level's noise), it makes one, from the timestep that the strength itself names.
+    At a strength of 0 nothing is run.  Where A1111's count leaves a sampler on timesteps no step (A1111 then evaluates no
+    network and returns the picture with the lowest level's noise), it makes one, from the timestep that the strength names.
 
     Raises:
         UnknownName, RequestError: as `sigmas_for`.
