@@ -25,13 +25,15 @@ from typing import Any
 import torch
 
 from modules.checkpoints import keys, shapes
+from modules.checkpoints.completeness import check_together, listed
 from modules.checkpoints.families import Family, LatentFormat, recognise
 from modules.checkpoints.files import CheckpointInfo, find
 from modules.checkpoints.hashes import file_sha256
 from modules.checkpoints.header import Header, header_of, open_model
 from modules.checkpoints.inversions import Inversions
+from modules.checkpoints.sizes import text_sizes
 from modules.checkpoints.training import training_of, yaml_of
-from modules.checkpoints.weights import Filler, Weights, listed
+from modules.checkpoints.weights import Filler, Weights
 from modules.diffusion.attention import Attend
 from modules.diffusion.prediction import PREDICTIONS, Prediction
 from modules.diffusion.preview import SD1_PREVIEW, LinearPreview, fit_rgb_factors
@@ -40,8 +42,6 @@ from modules.diffusion.text import TextEncoder
 from modules.diffusion.unet import UNet
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 from modules.errors import CheckpointError, OutOfMemory, UnknownName
-from modules.prompts.chunks import WINDOW
-from modules.prompts.tokenizer import VOCABULARY_SIZE
 
 log = logging.getLogger(__name__)
 
@@ -242,13 +242,7 @@ class ModelManager:
             unet_shapes, vae_shapes, text_shapes = (_shapes(header, part) for part in (layout.unet, layout.vae, layout.text))
             unet_config = shapes.unet_config(unet_shapes, family)
             text_config = shapes.text_config(text_shapes)
-            if text_config.vocabulary < VOCABULARY_SIZE or text_config.positions < WINDOW:
-                raise CheckpointError("has a text encoder with another vocabulary than CLIP's; use an SD 1.x checkpoint")
-            if text_config.width != unet_config.context_dim:
-                raise CheckpointError(
-                    f"has a text encoder {text_config.width} wide and a U-Net that expects {unet_config.context_dim}; "
-                    "use another file"
-                )
+            check_together(text_sizes(text_shapes), unet_config.context_dim)
             with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
                 unet = UNet(unet_config, self._attend)
                 vae = AutoencoderKL(shapes.vae_config(vae_shapes), self._attend)

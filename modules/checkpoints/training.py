@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from modules.checkpoints import keys
 from modules.checkpoints.header import Header
 
 V_MARK, ZERO_SNR_MARK = "v_pred", "ztsnr"
-"""Empty tensors that SDXL models with v-prediction carry beside their weights (ComfyUI's detection); SD 1.x's take them over."""
+"""Empty tensors that models with v-prediction carry beside their weights (ComfyUI writes them and reads them of SDXL)."""
 
 MAX_YAML = 256 * 1024
 """Bytes of a configuration that are read; the published ones have 2 kB."""
@@ -38,21 +39,23 @@ def training_of(header: Header, path: Path) -> Training:
 
     1. NAME.yaml beside NAME.safetensors, as A1111 reads it: `parameterization: "v"`.
     2. Tensors called v_pred and ztsnr.
-    3. Metadata: `modelspec.prediction_type`, and kohya's `ss_v_parameterization` and `ss_zero_terminal_snr`.
+    3. Metadata: `modelspec.prediction_type`, ComfyUI's `modelspec.predict_key`, kohya's `ss_v_parameterization` and
+       `ss_zero_terminal_snr`.
     """
     yaml = _yaml_beside(path)
     said = header.metadata
-    by_metadata = said.get("modelspec.prediction_type", "").strip().lower()
+    marks = {keys.canonical(name) for name in header.tensors if len(name) < 64}
+    by_metadata = (said.get("modelspec.prediction_type") or said.get("modelspec.predict_key") or "").strip().lower()
     zero_snr = (
         _ZERO_SNR_IN_YAML.search(yaml) is not None
-        or ZERO_SNR_MARK in header.tensors
+        or ZERO_SNR_MARK in marks
         or said.get("ss_zero_terminal_snr", "").lower() == "true"
     )
     if _V_IN_YAML.search(yaml):
         return Training("v", zero_snr)
     if _EPS_IN_YAML.search(yaml):
         return Training("eps", zero_snr)
-    if V_MARK in header.tensors or by_metadata.startswith("v") or said.get("ss_v_parameterization", "").lower() == "true":
+    if V_MARK in marks or by_metadata.startswith("v") or said.get("ss_v_parameterization", "").lower() == "true":
         return Training("v", zero_snr)
     return Training("eps" if by_metadata.startswith("eps") else "", zero_snr)
 

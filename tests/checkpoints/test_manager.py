@@ -139,6 +139,37 @@ def test_names_and_forms_of_the_wild_load_to_the_same_model(
     assert not caplog.records
 
 
+PREFIXES: dict[str, Callable[[str], str]] = {
+    "a pickled trainer": lambda name: f"state_dict.{name}",
+    "parallel training": lambda name: f"module.{name}",
+    "both": lambda name: f"state_dict.module.{name}",
+    "ComfyUI's names": lambda name: name.replace(keys.UNET, "diffusion_model.").replace(
+        keys.TEXT, "text_encoders.clip_l.transformer."
+    ),
+    "a VAE of its own": lambda name: name.replace(keys.VAE, "vae."),
+}
+
+
+@pytest.mark.parametrize("kind", PREFIXES)
+def test_other_prefixes_are_found(
+    kind: str, make: Callable[..., ModelManager], folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = load_file(folder / "tiny.safetensors")
+    save_file({PREFIXES[kind](name): tensor for name, tensor in state.items()}, folder / "wrapped.safetensors")
+    manager = make(keep=2)
+    assert same_weights(manager.load("wrapped"), manager.load("tiny"))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("prefix", ["diffusion_model.", "state_dict.model.diffusion_model."])
+def test_a_network_alone_is_named_whatever_its_prefix(prefix: str, make: Callable[..., ModelManager], folder: Path) -> None:
+    state = load_file(folder / "tiny.safetensors")
+    unet = {prefix + name.removeprefix(keys.UNET): tensor for name, tensor in state.items() if name.startswith(keys.UNET)}
+    save_file(unet, folder / "alone.safetensors")
+    with pytest.raises(CheckpointError, match=r"^alone\.safetensors has no autoencoder \(VAE\): it is a U-Net alone"):
+        make().load("alone")
+
+
 def test_strange_tensors_are_named_in_a_warning(
     make: Callable[..., ModelManager], folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
