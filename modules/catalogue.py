@@ -38,6 +38,7 @@ PROMPT_FIELDS = (
     "emphasis",
     "comments",
     "old_prompt_editing",
+    "raw_text",
 )
 """Fields of a request that decide what its prompts mean."""
 
@@ -118,7 +119,7 @@ class Catalogue:
             finished.prompt, finished.negative_prompt, sampler.prompt_steps(request.steps), old=request.old_prompt_editing
         )
         check_affordable(planned)
-        check_windows(planned, Tokenizer(), request.emphasis)
+        check_windows(planned, Tokenizer(request.raw_text), request.emphasis)
         return request
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:

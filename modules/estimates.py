@@ -90,7 +90,8 @@ def picture_seconds(costs: CostModel, request: GenerationRequest, waiting: int =
     around = costs.row_seconds(Call("decode", *size, max(1, waiting))) or 0.0
     if isinstance(request, Img2Img):
         around += costs.row_seconds(Call("encode-image", *size, max(1, waiting))) or 0.0
-    return sampler.evaluations(steps_of(request)) * rows * row + around
+    steps = steps_of(request)
+    return (sampler.evaluations(steps) * rows * row if steps else 0.0) + around
 
 
 def finish_times(queues: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, float]:

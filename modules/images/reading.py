@@ -146,6 +146,8 @@ def _foreign_found(reading: Reading, text: str) -> Found:
     parsed = dict(reading.items)
     prompt, negative = parsed.get(PROMPT, ""), parsed.get(NEGATIVE, "")
     fields, refused = acceptable(request_fields(parsed)) if parsed else ({}, ())
+    if reading.program in _WITHOUT_FTFY and not f"{prompt}{negative}".isascii():
+        fields["raw_text"] = True
     notes = (*reading.notes, *refused, *_beyond(parsed))
     items = _items(parsed)
     infotext = text if "Steps" in parse(text) else _as_text(prompt, negative, items)
@@ -181,6 +183,9 @@ def acceptable(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
             kept[name] = value
     return kept, tuple(notes)
 
+
+_WITHOUT_FTFY = frozenset({"ComfyUI", "SwarmUI", "Fooocus"})
+"""Programs whose tokenizer takes curly quotes and full-width letters as they are."""
 
 _BEYOND = {
     "Hires upscale": "a second pass at a larger size",

@@ -25,6 +25,7 @@ from modules.pipelines.work import Program, encode, on_host
 from modules.prompts.chunks import EMPTY, NO_EMBEDDINGS, Chunk, Embedding, chunk
 from modules.prompts.limits import check_affordable, check_length
 from modules.prompts.plan import plan
+from modules.prompts.tokenizer import Tokenizer
 from modules.request import Txt2Img
 
 MAX_WINDOWS = 1_000
@@ -85,11 +86,11 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> Program[
     planned = plan(request.prompt, request.negative_prompt, sampler.prompt_steps(request.steps), old=request.old_prompt_editing)
     check_affordable(planned)
     inversions = model.inversions or None
-    known = NO_EMBEDDINGS
+    known, tokenizer = NO_EMBEDDINGS, Tokenizer(request.raw_text)
     if inversions:
-        known = yield from on_host(lambda: inversions.known(model.text.config.width, model.text.tokenizer))
+        known = yield from on_host(lambda: inversions.known(model.text.config.width, tokenizer))
     windows = {
-        text: chunk(text, model.text.tokenizer, request.emphasis, known).windows
+        text: chunk(text, tokenizer, request.emphasis, known).windows
         for timeline in planned.timelines
         for text in timeline.distinct
     }

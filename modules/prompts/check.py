@@ -107,7 +107,7 @@ def check(
     request, notes = _finished(request, library)
     planned = plan(request.prompt, request.negative_prompt, prompt_steps, old=request.old_prompt_editing)
     notes += [*_reading_notes(request, planned), *network_notes(planned.networks, networks)]
-    tokenizer = tokenizer or Tokenizer()
+    tokenizer = tokenizer or Tokenizer(request.raw_text)
     try:
         check_affordable(planned)
         check_windows(planned, tokenizer, request.emphasis)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from modules.errors import RequestError
-from modules.request import GenerationRequest, Txt2Img, parse_request
+from modules.request import GenerationRequest, Txt2Img, parse_request, parse_stored
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 Outcome = Literal["done", "failed", "cancelled"]
@@ -104,7 +104,7 @@ def signed(seed: int) -> int:
 def unreadable(text: str) -> str:
     """Why this version cannot carry out a stored request, "" when it can."""
     try:
-        parse_request(json.loads(text))
+        parse_stored(json.loads(text))
     except (RequestError, ValueError, TypeError) as error:
         return str(error)
     return ""
@@ -119,7 +119,7 @@ def _request(text: str) -> GenerationRequest:
     if not isinstance(data, dict):
         return Txt2Img()
     with suppress(RequestError):
-        return parse_request(data)
+        return parse_stored(data)
     start = {"source": data["source"]} if "source" in data and _makes_sense({"source": data["source"]}) else {}
     understood = {name: value for name, value in data.items() if _makes_sense({**start, name: value})}
     return parse_request({**understood, "count": 1})

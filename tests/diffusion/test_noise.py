@@ -262,3 +262,14 @@ def test_the_delta_moves_all_draws_but_the_first() -> None:
     noise = Noise(1, SHAPE, delta=31337)
     assert torch.equal(noise(), Noise(1, SHAPE)())
     assert torch.equal(noise(), Noise(31338, SHAPE)())
+
+
+@pytest.mark.parametrize("size", [(1, 8), (1, 1), (8, 1)])
+def test_a_variation_with_the_seed_of_a_picture_of_eight_pixels_is_a_number(size: tuple[int, int]) -> None:
+    """Columns of one value have no angle between them; A1111's noise is NaN there, and so was the picture."""
+    varied = Noise(1, (64, 8, 8), variation=(2, 0.4), resize_from=size)()
+    assert varied.isfinite().all()
+    middle = varied[:, 3 if size[0] == 1 else slice(None), 3 if size[1] == 1 else slice(None)]
+    assert 0.8 < float(middle.std()) < 1.2
+    plain = Noise(1, (64, 8, 8), resize_from=size)()
+    assert not torch.equal(varied, plain)

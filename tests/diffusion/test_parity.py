@@ -215,6 +215,30 @@ def test_ten_euler_steps_paint_the_same_picture(model: Model) -> None:
     assert len(np.unique(theirs)) > 100
 
 
+def test_v_prediction_with_zero_terminal_snr_paints_the_same_picture(small: Model) -> None:
+    """diffusers puts the last cumulative alpha at 2^-24 and A1111 at 4.9e-8: sigma 4096 and 4519, both all noise."""
+    request = Txt2Img(
+        prompt="a boat", cfg_scale=5.0, seed=2, steps=10, width=64, height=64, sampler="Euler", schedule="Uniform",
+        checkpoint="random", prediction="v", zero_snr=True,
+    )  # fmt: skip
+    ours = run_alone(txt2img(request), small).pixels.numpy()  # type: ignore[arg-type]
+    theirs = painted_by(
+        small,
+        StableDiffusionPipeline,
+        EulerDiscreteScheduler(
+            **BETAS, steps_offset=1, prediction_type="v_prediction", rescale_betas_zero_snr=True, final_sigmas_type="zero"
+        ),
+        prompt="a boat",
+        negative_prompt="",
+        guidance_scale=5.0,
+        num_inference_steps=10,
+        latents=Noise(2, (4, 8, 8))()[None],
+    )
+    plain = run_alone(txt2img(request.model_copy(update={"prediction": "eps"})), small).pixels.numpy()  # type: ignore[arg-type]
+    assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
+    assert np.abs(plain.astype(int) - theirs.astype(int)).max() > 20
+
+
 @pytest.mark.parametrize("cfg_scale", [1.0, 5.0])
 def test_perturbed_attention_guidance_paints_the_same_picture(small: Model, cfg_scale: float) -> None:
     request = Txt2Img(

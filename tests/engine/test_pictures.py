@@ -113,6 +113,20 @@ def test_encoding_is_shared_too(bench: Bench) -> None:
     assert {(call.checkpoint, call.width, call.height) for call in calls} == {("tiny", 64, 64)}
 
 
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM", "PLMS", "UniPC", "DPM fast", "DPM adaptive", "Euler a", "LCM"])
+def test_a_strength_of_zero_returns_the_init_image(bench: Bench, sampler: str) -> None:
+    """As the autoencoder gives it back; no network is evaluated and no noise is added."""
+    bench.submit("kept", source=source(), denoising_strength=0.0, sampler=sampler, steps=1, seed=4)
+    bench.submit("in part", **WHOLE, denoising_strength=0.0, sampler=sampler, steps=5, seed=4)
+    bench.run()
+    model = bench.manager.load("tiny")
+    decoded = model.vae.decode(model.vae.encode(tensor_of(np.asarray(source()))[None])[0])[0]
+    expected = ((decoded.clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    assert close(bench.pixels("kept"), expected)
+    assert bench.pixels("in part").shape == expected.shape
+    assert bench.engine.runner.forwards == 0
+
+
 def test_differential_diffusion_holds_each_grey_until_its_strength(bench: Bench) -> None:
     """The masked latent's distance from the source grows with the grey, from nothing at black."""
     shades = Image.new("L", (64, 64))

@@ -9,7 +9,7 @@ import { gist, isPlain, reading } from "./reading.js";
 import { currentTab } from "./tabs.js";
 
 const PAUSE_MS = 200; // after the last key
-const MATTER = ["prompt", "negative_prompt", "styles", "sampler", "steps", "seed", "emphasis", "comments", "old_prompt_editing", "checkpoint"];
+const MATTER = ["prompt", "negative_prompt", "styles", "sampler", "steps", "seed", "emphasis", "comments", "old_prompt_editing", "raw_text", "checkpoint"];
 const BOXES = { prompt: "prompt", negative_prompt: "negative prompt" };
 
 export function startPromptTools() {
