@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import urllib.parse
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -98,15 +99,15 @@ def test_the_accounts_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     settings = Settings(data_dir=tmp_path, require_token=True)
     assert run(tmp_path, "list") == 0
     assert "Nobody has an account" in capsys.readouterr().out
-    with pytest.raises(SettingsError, match="no terminal"):
-        serve.check_door(settings)
+    with closing(serve.open_accounts(settings)) as opened, pytest.raises(SettingsError, match="no terminal"):
+        serve.check_door(settings, opened)
 
     assert run(tmp_path, "invite", "--role", "administrator") == 0
     said = capsys.readouterr().out
     assert "http://127.0.0.1:7860/invite?code=" in said
-    serve.check_door(settings)  # somebody has a code now
-
     store = AccountStore(tmp_path / FILE_NAME)
+    serve.check_door(settings, store)  # somebody has a code now
+
     ada = store.redeem(code_in(said), "Ada", "hash")
     assert run(tmp_path, "tokens", "ada", "--new", "Krita") == 0
     secret = capsys.readouterr().out.strip()
