@@ -4,9 +4,9 @@ SQLite, readable by its owner alone.  The server and the command line may have i
 in memory: what one of them takes away, the other knows with the next request.  Passwords arrive here as hashes; secrets are
 made here, told once and stored as digests.
 
-Nothing but SQLite opens the file.  POSIX record locks belong to the process and not to the descriptor: closing any descriptor of
-a file drops all locks that the process has on it (fcntl(2)), SQLite's too, and a connection elsewhere then takes itself for the
-last one and removes the write-ahead log that is still written to (sqlite.org/howtocorrupt.html, 2.2).
+Nothing but SQLite opens the file.  POSIX record locks belong to the process and not to the descriptor: closing any
+descriptor of a file drops all locks that the process has on it (fcntl(2)), SQLite's too, and a connection elsewhere then takes
+itself for the last one and removes the write-ahead log that is still written to (sqlite.org/howtocorrupt.html, 2.2).
 """
 
 from __future__ import annotations
@@ -325,7 +325,8 @@ class AccountStore:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; inside another one, a part of it."""
         with self._guard:
-            if self._db.in_transaction:
+            nested = self._db.in_transaction
+            if nested:
                 yield self._db
                 return
             with self._reachable():

@@ -31,12 +31,21 @@ class ProcessLock:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
         try:
             _take(self._fd)
         except BaseException:
             os.close(self._fd)
             raise
+
+    def lost(self) -> bool:
+        """Whether the file was removed or replaced, so that another process could hold a lock of the same name."""
+        try:
+            here, there = os.fstat(self._fd), os.stat(self._path)
+        except OSError:
+            return True
+        return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
 
     def release(self) -> None:
         if self._fd >= 0:

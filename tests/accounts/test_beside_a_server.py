@@ -167,6 +167,7 @@ OPENERS = {"open", "read_bytes", "read_text", "write_bytes", "write_text", "touc
 OTHER_FILES = {
     ("modules/accounts/store.py", "_make"): "a new file, before it has its name",
     ("modules/queue/lock.py", "__init__"): "the lock beside the database",
+    ("modules/queue/place.py", "_flush"): "a folder",
     ("modules/commands/verify.py", "state_of"): "pictures",
     ("modules/commands/verify.py", "_verdicts"): "pictures",
     ("modules/commands/verify.py", "compare"): "pictures",
