@@ -1,8 +1,8 @@
 """The database's file under its name: noticing that it was removed or replaced while it is open, and writing it there again.
 
-SQLite goes on with the file that it opened, whatever its name leads to by then: without a look, everything that is accepted after
-an `rm` is gone at the next start.  The open connection still has all of it, and a copy of that takes the name again.  Files are
-compared by device and inode and opened by nothing but SQLite: see `modules.accounts.store`.
+SQLite goes on with the file that it opened, whatever its name leads to by then: without a look, everything that is accepted
+after an `rm` is gone at the next start.  The open connection still has all of it, and a copy of that takes the name again.
+Files are compared by device and inode and opened by nothing but SQLite: see `modules.accounts.store`.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class Job:
 
     `position` is the order of acceptance, never reused; `place` the order of the queue, which owners may change.  Times are
     seconds since 1970, for people: nothing is ordered by them.  `attempts` counts the engines that died while they painted it,
-    since its last finished picture.  `error` is for the user, "" without one.  `sent` is a digest of what was submitted, "" where
-    it was not taken.
+    since its last finished picture.  `error` is for the user, "" without one.  `sent` is a digest of what was submitted, ""
+    where it was not taken.
     """
 
     id: str

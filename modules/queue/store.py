@@ -47,6 +47,10 @@ class QueueError(AtelierError):
     """The job list cannot be opened, read or written."""
 
 
+class NotQueued(QueueError):
+    """A job cannot begin because it does not wait (any more)."""
+
+
 class _Damaged(Exception):
     """SQLite cannot read the file."""
 
@@ -72,8 +76,8 @@ class JobStore:
     `per_user` and `total` limit the unfinished jobs; `history` is how many finished ones are remembered.
 
     A damaged file is set aside under another name, and what is still legible is taken over: `notice` then says so.  So it does
-    when the file was removed or replaced while it was open, which is noticed with each write and with `check_place`: the list is
-    then written anew under its name, and nothing is lost.
+    when the file was removed or replaced while it was open, which is noticed with each write and with `check_place`: the list
+    is then written anew under its name, and nothing is lost.
 
     Raises:
         QueueError: another process has it open, it was written by a newer version, or cannot be written.
@@ -117,8 +121,8 @@ class JobStore:
     def add(self, request: GenerationRequest, user: str, key: str = "", sent: str = "") -> Job:
         """Accept a job.  On disk when this returns.  Seed and checkpoint are resolved before.
 
-        `key` is the submitter's own name for the job, if any: submitted again under the same key, it is the same job.  `sent` is
-        a digest of what was submitted, kept with it.
+        `key` is the submitter's own name for the job, if any: submitted again under the same key, it is the same job.  `sent`
+        is a digest of what was submitted, kept with it.
 
         Raises:
             LimitError: the user has, or all have, as many unfinished jobs as may be.
@@ -178,7 +182,7 @@ class JobStore:
         """Begin a queued job.
 
         Raises:
-            QueueError: it does not wait (any more); it may have been cancelled.
+            NotQueued: it does not wait (any more); it may have been cancelled.
         """
         with self._transaction() as db:
             changed = db.execute(
@@ -187,7 +191,7 @@ class JobStore:
             ).rowcount
         if not changed:
             state = found.state if (found := self.get(job)) else "unknown"
-            raise QueueError(f"job {job} cannot begin: it is {state}, not queued")
+            raise NotQueued(f"job {job} cannot begin: it is {state}, not queued")
         return self._present(job)
 
     def engine_died(self, jobs: Iterable[str]) -> None:
@@ -371,7 +375,7 @@ class JobStore:
             db.close()
             if isinstance(error, _Damaged) or _is_damage(error):
                 raise _Damaged(str(error)) from None
-            raise self._explained(error) from None
+            raise self._explained(error, str(self._path)) from None
         return db
 
     def _keep_place(self) -> None:
@@ -390,13 +394,14 @@ class JobStore:
                 self._reopen(lost, self._place.restore(self._db))
         except BlockingIOError:
             raise QueueError(
-                f"another Atelier has taken the job list {self._path} since its lock was removed; nothing more is accepted or "
-                "begun here: stop one of the two"
+                f"another Atelier has taken the job list {self._path.name} since its lock was removed; nothing more is "
+                "accepted or begun here: stop one of the two"
             ) from None
         except (OSError, sqlite3.Error, _Damaged) as error:
             raise QueueError(
-                f"the job list {self._path} was {lost or 'moved'} while Atelier ran and cannot be written again ({error}); nothing "
-                "more is accepted until it can: make room there, or put it back"
+                f"the job list {self._path.name} was {lost or 'moved'} while Atelier ran and cannot be written again "
+                f"({getattr(error, 'strerror', None) or error}); "
+                "nothing more is accepted until it can: make room there, or put it back"
             ) from None
 
     def _reopen(self, lost: str, aside: Path | None) -> None:
@@ -478,18 +483,18 @@ class JobStore:
             raise QueueError(f"job {job} is not in the list")
         return found
 
-    def _explained(self, error: Exception) -> QueueError:
-        """Cause and remedy in plain words."""
-        text = str(error)
+    def _explained(self, error: Exception, name: str = "") -> QueueError:
+        """Cause and remedy in plain words.  Clients read most of these, so the folder is told at the start alone."""
+        text, name = str(error), name or (self._path.name if self._path is not None else "in memory")
         if "disk is full" in text:
-            return QueueError(f"the job list {self._path} cannot be written: the disk is full; make room and try again")
+            return QueueError(f"the job list {name} cannot be written: the disk is full; make room and try again")
         if "readonly" in text or "unable to open" in text:
-            return QueueError(f"the job list {self._path} cannot be written: {text}; change its permissions, or use --data-dir")
+            return QueueError(f"the job list {name} cannot be written: {text}; change its permissions, or use --data-dir")
         if "newer version" in text:
-            return QueueError(f"the job list {self._path} was {text}; use that version, or another --data-dir")
+            return QueueError(f"the job list {name} was {text}; use that version, or another --data-dir")
         if _is_damage(error):
-            return QueueError(f"the job list {self._path} is damaged ({text}): start again, and what is legible is taken over")
-        return QueueError(f"the job list {self._path} did not answer: {text}")
+            return QueueError(f"the job list {name} is damaged ({text}): start again, and what is legible is taken over")
+        return QueueError(f"the job list {name} did not answer: {text}")
 
 
 def _lock_of(path: Path) -> Path:

@@ -143,7 +143,7 @@ class FakeApp:
     def source(self, source: str, user: str) -> Path | None:
         return self.sources.path(source, user)
 
-    def submit(self, fields: dict[str, Any], user: str, key: str = "") -> JobView:
+    def submit(self, fields: dict[str, Any], user: str, key: str = "", exact: bool = False) -> JobView:
         if key and (user, key) in self.keys:
             return self.records[self.keys[user, key]][1]
         if self.limit and len(self.queue(user).jobs) >= self.limit:
