@@ -352,9 +352,14 @@ def test_an_engine_death_that_cannot_be_recorded_strands_nobody(
 ) -> None:
     refuse("engine_died").on = True
     view = app.submit(SMALL, "me")
-    link.died()
-    link.hello()
-    assert link.flying() == [f"{view.id}.0"]
+    for _ in range(2):
+        assert link.flying() == [f"{view.id}.0"]
+        link.died()
+        link.hello()
+    assert (seen(app, view).state, seen(app, view).error) == (
+        "failed",
+        "the engine was ended by SIGKILL; it was tried twice",
+    )
 
 
 def test_a_removed_job_list_is_written_again_without_a_request(app: App, settings: Settings) -> None:
@@ -394,18 +399,6 @@ def test_of_many_submits_with_one_key_at_once_one_is_painted(app: App, link: Scr
         assert len(set(ids)) == 1
         assert link.tasks().count(f"{ids[0]}.0") == 1, "one image, sent once"
         app.cancel(ids[0], "me")
-
-
-def test_a_late_submit_with_the_key_of_a_finished_job_paints_nothing(
-    app: App, link: ScriptedLink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other submitter's job is through before this one gets to the list."""
-    first = app.submit(SMALL, "me", "mine")
-    link.done(f"{first.id}.0")
-    until(lambda: seen(app, first).state == "done")
-    monkeypatch.setattr(app.store, "with_key", lambda key, user: None)
-    assert app.submit(SMALL, "me", "mine").id == first.id
-    assert link.tasks() == [f"{first.id}.0"]
 
 
 def test_the_same_key_with_other_fields_is_refused_where_that_matters(app: App) -> None:

@@ -162,6 +162,16 @@ def test_a_certificate_of_our_own_is_kept_and_serves_its_names(tmp_path: Path) -
     assert context.get_ca_certs() or context.cert_store_stats()["x509"] == 1
 
 
+def test_a_start_that_was_killed_between_key_and_certificate_spoils_nothing(tmp_path: Path) -> None:
+    """The new key is there and the old certificate still is."""
+    old, other = self_signed(tmp_path / "tls", ["localhost"]), self_signed(tmp_path / "other", ["localhost"])
+    other.key.replace(old.key)
+    assert self_signed(tmp_path / "tls", ["localhost"]).fingerprint not in (old.fingerprint, other.fingerprint)
+    old.key.write_bytes(b"torn")
+    assert self_signed(tmp_path / "tls", ["localhost"]).key.stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in (tmp_path / "tls").iterdir()) == ["cert.pem", "key.pem"]
+
+
 def test_certificates_that_do_not_fit_are_told(tmp_path: Path) -> None:
     one, other = self_signed(tmp_path / "a", ["a"]), self_signed(tmp_path / "b", ["b"])
     given = certificate(Settings(tls_cert=one.cert, tls_key=one.key))

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from modules.errors import AtelierError, LimitError
-from modules.queue.lock import ProcessLock
+from modules.locks import ProcessLock
 from modules.queue.migrations import migrate
 from modules.queue.place import Place
 from modules.queue.records import OVER, Job, Outcome, read_job, unreadable

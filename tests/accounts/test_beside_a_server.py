@@ -166,7 +166,6 @@ def test_a_file_system_without_hard_links_has_accounts_too(tmp_path: Path, monke
 OPENERS = {"open", "read_bytes", "read_text", "write_bytes", "write_text", "touch", "copyfile", "copy", "copy2", "mknod"}
 OTHER_FILES = {
     ("modules/accounts/store.py", "_make"): "a new file, before it has its name",
-    ("modules/queue/lock.py", "__init__"): "the lock beside the database",
     ("modules/queue/place.py", "_flush"): "a folder",
     ("modules/commands/verify.py", "state_of"): "pictures",
     ("modules/commands/verify.py", "_verdicts"): "pictures",

@@ -1,9 +1,10 @@
-"""A lock that one process holds for its life and that the operating system takes back however the process ends."""
+"""File locks between processes, which the operating system takes back however their holder ends.  Standard library only."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -22,19 +23,30 @@ else:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+_PAUSE = 0.01
+"""Seconds between two tries."""
+
+
 class ProcessLock:
     """Held from construction until `release`.  The file stays: removing it would let two hold "the same" lock.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process holds it, and did so for `patience` seconds.
         OSError: the file cannot be made.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, patience: float = 0.0) -> None:
+        self._path, end = path, time.monotonic() + patience
         self._fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
         try:
-            _take(self._fd)
+            while True:
+                try:
+                    _take(self._fd)
+                    return
+                except BlockingIOError:
+                    if time.monotonic() >= end:
+                        raise
+                    time.sleep(_PAUSE)
         except BaseException:
             os.close(self._fd)
             raise
