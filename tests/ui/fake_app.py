@@ -102,6 +102,12 @@ class FakeApp:
             ),
         )  # fmt: skip
 
+    def hold(self, reason: str) -> None:
+        """Nothing can be written for now; "" ends it."""
+        for user, job in list(self.records.values()):
+            if not job.over:
+                self._put(user, replace(job, held=reason))
+
     def fail(self, job_id: str, error: str) -> None:
         user, job = self.records[job_id]
         self._put(user, replace(job, state="failed", error=error))
