@@ -362,7 +362,8 @@ class Workshop:
         self._looked = time.monotonic()
         try:
             self.outputs.check_writable()
-            self.store.check_place()
+            if self._held:  # by the list's disk, perhaps
+                self.store.check_writable()
         except AtelierError as error:
             self._hold(str(error))
             return False

@@ -299,6 +299,21 @@ def test_a_job_that_cannot_be_marked_as_running_is_stranded_nowhere(
     until(lambda: link.flying() == order)
 
 
+def test_a_hold_ends_when_the_list_can_be_written_and_not_before(
+    app: App, link: ScriptedLink, refuse: Callable[[str], Refusing], caplog: pytest.LogCaptureFixture
+) -> None:
+    mark, probe = refuse("mark_running"), refuse("check_writable")
+    mark.on = probe.on = True
+    view = app.submit(SMALL, "me")
+    until(lambda: probe.asked >= 3)
+    assert mark.asked == 1, "no job is begun to find out"
+    assert seen(app, view).held
+    assert sum("nothing is begun" in message for message in caplog.messages) == 1, "said once"
+    mark.on = probe.on = False
+    until(lambda: link.flying() == [f"{view.id}.0"])
+    assert not seen(app, view).held
+
+
 def test_an_unexpected_error_costs_that_job_alone(app: App, link: ScriptedLink, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(request: Any) -> Any:
         raise ValueError("a mistake of ours")

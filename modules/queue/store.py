@@ -323,6 +323,16 @@ class JobStore:
             if not self._closed:
                 self._keep_place()
 
+    def check_writable(self) -> None:
+        """Find out whether the list could be written now; writes and takes back.
+
+        Raises:
+            QueueError: it could not, and why.
+        """
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO pauses VALUES ('')")
+            db.execute("DELETE FROM pauses WHERE user = ''")
+
     def close(self) -> None:
         """Stop.  What is running waits for the next start.  May be repeated."""
         with self._guard:
