@@ -6,6 +6,8 @@ and never imports torch.  All methods may be called from any thread and return a
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -117,14 +119,16 @@ class App(Workshop):
 
     # ---- one's own jobs
 
-    def submit(self, fields: dict[str, Any], user: str, key: str = "") -> JobView:
+    def submit(self, fields: dict[str, Any], user: str, key: str = "", exact: bool = False) -> JobView:
         """Accept a job.  When this returns, the job is on disk and survives anything.
 
         With a "source" among the fields it is a picture from that picture, which this user kept before (`keep_source`).
         `key` is the submitter's own name for it: the same key again is the same job, whatever became of the first answer.
+        With `exact`, the same key with other fields is refused.
 
         Raises:
-            RequestError: a field makes no sense.
+            RequestError: a field makes no sense, or the key was used for something else.
+            QueueError: the job list cannot be written; nothing is started.
             LimitError: too many jobs wait already; says in how many seconds to try again.
             OutputError: pictures could not be saved; nothing is started.
             EngineError: the studio is closing.
@@ -133,15 +137,20 @@ class App(Workshop):
             raise EngineError("the studio is closing; submit again when it is back")
         if len(key) > MAX_KEY:
             raise RequestError(f"the job's key has {len(key)} characters; {MAX_KEY} is the most")
+        sent = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest() if key else ""
         if key and (there := self.store.with_key(key, user)) is not None:
-            return self._view(there)
+            return self._view(_repeated(there, sent, exact))
         best = self.checkpoint(fields.get("checkpoint")).defaults
         request = self.complete(self.sourcing.sized(fields, user, (best.width, best.height)))
         self.sourcing.check(request, user)
         self.outputs.check_writable()
-        job = self._within_limits(lambda: self.store.add(request, user, key), user)
-        self._take_up(job)
-        return self._view(job)
+        with self._accepting:
+            job, new = self._within_limits(lambda: self.store.accept(request, user, key, sent), user)
+            if new:
+                self._enliven(job)
+        if new:
+            self._take_up()
+        return self._view(job if new else _repeated(job, sent, exact))
 
     def retry(self, job_id: str, user: str) -> bool:
         """Try one's own failed or cancelled job again, for the pictures that it lacks.  False when it is no such job.
@@ -155,9 +164,12 @@ class App(Workshop):
         if (ended := self.store.get(job_id, user)) is not None and ended.over:
             self.sourcing.check(ended.request, user)
         self.outputs.check_writable()
-        job = self._within_limits(lambda: self.store.retry(job_id, user), user)
+        with self._accepting:
+            job = self._within_limits(lambda: self.store.retry(job_id, user), user)
+            if job is not None:
+                self._enliven(job)
         if job is not None:
-            self._take_up(job)
+            self._take_up()
         return job is not None
 
     def remove(self, job_id: str, user: str) -> bool:
@@ -192,7 +204,11 @@ class App(Workshop):
         self._dispatch()
 
     def cancel(self, job_id: str, user: str) -> bool:
-        """Stop a job of this user; finished pictures stay.  False when there is no such job under way."""
+        """Stop a job of this user; finished pictures stay.  False when there is no such job under way.
+
+        Raises:
+            QueueError: it cannot be recorded now; the job goes on.
+        """
         with self._changed:
             live = self._live.get(job_id)
             if live is None or live.job.user != user:
@@ -220,7 +236,7 @@ class App(Workshop):
                 self._touch(live)
             else:
                 stored = self.store.get(job_id)
-                self._end(live, "done" if stored is not None and stored.pictures else "cancelled")
+                self._conclude(live, "done" if stored is not None and stored.pictures else "cancelled")
         self._dispatch()
         return True
 
@@ -315,6 +331,7 @@ class App(Workshop):
             ends = self._estimated().ends if live else {}
             position = self._dispatcher.positions().get(job.id, 0) if live else 0
             paused = live is not None and job.user in self._paused
+            held = self._held if live else ""
         count, done = job.request.count, len(job.pictures)
         step, steps = max(stages, default=(0, steps_of(job.request)))
         progress = (done + sum(s / max(1, n) for s, n in stages)) / count if live else float(job.state == "done")
@@ -335,8 +352,23 @@ class App(Workshop):
             request=job.request,
             pictures=tuple(self._picture(picture) for picture in job.pictures),
             paused=paused,
+            held=held,
         )
 
     def _picture(self, picture: Picture) -> PictureView:
         path = self.outputs.folder / picture.path
         return PictureView(picture.index, path.name, path, picture.infotext, picture.seed, picture.width, picture.height)
+
+
+def _repeated(job: Job, sent: str, exact: bool) -> Job:
+    """The job that was submitted under this key before.
+
+    Raises:
+        RequestError: it was submitted with other fields, and that matters.
+    """
+    if exact and job.sent and job.sent != sent:
+        raise RequestError(
+            "this Idempotency-Key was used for another request; send a new key with each new request, and the old one only to "
+            "repeat the same"
+        )
+    return job

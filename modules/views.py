@@ -69,6 +69,8 @@ class JobView:
 
     paused: bool = False
     """The owner paused: nothing more of it is begun."""
+    held: str = ""
+    """Why it cannot go on now although nothing is wrong with it, "" when it can: pictures or jobs cannot be written."""
 
     @property
     def over(self) -> bool:

@@ -23,7 +23,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modules.accounts import AccountError, Accounts
+from modules.accounts import AccountError, Accounts, AccountsUnavailable
 from modules.api.access import OTHERS, Rule, methods_for, reaches, rule_for
 from modules.api.answers import TOO_LARGE, Answer, refuse
 from modules.api.identity import NOBODY, AccountIdentity, BrowserIdentity, Identifier, Identity
@@ -237,6 +237,8 @@ class Guard:
             raise _Refusal(429, str(error), {"retry-after": str(math.ceil(error.retry_after))}) from None
         except AccountError as error:
             raise _Refusal(401, str(error), _challenge(scope)) from None
+        except AccountsUnavailable as error:
+            raise _Refusal(503, str(error)) from None
 
     def _check_role(self, scope: Scope, identity: Identity) -> Rule:
         rule = rule_for(scope["method"], scope["path"])

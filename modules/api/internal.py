@@ -126,6 +126,7 @@ def job_json(job: JobView) -> dict[str, Any]:
         "eta_s": None if job.eta_s is None else round(job.eta_s, 1),
         "rev": job.rev,
         "error": without_folders(job.error),
+        "held": without_folders(job.held),
         "paused": job.paused,
         "created": job.created,
         "request": job.request.model_dump(mode="json"),

@@ -32,11 +32,12 @@ def queue_routes(app: App) -> APIRouter:
 
     @router.post("/internal/jobs")
     async def submit(request: Request) -> Response:
-        """A job from a JSON object of fields.  With an `Idempotency-Key` header, asking twice submits once."""
+        """A job from a JSON object of fields.  With an `Idempotency-Key` header, asking twice submits once; the same key with
+        other fields is refused."""
         user = caller(request)
         fields = await json_object(request)
         key = request.headers.get("idempotency-key", "")
-        job = await anyio.to_thread.run_sync(lambda: app.submit(fields, user, key))
+        job = await anyio.to_thread.run_sync(lambda: app.submit(fields, user, key, exact=True))
         return JSONResponse(job_json(job), status_code=201)
 
     @router.post("/internal/jobs/{job_id}/retry")

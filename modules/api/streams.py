@@ -95,4 +95,4 @@ class Streams:
 
 
 def _mark(job: JobView) -> object:
-    return job.state, job.rev, job.done, job.position, job.paused
+    return job.state, job.rev, job.done, job.position, job.paused, job.held

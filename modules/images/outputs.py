@@ -298,15 +298,21 @@ def _taken(target: Path) -> OutputError:
 
 def _full(folder: Path, free: int, need: int) -> str:
     return (
-        f"the disk of {folder} is full: {need / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free; "
+        f"the disk of {_called(folder)} is full: {need / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free; "
         "make room, or choose another folder with --outputs-dir"
     )
 
 
-def _explained(error: OSError, folder: Path) -> OutputError:
+def _called(folder: Path) -> str:
+    """A folder as clients may know it: where it lies is for the log."""
+    return f"{folder.parent.name}/{folder.name}" if _DAY.fullmatch(folder.name) else folder.name
+
+
+def _explained(error: OSError, place: Path) -> OutputError:
     """Cause and remedy in plain words."""
-    while error.errno == errno.ENOENT and not folder.parent.exists():
-        folder = folder.parent
+    while error.errno == errno.ENOENT and not place.parent.exists():
+        place = place.parent
+    folder = _called(place)
     other = "choose another folder with --outputs-dir"
     causes = {
         errno.ENOSPC: f"the disk of {folder} is full; make room, or {other}",

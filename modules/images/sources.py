@@ -123,7 +123,8 @@ class Sources:
                 part.publish(path)
         except OSError as error:
             raise OutputError(
-                f"the picture could not be kept in {self.folder}: {error.strerror or error}; make room there, or use --data-dir"
+                f"the picture could not be kept in {self.folder.name}: {error.strerror or error}; make room there, or use "
+                "--data-dir"
             ) from None
 
     def _make_room(self, user: str, size: int) -> None:

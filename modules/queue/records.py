@@ -41,7 +41,8 @@ class Job:
 
     `position` is the order of acceptance, never reused; `place` the order of the queue, which owners may change.  Times are
     seconds since 1970, for people: nothing is ordered by them.  `attempts` counts the engines that died while they painted it,
-    since its last finished picture.  `error` is for the user, "" without one.
+    since its last finished picture.  `error` is for the user, "" without one.  `sent` is a digest of what was submitted, ""
+    where it was not taken.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Job:
     error: str
     attempts: int
     pictures: tuple[Picture, ...]
+    sent: str = ""
 
     @property
     def over(self) -> bool:
@@ -76,6 +78,7 @@ def read_job(row: sqlite3.Row, pictures: list[sqlite3.Row]) -> Job:
         error=row["error"],
         attempts=row["attempts"],
         pictures=tuple(read_picture(picture) for picture in pictures),
+        sent=row["sent"],
     )
 
 

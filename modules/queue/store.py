@@ -18,13 +18,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from modules.errors import AtelierError, LimitError
-from modules.queue.lock import ProcessLock
+from modules.locks import ProcessLock
 from modules.queue.migrations import migrate
+from modules.queue.place import Place
 from modules.queue.records import OVER, Job, Outcome, read_job, signed, unreadable
 from modules.queue.salvage import salvage, set_aside
 from modules.request import GenerationRequest
@@ -44,6 +45,10 @@ Cost = tuple[str, str, str, int, int, int, float]
 
 class QueueError(AtelierError):
     """The job list cannot be opened, read or written."""
+
+
+class NotQueued(QueueError):
+    """A job cannot begin because it does not wait (any more)."""
 
 
 class _Damaged(Exception):
@@ -70,7 +75,9 @@ class JobStore:
 
     `per_user` and `total` limit the unfinished jobs; `history` is how many finished ones are remembered.
 
-    A damaged file is set aside under another name, and what is still legible is taken over: `notice` then says so.
+    A damaged file is set aside under another name, and what is still legible is taken over: `notice` then says so.  So it does
+    when the file was removed or replaced while it was open, which is noticed with each write and with `check_place`: the list
+    is then written anew under its name, and nothing is lost.
 
     Raises:
         QueueError: another process has it open, it was written by a newer version, or cannot be written.
@@ -92,10 +99,11 @@ class JobStore:
         self._guard = threading.RLock()
         self._closed = False
         self._process_lock: ProcessLock | None = None
+        self._place = Place(path) if path is not None else None
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._process_lock = ProcessLock(path.with_name(path.name + ".lock"))
+                self._process_lock = ProcessLock(_lock_of(path))
         except BlockingIOError:
             raise QueueError(f"another Atelier is using {path}: stop it, or use another folder with --data-dir") from None
         except OSError as error:
@@ -103,32 +111,38 @@ class JobStore:
             raise QueueError(f"the job list {path} cannot be opened: {cause}; check the folder, or use --data-dir") from None
         try:
             self._db = self._open_or_rebuild()
+            self._remember_place()
         except BaseException:
             self._release()
             raise
 
     # ---- submitting and looking
 
-    def add(self, request: GenerationRequest, user: str, key: str = "") -> Job:
+    def add(self, request: GenerationRequest, user: str, key: str = "", sent: str = "") -> Job:
         """Accept a job.  On disk when this returns.  Seed and checkpoint are resolved before.
 
-        `key` is the submitter's own name for the job, if any: submitted again under the same key, it is the same job.
+        `key` is the submitter's own name for the job, if any: submitted again under the same key, it is the same job.  `sent`
+        is a digest of what was submitted, kept with it.
 
         Raises:
             LimitError: the user has, or all have, as many unfinished jobs as may be.
         """
-        job = uuid.uuid4().hex
+        return self.accept(request, user, key, sent)[0]
+
+    def accept(self, request: GenerationRequest, user: str, key: str = "", sent: str = "") -> tuple[Job, bool]:
+        """`add`, and whether the job was made by this very call; of calls with one key, exactly one makes it."""
+        job, new = uuid.uuid4().hex, True
         with self._transaction() as db:
             if key and (there := db.execute("SELECT id FROM jobs WHERE user = ? AND key = ?", (user, key)).fetchone()):
-                job = there["id"]
+                job, new = there["id"], False
             else:
                 self._check_limits(db, user)
                 db.execute(
-                    "INSERT INTO jobs (id, user, request, state, created, key, place) "
-                    "VALUES (?, ?, ?, 'queued', ?, ?, (SELECT coalesce(max(place), 0) + 1 FROM jobs))",
-                    (job, user, request.model_dump_json(), self._clock(), key or None),
+                    "INSERT INTO jobs (id, user, request, state, created, key, sent, place) "
+                    "VALUES (?, ?, ?, 'queued', ?, ?, ?, (SELECT coalesce(max(place), 0) + 1 FROM jobs))",
+                    (job, user, request.model_dump_json(), self._clock(), key or None, sent),
                 )
-        return self._present(job)
+        return self._present(job), new
 
     def with_key(self, key: str, user: str) -> Job | None:
         """The job that the user submitted under this key, if it is remembered."""
@@ -168,7 +182,7 @@ class JobStore:
         """Begin a queued job.
 
         Raises:
-            QueueError: it does not wait (any more); it may have been cancelled.
+            NotQueued: it does not wait (any more); it may have been cancelled.
         """
         with self._transaction() as db:
             changed = db.execute(
@@ -177,7 +191,7 @@ class JobStore:
             ).rowcount
         if not changed:
             state = found.state if (found := self.get(job)) else "unknown"
-            raise QueueError(f"job {job} cannot begin: it is {state}, not queued")
+            raise NotQueued(f"job {job} cannot begin: it is {state}, not queued")
         return self._present(job)
 
     def engine_died(self, jobs: Iterable[str]) -> None:
@@ -299,6 +313,26 @@ class JobStore:
             self._forget_old(db)
         return self.unfinished()
 
+    def check_place(self) -> None:
+        """Notice that the file was removed or replaced, and write the list under its name again; cheap when all is well.
+
+        Raises:
+            QueueError: it cannot be written there now, or another Atelier has taken the place.
+        """
+        with self._guard:
+            if not self._closed:
+                self._keep_place()
+
+    def check_writable(self) -> None:
+        """Find out whether the list could be written now; writes and takes back.
+
+        Raises:
+            QueueError: it could not, and why.
+        """
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO pauses VALUES ('')")
+            db.execute("DELETE FROM pauses WHERE user = ''")
+
     def close(self) -> None:
         """Stop.  What is running waits for the next start.  May be repeated."""
         with self._guard:
@@ -351,8 +385,49 @@ class JobStore:
             db.close()
             if isinstance(error, _Damaged) or _is_damage(error):
                 raise _Damaged(str(error)) from None
-            raise self._explained(error) from None
+            raise self._explained(error, str(self._path)) from None
         return db
+
+    def _keep_place(self) -> None:
+        """See `check_place`.  Under the guard."""
+        if self._place is None or self._path is None or self._process_lock is None:
+            return
+        lost = self._place.lost()
+        if not lost and not self._process_lock.lost():
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._process_lock.lost():
+                old, self._process_lock = self._process_lock, ProcessLock(_lock_of(self._path))
+                old.release()
+            if lost:
+                self._reopen(lost, self._place.restore(self._db))
+        except BlockingIOError:
+            raise QueueError(
+                f"another Atelier has taken the job list {self._path.name} since its lock was removed; nothing more is "
+                "accepted or begun here: stop one of the two"
+            ) from None
+        except (OSError, sqlite3.Error, _Damaged) as error:
+            raise QueueError(
+                f"the job list {self._path.name} was {lost or 'moved'} while Atelier ran and cannot be written again "
+                f"({getattr(error, 'strerror', None) or error}); "
+                "nothing more is accepted until it can: make room there, or put it back"
+            ) from None
+
+    def _reopen(self, lost: str, aside: Path | None) -> None:
+        """Go on with the file that was written again."""
+        old, self._db = self._db, self._open()
+        with suppress(sqlite3.Error):
+            old.close()
+        self._remember_place()
+        kept = f" What took its name was kept as {aside.name}." if aside is not None else ""
+        self.notice = f"The job list was {lost} while Atelier ran. It was written again from memory, and nothing is lost.{kept}"
+        log.warning("%s (%s)", self.notice, self._path)
+
+    def _remember_place(self) -> None:
+        if self._place is not None:
+            self._rows("SELECT 1 FROM jobs LIMIT 1", ())  # from the first read on, SQLite's further files are there
+            self._place.remember()
 
     def _release(self) -> None:
         if self._process_lock is not None:
@@ -363,6 +438,7 @@ class JobStore:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, durable when the block ends."""
         with self._guard:
+            self._keep_place()
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
@@ -417,18 +493,22 @@ class JobStore:
             raise QueueError(f"job {job} is not in the list")
         return found
 
-    def _explained(self, error: Exception) -> QueueError:
-        """Cause and remedy in plain words."""
-        text = str(error)
+    def _explained(self, error: Exception, name: str = "") -> QueueError:
+        """Cause and remedy in plain words.  Clients read most of these, so the folder is told at the start alone."""
+        text, name = str(error), name or (self._path.name if self._path is not None else "in memory")
         if "disk is full" in text:
-            return QueueError(f"the job list {self._path} cannot be written: the disk is full; make room and try again")
+            return QueueError(f"the job list {name} cannot be written: the disk is full; make room and try again")
         if "readonly" in text or "unable to open" in text:
-            return QueueError(f"the job list {self._path} cannot be written: {text}; change its permissions, or use --data-dir")
+            return QueueError(f"the job list {name} cannot be written: {text}; change its permissions, or use --data-dir")
         if "newer version" in text:
-            return QueueError(f"the job list {self._path} was {text}; use that version, or another --data-dir")
+            return QueueError(f"the job list {name} was {text}; use that version, or another --data-dir")
         if _is_damage(error):
-            return QueueError(f"the job list {self._path} is damaged ({text}): start again, and what is legible is taken over")
-        return QueueError(f"the job list {self._path} did not answer: {text}")
+            return QueueError(f"the job list {name} is damaged ({text}): start again, and what is legible is taken over")
+        return QueueError(f"the job list {name} did not answer: {text}")
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
 
 
 def _is_damage(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import CheckpointInfo
 from modules.diffusion.samplers import SAMPLERS, find_sampler
 from modules.diffusion.schedules import SCHEDULES
-from modules.errors import AtelierError, LimitError, RequestError, SettingsError
+from modules.errors import AtelierError, LimitError, RequestError, SettingsError, without_folders
 from modules.ui.form import Choice, Form, Values
 from modules.ui.gradio import gr
 from modules.ui.job_bar import Studio, message
@@ -113,7 +113,7 @@ class Desk:
                 key = str(one.get("key", ""))
                 taken[key] = self.app.submit(_fields(one.get("fields")), user, key).id
         except AtelierError as refusal:
-            error, full = str(refusal), isinstance(refusal, LimitError)
+            error, full = without_folders(str(refusal)), isinstance(refusal, LimitError)
         what = str(data.get("what"))[:20]
         return message("more", what=what, ids=list(taken.values()), keys=list(taken), error=error, full=full)
 

@@ -462,6 +462,16 @@ def test_a_list_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
         JobStore(tmp_path / "file" / "jobs.sqlite")
 
 
+def test_looking_ahead_leaves_nothing_behind(store: JobStore) -> None:
+    store.pause("anna", True)
+    store.check_writable()
+    assert store.paused() == {"anna"}
+    store._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(QueueError, match="cannot be written"):
+        store.check_writable()
+    store._db.execute("PRAGMA query_only = OFF")
+
+
 def test_a_full_disk_refuses_the_job_and_keeps_the_list(path: Path) -> None:
     """SQLite's own page limit stands for the disk: the same error, at the same places."""
     store = JobStore(path)

@@ -102,6 +102,12 @@ class FakeApp:
             ),
         )  # fmt: skip
 
+    def hold(self, reason: str) -> None:
+        """Nothing can be written for now; "" ends it."""
+        for user, job in list(self.records.values()):
+            if not job.over:
+                self._put(user, replace(job, held=reason))
+
     def fail(self, job_id: str, error: str) -> None:
         user, job = self.records[job_id]
         self._put(user, replace(job, state="failed", error=error))
@@ -143,7 +149,7 @@ class FakeApp:
     def source(self, source: str, user: str) -> Path | None:
         return self.sources.path(source, user)
 
-    def submit(self, fields: dict[str, Any], user: str, key: str = "") -> JobView:
+    def submit(self, fields: dict[str, Any], user: str, key: str = "", exact: bool = False) -> JobView:
         if key and (user, key) in self.keys:
             return self.records[self.keys[user, key]][1]
         if self.limit and len(self.queue(user).jobs) >= self.limit:

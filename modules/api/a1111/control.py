@@ -21,6 +21,7 @@ from modules.api.bodies import fitted, read_json
 from modules.api.refusals import caller
 from modules.api.schema import body_of
 from modules.app import App
+from modules.errors import without_folders
 from modules.views import JobView
 
 
@@ -130,10 +131,10 @@ def _state(job: JobView | None) -> dict[str, Any]:
 def _said(app: App, job: JobView | None) -> str | None:
     """What the page would say: why nothing moves."""
     if job is None or job.over:
-        return job.error or None if job else None
+        return without_folders(job.error) or None if job else None
     if job.paused:
         return "Your queue is paused."
     if job.state == "queued":
-        return f"In queue: {job.position} before this one." if job.position else app.engine().message
-    message = app.engine().message
+        return f"In queue: {job.position} before this one." if job.position else without_folders(app.engine().message)
+    message = without_folders(app.engine().message)
     return None if message == "Ready." else message

@@ -274,6 +274,7 @@ class Studio {
 
   progressWords(job) {
     const step = `Step ${job.step} of ${job.steps}`;
+    if (job.held && ["queued", "running"].includes(job.state)) return [`Waiting: ${job.held}`];
     if (job.state === "queued") {
       if (this.engine.state && this.engine.state.state !== "ready") return [this.engine.state.message];
       return [job.position > 0 ? `In line, ${job.position} ahead` : "Next in line"];

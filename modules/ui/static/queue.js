@@ -69,7 +69,7 @@ export class Queue {
       "li",
       { "data-job": job.id, "data-state": job.state },
       this.#name(job),
-      h("span", { class: "when" }, this.#when(job, place)),
+      h("span", { class: "when", title: job.held }, this.#when(job, place)),
       h(
         "span",
         { class: "does" },
@@ -105,6 +105,7 @@ export class Queue {
   #when(job, place) {
     const left = job.eta_s === null ? "" : `${duration(job.eta_s)}`;
     if (job.paused && job.state === "queued") return "Paused";
+    if (job.held) return `Waiting: ${job.held}`;
     const many = job.count > 1 ? `${job.done} of ${job.count} finished` : `${Math.round(100 * job.progress)} %`;
     const words = job.state === "running" ? many : place === 0 && !job.position ? "Next" : `${job.position} ahead`;
     return [words, left].filter(Boolean).join(" · ");
