@@ -21,6 +21,7 @@ from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
 from modules.errors import LimitError, RequestError, UnknownName
+from modules.images.infotext import as_text
 from modules.images.sources import Source, Sources
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
@@ -228,10 +229,10 @@ class FakeApp:
         image = Image.new("RGB", (request.width, request.height), (230, 235, 240))
         box = (request.width // 5, request.height // 5, request.width * 4 // 5, request.height * 4 // 5)
         ImageDraw.Draw(image).ellipse(box, fill=(200 - 30 * index, 40 + 50 * index, 50))
-        infotext = (
-            f"{request.prompt}\nSteps: {request.steps}, Sampler: {request.sampler}, CFG scale: {request.cfg_scale}, "
-            f"Seed: {request.seed}, Size: {request.width}x{request.height}"
-        )
+        words = self.library.finish(request).request
+        items = {"Steps": request.steps, "Sampler": request.sampler, "CFG scale": request.cfg_scale, "Seed": request.seed}
+        items |= {"Size": f"{request.width}x{request.height}"}
+        infotext = as_text(words.prompt, words.negative_prompt, [(key, str(value)) for key, value in items.items()])
         chunks = PngImagePlugin.PngInfo()
         chunks.add_text("parameters", infotext)
         path = self.settings.outputs_dir / f"{job.id}-{index}.png"

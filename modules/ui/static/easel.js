@@ -1,6 +1,7 @@
 // Where the picture stands: one picture, a sheet of several, or the picture that is being painted.
 
 import { h, pictureUrl } from "./dom.js";
+import { openViewer } from "./viewer.js";
 
 const SMALL = 512; // pictures below this many pixels are shown larger, up to this size and at most four times
 
@@ -14,13 +15,16 @@ export class Easel {
   #root;
   #onPick;
   #onAccept;
+  #list;
   #url = ""; // object URL of the preview
   #turn = 0; // grows with each thing shown, so that a slow picture never replaces a later one
 
-  constructor(root, onPick, onAccept) {
+  /** `list()` gives all pictures, [{job, picture}], for the viewer. */
+  constructor(root, onPick, onAccept, list) {
     this.#root = root;
     this.#onPick = onPick;
     this.#onAccept = onAccept;
+    this.#list = list;
   }
 
   /** One finished picture.  Stays with what is shown until the new one is decoded, so that nothing flickers. */
@@ -34,7 +38,7 @@ export class Easel {
     });
     this.#measure(image, picture.width, picture.height);
     const open = h("button", { type: "button", class: "frame", "aria-label": "Show the picture in full size" }, image);
-    open.addEventListener("click", () => enlarge(image));
+    open.addEventListener("click", () => openViewer({ job, picture }, this.#list, this.#onPick));
     await image.decode().catch(() => {});
     if (turn !== this.#turn) return;
     if (!image.naturalWidth) this.#put("gone", h("p", { class: "gone" }, "This picture's file is not in the outputs folder any more."));
@@ -55,7 +59,7 @@ export class Easel {
     });
     const columns = Math.ceil(Math.sqrt(frames.length));
     const sheet = h("div", { class: "sheet" }, ...frames);
-    this.#measure(sheet, job.request.width, job.request.height);
+    this.#measure(sheet, job.pictures[0].width, job.pictures[0].height);
     sheet.style.setProperty("--columns", columns);
     sheet.style.setProperty("--rows", Math.ceil(frames.length / columns));
     this.#put("sheet", sheet);
@@ -116,14 +120,4 @@ export class Easel {
     this.#root.dataset.shows = what;
     this.#root.replaceChildren(...nodes);
   }
-}
-
-/** The picture over the whole window; Esc or a click closes. */
-function enlarge(image) {
-  const dialog = h("dialog", { class: "lightbox", "aria-label": "Picture in full size" });
-  dialog.append(h("img", { src: image.src, alt: image.alt }), h("button", { type: "button", "aria-label": "Close" }, "Close"));
-  dialog.addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => dialog.remove());
-  (document.querySelector(".gradio-container") ?? document.body).append(dialog);
-  dialog.showModal();
 }

@@ -2,18 +2,35 @@
 
 import { h, pictureUrl } from "./dom.js";
 
-const ROWS = [
-  ["Negative", (r) => r.negative_prompt],
-  ["Styles", (r) => r.styles.join(", ")],
-  ["Checkpoint", (r) => r.checkpoint],
-  ["Sampler", (r) => r.sampler],
-  ["Schedule", (r) => r.schedule],
-  ["Steps", (r) => r.steps],
-  ["CFG scale", (r) => r.cfg_scale],
-  ["Size", (r) => `${r.width} × ${r.height}`],
-  ["Strength", (r) => r.denoising_strength ?? ""],
-  ["Area", (r) => (r.mask ? r.inpaint_area : "")],
-];
+/** What is always said: [name, value]; the values are of the picture where there is one, else of the request. */
+function rowsOf({ request, settings = [] }, picture, seeds) {
+  const written = request.prompt.trim();
+  const size = ({ width, height }) => `${width} × ${height}`;
+  const other = picture && size(picture) !== size(request); // only a part of it was painted, at a size of its own
+  return [
+    ["As written", picture && wordsOf(request, picture).prompt !== written ? written : ""],
+    ["Negative", wordsOf(request, picture).negative],
+    ["Styles", request.styles.join(", ")],
+    ["Checkpoint", request.checkpoint],
+    ["Sampler", request.sampler],
+    ["Schedule", request.schedule],
+    ["Steps", request.steps],
+    ["CFG scale", request.cfg_scale],
+    ["Size", size(picture ?? request)],
+    ["Painted at", other ? size(request) : ""],
+    ["Strength", request.denoising_strength ?? ""],
+    ["Area", request.mask ? request.inpaint_area : ""],
+    ...settings,
+    ["Seed", seeds],
+  ];
+}
+
+/** What was painted, with the styles' words and what wildcards drew; of a job, or where it is not known, what was written. */
+function wordsOf(request, picture) {
+  const prompt = (picture?.prompt ?? request.prompt).trim();
+  const negative = (picture?.negative_prompt ?? request.negative_prompt).trim();
+  return { prompt, negative };
+}
 
 export class Label {
   #root;
@@ -44,11 +61,11 @@ export class Label {
     const request = job.request;
     const seed = picture?.seed ?? request.seed;
     const seeds = picture || request.count === 1 ? String(seed) : `${seed} to ${seed + request.count - 1}`;
-    const rows = [...ROWS.map(([name, value]) => [name, value(request)]), ["Seed", seeds]];
+    const { prompt } = wordsOf(request, picture);
 
     this.#root.replaceChildren(
-      h("p", { class: request.prompt ? "title" : "title none" }, request.prompt || "Without a prompt"),
-      h("dl", {}, ...rows.filter(([, value]) => value !== "").flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))])),
+      h("p", { class: prompt ? "title" : "title none" }, prompt || "Without a prompt"),
+      h("dl", {}, ...rowsOf(job, picture, seeds).filter(([, value]) => value !== "").flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))])),
       this.#actions(job, picture, seed, tab),
     );
     this.#root.querySelector("dl").dataset.seed = seed;

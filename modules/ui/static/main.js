@@ -10,6 +10,7 @@ import { showEmpty } from "./empty.js";
 import { Engine } from "./engine.js";
 import { Film } from "./film.js";
 import { complain, fields, formsOpened, setPrompt } from "./form.js";
+import { startHelp } from "./help.js";
 import { isOver, Jobs } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
 import { Label } from "./label.js";
@@ -21,6 +22,7 @@ import { startSending, takeNote, useSettings } from "./send.js";
 import { startSizes } from "./size.js";
 import { accept, offerPictures, startStage, turn } from "./stage.js";
 import { currentTab, startTabs } from "./tabs.js";
+import { allPictures } from "./viewer.js";
 
 const SOON_MS = 1000; // what takes longer is said
 const PATIENCE_MS = 8000; // a request is accepted in a tenth of a second
@@ -45,7 +47,8 @@ class Studio {
       this.show(id, index);
     };
     const take = (job, picture) => accept(job, pictureUrl(job, picture));
-    this.easel = new Easel(this.$(".easel"), (job, picture) => this.show(job.id, picture.index), take);
+    const all = () => allPictures(this.jobs.all);
+    this.easel = new Easel(this.$(".easel"), (job, picture) => this.show(job.id, picture.index), take, all);
     this.film = new Film(this.$(".film"), pick);
     this.queue = new Queue(this.$(".queue"), this.jobs, (id) => pick(id, null));
     this.label = new Label(
@@ -67,6 +70,7 @@ class Studio {
     startDropping();
     startPngInfo();
     startAccount();
+    startHelp();
     document.addEventListener("atelier:cancel", () => this.cancel());
     document.addEventListener("atelier:sending", ({ detail }) => this.onSending(detail.words));
     document.addEventListener("atelier:tab", () => this.shown && this.show(this.shown.id, this.shown.index));
