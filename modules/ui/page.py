@@ -107,6 +107,7 @@ def _head(version: str, shown: list[Tab]) -> str:
         f'<link rel="stylesheet" href="ui/{version}/canvas/canvas.css">'
         f'<link rel="stylesheet" href="ui/{version}/options.css">'
         f'<link rel="stylesheet" href="ui/{version}/png_info.css">'
+        f'<link rel="stylesheet" href="ui/{version}/panes.css">'
         f'<link rel="stylesheet" href="ui/{version}/viewer.css">'
         f'<link rel="stylesheet" href="ui/{version}/help.css">'
         f'<link rel="stylesheet" href="ui/{version}/account.css">'

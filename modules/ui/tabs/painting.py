@@ -90,7 +90,7 @@ class PaintingTab:
             random = gr.Button("Random seed", elem_id=form.id("seed_random"), elem_classes=["icon", "icon-dice"])
             again = "Reuse the seed of the picture shown"
             same = gr.Button(again, elem_id=form.id("seed_reuse"), elem_classes=["icon", "icon-again"])
-        form.number("count", "Pictures", 1, precision=0, elem_classes="count-field")
+        form.number("count", "Pictures", 1, step=1, elem_classes="count-field")  # no precision: it would round
         random.click(None, None, seed, js="() => ['']")
         shown = "(seed) => [document.querySelector('#studio [data-seed]')?.dataset.seed ?? seed]"
         same.click(None, seed, seed, js=shown)
