@@ -1,6 +1,8 @@
 // Where the picture stands: one picture, a sheet of several, or the picture that is being painted.
 
 import { h, pictureUrl } from "./dom.js";
+import { largerOnCanvas } from "./size.js";
+import { currentTab } from "./tabs.js";
 import { openViewer } from "./viewer.js";
 
 const SMALL = 512; // pictures below this many pixels are shown larger, up to this size and at most four times
@@ -53,8 +55,9 @@ export class Easel {
       const label = `Picture ${picture.index + 1} of ${job.pictures.length}, seed ${picture.seed}`;
       const frame = h("button", { type: "button", class: "frame", "aria-label": label, onclick: () => this.#onPick(job, picture) }, image);
       if (!job.request.source) return frame;
-      const words = `Accept picture ${picture.index + 1}: put it onto the canvas`;
-      const take = h("button", { type: "button", class: "accept", "aria-label": words, onclick: () => this.#onAccept(job, picture) }, "Accept");
+      const larger = largerOnCanvas(currentTab(), picture);
+      const words = `Accept picture ${picture.index + 1}: put it onto the canvas${larger ? `, which has a larger one of ${larger.width} × ${larger.height}` : ""}`;
+      const take = h("button", { type: "button", class: "accept", "aria-label": words, onclick: () => this.#onAccept(job, picture) }, larger ? `Accept at ${picture.width} × ${picture.height}` : "Accept");
       return h("div", { class: "candidate" }, frame, take);
     });
     const columns = Math.ceil(Math.sqrt(frames.length));

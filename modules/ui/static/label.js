@@ -1,6 +1,7 @@
 // The label beside the picture, as in a gallery: its words, then how it was made, then what one can do with it.
 
 import { h, pictureUrl } from "./dom.js";
+import { largerOnCanvas } from "./size.js";
 
 /** What is always said: [name, value]; the values are of the picture where there is one, else of the request. */
 function rowsOf({ request, settings = [] }, picture, seeds) {
@@ -54,7 +55,8 @@ export class Label {
 
   /** A picture's label, or, without a picture, that of a whole job.  `tab` is the one that is seen. */
   show(job, picture, tab) {
-    const key = `${job.id}.${picture?.index ?? ""}.${job.pictures.length}.${tab}`;
+    const larger = picture && largerOnCanvas(tab, picture);
+    const key = `${job.id}.${picture?.index ?? ""}.${job.pictures.length}.${tab}.${larger?.width}.${larger?.height}`;
     this.#root.hidden = false;
     if (key === this.#shown) return;
     this.#shown = key;
@@ -66,12 +68,12 @@ export class Label {
     this.#root.replaceChildren(
       h("p", { class: prompt ? "title" : "title none" }, prompt || "Without a prompt"),
       h("dl", {}, ...rowsOf(job, picture, seeds).filter(([, value]) => value !== "").flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))])),
-      this.#actions(job, picture, seed, tab),
+      this.#actions(job, picture, seed, tab, larger),
     );
     this.#root.querySelector("dl").dataset.seed = seed;
   }
 
-  #actions(job, picture, seed, tab) {
+  #actions(job, picture, seed, tab, larger) {
     const fields = { ...job.request, seed, count: picture ? 1 : job.request.count };
     const reuse = h("button", { type: "button", id: "studio_reuse", onclick: () => this.#onReuse(fields) }, "Use these settings");
     const zip =
@@ -92,8 +94,9 @@ export class Label {
     });
     const all = job.pictures.length;
     const back = all > 1 ? h("button", { type: "button", onclick: () => this.#onSheet(job) }, `All ${all} pictures`) : null;
+    const words = larger ? `Accept at ${picture.width} × ${picture.height} (canvas: ${larger.width} × ${larger.height})` : "Accept onto the canvas";
     const take = document.getElementById(`${tab}_canvas`)
-      ? h("button", { type: "button", id: "studio_accept", class: "accept", onclick: () => this.#onAccept(job, picture) }, "Accept onto the canvas")
+      ? h("button", { type: "button", id: "studio_accept", class: "accept", onclick: () => this.#onAccept(job, picture) }, words)
       : null;
     return h("div", { class: "actions" }, take, download, reuse, this.#send(job, picture, fields), copy, back);
   }

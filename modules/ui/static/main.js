@@ -1,6 +1,7 @@
 // The studio's conductor: ties jobs, easel, film, label, engine and keys together.  Python starts it with `start`.
 
 import { startAccount } from "./account.js";
+import { startArea } from "./area.js";
 import "./attach.js";
 import { clearBatch, startBatches } from "./batch.js";
 import { duration, getJson, h, pictureUrl } from "./dom.js";
@@ -64,6 +65,7 @@ class Studio {
     startSending(bridge);
     startStage();
     startSizes((tab) => this.nativePixels(tab));
+    startArea();
     startBatches();
     this.$(".back-to-canvas").addEventListener("click", () => turn("canvas"));
     this.listenToJobs();
