@@ -62,7 +62,8 @@ class Desk:
     def _chosen(self, name: str | None) -> Updates:
         """Another checkpoint brings the settings it is best run with."""
         try:
-            return self._bring(self.app.checkpoint(name))
+            # Every output is answered: for one of our own components Gradio cannot leave an update out
+            return {**self._bring(self.app.checkpoint(name)), self.studio: message("chosen")}
         except UnknownName:  # its file went away after the list was made
             told = (
                 f"Checkpoint {str(name)[:80]!r} is not in the models folder any more. Rescan the folder, or choose another one."

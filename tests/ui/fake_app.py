@@ -15,12 +15,14 @@ from typing import Any
 
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from modules.catalogue import Catalogue
+from modules.catalogue import COST_FIELDS, Catalogue
 from modules.checkpoints.companions import EmbeddingInfo
 from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
+from modules.engine.costs import CostModel
 from modules.errors import LimitError, RequestError, UnknownName
+from modules.estimates import Quote, quote
 from modules.images.infotext import as_text
 from modules.images.sources import Source, Sources
 from modules.prompts.check import PromptCheck
@@ -64,6 +66,8 @@ class FakeApp:
         self.paused: set[str] = set()
         self.notice = ""
         self.limit = 0  # unfinished jobs that one may have; 0 is any number
+        self.costs = CostModel()  # what was measured
+        self.weights = 0
         self.sources = Sources(folder / "sources")
         self._ids = itertools.count(1)
 
@@ -137,6 +141,12 @@ class FakeApp:
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         return self.catalogue.check_prompt(fields)
+
+    def quote(self, fields: dict[str, Any]) -> Quote:
+        info = self.checkpoint(fields.get("checkpoint"))
+        given = {name: fields[name] for name in COST_FIELDS if fields.get(name) is not None}
+        request = parse_request({**given, "checkpoint": info.name})
+        return quote(self.costs, request, info.name, 4, (info.defaults.width, info.defaults.height), self.weights)
 
     def keep_source(self, data: bytes, user: str) -> Source:
         return self.sources.keep(data, user)

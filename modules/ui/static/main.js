@@ -20,6 +20,7 @@ import { startPngInfo } from "./png_info.js";
 import { More } from "./more.js";
 import { startPromptTools } from "./prompt.js";
 import { Queue } from "./queue.js";
+import { startQuotes } from "./quote.js";
 import { startSending, takeNote, useSettings } from "./send.js";
 import { startSizes } from "./size.js";
 import { startSliders } from "./sliders.js";
@@ -66,6 +67,7 @@ class Studio {
     startStage();
     startSizes((tab) => this.nativePixels(tab));
     startArea();
+    startQuotes(this.jobs);
     startBatches();
     this.$(".back-to-canvas").addEventListener("click", () => turn("canvas"));
     this.listenToJobs();

@@ -81,6 +81,7 @@ class PaintingTab:
             width = form.number("width", "Width", best["width"], step=SIDE_STEP)
             swap = gr.Button("Swap width and height", elem_id=form.id("swap"), elem_classes=["icon", "icon-swap"])
             height = form.number("height", "Height", best["height"], step=SIDE_STEP)
+        gr.HTML(f'<p class="quote" id="{form.id("quote")}" role="status"></p>', elem_id=form.id("quote_area"), js_on_load=None)
         swap.click(None, [width, height], [width, height], js="(width, height) => [height, width]")
 
     def build_seed_and_count(self) -> None:
