@@ -50,3 +50,10 @@ def test_a_picture_from_a_picture_counts_its_factor_and_strength(app: FakeApp, v
     page.fill("#img2img_size_factor input[type=number]", "2")
     page.fill("#img2img_denoising_strength input[type=number]", "0.5")
     told(page, "Made for 128 × 128. Takes about 13 s.", "img2img")  # of 20 steps half are run, and one more as in A1111
+
+
+def test_what_is_measured_while_the_page_is_open_comes_by_itself(app: FakeApp, visit: Visit) -> None:
+    page = visit().open()
+    told(page, "How long it takes is not measured yet.")
+    app.costs.put([(Call("predict", "stickers", 128, 128, 2), 0.5)])  # the checkpoint was loaded, and timed
+    told(page, "Takes about 10 s.")

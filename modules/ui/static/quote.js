@@ -7,6 +7,7 @@ import { factorSize, wholeSize } from "./size.js";
 import { currentTab } from "./tabs.js";
 
 const SOON_MS = 250; // after the last change
+const AGAIN_MS = [4000, 60_000]; // while nothing was measured: a checkpoint is timed when it is loaded.  First and longest pause
 const NUMBERS = ["width", "height", "count", "steps", "cfg_scale", "denoising_strength"];
 const MATTER = ["checkpoint", "sampler", "pag_scale", "sag_scale", "fix_steps", ...NUMBERS];
 const FAR = 2.3; // times as many pixels as it was made for: things come out twice
@@ -29,6 +30,8 @@ export function startQuotes(jobs) {
 
 let asked = "";
 let number = 0; // of the newest question
+let pause = AGAIN_MS[0];
+let again = 0;
 
 async function ask() {
   const tab = currentTab();
@@ -37,17 +40,30 @@ async function ask() {
   const question = JSON.stringify([tab, questionOf(tab)]);
   if (question === asked) return;
   asked = question;
+  clearTimeout(again);
   const mine = ++number;
   try {
     const options = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(questionOf(tab)) };
     const response = await fetch("internal/quote", options);
     const found = response.ok ? await response.json() : { error: true };
-    if (mine === number) show(place, found, JSON.parse(question)[1]);
+    if (mine !== number) return;
+    show(place, found, JSON.parse(question)[1]);
+    if (found.seconds !== null) pause = AGAIN_MS[0];
+    else askAgain();
   } catch {
     if (mine !== number) return;
     asked = ""; // the next change asks again
     show(place, { error: true });
   }
+}
+
+/** Later, and ever later. */
+function askAgain() {
+  again = setTimeout(() => {
+    asked = "";
+    ask();
+  }, pause);
+  pause = Math.min(AGAIN_MS[1], 2 * pause);
 }
 
 function questionOf(tab) {
