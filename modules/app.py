@@ -15,11 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from modules.catalogue import weights_of
 from modules.checkpoints.companions import EmbeddingInfo
 from modules.checkpoints.files import CheckpointInfo
+from modules.dispatch import SLOTS
 from modules.engine.messages import Message
 from modules.errors import EngineError, LimitError, RequestError
-from modules.estimates import steps_of
+from modules.estimates import Quote, quote, steps_of
 from modules.images.sources import Source
 from modules.prompts.check import PromptCheck
 from modules.queue.records import Job, Picture
@@ -90,6 +92,17 @@ class App(Workshop):
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         """See `Catalogue.check_prompt`."""
         return self.catalogue.check_prompt(fields)
+
+    def quote(self, fields: dict[str, Any]) -> Quote:
+        """What a request with these fields would cost; reads a file's header.  Other fields than `COST_FIELDS` are ignored.
+
+        Raises:
+            RequestError: a field makes no sense.
+        """
+        request, info = self.catalogue.to_quote(fields)
+        weights = weights_of(info, self.engine().dtype.partition(" ")[0])
+        with self._changed:
+            return quote(self._costs, request, self._resident, SLOTS, (info.defaults.width, info.defaults.height), weights)
 
     def unload(self) -> None:
         """Have the engine let go of its models; what is painted now keeps its own until it is done."""

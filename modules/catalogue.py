@@ -5,18 +5,20 @@ It knows files' headers and tables of names; not jobs, users or the engine, and 
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from modules.checkpoints.companions import EmbeddingInfo, lora_names, scan_embeddings, text_width
 from modules.checkpoints.families import EDITING
-from modules.checkpoints.files import CheckpointInfo, find, scan
+from modules.checkpoints.files import CheckpointInfo, find, read_header, scan
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.samplers.relevance import relevant
 from modules.diffusion.schedules import find_schedule
-from modules.errors import RequestError
+from modules.errors import CheckpointError, RequestError
 from modules.prompts.check import PromptCheck, check
 from modules.prompts.chunks import Embedding
 from modules.prompts.library import Library
@@ -41,6 +43,14 @@ PROMPT_FIELDS = (
     "raw_text",
 )
 """Fields of a request that decide what its prompts mean."""
+
+COST_FIELDS = (
+    *("width", "height", "count", "steps", "sampler", "cfg_scale"),
+    *("pag_scale", "sag_scale", "source", "denoising_strength", "fix_steps"),
+)
+"""Fields of a request that decide what it costs, beside its checkpoint."""
+
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 class Catalogue:
@@ -122,6 +132,17 @@ class Catalogue:
         check_windows(planned, Tokenizer(request.raw_text), request.emphasis)
         return request
 
+    def to_quote(self, fields: dict[str, Any]) -> tuple[GenerationRequest, CheckpointInfo]:
+        """The request of those among `fields` that decide what it costs, and its checkpoint.
+
+        Raises:
+            RequestError: such a field makes no sense.
+        """
+        info = self.checkpoint(fields.get("checkpoint"))
+        given = {name: fields[name] for name in COST_FIELDS if fields.get(name) is not None}
+        request = parse_request({**given, "checkpoint": info.name})
+        return request.model_copy(update={"sampler": find_sampler(request.sampler)[0].name}), info
+
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         """What is understood of the prompts in `fields`; of other fields only those that matter to them are looked at.
 
@@ -175,3 +196,23 @@ class Catalogue:
             return text_width(self.checkpoint(checkpoint if isinstance(checkpoint, str) else None).path)
         except RequestError:
             return 0
+
+
+def weights_of(info: CheckpointInfo, dtype: str) -> int:
+    """Bytes that the networks of a checkpoint take in the number format `dtype` ("float16"); 0 where either is not known.
+
+    Kept twice in a file (`model_ema.`) is loaded once.
+    """
+    try:
+        status = info.path.stat()
+        numbers = _numbers_in(info.path, status.st_size, status.st_mtime_ns)
+    except (OSError, CheckpointError):
+        return 0
+    return numbers * _BYTES.get(dtype, 0)
+
+
+@lru_cache(maxsize=64)
+def _numbers_in(path: Path, size: int, changed: int) -> int:
+    """`size` and `changed` are there to read a replaced file anew."""
+    shapes = read_header(path).shapes
+    return sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("model_ema."))

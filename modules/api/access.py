@@ -66,7 +66,7 @@ RULES: tuple[Rule, ...] = (
     *_rules(_GET, "viewer", "/internal/jobs", "/internal/jobs/{}", "/internal/jobs/{}/preview", "/internal/jobs/{}/zip"),
     *_rules(_GET, "viewer", "/internal/jobs/{}/events", "/internal/pictures/{}/{}", "/internal/pictures/{}/{}/thumbnail"),
     *_rules(_GET, "viewer", "/internal/sources/{}", "/internal/prompt/names"),
-    *_rules(_POST, "viewer", "/internal/prompt/check", "/internal/read"),
+    *_rules(_POST, "viewer", "/internal/prompt/check", "/internal/read", "/internal/quote"),
     *_rules(_POST, "user", "/internal/jobs", "/internal/jobs/{}/cancel", "/internal/jobs/{}/retry"),
     *_rules(_POST, "user", "/internal/jobs/{}/remove", "/internal/jobs/{}/move", "/internal/queue/pause"),
     *_rules(_POST, "user", "/internal/sources"),

@@ -24,7 +24,7 @@ from modules.errors import RequestError, without_folders
 from modules.images import files
 from modules.images.decode import decode
 from modules.images.encoding import MEDIA_TYPES
-from modules.views import EngineState, JobView, PictureView
+from modules.views import EngineState, JobView, PictureView, changed_settings, painted_words
 
 MAX_JOBS = 200
 """Jobs in one answer of the list."""
@@ -130,15 +130,20 @@ def job_json(job: JobView) -> dict[str, Any]:
         "paused": job.paused,
         "created": job.created,
         "request": job.request.model_dump(mode="json"),
+        "settings": changed_settings(job.request),
         "pictures": [picture_json(picture) for picture in job.pictures],
     }
 
 
 def picture_json(picture: PictureView) -> dict[str, Any]:
+    """`prompt` and `negative_prompt` are what was encoded, with styles and drawn wildcards; None where that is not known."""
+    prompt, negative = painted_words(picture.infotext) or (None, None)
     return {
         "index": picture.index,
         "name": picture.name,
         "infotext": picture.infotext,
+        "prompt": prompt,
+        "negative_prompt": negative,
         "seed": picture.seed,
         "width": picture.width,
         "height": picture.height,

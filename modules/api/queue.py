@@ -17,7 +17,7 @@ from modules.api.internal import engine_json, job_json
 from modules.api.refusals import caller
 from modules.api.streams import Streams
 from modules.app import App
-from modules.errors import RequestError
+from modules.errors import RequestError, without_folders
 from modules.images.zips import stream_zip
 from modules.views import QueueView
 
@@ -39,6 +39,17 @@ def queue_routes(app: App) -> APIRouter:
         key = request.headers.get("idempotency-key", "")
         job = await anyio.to_thread.run_sync(lambda: app.submit(fields, user, key, exact=True))
         return JSONResponse(job_json(job), status_code=201)
+
+    @router.post("/internal/quote")
+    async def quote(request: Request) -> Response:
+        """What a request with these fields would cost (`estimates.Quote`), or `error` where they make no sense yet."""
+        fields = await json_object(request)
+        try:
+            found = await anyio.to_thread.run_sync(app.quote, fields)
+        except RequestError as error:
+            return JSONResponse({"error": without_folders(str(error))})
+        seconds = None if found.seconds is None else round(found.seconds, 2)
+        return JSONResponse({"seconds": seconds, "beyond": found.beyond, "native": found.native, "weights": found.weights})
 
     @router.post("/internal/jobs/{job_id}/retry")
     async def retry(request: Request, job_id: str) -> Response:

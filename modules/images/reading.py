@@ -205,7 +205,8 @@ _BEYOND = {
 
 def _beyond(parsed: Mapping[str, str]) -> tuple[str, ...]:
     """What the text asks for and nobody here does."""
-    asked = dict.fromkeys(what for key, what in _BEYOND.items() if parsed.get(key, "") not in ("", "Disable", "False", "None"))
+    asked = dict.fromkeys(["ControlNet"] if any(key.startswith("ControlNet") for key in parsed) else [])
+    asked |= dict.fromkeys(what for key, what in _BEYOND.items() if parsed.get(key, "") not in ("", "Disable", "False", "None"))
     return (f"made with {', '.join(asked)}, which is not taken over",) if asked else ()
 
 

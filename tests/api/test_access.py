@@ -70,6 +70,7 @@ EXPECTED: dict[str, str] = {
     "GET /internal/sources/x": "viewer",
     "GET /internal/prompt/names": "viewer",
     "POST /internal/prompt/check": "viewer",
+    "POST /internal/quote": "viewer",
     "POST /internal/jobs": "user",
     "POST /internal/jobs/x/cancel": "user",
     "POST /internal/jobs/x/retry": "user",

@@ -32,6 +32,8 @@ def test_job_tells_all_that_the_page_shows(client: TestClient, app: FakeApp) -> 
     assert (answer["count"], answer["done"], answer["steps"], answer["progress"]) == (2, 1, 10, 0.5)
     assert answer["request"]["prompt"] == "a rocket"
     assert answer["pictures"][0]["seed"] == 7
+    assert (answer["pictures"][0]["prompt"], answer["pictures"][0]["negative_prompt"]) == ("a rocket", "")
+    assert answer["settings"] == []
     assert answer["pictures"][0]["infotext"].startswith("a rocket\nSteps: 10")
     assert answer["engine"]["state"] == "ready"
     assert "path" not in answer["pictures"][0], "where files lie is nobody's business"

@@ -244,3 +244,26 @@ def test_engine_deaths_reach_the_owner_in_words(visitor: Callable[[], TestClient
     assert found["state"] == "failed"
     assert "SIGKILL" in found["error"]
     assert client.post(f"/internal/jobs/{job}/retry").json() == {"retried": True}
+
+
+def test_a_quote_is_asked_for_with_a_form_s_fields(
+    visitor: Callable[[], TestClient], studio: App, link: ScriptedLink, models: Path
+) -> None:
+    client = visitor()
+    fields = {**SMALL, "steps": 10, "sampler": "Euler", "whatever": 1}
+    first = client.post("/internal/quote", json=fields).json()
+    info = studio.default_checkpoint()
+    assert info is not None
+    assert (first["seconds"], first["native"]) == (None, [info.defaults.width, info.defaults.height]), "nothing was measured"
+    size = (models / "tiny.safetensors").stat().st_size
+    assert 0 < first["weights"] <= 2 * size, "float32, of a file of at least 16 bits a number"
+    link.say(Message("costs", {"costs": [["predict", "tiny", 64, 64, 2, 0.5], ["load", "tiny", 0, 0, 1, 3.0]]}))
+    answer = client.post("/internal/quote", json=fields).json()
+    assert (answer["seconds"], answer["beyond"]) == (8.0, False), "ten steps, and loading"
+    larger = client.post("/internal/quote", json={**fields, "width": 128}).json()
+    assert (larger["seconds"], larger["beyond"]) == (13.0, True)
+    for wrong in ({"width": 63}, {"steps": True}, {"checkpoint": "none"}, {"sampler": "none"}, {"source": 3}):
+        found = client.post("/internal/quote", json={**fields, **wrong})
+        assert found.status_code == 200, "somebody types"
+        assert found.json()["error"]
+    assert client.get("/internal/jobs").json() == [], "nothing was begun"

@@ -15,12 +15,15 @@ from typing import Any
 
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from modules.catalogue import Catalogue
+from modules.catalogue import COST_FIELDS, Catalogue
 from modules.checkpoints.companions import EmbeddingInfo
 from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
+from modules.engine.costs import CostModel
 from modules.errors import LimitError, RequestError, UnknownName
+from modules.estimates import Quote, quote
+from modules.images.infotext import as_text
 from modules.images.sources import Source, Sources
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
@@ -63,6 +66,8 @@ class FakeApp:
         self.paused: set[str] = set()
         self.notice = ""
         self.limit = 0  # unfinished jobs that one may have; 0 is any number
+        self.costs = CostModel()  # what was measured
+        self.weights = 0
         self.sources = Sources(folder / "sources")
         self._ids = itertools.count(1)
 
@@ -142,6 +147,12 @@ class FakeApp:
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         return self.catalogue.check_prompt(fields)
+
+    def quote(self, fields: dict[str, Any]) -> Quote:
+        info = self.checkpoint(fields.get("checkpoint"))
+        given = {name: fields[name] for name in COST_FIELDS if fields.get(name) is not None}
+        request = parse_request({**given, "checkpoint": info.name})
+        return quote(self.costs, request, info.name, 4, (info.defaults.width, info.defaults.height), self.weights)
 
     def keep_source(self, data: bytes, user: str) -> Source:
         return self.sources.keep(data, user)
@@ -234,10 +245,10 @@ class FakeApp:
         image = Image.new("RGB", (request.width, request.height), (230, 235, 240))
         box = (request.width // 5, request.height // 5, request.width * 4 // 5, request.height * 4 // 5)
         ImageDraw.Draw(image).ellipse(box, fill=(200 - 30 * index, 40 + 50 * index, 50))
-        infotext = (
-            f"{request.prompt}\nSteps: {request.steps}, Sampler: {request.sampler}, CFG scale: {request.cfg_scale}, "
-            f"Seed: {request.seed}, Size: {request.width}x{request.height}"
-        )
+        words = self.library.finish(request).request
+        items = {"Steps": request.steps, "Sampler": request.sampler, "CFG scale": request.cfg_scale, "Seed": request.seed}
+        items |= {"Size": f"{request.width}x{request.height}"}
+        infotext = as_text(words.prompt, words.negative_prompt, [(key, str(value)) for key, value in items.items()])
         chunks = PngImagePlugin.PngInfo()
         chunks.add_text("parameters", infotext)
         path = self.settings.outputs_dir / f"{job.id}-{index}.png"

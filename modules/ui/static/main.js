@@ -1,6 +1,7 @@
 // The studio's conductor: ties jobs, easel, film, label, engine and keys together.  Python starts it with `start`.
 
 import { startAccount } from "./account.js";
+import { startArea } from "./area.js";
 import "./attach.js";
 import { clearBatch, startBatches } from "./batch.js";
 import { duration, getJson, h, pictureUrl } from "./dom.js";
@@ -10,17 +11,22 @@ import { showEmpty } from "./empty.js";
 import { Engine } from "./engine.js";
 import { Film } from "./film.js";
 import { complain, fields, formsOpened, setPrompt } from "./form.js";
+import { startHelp } from "./help.js";
 import { isOver, Jobs } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
 import { Label } from "./label.js";
+import { startPanes } from "./panes.js";
 import { startPngInfo } from "./png_info.js";
 import { More } from "./more.js";
 import { startPromptTools } from "./prompt.js";
 import { Queue } from "./queue.js";
+import { startQuotes } from "./quote.js";
 import { startSending, takeNote, useSettings } from "./send.js";
 import { startSizes } from "./size.js";
+import { startSliders } from "./sliders.js";
 import { accept, offerPictures, startStage, turn } from "./stage.js";
 import { currentTab, startTabs } from "./tabs.js";
+import { allPictures } from "./viewer.js";
 
 const SOON_MS = 1000; // what takes longer is said
 const PATIENCE_MS = 8000; // a request is accepted in a tenth of a second
@@ -45,7 +51,8 @@ class Studio {
       this.show(id, index);
     };
     const take = (job, picture) => accept(job, pictureUrl(job, picture));
-    this.easel = new Easel(this.$(".easel"), (job, picture) => this.show(job.id, picture.index), take);
+    const all = () => allPictures(this.jobs.all);
+    this.easel = new Easel(this.$(".easel"), (job, picture) => this.show(job.id, picture.index), take, all);
     this.film = new Film(this.$(".film"), pick);
     this.queue = new Queue(this.$(".queue"), this.jobs, (id) => pick(id, null));
     this.label = new Label(
@@ -59,6 +66,8 @@ class Studio {
     startSending(bridge);
     startStage();
     startSizes((tab) => this.nativePixels(tab));
+    startArea();
+    startQuotes(this.jobs);
     startBatches();
     this.$(".back-to-canvas").addEventListener("click", () => turn("canvas"));
     this.listenToJobs();
@@ -66,7 +75,10 @@ class Studio {
     startPromptTools();
     startDropping();
     startPngInfo();
+    startPanes();
+    startSliders();
     startAccount();
+    startHelp();
     document.addEventListener("atelier:cancel", () => this.cancel());
     document.addEventListener("atelier:sending", ({ detail }) => this.onSending(detail.words));
     document.addEventListener("atelier:tab", () => this.shown && this.show(this.shown.id, this.shown.index));

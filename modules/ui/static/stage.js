@@ -65,12 +65,19 @@ async function sendCanvas(from, to) {
 /** Put a finished picture onto the canvas of the tab that is seen, and turn to it. */
 export async function accept(job, url) {
   const tab = currentTab();
+  const before = canvas(tab).size();
   if (!steps[tab]?.list.length && job.request.source) remember(tab, { id: job.request.source });
   const there = await canvas(tab).load({ url }, { keepMask: true }).catch(() => false);
   if (!there) return complain("The picture could not be put on the canvas: its file is not in the outputs folder any more.");
-  complain("");
+  complain(shrunk(before, canvas(tab).size()), [], "note");
   remember(tab, { url });
   turn("canvas", tab);
+}
+
+/** In words, that the canvas has a smaller picture than before; "" where it has not. */
+function shrunk(before, now) {
+  if (!before || !now || (now.width >= before.width && now.height >= before.height)) return "";
+  return `The picture on the canvas is ${now.width} × ${now.height} now; the one before it was ${before.width} × ${before.height}. Undo on the canvas takes it back.`;
 }
 
 function remember(tab, step) {
