@@ -92,6 +92,15 @@ def read_picture(row: sqlite3.Row) -> Picture:
     )
 
 
+def folded_prompt(text: str) -> str:
+    """The prompt of a stored request without its case, for searching; "" where there is none."""
+    try:
+        prompt = json.loads(text)["prompt"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
+    return prompt.casefold() if isinstance(prompt, str) else ""
+
+
 def unreadable(text: str) -> str:
     """Why this version cannot carry out a stored request, "" when it can."""
     try:

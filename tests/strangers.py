@@ -1,0 +1,34 @@
+"""Several users before one server without their accounts: each cookie is a user of its own.
+
+Only accounts make several users; these tests are about what users see of one another, and not about logging in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from modules.api.identity import Identity, LocalIdentity, cookie, port
+from modules.api.peers import Peer
+from modules.queue.owners import OWNER
+
+
+class EachCookie(LocalIdentity):
+    """As on a local instance, with a user for each cookie."""
+
+    async def identify(self, scope: Scope, peer: Peer) -> Identity:
+        identity = await super().identify(scope, peer)
+        if identity.user != OWNER:
+            return identity
+        shown = identity.set_cookie.partition("=")[2].partition(";")[0]
+        token = shown or cookie(Headers(scope=scope).get("cookie", ""), f"atelier_{port(scope)}")
+        return replace(identity, user="visitor-" + hashlib.sha256(token.encode()).hexdigest()[:20])
+
+
+def tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that are built from now on tell browsers apart."""
+    monkeypatch.setattr("modules.api.guard.LocalIdentity", EachCookie)
