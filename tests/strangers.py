@@ -17,18 +17,16 @@ from modules.api.peers import Peer
 from modules.queue.owners import OWNER
 
 
-class EachCookie(LocalIdentity):
-    """As on a local instance, with a user for each cookie."""
+def tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the rest of the test, each browser is a user of its own."""
+    as_it_is = LocalIdentity.identify
 
-    async def identify(self, scope: Scope, peer: Peer) -> Identity:
-        identity = await super().identify(scope, peer)
+    async def identify(self: LocalIdentity, scope: Scope, peer: Peer) -> Identity:
+        identity = await as_it_is(self, scope, peer)
         if identity.user != OWNER:
             return identity
-        shown = identity.set_cookie.partition("=")[2].partition(";")[0]
-        token = shown or cookie(Headers(scope=scope).get("cookie", ""), f"atelier_{port(scope)}")
+        given = identity.set_cookie.partition("=")[2].partition(";")[0]
+        token = given or cookie(Headers(scope=scope).get("cookie", ""), f"atelier_{port(scope)}")
         return replace(identity, user="visitor-" + hashlib.sha256(token.encode()).hexdigest()[:20])
 
-
-def tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers that are built from now on tell browsers apart."""
-    monkeypatch.setattr("modules.api.guard.LocalIdentity", EachCookie)
+    monkeypatch.setattr(LocalIdentity, "identify", identify)
