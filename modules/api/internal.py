@@ -1,7 +1,8 @@
 """The small routes that our own page lives on: jobs, previews, pictures, checkpoints, the engine's state.
 
 Handlers are async; what asks the job list does so on a thread, for SQLite may be waiting for the disk.  A job or picture that
-is not the caller's is answered like one that does not exist.  The guard has already decided who the caller is (`request.state.user`).
+is not the caller's is answered like one that does not exist.  The guard has already decided who the caller is
+(`request.state.user`).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def routes(app: App) -> APIRouter:
 
     @router.get("/internal/jobs")
     async def jobs(request: Request) -> Response:
-        """One's own jobs, newest first.  `before` is the last job of the page before, `search` are words that prompts must have.
+        """One's own jobs, newest first.  `before` is the last job of the page before, `search` are words of prompts.
 
         A page may be shorter than `limit`; only an empty one is the end.
         """
@@ -93,7 +94,7 @@ def routes(app: App) -> APIRouter:
         """`cancelled` is false for a job that was over already; asking twice does no harm."""
         user = request.state.user
         cancelled = await anyio.to_thread.run_sync(app.cancel, job_id, user)
-        there = cancelled or await anyio.to_thread.run_sync(app.job, job_id, user)
+        there = cancelled or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
         return JSONResponse({"cancelled": cancelled}) if there else _missing("job")
 
     @router.post("/internal/jobs/{job_id}/delete")
@@ -101,7 +102,7 @@ def routes(app: App) -> APIRouter:
         """The job with its pictures' files, for good.  `deleted` is false for a job that is not over: cancel it first."""
         user = caller(request)
         deleted = await anyio.to_thread.run_sync(app.delete, job_id, user)
-        there = deleted or await anyio.to_thread.run_sync(app.job, job_id, user)
+        there = deleted or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
         return JSONResponse({"deleted": deleted}) if there else _missing("job")
 
     @router.post("/internal/pictures/{job_id}/{index:int}/delete")
@@ -109,7 +110,7 @@ def routes(app: App) -> APIRouter:
         """One picture with its file, for good, and the job with its last one; `deleted` as for a job."""
         user = caller(request)
         deleted = await anyio.to_thread.run_sync(app.delete, job_id, user, index)
-        there = deleted or await anyio.to_thread.run_sync(app.picture, job_id, index, user)
+        there = deleted or await anyio.to_thread.run_sync(app.picture, job_id, index, user) is not None
         return JSONResponse({"deleted": deleted}) if there else _missing("picture")
 
     @router.get("/internal/pictures/{job_id}/{index:int}")

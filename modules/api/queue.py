@@ -43,7 +43,7 @@ def queue_routes(app: App) -> APIRouter:
     async def retry(request: Request, job_id: str) -> Response:
         user = request.state.user
         retried = await anyio.to_thread.run_sync(lambda: app.retry(job_id, user))
-        there = retried or await anyio.to_thread.run_sync(app.job, job_id, user)
+        there = retried or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
         return JSONResponse({"retried": retried}) if there else _missing()
 
     @router.post("/internal/jobs/{job_id}/remove")
@@ -51,7 +51,7 @@ def queue_routes(app: App) -> APIRouter:
         """`removed` is false for a job that is not over: cancel it first."""
         user = request.state.user
         removed = await anyio.to_thread.run_sync(lambda: app.remove(job_id, user))
-        there = removed or await anyio.to_thread.run_sync(app.job, job_id, user)
+        there = removed or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
         return JSONResponse({"removed": removed}) if there else _missing()
 
     @router.post("/internal/jobs/{job_id}/move")
@@ -61,7 +61,7 @@ def queue_routes(app: App) -> APIRouter:
         if isinstance(to, bool) or not isinstance(to, int) or not 0 <= to < 1_000_000:
             raise RequestError("to: must be a place from 0, the first")
         moved = await anyio.to_thread.run_sync(lambda: app.move(job_id, user, to))
-        there = moved or await anyio.to_thread.run_sync(app.job, job_id, user)
+        there = moved or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
         return JSONResponse({"moved": moved}) if there else _missing()
 
     @router.post("/internal/queue/pause")

@@ -247,7 +247,7 @@ class JobStore:
         return self._present(job)
 
     def forget_picture(self, job: str, index: int, user: str) -> bool:
-        """Forget one picture of one's own job that is over, and the job with its last one.  False when it is no such picture."""
+        """Forget one picture of one's own job that is over, and the job with its last one.  False when there is no such one."""
         over = "SELECT id FROM jobs WHERE id = ? AND user = ? AND state NOT IN ('queued', 'running')"
         with self._transaction() as db:
             gone = db.execute(f"DELETE FROM pictures WHERE number = ? AND job IN ({over})", (index, job, user)).rowcount

@@ -1,11 +1,10 @@
-"""What is seen and what is said of it, in Chromium: the job that is shown, what Esc and Tab close, sessions that ended, reloads."""
+"""What is seen and what is said of it, in Chromium: the job that is shown, what Esc and Tab close, ended sessions, reloads."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-
 
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_picture_to_picture import opened, submitted

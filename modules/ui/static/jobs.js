@@ -123,7 +123,13 @@ export class Jobs extends EventTarget {
 
   /** A job that this page has just submitted. */
   async submitted(id) {
-    const job = await getJson(`internal/jobs/${id}`);
+    let job;
+    try {
+      job = await getJson(`internal/jobs/${id}`);
+    } catch (error) {
+      this.#unreached(error); // the job is made all the same, and is in the next list
+      return;
+    }
     const there = this.all.findIndex((other) => other.id === id);
     if (job && there < 0) this.all.unshift(job);
     else if (job) this.all[there] = job; // it was tried again
