@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,7 +90,12 @@ def test_what_a_prompt_asks_for_in_vain_is_said_in_red_and_the_picture_is_painte
     job = app.wait_for_job()
     page.wait_for_selector("#complaint[data-kind=warning]:has-text('<lora:ink:1>: no network of the name')")
     app.finish_picture(job)
-    page.wait_for_selector("#studio_picture")
+    user, view = app.records[job]
+    picture = view.pictures[0]
+    told = replace(picture, infotext=f'{picture.infotext}, Networks left out: "<lora:ink:1>", Version: Atelier')
+    app.records[job] = (user, replace(view, pictures=(told,)))
+    page.reload()
+    page.wait_for_selector(".label .left-out:has-text('<lora:ink:1>')")
 
 
 def test_screen_readers_hear_how_many_pictures_are_finished(page: Any, app: FakeApp) -> None:
