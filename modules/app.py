@@ -189,6 +189,27 @@ class App(Workshop):
         """Forget one's own job that is over; its pictures stay on disk.  False when it is no such job."""
         return self.store.remove(job_id, user)
 
+    def delete(self, job_id: str, user: str, index: int | None = None) -> bool:
+        """Delete one's own job that is over with its pictures' files, or one picture of it.  False when it is no such thing.
+
+        Files go first: what is stopped in between is seen as a picture whose file is gone, and can be deleted again.  Pictures
+        that it was made from stay, as others may have been made from them.
+
+        Raises:
+            OutputError: a file cannot be removed; nothing is forgotten of it then.
+        """
+        job = self.store.get(job_id, user)
+        if job is None or not job.over:
+            return False
+        if index is None:
+            for picture in job.pictures:
+                self.outputs.delete(picture.path)
+            return self.store.remove(job_id, user)
+        if (one := next((picture for picture in job.pictures if picture.index == index), None)) is None:
+            return False
+        self.outputs.delete(one.path)
+        return self.store.forget_picture(job_id, index, user)
+
     def move(self, job_id: str, user: str, to: int) -> bool:
         """Put one's own unfinished job to place `to` (from 0) among one's own.  False when it is no such job."""
         with self._changed:
@@ -264,9 +285,10 @@ class App(Workshop):
         job = self.store.get(job_id, user)
         return self._view(job) if job is not None else None
 
-    def jobs(self, user: str, limit: int = 50, before: str = "") -> list[JobView]:
-        """This user's jobs, newest first; older ones than `before`, where a job of theirs is named."""
-        return [self._view(job) for job in self.store.list_for(user, limit, before)]
+    def jobs(self, user: str, limit: int = 50, before: str = "", words: str = "") -> list[JobView]:
+        """This user's jobs, newest first; older ones than `before`, where a job of theirs is named, and with all `words` in
+        their prompts."""
+        return [self._view(job) for job in self.store.list_for(user, limit, before, words)]
 
     def queue(self, user: str) -> QueueView:
         """This user's unfinished jobs in the order in which they are made, and how much others have."""
@@ -282,7 +304,7 @@ class App(Workshop):
                 pictures=sum(len(live.left) for live in theirs),
                 seconds=None if math.isinf(seconds) else seconds,
             )
-        views = [self._view(job) for job in map(self.store.get, mine) if job is not None]
+        views = [self._view(job) for job in self.store.get_all(mine)]
         return QueueView(
             jobs=tuple(view for view in views if not view.over),
             paused=user in self._paused,

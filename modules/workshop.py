@@ -34,6 +34,7 @@ from modules.images.outputs import Outputs
 from modules.prompts.check import network_notes
 from modules.prompts.compose import take_networks
 from modules.prompts.library import Finished, Library, infotext_items
+from modules.queue.owners import OWNER
 from modules.queue.records import Job, Outcome
 from modules.queue.store import JobStore, NotQueued, QueueError
 from modules.settings import Settings
@@ -98,6 +99,8 @@ class Workshop:
         self._passing = None if durable else tempfile.TemporaryDirectory(prefix="atelier-")
         folder = Path(self._passing.name) if self._passing else settings.data_dir
         self.sourcing = Sourcing(folder / "sources", settings.outputs_dir, self.store, settings.keep_sources)
+        if durable and not settings.needs_accounts:
+            self.sourcing.sources.merge(self.store.merge_owners(), OWNER)
         self.link: EngineLink = link or ProcessLink(engine_configuration(settings), settings.data_dir / "engine.log")
         self.library = Library(settings.data_dir)
         self.catalogue = Catalogue(settings.models_dirs, self.library, self.store.latest_checkpoint)
@@ -594,8 +597,11 @@ def _also_said(finished: Finished, data: Mapping[str, Any], loras: Collection[st
     request = finished.request
     sampler, _ = find_sampler(request.sampler)
     facts = dict(data.get("facts", {}))
-    notes = [*network_notes(take_networks(request.prompt)[1], loras), *filter(None, [facts.get("notes")])]
+    networks = take_networks(request.prompt)[1]
+    notes = [*network_notes(networks, loras), *filter(None, [facts.get("notes")])]
     words = infotext_items(finished, sampler.prompt_steps(request.steps))
+    if networks:  # none is applied yet
+        words = {**words, "Networks left out": " ".join(map(str, networks))}
     return {
         "extras": {**data.get("extras", {}), **words},
         "facts": facts | ({"notes": ". ".join(notes)} if notes else {}),

@@ -465,6 +465,7 @@ def test_what_is_left_out_stands_in_the_record(app: App) -> None:
     assert "no network of the name 'ink' is here" in record.facts["notes"]
     said = infotext.parse(picture.infotext)
     assert (said["Prompt"], said["Emphasis"]) == ("a (cat:1.2) <lora:ink:0.8>", "No norm")
+    assert said["Networks left out"] == "<lora:ink:0.8>"
 
 
 def test_a_style_that_is_not_here_is_refused_at_once(words: Path, scripted: App) -> None:

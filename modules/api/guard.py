@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from modules.accounts import AccountError, Accounts, AccountsUnavailable
 from modules.api.access import OTHERS, Rule, methods_for, reaches, rule_for
 from modules.api.answers import TOO_LARGE, Answer, refuse
-from modules.api.identity import NOBODY, AccountIdentity, BrowserIdentity, Identifier, Identity
+from modules.api.identity import NOBODY, AccountIdentity, Identifier, Identity, LocalIdentity
 from modules.api.peers import Peer, Peers, looks_proxied, plain, without_claims
 from modules.errors import LimitError
 
@@ -93,7 +93,7 @@ class Guard:
         self.hosts = frozenset(host.lower() for host in self.door.hosts) | {"localhost"}
         self.peers = Peers(self.door.proxies)
         accounts = self.door.accounts
-        self.identifier: Identifier = BrowserIdentity() if accounts is None else AccountIdentity(accounts)
+        self.identifier: Identifier = LocalIdentity() if accounts is None else AccountIdentity(accounts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -1,6 +1,6 @@
 """The routes of the queue: submit, order, pause, retry, remove, take all pictures along, and changes as they happen.
 
-Like `modules.api.internal`: async, at once, and one's own jobs only.  What waits for the disk runs on a thread for that long.
+Like `modules.api.internal`: async, and one's own jobs only.  What asks the job list runs on a thread for that long.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def queue_routes(app: App) -> APIRouter:
 
     @router.get("/internal/queue")
     async def queue(request: Request) -> Response:
-        return JSONResponse(queue_json(app.queue(request.state.user)) | {"notice": app.notice})
+        return JSONResponse(queue_json(await anyio.to_thread.run_sync(app.queue, request.state.user)) | {"notice": app.notice})
 
     @router.post("/internal/jobs")
     async def submit(request: Request) -> Response:
@@ -55,14 +55,16 @@ def queue_routes(app: App) -> APIRouter:
     async def retry(request: Request, job_id: str) -> Response:
         user = request.state.user
         retried = await anyio.to_thread.run_sync(lambda: app.retry(job_id, user))
-        return JSONResponse({"retried": retried}) if retried or app.job(job_id, user) else _missing()
+        there = retried or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
+        return JSONResponse({"retried": retried}) if there else _missing()
 
     @router.post("/internal/jobs/{job_id}/remove")
     async def remove(request: Request, job_id: str) -> Response:
         """`removed` is false for a job that is not over: cancel it first."""
         user = request.state.user
         removed = await anyio.to_thread.run_sync(lambda: app.remove(job_id, user))
-        return JSONResponse({"removed": removed}) if removed or app.job(job_id, user) else _missing()
+        there = removed or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
+        return JSONResponse({"removed": removed}) if there else _missing()
 
     @router.post("/internal/jobs/{job_id}/move")
     async def move(request: Request, job_id: str) -> Response:
@@ -71,7 +73,8 @@ def queue_routes(app: App) -> APIRouter:
         if isinstance(to, bool) or not isinstance(to, int) or not 0 <= to < 1_000_000:
             raise RequestError("to: must be a place from 0, the first")
         moved = await anyio.to_thread.run_sync(lambda: app.move(job_id, user, to))
-        return JSONResponse({"moved": moved}) if moved or app.job(job_id, user) else _missing()
+        there = moved or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
+        return JSONResponse({"moved": moved}) if there else _missing()
 
     @router.post("/internal/queue/pause")
     async def pause(request: Request) -> Response:
@@ -84,7 +87,7 @@ def queue_routes(app: App) -> APIRouter:
 
     @router.get("/internal/jobs/{job_id}/zip")
     async def zipped(request: Request, job_id: str) -> Response:
-        job = app.job(job_id, request.state.user)
+        job = await anyio.to_thread.run_sync(app.job, job_id, request.state.user)
         if job is None or not job.pictures:
             return _missing()
         name = f"atelier-{datetime.fromtimestamp(job.created):%Y%m%d-%H%M%S}-{job.id[:8]}.zip"
@@ -98,7 +101,8 @@ def queue_routes(app: App) -> APIRouter:
     async def job_events(request: Request, job_id: str) -> Response:
         """The job as it changes, as server-sent events; ends when it is over."""
         user = caller(request)
-        return streams.answer(user, job_id) if app.job(job_id, user) else _missing()
+        there = await anyio.to_thread.run_sync(app.job, job_id, user)
+        return streams.answer(user, job_id) if there else _missing()
 
     @router.get("/internal/events")
     async def events(request: Request) -> Response:

@@ -191,6 +191,27 @@ class Outputs:
             raise RequestError(f"{name[:200]!r} is not in the outputs folder; it may have been moved or removed")
         return path
 
+    def delete(self, name: str) -> bool:
+        """Remove the file of a `SavedImage.name`, durably.  False when it is not there (any more), or is no file of ours.
+
+        Raises:
+            OutputError: it cannot be removed.
+        """
+        try:
+            path = self.resolve(name)
+        except RequestError:
+            return False
+        if not files.is_ours(path):
+            return False
+        try:
+            path.unlink(missing_ok=True)
+            files.sync_folder(path.parent)
+        except OSError as error:
+            raise OutputError(
+                f"{path.name} could not be deleted: {error.strerror or error}; change the permissions of its folder"
+            ) from None
+        return True
+
     def sweep(self) -> int:
         """Remove what dead writers left: their .part files and reserved, still empty names.  Returns how many files.
 

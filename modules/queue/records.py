@@ -104,6 +104,15 @@ def signed(seed: int) -> int:
     return seed - 2**64 if seed >= 2**63 else seed
 
 
+def folded_prompt(text: str) -> str:
+    """The prompt of a stored request without its case, for searching; "" where there is none."""
+    try:
+        prompt = json.loads(text)["prompt"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
+    return prompt.casefold() if isinstance(prompt, str) else ""
+
+
 def unreadable(text: str) -> str:
     """Why this version cannot carry out a stored request, "" when it can."""
     try:

@@ -25,8 +25,9 @@ from typing import Any, Protocol
 from modules.errors import AtelierError, LimitError
 from modules.locks import ProcessLock
 from modules.queue.migrations import migrate
+from modules.queue.owners import merge_owners
 from modules.queue.place import Place
-from modules.queue.records import OVER, Job, Outcome, read_job, signed, unreadable
+from modules.queue.records import OVER, Job, Outcome, folded_prompt, read_job, signed, unreadable
 from modules.queue.salvage import salvage, set_aside
 from modules.request import GenerationRequest
 
@@ -36,6 +37,9 @@ MAX_ATTEMPTS = 2
 """Engines that may die over a job before it is given up: a poison job must not stop the queue."""
 HISTORY = 1000
 """Finished jobs that are remembered; older ones are forgotten, their files stay."""
+
+MAX_WORDS = 16
+"""Words that are looked for in prompts; more are ignored."""
 
 _GIVEN_UP = "the engine died twice while making this picture; retry to have it tried once more"
 
@@ -154,13 +158,22 @@ class JobStore:
         found = self._jobs("WHERE id = ?", (job,))
         return found[0] if found and user in (None, found[0].user) else None
 
-    def list_for(self, user: str, limit: int = 50, before: str = "") -> list[Job]:
-        """The user's jobs, newest first; only those older than the job `before`, where one is named that is theirs."""
+    def get_all(self, jobs: Sequence[str]) -> list[Job]:
+        """Those of these ids that there are, in this order."""
+        found = {job.id: job for job in self._jobs("WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(jobs)),))}
+        return [found[job] for job in jobs if job in found]
+
+    def list_for(self, user: str, limit: int = 50, before: str = "", words: str = "") -> list[Job]:
+        """The user's jobs, newest first; only those older than the job `before`, where one is named that is theirs, and only
+        those whose prompt has each of `words`, whatever the case."""
         older = self._rows("SELECT position FROM jobs WHERE id = ? AND user = ?", (before, user)) if before else []
         if before and not older:
             return []
         newest = older[0]["position"] if older else 2**62
-        return self._jobs("WHERE user = ? AND position < ? ORDER BY position DESC LIMIT ?", (user, newest, limit))
+        wanted = words.casefold().split()[:MAX_WORDS]
+        says = " AND instr(folded_prompt(request), ?)" * len(wanted)
+        which = f"WHERE user = ? AND position < ?{says} ORDER BY position DESC LIMIT ?"
+        return self._jobs(which, (user, newest, *wanted, limit))
 
     def refers(self, source: str, user: str) -> bool:
         """Whether a remembered job of this user began with the picture of that id (`modules.images.sources`)."""
@@ -247,6 +260,15 @@ class JobStore:
             )
         return self._present(job)
 
+    def forget_picture(self, job: str, index: int, user: str) -> bool:
+        """Forget one picture of one's own job that is over, and the job with its last one.  False when there is no such one."""
+        over = "SELECT id FROM jobs WHERE id = ? AND user = ? AND state NOT IN ('queued', 'running')"
+        with self._transaction() as db:
+            gone = db.execute(f"DELETE FROM pictures WHERE number = ? AND job IN ({over})", (index, job, user)).rowcount
+            if gone:
+                db.execute("DELETE FROM jobs WHERE id = ? AND NOT EXISTS (SELECT 1 FROM pictures WHERE job = ?)", (job, job))
+        return gone > 0
+
     def remove(self, job: str, user: str) -> bool:
         """Forget one's own job that is over; its files stay.  False when it is no such job."""
         with self._transaction() as db:
@@ -280,6 +302,11 @@ class JobStore:
     def paused(self) -> set[str]:
         """The users who paused."""
         return {row["user"] for row in self._rows("SELECT user FROM pauses", ())}
+
+    def merge_owners(self) -> list[str]:
+        """For an instance without accounts: see `modules.queue.owners`."""
+        with self._transaction() as db:
+            return merge_owners(db)
 
     # ---- what works took
 
@@ -374,6 +401,7 @@ class JobStore:
         db = sqlite3.connect(self._path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0)
         try:
             db.row_factory = sqlite3.Row
+            db.create_function("folded_prompt", 1, folded_prompt, deterministic=True)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
@@ -481,12 +509,15 @@ class JobStore:
                 raise self._explained(error) from None
 
     def _jobs(self, which: str, values: Sequence[Any]) -> list[Job]:
+        """In two statements however many there are; rows become objects outside the lock."""
+        pictures: dict[str, list[sqlite3.Row]] = {}
         with self._guard:
-            found = []
-            for row in self._rows(f"SELECT * FROM jobs {which}", values):
-                pictures = self._rows("SELECT * FROM pictures WHERE job = ? ORDER BY number", (row["id"],))
-                found.append(read_job(row, pictures))
-            return found
+            rows = self._rows(f"SELECT * FROM jobs {which}", values)
+            ids = json.dumps([row["id"] for row in rows])
+            found = "SELECT * FROM pictures WHERE job IN (SELECT value FROM json_each(?)) ORDER BY job, number"
+            for picture in self._rows(found, (ids,)) if rows else []:
+                pictures.setdefault(picture["job"], []).append(picture)
+        return [read_job(row, pictures.get(row["id"], [])) for row in rows]
 
     def _present(self, job: str) -> Job:
         if (found := self.get(job)) is None:

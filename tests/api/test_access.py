@@ -75,6 +75,8 @@ EXPECTED: dict[str, str] = {
     "POST /internal/jobs/x/cancel": "user",
     "POST /internal/jobs/x/retry": "user",
     "POST /internal/jobs/x/remove": "user",
+    "POST /internal/jobs/x/delete": "user",
+    "POST /internal/pictures/x/0/delete": "user",
     "POST /internal/jobs/x/move": "user",
     "POST /internal/queue/pause": "user",
     "POST /internal/sources": "user",

@@ -17,7 +17,7 @@ def user_of(client: TestClient, app: FakeApp) -> str:
     """The user that the server takes this client for: seen by what it calls the App with."""
     seen: list[str] = []
     original = app.jobs
-    app.jobs = lambda user, limit=50: seen.append(user) or original(user, limit)  # type: ignore[method-assign,func-returns-value]
+    app.jobs = lambda user, *rest: seen.append(user) or original(user, *rest)  # type: ignore[method-assign,func-returns-value]
     client.get("/internal/jobs")
     app.jobs = original  # type: ignore[method-assign]
     return seen[0]

@@ -18,6 +18,7 @@ from modules.engine.messages import Message
 from modules.settings import Settings
 from tests.api.conftest import BASE
 from tests.scripted import ScriptedLink
+from tests.strangers import tell_apart
 from tests.tiny import tiny_checkpoint
 
 SMALL: dict[str, Any] = {"prompt": "a cat", "seed": 7, "steps": 2, "width": 64, "height": 64}
@@ -48,7 +49,8 @@ def studio(models: Path, tmp_path: Path, link: ScriptedLink) -> Iterator[App]:
 
 
 @pytest.fixture
-def visitor(studio: App) -> Iterator[Callable[[], TestClient]]:
+def visitor(studio: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], TestClient]]:
+    tell_apart(monkeypatch)
     server, clients = build_api(studio), []
 
     def new() -> TestClient:

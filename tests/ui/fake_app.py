@@ -190,8 +190,26 @@ class FakeApp:
         owner, job = self.records.get(job_id, ("", None))
         return job if owner == user else None
 
-    def jobs(self, user: str, limit: int = 50) -> list[JobView]:
-        return [job for owner, job in reversed(self.records.values()) if owner == user][:limit]
+    def jobs(self, user: str, limit: int = 50, before: str = "", words: str = "") -> list[JobView]:
+        mine = [job for owner, job in reversed(self.records.values()) if owner == user]
+        if before:
+            places = [place for place, job in enumerate(mine) if job.id == before]
+            mine = mine[places[0] + 1 :] if places else []
+        wanted = words.casefold().split()
+        return [job for job in mine if all(word in job.request.prompt.casefold() for word in wanted)][:limit]
+
+    def delete(self, job_id: str, user: str, index: int | None = None) -> bool:
+        job = self.job(job_id, user)
+        if job is None or not job.over:
+            return False
+        gone = [picture for picture in job.pictures if index in (None, picture.index)]
+        for picture in gone:
+            picture.path.unlink(missing_ok=True)
+        kept = tuple(picture for picture in job.pictures if picture not in gone)
+        if index is None or not kept:
+            return bool(self.records.pop(job_id))
+        self._put(user, replace(job, pictures=kept, done=len(kept)))
+        return bool(gone)
 
     def queue(self, user: str) -> QueueView:
         mine = [job for owner, job in self.records.values() if owner == user and not job.over]

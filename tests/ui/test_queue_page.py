@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.strangers import tell_apart
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 
@@ -96,7 +97,8 @@ def test_pausing_holds_everything_and_goes_on(page: Any, app: FakeApp) -> None:
     assert not app.paused
 
 
-def test_others_are_a_load_without_a_name(visit: Visit, app: FakeApp) -> None:
+def test_others_are_a_load_without_a_name(visit: Visit, app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell_apart(monkeypatch)
     other, mine = visit().open(), visit().open()
     submit(other, app, "a secret")
     submit(mine, app, "my lake")

@@ -146,7 +146,10 @@ def test_keyboard_generates_and_cancels(page: Any, app: FakeApp) -> None:
     page.wait_for_selector(".job[data-state=cancelled]")
     assert app.records[job][1].state == "cancelled"
     page.wait_for_selector("body:not([data-busy])")
-    page.wait_for_selector(".studio[data-view=empty]")
+    page.wait_for_selector(".studio[data-view=ended] .easel:has-text('Cancelled')")
+    page.click(".easel button:text-is('Try again')")
+    page.wait_for_selector("body[data-busy]")
+    assert app.records[job][1].state == "queued", "the same job again"
 
 
 def test_escape_closes_an_open_list_before_it_cancels(page: Any, app: FakeApp) -> None:
@@ -190,16 +193,24 @@ def test_reload_in_the_middle_attaches_again(page: Any, app: FakeApp) -> None:
     assert page.locator(".tile").count() == 1
 
 
-def test_second_tab_sees_the_same_jobs_and_another_browser_none(app: FakeApp, visit: Visit) -> None:
+def test_second_tab_and_another_browser_see_the_same_jobs(app: FakeApp, visit: Visit) -> None:
     visitor = visit()
     page = visitor.open()
     job = paint(page, app)
     second = visitor.open()
     second.wait_for_selector("#studio_picture")
-    stranger = visit().open()
-    stranger.wait_for_selector(".chip")
-    status = stranger.evaluate("async (path) => (await fetch(path)).status", f"internal/pictures/{job}/0")
-    assert status == 404
+    other = visit().open()
+    other.wait_for_selector(f"#studio_picture[src*='{job}/']")
+    assert other.evaluate("async (path) => (await fetch(path)).status", f"internal/pictures/{job}/0") == 200
+
+
+def test_pictures_are_found_again_under_another_host_name_and_port(browser: Any, app: FakeApp, visit: Visit) -> None:
+    job = paint(visit().open(), app)
+    with served(app) as address:
+        elsewhere = Watched(browser, address.replace("127.0.0.1", "localhost"))
+        elsewhere.open().wait_for_selector(f"#studio_picture[src*='{job}/']")
+        assert not elsewhere.sins
+        elsewhere.context.close()
 
 
 def test_cookie_is_out_of_reach_of_scripts(app: FakeApp, visit: Visit) -> None:

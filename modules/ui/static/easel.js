@@ -79,6 +79,12 @@ export class Easel {
     this.#put("waiting", h("p", { class: "waiting" }, h("b", {}, words)));
   }
 
+  /** A job that ended without a picture: how, and what can be done. */
+  ended(words, ...buttons) {
+    this.#turn++;
+    this.#put("ended", h("div", { class: "waiting" }, h("b", {}, words), h("p", { class: "choices" }, ...buttons)));
+  }
+
   /** The place of a picture to come; keeps the preview when there is one already. */
   canvas(job) {
     if (this.#root.dataset.job === job.id) return;

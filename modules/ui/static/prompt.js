@@ -2,7 +2,7 @@
 // Prompts are read by the server, as they would be for a picture; here is only asked and shown.
 
 import { Completion } from "./complete.js";
-import { h } from "./dom.js";
+import { checkSession, h } from "./dom.js";
 import { fields } from "./form.js";
 import { nudgeWithKeys } from "./nudge.js";
 import { gist, isPlain, reading } from "./reading.js";
@@ -71,7 +71,7 @@ class PromptTools {
     this.#asking = true;
     try {
       const options = { method: "POST", headers: { "content-type": "application/json" }, body: question };
-      const response = await fetch("internal/prompt/check", options);
+      const response = checkSession(await fetch("internal/prompt/check", options));
       this.#check = await response.json();
       this.#asked = question;
     } catch {

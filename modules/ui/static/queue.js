@@ -40,8 +40,7 @@ export class Queue {
 
   #render(queue) {
     const again = this.#jobs.all.filter((job) => ["failed", "cancelled"].includes(job.state) && job.done < job.count).slice(0, GONE_WRONG);
-    const failed = again.filter((job) => job.state === "failed");
-    this.#root.hidden = !(queue.jobs.length > 1 || queue.paused || failed.length || queue.notice || (queue.jobs.length && queue.others.jobs));
+    this.#root.hidden = !(queue.jobs.length > 1 || queue.paused || again.length || queue.notice || (queue.jobs.length && queue.others.jobs));
     const key = JSON.stringify([queue, again.map((job) => [job.id, job.state])]);
     if (this.#root.hidden || key === this.#shown) return;
     this.#shown = key;
