@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from modules.catalogue import weights_of
 from modules.checkpoints.companions import EmbeddingInfo
 from modules.checkpoints.files import CheckpointInfo
-from modules.dispatch import SLOTS
+from modules.dispatch import SLOTS, Flight
 from modules.engine.messages import Message
 from modules.errors import EngineError, LimitError, RequestError
 from modules.estimates import Quote, quote, steps_of
@@ -252,27 +252,49 @@ class App(Workshop):
         return True
 
     def skip(self, job_id: str, user: str) -> bool:
-        """Give up the picture of one's own job that is painted now and go on with the others.  False when none is.
+        """Finish the picture of one's own job that is painted now with the step that runs, and go on with the others.
 
-        Of several in the air it is the one nearest its end.  Only memory knows: a restart paints a skipped picture after all.
+        The unfinished picture is kept like any other, with a note.  Of several with the engine it is the one nearest its end.
+        False when none is.
         """
         with self._changed:
             live = self._live.get(job_id)
-            flying = [flight for flight in self._dispatcher.flying() if flight.job == job_id]
+            flying = self._unfinished_flights(job_id)
             if live is None or live.job.user != user or not flying:
                 return False
-            flight = max(flying, key=lambda flight: live.stages.get(flight.index, (0, 1))[0])
-            self._dispatcher.landed(job_id, flight.index)
-            self.link.send(Message("cancel", {"task": flight.task}))
-            live.stages.pop(flight.index, None)
-            live.left.discard(flight.index)
-            if live.left:
-                self._touch(live)
-            else:
-                stored = self.store.get(job_id)
-                self._conclude(live, "done" if stored is not None and stored.pictures else "cancelled")
-        self._dispatch()
+            self._finish(max(flying, key=lambda flight: live.stages.get(flight.index, (0, 1))[0]))
         return True
+
+    def interrupt(self, job_id: str, user: str) -> bool:
+        """Finish all pictures of one's own job that are painted now with the step that runs, and begin no others.
+
+        A job of which nothing is painted yet is cancelled.  False when there is no such job under way.
+
+        Raises:
+            QueueError: it cannot be recorded now; the job goes on.
+        """
+        with self._changed:
+            live = self._live.get(job_id)
+            if live is None or live.job.user != user:
+                return False
+            flying = [flight for flight in self._dispatcher.flying() if flight.job == job_id]
+            if flying or live.unsaved:
+                live.left -= set(self._dispatcher.drop_waiting(job_id))
+                for flight in self._unfinished_flights(job_id):
+                    self._finish(flight)
+                self._touch(live)
+                return True
+        return self.cancel(job_id, user)
+
+    def _unfinished_flights(self, job_id: str) -> list[Flight]:
+        """The images of a job that are with the engine and not about to be finished.  Under the lock."""
+        live = self._live.get(job_id)
+        finishing = live.finishing if live is not None else set()
+        return [flight for flight in self._dispatcher.flying() if flight.job == job_id and flight.index not in finishing]
+
+    def _finish(self, flight: Flight) -> None:
+        self._live[flight.job].finishing.add(flight.index)
+        self.link.send(Message("finish", {"task": flight.task}))
 
     # ---- looking
 

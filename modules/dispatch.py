@@ -57,6 +57,18 @@ class Dispatcher:
         self._forget_users()
         return [Flight(job, index) for index in sorted(entry.flying)] if entry else []
 
+    def drop_waiting(self, job: str) -> list[int]:
+        """The images of a job that are not with the engine are not painted any more.  Returns their numbers."""
+        entry = self._jobs.get(job)
+        if entry is None:
+            return []
+        dropped = list(entry.waiting)
+        entry.waiting.clear()
+        if not entry.flying and not entry.kept:
+            del self._jobs[job]
+            self._forget_users()
+        return dropped
+
     def arrange(self, order: Sequence[str]) -> None:
         """One user's jobs in another order: they change seats among themselves."""
         theirs = [job for job in order if job in self._jobs]

@@ -69,6 +69,8 @@ class _Live:
     words: dict[int, Finished] = field(default_factory=dict)
     unsaved: dict[int, Message] = field(default_factory=dict)
     ending: tuple[Outcome, str] | None = None
+    finishing: set[int] = field(default_factory=set)
+    """Images that are to be finished with the step that runs now."""
     rev: int = 1
     preview: Preview | None = None
     looked_at: float = float("-inf")
@@ -320,7 +322,13 @@ class Workshop:
         if named(finished.request):
             self._senders.submit(self._send_with_pictures, live, flight, finished)
         else:
-            self.link.send(_submit(live, flight, finished))
+            self._send(live, flight, _submit(live, flight, finished))
+
+    def _send(self, live: _Live, flight: Flight, message: Message) -> None:
+        """One image to the engine; one that is to be finished at once is sent anew after an engine's death, say."""
+        self.link.send(message)
+        if flight.index in live.finishing:
+            self.link.send(Message("finish", {"task": flight.task}))
 
     def _send_with_pictures(self, live: _Live, flight: Flight, finished: Finished) -> None:
         """On the sender's thread, because decoding a large picture takes a while: nobody waits for it under the lock."""
@@ -340,7 +348,7 @@ class Workshop:
             if error:
                 self._conclude(live, "failed", error)
             else:
-                self.link.send(_submit(live, flight, finished, pictures))
+                self._send(live, flight, _submit(live, flight, finished, pictures))
         if error:
             self._dispatch()
 
@@ -434,6 +442,7 @@ class Workshop:
                 self._dispatcher.landed(job.id, index)
                 now.stages.pop(index, None)
                 now.words.pop(index, None)
+                now.finishing.discard(index)
                 now.unsaved.pop(index, None)
                 now.left.discard(index)
                 if error:

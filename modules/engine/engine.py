@@ -25,7 +25,7 @@ from modules.engine.scheduler import Shares, Waiting, WaitingLoad, admit, choose
 from modules.engine.task import Task
 from modules.errors import AtelierError, OutOfMemory
 from modules.pipelines.img2img import img2img
-from modules.pipelines.txt2img import txt2img
+from modules.pipelines.txt2img import Painted, txt2img
 from modules.pipelines.work import DEVICE_WORK, Decode, Encode, EncodeImage, Host, Load, Predict, Report, Work
 from modules.request import Img2Img, parse_request
 
@@ -149,6 +149,9 @@ class Engine:
             if task := self.tasks.get(data["task"]):
                 self._drop(task)
                 self.emit(Message("cancelled", {"task": task.id}))
+        elif message.kind == "finish":
+            if task := self.tasks.get(data["task"]):
+                task.finishing = True
         elif message.kind == "watch":
             self._watched = set(data["tasks"])
         elif message.kind == "load":
@@ -202,8 +205,11 @@ class Engine:
         try:
             step()
             while isinstance(task.work, Report):
+                step, steps = task.work.step, task.work.steps
                 self._report(task, task.work)
-                task.advance(None, self._tick)
+                if end := task.finishing and step < steps:
+                    task.ended_at = step, steps
+                task.advance(end, self._tick)
         except Exception as error:
             self._drop(task)
             self._fail(task.id, error)
@@ -287,7 +293,7 @@ class Engine:
             "model_name": painted.model.info.name,
             "model_hash": painted.model.sha256[:10],
             "extras": dict(painted.extras),
-            "facts": dict(painted.facts),
+            "facts": _facts(task, painted),
         }
         self.emit(Message("done", data, painted.pixels.numpy().tobytes()))
 
@@ -307,6 +313,15 @@ class Engine:
         text = str(error) if expected else f"{type(error).__name__}: {error}"
         trace = "" if expected else "".join(traceback.format_exception(error))
         self.emit(Message("failed", {"task": task_id, "error": text, "trace": trace}))
+
+
+def _facts(task: Task, painted: Painted) -> dict[str, str]:
+    """What the record says, with a note where the denoising loop was ended before its last step."""
+    facts = dict(painted.facts)
+    if task.ended_at is not None:
+        note = "interrupted after step {} of {}".format(*task.ended_at)
+        facts["notes"] = f"{facts['notes']}. {note}" if facts.get("notes") else note
+    return facts
 
 
 def _call(work: Work, rows: int) -> Call:

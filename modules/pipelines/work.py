@@ -16,7 +16,7 @@ from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.attention import Probe
-from modules.diffusion.conditioning import Conditioning
+from modules.diffusion.conditioning import MAX_FORWARD_TOKENS, Conditioning
 from modules.prompts.chunks import Chunk, Embedding
 
 T = TypeVar("T")
@@ -99,7 +99,10 @@ class Host:
 
 @dataclass(frozen=True)
 class Report:
-    """Progress: `step` of `steps` is done; `denoised` (C, h, w) is what the picture looks like now.  Answer: None."""
+    """Progress: `step` of `steps` is done; `denoised` (C, h, w) is what the picture looks like now.
+
+    Answer: bool, whether to end the denoising loop here (interrupt, skip).
+    """
 
     step: int
     steps: int
@@ -139,15 +142,18 @@ def encode_image(model: ModelHandle, image: Tensor) -> Program[Tensor]:
 
 
 ROWS_AT_ONCE = 8
-"""Rows of one device op at most: many sides of AND are evaluated in several, so that others' come in between."""
+"""Rows of one device op at most: many sides of AND are evaluated in several, so that others' come in between.  Where contexts
+are long, they are fewer (`MAX_FORWARD_TOKENS`)."""
 
 
 def predict(model: ModelHandle, *rows: Row) -> Program[list[Tensor]]:
     """The x0 prediction of each row, then the attention mass of those that are watched."""
     predictions: list[Tensor] = []
     masses: list[Tensor] = []
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = rows[start : start + ROWS_AT_ONCE]
+    longest = max((row.conditioning.tokens for row in rows), default=1)
+    at_once = max(1, min(ROWS_AT_ONCE, MAX_FORWARD_TOKENS // longest))
+    for start in range(0, len(rows), at_once):
+        part = rows[start : start + at_once]
         answers = cast("list[Tensor]", (yield Predict(model, part)))
         predictions += answers[: len(part)]
         masses += answers[len(part) :]
@@ -162,5 +168,5 @@ def on_host(call: Callable[[], T]) -> Program[T]:
     return cast(T, (yield Host(call)))
 
 
-def report(model: ModelHandle, step: int, steps: int, denoised: Tensor) -> Program[None]:
-    yield Report(step, steps, denoised, model)
+def report(model: ModelHandle, step: int, steps: int, denoised: Tensor) -> Program[bool]:
+    return bool((yield Report(step, steps, denoised, model)))

@@ -16,7 +16,7 @@ from modules.checkpoints.manager import ModelManager
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine.messages import Message
 from modules.errors import NotFinite
-from modules.pipelines.work import Predict, Row
+from modules.pipelines.work import Predict, Report, Row
 from tests.engine.conftest import Bench
 from tests.tiny import TINY_METADATA, TINY_UNET, make_checkpoint
 
@@ -107,6 +107,35 @@ def test_a_cancelled_task_leaves_at_the_next_evaluation(bench: Bench) -> None:
     assert set(bench.of("cancelled")) == {"goes"}
     bench.engine._handle(Message("cancel", {"task": "goes"}))
     assert len(bench.of("cancelled")) == 1, "cancelling twice is harmless"
+
+
+def test_a_task_that_is_to_finish_decodes_what_it_has_with_the_step_that_runs(bench: Bench) -> None:
+    """A1111's interrupt and skip: the unfinished picture is returned.  Others go on."""
+    reports: dict[str, list[Report]] = {}
+    told = bench.engine._report
+    bench.engine._report = lambda task, report: (reports.setdefault(task.id, []).append(report), told(task, report))[1]  # type: ignore[method-assign,func-returns-value]
+    bench.submit("stays", steps=6)
+    bench.submit("ends", steps=6, seed=2)
+    bench.run(until=lambda: len(reports.get("ends", [])) == 2)
+    bench.engine._handle(Message("finish", {"task": "ends"}))
+    bench.engine._handle(Message("finish", {"task": "is over"}))
+    bench.run()
+    assert [report.step for report in reports["ends"]] == [1, 2, 3]
+    assert len(reports["stays"]) == 6
+    model, last = bench.manager.load("tiny"), reports["ends"][-1].denoised
+    image = model.vae.decode(last[None] / model.latent.scale)[0].clamp(-1, 1)
+    expected = ((image + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    assert np.abs(bench.pixels("ends") - expected).max() <= 1
+    done = bench.of("done")
+    assert done["ends"].data["facts"] == {"notes": "interrupted after step 3 of 6"}
+    assert done["stays"].data["facts"] == {}
+
+
+def test_a_task_that_is_to_finish_before_it_began_makes_one_step(bench: Bench) -> None:
+    bench.submit("early", steps=6)
+    bench.engine._handle(Message("finish", {"task": "early"}))
+    bench.run()
+    assert bench.of("done")["early"].data["facts"] == {"notes": "interrupted after step 1 of 6"}
 
 
 def test_a_story_that_raises_fails_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,17 @@ def test_what_is_not_masked_comes_back_byte_for_byte(bench: Bench, area: str, sa
     assert np.abs(result[~kept] - original[~kept]).mean() > 5, "and something was painted"
 
 
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+def test_an_interrupted_inpainting_keeps_what_is_not_masked(bench: Bench, sampler: str) -> None:
+    bench.submit("part", **WHOLE, sampler=sampler, steps=8, denoising_strength=0.9, mask_blur_x=0, mask_blur_y=0, seed=5)
+    bench.engine._handle(Message("finish", {"task": "part"}))
+    bench.run()
+    pixels, kept = bench.pixels("part"), np.asarray(mask().convert("L")) == 0
+    assert np.array_equal(pixels[kept], np.asarray(source())[kept])
+    assert not np.array_equal(pixels[~kept], np.asarray(source())[~kept])
+    assert "interrupted after step 1" in bench.of("done")["part"].data["facts"]["notes"]
+
+
 def test_encoding_is_shared_too(bench: Bench) -> None:
     """Pictures of one size in one call: the same latents as one by one, and the bill says how many they were."""
     model = bench.manager.load("tiny")

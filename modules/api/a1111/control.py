@@ -44,15 +44,15 @@ def control_routes(app: App, tasks: Tasks) -> APIRouter:
 
     @router.post("/sdapi/v1/interrupt")
     async def interrupt(request: Request) -> dict[str, Any]:
-        """Stop your current job; what it has finished is answered and kept."""
+        """Stop your current job with the step that runs; the unfinished picture is answered and kept too."""
         user = caller(request)
         if job := current_job(app, user):
-            await anyio.to_thread.run_sync(app.cancel, job.id, user)
+            await anyio.to_thread.run_sync(app.interrupt, job.id, user)
         return {}
 
     @router.post("/sdapi/v1/skip")
     async def skip(request: Request) -> None:
-        """Give up the picture that is painted for you now, and go on with the next one of its job."""
+        """Finish the picture that is painted for you now with the step that runs, and go on with the next one of its job."""
         user = caller(request)
         if job := current_job(app, user):
             await anyio.to_thread.run_sync(app.skip, job.id, user)
