@@ -40,7 +40,7 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
 }
 
-_GRADIO = re.compile(r"/(gradio_api|queue|run|api|call)/(?!v1)")
+_GRADIO = re.compile(r"/gradio_api/(run/|queue/|call/|upload|reset|cancel|component_server)")
 _DOOR = re.compile(r"/(login|setup|invite|account(/.*)?)")
 _IMMUTABLE = re.compile(r"/(assets|static/fonts|(ui|door)/[0-9a-f]{12})/")
 _SCRIPT = re.compile(rb"<script(?=[\s>])(.*?)</script", re.IGNORECASE | re.DOTALL)

@@ -73,7 +73,7 @@ class JsonReader:
         if self._open or self._escaped:
             raise RequestError("the request is not valid JSON")
         try:
-            data = json.loads(self._rest)
+            data = json.loads(self._rest.decode("utf-8-sig"))  # given bytes, it would guess another encoding than was walked
         except (ValueError, RecursionError):
             raise RequestError("the request is not valid JSON") from None
         return self._filled_in(data) if self._aside else data

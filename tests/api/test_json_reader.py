@@ -90,6 +90,15 @@ def test_limits_hold_before_objects_are_built(body: bytes, message: str) -> None
         fed(body)
 
 
+def test_no_other_encoding_gets_past_the_limits() -> None:
+    """In UTF-16 the quotes that are counted and those that are parsed are not the same ones."""
+    deep = '{"a":["\u2220",' + "[" * 900 + "]" * 900 + ',"\u2220"]}'
+    for encoding in ("utf-16-le", "utf-16-be", "utf-16", "utf-32"):
+        with pytest.raises(RequestError):
+            read(deep.encode(encoding))
+    assert read(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}, "a mark of UTF-8 does no harm"
+
+
 def test_a_body_of_brackets_costs_next_to_nothing() -> None:
     """60 MB of `[]` made 3 GB of lists; it is refused while the first pieces come in."""
     piece = b"[]," * (SLICE // 3)
