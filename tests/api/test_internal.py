@@ -149,7 +149,7 @@ def test_no_answer_tells_where_files_lie(client: TestClient, app: FakeApp) -> No
     told = client.get(f"/internal/jobs/{job}").json()["error"]
     assert told == "the disk of outputs is full; make room, or choose another folder with --outputs-dir"
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OutputError(cause)
 
     app.submit = full  # type: ignore[method-assign,assignment]
@@ -157,7 +157,7 @@ def test_no_answer_tells_where_files_lie(client: TestClient, app: FakeApp) -> No
     assert answer.status_code == 507
     assert answer.json()["error"] == told
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("/home/somebody/secret.py")
 
     app.submit = broken  # type: ignore[method-assign,assignment]
