@@ -205,10 +205,10 @@ class Engine:
         try:
             step()
             while isinstance(task.work, Report):
-                step, steps = task.work.step, task.work.steps
+                done, steps = task.work.step, task.work.steps
                 self._report(task, task.work)
-                if end := task.finishing and step < steps:
-                    task.ended_at = step, steps
+                if end := task.finishing and done < steps:
+                    task.ended_at = done, steps
                 task.advance(end, self._tick)
         except Exception as error:
             self._drop(task)
