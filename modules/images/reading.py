@@ -68,7 +68,9 @@ def read_picture(data: bytes, name: str = "the picture") -> Found:
         found = _foreign(told)
     long = ", ".join(name[:40] or f"those behind the first {MAX_TEXTS}" for name in container.left_out)
     notes = (*found.notes, f"texts in the file that are too long to be read: {long[:400]}") if long else found.notes
-    return replace(found, notes=notes, texts=_shown(told), format=container.kind, width=container.width, height=container.height)
+    return replace(
+        found, notes=notes, texts=_shown(told), format=container.kind, width=container.width, height=container.height
+    )
 
 
 def read_text(text: str) -> Found:

@@ -59,7 +59,7 @@ def test_a_line_break_in_a_value() -> None:
     found = read("newline-in-item.txt")
     assert (found.prompt, found.negative_prompt) == ("a red apple", "blurry")
     assert fields(found, "steps", "seed", "width") == (4, 5, 128)
-    assert found.items["Wildcard prompt"].split() == "a {red|green} apple in the rain".split()
+    assert found.items["Wildcard prompt"].split() == ["a", "{red|green}", "apple", "in", "the", "rain"]
     assert found.version == "v1.5.1"
 
 
