@@ -26,8 +26,9 @@ SEEDS = 2**64
 def stream(source: str, seed: int, device: torch.device) -> Stream:
     """A stream of normal values from `seed`, which counts modulo 2**64.
 
-    "CPU" is torch's generator on the CPU, the same everywhere; its Mersenne Twister takes the lower 32 bits of a seed.  "GPU" is the CUDA device's; where there is none, "GPU" is "NV":
-    a CUDA device's numbers computed by us (`Philox`), since that is where pictures with GPU seeds come from.
+    "CPU" is torch's generator on the CPU, the same everywhere; its Mersenne Twister takes the lower 32 bits of a seed.  "GPU"
+    is the CUDA device's; where there is none, "GPU" is "NV": a CUDA device's numbers computed by us (`Philox`), since that is
+    where pictures with GPU seeds come from.
     """
     seed %= SEEDS
     if source == "CPU" or (source == "GPU" and device.type == "cuda"):

@@ -28,9 +28,9 @@ RECORD = "atelier"
 """Keyword of our JSON record."""
 
 MAX_TEXT = 1 << 20
-"""Bytes of text that one file is given, and that are read of one chunk, uncompressed; Pillow refuses more in a chunk as well."""
+"""Bytes of text that one file is given, and are read of one chunk, uncompressed; Pillow refuses more in one as well."""
 MAX_READ = 4 * MAX_TEXT
-"""Bytes of text that are read of one file: what is beyond is left out, whose graph may be larger than its settings."""
+"""Bytes of text that are read of one file; what is beyond is left out."""
 MAX_TEXTS = 64
 """Text chunks that are looked at."""
 MAX_FILE = 256 << 20

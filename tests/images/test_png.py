@@ -118,7 +118,7 @@ def test_hostile_files_are_refused(make: Callable[[], bytes], message: str) -> N
     ],
     ids=["zTXt", "iTXt", "many", "in the open", "more than are looked at"],
 )
-def test_texts_that_are_too_long_are_left_out_and_the_others_read(
+def test_texts_that_are_too_long_are_left_out_the_others_read(
     make: Callable[[], list[bytes]], left_out: tuple[str]
 ) -> None:
     found = read_texts(with_chunks(chunk(b"tEXt", b"prompt\0a fox"), *make()))
