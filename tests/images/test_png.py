@@ -118,9 +118,7 @@ def test_hostile_files_are_refused(make: Callable[[], bytes], message: str) -> N
     ],
     ids=["zTXt", "iTXt", "many", "in the open", "more than are looked at"],
 )
-def test_texts_that_are_too_long_are_left_out_the_others_read(
-    make: Callable[[], list[bytes]], left_out: tuple[str]
-) -> None:
+def test_texts_that_are_too_long_are_left_out_the_others_read(make: Callable[[], list[bytes]], left_out: tuple[str]) -> None:
     found = read_texts(with_chunks(chunk(b"tEXt", b"prompt\0a fox"), *make()))
     assert found.left_out == left_out
     assert found.texts["prompt"] == "a fox"
