@@ -172,7 +172,7 @@ def job_json(job: JobView) -> dict[str, Any]:
         "held": without_folders(job.held),
         "paused": job.paused,
         "created": job.created,
-        "request": job.request.model_dump(mode="json"),
+        "request": exact(job.request.model_dump(mode="json")),
         "settings": changed_settings(job.request),
         "pictures": [picture_json(picture) for picture in job.pictures],
     }
@@ -187,10 +187,22 @@ def picture_json(picture: PictureView) -> dict[str, Any]:
         "infotext": picture.infotext,
         "prompt": prompt,
         "negative_prompt": negative,
-        "seed": picture.seed,
+        **exact({"seed": picture.seed}),
         "width": picture.width,
         "height": picture.height,
     }
+
+
+def exact(fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` as a page can hold them: JavaScript's numbers have 53 bits, so larger whole numbers (seeds) go as texts.
+
+    Requests take them back as they are.
+
+    >>> exact({"seed": 2**53, "steps": 20})
+    {'seed': '9007199254740992', 'steps': 20}
+    """
+    large = {name: str(value) for name, value in fields.items() if isinstance(value, int) and abs(value) >= 2**53}
+    return fields | large
 
 
 def engine_json(state: EngineState) -> dict[str, Any]:

@@ -19,13 +19,18 @@ from modules.diffusion.philox import Philox
 Stream = Callable[[Sequence[int]], Tensor]
 """(shape) -> the next unit normal values, float32, on the CPU."""
 
+SEEDS = 2**64
+"""Seeds are whole numbers below this; a sum of a seed and a delta is taken modulo it, as unsigned 64-bit arithmetic does."""
+
 
 def stream(source: str, seed: int, device: torch.device) -> Stream:
-    """A stream of normal values from `seed` in [0, 2**63).
+    """A stream of normal values from `seed`, which counts modulo 2**64.
 
-    "CPU" is torch's generator on the CPU, the same everywhere.  "GPU" is the CUDA device's; where there is none, "GPU" is "NV":
-    a CUDA device's numbers computed by us (`Philox`), since that is where pictures with GPU seeds come from.
+    "CPU" is torch's generator on the CPU, the same everywhere; its Mersenne Twister takes the lower 32 bits of a seed.  "GPU"
+    is the CUDA device's; where there is none, "GPU" is "NV": a CUDA device's numbers computed by us (`Philox`), since that is
+    where pictures with GPU seeds come from.
     """
+    seed %= SEEDS
     if source == "CPU" or (source == "GPU" and device.type == "cuda"):
         where = torch.device("cpu") if source == "CPU" else device
         generator = torch.Generator(where).manual_seed(seed)
@@ -40,7 +45,7 @@ class Noise:
     """The noise of one image.
 
     Args:
-        seed: of the image, in [0, 2**63).
+        seed: of the image, in [0, 2**64).
         shape: of one draw, usually (C, h, w) of the latent.
         device: to which draws are moved.
         source: CPU, GPU or NV, see `stream`.

@@ -18,6 +18,7 @@ from modules.images.infotext import as_text, checkpoint_names, parse_record, ren
 from modules.images.infotext_keys import NEGATIVE, PROMPT
 from modules.images.infotext_parsing import parse
 from modules.images.metadata import record_of
+from modules.images.png import MAX_TEXTS
 from modules.images.readers import READERS, Network, Reading, Told, a1111
 from modules.images.readers.told import parse_object, said
 from modules.request import SIDE_STEP, Img2Img, Txt2Img, clean_text, parse_request
@@ -57,7 +58,7 @@ def read_picture(data: bytes, name: str = "the picture") -> Found:
     """What the picture in `data` says of how it was made; one that says nothing has no `program`.
 
     Raises:
-        RequestError: no PNG, JPEG, WebP or AVIF, damaged, or with more text or EXIF than is read.
+        RequestError: no PNG, JPEG, WebP or AVIF, damaged, or with more EXIF than is read.
     """
     container = read_container(data, name)
     told = _told(container)
@@ -65,7 +66,11 @@ def read_picture(data: bytes, name: str = "the picture") -> Found:
     if not found.program and container.kind in ("PNG", "WEBP") and (hidden := stealth.hidden_text(decode(data, name))):
         told = replace(told, chunks={**told.chunks, **_hidden_chunks(hidden)})
         found = _foreign(told)
-    return replace(found, texts=_shown(told), format=container.kind, width=container.width, height=container.height)
+    long = ", ".join(name[:40] or f"those behind the first {MAX_TEXTS}" for name in container.left_out)
+    notes = (*found.notes, f"texts in the file that are too long to be read: {long[:400]}") if long else found.notes
+    return replace(
+        found, notes=notes, texts=_shown(told), format=container.kind, width=container.width, height=container.height
+    )
 
 
 def read_text(text: str) -> Found:

@@ -10,6 +10,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from modules.errors import OutputError
+from modules.request import parse_request
 from tests.ui.fake_app import FakeApp
 
 
@@ -21,6 +22,16 @@ def user_of(client: TestClient, app: FakeApp) -> str:
     client.get("/internal/jobs")
     app.jobs = original  # type: ignore[method-assign]
     return seen[0]
+
+
+@pytest.mark.parametrize("seed", [2**53 + 1, 2**64 - 1])
+def test_seeds_beyond_javascript_s_numbers_go_as_texts_and_come_back(seed: int, client: TestClient, app: FakeApp) -> None:
+    job = app.submit({"prompt": "a rocket", "seed": seed, "variation_seed": seed}, user_of(client, app)).id
+    app.finish_picture(job)
+    answer = client.get(f"/internal/jobs/{job}").json()
+    assert (answer["request"]["seed"], answer["request"]["variation_seed"]) == (str(seed), str(seed))
+    assert (answer["pictures"][0]["seed"], answer["request"]["steps"]) == (str(seed), 20)
+    assert parse_request(answer["request"]).seed == seed
 
 
 def test_job_tells_all_that_the_page_shows(client: TestClient, app: FakeApp) -> None:

@@ -273,3 +273,23 @@ def test_a_variation_with_the_seed_of_a_picture_of_eight_pixels_is_a_number(size
     assert 0.8 < float(middle.std()) < 1.2
     plain = Noise(1, (64, 8, 8), resize_from=size)()
     assert not torch.equal(varied, plain)
+
+
+def test_seeds_of_64_bits_are_those_of_other_programs() -> None:
+    """torch's generator on the CPU takes the lower half; a GPU's key is the whole."""
+    wide, low = 584918518232653, 4102059597
+    assert wide % 2**32 == low
+    assert torch.equal(Noise(wide, (4, 8, 8))(), Noise(low, (4, 8, 8))())
+    for source in ("NV", "GPU"):
+        assert not torch.equal(Noise(wide, (4, 8, 8), source=source)(), Noise(low, (4, 8, 8), source=source)())
+
+
+@pytest.mark.parametrize("source", ["CPU", "NV", "GPU"])
+@pytest.mark.parametrize("seed", [2**63 - 1, 2**63, 2**64 - 1])
+def test_the_largest_seeds_work_and_their_sums_begin_anew_at_zero(source: str, seed: int) -> None:
+    shape = (4, 8, 8)
+    noise = Noise(seed, shape, source=source, variation=(2**64 - 1, 0.5), delta=2**64 - seed + 7)
+    first, second = noise(), noise()
+    assert first.isfinite().all()
+    assert torch.equal(second, Noise(7, shape, source=source)())
+    assert Noise(seed, shape, source=source).brownian([10.0, 1.0]).between(5.0, 2.0).isfinite().all()

@@ -22,7 +22,7 @@ _MOST_TO_A_VALUE = 20
 """The same for one number that stands in a node of its own."""
 _PARTS = ("noise", "guider", "sampler", "sigmas")
 """Inputs of SamplerCustom and its like, behind which the numbers of a sampler stand in nodes of their own."""
-_WORDS = ("text", "string", "value", "prompt", "text_g", "text_l", "clip_l", "t5xxl", "positive", "string_a", "string_b")
+_WORDS = ("text", "string", "value", "prompt", "text_g", "text_l", "clip_l", "t5xxl", "string_a", "string_b")
 _VALUES = ("value", "seed", "noise_seed", "int", "float", "number", "Value", "a")
 _NOT_WORDS = {
     "clip",
@@ -157,7 +157,8 @@ class Graph:
                 continue
             if node.kind == "ConditioningConcat":
                 joined = " BREAK "
-            if said_here := [text for name in _WORDS if isinstance(text := node.inputs.get(name), str)]:
+            # A loader that encodes both prompts itself, such as Efficient Loader, has them under the sides' names
+            if said_here := [text for name in (*_WORDS, side) if isinstance(text := node.inputs.get(name), str)]:
                 texts += dict.fromkeys(text for text in said_here if text.strip())
                 continue
             same_side = node.link(side)
@@ -201,6 +202,11 @@ def _read(graph: Graph, sampler: Node) -> Reading:
     )
     if "(" in words:
         items["Emphasis"] = "No norm"
+    begins = graph.number(sampler, "start_at_step") in (None, 0)
+    if begins and not from_picture and graph.is_whole(sampler) and items.get("Schedule type") != "DDIM":
+        # ComfyUI starts from sqrt(1 + sigma^2) times the noise where the first level is the model's highest, which it is not
+        # for ddim_uniform (`comfy.samplers.Sampler.max_denoise`)
+        items["SGM noise multiplier"] = "True"
     passes = sum(_samples(node) for node in graph.nodes.values())
     notes = [f"its graph samples {passes} times; these are the settings of the first"] if passes > 1 else []
     return Reading("ComfyUI", items, networks=tuple(loras), notes=tuple(notes))
@@ -240,7 +246,8 @@ def _size(graph: Graph, start: str) -> tuple[Any, Any, bool]:
     from_picture = False
     for node in graph.upstream(start, without=frozenset({"model", "clip", "vae", "positive", "negative"})):
         from_picture = from_picture or "pixels" in node.inputs
-        width, height = graph.number(node, "width"), graph.number(node, "height")
+        width = graph.number(node, "width", "empty_latent_width")
+        height = graph.number(node, "height", "empty_latent_height")
         if width and height and not _samples(node):
             return width, height, from_picture
     return None, None, from_picture
@@ -248,7 +255,8 @@ def _size(graph: Graph, start: str) -> tuple[Any, Any, bool]:
 
 def _clip_skip(graph: Graph, start: str) -> int | None:
     for node in graph.upstream(start):
-        last = number(node.inputs.get("stop_at_clip_layer"))
-        if last is not None and -12 <= last <= -2:
-            return int(-last)
+        for name in ("stop_at_clip_layer", "clip_skip"):
+            last = number(node.inputs.get(name))
+            if last is not None and -12 <= last <= -2:
+                return int(-last)
     return None

@@ -62,7 +62,7 @@ export class Label {
     this.#shown = key;
     const request = job.request;
     const seed = picture?.seed ?? request.seed;
-    const seeds = picture || request.count === 1 ? String(seed) : `${seed} to ${seed + request.count - 1}`;
+    const seeds = picture || request.count === 1 ? String(seed) : `${seed} to ${(BigInt(seed) + BigInt(request.count - 1)) % 2n ** 64n}`;
     const { prompt } = wordsOf(request, picture);
 
     this.#root.replaceChildren(

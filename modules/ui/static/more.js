@@ -125,7 +125,7 @@ export class More {
     }
     if (loop.round >= loop.rounds) return this.#end(loop, `Loop back: all ${loop.rounds} rounds are finished.`, "note");
     try {
-      const fields = { ...job.request, source: await this.#sourceOf(job), denoising_strength: strength(loop), seed: (job.request.seed + 1) % 2 ** 32 };
+      const fields = { ...job.request, source: await this.#sourceOf(job), denoising_strength: strength(loop), seed: String((BigInt(job.request.seed) + 1n) % 2n ** 64n) };
       const key = `${loop.key}-${loop.round}`;
       this.#bridge.send("more", { what: `loop ${loop.key}`.slice(0, 20), requests: [{ fields, key }] });
     } catch (error) {

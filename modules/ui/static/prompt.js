@@ -120,7 +120,7 @@ function asked(form) {
   const question = Object.fromEntries(MATTER.filter((name) => form[name] !== null && form[name] !== undefined).map((name) => [name, form[name]]));
   const seed = String(question.seed ?? "").trim();
   const whole = (value, low, high) => Number.isInteger(value) && low <= value && value <= high;
-  if (/^\d+$/.test(seed) && whole(Number(seed), 0, 2 ** 32 - 1)) question.seed = Number(seed);
+  if (/^\d{1,20}$/.test(seed) && BigInt(seed) < 2n ** 64n) question.seed = seed; // a text: numbers have 53 bits here
   else delete question.seed;
   if (!whole(question.steps, 1, 150)) delete question.steps;
   return question;
