@@ -244,9 +244,9 @@ class Guard:
         rule = rule_for(scope["method"], scope["path"])
         if rule.least == "nobody":
             raise _Refusal(404, "There is nothing here.")
-        if rule is OTHERS and identity.role and (allowed := methods_for(scope["path"], identity.role)):
-            raise _Refusal(405, f"This is asked for by {' or '.join(allowed)} only.", {"allow": ", ".join(allowed)})
         if reaches(identity.role, rule.least):
+            if rule is OTHERS and (allowed := methods_for(scope["path"], identity.role)):
+                raise _Refusal(405, f"This is asked for by {' or '.join(allowed)} only.", {"allow": ", ".join(allowed)})
             if rule.in_person and self.door.accounts is not None and not identity.session:
                 raise _Refusal(403, "This is for people who are logged in with a browser, not for programs.")
             return rule

@@ -50,6 +50,13 @@ CLOSE = 1e-5
 """Relative error in fp32; what is left is the order of additions."""
 
 
+class Stored(dict[str, Tensor]):
+    """Tensors in memory, as `checkpoints.weights.Weights` gives those of a file."""
+
+    def form(self, name: str) -> tuple[str, tuple[int, ...]]:
+        return "F32", tuple(self[name].shape)
+
+
 @dataclass
 class Model:
     """A checkpoint in memory: our networks and, made when asked for, theirs on the same weights."""
@@ -68,7 +75,7 @@ class Model:
         with torch.device("meta"):
             unet, vae, text = UNet(self.unet_config), AutoencoderKL(self.vae_config), TextEncoder(self.text_config)
         layout = keys.layout(self.state)
-        fill = Filler(self.state, torch.device("cpu"), "random")  # type: ignore[arg-type]
+        fill = Filler(Stored(self.state), torch.device("cpu"), "random")  # type: ignore[arg-type]
         fill(unet, layout.unet, torch.float32, "U-Net")
         fill(vae, layout.vae, torch.float32, "VAE")
         fill(text.network, layout.text, torch.float32, "text encoder")
