@@ -495,9 +495,10 @@ def test_page_survives_a_restart_of_the_server(browser: Any, app: FakeApp) -> No
     app.step(job, 9)
     with served(app, port=int(origin.rpartition(":")[2])):
         page.wait_for_selector("text=Step 9 of 20")
-        page.wait_for_selector("#engine[data-state=ready]")
+        page.wait_for_selector("#engine[data-state=painting]")
         app.finish_picture(job)
         page.wait_for_selector("#studio_picture")
+        page.wait_for_selector("#engine[data-state=ready]")
         paint(page, app, 2)
         visitor.context.close()
     assert not visitor.sins
