@@ -31,7 +31,8 @@ const HERE = [
   ["Wildcards, Dynamic Prompts", "built in: __name__ and {this|that}"],
   ["Textual inversion", "models/embeddings, by name in a prompt"],
   ["Paste settings (the arrow)", "paste the text into the prompt and press “Read settings”; or drop any picture on the prompt"],
-  ["Interrupt", "Cancel"],
+  ["Interrupt", "Cancel; the API's interrupt and skip answer the unfinished picture"],
+  ["v-prediction, zero terminal SNR", "NAME.yaml beside the checkpoint, its own marks, or Advanced: Prediction, Zero terminal SNR"],
   ["Settings", "Advanced for pictures; a file, the environment or the command line for the program (README, “Settings”)"],
   ["API", "A1111's own (/sdapi/v1) and one of ours (/api/v1)"],
 ];
@@ -48,7 +49,7 @@ const NOT_YET = [
   [".ckpt, .pt, .bin", "never opened: they can run programs. Convert them to .safetensors"],
   ["Extensions", "nothing can be installed"],
   ["Style editor", "edit styles.csv"],
-  ["Skip", "a job of several pictures is cancelled as a whole"],
+  ["Skip", "in the API; here a job of several pictures is cancelled as a whole"],
   ["Train, Checkpoint merger, Interrogate", "nothing"],
 ];
 
