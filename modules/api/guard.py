@@ -27,8 +27,9 @@ from modules.accounts import AccountError, Accounts, AccountsUnavailable
 from modules.api.access import OTHERS, Rule, methods_for, reaches, rule_for
 from modules.api.answers import TOO_LARGE, Answer, refuse
 from modules.api.identity import NOBODY, AccountIdentity, Identifier, Identity, LocalIdentity
+from modules.api.json_reader import JsonReader, TooMuch
 from modules.api.peers import Peer, Peers, looks_proxied, plain, without_claims
-from modules.errors import LimitError
+from modules.errors import LimitError, RequestError
 
 log = logging.getLogger("atelier")
 
@@ -131,7 +132,7 @@ class Guard:
         inner = dict(
             scope, state={**scope.get("state", {}), **told}, headers=_inner_headers(scope), scheme=peer.scheme, client=client
         )
-        body = _Body(receive, body_cap(scope["path"]), answer)
+        body = _Body(receive, body_cap(scope["path"]), answer, walks=_is_gradio_json(scope))
         try:
             await self.app(inner, body.receive, answer.send)
             if answer.failed and not answer.started:
@@ -325,6 +326,10 @@ def _in_origin_form(scope: Scope) -> Scope:
     return dict(scope, path=path, raw_path=raw, headers=headers)
 
 
+def _is_gradio_json(scope: Scope) -> bool:
+    return scope["path"].startswith("/gradio_api/") and "json" in Headers(scope=scope).get("content-type", "").lower()
+
+
 def _a(role: str) -> str:
     return f"an {role}'s" if role[0] in "aeio" else f"a {role}'s"
 
@@ -351,16 +356,32 @@ def _inner_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 
 class _Body:
-    """Counts the bytes that really arrive, which a chunked request does not announce."""
+    """Counts the bytes that really arrive, which a chunked request does not announce.
 
-    def __init__(self, receive: Receive, cap: int, answer: Answer) -> None:
+    `walks`: the values of a JSON body are counted too, for routes that are Gradio's and parse it themselves.
+    """
+
+    def __init__(self, receive: Receive, cap: int, answer: Answer, walks: bool) -> None:
         self._receive, self._left, self._answer = receive, cap, answer
+        self._reader = JsonReader() if walks else None
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
-            if self._left < 0:
+            body = message.get("body", b"")
+            self._left -= len(body)
+            if self._left < 0 or not self._walked(body):
                 self._answer.too_large = True
                 return {"type": "http.disconnect"}
         return message
+
+    def _walked(self, body: bytes) -> bool:
+        """Whether the JSON so far is within what `json_reader` allows; what is no JSON at all is for the route to say."""
+        try:
+            if self._reader is not None:
+                self._reader.feed(body)
+        except TooMuch:
+            return False
+        except RequestError:
+            self._reader = None
+        return True

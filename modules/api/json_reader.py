@@ -25,14 +25,18 @@ MAX_REST = 2 << 20
 """Bytes beside long texts."""
 LONG = 16 << 10
 """Bytes from which a text is put aside."""
-SLICE = 64 << 10
-"""Bytes that are looked at in one go."""
+SLICE = 16 << 10
+"""Bytes that are looked at in one go: some ten milliseconds where every third is a quote."""
 
 _IN_TEXT = re.compile(rb'["\\]')
 _WHOLE = re.compile(rb"(?:[^\\]|\\u[0-9a-fA-F]{4}|\\[^u])*")
 _HALF = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
 _BRACKET = re.compile(rb"[\[\]{}]")
 _TOO_MANY = f"the request has more than {MAX_NODES:,} values; send less at once"
+
+
+class TooMuch(RequestError):
+    """More values, deeper nesting or more beside long texts than is read."""
 
 
 class JsonReader:
@@ -62,7 +66,7 @@ class JsonReader:
         while position < len(data):
             position = self._inside(data, position) if self._open else self._outside(data, position)
             if len(self._rest) > MAX_REST:
-                raise RequestError(f"the request has more than {MAX_REST >> 20} MiB beside its long texts; send less at once")
+                raise TooMuch(f"the request has more than {MAX_REST >> 20} MiB beside its long texts; send less at once")
 
     def value(self) -> Any:
         """What the whole body says.
@@ -85,11 +89,11 @@ class JsonReader:
         part = data[position:end]
         self._nodes += part.count(b",") + part.count(b"[") + part.count(b"{")
         if self._nodes > MAX_NODES:
-            raise RequestError(_TOO_MANY)
+            raise TooMuch(_TOO_MANY)
         for bracket in _BRACKET.finditer(part):
             self._depth += 1 if bracket[0] in b"[{" else -1
             if self._depth > MAX_DEPTH:
-                raise RequestError(f"the request is nested more than {MAX_DEPTH} levels deep")
+                raise TooMuch(f"the request is nested more than {MAX_DEPTH} levels deep")
         self._rest += part
         if quote < 0:
             return end

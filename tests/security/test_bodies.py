@@ -296,6 +296,10 @@ def test_hung_up_bodies_and_calls_that_no_page_makes_leave_a_line_and_no_traceba
         for route in ("/gradio_api/run/predict", "/gradio_api/queue/join", "/gradio_api/run/made-up"):
             reply = browser.ask(route, "POST", [JSON], body=body)
             assert 400 <= reply.status < 500, (route, body, reply.status)
+    deep = b'{"data": ' + b"[" * 40 + b"]" * 40 + b"}"
+    many = b'{"data": [' + b"[]," * 60_000 + b"[]]}"
+    for body in (deep, many):
+        assert browser.ask("/gradio_api/queue/join", "POST", [JSON], body=body).status == 413
     assert browser.ask("/health").status == 200
     said = house.said[before:]
     assert "Traceback" not in said
