@@ -127,3 +127,48 @@ def test_long_profiles_and_xmp_are_cut_away(kind: str, what: str) -> None:
     assert (container.width, len(container.essence) < 10_000) == (64, True)
     notes = read_picture(file.getvalue()).notes
     assert bool(notes) == (what == "xmp")
+
+
+def graph_text(**nodes: Any) -> Found:
+    """What is found in a PNG with this graph of ComfyUI's; SaveImage and a sampler are added."""
+    sampler = {"seed": 5, "steps": 8, "cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    links = {"model": ["m", 0], "positive": ["p", 0], "negative": ["n", 0], "latent_image": ["l", 0]}
+    graph = {
+        "k": {"class_type": "KSampler", "inputs": {**sampler, **links}},
+        "m": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "base.safetensors"}},
+        "p": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat", "clip": ["m", 1]}},
+        "n": {"class_type": "CLIPTextEncode", "inputs": {"text": "blurry", "clip": ["m", 1]}},
+        "l": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 64}},
+        "d": {"class_type": "VAEDecode", "inputs": {"samples": ["k", 0], "vae": ["m", 2]}},
+        "s": {"class_type": "SaveImage", "inputs": {"images": ["d", 0]}},
+        **nodes,
+    }
+    file = io.BytesIO()
+    info = PngInfo()
+    info.add_text("prompt", json.dumps(graph))
+    Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=info)
+    return read_picture(file.getvalue())
+
+
+def test_comfyui_s_nodes_on_the_model_s_way_are_taken_over() -> None:
+    found = graph_text(
+        m={"class_type": "RescaleCFG", "inputs": {"model": ["v", 0], "multiplier": 0.7}},
+        v={"class_type": "ModelSamplingDiscrete", "inputs": {"model": ["g", 0], "sampling": "v_prediction", "zsnr": True}},
+        g={"class_type": "PerturbedAttentionGuidance", "inputs": {"model": ["c", 0], "scale": 2.5}},
+        c={"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "vpred.safetensors"}},
+    )
+    fields = found.fields
+    assert (fields["prediction"], fields["zero_snr"], fields["cfg_rescale"], fields["pag_scale"]) == ("v", True, 0.7, 2.5)
+    assert found.checkpoints == ("vpred",)
+    assert not found.notes
+
+
+def test_comfyui_s_nodes_that_are_not_taken_over_are_said() -> None:
+    found = graph_text(
+        m={"class_type": "FreeU_V2", "inputs": {"model": ["c", 0], "b1": 1.3}},
+        c={"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "base.safetensors"}},
+        p={"class_type": "ControlNetApplyAdvanced", "inputs": {"positive": ["t", 0], "negative": ["n", 0], "strength": 1.0}},
+        t={"class_type": "CLIPTextEncode", "inputs": {"text": "a cat", "clip": ["c", 1]}},
+    )
+    assert found.prompt == "a cat"
+    assert found.notes == ("its graph also has a ControlNet, FreeU, which is not taken over",)
