@@ -6,6 +6,8 @@ and never imports torch.  All methods may be called from any thread and return a
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from modules.catalogue import weights_of
 from modules.checkpoints.companions import EmbeddingInfo
 from modules.checkpoints.files import CheckpointInfo
+from modules.dispatch import SLOTS, Flight
 from modules.engine.messages import Message
 from modules.errors import EngineError, LimitError, RequestError
-from modules.estimates import steps_of
+from modules.estimates import Quote, quote, steps_of
 from modules.images.sources import Source
 from modules.prompts.check import PromptCheck
 from modules.queue.records import Job, Picture
@@ -89,6 +93,17 @@ class App(Workshop):
         """See `Catalogue.check_prompt`."""
         return self.catalogue.check_prompt(fields)
 
+    def quote(self, fields: dict[str, Any]) -> Quote:
+        """What a request with these fields would cost; reads a file's header.  Other fields than `COST_FIELDS` are ignored.
+
+        Raises:
+            RequestError: a field makes no sense.
+        """
+        request, info = self.catalogue.to_quote(fields)
+        weights = weights_of(info, self.engine().dtype.partition(" ")[0])
+        with self._changed:
+            return quote(self._costs, request, self._resident, SLOTS, (info.defaults.width, info.defaults.height), weights)
+
     def unload(self) -> None:
         """Have the engine let go of its models; what is painted now keeps its own until it is done."""
         self.link.send(Message("unload"))
@@ -117,14 +132,16 @@ class App(Workshop):
 
     # ---- one's own jobs
 
-    def submit(self, fields: dict[str, Any], user: str, key: str = "") -> JobView:
+    def submit(self, fields: dict[str, Any], user: str, key: str = "", exact: bool = False) -> JobView:
         """Accept a job.  When this returns, the job is on disk and survives anything.
 
         With a "source" among the fields it is a picture from that picture, which this user kept before (`keep_source`).
         `key` is the submitter's own name for it: the same key again is the same job, whatever became of the first answer.
+        With `exact`, the same key with other fields is refused.
 
         Raises:
-            RequestError: a field makes no sense.
+            RequestError: a field makes no sense, or the key was used for something else.
+            QueueError: the job list cannot be written; nothing is started.
             LimitError: too many jobs wait already; says in how many seconds to try again.
             OutputError: pictures could not be saved; nothing is started.
             EngineError: the studio is closing.
@@ -133,15 +150,20 @@ class App(Workshop):
             raise EngineError("the studio is closing; submit again when it is back")
         if len(key) > MAX_KEY:
             raise RequestError(f"the job's key has {len(key)} characters; {MAX_KEY} is the most")
+        sent = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest() if key else ""
         if key and (there := self.store.with_key(key, user)) is not None:
-            return self._view(there)
+            return self._view(_repeated(there, sent, exact))
         best = self.checkpoint(fields.get("checkpoint")).defaults
         request = self.complete(self.sourcing.sized(fields, user, (best.width, best.height)))
         self.sourcing.check(request, user)
         self.outputs.check_writable()
-        job = self._within_limits(lambda: self.store.add(request, user, key), user)
-        self._take_up(job)
-        return self._view(job)
+        with self._accepting:
+            job, new = self._within_limits(lambda: self.store.accept(request, user, key, sent), user)
+            if new:
+                self._enliven(job)
+        if new:
+            self._take_up()
+        return self._view(job if new else _repeated(job, sent, exact))
 
     def retry(self, job_id: str, user: str) -> bool:
         """Try one's own failed or cancelled job again, for the pictures that it lacks.  False when it is no such job.
@@ -155,14 +177,38 @@ class App(Workshop):
         if (ended := self.store.get(job_id, user)) is not None and ended.over:
             self.sourcing.check(ended.request, user)
         self.outputs.check_writable()
-        job = self._within_limits(lambda: self.store.retry(job_id, user), user)
+        with self._accepting:
+            job = self._within_limits(lambda: self.store.retry(job_id, user), user)
+            if job is not None:
+                self._enliven(job)
         if job is not None:
-            self._take_up(job)
+            self._take_up()
         return job is not None
 
     def remove(self, job_id: str, user: str) -> bool:
         """Forget one's own job that is over; its pictures stay on disk.  False when it is no such job."""
         return self.store.remove(job_id, user)
+
+    def delete(self, job_id: str, user: str, index: int | None = None) -> bool:
+        """Delete one's own job that is over with its pictures' files, or one picture of it.  False when it is no such thing.
+
+        Files go first: what is stopped in between is seen as a picture whose file is gone, and can be deleted again.  Pictures
+        that it was made from stay, as others may have been made from them.
+
+        Raises:
+            OutputError: a file cannot be removed; nothing is forgotten of it then.
+        """
+        job = self.store.get(job_id, user)
+        if job is None or not job.over:
+            return False
+        if index is None:
+            for picture in job.pictures:
+                self.outputs.delete(picture.path)
+            return self.store.remove(job_id, user)
+        if (one := next((picture for picture in job.pictures if picture.index == index), None)) is None:
+            return False
+        self.outputs.delete(one.path)
+        return self.store.forget_picture(job_id, index, user)
 
     def move(self, job_id: str, user: str, to: int) -> bool:
         """Put one's own unfinished job to place `to` (from 0) among one's own.  False when it is no such job."""
@@ -192,7 +238,11 @@ class App(Workshop):
         self._dispatch()
 
     def cancel(self, job_id: str, user: str) -> bool:
-        """Stop a job of this user; finished pictures stay.  False when there is no such job under way."""
+        """Stop a job of this user; finished pictures stay.  False when there is no such job under way.
+
+        Raises:
+            QueueError: it cannot be recorded now; the job goes on.
+        """
         with self._changed:
             live = self._live.get(job_id)
             if live is None or live.job.user != user:
@@ -202,27 +252,49 @@ class App(Workshop):
         return True
 
     def skip(self, job_id: str, user: str) -> bool:
-        """Give up the picture of one's own job that is painted now and go on with the others.  False when none is.
+        """Finish the picture of one's own job that is painted now with the step that runs, and go on with the others.
 
-        Of several in the air it is the one nearest its end.  Only memory knows: a restart paints a skipped picture after all.
+        The unfinished picture is kept like any other, with a note.  Of several with the engine it is the one nearest its end.
+        False when none is.
         """
         with self._changed:
             live = self._live.get(job_id)
-            flying = [flight for flight in self._dispatcher.flying() if flight.job == job_id]
+            flying = self._unfinished_flights(job_id)
             if live is None or live.job.user != user or not flying:
                 return False
-            flight = max(flying, key=lambda flight: live.stages.get(flight.index, (0, 1))[0])
-            self._dispatcher.landed(job_id, flight.index)
-            self.link.send(Message("cancel", {"task": flight.task}))
-            live.stages.pop(flight.index, None)
-            live.left.discard(flight.index)
-            if live.left:
-                self._touch(live)
-            else:
-                stored = self.store.get(job_id)
-                self._end(live, "done" if stored is not None and stored.pictures else "cancelled")
-        self._dispatch()
+            self._finish(max(flying, key=lambda flight: live.stages.get(flight.index, (0, 1))[0]))
         return True
+
+    def interrupt(self, job_id: str, user: str) -> bool:
+        """Finish all pictures of one's own job that are painted now with the step that runs, and begin no others.
+
+        A job of which nothing is painted yet is cancelled.  False when there is no such job under way.
+
+        Raises:
+            QueueError: it cannot be recorded now; the job goes on.
+        """
+        with self._changed:
+            live = self._live.get(job_id)
+            if live is None or live.job.user != user:
+                return False
+            flying = [flight for flight in self._dispatcher.flying() if flight.job == job_id]
+            if flying or live.unsaved:
+                live.left -= set(self._dispatcher.drop_waiting(job_id))
+                for flight in self._unfinished_flights(job_id):
+                    self._finish(flight)
+                self._touch(live)
+                return True
+        return self.cancel(job_id, user)
+
+    def _unfinished_flights(self, job_id: str) -> list[Flight]:
+        """The images of a job that are with the engine and not about to be finished.  Under the lock."""
+        live = self._live.get(job_id)
+        finishing = live.finishing if live is not None else set()
+        return [flight for flight in self._dispatcher.flying() if flight.job == job_id and flight.index not in finishing]
+
+    def _finish(self, flight: Flight) -> None:
+        self._live[flight.job].finishing.add(flight.index)
+        self.link.send(Message("finish", {"task": flight.task}))
 
     # ---- looking
 
@@ -235,9 +307,10 @@ class App(Workshop):
         job = self.store.get(job_id, user)
         return self._view(job) if job is not None else None
 
-    def jobs(self, user: str, limit: int = 50, before: str = "") -> list[JobView]:
-        """This user's jobs, newest first; older ones than `before`, where a job of theirs is named."""
-        return [self._view(job) for job in self.store.list_for(user, limit, before)]
+    def jobs(self, user: str, limit: int = 50, before: str = "", words: str = "") -> list[JobView]:
+        """This user's jobs, newest first; older ones than `before`, where a job of theirs is named, and with all `words` in
+        their prompts."""
+        return [self._view(job) for job in self.store.list_for(user, limit, before, words)]
 
     def queue(self, user: str) -> QueueView:
         """This user's unfinished jobs in the order in which they are made, and how much others have."""
@@ -253,7 +326,7 @@ class App(Workshop):
                 pictures=sum(len(live.left) for live in theirs),
                 seconds=None if math.isinf(seconds) else seconds,
             )
-        views = [self._view(job) for job in map(self.store.get, mine) if job is not None]
+        views = [self._view(job) for job in self.store.get_all(mine)]
         return QueueView(
             jobs=tuple(view for view in views if not view.over),
             paused=user in self._paused,
@@ -315,6 +388,7 @@ class App(Workshop):
             ends = self._estimated().ends if live else {}
             position = self._dispatcher.positions().get(job.id, 0) if live else 0
             paused = live is not None and job.user in self._paused
+            held = self._held if live else ""
         count, done = job.request.count, len(job.pictures)
         step, steps = max(stages, default=(0, steps_of(job.request)))
         progress = (done + sum(s / max(1, n) for s, n in stages)) / count if live else float(job.state == "done")
@@ -335,8 +409,23 @@ class App(Workshop):
             request=job.request,
             pictures=tuple(self._picture(picture) for picture in job.pictures),
             paused=paused,
+            held=held,
         )
 
     def _picture(self, picture: Picture) -> PictureView:
         path = self.outputs.folder / picture.path
         return PictureView(picture.index, path.name, path, picture.infotext, picture.seed, picture.width, picture.height)
+
+
+def _repeated(job: Job, sent: str, exact: bool) -> Job:
+    """The job that was submitted under this key before.
+
+    Raises:
+        RequestError: it was submitted with other fields, and that matters.
+    """
+    if exact and job.sent and job.sent != sent:
+        raise RequestError(
+            "this Idempotency-Key was used for another request; send a new key with each new request, and the old one only to "
+            "repeat the same"
+        )
+    return job

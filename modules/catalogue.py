@@ -5,22 +5,30 @@ It knows files' headers and tables of names; not jobs, users or the engine, and 
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from modules.checkpoints.companions import EmbeddingInfo, lora_names, scan_embeddings, text_width
 from modules.checkpoints.families import EDITING
-from modules.checkpoints.files import CheckpointInfo, find, scan
+from modules.checkpoints.files import CheckpointInfo, find, read_header, scan
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.samplers.relevance import relevant
 from modules.diffusion.schedules import find_schedule
-from modules.errors import RequestError
+from modules.errors import CheckpointError, RequestError
 from modules.prompts.check import PromptCheck, check
 from modules.prompts.chunks import Embedding
 from modules.prompts.library import Library
-from modules.request import MAX_SEED, GenerationRequest, Img2Img, parse_request
+from modules.prompts.limits import check_affordable, check_windows
+from modules.prompts.plan import plan
+from modules.prompts.tokenizer import Tokenizer
+from modules.request import GenerationRequest, Img2Img, parse_request
+
+DRAWN_SEEDS = 2**32
+"""Random seeds are below: short enough to be copied, and exact in every JSON reader."""
 
 PROMPT_FIELDS = (
     "prompt",
@@ -32,8 +40,17 @@ PROMPT_FIELDS = (
     "emphasis",
     "comments",
     "old_prompt_editing",
+    "raw_text",
 )
 """Fields of a request that decide what its prompts mean."""
+
+COST_FIELDS = (
+    *("width", "height", "count", "steps", "sampler", "cfg_scale"),
+    *("pag_scale", "sag_scale", "source", "denoising_strength", "fix_steps"),
+)
+"""Fields of a request that decide what it costs, beside its checkpoint."""
+
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 class Catalogue:
@@ -102,13 +119,29 @@ class Catalogue:
             )
         sampler, schedule_in_name = find_sampler(request.sampler)
         schedule = find_schedule(schedule_in_name or request.schedule)
-        seed = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED + 1)
+        seed = request.seed if request.seed >= 0 else secrets.randbelow(DRAWN_SEEDS)
         found: dict[str, Any] = {"sampler": sampler.name, "schedule": schedule.label, "seed": seed}
         if request.variation_strength > 0 and request.variation_seed < 0:
-            found["variation_seed"] = secrets.randbelow(MAX_SEED + 1)
+            found["variation_seed"] = secrets.randbelow(DRAWN_SEEDS)
         request = relevant(request.model_copy(update=found))
-        self.library.finish(request.image(0))
+        finished = self.library.finish(request.image(0)).request
+        planned = plan(
+            finished.prompt, finished.negative_prompt, sampler.prompt_steps(request.steps), old=request.old_prompt_editing
+        )
+        check_affordable(planned)
+        check_windows(planned, Tokenizer(request.raw_text), request.emphasis)
         return request
+
+    def to_quote(self, fields: dict[str, Any]) -> tuple[GenerationRequest, CheckpointInfo]:
+        """The request of those among `fields` that decide what it costs, and its checkpoint.
+
+        Raises:
+            RequestError: such a field makes no sense.
+        """
+        info = self.checkpoint(fields.get("checkpoint"))
+        given = {name: fields[name] for name in COST_FIELDS if fields.get(name) is not None}
+        request = parse_request({**given, "checkpoint": info.name})
+        return request.model_copy(update={"sampler": find_sampler(request.sampler)[0].name}), info
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         """What is understood of the prompts in `fields`; of other fields only those that matter to them are looked at.
@@ -163,3 +196,23 @@ class Catalogue:
             return text_width(self.checkpoint(checkpoint if isinstance(checkpoint, str) else None).path)
         except RequestError:
             return 0
+
+
+def weights_of(info: CheckpointInfo, dtype: str) -> int:
+    """Bytes that the networks of a checkpoint take in the number format `dtype` ("float16"); 0 where either is not known.
+
+    Kept twice in a file (`model_ema.`) is loaded once.
+    """
+    try:
+        status = info.path.stat()
+        numbers = _numbers_in(info.path, status.st_size, status.st_mtime_ns)
+    except (OSError, CheckpointError):
+        return 0
+    return numbers * _BYTES.get(dtype, 0)
+
+
+@lru_cache(maxsize=64)
+def _numbers_in(path: Path, size: int, changed: int) -> int:
+    """`size` and `changed` are there to read a replaced file anew."""
+    shapes = read_header(path).shapes
+    return sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("model_ema."))

@@ -33,6 +33,7 @@ class _Entry:
     user: str
     waiting: deque[int]
     flying: set[int] = field(default_factory=set)
+    kept: set[int] = field(default_factory=set)
     suspect: bool = False
 
 
@@ -56,6 +57,18 @@ class Dispatcher:
         self._forget_users()
         return [Flight(job, index) for index in sorted(entry.flying)] if entry else []
 
+    def drop_waiting(self, job: str) -> list[int]:
+        """The images of a job that are not with the engine are not painted any more.  Returns their numbers."""
+        entry = self._jobs.get(job)
+        if entry is None:
+            return []
+        dropped = list(entry.waiting)
+        entry.waiting.clear()
+        if not entry.flying and not entry.kept:
+            del self._jobs[job]
+            self._forget_users()
+        return dropped
+
     def arrange(self, order: Sequence[str]) -> None:
         """One user's jobs in another order: they change seats among themselves."""
         theirs = [job for job in order if job in self._jobs]
@@ -68,11 +81,22 @@ class Dispatcher:
         return [flight for flight in self.flying() if self._jobs[flight.job].user == user]
 
     def recall(self, flight: Flight) -> None:
-        """An image was taken back from the engine; it waits again, first of its job."""
+        """An image was taken back from the engine, or its pixels were dropped; it waits again, first of its job."""
         entry = self._jobs.get(flight.job)
-        if entry is not None and flight.index in entry.flying:
+        if entry is not None and flight.index in entry.flying | entry.kept:
             entry.flying.discard(flight.index)
+            entry.kept.discard(flight.index)
             entry.waiting.appendleft(flight.index)
+
+    def keep(self, job: str, index: int) -> None:
+        """The engine has finished an image that cannot be saved yet: it is nowhere in flight, and not to be sent again."""
+        entry = self._jobs.get(job)
+        if entry is not None and index in entry.flying | set(entry.waiting):
+            entry.flying.discard(index)
+            if index in entry.waiting:  # it had been recalled, and was finished by then
+                entry.waiting.remove(index)
+            entry.kept.add(index)
+            entry.suspect = False
 
     def flying(self) -> list[Flight]:
         return [Flight(entry.job, index) for entry in self._jobs.values() for index in sorted(entry.flying)]
@@ -82,8 +106,8 @@ class Dispatcher:
         return [(entry.job, entry.user) for entry in self._jobs.values()]
 
     def positions(self) -> dict[str, int]:
-        """How many jobs stand before each; 0 for one that has an image with the engine."""
-        return {job: 0 if entry.flying else ahead for ahead, (job, entry) in enumerate(self._jobs.items())}
+        """How many jobs stand before each; 0 for one that has an image with the engine, or one to be saved."""
+        return {job: 0 if entry.flying or entry.kept else ahead for ahead, (job, entry) in enumerate(self._jobs.items())}
 
     def take(self) -> list[Flight]:
         """The images to send now; they count as flying from here on."""
@@ -96,13 +120,14 @@ class Dispatcher:
         return flights
 
     def landed(self, job: str, index: int) -> None:
-        """The engine answered for this image, whatever the answer was."""
+        """This image is over: the engine answered, whatever the answer was, and a picture is saved."""
         if entry := self._jobs.get(job):
             entry.flying.discard(index)
+            entry.kept.discard(index)
             if index in entry.waiting:  # it had been recalled, and was finished by then
                 entry.waiting.remove(index)
             entry.suspect = False
-            if not entry.waiting and not entry.flying:
+            if not entry.waiting and not entry.flying and not entry.kept:
                 del self._jobs[job]
                 self._forget_users()
 

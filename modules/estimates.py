@@ -36,6 +36,36 @@ class Forecast:
     needs: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Quote:
+    """What a request would cost, before it is submitted.
+
+    `seconds` of the device for all of its pictures, with loading the checkpoint where another one is loaded; None while nothing
+    of this checkpoint was measured.  `beyond`: it is larger than everything that was measured, so that the seconds are a lower
+    bound: attention grows faster than the number of pixels.  `native` is the size (width, height) that the checkpoint was made
+    for.  `weights` are the bytes that the checkpoint's networks take, 0 where that is not known.
+    """
+
+    seconds: float | None
+    beyond: bool
+    native: tuple[int, int]
+    weights: int = 0
+
+
+def quote(
+    costs: CostModel, request: GenerationRequest, resident: str, together: int, native: tuple[int, int], weights: int = 0
+) -> Quote:
+    """See `Quote`; the other arguments are those of `forecast`."""
+    assert request.checkpoint is not None, "the caller names the checkpoint"
+    picture = picture_seconds(costs, request, min(together, request.count))
+    if picture is None:
+        return Quote(None, False, native, weights)
+    load = 0.0 if request.checkpoint == resident else costs.seconds(Call("load", request.checkpoint)) or 0.0
+    known = [call for call in costs.entries if (call.work, call.checkpoint) == ("predict", request.checkpoint)]
+    beyond = request.width * request.height > max(call.width * call.height for call in known)
+    return Quote(picture * request.count + load, beyond, native, weights)
+
+
 def forecast(costs: CostModel, pending: Sequence[Pending], resident: str, together: int) -> Forecast:
     """What becomes of the jobs `pending`, in the order of the queue.
 
@@ -90,7 +120,8 @@ def picture_seconds(costs: CostModel, request: GenerationRequest, waiting: int =
     around = costs.row_seconds(Call("decode", *size, max(1, waiting))) or 0.0
     if isinstance(request, Img2Img):
         around += costs.row_seconds(Call("encode-image", *size, max(1, waiting))) or 0.0
-    return sampler.evaluations(steps_of(request)) * rows * row + around
+    steps = steps_of(request)
+    return (sampler.evaluations(steps) * rows * row if steps else 0.0) + around
 
 
 def finish_times(queues: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, float]:

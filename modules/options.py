@@ -59,6 +59,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
         Option("beta_alpha", "Beta: alpha", "of the schedule Beta, 0.01 to 10"),
         Option("beta_beta", "Beta: beta", "of the schedule Beta, 0.01 to 10"),
         _yes("zero_snr", "Zero terminal SNR", "begin at pure noise, for networks that were trained so"),
+        _one_of("prediction", "Prediction", "what the network predicts, if its file does not say so", "Automatic", "eps", "v"),
     ),
     "Guidance": (
         Option("pag_scale", "PAG scale", "away from a picture without structure, 0 to 20; 3 is usual"),
@@ -82,6 +83,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
         _one_of("emphasis", "Emphasis", "what (brackets:1.2) do", "Original", "No norm", "Ignore", "None"),
         _yes("comments", "Comments", "leave out what stands behind a #"),
         _yes("old_prompt_editing", "Old prompt editing", "read [a:b:when] as A1111 did before 1.6"),
+        _yes("raw_text", "Raw text", "leave curly quotes, full-width letters and &amp; as they are, like ComfyUI"),
     ),
     "File": (_yes("private", "Private", "nothing in the picture's file says how it was made"),),
 }

@@ -17,14 +17,14 @@ from modules.errors import RequestError
 MAX_PROMPT = 32_768
 """Characters of a prompt."""
 MAX_STYLES = 100
-MAX_SEED = 2**32 - 1
+MAX_SEED = 2**64 - 1
 MAX_SIDE = 2048
 MIN_SIDE = 64
 SIDE_STEP = 8
-MAX_PIXELS = 33_500_000
+MAX_PIXELS = 33_554_432
 """width x height x count of one request."""
 MAX_SOURCE_SIDE = 8192
-MAX_SOURCE_PIXELS = 33_500_000
+MAX_SOURCE_PIXELS = 33_554_432
 """Of a picture to start from, and of what it is extended to."""
 
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
@@ -89,7 +89,8 @@ class NoiseOptions(BaseModel):
 class SolverOptions(BaseModel):
     """What may be bent in a sampler and its schedule; 0 (for `eta` None) leaves the sampler's or schedule's own value.
 
-    An `s_tmax` of 0 means no upper limit.  `zero_snr` stretches the noise levels to zero terminal signal-to-noise ratio.
+    An `s_tmax` of 0 means no upper limit.  `zero_snr` stretches the noise levels to zero terminal signal-to-noise ratio, and
+    `prediction` says what the network predicts, the noise or v, where its file does not say it or says it wrong.
     """
 
     eta: Annotated[Real, Field(ge=0.0, le=1.0)] | None = None
@@ -104,6 +105,7 @@ class SolverOptions(BaseModel):
     beta_alpha: Annotated[Real, Field(ge=0.01, le=10.0)] = 0.6
     beta_beta: Annotated[Real, Field(ge=0.01, le=10.0)] = 0.6
     zero_snr: bool = False
+    prediction: Literal["Automatic", "eps", "v"] = "Automatic"
     sgm_noise_multiplier: bool = False
 
 
@@ -171,8 +173,9 @@ class Txt2Img(NoiseOptions, SolverOptions, GuidanceOptions):
     stand in classes of their own.
 
     The prompts may hold what `modules.prompts` reads; `styles` are names of the styles file, applied in this order, `comments`
-    removes what stands behind a #, `emphasis` is what weights do, and `old_prompt_editing` reads `[a:b:when]` as A1111 did
-    before 1.6.  With `private` the picture's file says nothing of how it was made; the job list knows until it is forgotten.
+    removes what stands behind a #, `emphasis` is what weights do, `old_prompt_editing` reads `[a:b:when]` as A1111 did before
+    1.6, and `raw_text` leaves curly quotes, full-width letters and the like as they are (`prompts.tokenizer`).  With `private`
+    the picture's file says nothing of how it was made; the job list knows until it is forgotten.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -193,6 +196,7 @@ class Txt2Img(NoiseOptions, SolverOptions, GuidanceOptions):
     emphasis: Emphasis = "Original"
     comments: bool = True
     old_prompt_editing: bool = False
+    raw_text: bool = False
     private: bool = False
 
     @model_validator(mode="after")
@@ -203,7 +207,7 @@ class Txt2Img(NoiseOptions, SolverOptions, GuidanceOptions):
         return self
 
     def image(self, index: int) -> Txt2Img:
-        """The request of picture `index` alone: same settings, its own seed (wrapping at 2**32).
+        """The request of picture `index` alone: same settings, its own seed (wrapping at 2**64).
 
         Where the seed is varied, it stays and the variation's seed counts on, as in A1111.
         """
@@ -262,6 +266,15 @@ def parse_request(fields: dict[str, Any]) -> GenerationRequest:
     except ValidationError as error:
         explained = dict.fromkeys(_explain(e, fields) for e in error.errors(include_url=False))  # a box may be wrong four times
         raise RequestError("; ".join(explained)) from None
+
+
+def parse_stored(fields: dict[str, Any]) -> GenerationRequest:
+    """A request that some version of this program stored.  What a field means that it did not have yet is what it did then.
+
+    Raises:
+        RequestError: as `parse_request`.
+    """
+    return parse_request({"raw_text": True, **fields})
 
 
 def _explain(error: Any, fields: dict[str, Any]) -> str:

@@ -20,7 +20,6 @@ from fastapi import FastAPI
 from starlette.routing import Mount
 
 from modules.accounts import Accounts, AccountStore
-from modules.accounts.store import FILE_NAME
 from modules.api.addresses import own_addresses, own_names, url
 from modules.api.guard import Door
 from modules.api.peers import Peers
@@ -55,8 +54,10 @@ def build_server(app: App, door: Door | None = None) -> FastAPI:
     return server
 
 
-def serve(app: App, on_ready: Callable[[str], None] = lambda url: None) -> None:
+def serve(app: App, accounts: AccountStore | None = None, on_ready: Callable[[str], None] = lambda url: None) -> None:
     """Serve until Ctrl-C or SIGTERM; `on_ready` gets the address once the page can be opened.
+
+    `accounts` is the open accounts file where the settings need one; it stays the caller's to close.
 
     When open connections are done, the signal is raised anew: Ctrl-C ends in KeyboardInterrupt, SIGTERM in what the caller set.
 
@@ -73,9 +74,7 @@ def serve(app: App, on_ready: Callable[[str], None] = lambda url: None) -> None:
         for listener in listeners:
             stack.enter_context(listener)
         port = listeners[0].getsockname()[1]
-        door = make_door(settings, public_url(settings, port))
-        if door.accounts is not None:
-            stack.callback(door.accounts.store.close)
+        door = make_door(settings, accounts, public_url(settings, port))
         # asyncio has no other way to say this to a server that somebody else opens; its own patience is a minute.
         asyncio.constants.SSL_HANDSHAKE_TIMEOUT = HANDSHAKE_SECONDS  # type: ignore[attr-defined]
         config = uvicorn.Config(
@@ -97,15 +96,21 @@ def serve(app: App, on_ready: Callable[[str], None] = lambda url: None) -> None:
         _Server(config, lambda: on_ready(url(scheme, shown, port))).run(sockets=listeners)
 
 
-def make_door(settings: Settings, address: str = "") -> Door:
-    """Who is let in, as the settings have it; `address` is where other machines reach us."""
+def make_door(settings: Settings, accounts: AccountStore | None, address: str = "") -> Door:
+    """Who is let in, as the settings have it; `address` is where other machines reach us.
+
+    Raises:
+        ValueError: the settings need accounts and there is no accounts file: an open door must never be an omission.
+    """
     hosts = {settings.host, *settings.allowed_hosts} - {"0.0.0.0", "::"}
     origins = frozenset(settings.cors_origins)
-    if not settings.needs_accounts:
+    if settings.needs_accounts and accounts is None:
+        raise ValueError("the settings need accounts, and no accounts file was opened")
+    if accounts is None:
         return Door(hosts=frozenset(hosts), origins=origins, folder=settings.data_dir)
     return Door(
         hosts=frozenset(hosts.union(own_names())),
-        accounts=Accounts(AccountStore(settings.data_dir / FILE_NAME)),
+        accounts=Accounts(accounts),
         proxies=settings.trusted_proxies,
         origins=origins,
         folder=settings.data_dir,
@@ -162,7 +167,9 @@ def _listen(host: str, port: int) -> socket.socket | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener: socket.socket | None = None
     try:
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # With its protocol named: asyncio sets TCP_NODELAY on connections of such sockets only, and without it every call on
+        # a kept-alive connection waits 40 ms for the other side's delayed acknowledgement
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         if sys.platform != "win32":  # there it would let two programs share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

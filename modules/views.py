@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from modules.images.infotext_keys import NEGATIVE_LINE
+from modules.options import FROM_PICTURES, OPTIONS
 from modules.request import GenerationRequest
 
 Health = Literal["starting", "ready", "restarting", "failed"]
+
+_LABELS = {option.name: option.label for group in (*OPTIONS.values(), FROM_PICTURES) for option in group}
+_ALWAYS_SHOWN = frozenset(
+    (
+        *("prompt", "negative_prompt", "styles", "seed", "count", "checkpoint", "width", "height"),
+        *("sampler", "schedule", "steps", "cfg_scale", "source", "mask", "denoising_strength", "inpaint_area"),
+    )
+)
+"""Fields of a request that whoever shows it shows whatever their value."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,8 @@ class JobView:
 
     paused: bool = False
     """The owner paused: nothing more of it is begun."""
+    held: str = ""
+    """Why it cannot go on now although nothing is wrong with it, "" when it can: pictures or jobs cannot be written."""
 
     @property
     def over(self) -> bool:
@@ -94,3 +107,37 @@ class QueueView:
     others: Load
     per_user: int
     total: int
+
+
+def changed_settings(request: GenerationRequest) -> list[tuple[str, str]]:
+    """Label and value of each setting of a request that is not at its default, beside those that are shown always.
+
+    Every field of the request counts, also one that has no label of its own; so nothing that has a part in a picture is unsaid.
+    """
+    fields = type(request).model_fields
+    changed = [name for name, field in fields.items() if name not in _ALWAYS_SHOWN and getattr(request, name) != field.default]
+    return [(_LABELS.get(name, name.replace("_", " ").capitalize()), _in_words(getattr(request, name))) for name in changed]
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(_in_words, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def painted_words(infotext: str) -> tuple[str, str] | None:
+    r"""Prompt and negative prompt as they were encoded, with the styles' words and what wildcards drew, from a text of ours
+    (`modules.images.infotext.render`); None of any other text.
+
+    Cheaper than `infotext.parse`: it is asked for each picture of a list.
+
+    >>> painted_words("a red apple\nNegative prompt: blurry\nSteps: 20, Seed: 1"), painted_words("Steps: 20")
+    (('a red apple', 'blurry'), ('', ''))
+    """
+    words, _, items = f"\n{infotext}".rpartition("\n")
+    if not items.startswith("Steps: "):
+        return None
+    prompt, _, negative = words.partition(f"\n{NEGATIVE_LINE}")
+    return prompt.removeprefix("\n"), negative.removeprefix(" ")

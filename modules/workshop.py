@@ -26,7 +26,7 @@ from modules.dispatch import SLOTS, Dispatcher, Flight
 from modules.engine.costs import Call, CostModel
 from modules.engine.link import EngineLink, ProcessLink
 from modules.engine.messages import Message, with_pictures
-from modules.errors import AtelierError
+from modules.errors import AtelierError, OutputError
 from modules.estimates import Forecast, Pending, forecast
 from modules.images.encoding import form_of
 from modules.images.infotext import GenerationInfo
@@ -34,8 +34,9 @@ from modules.images.outputs import Outputs
 from modules.prompts.check import network_notes
 from modules.prompts.compose import take_networks
 from modules.prompts.library import Finished, Library, infotext_items
+from modules.queue.owners import OWNER
 from modules.queue.records import Job, Outcome
-from modules.queue.store import JobStore
+from modules.queue.store import JobStore, NotQueued, QueueError
 from modules.settings import Settings
 from modules.sourcing import Sourcing, named
 from modules.views import EngineState, Preview
@@ -49,20 +50,27 @@ ESTIMATE_SECONDS = 0.5
 COSTS_SECONDS = 60.0
 """At most once in this time, what was learned about costs goes to disk."""
 HOLD_SECONDS = 5.0
-"""How often it is looked whether pictures could be saved; while they could not, nothing is begun."""
+"""How often it is looked whether pictures and jobs could be written; while they could not, nothing is begun."""
+UNSAVED_BYTES = 512 << 20
+"""Pixels that are kept in memory at most while they cannot be saved; what is beyond that is painted again, to the same bits."""
 
 
 @dataclass
 class _Live:
     """A job that is not over: what only memory knows of it.
 
-    Of each image with the engine, `stages` is (step, steps) and `words` its prompts as they were sent.
+    Of each image with the engine, `stages` is (step, steps) and `words` its prompts as they were sent.  `unsaved` has the
+    engine's messages of finished images that cannot be saved yet, and `ending` how the job ends once that can be recorded.
     """
 
     job: Job
     left: set[int]
     stages: dict[int, tuple[int, int]] = field(default_factory=dict)
     words: dict[int, Finished] = field(default_factory=dict)
+    unsaved: dict[int, Message] = field(default_factory=dict)
+    ending: tuple[Outcome, str] | None = None
+    finishing: set[int] = field(default_factory=set)
+    """Images that are to be finished with the step that runs now."""
     rev: int = 1
     preview: Preview | None = None
     looked_at: float = float("-inf")
@@ -89,9 +97,12 @@ class Workshop:
             per_user=settings.jobs_per_user,
             total=settings.jobs_in_total,
         )
+        self._durable = durable
         self._passing = None if durable else tempfile.TemporaryDirectory(prefix="atelier-")
         folder = Path(self._passing.name) if self._passing else settings.data_dir
         self.sourcing = Sourcing(folder / "sources", settings.outputs_dir, self.store, settings.keep_sources)
+        if durable and not settings.needs_accounts:
+            self.sourcing.sources.merge(self.store.merge_owners(), OWNER)
         self.link: EngineLink = link or ProcessLink(engine_configuration(settings), settings.data_dir / "engine.log")
         self.library = Library(settings.data_dir)
         self.catalogue = Catalogue(settings.models_dirs, self.library, self.store.latest_checkpoint)
@@ -104,8 +115,11 @@ class Workshop:
         self._costs_kept = time.monotonic()
         self._forecast, self._forecast_at = Forecast(), float("-inf")
         self._held, self._looked, self._timer = "", float("-inf"), threading.Timer(0, lambda: None)
+        self._rounds = self._timer
         self._listeners: list[Callable[[], None]] = []
         self._changed = threading.Condition()
+        self._accepting = threading.Lock()
+        """Held from a job's record to its place in memory, so that of several submitters with one key all find it there."""
         self._savers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
         self._senders = ThreadPoolExecutor(max_workers=1, thread_name_prefix="send")
         self._closing = False
@@ -118,17 +132,21 @@ class Workshop:
             self._dispatcher.pause(user, True)
         for job in self.store.recover():
             self._enliven(self._adopt(job))
+        self._look_after()
         self.link.start(self._on_message)
 
     def close(self) -> None:
         """Stop the engine.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
         with self._changed:
-            self._closing = True
+            again, self._closing = self._closing, True
             self._timer.cancel()
+            self._rounds.cancel()
             self._wake()
         self.link.close()
         self._senders.shutdown(wait=True, cancel_futures=True)
         self._savers.shutdown(wait=True)
+        if not again:
+            self._save_kept()
         self._keep_costs()
         self.store.close()
         if self._passing:
@@ -181,12 +199,15 @@ class Workshop:
         with self._changed:
             self._engine, self._resident = EngineState("restarting", f"The engine is starting again: {cause}."), ""
             retried, given_up = self._dispatcher.lost()
-            self.store.engine_died([*retried, *given_up])
+            try:
+                self.store.engine_died([*retried, *given_up])
+            except QueueError as problem:  # one attempt more, and nobody is stranded for it
+                log.warning("that the engine died is not recorded: %s", problem)
             for job_id in retried:
                 self._live[job_id].stages.clear()
                 self._touch(self._live[job_id])
             for job_id in given_up:
-                self._end(self._live[job_id], "failed", f"{cause}; it was tried twice")
+                self._conclude(self._live[job_id], "failed", f"{cause}; it was tried twice")
             self._wake()
 
     def _on_gave_up(self, message: Message) -> None:
@@ -195,7 +216,7 @@ class Workshop:
         with self._changed:
             self._engine = EngineState("failed", f"The engine could not start: {cause}")
             for live in list(self._live.values()):
-                self._end(live, "failed", f"the engine could not start: {cause}")
+                self._conclude(live, "failed", f"the engine could not start: {cause}")
 
     def _on_progress(self, message: Message) -> None:
         with self._changed:
@@ -222,15 +243,14 @@ class Workshop:
             log.error("%s", message.data["trace"])
         with self._changed:
             if found := self._find(message):
-                self._end(found[0], "failed", message.data["error"])
+                self._conclude(found[0], "failed", message.data["error"])
         self._dispatch()
 
     def _on_cancelled(self, message: Message) -> None:
         """Nothing to do: the job's record was closed when its owner asked."""
 
-    def _take_up(self, job: Job) -> None:
-        """A job was accepted just now."""
-        self._enliven(job)
+    def _take_up(self) -> None:
+        """A job was accepted just now, and is in its place."""
         if self._engine.state == "failed":
             self._set_engine(EngineState("restarting", "The engine is starting again."))
             self.link.start(self._on_message)
@@ -241,12 +261,12 @@ class Workshop:
     def _enliven(self, job: Job) -> None:
         with self._changed:
             left = set(range(job.request.count)) - {picture.index for picture in job.pictures}
-            if not left:
-                self.store.finish(job.id, "done")
-                return
-            self._live[job.id] = _Live(job, left)
-            self._dispatcher.add(job.id, job.user, sorted(left), suspect=job.attempts > 0)
+            live = self._live[job.id] = _Live(job, left)
             self._forecast_at = float("-inf")
+            if left:
+                self._dispatcher.add(job.id, job.user, sorted(left), suspect=job.attempts > 0)
+            else:
+                self._conclude(live, "done")
 
     def _adopt(self, job: Job) -> Job:
         """Pictures that an earlier run saved and did not live to record are taken over, not painted again."""
@@ -259,30 +279,56 @@ class Workshop:
     def _dispatch(self) -> None:
         """Send the engine what it has places for."""
         with self._changed:
-            if self._engine.state != "ready" or self._closing or not self._may_save():
+            if self._closing or not self._may_begin() or self._engine.state != "ready":
                 return
-            failed = False
-            for flight in self._dispatcher.take():
+            failed, flights = False, self._dispatcher.take()
+            for number, flight in enumerate(flights):
                 live = self._live.get(flight.job)
-                if live is None:  # another image of it just failed
+                if live is None or live.ending:  # another image of it just failed
                     continue
-                if live.job.state == "queued":
-                    live.job = self.store.mark_running(flight.job)
-                    self._touch(live)
                 try:
-                    finished = self.library.finish(live.job.request.image(flight.index))
-                except AtelierError as error:  # styles and wildcards may have changed since it was accepted
-                    self._end(live, "failed", str(error))
+                    self._begin(live, flight)
+                except NotQueued as error:
+                    self._conclude(live, "failed", str(error))
                     failed = True
-                    continue
-                live.words[flight.index] = finished
-                if named(finished.request):
-                    self._senders.submit(self._send_with_pictures, live, flight, finished)
-                else:
-                    self.link.send(_submit(live, flight, finished))
+                except QueueError as error:  # taken and not begun: they wait again, in their order
+                    for back in reversed(flights[number:]):
+                        self._dispatcher.recall(back)
+                    self._hold(str(error))
+                    return
+                except AtelierError as error:  # styles and wildcards may have changed since it was accepted
+                    self._conclude(live, "failed", str(error))
+                    failed = True
+                except Exception as problem:
+                    log.exception("while beginning a picture")
+                    self._conclude(live, "failed", f"the picture could not be begun: {problem}")
+                    failed = True
         if failed:
             self._dispatch()
         self._watch()
+
+    def _begin(self, live: _Live, flight: Flight) -> None:
+        """Send one image to the engine.  Under the lock.
+
+        Raises:
+            QueueError: the job list cannot be written; nothing has changed.
+            AtelierError: its prompts cannot be finished.
+        """
+        if live.job.state == "queued":
+            live.job = self.store.mark_running(flight.job)
+            self._touch(live)
+        finished = self.library.finish(live.job.request.image(flight.index))
+        live.words[flight.index] = finished
+        if named(finished.request):
+            self._senders.submit(self._send_with_pictures, live, flight, finished)
+        else:
+            self._send(live, flight, _submit(live, flight, finished))
+
+    def _send(self, live: _Live, flight: Flight, message: Message) -> None:
+        """One image to the engine; one that is to be finished at once is sent anew after an engine's death, say."""
+        self.link.send(message)
+        if flight.index in live.finishing:
+            self.link.send(Message("finish", {"task": flight.task}))
 
     def _send_with_pictures(self, live: _Live, flight: Flight, finished: Finished) -> None:
         """On the sender's thread, because decoding a large picture takes a while: nobody waits for it under the lock."""
@@ -300,35 +346,121 @@ class Workshop:
             if not same or flight not in self._dispatcher.flying():
                 return
             if error:
-                self._end(live, "failed", error)
+                self._conclude(live, "failed", error)
             else:
-                self.link.send(_submit(live, flight, finished, pictures))
+                self._send(live, flight, _submit(live, flight, finished, pictures))
         if error:
             self._dispatch()
 
-    def _may_save(self) -> bool:
+    def _look_after(self) -> None:
+        """Every few seconds, whether the job list is still in its place, also while nobody asks for anything."""
+        if self._closing:
+            return
+        try:
+            self.store.check_place()
+        except QueueError as error:
+            with self._changed:
+                self._hold(str(error))
+        finally:
+            self._rounds = threading.Timer(HOLD_SECONDS, self._look_after)
+            self._rounds.daemon = True
+            self._rounds.start()
+
+    def _may_begin(self) -> bool:
         """Whether pictures could be saved now, so that the device does not work for nothing.  Under the lock."""
         if time.monotonic() - self._looked < HOLD_SECONDS:
             return not self._held
-        before, self._looked = self._held, time.monotonic()
+        self._looked = time.monotonic()
         try:
             self.outputs.check_writable()
-            self._held = ""
+            if self._held:  # by the list's disk, perhaps
+                self.store.check_writable()
         except AtelierError as error:
-            self._held = str(error)
-            self._timer.cancel()
+            self._hold(str(error))
+            return False
+        if any(live.unsaved or live.ending for live in self._live.values()):
+            self._savers.submit(self._save_kept)  # what is finished comes first; it ends the hold when all of it is written
+            return False
+        self._release()
+        return True
+
+    def _hold(self, reason: str) -> None:
+        """Begin nothing for now, say why, and look again soon.  Under the lock."""
+        self._looked = time.monotonic()
+        self._timer.cancel()
+        if not self._closing:
             self._timer = threading.Timer(HOLD_SECONDS, self._dispatch)
             self._timer.daemon = True
             self._timer.start()
-        if self._held != before:
-            log.warning("%s", self._held or "pictures can be saved again")
-            self._wake()
-        return not self._held
+        if reason != self._held:
+            log.warning("nothing is begun: %s (pictures go to %s)", reason, self.outputs.folder)
+            self._held = reason
+            self._touch_all()
 
-    def _save(self, live: _Live, index: int, message: Message) -> None:
-        """On the saver's thread: picture to disk, then its row, then the world may know."""
+    def _release(self) -> None:
+        """Go on after a hold.  Under the lock."""
+        if self._held:
+            log.warning("pictures and jobs can be written again")
+            self._held = ""
+            self._touch_all()
+
+    def _touch_all(self) -> None:
+        for live in self._live.values():
+            live.rev += 1
+        self._wake()
+
+    def _save(self, live: _Live, index: int, message: Message) -> bool:
+        """On the saver's thread: picture to disk, then its row, then the world may know.
+
+        False when the disk refused, and the picture was kept to be saved later.
+        """
+        job = live.job
+        finished = live.words.get(index)
+        if finished is None:  # its job was cancelled and retried meanwhile, and this image was saved or sent anew
+            return True
+        error, refused = "", ""
+        try:
+            self._write(live, index, message, finished)
+        except (OutputError, QueueError) as problem:
+            refused = str(problem)
+        except AtelierError as problem:
+            error = str(problem)
+        except Exception as problem:
+            log.exception("while saving a picture")
+            error = f"the picture could not be saved: {problem}"
+        with self._changed:
+            now = self._live.get(job.id)  # another one when the owner cancelled and retried in the meantime
+            if refused and self._durable:
+                if now is live:
+                    self._keep(live, index, message)
+                    self._hold(refused)
+                return now is not live
+            error = error or refused
+            if error:
+                self._looked = float("-inf")
+            if now is not None and (now is live or not error):
+                self._dispatcher.landed(job.id, index)
+                now.stages.pop(index, None)
+                now.words.pop(index, None)
+                now.finishing.discard(index)
+                now.unsaved.pop(index, None)
+                now.left.discard(index)
+                if error:
+                    self._conclude(now, "failed", error)
+                elif not now.left:
+                    self._conclude(now, "done")
+                else:
+                    self._touch(now)
+        self._dispatch()
+        return True
+
+    def _write(self, live: _Live, index: int, message: Message, finished: Finished) -> None:
+        """The picture's file, then its row.  May be repeated: what is there already stays.
+
+        Raises:
+            OutputError, QueueError: the disk refused one of the two.
+        """
         data, job = message.data, live.job
-        finished = live.words[index]
         info = GenerationInfo(
             request=finished.request,
             model_name=data["model_name"],
@@ -337,42 +469,60 @@ class Workshop:
             version=f"Atelier {__version__}",
             **_also_said(finished, data, self.catalogue.loras()),
         )
-        try:
-            saved = self.outputs.save(
-                message.blob, data["width"], data["height"], info, job=job.id, index=index, when=job.created
-            )
-            self.store.picture_done(job.id, index, saved, info.request.seed)
-            self.sourcing.keep_beside(info.request, job.user)
-            error = ""
-        except AtelierError as problem:
-            error = str(problem)
-        except Exception as problem:
-            log.exception("while saving a picture")
-            error = f"the picture could not be saved: {problem}"
+        saved = self.outputs.save(message.blob, data["width"], data["height"], info, job=job.id, index=index, when=job.created)
+        self.store.picture_done(job.id, index, saved, info.request.seed)
+        self.sourcing.keep_beside(info.request, job.user)
+
+    def _keep(self, live: _Live, index: int, message: Message) -> None:
+        """Keep a finished picture that cannot be saved yet; beyond the bound it is painted again.  Under the lock."""
+        others = (one for each in self._live.values() for one in each.unsaved.values() if one is not message)
+        if sum(len(one.blob) for one in others) + len(message.blob) <= UNSAVED_BYTES:
+            live.unsaved[index] = message
+            self._dispatcher.keep(live.job.id, index)
+        else:
+            live.unsaved.pop(index, None)
+            live.stages.pop(index, None)
+            self._dispatcher.recall(Flight(live.job.id, index))
+
+    def _save_kept(self) -> None:
+        """On the saver's thread: write what could not be written, in the order of the queue; the first refusal ends it."""
         with self._changed:
-            if error:
-                self._looked = float("-inf")
-            now = self._live.get(job.id)  # another one when the owner cancelled and retried in the meantime
-            if now is not None and (now is live or not error):
-                self._dispatcher.landed(job.id, index)
-                now.stages.pop(index, None)
-                now.words.pop(index, None)
-                now.left.discard(index)
-                if error:
-                    self._end(now, "failed", error)
-                elif not now.left:
-                    self._end(now, "done")
-                else:
-                    self._touch(now)
+            waiting = [(live, index, message) for live in self._live.values() for index, message in live.unsaved.items()]
+        for live, index, message in waiting:
+            if live.unsaved.get(index) is message and not self._save(live, index, message):
+                return
+        with self._changed:
+            for live in list(self._live.values()):
+                if live.ending:
+                    self._conclude(live, *live.ending)
+            if any(live.unsaved or live.ending for live in self._live.values()):
+                return
+            self._release()
         self._dispatch()
 
     def _end(self, live: _Live, state: Outcome, error: str = "") -> None:
-        """Close a job's record and take its images back from the engine.  Under the lock."""
+        """Close a job's record and take its images back from the engine.  Under the lock.
+
+        Raises:
+            QueueError: the record cannot be written; nothing has changed.
+        """
+        self.store.finish(live.job.id, state, error)
         self._live.pop(live.job.id, None)
+        self._take_back(live)
+        self._wake()
+
+    def _conclude(self, live: _Live, state: Outcome, error: str = "") -> None:
+        """`_end` for what is over whatever the disk says; what cannot be recorded now is recorded later.  Under the lock."""
+        try:
+            self._end(live, state, error)
+        except QueueError as problem:
+            live.ending = (state, error)
+            self._take_back(live)
+            self._hold(str(problem))
+
+    def _take_back(self, live: _Live) -> None:
         for flight in self._dispatcher.remove(live.job.id):
             self.link.send(Message("cancel", {"task": flight.task}))
-        self.store.finish(live.job.id, state, error)
-        self._wake()
 
     def _find(self, message: Message) -> tuple[_Live, int] | None:
         job_id, _, index = message.data["task"].rpartition(".")
@@ -456,8 +606,11 @@ def _also_said(finished: Finished, data: Mapping[str, Any], loras: Collection[st
     request = finished.request
     sampler, _ = find_sampler(request.sampler)
     facts = dict(data.get("facts", {}))
-    notes = [*network_notes(take_networks(request.prompt)[1], loras), *filter(None, [facts.get("notes")])]
+    networks = take_networks(request.prompt)[1]
+    notes = [*network_notes(networks, loras), *filter(None, [facts.get("notes")])]
     words = infotext_items(finished, sampler.prompt_steps(request.steps))
+    if networks:  # none is applied yet
+        words = {**words, "Networks left out": " ".join(map(str, networks))}
     return {
         "extras": {**data.get("extras", {}), **words},
         "facts": facts | ({"notes": ". ".join(notes)} if notes else {}),

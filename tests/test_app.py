@@ -229,21 +229,6 @@ def test_an_engine_that_cannot_start_fails_its_jobs_and_is_tried_again_on_reques
     assert (link.starts, scripted.engine().state) == (2, "restarting")
 
 
-def test_an_outputs_folder_that_vanishes_fails_the_job_and_the_next_one_is_refused(
-    scripted: App, link: ScriptedLink, settings: Settings
-) -> None:
-    link.hello()
-    view = scripted.submit(SMALL, "me")
-    shutil.rmtree(settings.outputs_dir)
-    settings.outputs_dir.write_text("in the way")
-    link.done(f"{view.id}.0")
-    ended = finish(scripted, view)
-    assert ended.state == "failed"
-    assert str(settings.outputs_dir) in ended.error
-    with pytest.raises(OutputError):
-        scripted.submit(SMALL, "me")
-
-
 def test_a_bad_file_is_listed_with_its_problem_and_the_model_stays(app: App, models: Path) -> None:
     finish(app, app.submit(SMALL, "me"))
     bad = models / "broken.safetensors"
@@ -480,6 +465,7 @@ def test_what_is_left_out_stands_in_the_record(app: App) -> None:
     assert "no network of the name 'ink' is here" in record.facts["notes"]
     said = infotext.parse(picture.infotext)
     assert (said["Prompt"], said["Emphasis"]) == ("a (cat:1.2) <lora:ink:0.8>", "No norm")
+    assert said["Networks left out"] == "<lora:ink:0.8>"
 
 
 def test_a_style_that_is_not_here_is_refused_at_once(words: Path, scripted: App) -> None:

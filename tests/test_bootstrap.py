@@ -22,7 +22,7 @@ from modules.bootstrap import environment as room
 from modules.bootstrap import install, terminal
 from modules.bootstrap.environment import TORCH, Environment, SetupError, fingerprint, optional, wanted
 from modules.bootstrap.terminal import explain
-from modules.queue.lock import ProcessLock
+from modules.locks import ProcessLock
 from modules.settings import ROOT
 
 if sys.version_info >= (3, 11):

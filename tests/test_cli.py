@@ -223,6 +223,12 @@ def test_output_never_replaces_and_needs_its_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.parametrize("output", ["x" * 260 + ".png", "y" * 260])
+def test_an_output_with_a_name_that_is_too_long_is_one_sentence(output: str) -> None:
+    with pytest.raises(RequestError, match=r"--output .{60}\.\.\. cannot be used: file name too long; choose another name"):
+        generate.target(output, None)
+
+
 @pytest.mark.parametrize("place", ["--data-dir", "--outputs-dir"])
 def test_a_folder_that_cannot_be_written(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()

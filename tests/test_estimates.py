@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from modules.catalogue import weights_of
+from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.engine.costs import Call, CostModel
-from modules.estimates import Pending, finish_times, forecast, picture_seconds, rows_of, steps_of
+from modules.estimates import Pending, Quote, finish_times, forecast, picture_seconds, quote, rows_of, steps_of
 from modules.request import Img2Img, Txt2Img
 
 
@@ -87,3 +92,22 @@ def test_a_forecast_counts_what_is_done_what_is_shared_and_what_is_loaded() -> N
     told = forecast(costs, [*jobs, strange], "m", 16)
     assert told.ends == {"a": pytest.approx(30.0), "b": pytest.approx(50.0), "c": math.inf}
     assert told.needs["c"] == math.inf
+
+
+def test_a_quote_says_what_is_known_and_no_more() -> None:
+    request = Txt2Img(checkpoint="m", width=64, height=64, steps=10, sampler="Euler", count=2)
+    assert quote(CostModel(), request, "m", 4, (64, 64), 5) == Quote(None, False, (64, 64), 5)
+    costs = measured((Call("predict", "m", 64, 64, 4), 1.0), (Call("load", "m"), 7.0))
+    assert quote(costs, request, "m", 4, (64, 64)) == Quote(pytest.approx(10.0), False, (64, 64))
+    assert quote(costs, request, "other", 4, (64, 64)).seconds == pytest.approx(17.0), "it has to be loaded first"
+    large = quote(costs, request.model_copy(update={"width": 128}), "m", 4, (64, 64))
+    assert (large.seconds, large.beyond) == (pytest.approx(20.0), True), "larger than all that was measured"
+
+
+def test_weights_are_counted_in_the_number_format_that_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_file({"model.a": np.zeros((3, 5), np.float16), "model_ema.a": np.zeros((3, 5), np.float16)}, path)
+    info = CheckpointInfo("m", path, "m", "sd1", Defaults(64, 64, 20, 7.0, "Euler", "Automatic"), "", (), (), "")
+    assert [weights_of(info, dtype) for dtype in ("float16", "float32", "")] == [30, 60, 0]
+    path.unlink()
+    assert weights_of(info, "float32") == 0

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import urllib.parse
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -98,15 +99,15 @@ def test_the_accounts_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     settings = Settings(data_dir=tmp_path, require_token=True)
     assert run(tmp_path, "list") == 0
     assert "Nobody has an account" in capsys.readouterr().out
-    with pytest.raises(SettingsError, match="no terminal"):
-        serve.check_door(settings)
+    with closing(serve.open_accounts(settings)) as opened, pytest.raises(SettingsError, match="no terminal"):
+        serve.check_door(settings, opened)
 
     assert run(tmp_path, "invite", "--role", "administrator") == 0
     said = capsys.readouterr().out
     assert "http://127.0.0.1:7860/invite?code=" in said
-    serve.check_door(settings)  # somebody has a code now
-
     store = AccountStore(tmp_path / FILE_NAME)
+    serve.check_door(settings, store)  # somebody has a code now
+
     ada = store.redeem(code_in(said), "Ada", "hash")
     assert run(tmp_path, "tokens", "ada", "--new", "Krita") == 0
     secret = capsys.readouterr().out.strip()
@@ -159,6 +160,16 @@ def test_a_certificate_of_our_own_is_kept_and_serves_its_names(tmp_path: Path) -
     assert self_signed(tmp_path / "tls", ["studio.lan"]) != first, "a new name needs a new one"
     context = ssl.create_default_context(cafile=str(first.cert))
     assert context.get_ca_certs() or context.cert_store_stats()["x509"] == 1
+
+
+def test_a_start_that_was_killed_between_key_and_certificate_spoils_nothing(tmp_path: Path) -> None:
+    """The new key is there and the old certificate still is."""
+    old, other = self_signed(tmp_path / "tls", ["localhost"]), self_signed(tmp_path / "other", ["localhost"])
+    other.key.replace(old.key)
+    assert self_signed(tmp_path / "tls", ["localhost"]).fingerprint not in (old.fingerprint, other.fingerprint)
+    old.key.write_bytes(b"torn")
+    assert self_signed(tmp_path / "tls", ["localhost"]).key.stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in (tmp_path / "tls").iterdir()) == ["cert.pem", "key.pem"]
 
 
 def test_certificates_that_do_not_fit_are_told(tmp_path: Path) -> None:

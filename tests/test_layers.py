@@ -72,7 +72,7 @@ def test_parsing_needs_the_standard_library_alone() -> None:
 )
 def test_the_set_up_uses_the_standard_library_alone(file: Path) -> None:
     ours = {"modules", "modules.bootstrap", "modules.bootstrap.environment", "modules.bootstrap.install"}
-    ours |= {"modules.bootstrap.terminal", "modules.queue.lock"}
+    ours |= {"modules.bootstrap.terminal", "modules.locks"}
     for name in imported(file):
         assert name in ours or name.partition(".")[0] in sys.stdlib_module_names, f"{file.name} imports {name}"
 

@@ -26,13 +26,15 @@ from modules.server import listen
 from modules.settings import Settings
 from modules.workshop import engine_configuration
 from tests.local import LocalLink
+from tests.strangers import tell_apart
 from tests.tiny import tiny_checkpoint
 
 USERS, EACH = 8, 25
 
 
 @pytest.fixture
-def studio(tmp_path: Path) -> Iterator[tuple[App, str]]:
+def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[App, str]]:
+    tell_apart(monkeypatch)
     tiny_checkpoint(tmp_path / "tiny.safetensors")
     settings = Settings(data_dir=tmp_path / "data", models_dirs=(tmp_path,), outputs_dir=tmp_path / "out")
     app = App(settings, LocalLink(engine_configuration(settings)))

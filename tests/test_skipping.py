@@ -40,36 +40,62 @@ def over(app: App, job: str) -> str:
     return [view.state for view in app.events(job, "me")][-1]
 
 
-def test_skip_gives_up_the_picture_nearest_its_end(app: App, link: ScriptedLink) -> None:
+def test_skip_finishes_the_picture_nearest_its_end(app: App, link: ScriptedLink) -> None:
     job = app.submit({**SMALL, "count": 3}, "me").id
     link.step(f"{job}.1")
     assert app.skip(job, "me")
-    assert link.flying() == [f"{job}.0", f"{job}.2"]
-    link.done(f"{job}.0")
-    link.done(f"{job}.2")
+    assert link.tasks("finish") == [f"{job}.1"]
+    for index in (1, 0, 2):
+        link.done(f"{job}.{index}")
     assert over(app, job) == "done"
     view = app.job(job, "me")
     assert view is not None
-    assert [picture.index for picture in view.pictures] == [0, 2]
+    assert [picture.index for picture in view.pictures] == [0, 1, 2]
 
 
-def test_a_skipped_picture_is_not_painted_again_by_this_run(app: App, link: ScriptedLink) -> None:
+def test_interrupt_finishes_what_is_painted_and_begins_nothing_else(app: App, link: ScriptedLink) -> None:
+    job = app.submit({**SMALL, "count": 100}, "me").id
+    flying = link.flying()
+    assert 0 < len(flying) < 100
+    assert app.interrupt(job, "me")
+    assert link.tasks("finish") == flying
+    for task in flying:
+        link.done(task)
+    assert over(app, job) == "done"
+    assert link.flying() == []
+    view = app.job(job, "me")
+    assert view is not None
+    assert len(view.pictures) == len(flying)
+    assert not app.interrupt(job, "me")
+
+
+def test_interrupting_a_job_that_waits_cancels_it(app: App, link: ScriptedLink) -> None:
+    app.pause("me", True)
+    job = app.submit(SMALL, "me").id
+    assert app.interrupt(job, "me")
+    assert over(app, job) == "cancelled"
+
+
+def test_what_was_to_be_finished_is_finished_at_once_by_the_next_engine_too(app: App, link: ScriptedLink) -> None:
     job = app.submit({**SMALL, "count": 2}, "me").id
-    app.skip(job, "me")
+    assert app.skip(job, "me")
+    (skipped,) = link.tasks("finish")
     link.died()
     link.hello()
-    assert link.flying() == [f"{job}.1"]
+    while skipped not in link.flying():
+        link.done(link.flying()[0])
+    assert link.tasks("finish") == [skipped]
 
 
-def test_skipping_all_pictures_ends_the_job(app: App, link: ScriptedLink) -> None:
+def test_every_picture_of_a_job_can_be_skipped(app: App, link: ScriptedLink) -> None:
     job = app.submit({**SMALL, "count": 2}, "me").id
     assert app.skip(job, "me")
-    assert app.unfinished(job)
     assert app.skip(job, "me")
-    assert not app.unfinished(job)
-    assert over(app, job) == "cancelled"
-    assert link.flying() == []
-    assert not app.skip(job, "me")
+    assert not app.skip(job, "me"), "all are about to be finished"
+    assert sorted(link.tasks("finish")) == [f"{job}.0", f"{job}.1"]
+    link.done(f"{job}.0")
+    link.done(f"{job}.1")
+    assert over(app, job) == "done"
 
 
 def test_nobody_skips_anothers_picture(app: App, link: ScriptedLink) -> None:

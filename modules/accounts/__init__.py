@@ -4,7 +4,17 @@ Knows names, roles, passwords and secrets; not HTTP, not jobs, not pictures.  `A
 """
 
 from modules.accounts.accounts import Accounts
-from modules.accounts.records import Account, AccountError, Code, Role, Session, Token, TooLong, WrongPassword
+from modules.accounts.records import (
+    Account,
+    AccountError,
+    AccountsUnavailable,
+    Code,
+    Role,
+    Session,
+    Token,
+    TooLong,
+    WrongPassword,
+)
 from modules.accounts.store import AccountStore
 
 __all__ = [
@@ -12,6 +22,7 @@ __all__ = [
     "AccountError",
     "AccountStore",
     "Accounts",
+    "AccountsUnavailable",
     "Code",
     "Role",
     "Session",

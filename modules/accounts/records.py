@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
-from modules.errors import RequestError
+from modules.errors import AtelierError, RequestError
 
 Role = Literal["viewer", "user", "administrator"]
 ROLES: tuple[Role, ...] = ("viewer", "user", "administrator")
@@ -23,6 +23,10 @@ MAX_NAME = 64
 
 class AccountError(RequestError):
     """Something cannot be done with an account, a name, a password or a code as asked."""
+
+
+class AccountsUnavailable(AtelierError):
+    """The accounts file cannot be read or written, or is another one than was opened: nobody is let in (HTTP 503)."""
 
 
 class TooLong(AccountError):

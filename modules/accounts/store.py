@@ -3,23 +3,31 @@
 SQLite, readable by its owner alone.  The server and the command line may have it open at the same time, so nothing is kept
 in memory: what one of them takes away, the other knows with the next request.  Passwords arrive here as hashes; secrets are
 made here, told once and stored as digests.
+
+Nothing but SQLite opens the file.  POSIX record locks belong to the process and not to the descriptor: closing any
+descriptor of a file drops all locks that the process has on it (fcntl(2)), SQLite's too, and a connection elsewhere then takes
+itself for the last one and removes the write-ahead log that is still written to (sqlite.org/howtocorrupt.html, 2.2).
 """
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import secrets
 import sqlite3
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from modules.accounts.records import (
     Account,
     AccountError,
+    AccountsUnavailable,
     Code,
     CodeKind,
     Role,
@@ -30,6 +38,8 @@ from modules.accounts.records import (
 )
 from modules.accounts.schema import prepare
 from modules.accounts.secrets import digest, new_code, new_secret, plain_code
+
+log = logging.getLogger("atelier")
 
 SESSION_SECONDS = 30 * 24 * 3600.0
 """A session ends when it was not used for this long."""
@@ -42,10 +52,15 @@ TOKEN_PREFIX = "atelier_"
 
 FILE_NAME = "accounts.sqlite"
 """In the data folder."""
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""What file systems without hard links answer: FAT, exFAT, some network shares."""
 
 
 class AccountStore:
-    """The file `path`; in memory when it is None.  Any thread may call.
+    """The file `path`; in memory when it is None.  Any thread may call.  One per process and file.
+
+    Every method raises AccountsUnavailable when the file cannot be read or written, or when it was removed or replaced after it
+    was opened: SQLite would go on with the old one, which nobody else sees.
 
     Raises:
         AccountError: it cannot be opened, or a newer version made it.  It is not made anew by itself: an empty list of
@@ -53,18 +68,18 @@ class AccountStore:
     """
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+        self._path, self._clock = path, clock
         self._guard = threading.RLock()
         try:
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's further files take over its mode
+                _make(path)
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA foreign_keys = ON")
             prepare(self._db)
             self._db.row_factory = sqlite3.Row
+            self._file = _identity(path)
         except (OSError, sqlite3.Error, ValueError) as error:
             raise AccountError(
                 f"the accounts file {path} cannot be used: {error}; restore it from a copy, or move it away to begin with no "
@@ -147,8 +162,7 @@ class AccountStore:
         session = Session(row["session"], row["id"], row["agent"], row["address"], row["began"], row["seen"])
         extended = now - session.seen > TOUCH_SECONDS
         if extended:
-            with self._transaction() as db:
-                db.execute("UPDATE sessions SET seen = ? WHERE id = ?", (now, session.id))
+            self._note("UPDATE sessions SET seen = ? WHERE id = ?", now, session.id)
         return _account(row), session, extended
 
     def sessions(self, account: str) -> list[Session]:
@@ -198,8 +212,7 @@ class AccountStore:
         if not rows:
             return None
         if abs(self._clock() - rows[0]["used"]) > TOUCH_SECONDS:
-            with self._transaction() as db:
-                db.execute("UPDATE tokens SET used = ? WHERE id = ?", (self._clock(), rows[0]["token"]))
+            self._note("UPDATE tokens SET used = ? WHERE id = ?", self._clock(), rows[0]["token"])
         return _account(rows[0])
 
     def tokens(self, account: str) -> list[Token]:
@@ -285,8 +298,16 @@ class AccountStore:
         return [Code(row["id"], row["kind"], row["role"], row["account"] or "", row["created"], row["expires"]) for row in rows]
 
     def _rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        with self._guard:
+        with self._guard, self._reachable():
             return self._db.execute(sql, values).fetchall()
+
+    def _note(self, sql: str, *values: Any) -> None:
+        """A write that is not worth refusing anybody for: the disk may be full."""
+        try:
+            with self._transaction() as db:
+                db.execute(sql, values)
+        except AccountsUnavailable as error:
+            log.warning("%s", error)
 
     def _delete(self, what: str, *values: Any) -> bool:
         with self._transaction() as db:
@@ -304,16 +325,69 @@ class AccountStore:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; inside another one, a part of it."""
         with self._guard:
-            if self._db.in_transaction:
+            nested = self._db.in_transaction
+            if nested:
                 yield self._db
                 return
-            self._db.execute("BEGIN IMMEDIATE")
+            with self._reachable():
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        """The file is the one that was opened; what SQLite says of it is said as one of our errors.  Under the guard."""
+        if self._path is not None and _identity(self._path) != self._file:
+            raise AccountsUnavailable(
+                f"the accounts file {self._path.name} was removed or replaced while this server ran, so nobody is let in; "
+                "put it back, or start the server again"
+            )
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise AccountsUnavailable(
+                f"the accounts file cannot be used: {error}; look at its disk and its permissions, and try again"
+            ) from None
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """Device and inode of the file that has this name now; None when there is none.  Does not open it."""
+    try:
+        found = os.stat(path) if path is not None else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found is not None else None
+
+
+def _make(path: Path) -> None:
+    """Make an empty file that its owner alone may read, where there is none; SQLite's further files take over its mode.
+
+    The file is closed before it has its name, so no descriptor of it is ever closed while a connection holds locks on it.
+
+    Raises:
+        OSError: the folder or the file cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(path):
+        return
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        with suppress(FileExistsError):  # another process was quicker, and its file is as good
             try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+                os.link(fresh, path)
+            except OSError as error:
+                if isinstance(error, FileExistsError) or error.errno not in _NO_LINKS:
+                    raise
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(fresh)
 
 
 def _account(row: sqlite3.Row) -> Account:

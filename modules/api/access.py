@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 Least = Literal["anybody", "viewer", "user", "administrator", "nobody"]
@@ -67,9 +66,10 @@ RULES: tuple[Rule, ...] = (
     *_rules(_GET, "viewer", "/internal/jobs", "/internal/jobs/{}", "/internal/jobs/{}/preview", "/internal/jobs/{}/zip"),
     *_rules(_GET, "viewer", "/internal/jobs/{}/events", "/internal/pictures/{}/{}", "/internal/pictures/{}/{}/thumbnail"),
     *_rules(_GET, "viewer", "/internal/sources/{}", "/internal/prompt/names"),
-    *_rules(_POST, "viewer", "/internal/prompt/check", "/internal/read"),
+    *_rules(_POST, "viewer", "/internal/prompt/check", "/internal/read", "/internal/quote"),
     *_rules(_POST, "user", "/internal/jobs", "/internal/jobs/{}/cancel", "/internal/jobs/{}/retry"),
     *_rules(_POST, "user", "/internal/jobs/{}/remove", "/internal/jobs/{}/move", "/internal/queue/pause"),
+    *_rules(_POST, "user", "/internal/jobs/{}/delete", "/internal/pictures/{}/{}/delete"),
     *_rules(_POST, "user", "/internal/sources"),
     # the API of our own
     *_rules(_GET, "viewer", "/api/v1", "/api/v1/{*}", "/openapi.json", "/docs"),
@@ -77,6 +77,7 @@ RULES: tuple[Rule, ...] = (
     # A1111's
     *_rules(_POST, "administrator", "/sdapi/v1/unload-checkpoint", "/sdapi/v1/reload-checkpoint"),
     *_rules(_GET, "viewer", "/sdapi/v1/{*}", "/controlnet/{*}", "/internal/pending-tasks", "/internal/ping"),
+    *_rules(_GET, "viewer", "/queue/status"),
     *_rules(_POST, "viewer", "/sdapi/v1/png-info", "/internal/progress"),
     *_rules(_POST, "user", "/sdapi/v1/txt2img", "/sdapi/v1/img2img", "/sdapi/v1/interrogate", "/sdapi/v1/options"),
     *_rules(_POST, "user", "/sdapi/v1/extra-single-image", "/sdapi/v1/extra-batch-images"),
@@ -95,12 +96,22 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 _COMPILED = tuple((rule, _compiled(rule.pattern)) for rule in RULES)
 
 
-@lru_cache(maxsize=4096)
 def rule_for(method: str, path: str) -> Rule:
-    """The rule for this request.  `path` is compared as it is: a spelling that some router might tidy up fits none."""
+    """The rule for this request.  `path` is compared as it is: a spelling that some router might tidy up fits none.
+
+    Nothing is remembered by it: paths come from people who have not said who they are, and may be 60 kB long.
+    """
     method = "GET" if method == "HEAD" else method
     fits = (rule for rule, pattern in _COMPILED if pattern.fullmatch(path) and (method in rule.methods or "*" in rule.methods))
     return next(fits, OTHERS)
+
+
+def methods_for(path: str, role: str) -> tuple[str, ...]:
+    """The methods by which this role may ask for `path`; none where no rule names the whole of it."""
+    named = [(rule, pattern) for rule, pattern in _COMPILED if rule.least != "nobody" and not rule.pattern.endswith("{*}")]
+    rules = [rule for rule, pattern in named if pattern.fullmatch(path)]
+    allowed = {method for rule in rules if reaches(role, rule.least) for method in rule.methods if method != "*"}
+    return tuple(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
 
 
 def reaches(role: str, least: Least) -> bool:

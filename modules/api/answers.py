@@ -40,6 +40,7 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
 }
 
+_GRADIO = re.compile(r"/gradio_api/(run/|queue/|call/|upload|reset|cancel|component_server)")
 _DOOR = re.compile(r"/(login|setup|invite|account(/.*)?)")
 _IMMUTABLE = re.compile(r"/(assets|static/fonts|(ui|door)/[0-9a-f]{12})/")
 _SCRIPT = re.compile(rb"<script(?=[\s>])(.*?)</script", re.IGNORECASE | re.DOTALL)
@@ -57,12 +58,18 @@ class Answer:
         self._body = bytearray()
         self.started = False
         self.too_large = False
+        self.failed = False
+        """Whether Gradio failed at the request; what it says of that is not passed on."""
 
     async def send(self, message: Message) -> None:
         if self.too_large:
             if not self.started:
                 self.started = True
                 await refuse(self._send, self._path, 413, TOO_LARGE)
+            return
+        if message["type"] == "http.response.start" and message["status"] == 500 and _GRADIO.match(self._path):
+            self.failed = True
+        if self.failed:
             return
         if message["type"] == "http.response.start":
             self.started = True

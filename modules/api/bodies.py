@@ -1,26 +1,25 @@
 """Bodies of API requests: a JSON object as clean Python data, and a model of it with the reason in words when it does not fit.
 
-What comes in is parsed on a thread, because pictures travel in it as text, tens of megabytes at a time.  Nothing that was
-sent is ever echoed unread: lone surrogates and control characters are gone before anything else sees the data.
+Pictures travel in it as text, tens of megabytes at a time: `json_reader` bounds what they cost.  Nothing that was sent is ever
+echoed unread: lone surrogates and control characters are gone before anything else sees the data.
 """
 
 from __future__ import annotations
 
-import json
+import math
 from typing import Any, TypeVar
 
+import anyio.lowlevel
 import anyio.to_thread
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
+from modules.api.json_reader import LONG, SLICE, JsonReader
 from modules.errors import RequestError
 from modules.request import clean_text
 
 M = TypeVar("M", bound=BaseModel)
-
-MAX_DEPTH = 32
-"""Levels of lists and objects in one another."""
 
 
 async def read_json(request: Request) -> dict[str, Any]:
@@ -30,41 +29,38 @@ async def read_json(request: Request) -> dict[str, Any]:
 
     Raises:
         HTTPException: 415, it says to be something else.
-        RequestError: it is not valid JSON, no object, or nested too deeply.
+        RequestError: it is not valid JSON, no object, nested too deeply, or of too many values.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = await request.body()
-    if not body:
-        return {}
-    if kind != "application/json":
-        raise HTTPException(415, "send the request as JSON, with the header Content-Type: application/json")
-    return await anyio.to_thread.run_sync(parse_json, body)
+    reader, empty = JsonReader(clean_text), True
+    async for data in request.stream():
+        if data and empty and kind != "application/json":
+            raise HTTPException(415, "send the request as JSON, with the header Content-Type: application/json")
+        for start in range(0, len(data), SLICE):
+            empty = False
+            reader.feed(data[start : start + SLICE])
+            await anyio.lowlevel.checkpoint()  # whoever sends much lets others run in between
+    return {} if empty else await anyio.to_thread.run_sync(_object, reader)
 
 
-def parse_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`, its texts clean.
-
-    Raises:
-        RequestError: see `read_json`.
-    """
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        raise RequestError("the request is not valid JSON") from None
+def _object(reader: JsonReader) -> dict[str, Any]:
+    data = reader.value()
     if not isinstance(data, dict):
         raise RequestError("the request must be a JSON object")
-    return dict(_clean(data, MAX_DEPTH))
+    return {clean_text(key): value if isinstance(value, float) else _clean(value) for key, value in data.items()}
 
 
-def _clean(data: Any, depth: int) -> Any:
-    if depth < 0:
-        raise RequestError(f"the request is nested more than {MAX_DEPTH} levels deep")
+def _clean(data: Any) -> Any:
+    """With clean texts.  NaN and infinity, which Python's parser takes, become null, as JavaScript writes them: what stands in
+    lists and objects is passed on and echoed, and an answer must be JSON.  A field that is such a number is refused by name."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
     if isinstance(data, str):
-        return clean_text(data)
+        return data if len(data) > LONG else clean_text(data)  # long ones were cleaned as they came in
     if isinstance(data, list):
-        return [_clean(value, depth - 1) for value in data]
+        return [_clean(value) for value in data]
     if isinstance(data, dict):
-        return {clean_text(key): _clean(value, depth - 1) for key, value in data.items()}
+        return {clean_text(key): _clean(value) for key, value in data.items()}
     return data
 
 

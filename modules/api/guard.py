@@ -20,16 +20,20 @@ from urllib.parse import quote
 
 import anyio.to_thread
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modules.accounts import AccountError, Accounts
-from modules.api.access import Rule, reaches, rule_for
+from modules.accounts import AccountError, Accounts, AccountsUnavailable
+from modules.api.access import OTHERS, Rule, methods_for, reaches, rule_for
 from modules.api.answers import TOO_LARGE, Answer, refuse
-from modules.api.identity import NOBODY, AccountIdentity, BrowserIdentity, Identifier, Identity
+from modules.api.identity import NOBODY, AccountIdentity, Identifier, Identity, LocalIdentity
+from modules.api.json_reader import JsonReader, TooMuch
 from modules.api.peers import Peer, Peers, looks_proxied, plain, without_claims
-from modules.errors import LimitError
+from modules.errors import LimitError, RequestError
 
 log = logging.getLogger("atelier")
+
+NO_CALL = "This is no call that the page makes."
 
 MAX_BODY = 1 << 20
 """Bytes of a request's body, where `_CAPS` does not say otherwise."""
@@ -45,6 +49,8 @@ DISK_FLOOR = 256 << 20
 """Bytes that must be free on the disk for anything large to be taken in."""
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[0-9A-Za-z._-]+)(:\d{1,5})?")
+_ABSOLUTE = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://([!-.0-~]{1,300})(/.*)?", re.DOTALL)
+_ABSOLUTE_BYTES = re.compile(rb"^[a-zA-Z]+://[^/]*")
 _API = re.compile(r"/(sdapi|api|controlnet)/.*")
 _SAFE = ("GET", "HEAD")
 
@@ -88,7 +94,7 @@ class Guard:
         self.hosts = frozenset(host.lower() for host in self.door.hosts) | {"localhost"}
         self.peers = Peers(self.door.proxies)
         accounts = self.door.accounts
-        self.identifier: Identifier = BrowserIdentity() if accounts is None else AccountIdentity(accounts)
+        self.identifier: Identifier = LocalIdentity() if accounts is None else AccountIdentity(accounts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -98,6 +104,7 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         cors: dict[str, str] = {}
+        scope = _in_origin_form(scope)
         try:
             headers = Headers(scope=scope)
             peer = self.peers.look(scope)
@@ -125,10 +132,22 @@ class Guard:
         inner = dict(
             scope, state={**scope.get("state", {}), **told}, headers=_inner_headers(scope), scheme=peer.scheme, client=client
         )
-        body = _Body(receive, body_cap(scope["path"]), answer)
+        body = _Body(receive, body_cap(scope["path"]), answer, walks=_is_gradio_json(scope))
         try:
             await self.app(inner, body.receive, answer.send)
-        except Exception:
+            if answer.failed and not answer.started:
+                await answer.fail(400, NO_CALL)
+        except ClientDisconnect:  # or we stopped reading what is too large
+            if answer.too_large and not answer.started:
+                await answer.fail(413, TOO_LARGE)
+                return
+            log.info("%s %s: hung up before the request was complete", scope["method"], json.dumps(scope["path"][:200]))
+        except Exception as error:
+            if answer.failed:  # Gradio raises for calls that no page makes
+                what = f"{type(error).__name__}: {error}".split("\n", 1)[0][:200]
+                log.warning("%s %s refused (%s)", scope["method"], json.dumps(scope["path"][:200]), json.dumps(what))
+                await answer.fail(400, NO_CALL)
+                return
             if not answer.too_large:
                 log.exception("%s %s failed", scope["method"], json.dumps(scope["path"]))
             if not answer.started:
@@ -219,12 +238,16 @@ class Guard:
             raise _Refusal(429, str(error), {"retry-after": str(math.ceil(error.retry_after))}) from None
         except AccountError as error:
             raise _Refusal(401, str(error), _challenge(scope)) from None
+        except AccountsUnavailable as error:
+            raise _Refusal(503, str(error)) from None
 
     def _check_role(self, scope: Scope, identity: Identity) -> Rule:
         rule = rule_for(scope["method"], scope["path"])
         if rule.least == "nobody":
             raise _Refusal(404, "There is nothing here.")
         if reaches(identity.role, rule.least):
+            if rule is OTHERS and (allowed := methods_for(scope["path"], identity.role)):
+                raise _Refusal(405, f"This is asked for by {' or '.join(allowed)} only.", {"allow": ", ".join(allowed)})
             if rule.in_person and self.door.accounts is not None and not identity.session:
                 raise _Refusal(403, "This is for people who are logged in with a browser, not for programs.")
             return rule
@@ -289,6 +312,24 @@ def _closing(scope: Scope) -> dict[str, str]:
     return {"connection": "close"} if large else {}
 
 
+def _in_origin_form(scope: Scope) -> Scope:
+    """A target that names the whole address, as clients of proxies send it, is asked for like any other.
+
+    The host in it counts, and the header Host does not (RFC 9112, section 3.2.2).
+    """
+    whole = _ABSOLUTE.fullmatch(scope["path"])
+    if whole is None:
+        return scope
+    host, path = whole[1], whole[2] or "/"
+    headers = [(name, value) for name, value in scope["headers"] if name != b"host"] + [(b"host", host.encode())]
+    raw = _ABSOLUTE_BYTES.sub(b"", scope.get("raw_path", b"")) or b"/"
+    return dict(scope, path=path, raw_path=raw, headers=headers)
+
+
+def _is_gradio_json(scope: Scope) -> bool:
+    return scope["path"].startswith("/gradio_api/") and "json" in Headers(scope=scope).get("content-type", "").lower()
+
+
 def _a(role: str) -> str:
     return f"an {role}'s" if role[0] in "aeio" else f"a {role}'s"
 
@@ -315,16 +356,32 @@ def _inner_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 
 class _Body:
-    """Counts the bytes that really arrive, which a chunked request does not announce."""
+    """Counts the bytes that really arrive, which a chunked request does not announce.
 
-    def __init__(self, receive: Receive, cap: int, answer: Answer) -> None:
+    `walks`: the values of a JSON body are counted too, for routes that are Gradio's and parse it themselves.
+    """
+
+    def __init__(self, receive: Receive, cap: int, answer: Answer, walks: bool) -> None:
         self._receive, self._left, self._answer = receive, cap, answer
+        self._reader = JsonReader() if walks else None
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
-            if self._left < 0:
+            body = message.get("body", b"")
+            self._left -= len(body)
+            if self._left < 0 or not self._walked(body):
                 self._answer.too_large = True
                 return {"type": "http.disconnect"}
         return message
+
+    def _walked(self, body: bytes) -> bool:
+        """Whether the JSON so far is within what `json_reader` allows; what is no JSON at all is for the route to say."""
+        try:
+            if self._reader is not None:
+                self._reader.feed(body)
+        except TooMuch:
+            return False
+        except RequestError:
+            self._reader = None
+        return True

@@ -1,6 +1,6 @@
-"""Who is asking: on a local instance, the browser that holds a random cookie; with accounts, whoever can show it.
+"""Who is asking: on a local instance, the one user of this machine; with accounts, whoever can show it.
 
-A cookie is a secret; what the rest of the program sees and stores as `user` is a digest or the account's id, so that neither
+A cookie is a secret; what the rest of the program sees and stores as `user` is a constant or the account's id, so that neither
 the queue's file nor a log hands out anybody's identity.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
 import secrets
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from starlette.types import Scope
 
 from modules.accounts import Account, Accounts, WrongPassword
 from modules.api.peers import Peer
+from modules.queue.owners import OWNER
 
 NOBODY = ""
 """The user of a request that came without an identity and is not given one."""
@@ -31,7 +31,7 @@ COOKIE_SECONDS = 400 * 24 * 3600
 """Browsers keep no cookie longer than 400 days (RFC 6265bis, 5.5)."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,64}")
-_FOR_PROGRAMS = re.compile(r"/(sdapi|api|controlnet)/.*|/internal/(progress|pending-tasks|ping)")
+_FOR_PROGRAMS = re.compile(r"/(sdapi|api|controlnet)/.*|/internal/(progress|pending-tasks|ping)|/queue/status")
 """What A1111's clients and scripts call, and no page that would keep a cookie."""
 
 
@@ -60,11 +60,13 @@ class Identifier(Protocol):
         ...
 
 
-class BrowserIdentity:
-    """Every browser is a user of its own, known by an HttpOnly, SameSite=Strict cookie; all programs are one, `LOCAL`.
+class LocalIdentity:
+    """All browsers are one user, `OWNER`: pictures are found again whatever the port, host name or browser.  Programs that call
+    the API are another, `LOCAL`, so that what they interrupt or list is their own.
 
-    Whoever reaches a local instance sits at the machine, so everybody is its administrator.  The cookie's name carries the
-    port, because browsers share cookies among all ports of a host.
+    Whoever reaches a local instance sits at the machine, so everybody is its administrator.  A browser shows an HttpOnly,
+    SameSite=Strict cookie.  It says nothing about who it is: it tells requests of the page itself, which act for the user,
+    from visits that another site started, which come without and act for nobody.
     """
 
     async def identify(self, scope: Scope, peer: Peer) -> Identity:
@@ -79,16 +81,15 @@ class BrowserIdentity:
         token = cookie(headers.get("cookie", ""), name)
 
         if token and scope["path"] != "/":
-            return _user(token), ""
-        # A visit that another site's link started comes without our Strict cookie although the browser has one.  Giving
-        # out a new one then would cut the visitor off from their pictures; the page's own requests will carry the old.
+            return OWNER, ""
+        # A visit that another site's link started comes without our Strict cookie, and is not given one for it.
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
         gives = scope["path"] == "/" or scope["path"].startswith("/internal/")
         if foreign or not gives:
-            return (_user(token) if token else NOBODY), ""
+            return (OWNER if token else NOBODY), ""
         token = token or secrets.token_urlsafe(24)
         attributes = f"Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Strict"
-        return _user(token), f"{name}={token}; {attributes}"
+        return OWNER, f"{name}={token}; {attributes}"
 
 
 class AccountIdentity:
@@ -148,10 +149,6 @@ def cookie(header: str, name: str) -> str:
     except CookieError:
         return ""
     return morsel.value if morsel is not None and _TOKEN.fullmatch(morsel.value) else ""
-
-
-def _user(token: str) -> str:
-    return "browser-" + hashlib.sha256(token.encode()).hexdigest()[:20]
 
 
 def _decoded(text: str) -> str:

@@ -1,13 +1,15 @@
 """The small routes that our own page lives on: jobs, previews, pictures, checkpoints, the engine's state.
 
-Handlers are async, answer at once and hold no thread; a job or picture that is not the caller's is answered like one that
-does not exist.  The guard has already decided who the caller is (`request.state.user`).
+Handlers are async; what asks the job list does so on a thread, for SQLite may be waiting for the disk.  A job or picture that
+is not the caller's is answered like one that does not exist.  The guard has already decided who the caller is
+(`request.state.user`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,21 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from PIL import Image
 
+from modules.api.refusals import caller
 from modules.app import App
 from modules.checkpoints.files import CheckpointInfo
 from modules.errors import RequestError, without_folders
 from modules.images import files
 from modules.images.decode import decode
 from modules.images.encoding import MEDIA_TYPES
-from modules.views import EngineState, JobView, PictureView
+from modules.views import EngineState, JobView, PictureView, changed_settings, painted_words
 
 MAX_JOBS = 200
 """Jobs in one answer of the list."""
+MAX_LIST_BYTES = 2 << 20
+"""Of JSON in one answer of the list: prompts may be long.  What does not fit comes with the next page."""
+MAX_SEARCH = 400
+"""Characters of a search."""
 THUMBNAIL_SIDE = 256
 """Pixels of a thumbnail's longer side."""
 MAX_THUMBNAILS = 512
@@ -54,22 +61,30 @@ def routes(app: App) -> APIRouter:
 
     @router.get("/internal/jobs")
     async def jobs(request: Request) -> Response:
-        asked = request.query_params.get("limit", "50")
-        limit = min(int(asked), MAX_JOBS) if asked.isdecimal() and len(asked) < 10 else 50
-        return JSONResponse([job_json(job) for job in app.jobs(request.state.user, limit)])
+        """One's own jobs, newest first.  `before` is the last job of the page before, `search` are words of prompts.
+
+        A page may be shorter than `limit`; only an empty one is the end.
+        """
+        asked, user = request.query_params, request.state.user
+        number = asked.get("limit", "50")
+        limit = min(int(number), MAX_JOBS) if number.isascii() and number.isdecimal() and len(number) < 10 else 50
+        before, words = asked.get("before", "")[:100], asked.get("search", "")[:MAX_SEARCH]
+        page = await anyio.to_thread.run_sync(lambda: _bounded([job_json(job) for job in app.jobs(user, limit, before, words)]))
+        return Response(page, media_type="application/json")
 
     @router.get("/internal/jobs/{job_id}")
     async def job(request: Request, job_id: str) -> Response:
-        found = app.job(job_id, request.state.user)
+        found = await anyio.to_thread.run_sync(app.job, job_id, request.state.user)
         return JSONResponse(job_json(found) | {"engine": engine_json(app.engine())}) if found else _missing("job")
 
     @router.get("/internal/jobs/{job_id}/preview")
     async def preview(request: Request, job_id: str) -> Response:
         """204 while there is no newer preview than `rev`.  Asking is what keeps previews being made."""
         user = request.state.user
-        found = app.preview(job_id, user)
+        found = await anyio.to_thread.run_sync(app.preview, job_id, user)
         if found is None:
-            return Response(status_code=204) if app.job(job_id, user) else _missing("job")
+            there = await anyio.to_thread.run_sync(app.job, job_id, user)
+            return Response(status_code=204) if there else _missing("job")
         if request.query_params.get("rev") == str(found.rev):
             return Response(status_code=204)
         return Response(found.jpeg, media_type="image/jpeg", headers={"x-preview-rev": str(found.rev)})
@@ -78,13 +93,30 @@ def routes(app: App) -> APIRouter:
     async def cancel(request: Request, job_id: str) -> Response:
         """`cancelled` is false for a job that was over already; asking twice does no harm."""
         user = request.state.user
-        cancelled = app.cancel(job_id, user)
-        return JSONResponse({"cancelled": cancelled}) if cancelled or app.job(job_id, user) else _missing("job")
+        cancelled = await anyio.to_thread.run_sync(app.cancel, job_id, user)
+        there = cancelled or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
+        return JSONResponse({"cancelled": cancelled}) if there else _missing("job")
+
+    @router.post("/internal/jobs/{job_id}/delete")
+    async def delete_job(request: Request, job_id: str) -> Response:
+        """The job with its pictures' files, for good.  `deleted` is false for a job that is not over: cancel it first."""
+        user = caller(request)
+        deleted = await anyio.to_thread.run_sync(app.delete, job_id, user)
+        there = deleted or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
+        return JSONResponse({"deleted": deleted}) if there else _missing("job")
+
+    @router.post("/internal/pictures/{job_id}/{index:int}/delete")
+    async def delete_picture(request: Request, job_id: str, index: int) -> Response:
+        """One picture with its file, for good, and the job with its last one; `deleted` as for a job."""
+        user = caller(request)
+        deleted = await anyio.to_thread.run_sync(app.delete, job_id, user, index)
+        there = deleted or await anyio.to_thread.run_sync(app.picture, job_id, index, user) is not None
+        return JSONResponse({"deleted": deleted}) if there else _missing("picture")
 
     @router.get("/internal/pictures/{job_id}/{index:int}")
     async def picture(request: Request, job_id: str, index: int) -> Response:
         """The file as it was saved, with its texts.  `?download=1` offers it as a file."""
-        found = app.picture(job_id, index, request.state.user)
+        found = await anyio.to_thread.run_sync(app.picture, job_id, index, request.state.user)
         if found is None or not await anyio.to_thread.run_sync(files.is_ours, found.path):
             return _missing("picture")
         tag = _tag(job_id, index, found)
@@ -101,7 +133,7 @@ def routes(app: App) -> APIRouter:
 
     @router.get("/internal/pictures/{job_id}/{index:int}/thumbnail")
     async def thumbnail(request: Request, job_id: str, index: int) -> Response:
-        found = app.picture(job_id, index, request.state.user)
+        found = await anyio.to_thread.run_sync(app.picture, job_id, index, request.state.user)
         if found is None:
             return _missing("picture")
         tag = _tag(job_id, index, found)
@@ -111,6 +143,17 @@ def routes(app: App) -> APIRouter:
         return Response(jpeg, media_type="image/jpeg", headers=_revalidated(tag)) if jpeg else _missing("picture")
 
     return router
+
+
+def _bounded(jobs: list[dict[str, Any]]) -> bytes:
+    """A JSON list of the first of these that `MAX_LIST_BYTES` hold, and of one at least."""
+    parts: list[bytes] = []
+    for job in jobs:
+        part = json.dumps(job, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        if parts and sum(map(len, parts)) + len(part) > MAX_LIST_BYTES:
+            break
+        parts.append(part)
+    return b"[" + b",".join(parts) + b"]"
 
 
 def job_json(job: JobView) -> dict[str, Any]:
@@ -126,22 +169,40 @@ def job_json(job: JobView) -> dict[str, Any]:
         "eta_s": None if job.eta_s is None else round(job.eta_s, 1),
         "rev": job.rev,
         "error": without_folders(job.error),
+        "held": without_folders(job.held),
         "paused": job.paused,
         "created": job.created,
-        "request": job.request.model_dump(mode="json"),
+        "request": exact(job.request.model_dump(mode="json")),
+        "settings": changed_settings(job.request),
         "pictures": [picture_json(picture) for picture in job.pictures],
     }
 
 
 def picture_json(picture: PictureView) -> dict[str, Any]:
+    """`prompt` and `negative_prompt` are what was encoded, with styles and drawn wildcards; None where that is not known."""
+    prompt, negative = painted_words(picture.infotext) or (None, None)
     return {
         "index": picture.index,
         "name": picture.name,
         "infotext": picture.infotext,
-        "seed": picture.seed,
+        "prompt": prompt,
+        "negative_prompt": negative,
+        **exact({"seed": picture.seed}),
         "width": picture.width,
         "height": picture.height,
     }
+
+
+def exact(fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` as a page can hold them: JavaScript's numbers have 53 bits, so larger whole numbers (seeds) go as texts.
+
+    Requests take them back as they are.
+
+    >>> exact({"seed": 2**53, "steps": 20})
+    {'seed': '9007199254740992', 'steps': 20}
+    """
+    large = {name: str(value) for name, value in fields.items() if isinstance(value, int) and abs(value) >= 2**53}
+    return fields | large
 
 
 def engine_json(state: EngineState) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def limits_of(app: App) -> dict[str, Any]:
         "side_multiple": SIDE_STEP,
         "count": _most("count"),
         "n_iter": 100,
-        "batch_size": 8,
+        "batch_size": 100,
         "pixels": MAX_PIXELS,
         "source_side": 8192,
         "source_pixels": MAX_PIXELS,

@@ -1,11 +1,10 @@
 """The routes of the queue: submit, order, pause, retry, remove, take all pictures along, and changes as they happen.
 
-Like `modules.api.internal`: async, at once, and one's own jobs only.  What waits for the disk runs on a thread for that long.
+Like `modules.api.internal`: async, and one's own jobs only.  What asks the job list runs on a thread for that long.
 """
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -13,11 +12,12 @@ import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from modules.api.bodies import read_json
 from modules.api.internal import engine_json, job_json
 from modules.api.refusals import caller
 from modules.api.streams import Streams
 from modules.app import App
-from modules.errors import RequestError
+from modules.errors import RequestError, without_folders
 from modules.images.zips import stream_zip
 from modules.views import QueueView
 
@@ -28,29 +28,43 @@ def queue_routes(app: App) -> APIRouter:
 
     @router.get("/internal/queue")
     async def queue(request: Request) -> Response:
-        return JSONResponse(queue_json(app.queue(request.state.user)) | {"notice": app.notice})
+        return JSONResponse(queue_json(await anyio.to_thread.run_sync(app.queue, request.state.user)) | {"notice": app.notice})
 
     @router.post("/internal/jobs")
     async def submit(request: Request) -> Response:
-        """A job from a JSON object of fields.  With an `Idempotency-Key` header, asking twice submits once."""
+        """A job from a JSON object of fields.  With an `Idempotency-Key` header, asking twice submits once; the same key with
+        other fields is refused."""
         user = caller(request)
         fields = await json_object(request)
         key = request.headers.get("idempotency-key", "")
-        job = await anyio.to_thread.run_sync(lambda: app.submit(fields, user, key))
+        job = await anyio.to_thread.run_sync(lambda: app.submit(fields, user, key, exact=True))
         return JSONResponse(job_json(job), status_code=201)
+
+    @router.post("/internal/quote")
+    async def quote(request: Request) -> Response:
+        """What a request with these fields would cost (`estimates.Quote`), or `error` where they make no sense yet."""
+        fields = await json_object(request)
+        try:
+            found = await anyio.to_thread.run_sync(app.quote, fields)
+        except RequestError as error:
+            return JSONResponse({"error": without_folders(str(error))})
+        seconds = None if found.seconds is None else round(found.seconds, 2)
+        return JSONResponse({"seconds": seconds, "beyond": found.beyond, "native": found.native, "weights": found.weights})
 
     @router.post("/internal/jobs/{job_id}/retry")
     async def retry(request: Request, job_id: str) -> Response:
         user = request.state.user
         retried = await anyio.to_thread.run_sync(lambda: app.retry(job_id, user))
-        return JSONResponse({"retried": retried}) if retried or app.job(job_id, user) else _missing()
+        there = retried or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
+        return JSONResponse({"retried": retried}) if there else _missing()
 
     @router.post("/internal/jobs/{job_id}/remove")
     async def remove(request: Request, job_id: str) -> Response:
         """`removed` is false for a job that is not over: cancel it first."""
         user = request.state.user
         removed = await anyio.to_thread.run_sync(lambda: app.remove(job_id, user))
-        return JSONResponse({"removed": removed}) if removed or app.job(job_id, user) else _missing()
+        there = removed or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
+        return JSONResponse({"removed": removed}) if there else _missing()
 
     @router.post("/internal/jobs/{job_id}/move")
     async def move(request: Request, job_id: str) -> Response:
@@ -59,7 +73,8 @@ def queue_routes(app: App) -> APIRouter:
         if isinstance(to, bool) or not isinstance(to, int) or not 0 <= to < 1_000_000:
             raise RequestError("to: must be a place from 0, the first")
         moved = await anyio.to_thread.run_sync(lambda: app.move(job_id, user, to))
-        return JSONResponse({"moved": moved}) if moved or app.job(job_id, user) else _missing()
+        there = moved or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
+        return JSONResponse({"moved": moved}) if there else _missing()
 
     @router.post("/internal/queue/pause")
     async def pause(request: Request) -> Response:
@@ -72,7 +87,7 @@ def queue_routes(app: App) -> APIRouter:
 
     @router.get("/internal/jobs/{job_id}/zip")
     async def zipped(request: Request, job_id: str) -> Response:
-        job = app.job(job_id, request.state.user)
+        job = await anyio.to_thread.run_sync(app.job, job_id, request.state.user)
         if job is None or not job.pictures:
             return _missing()
         name = f"atelier-{datetime.fromtimestamp(job.created):%Y%m%d-%H%M%S}-{job.id[:8]}.zip"
@@ -86,7 +101,8 @@ def queue_routes(app: App) -> APIRouter:
     async def job_events(request: Request, job_id: str) -> Response:
         """The job as it changes, as server-sent events; ends when it is over."""
         user = caller(request)
-        return streams.answer(user, job_id) if app.job(job_id, user) else _missing()
+        there = await anyio.to_thread.run_sync(app.job, job_id, user)
+        return streams.answer(user, job_id) if there else _missing()
 
     @router.get("/internal/events")
     async def events(request: Request) -> Response:
@@ -115,13 +131,10 @@ async def json_object(request: Request) -> dict[str, Any]:
     """The request's JSON object.  Only as application/json: no other site's page can send that."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RequestError("the request must be application/json")
-    try:
-        data = json.loads(await request.body())
-    except (ValueError, RecursionError):
-        raise RequestError("the request is not valid JSON") from None
-    if not isinstance(data, dict):
-        raise RequestError("the request must be a JSON object")
-    return data
+    body = await request.body()
+    if not body:
+        raise RequestError("the request is not valid JSON")
+    return await read_json(request)
 
 
 def _missing() -> Response:

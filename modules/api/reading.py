@@ -16,6 +16,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from modules.api.internal import exact
 from modules.app import App
 from modules.checkpoints.hashes import known_sha256
 from modules.diffusion.samplers import find_sampler
@@ -143,7 +144,7 @@ def found_json(found: Found, here: Here) -> dict[str, Any]:
         "infotext": found.infotext,
         "prompt": found.prompt,
         "negative_prompt": found.negative_prompt,
-        "fields": here.fields,
+        "fields": exact(here.fields),
         "checkpoint": here.checkpoint,
         "missing": list(here.missing),
         "items": [[key, value] for key, value in found.items.items()],

@@ -13,12 +13,21 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from modules.accounts import AccountsUnavailable
 from modules.errors import AtelierError, EngineError, LimitError, OutputError, RequestError, without_folders
+from modules.queue.store import QueueError
 
-THEIRS = ("/sdapi/", "/controlnet/", "/internal/progress", "/internal/pending-tasks", "/internal/ping")
+THEIRS = ("/sdapi/", "/controlnet/", "/internal/progress", "/internal/pending-tasks", "/internal/ping", "/queue/status")
 """Paths of A1111's API, of its ControlNet extension, and of what its clients call beside them."""
 
-_STATUS: dict[type[Exception], int] = {RequestError: 422, LimitError: 429, EngineError: 503, OutputError: 507}
+_STATUS: dict[type[Exception], int] = {
+    RequestError: 422,
+    LimitError: 429,
+    EngineError: 503,
+    QueueError: 503,
+    AccountsUnavailable: 503,
+    OutputError: 507,
+}
 
 
 class Refusal(BaseModel):

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
+import anyio.to_thread
 from fastapi.responses import Response, StreamingResponse
 
 from modules.app import App
@@ -67,7 +68,7 @@ class Streams:
         try:
             while True:
                 woken.clear()
-                for name, key, mark, data in self._news(user, job_id):
+                for name, key, mark, data in await anyio.to_thread.run_sync(self._news, user, job_id):
                     if seen.get(key) != mark:
                         seen[key] = mark
                         yield f"event: {name}\ndata: {json.dumps(data)}\n\n"
@@ -95,4 +96,4 @@ class Streams:
 
 
 def _mark(job: JobView) -> object:
-    return job.state, job.rev, job.done, job.position, job.paused
+    return job.state, job.rev, job.done, job.position, job.paused, job.held

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
+import secrets
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
@@ -61,7 +62,7 @@ def self_signed(folder: Path, names: Sequence[str]) -> Certificate:
     """
     cert, key = folder / "cert.pem", folder / "key.pem"
     try:
-        if not _serves(cert, names):
+        if not _serves(cert, key, names):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _make(cert, key, names)
     except OSError as error:
@@ -90,11 +91,16 @@ def _checked(cert: Path, key: Path) -> Certificate:
     return Certificate(cert, key, ":".join(digest[i : i + 2] for i in range(0, len(digest), 2)))
 
 
-def _serves(file: Path, names: Sequence[str]) -> bool:
+def _serves(cert: Path, key: Path, names: Sequence[str]) -> bool:
+    """Whether the certificate is for these names, will last, and has the key: they are two files, and a start may be killed
+    between the two."""
     try:
-        found = x509.load_pem_x509_certificate(file.read_bytes())
+        found = x509.load_pem_x509_certificate(cert.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+        if found.public_key() != private.public_key():
+            return False
         there = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (FileNotFoundError, ValueError, x509.ExtensionNotFound):
+    except (FileNotFoundError, ValueError, TypeError, x509.ExtensionNotFound):
         return False
     has = {str(name.value) for name in there}
     return set(names) <= has and found.not_valid_after_utc - _now() > timedelta(days=RENEW_DAYS)
@@ -129,8 +135,7 @@ def _alternative(name: str) -> x509.GeneralName:
 
 def _write(file: Path, data: bytes) -> None:
     """Whole or not at all, and for its owner alone."""
-    part = file.with_suffix(".part")
-    part.unlink(missing_ok=True)
+    part = file.with_name(f".{file.name}.{secrets.token_hex(8)}.part")
     with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as out:
         out.write(data)
     part.replace(file)

@@ -27,6 +27,7 @@ from modules.app import App
 from modules.checkpoints.hashes import known_sha256
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
+from modules.errors import RequestError, without_folders
 from modules.images import files
 from modules.request import Img2Img, Txt2Img
 from modules.views import JobView, PictureView
@@ -66,6 +67,9 @@ class JobAnswer(BaseModel):
     eta_s: float | None = Field(description="Seconds; null while nothing is known.")
     paused: bool
     error: str = Field(description="Why it failed; empty otherwise.")
+    held: str = Field(
+        description="Why it waits though nothing is wrong with it: the disk is full, for instance; empty otherwise."
+    )
     created: float = Field(description="Seconds since 1970.")
     request: dict[str, Any] = Field(description="The complete request: with names resolved and the seed drawn.")
     pictures: list[PictureAnswer]
@@ -140,11 +144,14 @@ def _jobs(router: APIRouter, app: App) -> None:
         """Submit a job.  It is on disk when this answers, and survives anything.
 
         Fields that are left out have the checkpoint's own defaults.  With a header `Idempotency-Key`, the same key again is the
-        same job, whatever became of the first answer.
+        same job, whatever became of the first answer; with another body it is refused (422).
         """
-        user, fields = caller(request), await read_json(request)
+        user = caller(request)
+        if not await request.body():
+            raise RequestError('a job is a JSON object of fields, such as {"prompt": "a cat"}; the request has no body')
+        fields = await read_json(request)
         key = request.headers.get("idempotency-key", "")
-        job = await anyio.to_thread.run_sync(lambda: app.submit(fields, user, key))
+        job = await anyio.to_thread.run_sync(lambda: app.submit(fields, user, key, exact=True))
         return job_answer(job)
 
     @router.get("/jobs", response_model=JobList)
@@ -170,6 +177,13 @@ def _jobs(router: APIRouter, app: App) -> None:
         """Stop it; what is finished stays.  Of a job that is over, nothing changes."""
         user = caller(request)
         await anyio.to_thread.run_sync(app.cancel, job_id, user)
+        return job_answer(found(job_id, user))
+
+    @router.post("/jobs/{job_id}/retry", response_model=JobAnswer)
+    async def retry(request: Request, job_id: str) -> Any:
+        """Queue a failed or cancelled job again, for the pictures that it lacks.  Of any other job, nothing changes."""
+        user = caller(request)
+        await anyio.to_thread.run_sync(app.retry, job_id, user)
         return job_answer(found(job_id, user))
 
     @router.get(
@@ -278,7 +292,8 @@ def job_answer(job: JobView) -> dict[str, Any]:
         "progress": round(job.progress, 4),
         "eta_s": None if job.eta_s is None else round(job.eta_s, 1),
         "paused": job.paused,
-        "error": job.error,
+        "error": without_folders(job.error),
+        "held": without_folders(job.held),
         "created": job.created,
         "request": job.request.model_dump(mode="json"),
         "pictures": [

@@ -16,7 +16,7 @@ from typing import Any
 
 from modules.bootstrap.environment import ROOT, TORCH, Environment, SetupError, fingerprint, groups_of, optional
 from modules.bootstrap.terminal import Step, explain
-from modules.queue.lock import ProcessLock
+from modules.locks import ProcessLock
 
 LOG = ROOT / "data" / "setup.log"
 """All that pip said."""

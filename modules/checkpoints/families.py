@@ -170,6 +170,7 @@ def recognise(shapes: Shapes) -> Family:
         CheckpointError: it is none that this version paints with.  The message is the rest of a sentence that begins with the
             file's name: "is an SDXL checkpoint; ...".
     """
+    shapes = {keys.canonical(name): shape for name, shape in shapes.items()}
     text = "\n" + "\n".join(shapes) + "\n"
     stem = shapes.get(keys.UNET + "input_blocks.0.0.weight")
     if stem is None or len(stem) != 4:

@@ -15,9 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from modules.checkpoints.families import Defaults, recognise
+from modules.checkpoints.completeness import check_complete
+from modules.checkpoints.families import SD1_LATENT, Defaults, recognise
 from modules.checkpoints.hashes import file_sha256, known_sha256
 from modules.checkpoints.header import Header, TensorEntry, read_header
+from modules.checkpoints.naming import by_hash, named
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import CheckpointError, UnknownName
@@ -111,33 +113,21 @@ def scan(folders: Sequence[Path]) -> list[CheckpointInfo]:
 
 
 def find(folders: Sequence[Path], name: str, cache: Path | None = None) -> CheckpointInfo:
-    """The checkpoint that `name` means.
+    """The checkpoint that `name` means: by its name in the spellings of `naming.named`, then by its hash.
 
-    Tried in this order: the exact name; then, where it fits one file only, the name in any case, the file's own name with or
-    without its suffix, and at least 8 digits of a sha256 that `cache` (see `file_sha256`) remembers.  A1111's form
-    "name.safetensors [hash]" is understood.
+    A hash is at least 8 digits of a sha256 that `cache` (see `file_sha256`) remembers.  A file that cannot be used is found as
+    well, with its `problem`.
 
     Raises:
         UnknownName: nothing or more than one file fits.
     """
     infos = scan(folders)
-    wanted, bracketed = name.strip().replace("\\", "/"), ""
-    if titled := re.fullmatch(r"(.*\S)\s*\[([0-9a-fA-F]{8,64})\]", wanted, re.DOTALL):
-        wanted, bracketed = titled.groups()
-    for spelling in (str, str.casefold, _bare):  # as it stands, in any case, without folders and suffix
-        fitting = [info for info in infos if spelling(info.name) == spelling(wanted)]
-        if len(fitting) == 1:
-            return fitting[0]
-    digits = (bracketed or wanted).lower()
-    if cache is not None and re.fullmatch(r"[0-9a-f]{8,64}", digits):
-        fitting = [info for info in infos if known_sha256(info.path, cache).startswith(digits)]
-        if fitting:  # equal bytes under several names paint the same picture
-            return fitting[0]
-    raise UnknownName("checkpoint", name, [info.name for info in infos if not info.problem])
-
-
-def _bare(name: str) -> str:
-    return name.rsplit("/", 1)[-1].casefold().removesuffix(".safetensors")
+    found = named(infos, name)
+    if found is None and cache is not None:
+        found = by_hash(infos, name, lambda info: known_sha256(info.path, cache))
+    if found is None:
+        raise UnknownName("checkpoint", name, [info.name for info in infos if not info.problem])
+    return found
 
 
 def _walk(folder: Path, visited: set[tuple[int, int]]) -> Iterator[Path]:
@@ -191,6 +181,8 @@ def _described(path_text: str, name: str, *identity: int) -> CheckpointInfo:
         header = read_header(path)
         try:
             family = recognise(header.shapes)
+            if family.latent == SD1_LATENT:
+                check_complete(header)
         except CheckpointError as error:
             raise CheckpointError(f"{path.name} {error}") from None
     except CheckpointError as error:

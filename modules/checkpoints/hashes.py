@@ -17,9 +17,12 @@ from typing import Any, TypeGuard
 
 from modules.checkpoints.header import open_model
 from modules.errors import CheckpointError
+from modules.locks import ProcessLock
 
 MAX_REMEMBERED = 20_000
 """Files in the cache; the oldest entries go first."""
+LOCK_SECONDS = 10.0
+"""How long another process's turn at the cache is waited for; it takes milliseconds."""
 _BLOCK = 4 * 2**20
 
 log = logging.getLogger(__name__)
@@ -87,17 +90,22 @@ def _read(cache: Path) -> dict[str, Any]:
 
 
 def _remember(cache: Path, key: str, entry: dict[str, Any]) -> None:
-    """Write the whole cache to a temporary file and move it into place, so that no reader ever sees half of it.
+    """Add to the cache: under a lock, because a server's engine and a command beside it both do, and each writes all of it.
 
-    Two processes that write at once may lose one entry, which costs one more hash some day.
+    A temporary file is moved into place, so that no reader ever sees half of it.
     """
-    entries = _read(cache)
-    entries.pop(key, None)
-    entries[key] = entry
-    kept = dict(list(entries.items())[-MAX_REMEMBERED:])
-    temporary = ""
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
+        lock = ProcessLock(cache.with_name(cache.name + ".lock"), LOCK_SECONDS)
+    except OSError as error:
+        log.warning("the hash of %s is not remembered: %s", key, error)
+        return
+    temporary = ""
+    try:
+        entries = _read(cache)
+        entries.pop(key, None)
+        entries[key] = entry
+        kept = dict(list(entries.items())[-MAX_REMEMBERED:])
         descriptor, temporary = tempfile.mkstemp(dir=cache.parent, prefix=cache.name, suffix=".part")
         with open(descriptor, "w", encoding="utf-8") as file:
             json.dump(kept, file, indent=0)
@@ -106,3 +114,5 @@ def _remember(cache: Path, key: str, entry: dict[str, Any]) -> None:
         log.warning("the hash of %s is not remembered: %s", key, error)
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+    finally:
+        lock.release()

@@ -37,9 +37,9 @@ class Inversions:
         """Those with vectors as wide as the text encoder's."""
         fitting = [info for info in scan_embeddings(self._folders) if not info.problem and info.width == width]
         with self._lock:
-            if self._known[0] != fitting:
+            if self._known[0] != (fitting, tokenizer.raw):
                 names = [Embedding(info.name, info.vectors, info.version) for info in fitting]
-                self._known = (fitting, Embeddings(names, tokenizer))
+                self._known = ((fitting, tokenizer.raw), Embeddings(names, tokenizer))
             return self._known[1]
 
     def read(self, wanted: Iterable[Embedding]) -> tuple[dict[Embedding, Tensor], dict[str, str]]:

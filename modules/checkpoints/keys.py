@@ -16,6 +16,30 @@ TEXT = "cond_stage_model.transformer."
 
 PARTS = {"unet": UNET, "vae": VAE, "text": TEXT}
 
+_WRAPPERS = re.compile(r"(?:(?:model_)?state_dict\.|module\.)+")
+"""What pickles of a trainer's whole state and of parallel training leave in front of every name when they are converted."""
+_PREFIXES = (
+    (re.compile(r"(?:model\.)?model\.diffusion_model\.|(?:diffusion_model\.)+"), UNET),
+    (re.compile(r"(?:cond_stage_model\.|text_encoders\.)clip_l\.transformer\."), TEXT),
+    (re.compile(r"vae\.(?=(?:encoder|decoder|quant_conv|post_quant_conv)\.)"), VAE),
+)
+"""Other programs' prefixes of the three parts."""
+
+
+def canonical(name: str) -> str:
+    """A tensor's name with CompVis' prefix, whatever was put in front of it.
+
+    >>> canonical("state_dict.diffusion_model.out.2.bias")
+    'model.diffusion_model.out.2.bias'
+    """
+    if wrapped := _WRAPPERS.match(name):
+        name = name[wrapped.end() :]
+    for pattern, prefix in _PREFIXES:
+        if found := pattern.match(name):
+            return prefix + name[found.end() :]
+    return name
+
+
 RENAMES: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
     "unet": (),
     "vae": (  # autoencoders that went through diffusers and came back half converted
@@ -56,13 +80,14 @@ def layout(names: Iterable[str]) -> Layout:
     ['huh']
     """
     found = Layout()
-    # A merge may carry the text encoder under both of its spellings; the full one, last in this order, wins
-    for name in sorted(names):
-        if IGNORED.match(name):
+    # A merge may carry the text encoder under both of its spellings; the full one, last in this order, wins.  So does a name
+    # as it is over one that something was put in front of
+    for own, name in sorted(((canonical(name), name) for name in names), key=lambda pair: (pair[0], pair[0] == pair[1])):
+        if IGNORED.match(own):
             continue
         for part, prefix in PARTS.items():
-            if name.startswith(prefix):
-                getattr(found, part)[_renamed(part, name.removeprefix(prefix))] = name
+            if own.startswith(prefix):
+                getattr(found, part)[_renamed(part, own.removeprefix(prefix))] = name
                 break
         else:
             found.unexpected.append(name)

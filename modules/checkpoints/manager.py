@@ -26,12 +26,15 @@ import torch
 from torch import Tensor
 
 from modules.checkpoints import keys, shapes
+from modules.checkpoints.completeness import check_together, listed
 from modules.checkpoints.families import Family, LatentFormat, recognise
 from modules.checkpoints.files import CheckpointInfo, find
 from modules.checkpoints.hashes import file_sha256
 from modules.checkpoints.header import Header, header_of, open_model
 from modules.checkpoints.inversions import Inversions
-from modules.checkpoints.weights import Filler, Weights, listed
+from modules.checkpoints.sizes import text_sizes
+from modules.checkpoints.training import training_of, yaml_of
+from modules.checkpoints.weights import Filler, Weights
 from modules.diffusion.attention import Attend
 from modules.diffusion.prediction import PREDICTIONS, Prediction
 from modules.diffusion.preview import SD1_PREVIEW, LinearPreview, fit_rgb_factors
@@ -41,8 +44,6 @@ from modules.diffusion.text import TextEncoder
 from modules.diffusion.unet import UNet
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 from modules.errors import CheckpointError, OutOfMemory, UnknownName
-from modules.prompts.chunks import WINDOW
-from modules.prompts.tokenizer import VOCABULARY_SIZE
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class ModelHandle:
     unet_dtype: torch.dtype
     vae_dtype: torch.dtype
     inversions: Inversions | None = None
+    zero_snr: bool = False
+    """Whether `levels` have zero terminal signal-to-noise ratio."""
 
     @property
     def latent(self) -> LatentFormat:
@@ -81,6 +84,25 @@ class ModelHandle:
     def edits(self) -> bool:
         """Whether the further channels are a picture to be edited."""
         return self.further_channels == self.latent.channels
+
+    def run_as(self, prediction: str = "Automatic", zero_snr: bool = False) -> ModelHandle:
+        """The same networks, read as predicting "eps" or "v", with the noise levels stretched to zero terminal SNR if asked.
+
+        The same answer for the same question, so that requests which ask alike share forwards.
+        """
+        wanted = PREDICTIONS.get(prediction, self.prediction)
+        stretch = zero_snr and not self.zero_snr
+        if wanted is self.prediction and not stretch:
+            return self
+        key = (wanted.name, stretch)
+        if key not in self._read_otherwise:
+            levels = self.levels.zero_terminal_snr() if stretch else self.levels
+            self._read_otherwise[key] = replace(self, prediction=wanted, levels=levels, zero_snr=self.zero_snr or stretch)
+        return self._read_otherwise[key]
+
+    @cached_property
+    def _read_otherwise(self) -> dict[tuple[str, bool], ModelHandle]:
+        return {}
 
     @cached_property
     def denoiser(self) -> UNetDenoiser:
@@ -98,11 +120,6 @@ class ModelHandle:
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, 3, H, W), fp32 around [-1, 1], of latents (B, C, h, w) as the U-Net sees them."""
         return self.vae.decode(self.latent.raw(latents).to(self.device, self.vae_dtype)).float()
-
-    @cached_property
-    def zero_terminal_snr(self) -> ModelHandle:
-        """The same networks with the noise levels stretched to zero terminal signal-to-noise ratio."""
-        return replace(self, levels=self.levels.zero_terminal_snr())
 
     @cached_property
     def linear_preview(self) -> LinearPreview:
@@ -232,7 +249,7 @@ class ModelManager:
         sha256 = file_sha256(info.path, self._cache)
         with _named(info.path), open_model(info.path) as file:
             header = header_of(file, info.path)
-            if _stamp(os.fstat(file.fileno())) != identity[1:]:
+            if _stamp(os.fstat(file.fileno())) != identity[1:4]:
                 raise CheckpointError("changed while it was read; wait until it is complete and try again")
             family = recognise(header.shapes)
             layout = keys.layout(header.tensors)
@@ -243,13 +260,7 @@ class ModelManager:
             unet_shapes, vae_shapes, text_shapes = (_shapes(header, part) for part in (layout.unet, layout.vae, layout.text))
             unet_config = shapes.unet_config(unet_shapes, family)
             text_config = shapes.text_config(text_shapes)
-            if text_config.vocabulary < VOCABULARY_SIZE or text_config.positions < WINDOW:
-                raise CheckpointError("has a text encoder with another vocabulary than CLIP's; use an SD 1.x checkpoint")
-            if text_config.width != unet_config.context_dim:
-                raise CheckpointError(
-                    f"has a text encoder {text_config.width} wide and a U-Net that expects {unet_config.context_dim}; "
-                    "use another file"
-                )
+            check_together(text_sizes(text_shapes), unet_config.context_dim)
             with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
                 unet = UNet(unet_config, self._attend)
                 vae = AutoencoderKL(shapes.vae_config(vae_shapes), self._attend)
@@ -260,7 +271,8 @@ class ModelManager:
             fill(vae, layout.vae, self.vae_dtype, "VAE")
             fill(text.network, layout.text, self.dtype, "text encoder")
             text.materialise(self.device)
-        said = header.metadata.get("modelspec.prediction_type", "")
+        trained = training_of(header, info.path)
+        levels = NoiseLevels.scaled_linear()
         return ModelHandle(
             info=info,
             sha256=sha256,
@@ -268,8 +280,9 @@ class ModelManager:
             unet=unet,
             vae=vae,
             text=text,
-            prediction=PREDICTIONS["v" if said.startswith("v") else family.prediction],
-            levels=NoiseLevels.scaled_linear(),
+            prediction=PREDICTIONS[trained.prediction or family.prediction],
+            levels=levels.zero_terminal_snr() if trained.zero_snr else levels,
+            zero_snr=trained.zero_snr,
             device=self.device,
             unet_dtype=self.dtype,
             vae_dtype=self.vae_dtype,
@@ -289,15 +302,25 @@ def vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     return torch.float32
 
 
-_Identity = tuple[str, int, int, int]
+_Identity = tuple[str, int, int, int, int]
 
 
 def _identity(info: CheckpointInfo) -> _Identity:
-    """Which content a path has now; a replaced file is another model.  A deleted one has no content: zeros."""
+    """Which content a path has now, and when its configuration was changed: a replaced file is another model.
+
+    A deleted one has no content: zeros.
+    """
     try:
-        return str(info.path), *_stamp(info.path.stat())
+        return str(info.path), *_stamp(info.path.stat()), _changed(yaml_of(info.path))
     except OSError:
-        return str(info.path), 0, 0, 0
+        return str(info.path), 0, 0, 0, 0
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
 
+from modules.checkpoints.completeness import check_missing, check_tensor, listed
 from modules.checkpoints.header import Header
-from modules.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +39,19 @@ class Weights:
         self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
     def __getitem__(self, name: str) -> Tensor:
-        """The tensor `name` in its stored number format; no byte is read until it is used."""
+        """The tensor `name` in its stored number format, one of `DTYPES`; no byte is read until it is used."""
         entry = self._header.tensors[name]
-        dtype = DTYPES.get(entry.dtype)
-        if dtype is None:
-            raise CheckpointError(
-                f"stores the tensor {name!r} as {entry.dtype}, not as floating-point numbers; use another file"
-            )
+        dtype = DTYPES[entry.dtype]
         if entry.start == entry.end:
             return torch.empty(entry.shape, dtype=dtype)
         count = (entry.end - entry.start) // dtype.itemsize
         flat = torch.frombuffer(self._mapping, dtype=dtype, count=count, offset=self._header.data_start + entry.start)
         aligned = flat if flat.data_ptr() % dtype.itemsize == 0 else flat.clone()
         return aligned.view(entry.shape)
+
+    def form(self, name: str) -> tuple[str, tuple[int, ...]]:
+        """(number format as the file calls it, shape) of the tensor `name`."""
+        return self._header.tensors[name].dtype, self._header.tensors[name].shape
 
 
 class Filler:
@@ -67,8 +67,7 @@ class Filler:
             CheckpointError: tensors are missing or have the wrong shape.
         """
         wanted = network.state_dict()
-        if missing := [name for name in wanted if name not in names]:
-            raise CheckpointError(f"lacks {listed(missing)} of its {part}; the file is incomplete, use another one")
+        check_missing([name for name in wanted if name not in names], part)
         if superfluous := [file_name for name, file_name in names.items() if name not in wanted]:
             log.warning("%s: ignored %s", self._file_name, listed(superfluous))
         state = {name: self._placed(names[name], tensor, dtype) for name, tensor in wanted.items()}
@@ -76,13 +75,8 @@ class Filler:
         network.requires_grad_(False).eval()
 
     def _placed(self, name: str, wanted: Tensor, dtype: torch.dtype) -> Tensor:
-        stored = self._weights[name]
-        if stored.shape != wanted.shape:
-            # Linear layers and 1x1 convolutions hold the same numbers; autoencoders are found with either
-            if _without_ones(stored.shape) != _without_ones(wanted.shape):
-                found, expected = "x".join(map(str, stored.shape)), "x".join(map(str, wanted.shape))
-                raise CheckpointError(f"has the tensor {name!r} of size {found}, expected {expected}; use another file")
-            stored = stored.view(wanted.shape)
+        check_tensor(name, *self._weights.form(name), tuple(wanted.shape))
+        stored = self._weights[name].view(wanted.shape)
         if stored.dtype == dtype and stored.device == self._device:
             return stored
         # A copy is made anyway, so it may as well lie as convolutions like it.  Measured on a CPU, one thread, fp32: our
@@ -90,20 +84,3 @@ class Filler:
         # at 512x512 9.0 -> 8.5 s.  Not enough to give up the mapping of a file that fits as it is.
         layout = torch.channels_last if stored.dim() == 4 else torch.contiguous_format
         return stored.to(self._device).to(dtype, memory_format=layout)
-
-
-def _without_ones(shape: Sequence[int]) -> list[int]:
-    sizes = list(shape)
-    while sizes and sizes[-1] == 1:
-        sizes.pop()
-    return sizes
-
-
-def listed(names: Sequence[str]) -> str:
-    """`names` for a message: how many, and the first three.
-
-    >>> listed(["a", "b"])
-    "2 tensors ('a', 'b')"
-    """
-    shown = ", ".join(repr(name) for name in names[:3])
-    return f"{len(names)} tensors ({shown}{', ...' if len(names) > 3 else ''})" if len(names) > 1 else f"the tensor {shown}"

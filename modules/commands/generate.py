@@ -154,6 +154,14 @@ def target(output: str, count: Any, form: Form | None = None) -> Target:
     """
     form = form or Form()
     path = Path(output).expanduser()
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # a name that is too long for the disk, a folder that may not be looked into
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        shown = output if len(output) <= 60 else f"{output[:60]}..."
+        raise RequestError(f"--output {shown} cannot be used: {why[:1].lower()}{why[1:]}; choose another name") from None
     is_folder = path.is_dir() or output.endswith(("/", "\\")) or not path.suffix
     if is_folder:
         found = Target(path, form)

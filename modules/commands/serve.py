@@ -31,22 +31,26 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
     for address in settings.addresses:
         check_port(address, settings.port)
     make_folders(settings)
-    check_door(settings)
+    with contextlib.ExitStack() as stack:
+        store: AccountStore | None = None
+        if settings.needs_accounts:  # one connection, from here to the end: see `modules.accounts.store`
+            store = stack.enter_context(contextlib.closing(open_accounts(settings)))
+        check_door(settings, store)
 
-    from modules.app import App  # only now: these take seconds
-    from modules.server import serve
+        from modules.app import App  # only now: these take seconds
+        from modules.server import serve
 
-    app = App(settings)
-    try:
+        app = App(settings)
+        stack.callback(app.close)
         app.start()
-        serve(app, on_ready=lambda url: greet(url, settings))
-    finally:
-        app.close()
+        serve(app, store, on_ready=lambda url: greet(url, settings, store))
     return 0
 
 
-def check_door(settings: Settings) -> None:
+def check_door(settings: Settings, store: AccountStore | None) -> None:
     """Find out before anything slow whether people can be let in, and nobody else.
+
+    `store` is the open accounts file; None where nobody needs an account.
 
     Raises:
         SettingsError: there are no accounts and nobody to make one, or no usable certificate.
@@ -55,12 +59,8 @@ def check_door(settings: Settings) -> None:
         from modules.api.tls import certificate
 
         certificate(settings)
-    if settings.needs_accounts:
-        store = open_accounts(settings)
-        try:
-            somebody = store.has_administrator() or Accounts(store).may_be_set_up()
-        finally:
-            store.close()
+    if store is not None:
+        somebody = store.has_administrator() or Accounts(store).may_be_set_up()
         # A code that is printed where nobody reads it, or into a log that everybody reads, would be a door left ajar.
         if not somebody and not sys.stdout.isatty():
             raise SettingsError(
@@ -71,19 +71,20 @@ def check_door(settings: Settings) -> None:
 
 
 def open_accounts(settings: Settings) -> AccountStore:
+    """The accounts file of the data folder; who opens it closes it.  Raises AccountError as `AccountStore`."""
     return AccountStore(settings.data_dir / FILE_NAME)
 
 
-def greet(url: str, settings: Settings) -> None:
+def greet(url: str, settings: Settings, store: AccountStore | None) -> None:
     """Tell where the page is, and open it where there is something to open it with."""
     print(f"\nAtelier is at {url}  (Ctrl-C stops it)\n", flush=True)
-    if settings.needs_accounts:
-        url = greet_house(url, settings)
+    if store is not None:
+        url = greet_house(url, settings, store)
     if settings.browser and has_display():
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
-def greet_house(url: str, settings: Settings) -> str:
+def greet_house(url: str, settings: Settings, store: AccountStore) -> str:
     """Tell where others find us, and the first time how the administrator is made.  Returns what to open here."""
     from modules.api.tls import certificate
     from modules.server import public_url
@@ -93,13 +94,9 @@ def greet_house(url: str, settings: Settings) -> str:
         print(f"Other machines reach it at {public}\n")
     if (tls := certificate(settings)) is not None:
         print(f"Its certificate has the SHA-256 fingerprint\n{tls.fingerprint}\n")
-    store = open_accounts(settings)
-    try:
-        if store.has_administrator() or not sys.stdout.isatty():
-            return url
-        code = Accounts(store).setup_code()
-    finally:
-        store.close()
+    if store.has_administrator() or not sys.stdout.isatty():
+        return url
+    code = Accounts(store).setup_code()
     minutes = round(SETUP_SECONDS / 60)
     print(f"Nobody has an account yet. Make the administrator's within {minutes} minutes, with this code:\n\n    {code}\n")
     show_link(f"{public or url}/setup?code={code}")

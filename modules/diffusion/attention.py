@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -21,6 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modules.errors import SettingsError
+
+log = logging.getLogger(__name__)
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(q, k, v) -> out.  q and out are (batch, queries, heads, head_dim), k and v are (batch, keys, heads, head_dim)."""
@@ -61,6 +64,41 @@ def _xformers_ops() -> Any:
     return importlib.import_module("xformers.ops")
 
 
+class FallingBack:
+    """A back end that hands shapes which it refuses to the next one.
+
+    xformers, for one, takes no head width that is not a multiple of 8, not every number format on every card, and nothing on
+    cards that its wheel was not built for; only a call tells which of these holds.  What was refused once (heads, head width,
+    number format, device) goes to the next back end at once from then on, and the reason is logged once.  Running out of memory
+    is no refusal.
+    """
+
+    def __init__(self, *backends: tuple[str, Attend]) -> None:
+        self._backends = backends
+        self._first: dict[Hashable, int] = {}
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        key = (*q.shape[2:], q.dtype, q.device)
+        for number in range(self._first.get(key, 0), len(self._backends) - 1):
+            name, attend = self._backends[number]
+            try:
+                return attend(q, k, v)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # xformers raises its own, torch's and Triton's types
+                reason = _first_line(error)
+            self._first[key] = number + 1
+            log.warning(
+                "attention: %s does not run for %d heads of width %d in %s (%s); they use %s",
+                *(name, q.shape[2], q.shape[3], str(q.dtype).removeprefix("torch."), reason, self._backends[number + 1][0]),
+            )
+        return self._backends[-1][1](q, k, v)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 @dataclass(frozen=True)
 class AttentionChoice:
     """A back end and why it was taken; `reason` is printed once at start."""
@@ -71,6 +109,12 @@ class AttentionChoice:
 
 
 BACKENDS: dict[str, Attend] = {"xformers": xformers, "sdpa": sdpa, "sliced": sliced}
+
+
+def with_fallback(name: str) -> Attend:
+    """The back end `name`, with those that stand after it in `BACKENDS` for the shapes that it refuses."""
+    names = list(BACKENDS)
+    return FallingBack(*[(other, BACKENDS[other]) for other in names[names.index(name) :]])
 
 
 def choose_attention(requested: str, device: torch.device) -> AttentionChoice:
@@ -85,15 +129,20 @@ def choose_attention(requested: str, device: torch.device) -> AttentionChoice:
         raise SettingsError(f"attention {requested!r} is unknown; choose auto, {', '.join(BACKENDS)}")
     if requested == "xformers" and (missing := xformers_missing(device)):
         raise SettingsError(f"attention xformers was asked for, but {missing}; use --attention auto")
-    return AttentionChoice(requested, "asked for", BACKENDS[requested])
+    return AttentionChoice(requested, "asked for", BACKENDS[requested] if device.type == "cpu" else with_fallback(requested))
 
 
 def _automatic(device: torch.device) -> AttentionChoice:
     missing = xformers_missing(device)
     if not missing:
         version = importlib.metadata.version("xformers")
-        return AttentionChoice("xformers", f"xformers {version} on {device.type}", xformers)
-    return AttentionChoice("sdpa", f"torch {torch.__version__} on {device.type}; {missing}", sdpa)
+        return AttentionChoice(
+            "xformers",
+            f"xformers {version} on {device.type}; sdpa for head widths that it does not take",
+            with_fallback("xformers"),
+        )
+    attend = sdpa if device.type == "cpu" else with_fallback("sdpa")
+    return AttentionChoice("sdpa", f"torch {torch.__version__} on {device.type}; {missing}", attend)
 
 
 def xformers_missing(device: torch.device) -> str:
@@ -106,7 +155,7 @@ def xformers_missing(device: torch.device) -> str:
         probe = torch.zeros(1, 8, 1, 64, device=device, dtype=torch.float16)
         xformers(probe, probe, probe)
     except Exception as error:  # xformers raises its own, torch's and the loader's types; any of them means "not here"
-        return f"xformers does not run on this GPU ({str(error).splitlines()[0]})"
+        return f"xformers does not run on this GPU ({_first_line(error)})"
     return ""
 
 

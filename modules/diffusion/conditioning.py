@@ -14,6 +14,9 @@ from modules.prompts.schedule import Timeline
 MAX_JOINED_TOKENS = 77 * 12
 """Contexts join up to this common length; beyond it a joint forward would cost more than separate ones."""
 
+MAX_FORWARD_TOKENS = 77 * 512
+"""Context tokens of all rows of a forward together, from the second prompt on: what bounds its time where contexts are long."""
+
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
@@ -40,8 +43,9 @@ class Conditioning:
 
     @staticmethod
     def can_join(lengths: Sequence[int]) -> bool:
-        """Whether contexts of these lengths may share a forward.  Equal lengths always may."""
-        return len(set(lengths)) == 1 or Conditioning.joined_tokens(lengths) <= MAX_JOINED_TOKENS
+        """Whether contexts of these lengths may share a forward.  A few of equal length always may."""
+        joined = Conditioning.joined_tokens(lengths)
+        return (len(set(lengths)) == 1 or joined <= MAX_JOINED_TOKENS) and joined * len(lengths) <= MAX_FORWARD_TOKENS
 
     @staticmethod
     def join(parts: Sequence[Conditioning]) -> Tensor:

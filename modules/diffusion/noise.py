@@ -19,13 +19,18 @@ from modules.diffusion.philox import Philox
 Stream = Callable[[Sequence[int]], Tensor]
 """(shape) -> the next unit normal values, float32, on the CPU."""
 
+SEEDS = 2**64
+"""Seeds are whole numbers below this; a sum of a seed and a delta is taken modulo it, as unsigned 64-bit arithmetic does."""
+
 
 def stream(source: str, seed: int, device: torch.device) -> Stream:
-    """A stream of normal values from `seed` in [0, 2**63).
+    """A stream of normal values from `seed`, which counts modulo 2**64.
 
-    "CPU" is torch's generator on the CPU, the same everywhere.  "GPU" is the CUDA device's; where there is none, "GPU" is "NV":
-    a CUDA device's numbers computed by us (`Philox`), since that is where pictures with GPU seeds come from.
+    "CPU" is torch's generator on the CPU, the same everywhere; its Mersenne Twister takes the lower 32 bits of a seed.  "GPU"
+    is the CUDA device's; where there is none, "GPU" is "NV": a CUDA device's numbers computed by us (`Philox`), since that is
+    where pictures with GPU seeds come from.
     """
+    seed %= SEEDS
     if source == "CPU" or (source == "GPU" and device.type == "cuda"):
         where = torch.device("cpu") if source == "CPU" else device
         generator = torch.Generator(where).manual_seed(seed)
@@ -40,7 +45,7 @@ class Noise:
     """The noise of one image.
 
     Args:
-        seed: of the image, in [0, 2**63).
+        seed: of the image, in [0, 2**64).
         shape: of one draw, usually (C, h, w) of the latent.
         device: to which draws are moved.
         source: CPU, GPU or NV, see `stream`.
@@ -108,12 +113,13 @@ def slerp(strength: float, low: Tensor, high: Tensor) -> Tensor:
     """From `low` to `high`, both (C, h, w), along great circles of columns.
 
     A1111's, whose angle is taken along dimension 1: of (C, h, w) that is the height, not the channels.  Where the two are
-    nearly alike it goes along the line, and from the wrong end.
+    nearly alike it goes along the line, and from the wrong end.  Columns of one value have no angle (A1111 divides by zero); as
+    independent draws count as orthogonal, which keeps their variance, so do these.
     """
     cosine = (low / low.norm(dim=1, keepdim=True) * (high / high.norm(dim=1, keepdim=True))).sum(1)
     if cosine.mean() > 0.9995:
         return low * strength + high * (1 - strength)
-    angle = torch.acos(cosine)
+    angle = torch.where(cosine.abs() < 1.0, torch.acos(cosine), math.pi / 2)
     low_part = torch.sin((1.0 - strength) * angle) / torch.sin(angle)
     high_part = torch.sin(strength * angle) / torch.sin(angle)
     return low_part.unsqueeze(1) * low + high_part.unsqueeze(1) * high
@@ -140,8 +146,10 @@ class BrownianPath:
     its place in the tree only, so memory stays small and answers do not depend on earlier questions.
 
     Seeds and rounding are those of torchsde 0.2.6's `BrownianTree` (tol 1e-6, pool size 24), which k-diffusion and A1111 use:
-    the same seed gives the same path (equal to 1e-5; `tests/diffusion/test_noise.py`).  torchsde itself would bring scipy and
-    two more packages for these lines, and has had no release since 2023.
+    the same seed asked at the same levels gives the same path (equal to 1e-5; `tests/diffusion/test_noise.py`).  A1111 asks at
+    levels in single precision, we in double: the two may round to ends that differ in the last digit, which moves a draw by
+    about sqrt(1e-6 / length of the step), 5e-2 at most in the last of 60 Karras steps, where little noise is left.  torchsde
+    itself would bring scipy and two more packages for these lines, and has had no release since 2023.
     """
 
     DIGITS = 6

@@ -6,6 +6,7 @@ engine speaks in messages (`modules.engine.messages`), whether its other side is
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 import traceback
@@ -24,9 +25,11 @@ from modules.engine.scheduler import Shares, Waiting, WaitingLoad, admit, choose
 from modules.engine.task import Task
 from modules.errors import AtelierError, OutOfMemory
 from modules.pipelines.img2img import img2img
-from modules.pipelines.txt2img import txt2img
+from modules.pipelines.txt2img import Painted, txt2img
 from modules.pipelines.work import DEVICE_WORK, Decode, Encode, EncodeImage, Host, Load, Predict, Report, Work
 from modules.request import Img2Img, parse_request
+
+log = logging.getLogger(__name__)
 
 PREVIEW_SECONDS = 0.3
 """At most one preview of a task in this time; each costs a decode on the device."""
@@ -146,6 +149,9 @@ class Engine:
             if task := self.tasks.get(data["task"]):
                 self._drop(task)
                 self.emit(Message("cancelled", {"task": task.id}))
+        elif message.kind == "finish":
+            if task := self.tasks.get(data["task"]):
+                task.finishing = True
         elif message.kind == "watch":
             self._watched = set(data["tasks"])
         elif message.kind == "load":
@@ -199,8 +205,11 @@ class Engine:
         try:
             step()
             while isinstance(task.work, Report):
+                done, steps = task.work.step, task.work.steps
                 self._report(task, task.work)
-                task.advance(None, self._tick)
+                if end := task.finishing and done < steps:
+                    task.ended_at = done, steps
+                task.advance(end, self._tick)
         except Exception as error:
             self._drop(task)
             self._fail(task.id, error)
@@ -256,11 +265,20 @@ class Engine:
         now = time.monotonic()
         due = now - self._previewed.get(task.id, -PREVIEW_SECONDS) >= PREVIEW_SECONDS
         if task.id in self._watched and due and report.step < report.steps:
+            self._preview(task, report)
+
+    def _preview(self, task: Task, report: Report) -> None:
+        """Show what the picture looks like now.  One that cannot be shown is painted all the same, without previews."""
+        try:
             pixels = self.runner.preview(report.model, report.denoised)
-            self._previewed[task.id] = time.monotonic()
-            height, width, _ = pixels.shape
-            data = {"task": task.id, "step": report.step, "width": width, "height": height}
-            self.emit(Message("preview", data, pixels.numpy().tobytes()))
+        except Exception as error:
+            log.warning("no previews of %s: %s", task.id, str(error).split("\n", 1)[0])
+            self._previewed[task.id] = float("inf")
+            return
+        self._previewed[task.id] = time.monotonic()
+        height, width, _ = pixels.shape
+        data = {"task": task.id, "step": report.step, "width": width, "height": height}
+        self.emit(Message("preview", data, pixels.numpy().tobytes()))
 
     def _finish(self, task: Task) -> None:
         self._drop(task)
@@ -275,7 +293,7 @@ class Engine:
             "model_name": painted.model.info.name,
             "model_hash": painted.model.sha256[:10],
             "extras": dict(painted.extras),
-            "facts": dict(painted.facts),
+            "facts": _facts(task, painted),
         }
         self.emit(Message("done", data, painted.pixels.numpy().tobytes()))
 
@@ -295,6 +313,15 @@ class Engine:
         text = str(error) if expected else f"{type(error).__name__}: {error}"
         trace = "" if expected else "".join(traceback.format_exception(error))
         self.emit(Message("failed", {"task": task_id, "error": text, "trace": trace}))
+
+
+def _facts(task: Task, painted: Painted) -> dict[str, str]:
+    """What the record says, with a note where the denoising loop was ended before its last step."""
+    facts = dict(painted.facts)
+    if task.ended_at is not None:
+        note = "interrupted after step {} of {}".format(*task.ended_at)
+        facts["notes"] = f"{facts['notes']}. {note}" if facts.get("notes") else note
+    return facts
 
 
 def _call(work: Work, rows: int) -> Call:

@@ -66,7 +66,8 @@ class Runner:
     """Network evaluations so far; what sharing saves shows here."""
     rows: int = 0
     _windows: OrderedDict[tuple[ModelHandle, Chunk, int], Tensor] = field(default_factory=OrderedDict)
-    _decode_seconds: dict[ModelHandle, float] = field(default_factory=dict)
+    _decode_seconds: dict[tuple[ModelHandle, torch.Size], float] = field(default_factory=dict)
+    """Of one picture, by the shape of its latent: what a preview of that size would cost."""
     _positions: dict[ModelHandle, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,16 +134,17 @@ class Runner:
             self._budgets.went_well(key, rows)
             return answers
         except Exception as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            full = isinstance(error, torch.OutOfMemoryError)
+            if full:
                 self._budgets.out_of_memory(key, rows)
             if len(works) == 1:
-                return [error]
-            if isinstance(error, torch.OutOfMemoryError):
-                torch.cuda.empty_cache()
-                half = len(works) // 2
-                return self.run(works[:half]) + self.run(works[half:])
-        # Outside the except block: a live exception would keep the failed batch's tensors
-        return [answer for work in works for answer in self.run([work])]
+                return [error.with_traceback(None) if full else error]  # its frames hold the tensors of the call
+        # Outside the except block: a live exception would keep the failed batch's tensors, and the halves need their memory
+        if not full:
+            return [answer for work in works for answer in self.run([work])]
+        torch.cuda.empty_cache()
+        half = len(works) // 2
+        return self.run(works[:half]) + self.run(works[half:])
 
     def _run(self, works: Sequence[Work]) -> list[Any]:
         first = works[0]
@@ -196,7 +198,7 @@ class Runner:
         model = works[0].model
         start = time.perf_counter()
         pixels = self._pixels(model, torch.stack([work.latent for work in works]))
-        self._decode_seconds[model] = (time.perf_counter() - start) / len(works)
+        self._decode_seconds[model, works[0].latent.shape] = (time.perf_counter() - start) / len(works)
         return list(pixels)
 
     def _pixels(self, model: ModelHandle, latents: Tensor) -> Tensor:
@@ -208,19 +210,33 @@ class Runner:
         return pixels.permute(0, 2, 3, 1).contiguous().cpu()
 
     def preview(self, model: ModelHandle, denoised: Tensor) -> Tensor:
-        """What a running latent (C, h, w) looks like: uint8 (H, W, 3) on the CPU."""
-        if self._decode_seconds.get(model, 1.0) < QUICK_DECODE:
+        """What a running latent (C, h, w) looks like: uint8 (H, W, 3) on the CPU.
+
+        A real decode where one of this size or a larger one was quick, else the linear map.
+        """
+        if self._decodes_quickly(model, denoised.shape):
             start = time.perf_counter()
             pixels = self._pixels(model, denoised[None])[0]
-            self._decode_seconds[model] = time.perf_counter() - start
+            self._decode_seconds[model, denoised.shape] = time.perf_counter() - start
             return pixels
         return model.linear_preview(denoised)
+
+    def _decodes_quickly(self, model: ModelHandle, shape: torch.Size) -> bool:
+        if (known := self._decode_seconds.get((model, shape))) is not None:
+            return known < QUICK_DECODE
+        larger = [
+            seconds
+            for (of, decoded), seconds in self._decode_seconds.items()
+            if of is model and decoded[-2] >= shape[-2] and decoded[-1] >= shape[-1]
+        ]
+        return min(larger, default=1.0) < QUICK_DECODE
 
     def forget(self, keep: Callable[[ModelHandle], bool]) -> None:
         """Drop what is remembered of models that are gone."""
         for key in [key for key in self._windows if not keep(key[0])]:
             del self._windows[key]
-        for by_model in (self._decode_seconds, self._positions):
-            for model in [model for model in by_model if not keep(model)]:
-                del by_model[model]
+        for known in [known for known in self._decode_seconds if not keep(known[0])]:
+            del self._decode_seconds[known]
+        for model in [model for model in self._positions if not keep(model)]:
+            del self._positions[model]
         self._budgets.forget(lambda key: isinstance(key, tuple) and keep(key[1]))

@@ -22,6 +22,10 @@ class Task:
     work: Work | None = None
     since: int = 0
     checkpoint: str = ""
+    finishing: bool = False
+    """Whether its denoising loop is to end with the step that runs now."""
+    ended_at: tuple[int, int] | None = None
+    """(step, steps) where it was ended so."""
     result: Painted | None = field(default=None, repr=False)
 
     def start(self, tick: int) -> None:

@@ -13,17 +13,17 @@ import io
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
 from modules.errors import RequestError
 from modules.images import avif, png
 
-MAX_PIXELS = 33_500_000
+MAX_PIXELS = 33_554_432
 MAX_SIDE = 8192
 MAX_METADATA = 1 << 20
-"""Bytes of EXIF, of XMP and of a colour profile that a file may carry."""
+"""Bytes of EXIF that a file may carry, and of XMP that are read."""
 MAX_PIECES = 100_000
 """Chunks or segments of one file."""
 MAX_SCANS = 64
@@ -35,6 +35,7 @@ class Container:
     """`kind` is PNG, JPEG, WEBP or AVIF; width and height in pixels as stored, before any rotation that EXIF asks for.
 
     `texts` are a PNG's by keyword; `exif` and `xmp` are raw, empty when there are none; `comment` is a JPEG's.
+    `left_out` names the texts that were too long to be read; colour profiles of any size are cut away unread.
     """
 
     kind: str
@@ -45,13 +46,14 @@ class Container:
     exif: bytes = b""
     xmp: bytes = b""
     comment: bytes = b""
+    left_out: tuple[str, ...] = ()
 
 
 def read_container(data: bytes, name: str = "the picture") -> Container:
     """What the file says before it is decoded.
 
     Raises:
-        RequestError: not one of the four formats, damaged, too large in pixels, or with more metadata than is read.
+        RequestError: not one of the four formats, damaged, too large in pixels, or with more EXIF than is read.
     """
     if not data:
         raise RequestError(f"{name} is empty")
@@ -66,9 +68,10 @@ def read_container(data: bytes, name: str = "the picture") -> Container:
         raise
     except (Exception, Image.DecompressionBombWarning):
         raise RequestError(f"{name} is damaged: it cannot be read as the picture that it begins as") from None
-    for what, block in (("EXIF", found.exif), ("XMP", found.xmp)):
-        if len(block) > MAX_METADATA:
-            raise RequestError(f"{name} carries {len(block) >> 10} KiB of {what}; at most {MAX_METADATA >> 10} KiB are read")
+    if len(found.exif) > MAX_METADATA:
+        raise RequestError(f"{name} carries {len(found.exif) >> 10} KiB of EXIF; at most {MAX_METADATA >> 10} KiB are read")
+    if len(found.xmp) > MAX_METADATA:
+        return replace(found, xmp=b"", left_out=(*found.left_out, "XMP"))
     return found
 
 
@@ -96,17 +99,13 @@ def _png(data: bytes, name: str) -> Container:
             kept.append(data[at:end])
         elif kind == b"eXIf" and not exif:
             exif = data[at + 8 : end - 4]
-        elif kind == b"iCCP" and length > MAX_METADATA:
-            raise RequestError(
-                f"{name} carries {length >> 10} KiB of colour profile; at most {MAX_METADATA >> 10} KiB are read"
-            )
         at, pieces = end, pieces + 1
         if pieces > MAX_PIECES:
             raise RequestError(f"{name} is damaged: it has more than {MAX_PIECES:,} pieces")
         if kind == b"IEND":
             break
     xmp = header.texts.get("XML:com.adobe.xmp", "").encode()
-    return Container("PNG", header.width, header.height, b"".join(kept), header.texts, exif, xmp)
+    return Container("PNG", header.width, header.height, b"".join(kept), header.texts, exif, xmp, left_out=header.left_out)
 
 
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")

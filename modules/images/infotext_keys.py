@@ -16,6 +16,7 @@ ZERO_SNR = "Zero Terminal SNR"
 
 OPTIONS = {
     "Noise Schedule": "zero_snr",
+    "Prediction": "prediction",
     "Noise multiplier": "noise_multiplier",
     "Discard penultimate sigma": "discard_penultimate",
     "Schedule min sigma": "sigma_min",
@@ -46,6 +47,7 @@ OPTIONS = {
     "SAG blur sigma": "sag_blur",
     "CFG Zero star": "cfg_zero",
     "CFG Zero init steps": "cfg_zero_steps",
+    "Raw text": "raw_text",
 }
 """The request's fields by their keys, in A1111's order; the last ones are not its own, but some are known from extensions."""
 

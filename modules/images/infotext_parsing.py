@@ -20,6 +20,9 @@ from modules.request import clean_text
 MAX_INFOTEXT = 1 << 20
 """Characters that `parse` looks at; what the readers of files let through is no more."""
 _FEWEST_ITEMS = 3  # fewer than this on the last line and it is part of the prompt
+_FIRST_KEY = "Steps:"
+_TEMPLATES = ("Template:", "Negative Template:")
+"""How the Dynamic Prompts extension begins the lines that it puts behind the settings."""
 
 _SIZE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 
@@ -30,10 +33,8 @@ def parse(text: str) -> dict[str, str]:
     An item "512x768" also yields `key-1` and `key-2`.  Never raises, and takes time linear in the length whatever `text`
     is; what does not look like items is prompt.
     """
-    *lines, last = clean_text(text[:MAX_INFOTEXT]).strip().split("\n")
-    found, items = _scan(last)
-    if found < _FEWEST_ITEMS:
-        lines, items = [*lines, last], {}
+    lines = clean_text(text[:MAX_INFOTEXT]).strip().split("\n")
+    lines, items = _settings(lines)
 
     # The first line that starts with the words switches; everything behind it is negative.
     switch = next((i for i, line in enumerate(lines) if line.lstrip().startswith(NEGATIVE_LINE)), len(lines))
@@ -45,6 +46,36 @@ def parse(text: str) -> dict[str, str]:
             parsed.setdefault(f"{key}-1", size[1])
             parsed.setdefault(f"{key}-2", size[2])
     return parsed
+
+
+def _settings(lines: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The lines of the prompts, and the items below them.
+
+    Where the last line has none, the last one that begins with "Steps:" has them: extensions put lines behind it, or write
+    values with a line break in them.  The templates of the Dynamic Prompts extension, one a line, are items too.
+    """
+    found, items = _scan(lines[-1])
+    start = len(lines) - 1
+    if not lines[-1].lstrip().startswith(_FIRST_KEY):
+        first = next((i for i in range(len(lines) - 1, -1, -1) if lines[i].lstrip().startswith(_FIRST_KEY)), start)
+        behind = next((i for i in range(first + 1, len(lines)) if lines[i].startswith(_TEMPLATES)), len(lines))
+        # A value with quotes may go over several lines
+        in_first, items_of_first = _scan("\n".join(lines[first:behind]).strip())
+        if first < start and in_first >= _FEWEST_ITEMS:
+            return lines[:first], items_of_first | _templates(lines[behind:])
+    return (lines[:start], items) if found >= _FEWEST_ITEMS else (lines, {})
+
+
+def _templates(lines: list[str]) -> dict[str, str]:
+    """Each from its name to the next one or the end."""
+    found: dict[str, list[str]] = {}
+    key = ""
+    for line in lines:
+        name, colon, rest = line.partition(":")
+        if colon and line.startswith(_TEMPLATES) and name not in found:
+            key, line = name, rest.strip()
+        found.setdefault(key, []).append(line)
+    return {key: "\n".join(parts).strip() for key, parts in found.items()}
 
 
 def _scan(line: str) -> tuple[int, dict[str, str]]:
@@ -90,14 +121,13 @@ def _value(line: str, at: int) -> tuple[str, int]:
             end += 2 if line[end] == "\\" else 1
         if end < len(line) and line[end + 1 : end + 2] in ("", ","):
             return _unquote(line[at : end + 1]), end + 2
-    comma = line.find(",", at)
-    end = len(line) if comma < 0 else comma
+    end = next((i for i in range(at, len(line)) if line[i] in ",\n"), len(line))
     return line[at:end].rstrip(), end + 1
 
 
 def _unquote(text: str) -> str:
     try:
-        return clean_text(str(json.loads(text)))
+        return clean_text(str(json.loads(text, strict=False)))
     except ValueError:
         return text
 

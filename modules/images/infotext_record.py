@@ -8,7 +8,7 @@ from typing import Any
 
 from modules.errors import RequestError
 from modules.images.infotext_info import GenerationInfo
-from modules.request import GenerationRequest, clean_text, parse_request
+from modules.request import GenerationRequest, clean_text, parse_stored
 
 RECORD_FORMAT = 1
 """Version of the JSON record; raised when an older reader would misunderstand it."""
@@ -68,7 +68,7 @@ def parse_record(text: str) -> Record:
 
 def _recorded_request(value: Any) -> GenerationRequest:
     try:
-        return parse_request(value)
+        return parse_stored(value)
     except RequestError as error:
         raise RequestError(f"the request in the picture's record makes no sense here: {error}") from None
 

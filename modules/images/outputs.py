@@ -191,6 +191,27 @@ class Outputs:
             raise RequestError(f"{name[:200]!r} is not in the outputs folder; it may have been moved or removed")
         return path
 
+    def delete(self, name: str) -> bool:
+        """Remove the file of a `SavedImage.name`, durably.  False when it is not there (any more), or is no file of ours.
+
+        Raises:
+            OutputError: it cannot be removed.
+        """
+        try:
+            path = self.resolve(name)
+        except RequestError:
+            return False
+        if not files.is_ours(path):
+            return False
+        try:
+            path.unlink(missing_ok=True)
+            files.sync_folder(path.parent)
+        except OSError as error:
+            raise OutputError(
+                f"{path.name} could not be deleted: {error.strerror or error}; change the permissions of its folder"
+            ) from None
+        return True
+
     def sweep(self) -> int:
         """Remove what dead writers left: their .part files and reserved, still empty names.  Returns how many files.
 
@@ -298,15 +319,21 @@ def _taken(target: Path) -> OutputError:
 
 def _full(folder: Path, free: int, need: int) -> str:
     return (
-        f"the disk of {folder} is full: {need / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free; "
+        f"the disk of {_called(folder)} is full: {need / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free; "
         "make room, or choose another folder with --outputs-dir"
     )
 
 
-def _explained(error: OSError, folder: Path) -> OutputError:
+def _called(folder: Path) -> str:
+    """A folder as clients may know it: where it lies is for the log."""
+    return f"{folder.parent.name}/{folder.name}" if _DAY.fullmatch(folder.name) else folder.name
+
+
+def _explained(error: OSError, place: Path) -> OutputError:
     """Cause and remedy in plain words."""
-    while error.errno == errno.ENOENT and not folder.parent.exists():
-        folder = folder.parent
+    while error.errno == errno.ENOENT and not place.parent.exists():
+        place = place.parent
+    folder = _called(place)
     other = "choose another folder with --outputs-dir"
     causes = {
         errno.ENOSPC: f"the disk of {folder} is full; make room, or {other}",

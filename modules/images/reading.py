@@ -18,6 +18,7 @@ from modules.images.infotext import as_text, checkpoint_names, parse_record, ren
 from modules.images.infotext_keys import NEGATIVE, PROMPT
 from modules.images.infotext_parsing import parse
 from modules.images.metadata import record_of
+from modules.images.png import MAX_TEXTS
 from modules.images.readers import READERS, Network, Reading, Told, a1111
 from modules.images.readers.told import parse_object, said
 from modules.request import SIDE_STEP, Img2Img, Txt2Img, clean_text, parse_request
@@ -57,7 +58,7 @@ def read_picture(data: bytes, name: str = "the picture") -> Found:
     """What the picture in `data` says of how it was made; one that says nothing has no `program`.
 
     Raises:
-        RequestError: no PNG, JPEG, WebP or AVIF, damaged, or with more text or EXIF than is read.
+        RequestError: no PNG, JPEG, WebP or AVIF, damaged, or with more EXIF than is read.
     """
     container = read_container(data, name)
     told = _told(container)
@@ -65,7 +66,11 @@ def read_picture(data: bytes, name: str = "the picture") -> Found:
     if not found.program and container.kind in ("PNG", "WEBP") and (hidden := stealth.hidden_text(decode(data, name))):
         told = replace(told, chunks={**told.chunks, **_hidden_chunks(hidden)})
         found = _foreign(told)
-    return replace(found, texts=_shown(told), format=container.kind, width=container.width, height=container.height)
+    long = ", ".join(name[:40] or f"those behind the first {MAX_TEXTS}" for name in container.left_out)
+    notes = (*found.notes, f"texts in the file that are too long to be read: {long[:400]}") if long else found.notes
+    return replace(
+        found, notes=notes, texts=_shown(told), format=container.kind, width=container.width, height=container.height
+    )
 
 
 def read_text(text: str) -> Found:
@@ -146,6 +151,8 @@ def _foreign_found(reading: Reading, text: str) -> Found:
     parsed = dict(reading.items)
     prompt, negative = parsed.get(PROMPT, ""), parsed.get(NEGATIVE, "")
     fields, refused = acceptable(request_fields(parsed)) if parsed else ({}, ())
+    if reading.program in _WITHOUT_FTFY and not f"{prompt}{negative}".isascii():
+        fields["raw_text"] = True
     notes = (*reading.notes, *refused, *_beyond(parsed))
     items = _items(parsed)
     infotext = text if "Steps" in parse(text) else _as_text(prompt, negative, items)
@@ -182,6 +189,9 @@ def acceptable(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
     return kept, tuple(notes)
 
 
+_WITHOUT_FTFY = frozenset({"ComfyUI", "SwarmUI", "Fooocus"})
+"""Programs whose tokenizer takes curly quotes and full-width letters as they are."""
+
 _BEYOND = {
     "Hires upscale": "a second pass at a larger size",
     "Hires resize": "a second pass at a larger size",
@@ -200,7 +210,8 @@ _BEYOND = {
 
 def _beyond(parsed: Mapping[str, str]) -> tuple[str, ...]:
     """What the text asks for and nobody here does."""
-    asked = dict.fromkeys(what for key, what in _BEYOND.items() if parsed.get(key, "") not in ("", "Disable", "False", "None"))
+    asked = dict.fromkeys(["ControlNet"] if any(key.startswith("ControlNet") for key in parsed) else [])
+    asked |= dict.fromkeys(what for key, what in _BEYOND.items() if parsed.get(key, "") not in ("", "Disable", "False", "None"))
     return (f"made with {', '.join(asked)}, which is not taken over",) if asked else ()
 
 

@@ -12,7 +12,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +111,19 @@ class Sources:
             raise RequestError(f"the picture {source[:8]} that was kept here was changed by somebody; send it again")
         return image
 
+    def merge(self, users: Iterable[str], owner: str) -> None:
+        """Hand the pictures of `users` to `owner`.  What cannot be moved stays, and is missing to them like any that went."""
+        target = self._path("0" * 64, owner).parent
+        with self._lock:
+            for user in users:
+                folder = self._path("0" * 64, user).parent
+                for path in list(folder.glob("*.png")):
+                    with suppress(OSError):
+                        target.mkdir(parents=True, exist_ok=True)
+                        os.replace(path, target / path.name)
+                with suppress(OSError):
+                    folder.rmdir()
+
     # ---- inside
 
     def _path(self, source: str, user: str) -> Path:
@@ -123,7 +136,8 @@ class Sources:
                 part.publish(path)
         except OSError as error:
             raise OutputError(
-                f"the picture could not be kept in {self.folder}: {error.strerror or error}; make room there, or use --data-dir"
+                f"the picture could not be kept in {self.folder.name}: {error.strerror or error}; make room there, or use "
+                "--data-dir"
             ) from None
 
     def _make_room(self, user: str, size: int) -> None:

@@ -48,7 +48,7 @@ def img2img(request: Img2Img, source: Image.Image, mask: Image.Image | None = No
     start = yield from _started(model, request, frame)
     words = yield from _beside_source(model, request, frame, start, words)
 
-    runs = model.zero_terminal_snr if request.zero_snr else model
+    runs = model.run_as(request.prediction, request.zero_snr)
     schedule = resolve_schedule(request.schedule, sampler)
     part = yield from on_host(lambda: _part(request, runs, schedule, sampler))
     latent = yield from _repainted(runs, request, sampler, words, start, part)
@@ -124,6 +124,8 @@ def _repainted(
     model: ModelHandle, request: Img2Img, sampler: Sampler, words: Prompted, start: Start, part: Partial
 ) -> Program[Tensor]:
     """The run itself: noise is added to the start, taken away again, and what is kept is put back once more at the end."""
+    if not part.sigmas:
+        return start.latent
     factor = model.latent.factor
     noise = noise_for(request, model, (start.latent.shape[2] * factor, start.latent.shape[1] * factor), part.span)
     drawn = noise() * request.noise_multiplier

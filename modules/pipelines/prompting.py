@@ -23,13 +23,15 @@ from modules.pipelines.guidance import Guidance
 from modules.pipelines.guidance.zero import still
 from modules.pipelines.work import Program, encode, on_host
 from modules.prompts.chunks import EMPTY, NO_EMBEDDINGS, Chunk, Embedding, chunk
-from modules.prompts.plan import check_affordable, plan
+from modules.prompts.limits import check_affordable, check_length
+from modules.prompts.plan import plan
+from modules.prompts.tokenizer import Tokenizer
 from modules.request import Txt2Img
 
 MAX_WINDOWS = 1_000
 """Different windows of one request; a quarter of a gigabyte of encodings."""
-AT_ONCE = 32
-"""Windows of one work, so that others' works come in between."""
+AT_ONCE = 16
+"""Windows of one device op, so that others' come in between."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,14 +86,15 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> Program[
     planned = plan(request.prompt, request.negative_prompt, sampler.prompt_steps(request.steps), old=request.old_prompt_editing)
     check_affordable(planned)
     inversions = model.inversions or None
-    known = NO_EMBEDDINGS
+    known, tokenizer = NO_EMBEDDINGS, Tokenizer(request.raw_text)
     if inversions:
-        known = yield from on_host(lambda: inversions.known(model.text.config.width, model.text.tokenizer))
+        known = yield from on_host(lambda: inversions.known(model.text.config.width, tokenizer))
     windows = {
-        text: chunk(text, model.text.tokenizer, request.emphasis, known).windows
+        text: chunk(text, tokenizer, request.emphasis, known).windows
         for timeline in planned.timelines
         for text in timeline.distinct
     }
+    check_length(max(map(len, windows.values())))
     wanted = dict.fromkeys([EMPTY, *(window.bare for chunks in windows.values() for window in chunks)])
     vectors, said = yield from _inserted(inversions, wanted)
     encoded = yield from _encoded(model, list(wanted), request.clip_skip, vectors)

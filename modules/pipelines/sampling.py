@@ -45,7 +45,8 @@ def sample(
         look: what a report shows of an answer.
 
     Returns:
-        The latent at the last noise level, (C, h, w).
+        The latent at the last noise level, (C, h, w); where a report's answer ends the loop, the x0 prediction of that step, as
+        A1111's interrupt returns it.
 
     Raises:
         NotFinite: a prediction has NaN or infinity; the message carries the step.
@@ -66,8 +67,8 @@ def sample(
             evaluations += 1
             before = done
             done = max(done, _done(sigma, sigmas)) if sampler.adaptive else bisect.bisect_right(ends, evaluations)
-            if done > before:
-                yield from report(model, done, steps, look(answer.guided))
+            if done > before and (yield from report(model, done, steps, look(answer.guided))):
+                return answer.guided
             x, sigma = solver.send(answer if sampler.pair else answer.guided)
     except StopIteration as finished:
         latent: Tensor = finished.value

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
+from modules.diffusion.conditioning import MAX_FORWARD_TOKENS
 from modules.diffusion.rows import Answer, Row
 from modules.prompts.chunks import Chunk, Embedding
 
@@ -76,7 +77,10 @@ class Host:
 
 @dataclass(frozen=True)
 class Report:
-    """Progress: `step` of `steps` is done; `denoised` (C, h, w) is what the picture looks like now.  Answer: None."""
+    """Progress: `step` of `steps` is done; `denoised` (C, h, w) is what the picture looks like now.
+
+    Answer: bool, whether to end the denoising loop here (interrupt, skip).
+    """
 
     step: int
     steps: int
@@ -105,8 +109,19 @@ def encode_image(model: ModelHandle, image: Tensor) -> Program[Tensor]:
     return cast(Tensor, (yield EncodeImage(model, image)))
 
 
+ROWS_AT_ONCE = 8
+"""Rows of one device op at most: many sides of AND are evaluated in several, so that others' come in between.  Where contexts
+are long, they are fewer (`MAX_FORWARD_TOKENS`)."""
+
+
 def predict(model: ModelHandle, *rows: Row) -> Program[list[Answer]]:
-    return cast("list[Answer]", (yield Predict(model, rows)))
+    """The answer to each row."""
+    answers: list[Answer] = []
+    longest = max((row.conditioning.tokens for row in rows), default=1)
+    at_once = max(1, min(ROWS_AT_ONCE, MAX_FORWARD_TOKENS // longest))
+    for start in range(0, len(rows), at_once):
+        answers += cast("list[Answer]", (yield Predict(model, rows[start : start + at_once])))
+    return answers
 
 
 def decode(model: ModelHandle, latent: Tensor) -> Program[Tensor]:
@@ -117,5 +132,5 @@ def on_host(call: Callable[[], T]) -> Program[T]:
     return cast(T, (yield Host(call)))
 
 
-def report(model: ModelHandle, step: int, steps: int, denoised: Tensor) -> Program[None]:
-    yield Report(step, steps, denoised, model)
+def report(model: ModelHandle, step: int, steps: int, denoised: Tensor) -> Program[bool]:
+    return bool((yield Report(step, steps, denoised, model)))

@@ -17,7 +17,8 @@ from modules.prompts.chunks import Embedding, Embeddings, chunk
 from modules.prompts.compose import Network, split_and, take_networks
 from modules.prompts.emphasis import weigh
 from modules.prompts.library import Library
-from modules.prompts.plan import Plan, check_affordable, plan
+from modules.prompts.limits import check_affordable, check_windows
+from modules.prompts.plan import Plan, plan
 from modules.prompts.scanner import complaint
 from modules.prompts.schedule import Timeline
 from modules.prompts.tokenizer import Tokenizer
@@ -106,13 +107,14 @@ def check(
     request, notes = _finished(request, library)
     planned = plan(request.prompt, request.negative_prompt, prompt_steps, old=request.old_prompt_editing)
     notes += [*_reading_notes(request, planned), *network_notes(planned.networks, networks)]
+    tokenizer = tokenizer or Tokenizer(request.raw_text)
     try:
         check_affordable(planned)
+        check_windows(planned, tokenizer, request.emphasis)
     except RequestError as error:
         notes.append(str(error))
         planned = plan("", "", prompt_steps)
 
-    tokenizer = tokenizer or Tokenizer()
     reader = _Reader(request, step_ends, tokenizer, Embeddings(embeddings, tokenizer))
     texts = [text for timeline in planned.timelines for text in timeline.distinct]
     written = _embeddings_in(texts, [*embeddings, *(Embedding(name, 1) for name in skipped)], tokenizer)

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modules.errors import RequestError
 from modules.prompts.compose import Network, split_and, take_networks
 from modules.prompts.schedule import Timeline, timeline
-
-MAX_CHARACTERS = 150_000
-"""Of all different texts that prompt editing makes of one pair of prompts."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +49,3 @@ def plan(prompt: str, negative_prompt: str, steps: int, hires_steps: int | None 
     words, networks = take_networks(prompt)
     sides = [Side(timeline(part.text, steps, hires_steps, old=old), part.weight) for part in split_and(words)]
     return Plan(tuple(sides), timeline(negative_prompt, steps, hires_steps, old=old), networks)
-
-
-def check_affordable(plan: Plan) -> None:
-    """Refuse what would keep the text encoder busy for minutes.
-
-    Raises:
-        RequestError: the different texts are too long together.
-    """
-    texts = {text for timeline in plan.timelines for text in timeline.distinct}
-    characters = sum(map(len, texts))
-    if characters > MAX_CHARACTERS:
-        raise RequestError(
-            f"prompt: editing makes {len(texts)} different texts of {characters:,} characters together, at most "
-            f"{MAX_CHARACTERS:,} are allowed; shorten the prompt or edit fewer places"
-        )

@@ -45,7 +45,8 @@ def read_styles(path: Path) -> dict[str, Style]:
         return {}
     except OSError as error:
         raise SettingsError(f"the styles file {path} cannot be read: {error.strerror or error}") from None
-    rows = csv.DictReader(io.StringIO(text.replace("\x00", ""), newline=""), skipinitialspace=True)
+    text = text.replace("\x00", "").lstrip("\r\n")  # the table begins with its first line that is not empty
+    rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
     try:
         return _by_name(rows, path)
     except csv.Error as error:
@@ -55,12 +56,12 @@ def read_styles(path: Path) -> dict[str, Style]:
 
 
 def _by_name(rows: csv.DictReader[str], path: Path) -> dict[str, Style]:
-    if rows.fieldnames and "name" not in rows.fieldnames:
+    if rows.fieldnames is not None and "name" not in rows.fieldnames:
         found = ", ".join(rows.fieldnames)[:80]
         raise SettingsError(f"{path} has no column 'name', but {found!r}; the first line must be name,prompt,negative_prompt")
     styles: dict[str, Style] = {}
     for row in rows:
-        name = row["name"]
+        name = row.get("name")
         if not name or name.startswith("#"):
             continue
         prompt = row["prompt"] if "prompt" in row else row.get("text")  # the oldest files have name,text

@@ -1,7 +1,9 @@
 """CLIP's byte-pair tokenizer, from the vocabulary that ships beside this file.
 
-The vocabulary is OpenAI's `bpe_simple_vocab_16e6` (MIT, as distributed with open_clip); the rules for splitting text are
-CLIP's.  Built on the `tokenizers` library and free of torch, so that the web process can count tokens as well.
+CLIP's own tokenizer repairs texts with ftfy first (curly quotes, full-width letters, ligatures, HTML entities, mojibake), and
+so does A1111's; ComfyUI's does not.  The vocabulary is OpenAI's `bpe_simple_vocab_16e6` (MIT, as distributed with open_clip);
+the rules for splitting text are CLIP's.  Built on the `tokenizers` library and free of torch, so that the web process can count
+tokens as well.
 """
 
 from __future__ import annotations
@@ -26,17 +28,20 @@ _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\
 
 
 class Tokenizer:
-    """Text to CLIP token ids.
+    """Text to CLIP token ids; `raw` leaves the text as it is.
 
     >>> Tokenizer().encode("a red apple")
     [320, 736, 3055]
+    >>> Tokenizer().encode("“red”") == Tokenizer().encode('"red"') != Tokenizer(raw=True).encode("“red”")
+    True
     """
 
-    def __init__(self) -> None:
-        self._backend = _backend()
+    def __init__(self, raw: bool = False) -> None:
+        self._backend, self.raw = _backend(), raw
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text` without start and end marks; any length."""
+        text = text if self.raw else repaired(text)
         return list(self._backend.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: list[int]) -> str:
@@ -45,6 +50,17 @@ class Tokenizer:
         text = "".join(pieces).replace("</w>", " ")
         back = {character: byte for byte, character in _byte_characters().items()}
         return bytes(back.get(c, 32) for c in text).decode("utf-8", errors="replace").strip()
+
+
+def repaired(text: str) -> str:
+    """`text` as A1111's tokenizer (transformers' CLIPTokenizer beside ftfy) reads it.
+
+    >>> repaired("Tom’s ｒｅｄ ﬁsh &amp; “chips”")
+    'Tom\\'s red fish & "chips"'
+    """
+    import ftfy  # loaded with the first prompt: no start needs it
+
+    return ftfy.fix_text(text)
 
 
 @lru_cache(maxsize=1)

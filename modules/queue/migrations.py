@@ -75,7 +75,12 @@ def m003_costs(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (m001_jobs_and_pictures, m002_places_keys_pauses, m003_costs)
+def m004_what_was_sent(db: sqlite3.Connection) -> None:
+    # A digest of what the client submitted, so that the same key with something else can be told from a repetition.
+    db.execute("ALTER TABLE jobs ADD COLUMN sent TEXT NOT NULL DEFAULT ''")
+
+
+MIGRATIONS: tuple[Migration, ...] = (m001_jobs_and_pictures, m002_places_keys_pauses, m003_costs, m004_what_was_sent)
 
 
 def migrate(db: sqlite3.Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from modules.errors import RequestError
-from modules.request import GenerationRequest, Txt2Img, parse_request
+from modules.request import GenerationRequest, Txt2Img, parse_request, parse_stored
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 Outcome = Literal["done", "failed", "cancelled"]
@@ -41,7 +41,8 @@ class Job:
 
     `position` is the order of acceptance, never reused; `place` the order of the queue, which owners may change.  Times are
     seconds since 1970, for people: nothing is ordered by them.  `attempts` counts the engines that died while they painted it,
-    since its last finished picture.  `error` is for the user, "" without one.
+    since its last finished picture.  `error` is for the user, "" without one.  `sent` is a digest of what was submitted, ""
+    where it was not taken.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Job:
     error: str
     attempts: int
     pictures: tuple[Picture, ...]
+    sent: str = ""
 
     @property
     def over(self) -> bool:
@@ -76,6 +78,7 @@ def read_job(row: sqlite3.Row, pictures: list[sqlite3.Row]) -> Job:
         error=row["error"],
         attempts=row["attempts"],
         pictures=tuple(read_picture(picture) for picture in pictures),
+        sent=row["sent"],
     )
 
 
@@ -87,15 +90,33 @@ def read_picture(row: sqlite3.Row) -> Picture:
         infotext=row["infotext"],
         width=row["width"],
         height=row["height"],
-        seed=row["seed"],
+        seed=row["seed"] % 2**64,
         created=row["created"],
     )
+
+
+def signed(seed: int) -> int:
+    """A seed of 64 bits as SQLite's integers hold it, which have a sign; `read_picture` brings it back.
+
+    >>> signed(7), signed(2**64 - 1), signed(2**64 - 1) % 2**64 == 2**64 - 1
+    (7, -1, True)
+    """
+    return seed - 2**64 if seed >= 2**63 else seed
+
+
+def folded_prompt(text: str) -> str:
+    """The prompt of a stored request without its case, for searching; "" where there is none."""
+    try:
+        prompt = json.loads(text)["prompt"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
+    return prompt.casefold() if isinstance(prompt, str) else ""
 
 
 def unreadable(text: str) -> str:
     """Why this version cannot carry out a stored request, "" when it can."""
     try:
-        parse_request(json.loads(text))
+        parse_stored(json.loads(text))
     except (RequestError, ValueError, TypeError) as error:
         return str(error)
     return ""
@@ -110,7 +131,7 @@ def _request(text: str) -> GenerationRequest:
     if not isinstance(data, dict):
         return Txt2Img()
     with suppress(RequestError):
-        return parse_request(data)
+        return parse_stored(data)
     start = {"source": data["source"]} if "source" in data and _makes_sense({"source": data["source"]}) else {}
     understood = {name: value for name, value in data.items() if _makes_sense({**start, name: value})}
     return parse_request({**understood, "count": 1})

@@ -18,14 +18,16 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from modules.errors import AtelierError, LimitError
-from modules.queue.lock import ProcessLock
+from modules.locks import ProcessLock
 from modules.queue.migrations import migrate
-from modules.queue.records import OVER, Job, Outcome, read_job, unreadable
+from modules.queue.owners import merge_owners
+from modules.queue.place import Place
+from modules.queue.records import OVER, Job, Outcome, folded_prompt, read_job, signed, unreadable
 from modules.queue.salvage import salvage, set_aside
 from modules.request import GenerationRequest
 
@@ -36,6 +38,9 @@ MAX_ATTEMPTS = 2
 HISTORY = 1000
 """Finished jobs that are remembered; older ones are forgotten, their files stay."""
 
+MAX_WORDS = 16
+"""Words that are looked for in prompts; more are ignored."""
+
 _GIVEN_UP = "the engine died twice while making this picture; retry to have it tried once more"
 
 Cost = tuple[str, str, str, int, int, int, float]
@@ -44,6 +49,10 @@ Cost = tuple[str, str, str, int, int, int, float]
 
 class QueueError(AtelierError):
     """The job list cannot be opened, read or written."""
+
+
+class NotQueued(QueueError):
+    """A job cannot begin because it does not wait (any more)."""
 
 
 class _Damaged(Exception):
@@ -70,7 +79,9 @@ class JobStore:
 
     `per_user` and `total` limit the unfinished jobs; `history` is how many finished ones are remembered.
 
-    A damaged file is set aside under another name, and what is still legible is taken over: `notice` then says so.
+    A damaged file is set aside under another name, and what is still legible is taken over: `notice` then says so.  So it does
+    when the file was removed or replaced while it was open, which is noticed with each write and with `check_place`: the list
+    is then written anew under its name, and nothing is lost.
 
     Raises:
         QueueError: another process has it open, it was written by a newer version, or cannot be written.
@@ -92,10 +103,11 @@ class JobStore:
         self._guard = threading.RLock()
         self._closed = False
         self._process_lock: ProcessLock | None = None
+        self._place = Place(path) if path is not None else None
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._process_lock = ProcessLock(path.with_name(path.name + ".lock"))
+                self._process_lock = ProcessLock(_lock_of(path))
         except BlockingIOError:
             raise QueueError(f"another Atelier is using {path}: stop it, or use another folder with --data-dir") from None
         except OSError as error:
@@ -103,32 +115,38 @@ class JobStore:
             raise QueueError(f"the job list {path} cannot be opened: {cause}; check the folder, or use --data-dir") from None
         try:
             self._db = self._open_or_rebuild()
+            self._remember_place()
         except BaseException:
             self._release()
             raise
 
     # ---- submitting and looking
 
-    def add(self, request: GenerationRequest, user: str, key: str = "") -> Job:
+    def add(self, request: GenerationRequest, user: str, key: str = "", sent: str = "") -> Job:
         """Accept a job.  On disk when this returns.  Seed and checkpoint are resolved before.
 
-        `key` is the submitter's own name for the job, if any: submitted again under the same key, it is the same job.
+        `key` is the submitter's own name for the job, if any: submitted again under the same key, it is the same job.  `sent`
+        is a digest of what was submitted, kept with it.
 
         Raises:
             LimitError: the user has, or all have, as many unfinished jobs as may be.
         """
-        job = uuid.uuid4().hex
+        return self.accept(request, user, key, sent)[0]
+
+    def accept(self, request: GenerationRequest, user: str, key: str = "", sent: str = "") -> tuple[Job, bool]:
+        """`add`, and whether the job was made by this very call; of calls with one key, exactly one makes it."""
+        job, new = uuid.uuid4().hex, True
         with self._transaction() as db:
             if key and (there := db.execute("SELECT id FROM jobs WHERE user = ? AND key = ?", (user, key)).fetchone()):
-                job = there["id"]
+                job, new = there["id"], False
             else:
                 self._check_limits(db, user)
                 db.execute(
-                    "INSERT INTO jobs (id, user, request, state, created, key, place) "
-                    "VALUES (?, ?, ?, 'queued', ?, ?, (SELECT coalesce(max(place), 0) + 1 FROM jobs))",
-                    (job, user, request.model_dump_json(), self._clock(), key or None),
+                    "INSERT INTO jobs (id, user, request, state, created, key, sent, place) "
+                    "VALUES (?, ?, ?, 'queued', ?, ?, ?, (SELECT coalesce(max(place), 0) + 1 FROM jobs))",
+                    (job, user, request.model_dump_json(), self._clock(), key or None, sent),
                 )
-        return self._present(job)
+        return self._present(job), new
 
     def with_key(self, key: str, user: str) -> Job | None:
         """The job that the user submitted under this key, if it is remembered."""
@@ -140,13 +158,22 @@ class JobStore:
         found = self._jobs("WHERE id = ?", (job,))
         return found[0] if found and user in (None, found[0].user) else None
 
-    def list_for(self, user: str, limit: int = 50, before: str = "") -> list[Job]:
-        """The user's jobs, newest first; only those older than the job `before`, where one is named that is theirs."""
+    def get_all(self, jobs: Sequence[str]) -> list[Job]:
+        """Those of these ids that there are, in this order."""
+        found = {job.id: job for job in self._jobs("WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(jobs)),))}
+        return [found[job] for job in jobs if job in found]
+
+    def list_for(self, user: str, limit: int = 50, before: str = "", words: str = "") -> list[Job]:
+        """The user's jobs, newest first; only those older than the job `before`, where one is named that is theirs, and only
+        those whose prompt has each of `words`, whatever the case."""
         older = self._rows("SELECT position FROM jobs WHERE id = ? AND user = ?", (before, user)) if before else []
         if before and not older:
             return []
         newest = older[0]["position"] if older else 2**62
-        return self._jobs("WHERE user = ? AND position < ? ORDER BY position DESC LIMIT ?", (user, newest, limit))
+        wanted = words.casefold().split()[:MAX_WORDS]
+        says = " AND instr(folded_prompt(request), ?)" * len(wanted)
+        which = f"WHERE user = ? AND position < ?{says} ORDER BY position DESC LIMIT ?"
+        return self._jobs(which, (user, newest, *wanted, limit))
 
     def refers(self, source: str, user: str) -> bool:
         """Whether a remembered job of this user began with the picture of that id (`modules.images.sources`)."""
@@ -168,7 +195,7 @@ class JobStore:
         """Begin a queued job.
 
         Raises:
-            QueueError: it does not wait (any more); it may have been cancelled.
+            NotQueued: it does not wait (any more); it may have been cancelled.
         """
         with self._transaction() as db:
             changed = db.execute(
@@ -177,7 +204,7 @@ class JobStore:
             ).rowcount
         if not changed:
             state = found.state if (found := self.get(job)) else "unknown"
-            raise QueueError(f"job {job} cannot begin: it is {state}, not queued")
+            raise NotQueued(f"job {job} cannot begin: it is {state}, not queued")
         return self._present(job)
 
     def engine_died(self, jobs: Iterable[str]) -> None:
@@ -194,7 +221,7 @@ class JobStore:
             added = db.execute(
                 "INSERT INTO pictures (job, number, path, sha256, infotext, width, height, seed, created) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, number) DO NOTHING",
-                (job, index, saved.name, saved.sha256, saved.infotext, saved.width, saved.height, seed, self._clock()),
+                (job, index, saved.name, saved.sha256, saved.infotext, saved.width, saved.height, signed(seed), self._clock()),
             ).rowcount
             db.execute("UPDATE jobs SET attempts = 0 WHERE id = ?", (job,))
         return bool(added)
@@ -233,6 +260,15 @@ class JobStore:
             )
         return self._present(job)
 
+    def forget_picture(self, job: str, index: int, user: str) -> bool:
+        """Forget one picture of one's own job that is over, and the job with its last one.  False when there is no such one."""
+        over = "SELECT id FROM jobs WHERE id = ? AND user = ? AND state NOT IN ('queued', 'running')"
+        with self._transaction() as db:
+            gone = db.execute(f"DELETE FROM pictures WHERE number = ? AND job IN ({over})", (index, job, user)).rowcount
+            if gone:
+                db.execute("DELETE FROM jobs WHERE id = ? AND NOT EXISTS (SELECT 1 FROM pictures WHERE job = ?)", (job, job))
+        return gone > 0
+
     def remove(self, job: str, user: str) -> bool:
         """Forget one's own job that is over; its files stay.  False when it is no such job."""
         with self._transaction() as db:
@@ -267,6 +303,11 @@ class JobStore:
         """The users who paused."""
         return {row["user"] for row in self._rows("SELECT user FROM pauses", ())}
 
+    def merge_owners(self) -> list[str]:
+        """For an instance without accounts: see `modules.queue.owners`."""
+        with self._transaction() as db:
+            return merge_owners(db)
+
     # ---- what works took
 
     def costs(self) -> list[Cost]:
@@ -298,6 +339,26 @@ class JobStore:
         with self._transaction() as db:
             self._forget_old(db)
         return self.unfinished()
+
+    def check_place(self) -> None:
+        """Notice that the file was removed or replaced, and write the list under its name again; cheap when all is well.
+
+        Raises:
+            QueueError: it cannot be written there now, or another Atelier has taken the place.
+        """
+        with self._guard:
+            if not self._closed:
+                self._keep_place()
+
+    def check_writable(self) -> None:
+        """Find out whether the list could be written now; writes and takes back.
+
+        Raises:
+            QueueError: it could not, and why.
+        """
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO pauses VALUES ('')")
+            db.execute("DELETE FROM pauses WHERE user = ''")
 
     def close(self) -> None:
         """Stop.  What is running waits for the next start.  May be repeated."""
@@ -340,6 +401,7 @@ class JobStore:
         db = sqlite3.connect(self._path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0)
         try:
             db.row_factory = sqlite3.Row
+            db.create_function("folded_prompt", 1, folded_prompt, deterministic=True)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
@@ -351,8 +413,49 @@ class JobStore:
             db.close()
             if isinstance(error, _Damaged) or _is_damage(error):
                 raise _Damaged(str(error)) from None
-            raise self._explained(error) from None
+            raise self._explained(error, str(self._path)) from None
         return db
+
+    def _keep_place(self) -> None:
+        """See `check_place`.  Under the guard."""
+        if self._place is None or self._path is None or self._process_lock is None:
+            return
+        lost = self._place.lost()
+        if not lost and not self._process_lock.lost():
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._process_lock.lost():
+                old, self._process_lock = self._process_lock, ProcessLock(_lock_of(self._path))
+                old.release()
+            if lost:
+                self._reopen(lost, self._place.restore(self._db))
+        except BlockingIOError:
+            raise QueueError(
+                f"another Atelier has taken the job list {self._path.name} since its lock was removed; nothing more is "
+                "accepted or begun here: stop one of the two"
+            ) from None
+        except (OSError, sqlite3.Error, _Damaged) as error:
+            raise QueueError(
+                f"the job list {self._path.name} was {lost or 'moved'} while Atelier ran and cannot be written again "
+                f"({getattr(error, 'strerror', None) or error}); "
+                "nothing more is accepted until it can: make room there, or put it back"
+            ) from None
+
+    def _reopen(self, lost: str, aside: Path | None) -> None:
+        """Go on with the file that was written again."""
+        old, self._db = self._db, self._open()
+        with suppress(sqlite3.Error):
+            old.close()
+        self._remember_place()
+        kept = f" What took its name was kept as {aside.name}." if aside is not None else ""
+        self.notice = f"The job list was {lost} while Atelier ran. It was written again from memory, and nothing is lost.{kept}"
+        log.warning("%s (%s)", self.notice, self._path)
+
+    def _remember_place(self) -> None:
+        if self._place is not None:
+            self._rows("SELECT 1 FROM jobs LIMIT 1", ())  # from the first read on, SQLite's further files are there
+            self._place.remember()
 
     def _release(self) -> None:
         if self._process_lock is not None:
@@ -363,6 +466,7 @@ class JobStore:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, durable when the block ends."""
         with self._guard:
+            self._keep_place()
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
@@ -405,30 +509,37 @@ class JobStore:
                 raise self._explained(error) from None
 
     def _jobs(self, which: str, values: Sequence[Any]) -> list[Job]:
+        """In two statements however many there are; rows become objects outside the lock."""
+        pictures: dict[str, list[sqlite3.Row]] = {}
         with self._guard:
-            found = []
-            for row in self._rows(f"SELECT * FROM jobs {which}", values):
-                pictures = self._rows("SELECT * FROM pictures WHERE job = ? ORDER BY number", (row["id"],))
-                found.append(read_job(row, pictures))
-            return found
+            rows = self._rows(f"SELECT * FROM jobs {which}", values)
+            ids = json.dumps([row["id"] for row in rows])
+            found = "SELECT * FROM pictures WHERE job IN (SELECT value FROM json_each(?)) ORDER BY job, number"
+            for picture in self._rows(found, (ids,)) if rows else []:
+                pictures.setdefault(picture["job"], []).append(picture)
+        return [read_job(row, pictures.get(row["id"], [])) for row in rows]
 
     def _present(self, job: str) -> Job:
         if (found := self.get(job)) is None:
             raise QueueError(f"job {job} is not in the list")
         return found
 
-    def _explained(self, error: Exception) -> QueueError:
-        """Cause and remedy in plain words."""
-        text = str(error)
+    def _explained(self, error: Exception, name: str = "") -> QueueError:
+        """Cause and remedy in plain words.  Clients read most of these, so the folder is told at the start alone."""
+        text, name = str(error), name or (self._path.name if self._path is not None else "in memory")
         if "disk is full" in text:
-            return QueueError(f"the job list {self._path} cannot be written: the disk is full; make room and try again")
+            return QueueError(f"the job list {name} cannot be written: the disk is full; make room and try again")
         if "readonly" in text or "unable to open" in text:
-            return QueueError(f"the job list {self._path} cannot be written: {text}; change its permissions, or use --data-dir")
+            return QueueError(f"the job list {name} cannot be written: {text}; change its permissions, or use --data-dir")
         if "newer version" in text:
-            return QueueError(f"the job list {self._path} was {text}; use that version, or another --data-dir")
+            return QueueError(f"the job list {name} was {text}; use that version, or another --data-dir")
         if _is_damage(error):
-            return QueueError(f"the job list {self._path} is damaged ({text}): start again, and what is legible is taken over")
-        return QueueError(f"the job list {self._path} did not answer: {text}")
+            return QueueError(f"the job list {name} is damaged ({text}): start again, and what is legible is taken over")
+        return QueueError(f"the job list {name} did not answer: {text}")
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
 
 
 def _is_damage(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import CheckpointInfo
 from modules.diffusion.samplers import SAMPLERS, find_sampler
 from modules.diffusion.schedules import SCHEDULES
-from modules.errors import AtelierError, LimitError, RequestError, SettingsError
+from modules.errors import AtelierError, LimitError, RequestError, SettingsError, UnknownName, without_folders
 from modules.ui.form import Choice, Form, Values
 from modules.ui.gradio import gr
 from modules.ui.job_bar import Studio, message
@@ -39,7 +39,7 @@ class Desk:
     def connect(self, studio: Studio, page: gr.Blocks) -> None:
         self.studio = studio
         everything = list({id(c): c for form in self.forms.values() for c in form.outputs}.values())
-        self.checkpoint.input(self._chosen, self.checkpoint, everything, **AT_ONCE)
+        self.checkpoint.input(self._chosen, self.checkpoint, [*everything, studio], **AT_ONCE)
         self.rescan.click(self._rescanned, self.checkpoint, [*everything, studio], **AT_ONCE)
         studio.reuse(self._reused, None, [*everything, studio], **AT_ONCE)
         studio.more(self._more, None, studio, trigger_mode="multiple", **AT_ONCE)
@@ -62,9 +62,15 @@ class Desk:
     def _chosen(self, name: str | None) -> Updates:
         """Another checkpoint brings the settings it is best run with."""
         try:
-            return self._bring(self.app.checkpoint(name))
-        except RequestError:
-            return {}
+            # Every output is answered: for one of our own components Gradio cannot leave an update out
+            return {**self._bring(self.app.checkpoint(name)), self.studio: message("chosen")}
+        except UnknownName:  # its file went away after the list was made
+            told = (
+                f"Checkpoint {str(name)[:80]!r} is not in the models folder any more. Rescan the folder, or choose another one."
+            )
+        except RequestError as error:
+            told = without_folders(str(error)).rstrip(".") + "."
+        return {self.studio: message("refused", error=told[:1].upper() + told[1:], fields=[self.checkpoint.elem_id])}
 
     def _bring(self, info: CheckpointInfo | None) -> Updates:
         updates: Updates = {}
@@ -113,7 +119,7 @@ class Desk:
                 key = str(one.get("key", ""))
                 taken[key] = self.app.submit(_fields(one.get("fields")), user, key).id
         except AtelierError as refusal:
-            error, full = str(refusal), isinstance(refusal, LimitError)
+            error, full = without_folders(str(refusal)), isinstance(refusal, LimitError)
         what = str(data.get("what"))[:20]
         return message("more", what=what, ids=list(taken.values()), keys=list(taken), error=error, full=full)
 

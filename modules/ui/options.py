@@ -35,8 +35,10 @@ def build_options(form: Form) -> None:
         for group, options in OPTIONS.items():
             with gr.Group(elem_classes="plain option-group"):
                 gr.HTML(f"<h3>{group}</h3>", js_on_load=None)
+                right = False
                 for option in options:
-                    _control(form, option, interactive=option.name not in idle)
+                    _control(form, option, option.name not in idle, right and not option.switch)
+                    right = not right and not option.switch  # a switch has a line of its own
         reset = gr.Button("Set all back", elem_id=form.id("options_reset"), elem_classes="quiet", size="sm")
 
     own = [form.components[name] for name in NAMES]
@@ -46,14 +48,16 @@ def build_options(form: Form) -> None:
     reset.click(lambda: form.write(_DEFAULTS), None, own, **AT_ONCE)
 
 
-def _control(form: Form, option: Option, interactive: bool) -> None:
+def _control(form: Form, option: Option, interactive: bool, right: bool) -> None:
+    """One option; `right`: in the second of the two columns, where its help must not reach beyond the settings."""
+    classes = ["figure", "right"] if right else ["figure"]
     default, more = _DEFAULTS[option.name], {"info": option.help, "interactive": interactive}
     if option.switch:
         form.check(option.name, option.label, default, **more)
     elif option.choices:
-        form.choice(option.name, option.label, option.choices, default, elem_classes="figure", **more)
+        form.choice(option.name, option.label, option.choices, default, elem_classes=classes, **more)
     else:
-        form.figure(option.name, option.label, default, OWN, elem_classes="figure", **more)
+        form.figure(option.name, option.label, default, OWN, elem_classes=classes, **more)
 
 
 _DEFAULTS: Values = {name: Txt2Img.model_fields[name].default for name in NAMES}

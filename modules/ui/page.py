@@ -15,6 +15,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
+from modules import __version__
 from modules.app import App
 from modules.ui.desk import Desk
 from modules.ui.gradio import gr
@@ -67,7 +68,8 @@ def build_page(desk: Desk, shown: list[Tab], version: str) -> gr.Blocks:
             gr.HTML((STATIC / "wordmark.html").read_text("utf-8"), elem_id="wordmark", js_on_load=None)
             gr.HTML(_tab_bar(shown), elem_id="tab_bar", js_on_load=None)
             desk.build()
-            gr.HTML((STATIC / "status.html").read_text("utf-8"), elem_id="status", js_on_load=None)
+            status = (STATIC / "status.html").read_text("utf-8").replace("VERSION", __version__)
+            gr.HTML(status, elem_id="status", js_on_load=None)
         with gr.Column(elem_id="bench", elem_classes="plain"):
             for tab in shown:
                 with gr.Column(elem_id=f"{tab.name}_panel", elem_classes="plain tab-panel"):
@@ -105,6 +107,9 @@ def _head(version: str, shown: list[Tab]) -> str:
         f'<link rel="stylesheet" href="ui/{version}/canvas/canvas.css">'
         f'<link rel="stylesheet" href="ui/{version}/options.css">'
         f'<link rel="stylesheet" href="ui/{version}/png_info.css">'
+        f'<link rel="stylesheet" href="ui/{version}/panes.css">'
+        f'<link rel="stylesheet" href="ui/{version}/viewer.css">'
+        f'<link rel="stylesheet" href="ui/{version}/help.css">'
         f'<link rel="stylesheet" href="ui/{version}/account.css">'
         f'<link rel="modulepreload" href="ui/{version}/main.js">'
         f'<script src="ui/{version}/mode.js"></script>'

@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from modules.api.server import build_api
+from tests.strangers import tell_apart
 from tests.ui.fake_app import FakeApp
 
 BASE = "http://127.0.0.1:7860"
@@ -20,8 +21,9 @@ def app(tmp_path: Path) -> FakeApp:
 
 
 @pytest.fixture
-def browser_of(app: FakeApp) -> Iterator[Callable[[], TestClient]]:
-    """Makes HTTP clients with cookies of their own, before one server."""
+def browser_of(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], TestClient]]:
+    """Makes HTTP clients that are users of their own, before one server."""
+    tell_apart(monkeypatch)
     server = build_api(app)  # type: ignore[arg-type]
     clients: list[TestClient] = []
 

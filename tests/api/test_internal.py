@@ -10,6 +10,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from modules.errors import OutputError
+from modules.request import parse_request
 from tests.ui.fake_app import FakeApp
 
 
@@ -17,10 +18,20 @@ def user_of(client: TestClient, app: FakeApp) -> str:
     """The user that the server takes this client for: seen by what it calls the App with."""
     seen: list[str] = []
     original = app.jobs
-    app.jobs = lambda user, limit=50: seen.append(user) or original(user, limit)  # type: ignore[method-assign,func-returns-value]
+    app.jobs = lambda user, *rest: seen.append(user) or original(user, *rest)  # type: ignore[method-assign,func-returns-value]
     client.get("/internal/jobs")
     app.jobs = original  # type: ignore[method-assign]
     return seen[0]
+
+
+@pytest.mark.parametrize("seed", [2**53 + 1, 2**64 - 1])
+def test_seeds_beyond_javascript_s_numbers_go_as_texts_and_come_back(seed: int, client: TestClient, app: FakeApp) -> None:
+    job = app.submit({"prompt": "a rocket", "seed": seed, "variation_seed": seed}, user_of(client, app)).id
+    app.finish_picture(job)
+    answer = client.get(f"/internal/jobs/{job}").json()
+    assert (answer["request"]["seed"], answer["request"]["variation_seed"]) == (str(seed), str(seed))
+    assert (answer["pictures"][0]["seed"], answer["request"]["steps"]) == (str(seed), 20)
+    assert parse_request(answer["request"]).seed == seed
 
 
 def test_job_tells_all_that_the_page_shows(client: TestClient, app: FakeApp) -> None:
@@ -32,6 +43,8 @@ def test_job_tells_all_that_the_page_shows(client: TestClient, app: FakeApp) -> 
     assert (answer["count"], answer["done"], answer["steps"], answer["progress"]) == (2, 1, 10, 0.5)
     assert answer["request"]["prompt"] == "a rocket"
     assert answer["pictures"][0]["seed"] == 7
+    assert (answer["pictures"][0]["prompt"], answer["pictures"][0]["negative_prompt"]) == ("a rocket", "")
+    assert answer["settings"] == []
     assert answer["pictures"][0]["infotext"].startswith("a rocket\nSteps: 10")
     assert answer["engine"]["state"] == "ready"
     assert "path" not in answer["pictures"][0], "where files lie is nobody's business"
@@ -147,7 +160,7 @@ def test_no_answer_tells_where_files_lie(client: TestClient, app: FakeApp) -> No
     told = client.get(f"/internal/jobs/{job}").json()["error"]
     assert told == "the disk of outputs is full; make room, or choose another folder with --outputs-dir"
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OutputError(cause)
 
     app.submit = full  # type: ignore[method-assign,assignment]
@@ -155,7 +168,7 @@ def test_no_answer_tells_where_files_lie(client: TestClient, app: FakeApp) -> No
     assert answer.status_code == 507
     assert answer.json()["error"] == told
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("/home/somebody/secret.py")
 
     app.submit = broken  # type: ignore[method-assign,assignment]

@@ -184,7 +184,10 @@ def test_one_address_has_so_many_connections(host: str, limited: bool) -> None:
     ("request_line", "headers", "status"),
     [
         (b"GET / HTTP/1.0", b"Host: 127.0.0.1", b"403"),
-        (b"GET http://evil.example/ HTTP/1.1", b"Host: 127.0.0.1", b"400"),
+        (b"GET http://evil.example/ HTTP/1.1", b"Host: 127.0.0.1", b"421"),
+        (b"GET http://127.0.0.1/plain?x=1 HTTP/1.1", b"Host: evil.example", b"200"),
+        (b"GET HTTP://localhost HTTP/1.1", b"Host: localhost", b"200"),
+        (b"GET ftp://127.0.0.1/ HTTP/1.1", b"Host: 127.0.0.1", b"400"),
         (b"OPTIONS * HTTP/1.1", b"Host: 127.0.0.1", b"400"),
         (b"GET /a%0d%0ab HTTP/1.1", b"Host: 127.0.0.1", b"400"),
         (b"GET /..%5c..%5cx HTTP/1.1", b"Host: 127.0.0.1", b"400"),
@@ -202,3 +205,18 @@ def test_what_is_not_quite_a_request(request_line: bytes, headers: bytes, status
     with serving(Hasty, Guard(app)) as address:
         said = until_closed(opened(address, request_line + b"\r\n" + headers + b"\r\nConnection: close\r\n\r\n"))
     assert said.split(b" ")[1] == status, said[:200]
+
+
+def test_connections_do_not_wait_to_send_small_answers() -> None:
+    """Without TCP_NODELAY every call on a kept-alive connection takes 44 ms where a new connection takes 2."""
+    seen: list[int] = []
+
+    class Noting(Impatient):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    with serving(Noting) as address, opened(address, b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n") as connection:
+        assert connection.recv(1)
+    assert seen
+    assert all(seen)

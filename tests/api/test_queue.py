@@ -18,6 +18,7 @@ from modules.engine.messages import Message
 from modules.settings import Settings
 from tests.api.conftest import BASE
 from tests.scripted import ScriptedLink
+from tests.strangers import tell_apart
 from tests.tiny import tiny_checkpoint
 
 SMALL: dict[str, Any] = {"prompt": "a cat", "seed": 7, "steps": 2, "width": 64, "height": 64}
@@ -48,7 +49,8 @@ def studio(models: Path, tmp_path: Path, link: ScriptedLink) -> Iterator[App]:
 
 
 @pytest.fixture
-def visitor(studio: App) -> Iterator[Callable[[], TestClient]]:
+def visitor(studio: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], TestClient]]:
+    tell_apart(monkeypatch)
     server, clients = build_api(studio), []
 
     def new() -> TestClient:
@@ -120,7 +122,7 @@ def test_too_many_are_told_when_to_come_back(visitor: Callable[[], TestClient]) 
         (b"[1]", "application/json", "JSON object"),
         (b"{", "application/json", "not valid JSON"),
         (b"\xff\xfe", "application/json", "not valid JSON"),
-        (b"[" * 100_000, "application/json", "not valid JSON"),
+        (b"[" * 100_000, "application/json", "nested more than 32"),
         (b"{}", "text/plain", "application/json"),
         (b"a=1", "application/x-www-form-urlencoded", "application/json"),
     ],
@@ -244,3 +246,26 @@ def test_engine_deaths_reach_the_owner_in_words(visitor: Callable[[], TestClient
     assert found["state"] == "failed"
     assert "SIGKILL" in found["error"]
     assert client.post(f"/internal/jobs/{job}/retry").json() == {"retried": True}
+
+
+def test_a_quote_is_asked_for_with_a_form_s_fields(
+    visitor: Callable[[], TestClient], studio: App, link: ScriptedLink, models: Path
+) -> None:
+    client = visitor()
+    fields = {**SMALL, "steps": 10, "sampler": "Euler", "whatever": 1}
+    first = client.post("/internal/quote", json=fields).json()
+    info = studio.default_checkpoint()
+    assert info is not None
+    assert (first["seconds"], first["native"]) == (None, [info.defaults.width, info.defaults.height]), "nothing was measured"
+    size = (models / "tiny.safetensors").stat().st_size
+    assert 0 < first["weights"] <= 2 * size, "float32, of a file of at least 16 bits a number"
+    link.say(Message("costs", {"costs": [["predict", "tiny", 64, 64, 2, 0.5], ["load", "tiny", 0, 0, 1, 3.0]]}))
+    answer = client.post("/internal/quote", json=fields).json()
+    assert (answer["seconds"], answer["beyond"]) == (8.0, False), "ten steps, and loading"
+    larger = client.post("/internal/quote", json={**fields, "width": 128}).json()
+    assert (larger["seconds"], larger["beyond"]) == (13.0, True)
+    for wrong in ({"width": 63}, {"steps": True}, {"checkpoint": "none"}, {"sampler": "none"}, {"source": 3}):
+        found = client.post("/internal/quote", json={**fields, **wrong})
+        assert found.status_code == 200, "somebody types"
+        assert found.json()["error"]
+    assert client.get("/internal/jobs").json() == [], "nothing was begun"

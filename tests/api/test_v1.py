@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from modules.api.internal import engine_json, job_json
 from modules.api.server import build_api
 from modules.app import App
+from modules.errors import OutputError
 from modules.settings import Settings
 from modules.workshop import engine_configuration
 from tests.api.conftest import BASE
@@ -83,6 +85,75 @@ def test_a_job_from_submitting_to_its_pictures(client: TestClient, studio: App) 
 def test_the_same_key_is_the_same_job(client: TestClient) -> None:
     assert submit(client, "k1", seed=-1)["id"] == submit(client, "k1", seed=-1)["id"]
     assert submit(client, "k2", seed=-1)["id"] != submit(client, "k3", seed=-1)["id"]
+
+
+def test_the_same_key_with_another_body_is_refused(client: TestClient) -> None:
+    first = submit(client, "k4", seed=1)
+    other = client.post("/api/v1/jobs", json={**JOB, "seed": 2}, headers={"Idempotency-Key": "k4"})
+    assert "Idempotency-Key was used for another request" in reason(other, 422)
+    assert submit(client, "k4", seed=1)["id"] == first["id"]
+
+
+def test_a_failed_or_cancelled_job_can_be_tried_again(client: TestClient, stranger: TestClient, studio: App) -> None:
+    studio.pause("local", True)
+    job = submit(client, count=2)
+    assert client.post(f"{job['url']}/cancel").json()["state"] == "cancelled"
+    assert reason(stranger.post(f"{job['url']}/retry"), 404)
+    again = client.post(f"{job['url']}/retry")
+    assert (again.status_code, again.json()["id"], again.json()["state"]) == (200, job["id"], "queued")
+    studio.pause("local", False)
+    assert finished(client, studio, job["id"])["state"] == "done"
+    done = client.post(f"{job['url']}/retry").json()
+    assert (done["state"], done["done"]) == ("done", 2), "of a job that is done, nothing changes"
+    assert reason(client.post("/api/v1/jobs/nothing/retry"), 404)
+
+
+def test_a_full_disk_is_told_without_a_folder(client: TestClient, studio: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its submission to the retry of what failed: no answer names where a folder lies."""
+    place = str(studio.outputs.folder.parent)
+    studio.pause("local", True)
+    job = submit(client, seed=77)
+    with studio._changed:
+        studio._conclude(studio._live[job["id"]], "failed", f"the picture could not be saved: the disk of {place}/x y is full")
+    failed = client.get(job["url"])
+    assert (failed.json()["state"], failed.json()["held"]) == ("failed", "")
+    assert failed.json()["error"].startswith("the picture could not be saved: the disk of ")
+
+    def full(need: int = 0) -> None:
+        raise OutputError(f"the disk of {place} is full; make room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(studio.outputs, "check_writable", full)
+        refused = [client.post(f"{job['url']}/retry"), client.post("/api/v1/jobs", json=JOB)]
+        for answer in refused:
+            assert "is full; make room" in reason(answer, 507)
+        with studio._changed:
+            studio._looked = float("-inf")
+        waiting = client.get("/api/v1/jobs").json()
+    with studio._changed:
+        studio._looked = float("-inf")
+    studio.pause("local", False)
+    assert client.post(f"{job['url']}/retry").json()["state"] in ("queued", "running", "done")
+    assert finished(client, studio, job["id"])["state"] == "done"
+    for text in (failed.text, json.dumps(waiting), *(answer.text for answer in refused)):
+        assert place not in text
+
+
+def test_a_held_job_says_why(client: TestClient, studio: App) -> None:
+    studio.pause("local", True)
+    job = submit(client)
+    with studio._changed:
+        studio._hold("the picture could not be saved: the disk of /srv/house/out is full; make room")
+    said = "the picture could not be saved: the disk of out is full; make room"
+    assert (client.get(job["url"]).json()["state"], client.get(job["url"]).json()["held"]) == ("queued", said)
+    assert engine_json(studio.engine())["message"] == f"Nothing is begun: {said}"
+    view = studio.job(job["id"], "local")
+    assert view is not None
+    assert job_json(view)["held"] == said, "what the page is told"
+    with studio._changed:
+        studio._release()
+    studio.pause("local", False)
+    assert finished(client, studio, job["id"])["held"] == ""
 
 
 def test_a_picture_from_a_picture_with_a_mask(client: TestClient, studio: App) -> None:
@@ -172,6 +243,10 @@ def test_what_makes_no_sense_is_refused(client: TestClient, fields: dict[str, An
 def test_bodies_that_are_none(client: TestClient) -> None:
     assert "application/json" in reason(client.post("/api/v1/jobs", content=b"{}", headers={"content-type": "text/plain"}), 415)
     assert "JSON object" in reason(client.post("/api/v1/jobs", json=[1]), 422)
+    before = client.get("/api/v1/jobs").json()["jobs"][0]["id"]
+    for headers in ({}, {"content-type": "application/json"}):
+        assert "the request has no body" in reason(client.post("/api/v1/jobs", headers=headers), 422)
+    assert client.get("/api/v1/jobs").json()["jobs"][0]["id"] == before, "nothing was accepted"
     assert "picture itself" in reason(client.post("/api/v1/sources", json={}), 415)
     assert "not a picture" in reason(
         client.post("/api/v1/sources", content=b"hello", headers={"content-type": "image/png"}), 422
@@ -197,7 +272,9 @@ def test_what_there_is(client: TestClient, studio: App) -> None:
 
 def test_the_description_is_complete(client: TestClient) -> None:
     said = client.get("/openapi.json").json()
-    assert all(path.startswith(("/api/v1/", "/sdapi/v1/", "/controlnet/", "/internal/p")) for path in said["paths"])
+    assert all(
+        path.startswith(("/api/v1/", "/sdapi/v1/", "/controlnet/", "/internal/p", "/queue/status")) for path in said["paths"]
+    )
     for path, methods in said["paths"].items():
         for method, operation in methods.items():
             where = f"{method} {path}"

@@ -59,6 +59,12 @@ def _with(*names: str) -> Maker:
     return _tiny(lambda state: {**state, **{name: torch.zeros(2, 2) for name in names}})
 
 
+def _with_more_layers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A text encoder of four layers from one of two."""
+    more = {k.replace(".layers.1.", f".layers.{n}."): v.clone() for k, v in state.items() for n in (2, 3) if ".layers.1." in k}
+    return {**state, **more}
+
+
 def _zip(path: Path, tiny: Path) -> object:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02}.")
@@ -219,5 +225,24 @@ BAD_CHECKPOINTS: dict[str, tuple[Maker, str]] = {
         "has a U-Net of an unknown form",
     ),
     "no attention to text": (_without(".attn2."), "has a U-Net without attention to a text"),
+    "no middle layer of the text encoder": (
+        _tiny(lambda s: {k: v for k, v in _with_more_layers(s).items() if ".encoder.layers.2." not in k}),
+        "lacks 16 tensors ('encoder.layers.2.self_attn.k_proj.weight', 'encoder.layers.2.self_attn.k_proj.bias', "
+        "'encoder.layers.2.self_attn.v_proj.weight', ...) of its text encoder",
+    ),
+    "no first layer of the text encoder": (
+        _without(".encoder.layers.0."),
+        "lacks the tensor 'encoder.layers.0.mlp.fc1.weight'",
+    ),
+    "no input block": (_without(".input_blocks.1."), "lacks the tensor 'input_blocks.1.0.out_layers.3.weight'"),
+    "no block of the VAE's decoder": (
+        _without("decoder.up.2.block.1."),
+        "lacks 8 tensors ('decoder.up.2.block.1.norm1.weight'",
+    ),
+    "no level of the VAE's encoder": (_without("encoder.down.1."), "lacks the tensor 'encoder.down.1.block.0.conv1.weight'"),
+    "cut under another prefix": (
+        _tiny(lambda s: {f"state_dict.{k}": v for k, v in s.items() if "decoder.conv_out.bias" not in k}),
+        "lacks the tensor 'decoder.conv_out.bias' of its VAE",
+    ),
 }
-"""These are listed as usable, since their header looks right, and refused when they are loaded."""
+"""Files whose parts are all there and not whole: listed with the reason, and refused for it when they are loaded."""

@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from modules.checkpoints import keys, shapes
+from modules.checkpoints import keys, shapes, sizes
+from modules.checkpoints.completeness import check_complete
 from modules.checkpoints.families import FAMILIES, OTHER_MODELS, Family, Foreign, recognise
+from modules.checkpoints.header import Header, TensorEntry
 from modules.diffusion.text import TextConfig, TextEncoder
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 from modules.errors import CheckpointError
+from tests.tiny import TINY_TEXT, TINY_UNET, TINY_VAE
 
 SD1 = FAMILIES[0]
 
@@ -36,6 +39,45 @@ def derived(of: dict[str, tuple[int, ...]]) -> tuple[UNetConfig, VAEConfig, Text
     layout = keys.layout(of)
     unet, vae, text = ({name: of[key] for name, key in part.items()} for part in (layout.unet, layout.vae, layout.text))
     return shapes.unet_config(unet, recognise(of)), shapes.vae_config(vae), shapes.text_config(text)
+
+
+@pytest.mark.parametrize(
+    ("unet", "vae", "text"),
+    [
+        (UNET, VAE, TEXT),
+        (TINY_UNET, TINY_VAE, TINY_TEXT),
+        (
+            UNetConfig(9, 4, (32, 64, 64), 2, (0, 2, 1), middle_depth=0, context_dim=48),
+            VAEConfig((32, 64), 1, 4, 3),
+            TextConfig(width=48, layers=3, heads=1, hidden=96),
+        ),
+    ],
+    ids=["SD 1.5", "tiny", "uneven"],
+)
+def test_the_tensors_that_are_wanted_are_those_of_the_networks(unet: UNetConfig, vae: VAEConfig, text: TextConfig) -> None:
+    """The list of models knows without torch what the networks will ask for, in the order in which they ask."""
+    of = sd1_shapes(unet, vae, text)
+    parts = keys.layout(of)
+    unet_sizes, vae_sizes, text_sizes = (
+        derive({name: of[stored] for name, stored in part.items()})
+        for derive, part in ((sizes.unet_sizes, parts.unet), (sizes.vae_sizes, parts.vae), (sizes.text_sizes, parts.text))
+    )
+    wanted = [
+        *((keys.UNET + name, shape) for name, shape in sizes.unet_tensors(unet_sizes)),  # type: ignore[arg-type]
+        *((keys.VAE + name, shape) for name, shape in sizes.vae_tensors(vae_sizes)),  # type: ignore[arg-type]
+        *((keys.TEXT + "text_model." + name, shape) for name, shape in sizes.text_tensors(text_sizes)),  # type: ignore[arg-type]
+    ]
+    assert wanted == list(of.items())
+
+
+def test_no_tensor_may_be_missing() -> None:
+    """Whichever it is: the header alone tells, and names its part."""
+    of = {name: TensorEntry("F16", shape, 0, 0) for name, shape in sd1_shapes(TINY_UNET, TINY_VAE, TINY_TEXT).items()}
+    check_complete(Header({}, of, 0))
+    for name in of:
+        without = {other: entry for other, entry in of.items() if other != name}
+        with pytest.raises(CheckpointError, match=r"lacks|without"):
+            check_complete(Header({}, without, 0))
 
 
 def test_the_layout_of_sd_1_5_has_the_published_number_of_tensors() -> None:

@@ -14,7 +14,7 @@ import pytest
 from modules.checkpoints import files
 from modules.checkpoints.files import Defaults, file_sha256, find, scan
 from modules.errors import UnknownName
-from tests.checkpoints.corpus import BAD_HEADERS, NOT_CHECKPOINTS, NOT_SAFETENSORS
+from tests.checkpoints.corpus import BAD_CHECKPOINTS, BAD_HEADERS, NOT_CHECKPOINTS, NOT_SAFETENSORS
 from tests.tiny import TINY_METADATA, tiny_checkpoint
 
 
@@ -84,9 +84,9 @@ def test_names_that_no_json_could_carry_are_made_printable(folder: Path, tiny_fi
     assert [find([folder], info.name).path for info in listed] == [info.path for info in listed]
 
 
-@pytest.mark.parametrize("kind", {**NOT_SAFETENSORS, **BAD_HEADERS, **NOT_CHECKPOINTS})
+@pytest.mark.parametrize("kind", {**NOT_SAFETENSORS, **BAD_HEADERS, **NOT_CHECKPOINTS, **BAD_CHECKPOINTS})
 def test_unusable_files_are_listed_with_the_reason(kind: str, folder: Path, tiny_file: Path) -> None:
-    make, message = {**NOT_SAFETENSORS, **BAD_HEADERS, **NOT_CHECKPOINTS}[kind]
+    make, message = {**NOT_SAFETENSORS, **BAD_HEADERS, **NOT_CHECKPOINTS, **BAD_CHECKPOINTS}[kind]
     make(folder / "bad.safetensors", tiny_file)
     put(tiny_file, folder / "good.safetensors")
     bad, good = scan([folder])

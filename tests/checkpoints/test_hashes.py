@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pytest
 from modules.checkpoints import hashes
 from modules.checkpoints.hashes import file_sha256, known_sha256
 from modules.errors import CheckpointError
+from modules.locks import ProcessLock
+from modules.settings import ROOT
 
 
 @pytest.fixture
@@ -31,7 +35,7 @@ def test_it_is_the_sha256_of_the_file_and_is_remembered(model: Path, cache: Path
     assert known_sha256(model, cache) == ""
     assert file_sha256(model, cache) == hashlib.sha256(model.read_bytes()).hexdigest()
     assert known_sha256(model, cache) == file_sha256(model, cache)
-    assert [path.name for path in cache.parent.iterdir()] == ["hashes.json"], "no temporary file stays"
+    assert {path.name for path in cache.parent.iterdir()} == {"hashes.json", "hashes.json.lock"}, "no temporary file stays"
 
 
 def test_a_remembered_hash_is_not_computed_again(model: Path, cache: Path) -> None:
@@ -118,3 +122,45 @@ def test_the_cache_stays_whole_and_bounded(tmp_path: Path, cache: Path, monkeypa
         thread.join()
     assert 1 <= len(json.loads(cache.read_text())) <= 5
     assert file_sha256(paths[0], cache) == hashlib.sha256(b"0.safetensors").hexdigest()
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from modules.checkpoints import hashes
+
+read = hashes._read
+
+def slowly(cache):
+    entries = read(cache)
+    time.sleep(0.02)  # between reading and writing, where the other process's entry would be lost
+    return entries
+
+hashes._read = slowly
+for name in sys.argv[2:]:
+    hashes.file_sha256(Path(name), Path(sys.argv[1]))
+"""
+
+
+def test_two_processes_that_remember_at_once_lose_nothing(tmp_path: Path, cache: Path) -> None:
+    """The engine of a server, and a command beside it."""
+    paths = [tmp_path / f"{i}.safetensors" for i in range(24)]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    shares = [[str(path) for path in paths[i::2]] for i in range(2)]
+    running = [subprocess.Popen([sys.executable, "-c", SCRIPT, str(cache), *share], cwd=ROOT) for share in shares]
+    assert [process.wait(90) for process in running] == [0, 0]
+    assert [path for path in paths if not known_sha256(path, cache)] == []
+
+
+def test_a_cache_that_another_holds_for_ever_costs_nothing_but_time(
+    model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashes, "LOCK_SECONDS", 0.0)
+    cache.parent.mkdir()
+    held = ProcessLock(cache.with_name("hashes.json.lock"))
+    assert file_sha256(model, cache) == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert known_sha256(model, cache) == ""
+    held.release()
+    file_sha256(model, cache)
+    assert known_sha256(model, cache)

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from modules.diffusion.unet import UNetConfig
 from modules.errors import AtelierError, CheckpointError, UnknownName
 from modules.prompts.chunks import chunk
 from tests.checkpoints.corpus import BAD_CHECKPOINTS, BAD_HEADERS, NOT_CHECKPOINTS, NOT_SAFETENSORS
-from tests.tiny import TINY_METADATA, TINY_TEXT, TINY_UNET, TINY_VAE, make_checkpoint, tiny_checkpoint
+from tests.tiny import TINY_METADATA, TINY_TEXT, TINY_UNET, TINY_VAE, make_checkpoint, random_state, tiny_checkpoint, write
 
 CPU = torch.device("cpu")
 
@@ -138,6 +139,37 @@ def test_names_and_forms_of_the_wild_load_to_the_same_model(
     assert not caplog.records
 
 
+PREFIXES: dict[str, Callable[[str], str]] = {
+    "a pickled trainer": lambda name: f"state_dict.{name}",
+    "parallel training": lambda name: f"module.{name}",
+    "both": lambda name: f"state_dict.module.{name}",
+    "ComfyUI's names": lambda name: name.replace(keys.UNET, "diffusion_model.").replace(
+        keys.TEXT, "text_encoders.clip_l.transformer."
+    ),
+    "a VAE of its own": lambda name: name.replace(keys.VAE, "vae."),
+}
+
+
+@pytest.mark.parametrize("kind", PREFIXES)
+def test_other_prefixes_are_found(
+    kind: str, make: Callable[..., ModelManager], folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = load_file(folder / "tiny.safetensors")
+    save_file({PREFIXES[kind](name): tensor for name, tensor in state.items()}, folder / "wrapped.safetensors")
+    manager = make(keep=2)
+    assert same_weights(manager.load("wrapped"), manager.load("tiny"))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("prefix", ["diffusion_model.", "state_dict.model.diffusion_model."])
+def test_a_network_alone_is_named_whatever_its_prefix(prefix: str, make: Callable[..., ModelManager], folder: Path) -> None:
+    state = load_file(folder / "tiny.safetensors")
+    unet = {prefix + name.removeprefix(keys.UNET): tensor for name, tensor in state.items() if name.startswith(keys.UNET)}
+    save_file(unet, folder / "alone.safetensors")
+    with pytest.raises(CheckpointError, match=r"^alone\.safetensors has no autoencoder \(VAE\): it is a U-Net alone"):
+        make().load("alone")
+
+
 def test_strange_tensors_are_named_in_a_warning(
     make: Callable[..., ModelManager], folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -153,6 +185,53 @@ def test_strange_tensors_are_named_in_a_warning(
 def test_a_file_that_says_v_is_read_as_v_prediction(make: Callable[..., ModelManager], folder: Path) -> None:
     tiny_checkpoint(folder / "v.safetensors", metadata={**TINY_METADATA, "modelspec.prediction_type": "v"})
     assert make().load("v").prediction.name == "v"
+
+
+MARKED = {"v_pred": torch.empty(0), "ztsnr": torch.empty(0)}
+
+
+@pytest.mark.parametrize(
+    ("yaml", "marks", "metadata", "expected"),
+    [
+        ('model:\n  params:\n    parameterization: "v"\n', (), {}, ("v", False)),
+        ("model:\n  params:\n    parameterization: v  # SD 2\n    zsnr: true\n", (), {}, ("v", True)),
+        ("# parameterization: v\nmodel:\n  params: {}\n", (), {}, ("eps", False)),
+        ("", ("v_pred",), {}, ("v", False)),
+        ("", ("v_pred", "ztsnr"), {}, ("v", True)),
+        ("", (), {"ss_v_parameterization": "True", "ss_zero_terminal_snr": "True"}, ("v", True)),
+        ("", (), {"modelspec.prediction_type": "epsilon"}, ("eps", False)),
+        ("parameterization: eps\n", ("v_pred",), {}, ("eps", False)),
+    ],
+)
+def test_v_prediction_and_zero_terminal_snr_are_read_from_yaml_marks_and_metadata(
+    make: Callable[..., ModelManager], folder: Path, yaml: str, marks: tuple[str, ...], metadata: dict[str, str], expected: Any
+) -> None:
+    path = folder / "trained.v2.safetensors"
+    write(path, {**random_state(TINY_UNET, TINY_VAE, TINY_TEXT), **{name: MARKED[name] for name in marks}}, metadata)
+    if yaml:
+        (folder / "trained.v2.yaml").write_text(yaml)
+    model = make().load("trained.v2")
+    assert (model.prediction.name, model.zero_snr) == expected
+    assert model.levels.sigma_max == pytest.approx(4518.8 if expected[1] else 14.6146, rel=1e-4)
+
+
+def test_a_yaml_that_is_put_beside_a_loaded_file_counts(make: Callable[..., ModelManager], folder: Path) -> None:
+    tiny_checkpoint(folder / "a.safetensors")
+    manager = make()
+    assert manager.load("a").prediction.name == "eps"
+    (folder / "a.yaml").write_text("parameterization: v\n")
+    assert manager.load("a").prediction.name == "v"
+
+
+def test_a_request_may_read_a_model_otherwise(make: Callable[..., ModelManager], folder: Path) -> None:
+    tiny_checkpoint(folder / "a.safetensors")
+    model = make().load("a")
+    assert model.run_as() is model.run_as("eps") is model
+    other = model.run_as("v", zero_snr=True)
+    assert (other.prediction.name, other.zero_snr, other.unet) == ("v", True, model.unet)
+    assert other.levels.sigma_max > 4000
+    assert other is model.run_as("v", zero_snr=True), "one handle, so that requests share forwards"
+    assert other.run_as("v", zero_snr=True) is other, "what is stretched is not stretched again"
 
 
 def test_tensors_at_odd_places_are_read(make: Callable[..., ModelManager], folder: Path) -> None:

@@ -13,7 +13,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modules.diffusion import attention
-from modules.diffusion.attention import Attend, choose_attention, sdpa, sliced, sliced_to, xformers
+from modules.diffusion.attention import (
+    BACKENDS,
+    Attend,
+    choose_attention,
+    sdpa,
+    sliced,
+    sliced_to,
+    with_fallback,
+    xformers,
+)
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.errors import SettingsError
 
@@ -162,4 +171,61 @@ def test_on_a_gpu_xformers_is_taken_only_when_it_runs(monkeypatch: pytest.Monkey
     monkeypatch.setattr(attention, "xformers", lambda q, k, v: q)
     monkeypatch.setattr(attention.importlib.metadata, "version", lambda name: "0.0.99")
     choice = choose_attention("auto", cuda)
-    assert (choice.name, choice.reason) == ("xformers", "xformers 0.0.99 on cuda")
+    assert choice.name == "xformers"
+    assert choice.reason == "xformers 0.0.99 on cuda; sdpa for head widths that it does not take"
+
+
+class Picky:
+    """A stand-in for xformers: raises as it does for head widths that are no multiple of 8, and counts its calls."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.calls, self.error = 0, error
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        self.calls += 1
+        if self.error is not None or q.shape[-1] % 8:
+            raise self.error or NotImplementedError("No operator found for `memory_efficient_attention_forward`\n  and why")
+        return sdpa(q, k, v)
+
+
+def test_shapes_that_a_back_end_refuses_go_to_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The starter's heads are 12 and 20 wide: its first picture on a GPU must be painted, with the reason said once."""
+    picky = Picky()
+    monkeypatch.setitem(BACKENDS, "xformers", picky)
+    attend = with_fallback("xformers")
+    for width in (64, 12, 20, 12, 12):
+        q, k, v = (torch.randn(2, 10, 4, width) for _ in range(3))
+        torch.testing.assert_close(attend(q, k, v), sdpa(q, k, v))
+    assert picky.calls == 3, "a refused shape is not tried again"
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2, "once for each shape"
+    assert said[0] == (
+        "attention: xformers does not run for 4 heads of width 12 in float32 "
+        "(No operator found for `memory_efficient_attention_forward`); they use sdpa"
+    )
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no kernel image is available"), ValueError("unsupported dtype"), KeyError()])
+def test_every_kind_of_refusal_falls_back(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    monkeypatch.setitem(BACKENDS, "xformers", Picky(error))
+    monkeypatch.setitem(BACKENDS, "sdpa", Picky(error))
+    q, k, v = (torch.randn(1, 10, 2, 16) for _ in range(3))
+    torch.testing.assert_close(with_fallback("xformers")(q, k, v), sliced(q, k, v))
+
+
+def test_out_of_memory_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    picky = Picky(torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setitem(BACKENDS, "xformers", picky)
+    attend = with_fallback("xformers")
+    for _ in range(2):
+        with pytest.raises(torch.OutOfMemoryError):
+            attend(*(torch.randn(1, 10, 2, 16) for _ in range(3)))
+    assert picky.calls == 2
+
+
+def test_the_last_back_end_s_error_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "sliced", Picky(ValueError("nothing goes")))
+    with pytest.raises(ValueError, match="nothing goes"):
+        with_fallback("sliced")(*(torch.randn(1, 10, 2, 16) for _ in range(3)))

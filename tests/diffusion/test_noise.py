@@ -262,3 +262,34 @@ def test_the_delta_moves_all_draws_but_the_first() -> None:
     noise = Noise(1, SHAPE, delta=31337)
     assert torch.equal(noise(), Noise(1, SHAPE)())
     assert torch.equal(noise(), Noise(31338, SHAPE)())
+
+
+@pytest.mark.parametrize("size", [(1, 8), (1, 1), (8, 1)])
+def test_a_variation_with_the_seed_of_a_picture_of_eight_pixels_is_a_number(size: tuple[int, int]) -> None:
+    """Columns of one value have no angle between them; A1111's noise is NaN there, and so was the picture."""
+    varied = Noise(1, (64, 8, 8), variation=(2, 0.4), resize_from=size)()
+    assert varied.isfinite().all()
+    middle = varied[:, 3 if size[0] == 1 else slice(None), 3 if size[1] == 1 else slice(None)]
+    assert 0.8 < float(middle.std()) < 1.2
+    plain = Noise(1, (64, 8, 8), resize_from=size)()
+    assert not torch.equal(varied, plain)
+
+
+def test_seeds_of_64_bits_are_those_of_other_programs() -> None:
+    """torch's generator on the CPU takes the lower half; a GPU's key is the whole."""
+    wide, low = 584918518232653, 4102059597
+    assert wide % 2**32 == low
+    assert torch.equal(Noise(wide, (4, 8, 8))(), Noise(low, (4, 8, 8))())
+    for source in ("NV", "GPU"):
+        assert not torch.equal(Noise(wide, (4, 8, 8), source=source)(), Noise(low, (4, 8, 8), source=source)())
+
+
+@pytest.mark.parametrize("source", ["CPU", "NV", "GPU"])
+@pytest.mark.parametrize("seed", [2**63 - 1, 2**63, 2**64 - 1])
+def test_the_largest_seeds_work_and_their_sums_begin_anew_at_zero(source: str, seed: int) -> None:
+    shape = (4, 8, 8)
+    noise = Noise(seed, shape, source=source, variation=(2**64 - 1, 0.5), delta=2**64 - seed + 7)
+    first, second = noise(), noise()
+    assert first.isfinite().all()
+    assert torch.equal(second, Noise(7, shape, source=source)())
+    assert Noise(seed, shape, source=source).brownian([10.0, 1.0]).between(5.0, 2.0).isfinite().all()

@@ -28,12 +28,12 @@ def timesteps(steps: int) -> np.ndarray:
     [
         ("Euler", 20, 0.75, False, 16),
         ("Euler", 20, 1.0, False, 20),
-        ("Euler", 20, 0.0, False, 1),
+        ("Euler", 20, 0.0, False, 0),
         ("Euler", 20, 0.04, False, 1),
         ("Euler", 20, 0.05, False, 2),
         ("Euler", 1, 0.5, False, 1),
         ("Euler", 20, 0.75, True, 20),
-        ("Euler", 20, 0.0, True, 1),
+        ("Euler", 20, 0.0, True, 0),
         ("DPM++ 2M SDE", 30, 0.5, False, 16),
         ("DPM2 a", 30, 0.5, False, 16),
         ("DPM fast", 20, 0.75, False, 16),
@@ -41,14 +41,22 @@ def timesteps(steps: int) -> np.ndarray:
         ("DDIM", 20, 0.75, False, 14),
         ("PLMS", 20, 0.75, True, 18),
         ("UniPC", 20, 0.75, False, 15),
-        ("DDIM", 20, 0.0, False, 1),
-        ("UniPC", 20, 0.0, False, 1),
+        ("DDIM", 20, 0.0, False, 0),
+        ("UniPC", 20, 0.0, False, 0),
+        ("DDIM", 20, 0.001, False, 0),
+        ("DDIM", 20, 0.04, False, 1),
+        ("UniPC", 20, 0.04, False, 1),
+        ("DDIM", 20, 0.05, False, 1),
+        ("DDIM", 1, 0.5, True, 1),
+        ("DPM fast", 1, 0.5, False, 1),
+        ("DPM adaptive", 1, 1.0, False, 1),
+        ("DPM fast", 20, 0.03, False, 0),
     ],
 )
 def test_how_many_steps_are_run(sampler: str, steps: int, strength: float, exactly: bool, run: int) -> None:
     found, _ = find_sampler(sampler)
     part = partial_sigmas("Automatic", found, LEVELS, steps, strength, exactly)
-    assert len(part.sigmas) - 1 == run_steps(found, steps, strength, exactly) == run
+    assert max(0, len(part.sigmas) - 1) == run_steps(found, steps, strength, exactly) == run
 
 
 @pytest.mark.parametrize("strength", [0.1, 0.5, 0.75, 1.0])
@@ -114,10 +122,32 @@ def test_every_sampler_gets_falling_levels_at_any_strength(name: str) -> None:
         for strength in (0.0, 0.001, 0.3, 0.75, 1.0):
             for exactly in (False, True):
                 part = partial_sigmas("Automatic", sampler, LEVELS, steps, strength, exactly)
+                if strength == 0 or not part.sigmas:
+                    assert (part.sigmas, part.noised) == ([], 0.0), "nothing is run, and no noise is added"
+                    assert strength * steps < 1 or (strength, sampler.name[:3]) == (0.3, "DPM")
+                    assert run_steps(sampler, steps, strength, exactly) == 0
+                    continue
                 assert len(part.sigmas) >= 2
                 assert falls(part.sigmas)
                 assert part.noised > 0
                 assert len(part.sigmas) - 1 == run_steps(sampler, steps, strength, exactly)
+
+
+@pytest.mark.parametrize("name", ["DDIM", "PLMS", "UniPC"])
+@pytest.mark.parametrize("steps", [1, 5, 9])
+def test_a_single_step_on_timesteps_begins_where_the_strength_says(name: str, steps: int) -> None:
+    """It began one level up from the lowest, which for one step is the highest of all: pure noise at a strength near 0."""
+    part = partial_sigmas("Automatic", SAMPLERS[name], LEVELS, steps, 0.1)
+    assert part.noised == part.sigmas[0] == pytest.approx(LEVELS.sigma(99.9))
+    assert part.sigmas[1:] == [LEVELS.sigmas[1]]
+
+
+@pytest.mark.parametrize("name", ["DPM fast", "DPM adaptive"])
+@pytest.mark.parametrize("exactly", [False, True])
+def test_a_single_step_of_dpm_fast_and_adaptive_goes_down_to_the_lowest_level(name: str, exactly: bool) -> None:
+    """It went from the first level to that level: the noised init image came back as the picture."""
+    part = partial_sigmas("Automatic", SAMPLERS[name], LEVELS, 1, 0.75, exactly)
+    assert part.sigmas == pytest.approx([LEVELS.sigma_max, LEVELS.sigma_min])
 
 
 def test_names_of_schedules_are_resolved_as_ever() -> None:

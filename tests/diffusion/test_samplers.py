@@ -450,7 +450,7 @@ def test_the_names_are_a1111_s_then_forge_s() -> None:
 
 
 def test_flags_are_a1111_s() -> None:
-    assert {s.name for s in SAMPLERS.values() if s.discards_penultimate} == {"DPM2", "DPM2 a", "DPM++ 3M SDE"}
+    assert {s.name for s in SAMPLERS.values() if s.discards_penultimate} == {"DPM2", "DPM2 a", "DPM++ 3M SDE", "UniPC bh2"}
     doubled = {s.name for s in list(SAMPLERS.values())[:20] if s.prompt_steps(10) == 20}
     assert doubled == {"DPM++ SDE", "DPM++ 2S a", "Heun", "DPM2", "DPM2 a", "Restart"}
     assert {s.name for s in SAMPLERS.values() if s.brownian} == {

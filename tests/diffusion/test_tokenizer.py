@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ftfy
 import pytest
 
+from modules.prompts.chunks import chunk
 from modules.prompts.tokenizer import BOS, EOS, VOCABULARY_SIZE, Tokenizer
 from tests.diffusion import reference
 
@@ -45,7 +47,8 @@ def theirs() -> reference.CLIPTokenizer:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_texts_have_the_ids_of_transformers(text: str, theirs: reference.CLIPTokenizer) -> None:
-    assert Tokenizer().encode(text) == theirs(text, add_special_tokens=False).input_ids
+    assert Tokenizer(raw=True).encode(text) == theirs(text, add_special_tokens=False).input_ids
+    assert Tokenizer().encode(text) == theirs(ftfy.fix_text(text), add_special_tokens=False).input_ids
 
 
 def test_random_texts_have_the_ids_of_transformers(theirs: reference.CLIPTokenizer) -> None:
@@ -53,7 +56,34 @@ def test_random_texts_have_the_ids_of_transformers(theirs: reference.CLIPTokeniz
     alphabet = "".join(chr(c) for c in (*range(32, 127), *range(160, 400), *range(0x4E00, 0x4E20), *range(0x1F600, 0x1F640)))
     for _ in range(300):
         text = "".join(dice.choice(alphabet) for _ in range(dice.randrange(1, 60)))
-        assert Tokenizer().encode(text) == theirs(text, add_special_tokens=False).input_ids, text
+        assert Tokenizer(raw=True).encode(text) == theirs(text, add_special_tokens=False).input_ids, text
+        assert Tokenizer().encode(text) == theirs(ftfy.fix_text(text), add_special_tokens=False).input_ids, text
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("a “red” apple", [320, 257, 736, 257, 3055]),
+        ("a cat’s hat", [320, 2368, 568, 3801]),
+        ("Tom’s apple", [2435, 568, 3055]),
+        ("red，(green）", [736, 11, 263, 1901, 264]),
+        ("ｒｅｄ apple", [736, 3055]),
+        ("ﬁne line", [3797, 1148]),
+        ("salt &amp; pepper", [6611, 261, 8253]),
+        ("cafÃ© au lait", [15304, 2566, 572, 585]),
+    ],
+)
+def test_texts_are_repaired_as_in_a1111(text: str, ids: list[int]) -> None:
+    """Curly quotes and full-width letters come from phones and word processors; A1111's tokenizer runs ftfy over them."""
+    assert Tokenizer().encode(text) == ids
+    assert Tokenizer(raw=True).encode(text) != ids
+
+
+def test_a_full_width_comma_counts_as_a_comma_where_a_chunk_is_full() -> None:
+    words = "cat " * 70
+    plain, full_width = (chunk(f"{words}{comma} red dog and green bird", Tokenizer()) for comma in (",", "，"))
+    assert plain == full_width
+    assert len(plain.windows) == 2
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from modules.diffusion.forward import AttentionMass, IdentityAttention
 from modules.diffusion.rows import Row
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine.messages import Message
-from modules.pipelines.work import Predict
+from modules.errors import NotFinite
+from modules.pipelines.work import Predict, Report
 from tests.engine.conftest import Bench
 from tests.tiny import TINY_METADATA, TINY_UNET, make_checkpoint
 
@@ -110,6 +111,35 @@ def test_a_cancelled_task_leaves_at_the_next_evaluation(bench: Bench) -> None:
     assert len(bench.of("cancelled")) == 1, "cancelling twice is harmless"
 
 
+def test_a_task_that_is_to_finish_decodes_what_it_has_with_the_step_that_runs(bench: Bench) -> None:
+    """A1111's interrupt and skip: the unfinished picture is returned.  Others go on."""
+    reports: dict[str, list[Report]] = {}
+    told = bench.engine._report
+    bench.engine._report = lambda task, report: (reports.setdefault(task.id, []).append(report), told(task, report))[1]  # type: ignore[method-assign,func-returns-value]
+    bench.submit("stays", steps=6)
+    bench.submit("ends", steps=6, seed=2)
+    bench.run(until=lambda: len(reports.get("ends", [])) == 2)
+    bench.engine._handle(Message("finish", {"task": "ends"}))
+    bench.engine._handle(Message("finish", {"task": "is over"}))
+    bench.run()
+    assert [report.step for report in reports["ends"]] == [1, 2, 3]
+    assert len(reports["stays"]) == 6
+    model, last = bench.manager.load("tiny"), reports["ends"][-1].denoised
+    image = model.vae.decode(last[None] / model.latent.scale)[0].clamp(-1, 1)
+    expected = ((image + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    assert np.abs(bench.pixels("ends") - expected).max() <= 1
+    done = bench.of("done")
+    assert done["ends"].data["facts"] == {"notes": "interrupted after step 3 of 6"}
+    assert done["stays"].data["facts"] == {}
+
+
+def test_a_task_that_is_to_finish_before_it_began_makes_one_step(bench: Bench) -> None:
+    bench.submit("early", steps=6)
+    bench.engine._handle(Message("finish", {"task": "early"}))
+    bench.run()
+    assert bench.of("done")["early"].data["facts"] == {"notes": "interrupted after step 1 of 6"}
+
+
 def test_a_story_that_raises_fails_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The poisoned row breaks every batch that it is in; only its own task gets the error."""
     forward = bench.engine.runner._forward
@@ -147,6 +177,29 @@ def test_out_of_memory_halves_the_batch(bench: Bench, monkeypatch: pytest.Monkey
     bench.run()
     assert len(bench.of("done")) == 5
     assert np.abs(bench.pixels("4") - bench.alone(seed=4)).max() <= 1
+
+
+def test_the_failed_batch_s_tensors_are_gone_before_its_halves_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory ran out, the retries need what the failed forward held; it was alive in the exception's frames."""
+    forward = bench.engine.runner._forward
+    held: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
+
+    def small_device(model: Any, rows: Any) -> Any:
+        alive.append(any(reference() is not None for reference in held))
+        activations = torch.zeros(64)
+        if len(rows) > 2:
+            held.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(model, rows)
+
+    monkeypatch.setattr(bench.engine.runner, "_forward", small_device)
+    for index in range(4):
+        bench.submit(str(index), seed=index)
+    bench.run()
+    assert len(held) >= 2
+    assert not any(alive)
+    assert len(bench.of("done")) == 4
 
 
 def test_a_picture_too_large_for_the_device_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,6 +337,58 @@ def test_previews_are_made_only_for_those_who_look(bench: Bench) -> None:
     first = previews[0]
     assert len(first.blob) == first.data["width"] * first.data["height"] * 3
     assert len(set(first.blob)) > 4, "a preview shows something"
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), NotFinite("NaN")])
+def test_a_preview_that_fails_costs_the_preview_only(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def failing(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(bench.engine.runner, "preview", failing)
+    bench.engine._handle(Message("watch", {"tasks": ["seen"]}))
+    bench.submit("seen", steps=6)
+    bench.run()
+    assert set(bench.of("done")) == {"seen"}
+    assert [record.getMessage() for record in caplog.records] == [f"no previews of seen: {error}"], "tried and said once"
+
+
+def test_what_a_preview_costs_is_known_by_its_size(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small picture's quick decode says nothing of a large one's; a large one's says enough of a small one's."""
+    model, runner = bench.manager.load("tiny"), bench.engine.runner
+    decoded: list[tuple[int, ...]] = []
+    pixels = runner._pixels
+
+    def noting(model: Any, latents: Any) -> Any:
+        decoded.append(tuple(latents.shape[-2:]))
+        return pixels(model, latents)
+
+    monkeypatch.setattr(runner, "_pixels", noting)
+    runner._decode_seconds[model, torch.Size((4, 8, 8))] = 0.001
+    runner.preview(model, torch.zeros(4, 64, 64))
+    assert decoded == [], "a linear map"
+    runner.preview(model, torch.zeros(4, 8, 8))
+    runner._decode_seconds[model, torch.Size((4, 16, 16))] = 0.001
+    runner.preview(model, torch.zeros(4, 16, 8))
+    assert decoded == [(8, 8), (16, 8)]
+
+
+def test_many_sides_of_and_are_evaluated_a_few_at_a_time(bench: Bench) -> None:
+    """One call of the device must not last as long as somebody's prompt has sides; the picture is the same."""
+    seen: list[int] = []
+    forward = bench.engine.runner._forward
+
+    def counting(model: Any, rows: Any) -> Any:
+        seen.append(len(rows))
+        return forward(model, rows)
+
+    bench.engine.runner._forward = counting  # type: ignore[method-assign]
+    prompt = " AND ".join(f"word{number} :0.1" for number in range(20))
+    bench.submit("many", prompt=prompt, steps=2)
+    bench.run()
+    assert seen == [8, 8, 5] * 2
+    assert np.abs(bench.pixels("many") - bench.alone(prompt=prompt, steps=2)).max() <= 1
 
 
 def test_nothing_grows(bench: Bench) -> None:

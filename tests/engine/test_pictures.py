@@ -97,6 +97,17 @@ def test_what_is_not_masked_comes_back_byte_for_byte(bench: Bench, area: str, sa
     assert np.abs(result[~kept] - original[~kept]).mean() > 5, "and something was painted"
 
 
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+def test_an_interrupted_inpainting_keeps_what_is_not_masked(bench: Bench, sampler: str) -> None:
+    bench.submit("part", **WHOLE, sampler=sampler, steps=8, denoising_strength=0.9, mask_blur_x=0, mask_blur_y=0, seed=5)
+    bench.engine._handle(Message("finish", {"task": "part"}))
+    bench.run()
+    pixels, kept = bench.pixels("part"), np.asarray(mask().convert("L")) == 0
+    assert np.array_equal(pixels[kept], np.asarray(source())[kept])
+    assert not np.array_equal(pixels[~kept], np.asarray(source())[~kept])
+    assert "interrupted after step 1" in bench.of("done")["part"].data["facts"]["notes"]
+
+
 def test_encoding_is_shared_too(bench: Bench) -> None:
     """Pictures of one size in one call: the same latents as one by one, and the bill says how many they were."""
     model = bench.manager.load("tiny")
@@ -111,6 +122,20 @@ def test_encoding_is_shared_too(bench: Bench) -> None:
     bench.run()
     calls = [call for call in bench.engine.costs.entries if call.work == "encode-image"]
     assert {(call.checkpoint, call.width, call.height) for call in calls} == {("tiny", 64, 64)}
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM", "PLMS", "UniPC", "DPM fast", "DPM adaptive", "Euler a", "LCM"])
+def test_a_strength_of_zero_returns_the_init_image(bench: Bench, sampler: str) -> None:
+    """As the autoencoder gives it back; no network is evaluated and no noise is added."""
+    bench.submit("kept", source=source(), denoising_strength=0.0, sampler=sampler, steps=1, seed=4)
+    bench.submit("in part", **WHOLE, denoising_strength=0.0, sampler=sampler, steps=5, seed=4)
+    bench.run()
+    model = bench.manager.load("tiny")
+    decoded = model.vae.decode(model.vae.encode(tensor_of(np.asarray(source()))[None])[0])[0]
+    expected = ((decoded.clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    assert close(bench.pixels("kept"), expected)
+    assert bench.pixels("in part").shape == expected.shape
+    assert bench.engine.runner.forwards == 0
 
 
 def test_differential_diffusion_holds_each_grey_until_its_strength(bench: Bench) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modules.diffusion.conditioning import Conditioning
 from modules.engine.scheduler import Shares, Waiting, WaitingLoad, admit, choose
 
 
@@ -50,6 +51,15 @@ def test_contexts_that_cannot_be_joined_wait() -> None:
     ]
     chosen = choose(works, budget(99), lambda lengths: math.lcm(*lengths) <= 77 * 12)
     assert names(chosen) == ["a", "c"]
+
+
+def test_the_context_tokens_of_a_forward_are_bounded() -> None:
+    """A prompt of 220 windows is attended to by every position: many such rows in one call would hold the device for long."""
+    assert Conditioning.can_join([77] * 64)
+    assert Conditioning.can_join([77 * 12, 77 * 4] * 8)
+    assert Conditioning.can_join([77 * 220] * 2)
+    assert not Conditioning.can_join([77 * 220] * 3)
+    assert not Conditioning.can_join([77 * 12, 77] * 40)
 
 
 work_lists = st.lists(

@@ -176,9 +176,9 @@ def test_a_full_and_a_read_only_disk_are_explained(tmp_path: Path) -> None:
 
 def test_a_folder_that_vanished_is_not_made_up_again(outputs: Outputs, pixels: bytes, info: GenerationInfo) -> None:
     shutil.rmtree(outputs.folder)
-    with pytest.raises(OutputError, match=r"the folder \S+/outputs is gone; put it back"):
+    with pytest.raises(OutputError, match=r"the folder outputs is gone; put it back"):
         outputs.save(pixels, 64, 64, info, JOB, 0, NOON)
-    with pytest.raises(OutputError, match=r"the folder \S+/outputs is gone"):
+    with pytest.raises(OutputError, match=r"the folder outputs is gone"):
         outputs.check_writable()
     assert outputs.sweep() == 0
     outputs.folder.mkdir()
@@ -245,7 +245,7 @@ def test_a_named_file_is_written_and_never_replaced(
         outputs.save_as(target, bytes(MAX_SIZED), 64, 64, info)
     assert read_pixels(target)[0] == pixels
     assert sorted(tmp_path.iterdir()) == [target, outputs.folder]
-    with pytest.raises(OutputError, match=r"the folder \S+/nowhere is gone"):
+    with pytest.raises(OutputError, match=r"the folder nowhere is gone"):
         outputs.check_target(tmp_path / "nowhere" / "deep" / "mine.png")
     with pytest.raises(OutputError, match="too long"):
         outputs.save_as(tmp_path / ("日" * 100), pixels, 64, 64, info)

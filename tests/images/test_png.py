@@ -95,11 +95,6 @@ def test_the_first_of_equal_keywords_counts_and_control_characters_go() -> None:
         (lambda: b"", "not a PNG"),
         (lambda: b"<html>", "not a PNG"),
         (lambda: b"\xff\xd8\xff\xe0JFIF", "not a PNG"),
-        (lambda: with_chunks(chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(64 << 20)))), "of text"),
-        (lambda: with_chunks(chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(64 << 20)))), "of text"),
-        (lambda: with_chunks(*[chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 19)))] * 3), "of text"),
-        (lambda: with_chunks(chunk(b"tEXt", b"a\0" + bytes(10 << 20))), "of text"),
-        (lambda: with_chunks(*[chunk(b"tEXt", b"a\0b")] * 65), "of text"),
         (lambda: with_chunks(chunk(b"zTXt", b"a\0\0not zlib")), "damaged"),
         (lambda: with_chunks(struct.pack(">I", 1 << 31) + b"tEXt"), "cut short"),
         (lambda: with_chunks(chunk(b"tEXt", b"a\0b")[:-1] + b"?"), "checksum"),
@@ -110,6 +105,25 @@ def test_the_first_of_equal_keywords_counts_and_control_characters_go() -> None:
 def test_hostile_files_are_refused(make: Callable[[], bytes], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         read_texts(make())
+
+
+@pytest.mark.parametrize(
+    ("make", "left_out"),
+    [
+        (lambda: [chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(64 << 20)))], ("a",)),
+        (lambda: [chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(64 << 20)))], ("a",)),
+        (lambda: [chunk(b"zTXt", b"%d\0\0" % n + zlib.compress(b" " * 900_000)) for n in range(5)], ("4",)),
+        (lambda: [chunk(b"tEXt", b"a\0" + bytes(10 << 20))], ("a",)),
+        (lambda: [chunk(b"tEXt", b"%d\0b" % n) for n in range(70)], ("",)),
+    ],
+    ids=["zTXt", "iTXt", "many", "in the open", "more than are looked at"],
+)
+def test_texts_that_are_too_long_are_left_out_the_others_read(make: Callable[[], list[bytes]], left_out: tuple[str]) -> None:
+    found = read_texts(with_chunks(chunk(b"tEXt", b"prompt\0a fox"), *make()))
+    assert found.left_out == left_out
+    assert found.texts["prompt"] == "a fox"
+    assert sum(map(len, found.texts.values())) <= png.MAX_READ
+    assert len(found.texts) <= png.MAX_TEXTS
 
 
 @pytest.mark.parametrize(

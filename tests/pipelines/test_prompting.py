@@ -242,6 +242,6 @@ def test_clip_skip_reaches_the_encoder(network: Network) -> None:
     "prompt", ["[a|b] " + "c, " * 10_000 + "[d|e|f][g|h|i|j]", "".join(map(chr, range(0x4E00, 0xC000))) + "[a|b]"]
 )
 def test_prompts_that_would_keep_the_encoder_for_minutes_are_refused(network: Network, prompt: str) -> None:
-    with pytest.raises(RequestError, match=r"different .* shorten the prompt"):
+    with pytest.raises(RequestError, match=r"(different|windows) .* shorten the prompt"):
         network.prompt(prompt=prompt, steps=150)
     assert not network.encodes

@@ -157,3 +157,16 @@ def test_extracting_undoes_applying(order: tuple[str, ...]) -> None:
 
 def test_styles_that_say_nothing_are_never_found() -> None:
     assert extract_styles("a", "b", [Style("empty"), Style("empty too", "", "")]).styles == ()
+
+
+def test_a_file_whose_first_lines_are_empty() -> None:
+    path = Path(__file__).parent.parent / "images" / "cases" / "styles-blank-first-line.csv"
+    assert read_styles(path) == {"Ink": Style("Ink", "ink drawing of {prompt}", "photo")}
+
+
+@pytest.mark.parametrize("first", ["  ", ",,", '""', "\t"])
+def test_a_first_line_without_names_is_said(first: str, tmp_path: Path) -> None:
+    path = tmp_path / "styles.csv"
+    path.write_text(f"{first}\nname,prompt,negative_prompt\nInk,a,b\n")
+    with pytest.raises(SettingsError, match="has no column 'name'"):
+        read_styles(path)

@@ -68,6 +68,19 @@ def test_an_accepted_job_is_there_after_a_kill(store: JobStore, path: Path) -> N
     after.close()
 
 
+def test_seeds_have_64_bits(store: JobStore, path: Path) -> None:
+    """SQLite's integers have a sign."""
+    seeds = (0, 2**63 - 1, 2**63, 2**64 - 1)
+    job = store.add(Txt2Img(seed=2**64 - 1, checkpoint="starter", count=4), "anna")
+    for index, seed in enumerate(seeds):
+        assert store.picture_done(job.id, index, File(), seed)
+    after = reopened(store, path)
+    found = after.get(job.id)
+    assert found is not None
+    assert (found.request.seed, tuple(picture.seed for picture in found.pictures)) == (2**64 - 1, seeds)
+    after.close()
+
+
 def test_a_job_goes_from_queue_to_done(store: JobStore) -> None:
     first, second = store.add(ask(), "anna"), store.add(ask(count=2), "ben")
     assert [job.id for job in store.unfinished()] == [first.id, second.id]
@@ -447,6 +460,16 @@ def test_a_list_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
         QueueError, match=r"cannot be opened: (Not a directory|File exists); check the folder, or use --data-dir"
     ):
         JobStore(tmp_path / "file" / "jobs.sqlite")
+
+
+def test_looking_ahead_leaves_nothing_behind(store: JobStore) -> None:
+    store.pause("anna", True)
+    store.check_writable()
+    assert store.paused() == {"anna"}
+    store._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(QueueError, match="cannot be written"):
+        store.check_writable()
+    store._db.execute("PRAGMA query_only = OFF")
 
 
 def test_a_full_disk_refuses_the_job_and_keeps_the_list(path: Path) -> None:

@@ -52,7 +52,7 @@ class House:
         self.folder, self.data, self.outputs, self.log = folder, folder / "data", folder / "outputs", folder / "log"
         self.outside = Listener()
         self.heard: list[tuple[str, Reply]] = []
-        self.data.mkdir(parents=True)
+        self.data.mkdir(parents=True, exist_ok=True)  # there already when a house is opened again
         (self.data / "settings.toml").write_text(f"# {CANARY}\nhistory = 900\n", encoding="utf-8")
         for name in (".env", "secret.json", "secret.txt"):
             (self.data / name).write_text(CANARY, encoding="utf-8")
@@ -123,9 +123,9 @@ class House:
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * 1024  # type: ignore[index]
 
-    def close(self) -> None:
+    def close(self, number: int = signal.SIGTERM) -> None:
         with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGTERM)
+            os.killpg(self.process.pid, number)
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:

@@ -169,7 +169,8 @@ def test_s20_nobody_reaches_what_is_somebody_elses(family: Family, painted: tupl
         *(("GET", f"/internal/jobs/{job}{rest}") for rest in ("", "/preview", "/events", "/zip")),
         *(("GET", f"/internal/pictures/{job}/0{rest}") for rest in ("", "/thumbnail", "?download=1")),
         *(("GET", f"/api/v1/jobs/{job}{rest}") for rest in ("", "/events", "/pictures/0", "/pictures/0/infotext")),
-        *(("POST", f"/internal/jobs/{job}/{act}") for act in ("cancel", "retry", "remove", "move")),
+        *(("POST", f"/internal/jobs/{job}/{act}") for act in ("cancel", "retry", "remove", "move", "delete")),
+        ("POST", f"/internal/pictures/{job}/0/delete"),
         *(("POST", f"/api/v1/jobs/{job}/cancel"), ("GET", f"/internal/sources/{source}")),
     ]
     for other in (family.carol, family.vera, family.ada):

@@ -103,6 +103,7 @@ SEEDS: dict[str, Any] = {
     },
     "/api/v1/jobs": {"prompt": "a cat", "width": 63, "height": 64, "steps": 1, "mask": "0" * 64, "source": "f" * 64},
     "/internal/prompt/check": {"prompt": "(a:1.2) [b:c:0.5]", "negative_prompt": "", "styles": [], "steps": 5},
+    "/internal/quote": {"width": 63, "height": 64, "steps": 1, "count": 1, "cfg_scale": 7, "source": "f" * 64},
     "/internal/queue/pause": {"paused": True},
     "/internal/jobs/{job_id}/move": {"to": 0, "before": "x"},
 }

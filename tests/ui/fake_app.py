@@ -15,12 +15,15 @@ from typing import Any
 
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from modules.catalogue import Catalogue
+from modules.catalogue import COST_FIELDS, Catalogue
 from modules.checkpoints.companions import EmbeddingInfo
 from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
+from modules.engine.costs import CostModel
 from modules.errors import LimitError, RequestError, UnknownName
+from modules.estimates import Quote, quote
+from modules.images.infotext import as_text
 from modules.images.sources import Source, Sources
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
@@ -63,6 +66,8 @@ class FakeApp:
         self.paused: set[str] = set()
         self.notice = ""
         self.limit = 0  # unfinished jobs that one may have; 0 is any number
+        self.costs = CostModel()  # what was measured
+        self.weights = 0
         self.sources = Sources(folder / "sources")
         self._ids = itertools.count(1)
 
@@ -102,6 +107,12 @@ class FakeApp:
             ),
         )  # fmt: skip
 
+    def hold(self, reason: str) -> None:
+        """Nothing can be written for now; "" ends it."""
+        for user, job in list(self.records.values()):
+            if not job.over:
+                self._put(user, replace(job, held=reason))
+
     def fail(self, job_id: str, error: str) -> None:
         user, job = self.records[job_id]
         self._put(user, replace(job, state="failed", error=error))
@@ -137,13 +148,19 @@ class FakeApp:
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         return self.catalogue.check_prompt(fields)
 
+    def quote(self, fields: dict[str, Any]) -> Quote:
+        info = self.checkpoint(fields.get("checkpoint"))
+        given = {name: fields[name] for name in COST_FIELDS if fields.get(name) is not None}
+        request = parse_request({**given, "checkpoint": info.name})
+        return quote(self.costs, request, info.name, 4, (info.defaults.width, info.defaults.height), self.weights)
+
     def keep_source(self, data: bytes, user: str) -> Source:
         return self.sources.keep(data, user)
 
     def source(self, source: str, user: str) -> Path | None:
         return self.sources.path(source, user)
 
-    def submit(self, fields: dict[str, Any], user: str, key: str = "") -> JobView:
+    def submit(self, fields: dict[str, Any], user: str, key: str = "", exact: bool = False) -> JobView:
         if key and (user, key) in self.keys:
             return self.records[self.keys[user, key]][1]
         if self.limit and len(self.queue(user).jobs) >= self.limit:
@@ -173,8 +190,26 @@ class FakeApp:
         owner, job = self.records.get(job_id, ("", None))
         return job if owner == user else None
 
-    def jobs(self, user: str, limit: int = 50) -> list[JobView]:
-        return [job for owner, job in reversed(self.records.values()) if owner == user][:limit]
+    def jobs(self, user: str, limit: int = 50, before: str = "", words: str = "") -> list[JobView]:
+        mine = [job for owner, job in reversed(self.records.values()) if owner == user]
+        if before:
+            places = [place for place, job in enumerate(mine) if job.id == before]
+            mine = mine[places[0] + 1 :] if places else []
+        wanted = words.casefold().split()
+        return [job for job in mine if all(word in job.request.prompt.casefold() for word in wanted)][:limit]
+
+    def delete(self, job_id: str, user: str, index: int | None = None) -> bool:
+        job = self.job(job_id, user)
+        if job is None or not job.over:
+            return False
+        gone = [picture for picture in job.pictures if index in (None, picture.index)]
+        for picture in gone:
+            picture.path.unlink(missing_ok=True)
+        kept = tuple(picture for picture in job.pictures if picture not in gone)
+        if index is None or not kept:
+            return bool(self.records.pop(job_id))
+        self._put(user, replace(job, pictures=kept, done=len(kept)))
+        return bool(gone)
 
     def queue(self, user: str) -> QueueView:
         mine = [job for owner, job in self.records.values() if owner == user and not job.over]
@@ -228,10 +263,10 @@ class FakeApp:
         image = Image.new("RGB", (request.width, request.height), (230, 235, 240))
         box = (request.width // 5, request.height // 5, request.width * 4 // 5, request.height * 4 // 5)
         ImageDraw.Draw(image).ellipse(box, fill=(200 - 30 * index, 40 + 50 * index, 50))
-        infotext = (
-            f"{request.prompt}\nSteps: {request.steps}, Sampler: {request.sampler}, CFG scale: {request.cfg_scale}, "
-            f"Seed: {request.seed}, Size: {request.width}x{request.height}"
-        )
+        words = self.library.finish(request).request
+        items = {"Steps": request.steps, "Sampler": request.sampler, "CFG scale": request.cfg_scale, "Seed": request.seed}
+        items |= {"Size": f"{request.width}x{request.height}"}
+        infotext = as_text(words.prompt, words.negative_prompt, [(key, str(value)) for key, value in items.items()])
         chunks = PngImagePlugin.PngInfo()
         chunks.add_text("parameters", infotext)
         path = self.settings.outputs_dir / f"{job.id}-{index}.png"

@@ -298,3 +298,25 @@ def test_it_is_usable_by_keyboard_and_has_names(visit: Visit) -> None:
     assert page.get_by_role("region", name="PNG Info").is_visible()
     assert page.get_by_role("table", name="Settings").is_visible()
     assert page.get_by_role("button", name="Send to txt2img").is_visible()
+
+
+BEYOND = (
+    "a cat\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 5, Size: 512x512, Hires upscale: 2, Hires upscaler: Latent, "
+    'ControlNet 0: "Module: canny, Model: control_v11p_sd15_canny, Weight: 1", Version: v1.10.1'
+)
+
+
+def test_what_cannot_be_taken_over_is_said_where_the_settings_go(visit: Visit) -> None:
+    said = "Made with ControlNet, a second pass at a larger size, which is not taken over."
+    page = opened(visit)
+    choose(page, foreign.png(parameters=BEYOND))
+    assert said in page.inner_text(".pnginfo-notes")
+    page.click(".pnginfo [data-to=txt2img]")
+    page.wait_for_selector("#complaint:not([hidden])")
+    assert said in page.inner_text("#complaint")
+
+    page.reload()
+    page.wait_for_selector(".studio:not([data-view=loading])")
+    drop(page, "#txt2img_prompt", foreign.png(parameters=BEYOND))
+    page.wait_for_selector("#complaint:not([hidden])")
+    assert said in page.inner_text("#complaint")

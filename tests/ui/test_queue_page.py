@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.strangers import tell_apart
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 
@@ -71,6 +72,18 @@ def test_owners_order_cancel_and_try_again(page: Any, app: FakeApp) -> None:
     assert jobs[0] not in app.records
 
 
+def test_a_full_disk_is_told_on_every_job_that_waits_for_it(page: Any, app: FakeApp) -> None:
+    first, second = submit(page, app, "one"), submit(page, app, "two")
+    line(page, [first, second])
+    app.step(first, 5)
+    app.hold("the disk of out is full; make room")
+    for job in (first, second):
+        page.wait_for_selector(f".queue li[data-job='{job}'] .when:text-is('Waiting: the disk of out is full; make room')")
+    page.wait_for_selector(".job-what:text-is('Waiting: the disk of out is full; make room')")
+    app.hold("")
+    page.wait_for_selector(f".queue li[data-job='{first}'] .when:text-matches('25 %')")
+
+
 def test_pausing_holds_everything_and_goes_on(page: Any, app: FakeApp) -> None:
     first, second = submit(page, app, "one"), submit(page, app, "two")
     line(page, [first, second])
@@ -84,7 +97,8 @@ def test_pausing_holds_everything_and_goes_on(page: Any, app: FakeApp) -> None:
     assert not app.paused
 
 
-def test_others_are_a_load_without_a_name(visit: Visit, app: FakeApp) -> None:
+def test_others_are_a_load_without_a_name(visit: Visit, app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell_apart(monkeypatch)
     other, mine = visit().open(), visit().open()
     submit(other, app, "a secret")
     submit(mine, app, "my lake")

@@ -115,6 +115,9 @@ def test_a_job_in_line_shows_its_place_and_no_empty_sheet(page: Any, app: FakeAp
     app.step(app.wait_for_job(), 3)
     page.click("#txt2img_generate")
     app.wait_for_job(2)
+    page.wait_for_selector(".tile.under-way >> nth=1")
+    assert page.is_visible(".easel .canvas"), "what is painted goes on being seen"
+    page.click(".tile.under-way >> nth=0")
     page.wait_for_selector(".easel .waiting:has-text('In line, 1 ahead')")
     assert page.locator(".easel .canvas").count() == 0
     app.finish_picture("job1")

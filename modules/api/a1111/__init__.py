@@ -1,7 +1,8 @@
 """A1111's API, spoken here: the routes, names, defaults and shapes of AUTOMATIC1111 v1.10.1 that make sense here.
 
-`requests` and `replies` are their JSON; `translate`, `scripts`, `options` and `models` say what it means in our terms,
-`results` what became of it in theirs; the other files are routes by theme.  Nothing outside of this folder knows their API.
+`requests` and `replies` are their JSON, `coercion` how their models convert it; `translate`, `scripts`, `options` (with its
+table, values and calls) and `models` say what it means in our terms, `results` what became of it in theirs; the other files are
+routes by theme.  Nothing outside of this folder knows their API.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Watching and stopping: progress, interrupt and skip of the caller's own current job, and progress by the caller's own name.
 
-In A1111 these are one global state that everybody sees and anybody stops.
+In A1111 these are one global state that everybody sees and anybody stops.  `/queue/status` is Gradio 3's, which A1111's page
+is made with: plug-ins ask there whether somebody is at home.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request
 
-from modules.api.a1111.replies import PendingTasks, Progress, TaskProgress
+from modules.api.a1111.replies import PendingTasks, Progress, QueueStatus, TaskProgress
 from modules.api.a1111.requests import TaskBody
 from modules.api.a1111.results import timestamp
 from modules.api.a1111.tasks import Tasks, current_job
@@ -20,6 +21,7 @@ from modules.api.bodies import fitted, read_json
 from modules.api.refusals import caller
 from modules.api.schema import body_of
 from modules.app import App
+from modules.errors import without_folders
 from modules.views import JobView
 
 
@@ -42,15 +44,15 @@ def control_routes(app: App, tasks: Tasks) -> APIRouter:
 
     @router.post("/sdapi/v1/interrupt")
     async def interrupt(request: Request) -> dict[str, Any]:
-        """Stop your current job; what it has finished is answered and kept."""
+        """Stop your current job with the step that runs; the unfinished picture is answered and kept too."""
         user = caller(request)
         if job := current_job(app, user):
-            await anyio.to_thread.run_sync(app.cancel, job.id, user)
+            await anyio.to_thread.run_sync(app.interrupt, job.id, user)
         return {}
 
     @router.post("/sdapi/v1/skip")
     async def skip(request: Request) -> None:
-        """Give up the picture that is painted for you now, and go on with the next one of its job."""
+        """Finish the picture that is painted for you now with the step that runs, and go on with the next one of its job."""
         user = caller(request)
         if job := current_job(app, user):
             await anyio.to_thread.run_sync(app.skip, job.id, user)
@@ -85,6 +87,20 @@ def control_routes(app: App, tasks: Tasks) -> APIRouter:
         mine = [names.get(job.id, job.id) for job in app.queue(user).jobs]
         return {"size": len(mine), "tasks": mine}
 
+    @router.get("/queue/status", response_model=QueueStatus)
+    async def queue_status(request: Request) -> Any:
+        """How long your own queue is."""
+        jobs = app.queue(request.state.user).jobs
+        return {
+            "msg": "estimation",
+            "rank": None,
+            "queue_size": len(jobs),
+            "avg_event_process_time": None,
+            "avg_event_concurrent_process_time": None,
+            "rank_eta": None,
+            "queue_eta": max((job.eta_s or 0.0 for job in jobs), default=0.0),
+        }
+
     @router.get("/internal/ping")
     async def ping() -> dict[str, Any]:
         return {}
@@ -115,10 +131,10 @@ def _state(job: JobView | None) -> dict[str, Any]:
 def _said(app: App, job: JobView | None) -> str | None:
     """What the page would say: why nothing moves."""
     if job is None or job.over:
-        return job.error or None if job else None
+        return without_folders(job.error) or None if job else None
     if job.paused:
         return "Your queue is paused."
     if job.state == "queued":
-        return f"In queue: {job.position} before this one." if job.position else app.engine().message
-    message = app.engine().message
+        return f"In queue: {job.position} before this one." if job.position else without_folders(app.engine().message)
+    message = without_folders(app.engine().message)
     return None if message == "Ready." else message

@@ -14,7 +14,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request
 
 from modules.api.a1111 import replies
-from modules.api.a1111.models import find_checkpoint, model_name, own_checkpoint, sha256_of, title, usable
+from modules.api.a1111.models import chosen_checkpoint, model_name, own_checkpoint, sha256_of, title, usable
 from modules.api.a1111.options import CHECKPOINT, CHECKPOINT_HASH, OPTIONS, OwnOptions, read_options
 from modules.api.a1111.scripts import script_infos, script_names
 from modules.api.a1111.timing import TimedRoute
@@ -177,7 +177,7 @@ def _options(router: APIRouter, app: App, own: OwnOptions) -> None:
             if values.get(CHECKPOINT) == now[CHECKPOINT]:  # a client that sends all options back chooses nothing by it
                 values.pop(CHECKPOINT)
             if values.get(CHECKPOINT):
-                values[CHECKPOINT] = find_checkpoint(app, values[CHECKPOINT]).name
+                values[CHECKPOINT] = chosen_checkpoint(app, values[CHECKPOINT]).name
             own.set(user, values)
 
         await anyio.to_thread.run_sync(keep)

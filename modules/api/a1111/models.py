@@ -13,7 +13,8 @@ from modules.api.a1111.options import CHECKPOINT, OwnOptions
 from modules.app import App
 from modules.checkpoints.files import CheckpointInfo
 from modules.checkpoints.hashes import known_sha256
-from modules.errors import OutputError, UnknownName
+from modules.checkpoints.naming import by_hash, named, untitled
+from modules.errors import OutputError, RequestError, UnknownName
 
 
 def sha256_of(app: App, info: CheckpointInfo) -> str:
@@ -55,20 +56,34 @@ def own_checkpoint(app: App, own: OwnOptions, user: str) -> CheckpointInfo | Non
 
 
 def find_checkpoint(app: App, wanted: str) -> CheckpointInfo:
-    """The checkpoint that a client means by one of A1111's names for it, or by a part of its title, the shortest first.
+    """The checkpoint that a client means: by one of A1111's names for it, by its hash, or by a part of its title.
+
+    Of several titles with that part the shortest counts, as in A1111.  What is meant may have a `problem`: it is never replaced
+    by another file whose name is similar.
 
     Raises:
         UnknownName: none is meant.
     """
-    infos = [(info, sha256_of(app, info)) for info in usable(app)]
-    for info, sha256 in infos:
-        names = {title(info, sha256), info.name, info.name + info.path.suffix, info.path.name, info.path.stem, model_name(info)}
-        names |= {sha256[:10], sha256} - {""}
-        if wanted in names:
-            return info
-    bare = wanted.rpartition(" [")[0] or wanted  # the file may have changed since its hash was told
-    for part in (wanted, bare):
-        fitting = [info for info, sha256 in infos if part.lower() in title(info, sha256).lower()]
+    infos = app.checkpoints()
+    hashes = {info.name: sha256_of(app, info) for info in infos}
+    found = named(infos, wanted) or by_hash(infos, wanted, lambda info: hashes[info.name])
+    if found is not None:
+        return found
+    for part in (wanted.strip().lower(), untitled(wanted).lower()):  # the file may have changed since its hash was told
+        fitting = [info for info in infos if part in title(info, hashes[info.name]).lower()]
         if part and fitting:
             return min(fitting, key=lambda info: len(info.name))
-    raise UnknownName("checkpoint", wanted, [info.name for info, _ in infos])
+    raise UnknownName("checkpoint", wanted, [info.name for info in usable(app)])
+
+
+def chosen_checkpoint(app: App, wanted: str) -> CheckpointInfo:
+    """`find_checkpoint` for somebody who chooses what to paint with.
+
+    Raises:
+        UnknownName: none is meant.
+        RequestError: its file cannot be used.
+    """
+    info = find_checkpoint(app, wanted)
+    if info.problem:
+        raise RequestError(f"checkpoint {info.name!r} cannot be used: {info.problem}")
+    return info

@@ -1,152 +1,54 @@
-"""A1111's options, as far as a caller may set them: a typed list of names, and each user's own values on top of the defaults.
+"""Each caller's own options, on top of A1111's defaults: reading what is set, keeping it, and what it means for a call.
 
 There, options are one global dictionary with paths and code in it, which any caller may write; that was its worst hole.  Here
-a value belongs to whoever set it, touches no setting of the server, and a name that is not in `OPTIONS` is refused.
+a value belongs to whoever set it, touches no setting of the server, and a name that A1111 has not either is refused.
+`option_table` lists them.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from modules.api.a1111.option_calls import Call
+from modules.api.a1111.option_table import (
+    CHECKPOINT,
+    CHECKPOINT_HASH,
+    EXPLANATIONS,
+    IMAGE_FIELDS,
+    KEPT,
+    OPTIONS,
+    SERVER,
+    UNBUILT,
+)
 from modules.errors import OutputError, RequestError
-from modules.request import MAX_SEED, Emphasis
+
+__all__ = ["CHECKPOINT", "CHECKPOINT_HASH", "OPTIONS", "Chosen", "OwnOptions", "option_fields", "option_notes", "read_options"]
 
 log = logging.getLogger("atelier")
 
 MAX_USERS = 2_000
 """Users whose options are kept; who set theirs longest ago goes first."""
 
-CHECKPOINT = "sd_model_checkpoint"
-CHECKPOINT_HASH = "sd_checkpoint_hash"
-
 _HASH = re.compile(r"[0-9a-f]*")
-
-Read = Callable[[Any], Any]
-
-
-def _choice(*choices: Any) -> Read:
-    def read(value: Any) -> Any:
-        if isinstance(value, bool) is not any(isinstance(choice, bool) for choice in choices) or value not in choices:
-            raise ValueError(f"must be {' or '.join(map(repr, choices))}")
-        return value
-
-    return read
-
-
-def _whole(low: int, high: int) -> Read:
-    def read(value: Any) -> int:
-        number = _real(low, high)(value)
-        if number != int(number):
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return int(number)
-
-    return read
-
-
-def _real(low: float, high: float) -> Read:
-    def read(value: Any) -> float:
-        with suppress(ValueError, OverflowError):
-            if isinstance(value, int | float | str) and not isinstance(value, bool) and len(str(value)) <= 40:
-                number = float(value)
-                if math.isfinite(number) and low <= number <= high:
-                    return number
-        raise ValueError(f"must be a number from {low} to {high}")
-
-    return read
-
-
-def _switch(value: Any) -> bool:
-    if value not in (True, False, 0, 1):
-        raise ValueError("must be true or false")
-    return bool(value)
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > 1_000:
-        raise ValueError("must be a name")
-    return value
-
-
-@dataclass(frozen=True)
-class Option:
-    """`field` is the request's field that it sets, "" for none; `meaning` turns its value into the field's."""
-
-    default: Any
-    read: Read
-    field: str = ""
-    meaning: Callable[[Any], Any] = lambda value: value
-
-
-ZERO_SNR = "Zero Terminal SNR"
-
-OPTIONS: dict[str, Option] = {
-    CHECKPOINT: Option("", _name),
-    "sd_vae": Option("Automatic", _choice("Automatic", "None")),
-    "CLIP_stop_at_last_layers": Option(1, _whole(1, 12), "clip_skip"),
-    "samples_format": Option("png", _choice("png", "jpg", "jpeg", "webp", "avif")),
-    "jpeg_quality": Option(80, _whole(1, 100)),
-    "webp_lossless": Option(False, _switch),
-    "return_grid": Option(True, _switch),
-    "enable_pnginfo": Option(True, _switch, "private", lambda value: not value),
-    "emphasis": Option("Original", _choice(*get_args(Emphasis)), "emphasis"),
-    "enable_prompt_comments": Option(True, _switch, "comments"),
-    "use_old_scheduling": Option(False, _switch, "old_prompt_editing"),
-    "randn_source": Option("CPU", _choice("CPU", "GPU", "NV"), "rng"),
-    "eta_noise_seed_delta": Option(0, _whole(0, MAX_SEED), "ensd"),
-    "eta_ancestral": Option(1.0, _real(0, 1)),
-    "eta_ddim": Option(0.0, _real(0, 1)),
-    "s_churn": Option(0.0, _real(0, 100), "s_churn"),
-    "s_tmin": Option(0.0, _real(0, 1000), "s_tmin"),
-    "s_tmax": Option(0.0, _real(0, 1000), "s_tmax"),
-    "s_noise": Option(1.0, _real(0, 2), "s_noise"),
-    "sigma_min": Option(0.0, _real(0, 100), "sigma_min"),
-    "sigma_max": Option(0.0, _real(0, 10_000), "sigma_max"),
-    "rho": Option(0.0, _real(0, 100), "rho"),
-    "beta_dist_alpha": Option(0.6, _real(0.01, 10), "beta_alpha"),
-    "beta_dist_beta": Option(0.6, _real(0.01, 10), "beta_beta"),
-    "sd_noise_schedule": Option("Default", _choice("Default", ZERO_SNR), "zero_snr", lambda value: value == ZERO_SNR),
-    "sgm_noise_multiplier": Option(False, _switch, "sgm_noise_multiplier"),
-    "always_discard_next_to_last_sigma": Option(False, _switch, "discard_penultimate"),
-    "skip_early_cond": Option(0.0, _real(0, 1), "skip_early_cfg"),
-    "s_min_uncond": Option(0.0, _real(0, 15), "ngms"),
-    "s_min_uncond_all": Option(False, _switch, "ngms_all_steps"),
-    "img2img_fix_steps": Option(False, _switch, "fix_steps"),
-    "img2img_color_correction": Option(False, _switch, "color_correction"),
-    "initial_noise_multiplier": Option(1.0, _real(0, 1.5), "noise_multiplier"),
-    "img2img_extra_noise": Option(0.0, _real(0, 1), "extra_noise"),
-    "inpainting_mask_weight": Option(1.0, _real(0, 1), "conditioning_mask_strength"),
-    # What this program does in one way only; a client that asks for that very way is right.
-    "samples_save": Option(True, _choice(True)),
-    "grid_save": Option(False, _choice(False)),
-    "live_previews_enable": Option(True, _choice(True)),
-    "sd_hypernetwork": Option("None", _choice("None", "")),
-    "sd_lora": Option("None", _choice("None", "")),
-}
-"""What may be set, by A1111's names."""
-
-IMAGE_FIELDS = ("fix_steps", "color_correction", "noise_multiplier", "extra_noise", "conditioning_mask_strength")
-"""Fields that only a picture from a picture has."""
 
 _SERVERS = re.compile(
     r"(outdir|directories|notification|temp_|clean_temp|filename|grid_zip|font|api_|ui_|localization|gradio).*|.*(_dir|_path|_paths|_folder|_pattern|_file)"
 )
-"""Options of the server: files, folders, and how it is run."""
+"""Names of options of the server, extensions' too: files, folders, and how it is run."""
 
 
 def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that `given` sets, checked; null sets nothing.
+    """The values that `given` sets, checked; null sets nothing, nor do the server's options at A1111's defaults.
 
     The checkpoint's hash is a fact, and passed over: clients send all options back that they were told.
 
@@ -156,12 +58,14 @@ def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     read: dict[str, Any] = {}
     for name, value in given.items():
-        if value is None or (name == CHECKPOINT_HASH and isinstance(value, str) and _HASH.fullmatch(value)):
+        if value is None or name in EXPLANATIONS or (name in SERVER and value == SERVER[name]):
+            continue
+        if name == CHECKPOINT_HASH and isinstance(value, str) and _HASH.fullmatch(value):
             continue
         option = OPTIONS.get(name)
         if option is None:
             shown = name[:80]
-            if name == CHECKPOINT_HASH or _SERVERS.fullmatch(name):
+            if name == CHECKPOINT_HASH or name in SERVER or _SERVERS.fullmatch(name):
                 raise HTTPException(403, f"option {shown!r} belongs to the server and cannot be set over the API")
             raise RequestError(f"option {shown!r} is not known here; GET /sdapi/v1/options lists those that are")
         try:
@@ -170,6 +74,35 @@ def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
             given_text = repr(value)[:60]
             raise RequestError(f"option {name}: {error}; {given_text} was given") from None
     return read
+
+
+def option_notes(values: Mapping[str, Any], overridden: Iterable[str], call: Call) -> list[str]:
+    """What is to be said of options that are not built: sentences for the answer's `info`.
+
+    Args:
+        values: the options that hold for the call and are set.
+        overridden: names of those that the call itself sets.
+        call: that they hold for.
+
+    Raises:
+        RequestError: one of them would change the picture.
+    """
+    notes = []
+    for name, value in values.items():
+        option = UNBUILT.get(name)
+        unbuilt = option.unbuilt if option else None
+        if option is None or unbuilt is None or value == option.default or value in unbuilt.same or not unbuilt.matters(call):
+            continue
+        if not unbuilt.noted:
+            raise RequestError(
+                f"option {name}: {unbuilt.what}, and {value!r} is set; "
+                f"send {option.default!r} in override_settings or to /sdapi/v1/options"
+            )
+        notes.append(f"option {name}: {unbuilt.what}")
+    idle = [name for name in overridden if name in KEPT and values[name] != KEPT[name].default]
+    if idle:
+        notes.append(f"options without effect on a picture here: {', '.join(idle)}")
+    return notes
 
 
 def option_fields(values: Mapping[str, Any], image: bool) -> dict[str, Any]:

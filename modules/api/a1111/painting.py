@@ -6,7 +6,7 @@ Whoever hangs up leaves the job running; its pictures are in the outputs folder 
 from __future__ import annotations
 
 import json
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -23,7 +23,7 @@ from modules.api.a1111.requests import PaintBody, PictureBody, TextBody
 from modules.api.a1111.results import answer
 from modules.api.a1111.tasks import Tasks
 from modules.api.a1111.timing import TimedRoute
-from modules.api.a1111.translate import fields_of
+from modules.api.a1111.translate import asked_of
 from modules.api.bodies import fitted, read_json
 from modules.api.refusals import caller
 from modules.api.schema import body_of
@@ -60,12 +60,17 @@ def painting_routes(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
         user = caller(request)
         data = await read_json(request)
 
-        def accept() -> tuple[B, Chosen, JobView]:
+        def accept() -> tuple[B, Chosen, list[str], JobView]:
             body = fitted(kind, data)
-            options = _options(app, own, user, body)
-            return body, options, _submit(app, body, options, user)
+            overridden = _overridden(body)
+            options = _options(app, own, user, overridden)
+            asked = asked_of(app, body, options, overridden)
+            fields = asked.fields | (_kept(app, body, user) if isinstance(body, PictureBody) else {})
+            if body.override_settings_restore_afterwards is False:  # not before it is clear that they can be painted with
+                own.set(user, overridden)
+            return body, options, asked.notes, app.submit(fields, user)
 
-        body, options, job = await anyio.to_thread.run_sync(accept, limiter=decoders)
+        body, options, notes, job = await anyio.to_thread.run_sync(accept, limiter=decoders)
         data.clear()  # pictures as text: megabytes that nobody needs while the job waits
         if body.force_task_id:
             tasks.remember(user, body.force_task_id, job.id)
@@ -74,29 +79,24 @@ def painting_routes(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
             raise RequestError("the job was removed from the list before it was answered")
         if over.state == "failed":
             _say_why(app, over)
-        text = await anyio.to_thread.run_sync(lambda: json.dumps(answer(app, over, body, options)), limiter=encoders)
+        text = await anyio.to_thread.run_sync(lambda: json.dumps(answer(over, body, options, notes)), limiter=encoders)
         return Response(text, media_type="application/json")
 
     return router
 
 
-def _options(app: App, own: OwnOptions, user: str, body: PaintBody) -> Chosen:
-    """All options that hold for this call: the caller's, and the call's own overrides."""
+def _overridden(body: PaintBody) -> dict[str, Any]:
+    """The options that the call sets for itself."""
+    overridden = read_options(body.override_settings or {})
+    if overridden.get(CHECKPOINT) == "":  # how some clients say "the usual one"
+        del overridden[CHECKPOINT]
+    return overridden
+
+
+def _options(app: App, own: OwnOptions, user: str, overridden: dict[str, Any]) -> Chosen:
+    """All options that hold for a call."""
     usual = own_checkpoint(app, own, user)
-    mine = {**own.of(user), CHECKPOINT: usual.name if usual else ""}
-    overrides = read_options(body.override_settings or {})
-    if overrides.get(CHECKPOINT) == "":  # how some clients say "the usual one"
-        del overrides[CHECKPOINT]
-    if not body.override_settings_restore_afterwards:
-        own.set(user, overrides)
-    return Chosen({**mine, **overrides})
-
-
-def _submit(app: App, body: PaintBody, options: Chosen, user: str) -> JobView:
-    fields = fields_of(app, body, options)
-    if isinstance(body, PictureBody):
-        fields |= _kept(app, body, user)
-    return app.submit(fields, user)
+    return Chosen({**own.of(user), CHECKPOINT: usual.name if usual else "", **overridden})
 
 
 def _kept(app: App, body: PictureBody, user: str) -> dict[str, str]:
@@ -110,7 +110,7 @@ def _kept(app: App, body: PictureBody, user: str) -> dict[str, str]:
     source = app.keep_source(picture_bytes(body.init_images[0], "init_images.0"), user)
     if not body.mask:
         return {"source": source.id}
-    mask = Image.fromarray(from_image(read_picture(body.mask, "mask"), body.mask_round))
+    mask = Image.fromarray(from_image(read_picture(body.mask, "mask"), body.mask_round is not False))
     if mask.size != (source.width, source.height):  # A1111 brings both to the size of the result, each on its own
         mask = mask.resize((source.width, source.height), Image.Resampling.LANCZOS)
     return {"source": source.id, "mask": app.sourcing.sources.keep_image(mask.convert("RGB"), user).id}

@@ -79,6 +79,18 @@ class PendingTasks(_Reply):
     tasks: list[str]
 
 
+class QueueStatus(_Reply):
+    """Gradio 3's estimation of its queue; here of the caller's jobs that are not over."""
+
+    msg: str
+    rank: int | None
+    queue_size: int
+    avg_event_process_time: float | None
+    avg_event_concurrent_process_time: float | None
+    rank_eta: float | None
+    queue_eta: float = Field(description="Seconds, 0 while nothing is known.")
+
+
 class SamplerItem(_Reply):
     name: str
     aliases: list[str]

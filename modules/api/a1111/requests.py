@@ -1,7 +1,7 @@
 """The bodies of A1111's API: its names, its defaults (which are not those of its page), its tolerance of unknown fields.
 
-Numbers may come as text, as pydantic takes them there, but not as true and false.  Ranges are ours, so that a refusal names
-the field that was sent.  What the fields mean here is `translate`'s affair.
+Values are converted as its models do (`coercion`), and null stands for a field's default.  Ranges are ours, so that a refusal
+names the field that was sent.  What the fields mean here is `translate`'s affair.
 
 Facts: AUTOMATIC1111 v1.10.1, `modules/api/models.py` and the dataclasses in `modules/processing.py` that it is made from.
 """
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from modules.request import MAX_SEED, MAX_SIDE, MAX_STYLES, MIN_SIDE, Integer, Prompt, Real, StyleName
+from modules.api.a1111.coercion import Mapping, Name, Prompt, Real, Switch, Text, Whole
+from modules.request import MAX_SIDE, MAX_STYLES, MIN_SIDE
 
 MAX_PICTURE_TEXT = 90 << 20
 """Characters of a picture as base64; the guard lets 64 MiB through."""
@@ -20,16 +21,25 @@ MAX_PICTURE_TEXT = 90 << 20
 PictureText = Annotated[
     str, Field(max_length=MAX_PICTURE_TEXT, description="A picture as base64 or as a data URI; no addresses.")
 ]
-Seed = Annotated[Integer, Field(ge=-1, le=MAX_SEED)]
-Size = Annotated[Integer, Field(ge=MIN_SIDE, le=MAX_SIDE)]
-FromSide = Annotated[Integer, Field(ge=-1, le=MAX_SIDE)]
+MAX_BATCH = 100
+"""Of batch_size and of n_iter; their product has the bound of a job's pictures."""
+
+Seed = Annotated[Whole, Field(ge=-(2**63), le=2**64 - 1)]
+"""What torch's generators take."""
+Size = Annotated[Whole, Field(ge=MIN_SIDE, le=MAX_SIDE)]
+FromSide = Annotated[Whole, Field(le=MAX_SIDE)]
+"""0 and less is none."""
 Share = Annotated[Real, Field(ge=0.0, le=1.0)]
-Blur = Annotated[Integer, Field(ge=0, le=64)]
-Name = Annotated[str, Field(max_length=1_000)]
+Blur = Annotated[Whole, Field(ge=0, le=64)]
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_the_default(cls, data: Any) -> Any:
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
 class PaintBody(_Body):
@@ -37,7 +47,9 @@ class PaintBody(_Body):
 
     prompt: Prompt | None = ""
     negative_prompt: Prompt | None = ""
-    styles: Annotated[list[StyleName], Field(max_length=MAX_STYLES)] | None = None
+    styles: Annotated[list[Name | None], Field(max_length=MAX_STYLES)] | None = Field(
+        None, description="Those that are not here are left out, and named in the answer's info under notes."
+    )
     seed: Seed | None = -1
     subseed: Seed | None = -1
     subseed_strength: Share | None = 0.0
@@ -45,16 +57,16 @@ class PaintBody(_Body):
     seed_resize_from_w: FromSide | None = -1
     sampler_name: Name | None = Field(None, description="Old combined names such as 'DPM++ 2M Karras' are understood.")
     scheduler: Name | None = None
-    batch_size: Annotated[Integer, Field(ge=1, le=8)] | None = 1
-    n_iter: Annotated[Integer, Field(ge=1, le=100)] | None = 1
-    steps: Annotated[Integer, Field(ge=1, le=150)] | None = 50
+    batch_size: Annotated[Whole, Field(ge=1, le=MAX_BATCH)] | None = 1
+    n_iter: Annotated[Whole, Field(ge=1, le=MAX_BATCH)] | None = 1
+    steps: Annotated[Whole, Field(ge=1, le=150)] | None = 50
     cfg_scale: Annotated[Real, Field(ge=0.0, le=50.0)] | None = 7.0
     width: Size | None = Field(512, description="Rounded down to a multiple of 8.")
     height: Size | None = Field(512, description="Rounded down to a multiple of 8.")
-    restore_faces: bool | None = Field(None, description="Not built yet: true is refused.")
-    tiling: bool | None = Field(None, description="Not built yet: true is refused.")
-    do_not_save_samples: bool = False
-    do_not_save_grid: bool = False
+    restore_faces: bool | None = Field(None, description="Not built yet: true is passed over, with a note in info.")
+    tiling: bool | None = Field(None, description="Not built yet: true is passed over, with a note in info.")
+    do_not_save_samples: bool | None = False
+    do_not_save_grid: bool | None = False
     eta: Share | None = None
     denoising_strength: Share | None = 0.75
     s_min_uncond: Annotated[Real, Field(ge=0.0, le=15.0)] | None = None
@@ -62,23 +74,23 @@ class PaintBody(_Body):
     s_tmax: Annotated[Real, Field(ge=0.0, le=1000.0)] | None = None
     s_tmin: Annotated[Real, Field(ge=0.0, le=1000.0)] | None = None
     s_noise: Annotated[Real, Field(ge=0.0, le=2.0)] | None = None
-    override_settings: dict[str, Any] | None = Field(None, description="Options (see /sdapi/v1/options) for this call.")
-    override_settings_restore_afterwards: bool = Field(True, description="False keeps the overrides as your options.")
+    override_settings: Mapping | None = Field(None, description="Options (see /sdapi/v1/options) for this call.")
+    override_settings_restore_afterwards: bool | None = Field(True, description="False keeps the overrides as your options.")
     refiner_checkpoint: Name | None = Field(None, description="Not built yet: a name is refused.")
     refiner_switch_at: Share | None = None
-    disable_extra_networks: bool = False
-    firstpass_image: PictureText | None = Field(None, description="Not built yet: a picture is refused.")
-    comments: dict[str, Any] | None = None
+    disable_extra_networks: bool | None = False
+    firstpass_image: PictureText | None = Field(None, description="Counts with enable_hr alone.")
+    comments: Mapping | None = None
     sampler_index: Name | None = Field("Euler", description="Used when there is no sampler_name.")
     script_name: Name | None = Field(None, description="There are no scripts to choose here: a name is refused.")
     script_args: list[Any] | None = []
-    send_images: bool = True
-    save_images: bool = Field(
+    send_images: bool | None = True
+    save_images: bool | None = Field(
         False, description="Pictures are kept in the outputs folder in any case; true also brings a grid."
     )
-    alwayson_scripts: dict[str, Any] | None = Field({}, description="'Soft Inpainting' as {'args': [true, 1, 0.5, ...]}.")
+    alwayson_scripts: Mapping | None = Field({}, description="'Soft Inpainting' as {'args': [true, 1, 0.5, ...]}.")
     force_task_id: Name | None = Field(None, description="Your name for this call, for /internal/progress.")
-    infotext: Annotated[str, Field(max_length=1 << 20)] | None = Field(
+    infotext: Annotated[Text, Field(max_length=1 << 20)] | None = Field(
         None, description="A picture's parameters text: fields that the request does not name are taken from it."
     )
 
@@ -86,14 +98,16 @@ class PaintBody(_Body):
 class TextBody(PaintBody):
     """`POST /sdapi/v1/txt2img`."""
 
-    enable_hr: bool = Field(False, description="Not built yet: true is refused.")
-    firstphase_width: Annotated[Integer, Field(ge=0)] | None = 0
-    firstphase_height: Annotated[Integer, Field(ge=0)] | None = 0
+    enable_hr: bool | None = Field(
+        False, description="Not built yet: true is refused; the other hr fields count with it alone."
+    )
+    firstphase_width: Whole | None = 0
+    firstphase_height: Whole | None = 0
     hr_scale: Real | None = 2.0
     hr_upscaler: Name | None = None
-    hr_second_pass_steps: Integer | None = 0
-    hr_resize_x: Integer | None = 0
-    hr_resize_y: Integer | None = 0
+    hr_second_pass_steps: Whole | None = 0
+    hr_resize_x: Whole | None = 0
+    hr_resize_y: Whole | None = 0
     hr_checkpoint_name: Name | None = None
     hr_sampler_name: Name | None = None
     hr_scheduler: Name | None = None
@@ -105,7 +119,7 @@ class PictureBody(PaintBody):
     """`POST /sdapi/v1/img2img`."""
 
     init_images: Annotated[list[PictureText], Field(max_length=8)] | None = None
-    resize_mode: Annotated[Integer, Field(ge=0, le=3)] = Field(
+    resize_mode: Annotated[Whole, Field(ge=0, le=3)] | None = Field(
         0, description="0 just resize, 1 crop and resize, 2 resize and fill, 3 just resize (latent upscale)"
     )
     image_cfg_scale: Annotated[Real, Field(ge=0.0, le=10.0)] | None = None
@@ -113,20 +127,20 @@ class PictureBody(PaintBody):
     mask_blur_x: Blur | None = 4
     mask_blur_y: Blur | None = 4
     mask_blur: Blur | None = Field(None, description="Sets mask_blur_x and mask_blur_y.")
-    mask_round: bool = True
-    inpainting_fill: Annotated[Integer, Field(ge=0, le=3)] | None = Field(
+    mask_round: bool | None = True
+    inpainting_fill: Annotated[Whole, Field(ge=0, le=3)] | None = Field(
         0, description="0 fill, 1 original, 2 latent noise, 3 latent nothing"
     )
     inpaint_full_res: bool | None = Field(True, description="True: only the masked part is painted, at the full size.")
-    inpaint_full_res_padding: Annotated[Integer, Field(ge=0, le=256)] | None = 0
-    inpainting_mask_invert: Annotated[Integer, Field(ge=0, le=1)] | None = 0
+    inpaint_full_res_padding: Annotated[Whole, Field(ge=0, le=256)] | None = 0
+    inpainting_mask_invert: Switch | None = 0
     initial_noise_multiplier: Annotated[Real, Field(ge=0.0, le=1.5)] | None = None
     latent_mask: PictureText | None = Field(None, description="Not built yet: a picture is refused.")
-    include_init_images: bool = Field(False, description="True: the answer's parameters repeat init_images and mask.")
+    include_init_images: bool | None = Field(False, description="True: the answer's parameters repeat init_images and mask.")
 
 
 class _ExtrasBody(_Body):
-    resize_mode: Annotated[Integer, Field(ge=0, le=1)] = Field(
+    resize_mode: Annotated[Whole, Field(ge=0, le=1)] = Field(
         0, description="0: by upscaling_resize; 1: to upscaling_resize_w x upscaling_resize_h"
     )
     show_extras_results: bool = True
@@ -134,8 +148,8 @@ class _ExtrasBody(_Body):
     codeformer_visibility: Share = Field(0.0, description="Not built yet: must be 0.")
     codeformer_weight: Share = 0.0
     upscaling_resize: Annotated[Real, Field(gt=0.0, le=8.0)] = 2.0
-    upscaling_resize_w: Annotated[Integer, Field(ge=1, le=8192)] = 512
-    upscaling_resize_h: Annotated[Integer, Field(ge=1, le=8192)] = 512
+    upscaling_resize_w: Annotated[Whole, Field(ge=1, le=8192)] = 512
+    upscaling_resize_h: Annotated[Whole, Field(ge=1, le=8192)] = 512
     upscaling_crop: bool = True
     upscaler_1: Name | None = "None"
     upscaler_2: Name | None = "None"
@@ -177,5 +191,5 @@ class TaskBody(_Body):
     """`POST /internal/progress`."""
 
     id_task: Name | None = Field(None, description="The force_task_id of a call, or a job's id.")
-    id_live_preview: Integer | None = -1
-    live_preview: bool = True
+    id_live_preview: Whole | None = -1
+    live_preview: bool | None = True

@@ -6,7 +6,7 @@ The facts come from the pictures themselves: each file's own record says what it
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 from modules import __version__
 from modules.api.a1111.pictures import encoded, file_as_asked, grid, to_base64, told
 from modules.api.a1111.requests import PaintBody, PictureBody
-from modules.app import App
 from modules.errors import RequestError
 from modules.images import png
 from modules.images.decode import decode
@@ -60,8 +59,8 @@ def read_painted(job: JobView) -> list[Painted]:
     return painted
 
 
-def answer(app: App, job: JobView, body: PaintBody, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of the response; works on files and pictures, so it belongs on a thread."""
+def answer(job: JobView, body: PaintBody, options: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+    """The body of the response; `notes` are of what was passed over.  Works on files and pictures: it belongs on a thread."""
     painted = read_painted(job)
     images = [to_base64(file_as_asked(one.data, options)) for one in painted] if body.send_images else []
     sheet = body.save_images and options["return_grid"] and len(painted) > 1
@@ -71,18 +70,18 @@ def answer(app: App, job: JobView, body: PaintBody, options: Mapping[str, Any]) 
     parameters = body.model_dump()
     if isinstance(body, PictureBody) and not body.include_init_images:
         parameters |= {"init_images": None, "mask": None}
-    info = json.dumps(_info(job, body, painted, bool(sheet)), ensure_ascii=False)
+    info = json.dumps(_info(job, body, painted, bool(sheet), notes), ensure_ascii=False)
     return {"images": images, "parameters": parameters, "info": info}
 
 
-def _info(job: JobView, body: PaintBody, painted: list[Painted], sheet: bool) -> dict[str, Any]:
+def _info(job: JobView, body: PaintBody, painted: list[Painted], sheet: bool, notes: Sequence[str]) -> dict[str, Any]:
     request, count = job.request, job.request.count
     each = [one.request for one in painted] or [request.image(index) for index in range(count)]
     first, parsed = each[0], painted[0].parsed if painted else {}
     infotexts = [one.view.infotext for one in painted]
     varied = request.variation_strength > 0
-    notes = list(dict.fromkeys(one.notes for one in painted if one.notes))
-    added = {"notes": notes} if notes else {}  # the one key that A1111 has not; there, a LoRA that is missing goes unsaid
+    notes = list(dict.fromkeys([*notes, *(one.notes for one in painted if one.notes)]))
+    added = {"notes": notes} if notes else {}  # the one key that A1111 has not: what it ignores goes unsaid there
     return {
         "prompt": first.prompt,
         "all_prompts": [one.prompt for one in each],

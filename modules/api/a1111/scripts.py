@@ -1,7 +1,7 @@
 """What stands behind `script_name` and `alwayson_scripts`: which scripts of A1111 have a counterpart here, and their arguments.
 
 Its scripts are plug-ins with positional arguments.  Ours is soft inpainting; the page's own sections (seed, sampler, refiner)
-are scripts there too, and a call that names them says nothing with it.
+are scripts there too, whose arguments count on its page alone.  A script that is switched off is passed over with a note.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modules.api.a1111.coercion import NO
 from modules.errors import RequestError
 
 
@@ -38,6 +39,12 @@ SOFT_INPAINTING = (
 )
 _SOFT = "soft inpainting"
 _SECTIONS = ("seed", "sampler", "refiner")
+"""Those that are listed."""
+_IDLE = (*_SECTIONS, "comments", "extra options", "hypertile")
+"""Built into A1111, and without arguments that an API call could set."""
+_SWITCHED = (_SOFT, "adetailer", "dynamic thresholding (cfg scale fix)", "tiled diffusion", "tiled vae")
+"""Scripts whose first argument is whether they are on."""
+_NO_NAME = (None, "", "None", "none")
 
 
 def script_names(image: bool) -> list[str]:
@@ -52,33 +59,51 @@ def script_infos() -> list[dict[str, Any]]:
     return [*sections, soft]
 
 
-def script_fields(asked: Mapping[str, Any] | None, image: bool) -> dict[str, Any]:
-    """The request's fields that `alwayson_scripts` sets.
+def script_fields(asked: Mapping[str, Any] | None, image: bool) -> tuple[dict[str, Any], list[str]]:
+    """The request's fields that `alwayson_scripts` sets, and notes on what was passed over.
 
     Raises:
         RequestError: such a script is not here, or it is asked for what cannot be done.
     """
     fields: dict[str, Any] = {}
+    notes = []
     for name, given in (asked or {}).items():
         args = given.get("args", []) if isinstance(given, dict) else given
+        args = [] if args is None else args
         if not isinstance(args, list):
             raise RequestError(f"alwayson_scripts.{name[:80]}: must be an object with a list of args")
         script = name.strip().lower()
-        if script == "controlnet" and not any(_enabled(unit) for unit in args):
-            continue
-        if script == "refiner" and args[:1] == [True] and len(args) > 1 and args[1] not in (None, "", "None"):
+        if script == "refiner" and args[:1] == [True] and len(args) > 1 and args[1] not in _NO_NAME:
             raise RequestError("alwayson_scripts.Refiner: a second checkpoint is not built yet; leave it off")
         if script == _SOFT and image:
             fields |= {argument.field: value for argument, value in zip(SOFT_INPAINTING, args, strict=False)}
-        elif script not in _SECTIONS:
+        elif _is_off(script, args):
+            notes.append(f"always on script {name[:80]}: not here, and switched off in the call")
+        elif script not in _IDLE:
             known = ", ".join(script_names(image))
             raise RequestError(f"always on script {name[:80]} not found; known here: {known}")
-    return fields
+    return fields, notes
+
+
+def _is_off(script: str, args: list[Any]) -> bool:
+    if script in _IDLE:
+        return False
+    if script == "controlnet":
+        return not any(_enabled(unit) for unit in args)
+    return not args or (script in _SWITCHED and _is_no(args[0]))
+
+
+def _is_no(value: Any) -> bool:
+    """
+    >>> [_is_no(value) for value in (False, 0, "False", None, True, {})]
+    [True, True, True, True, False, False]
+    """
+    return value is None or value == 0 or (isinstance(value, str) and value.lower() in ("0", *NO))
 
 
 def _enabled(unit: Any) -> bool:
     """Whether a ControlNet unit asks for anything; there a unit is on unless it says otherwise."""
     if not isinstance(unit, dict):
-        return bool(unit)
+        return not (_is_no(unit) or unit == "")
     named = [str(unit.get(key) or "none").lower() for key in ("model", "module")]
-    return bool(unit.get("enabled", True)) and named != ["none", "none"]
+    return not _is_no(unit.get("enabled", True)) and named != ["none", "none"]

@@ -1,7 +1,7 @@
 """A call of A1111's API as fields of our request.
 
-From the lowest to the highest: the caller's options, the API's defaults, what an `infotext` says, what the body names.  A wish
-that cannot be fulfilled is refused with the reason; nothing is left out in silence.
+From the lowest to the highest: the caller's options, the API's defaults, what an `infotext` says, what the body names.  What
+A1111 ignores is left out with a note; what would change the picture and cannot be done is refused with the reason.
 
 Facts: AUTOMATIC1111 v1.10.1, `modules/api/api.py` and `modules/processing.py`.
 """
@@ -9,18 +9,20 @@ Facts: AUTOMATIC1111 v1.10.1, `modules/api/api.py` and `modules/processing.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from starlette.exceptions import HTTPException
 
 from modules.api.a1111.models import find_checkpoint
-from modules.api.a1111.options import CHECKPOINT, Chosen, option_fields
+from modules.api.a1111.option_calls import Call
+from modules.api.a1111.options import CHECKPOINT, Chosen, option_fields, option_notes
 from modules.api.a1111.requests import PaintBody, PictureBody, TextBody
 from modules.api.a1111.scripts import script_fields
 from modules.app import App
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
-from modules.errors import RequestError, UnknownName
+from modules.errors import RequestError, SettingsError, UnknownName
 from modules.images.recipe import recipe_of_text
 from modules.request import SIDE_STEP, MaskedContent, ResizeMode
 
@@ -65,6 +67,8 @@ _MEANINGS: dict[str, Callable[[Any], Any]] = {
     "inpainting_mask_invert": lambda value: "Inpaint not masked" if value else "Inpaint masked",
     "width": lambda value: value // SIDE_STEP * SIDE_STEP,
     "height": lambda value: value // SIDE_STEP * SIDE_STEP,
+    "seed": lambda value: seed_of(value),
+    "subseed": lambda value: seed_of(value),
     "seed_resize_from_w": lambda value: max(0, value),
     "seed_resize_from_h": lambda value: max(0, value),
 }
@@ -72,16 +76,36 @@ _MEANINGS: dict[str, Callable[[Any], Any]] = {
 _SAMPLER_FIELDS = {"sampler_name", "sampler_index", "scheduler"}
 
 
-def fields_of(app: App, body: PaintBody, options: Chosen) -> dict[str, Any]:
-    """The fields for `App.submit` that a body asks for, without source and mask.
+SEEDS = 2**64
 
-    `options` are the caller's, the call's own overrides included.
+
+@dataclass(frozen=True)
+class Asked:
+    """`fields` for `App.submit`, without source and mask, and `notes` for the answer's info on what was passed over."""
+
+    fields: dict[str, Any]
+    notes: list[str]
+
+
+def seed_of(value: int) -> int:
+    """The seed that A1111's generator takes for a number: -1 is a random one, others below 0 count from 2**64 down.
+
+    >>> [seed_of(value) for value in (-1, 7, -2, 2**64 - 1)]
+    [-1, 7, 18446744073709551614, 18446744073709551615]
+    """
+    return value if value == -1 else value % SEEDS
+
+
+def asked_of(app: App, body: PaintBody, options: Chosen, overridden: Mapping[str, Any]) -> Asked:
+    """What a body asks for.
+
+    `options` are the caller's, the call's own included; `overridden` are the latter.
 
     Raises:
         RequestError: something that cannot be done, with the reason.
         HTTPException: 400, a sampler that is not here: what A1111 says.
     """
-    _refuse_unbuilt(body)
+    notes = _passed_over(body)
     image = isinstance(body, PictureBody)
     fields = option_fields(options, image)
     named = {name for name in body.model_fields_set if getattr(body, name) is not None}
@@ -96,13 +120,29 @@ def fields_of(app: App, body: PaintBody, options: Chosen) -> dict[str, Any]:
     if "eta" not in fields:
         fields |= _option_eta(fields["sampler"], options)
     fields["count"] = (body.n_iter or 1) * (body.batch_size or 1)
-    fields |= script_fields(body.alwayson_scripts, image)
-    overridden = (body.override_settings or {}).get(CHECKPOINT)
-    if told is not None and told.checkpoints and not overridden:
+    scripted, said = script_fields(body.alwayson_scripts, image)
+    fields |= scripted
+    notes += said + _keep_known_styles(app, fields)
+    if told is not None and told.checkpoints and not overridden.get(CHECKPOINT):
         fields["checkpoint"] = _told_checkpoint(app, told.checkpoints)
     elif options[CHECKPOINT]:
         fields["checkpoint"] = find_checkpoint(app, options[CHECKPOINT]).name
-    return fields
+    masked = isinstance(body, PictureBody) and bool(body.mask)
+    return Asked(fields, notes + option_notes(options, overridden, Call(app, fields, image, masked)))
+
+
+def _keep_known_styles(app: App, fields: dict[str, Any]) -> list[str]:
+    """Leave styles out that are not here, as A1111 does, and "None", which is how it says that there is none."""
+    names = [name for name in fields.get("styles") or () if name]
+    if not names:
+        fields.pop("styles", None)
+        return []
+    try:
+        known = set(app.library.styles())
+    except SettingsError:  # a damaged file: the job is refused with the reason if it names any but "None"
+        known = {name for name in names if name != "None"}
+    fields["styles"] = [name for name in names if name in known]
+    return [f"style {name[:80]!r} is not here; it was left out" for name in dict.fromkeys(names) if name not in known]
 
 
 def _body_fields(body: PaintBody, names: set[str], image: bool) -> dict[str, Any]:
@@ -147,22 +187,43 @@ def _told_checkpoint(app: App, names: tuple[str, ...]) -> str:
     raise RequestError(f"infotext: its checkpoint {names[-1]!r} is not here; name another in override_settings.{CHECKPOINT}")
 
 
-def _refuse_unbuilt(body: PaintBody) -> None:
+def _passed_over(body: PaintBody) -> list[str]:
+    """Notes on what the picture is painted without.
+
+    Raises:
+        RequestError: it would be another picture.
+    """
+    switched = body.refiner_switch_at is None or body.refiner_switch_at < 1
     reasons = {
-        "restore_faces": ("face restoration is not built yet; send false", bool(body.restore_faces)),
-        "tiling": ("seamless tiling is not built yet; send false", bool(body.tiling)),
-        "refiner_checkpoint": ("a second checkpoint is not built yet; leave it out", body.refiner_checkpoint not in _NO_NAME),
-        "firstpass_image": ("the hires pass is not built yet; leave it out", bool(body.firstpass_image)),
+        "refiner_checkpoint": (
+            "a second checkpoint is not built yet; leave it out",
+            _named(body.refiner_checkpoint) and switched,
+        )
+    }
+    notes = {
+        "restore_faces": ("face restoration is not built; the picture is as it was painted", bool(body.restore_faces)),
+        "tiling": ("seamless tiling is not built; the picture's edges do not meet", bool(body.tiling)),
+        "refiner_checkpoint": ("a refiner that is switched to at 1 is never used", _named(body.refiner_checkpoint)),
+        "firstpass_image": ("it counts with enable_hr alone", bool(body.firstpass_image)),
+        "seed": (f"counted from 2**64 down: {seed_of(body.seed or 0)}", (body.seed or 0) < -1),
+        "subseed": (
+            f"counted from 2**64 down: {seed_of(body.subseed or 0)}",
+            (body.subseed or 0) < -1 and bool(body.subseed_strength),
+        ),
     }
     if isinstance(body, TextBody):
-        reasons["enable_hr"] = ("the hires pass is not built yet; send false, and a larger width and height", body.enable_hr)
+        why = "the hires pass is not built yet; send false, and a larger width and height"
+        reasons["enable_hr"] = (why, bool(body.enable_hr))
     if isinstance(body, PictureBody):
         reasons["latent_mask"] = ("a mask in latent space is not built; send mask", bool(body.latent_mask))
     for name, (reason, asked) in reasons.items():
         if asked:
             raise RequestError(f"{name}: {reason}")
-    if body.script_name not in _NO_NAME:
+    if _named(body.script_name):
         raise RequestError(f"Script {str(body.script_name)[:80]!r} not found; there are no scripts to choose here")
+    return [f"{name}: {note}" for name, (note, said) in notes.items() if said]
 
 
-_NO_NAME = (None, "", "None")
+def _named(name: str | None) -> bool:
+    """Clients say that they mean none in several ways."""
+    return name not in (None, "", "None", "none")

@@ -283,7 +283,7 @@ _COMFY = (
         stochastic=True,
         ends=_pece_ends,
     ),
-    Sampler("UniPC bh2", timestep.unipc_bh2, ("uni_pc_bh2",), order=2),
+    Sampler("UniPC bh2", timestep.unipc_bh2, ("uni_pc_bh2",), order=2, discards_penultimate=True),
 )
 
 SAMPLERS: dict[str, Sampler] = {sampler.name: sampler for sampler in (*_A1111, *_FORGE, *_COMFY)}

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 LONGEST = 10_000
 """Steps of a whole schedule of which exactly so many are run: 150 at a strength of 0.001 would make 150,000."""
 
+LOWEST = 0.002
+"""Strengths below this name a timestep below the one at which samplers on timesteps end."""
+
 
 @dataclass(frozen=True)
 class Partial:
     """The end of a schedule.
 
-    `sigmas` are walked down; the source is noised to the level `noised`, which for samplers on timesteps is one above the
-    first, as in A1111.  `span` are the levels of the whole schedule: A1111 lays a Brownian path over all of it.
+    `sigmas` are walked down; the init image is noised to the level `noised`, which for samplers on timesteps is one above the
+    first, as in A1111.  `span` are the levels of the whole schedule: A1111 lays a Brownian path over all of it.  Empty `sigmas`
+    mean that there is nothing to run: the init image stays as it is, without noise.
     """
 
     sigmas: list[float]
@@ -43,8 +47,10 @@ class Partial:
 
 
 def run_steps(sampler: Sampler, steps: int, strength: float, exactly: bool = False) -> int:
-    """How many steps of `sampler` are run; the schedule "DDIM" alone may have one more."""
-    _, t_enc = _counted(steps, strength, exactly)
+    """How many steps of `sampler` are run, 0 where nothing is; the schedule "DDIM" alone may have one more."""
+    total, t_enc = _counted(steps, strength, exactly)
+    if _nothing_to_run(sampler, total, t_enc, strength):
+        return 0
     if sampler.name == "UniPC":
         return max(1, t_enc)
     return max(1, t_enc - 1) if sampler.unit_start else t_enc + 1
@@ -64,24 +70,37 @@ def partial_sigmas(
 
     k-diffusion's samplers run t_enc + 1 steps.  DDIM and PLMS walk from the timestep below the one that the source is noised
     to; UniPC spreads t_enc steps evenly from there to timestep 0.  DPM fast and DPM adaptive spread theirs evenly in log sigma
-    between the ends of what Uniform would run.  At least one step is made, also where A1111's count leaves none.
+    between the ends of what Uniform would run, a single step down to the lowest level (A1111 raises there).
+
+    At a strength of 0 nothing is run.  Where A1111's count leaves a sampler on timesteps no step (A1111 then evaluates no
+    network and returns the picture with the lowest level's noise), it makes one, from the timestep that the strength names.
 
     Raises:
         UnknownName, RequestError: as `sigmas_for`.
     """
     total, t_enc = _counted(steps, strength, exactly)
+    if _nothing_to_run(sampler, total, t_enc, strength):
+        return Partial([], 0.0, [])
     if sampler.unit_start:
-        return _on_timesteps(sampler, levels, total, t_enc)
+        return _on_timesteps(sampler, levels, total, t_enc) if t_enc else _one_step(levels, strength)
     if sampler.spacing is None:
         whole = sigmas_for(schedule, sampler, levels, total, tweaks, discard_penultimate)
         part = img2img_sigmas(whole, total, t_enc)
         return Partial(part, part[0], whole)
     whole = uniform(levels, total)
     part = img2img_sigmas(whole, total, t_enc)
-    high, low = math.log(part[0]), math.log(part[-2])
-    if high > low:
-        part = [math.exp(log) for log in linspace(high, low, t_enc + 2)]
+    high, low = math.log(part[0]), math.log(part[-2] if t_enc else levels.sigma_min)
+    part = [math.exp(log) for log in linspace(high, low, t_enc + 2)]
     return Partial(part, part[0], whole)
+
+
+def _nothing_to_run(sampler: Sampler, total: int, t_enc: int, strength: float) -> bool:
+    if strength <= 0:
+        return True
+    if sampler.unit_start:
+        return t_enc < 1 and strength < LOWEST
+    # Uniform ends at the lowest level, below which DPM fast and DPM adaptive have nothing to do
+    return sampler.spacing is not None and t_enc < 1 and total > 1
 
 
 def _counted(steps: int, strength: float, exactly: bool) -> tuple[int, int]:
@@ -89,10 +108,15 @@ def _counted(steps: int, strength: float, exactly: bool) -> tuple[int, int]:
     return min(total, max(steps, LONGEST)), t_enc
 
 
+def _one_step(levels: NoiseLevels, strength: float) -> Partial:
+    whole = [levels.sigma(strength * levels.last_timestep), levels.sigmas[1]]
+    return Partial(whole, whole[0], whole)
+
+
 def _on_timesteps(sampler: Sampler, levels: NoiseLevels, total: int, t_enc: int) -> Partial:
     whole = ddim_leading(levels, min(total, len(levels.sigmas)))  # at least two
-    noised, part = img2img_timesteps(whole, min(max(1, t_enc), len(whole) - 1))
+    noised, part = img2img_timesteps(whole, min(t_enc, len(whole) - 1))
     if sampler.name == "UniPC":
-        part = [levels.sigma(t) for t in linspace(levels.timestep(part[0]), 0.0, max(1, t_enc) + 1)]
+        part = [levels.sigma(t) for t in linspace(levels.timestep(part[0]), 0.0, t_enc + 1)]
         return Partial(part, noised, whole)
     return Partial(part, noised, whole) if len(part) > 1 else Partial(whole[-2:], whole[-2], whole)

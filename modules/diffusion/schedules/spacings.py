@@ -166,8 +166,14 @@ def ddim_leading(levels: NoiseLevels, steps: int, tweaks: Tweaks = PLAIN) -> lis
 
 
 def through_timesteps(levels: NoiseLevels, steps: int, tweaks: Tweaks = PLAIN) -> list[float]:
-    """Evenly spread timesteps from the last to 0, both ends included: steps + 1 levels, the last above 0 (A1111's UniPC)."""
-    return [levels.sigma(t) for t in linspace(levels.last_timestep, 0.0, steps + 1)]
+    """Evenly spread timesteps from the last to 0, both ends included, the last level above 0 (A1111's UniPC).
+
+    A1111 takes the number of steps from its list of timesteps, range(0, 1000, 1000 // steps): where `steps` does not divide
+    their number it runs more than were asked for, 31 for 30, 16 for 15, 7 for 6.  Its pictures depend on it, so this does too.
+    """
+    count = len(levels.sigmas)
+    run = math.ceil(count / max(1, count // steps))
+    return [levels.sigma(t) for t in linspace(levels.last_timestep, 0.0, run + 1)]
 
 
 def log_uniform(levels: NoiseLevels, steps: int, tweaks: Tweaks = PLAIN) -> list[float]:

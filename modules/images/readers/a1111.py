@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from modules.images.infotext_parsing import parse
 from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told
 
+_DRAW_ON_THE_CPU = frozenset({"ComfyUI", "Fooocus"})
+"""Programs whose noise is torch's on the CPU; their texts do not say so, and A1111's without a word means its GPU."""
+
 _TAG = re.compile(r"<(?:lora|lyco):([^:<>]{1,200})[:>]")
 
 
@@ -22,7 +25,12 @@ def read_text(text: str) -> Reading | None:
     if "Steps" not in parsed:
         return None
     version = parsed.get("Version", "")
-    return Reading(program_of(parsed), parsed, version, networks(parsed))
+    program = program_of(parsed)
+    if program in _DRAW_ON_THE_CPU:
+        parsed.setdefault("RNG", "CPU")
+    if program == "ComfyUI" and "Denoising strength" not in parsed:
+        parsed.setdefault("SGM noise multiplier", "True")  # how ComfyUI starts, see the reader of its graphs
+    return Reading(program, parsed, version, networks(parsed))
 
 
 def program_of(parsed: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from modules.images.infotext_keys import ZERO_SNR
 from modules.images.readers import names
 from modules.images.readers.comfyui_page import executed
 from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told, made, number, parse_object, said, stem
@@ -22,8 +23,38 @@ _MOST_TO_A_VALUE = 20
 """The same for one number that stands in a node of its own."""
 _PARTS = ("noise", "guider", "sampler", "sigmas")
 """Inputs of SamplerCustom and its like, behind which the numbers of a sampler stand in nodes of their own."""
-_WORDS = ("text", "string", "value", "prompt", "text_g", "text_l", "clip_l", "t5xxl", "positive", "string_a", "string_b")
+_WORDS = ("text", "string", "value", "prompt", "text_g", "text_l", "clip_l", "t5xxl", "string_a", "string_b")
 _VALUES = ("value", "seed", "noise_seed", "int", "float", "number", "Value", "a")
+_SCALES = (
+    ("RescaleCFG", "multiplier", "CFG rescale"),
+    ("PerturbedAttentionGuidance", "scale", "PAG scale"),
+    ("SelfAttentionGuidance", "scale", "SAG scale"),
+    ("SelfAttentionGuidance", "blur_sigma", "SAG blur sigma"),
+)
+"""Nodes on the model's way, an input of theirs, and the key that says the same here."""
+_NOT_TAKEN = {
+    "controlnet": "a ControlNet",
+    "ipadapter": "an IP-Adapter",
+    "t2iadapter": "a T2I-Adapter",
+    "gligen": "boxes for words (GLIGEN)",
+    "stylemodel": "a style model",
+    "freeu": "FreeU",
+    "hypertile": "HyperTile",
+    "tomepatch": "token merging",
+    "hypernetwork": "a hypernetwork",
+    "fluxguidance": "distilled guidance",
+    "dualcfg": "two guidance scales",
+    "conditioningsetarea": "regions of the picture with words of their own",
+    "conditioningsetmask": "regions of the picture with words of their own",
+    "conditioningaverage": "a mean of two prompts",
+    "conditioningsettimesteprange": "words for a part of the steps",
+    "unclip": "a picture as a prompt",
+    "modelmerge": "a merge of models",
+    "vaeencodeforinpaint": "a mask",
+    "setlatentnoisemask": "a mask",
+    "differentialdiffusion": "differential diffusion",
+}
+"""Parts of the names of nodes that change the picture and are not taken over."""
 _NOT_WORDS = {
     "clip",
     "model",
@@ -157,7 +188,8 @@ class Graph:
                 continue
             if node.kind == "ConditioningConcat":
                 joined = " BREAK "
-            if said_here := [text for name in _WORDS if isinstance(text := node.inputs.get(name), str)]:
+            # A loader that encodes both prompts itself, such as Efficient Loader, has them under the sides' names
+            if said_here := [text for name in (*_WORDS, side) if isinstance(text := node.inputs.get(name), str)]:
                 texts += dict.fromkeys(text for text in said_here if text.strip())
                 continue
             same_side = node.link(side)
@@ -201,9 +233,39 @@ def _read(graph: Graph, sampler: Node) -> Reading:
     )
     if "(" in words:
         items["Emphasis"] = "No norm"
+    begins = graph.number(sampler, "start_at_step") in (None, 0)
+    if begins and not from_picture and graph.is_whole(sampler) and items.get("Schedule type") != "DDIM":
+        # ComfyUI starts from sqrt(1 + sigma^2) times the noise where the first level is the model's highest, which it is not
+        # for ddim_uniform (`comfy.samplers.Sampler.max_denoise`)
+        items["SGM noise multiplier"] = "True"
+    items |= _of_the_model(graph, guide.link("model") or sampler.link("model"))
     passes = sum(_samples(node) for node in graph.nodes.values())
     notes = [f"its graph samples {passes} times; these are the settings of the first"] if passes > 1 else []
+    if left_out := _left_out(graph, sampler):
+        notes.append(f"its graph also has {', '.join(left_out)}, which is not taken over")
     return Reading("ComfyUI", items, networks=tuple(loras), notes=tuple(notes))
+
+
+def _of_the_model(graph: Graph, start: str) -> dict[str, str]:
+    """What nodes on the model's way say of how it is run, under this program's keys; the one next to the sampler counts."""
+    said_so: dict[str, str] = {}
+    for node in graph.upstream(start, "model"):
+        if node.kind == "ModelSamplingDiscrete":
+            prediction = {"v_prediction": "v", "eps": "eps"}.get(said(node.inputs.get("sampling")))
+            if prediction:
+                said_so.setdefault("Prediction", prediction)
+            if node.inputs.get("zsnr") is True:
+                said_so.setdefault("Noise Schedule", ZERO_SNR)
+        for kind, name, key in _SCALES:
+            if node.kind == kind and (scale := graph.number(node, name)) is not None:
+                said_so.setdefault(key, f"{scale:g}")
+    return said_so
+
+
+def _left_out(graph: Graph, sampler: Node) -> list[str]:
+    """What stands on the sampler's way that changes the picture and has no field here."""
+    kinds = [node.kind.casefold() for node in graph.upstream(sampler.id)]
+    return [what for mark, what in _NOT_TAKEN.items() if any(mark in kind for kind in kinds)]
 
 
 def _schedule(graph: Graph, sampler: Node, sigmas: Node) -> str:
@@ -240,7 +302,8 @@ def _size(graph: Graph, start: str) -> tuple[Any, Any, bool]:
     from_picture = False
     for node in graph.upstream(start, without=frozenset({"model", "clip", "vae", "positive", "negative"})):
         from_picture = from_picture or "pixels" in node.inputs
-        width, height = graph.number(node, "width"), graph.number(node, "height")
+        width = graph.number(node, "width", "empty_latent_width")
+        height = graph.number(node, "height", "empty_latent_height")
         if width and height and not _samples(node):
             return width, height, from_picture
     return None, None, from_picture
@@ -248,7 +311,8 @@ def _size(graph: Graph, start: str) -> tuple[Any, Any, bool]:
 
 def _clip_skip(graph: Graph, start: str) -> int | None:
     for node in graph.upstream(start):
-        last = number(node.inputs.get("stop_at_clip_layer"))
-        if last is not None and -12 <= last <= -2:
-            return int(-last)
+        for name in ("stop_at_clip_layer", "clip_skip"):
+            last = number(node.inputs.get(name))
+            if last is not None and -12 <= last <= -2:
+                return int(-last)
     return None

@@ -42,7 +42,7 @@ _SAMPLERS = {
     "plms": "PLMS",
     "pndm": "PLMS",
     "uni_pc": "UniPC",
-    "uni_pc_bh2": "UniPC",
+    "uni_pc_bh2": "UniPC bh2",
     "unipc": "UniPC",
     "restart": "Restart",
     "res_multistep": "RES multistep",

@@ -1,4 +1,5 @@
-// Names that fit what is being typed in a prompt: wildcards after two underscores, LoRAs after "<lora:", embeddings as words.
+// Names that fit what is being typed in a prompt: wildcards after two underscores, embeddings as words.  LoRAs are not offered as long
+// as this version does not apply them.
 // A list below the field; arrows choose, Enter or Tab takes, Esc closes.
 
 import { getJson, h, replaceText } from "./dom.js";
@@ -7,7 +8,6 @@ const SHOWN = 8;
 const FRESH_MS = 10_000; // files come and go
 const KINDS = [
   { of: "wildcards", typed: /__([\w ./*-]{0,80})$/, written: (name) => `__${name}__`, rest: /^__/ },
-  { of: "loras", typed: /<lora:([^:<>]{0,80})$/i, written: (name) => `<lora:${name}:1>`, rest: /^(:[^<>,]*)?>/ },
   { of: "embeddings", typed: /(?:^|[\s,([{|:])([^\s,:|()[\]{}<>_]{2,80})$/, written: (name) => name, rest: /^(?!)/ },
 ];
 const WHOLE_WILDCARD = /__(?!_)[\w ./*-]{1,200}?__/g;

@@ -11,11 +11,26 @@ export function h(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** JSON of one of our routes; `null` when there is no such thing (404), an exception when the server cannot be reached. */
+/** The session of this page has ended, here or elsewhere. */
+export class LoggedOut extends Error {
+  constructor() {
+    super("You were logged out.");
+  }
+}
+
+/** Say so to the page when an answer means that nobody is logged in (any more). */
+export function checkSession(response) {
+  if (response.status !== 401) return response;
+  document.dispatchEvent(new Event("atelier:logged-out"));
+  throw new LoggedOut();
+}
+
+/** JSON of one of our routes; `null` when there is no such thing (404), an exception when the server cannot be reached, with the
+ *  server's own words where it has any. */
 export async function getJson(path, options = {}) {
-  const response = await fetch(path, { cache: "no-store", ...options });
+  const response = checkSession(await fetch(path, { cache: "no-store", ...options }));
   if (response.status === 404) return null;
-  if (!response.ok) throw new Error(`${path}: HTTP ${response.status}`);
+  if (!response.ok) throw new Error((await response.json().catch(() => null))?.error ?? `${path}: HTTP ${response.status}`);
   return response.json();
 }
 

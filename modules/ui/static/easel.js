@@ -1,6 +1,9 @@
 // Where the picture stands: one picture, a sheet of several, or the picture that is being painted.
 
 import { h, pictureUrl } from "./dom.js";
+import { largerOnCanvas } from "./size.js";
+import { currentTab } from "./tabs.js";
+import { openViewer } from "./viewer.js";
 
 const SMALL = 512; // pictures below this many pixels are shown larger, up to this size and at most four times
 
@@ -14,13 +17,16 @@ export class Easel {
   #root;
   #onPick;
   #onAccept;
+  #list;
   #url = ""; // object URL of the preview
   #turn = 0; // grows with each thing shown, so that a slow picture never replaces a later one
 
-  constructor(root, onPick, onAccept) {
+  /** `list()` gives all pictures, [{job, picture}], for the viewer. */
+  constructor(root, onPick, onAccept, list) {
     this.#root = root;
     this.#onPick = onPick;
     this.#onAccept = onAccept;
+    this.#list = list;
   }
 
   /** One finished picture.  Stays with what is shown until the new one is decoded, so that nothing flickers. */
@@ -34,7 +40,7 @@ export class Easel {
     });
     this.#measure(image, picture.width, picture.height);
     const open = h("button", { type: "button", class: "frame", "aria-label": "Show the picture in full size" }, image);
-    open.addEventListener("click", () => enlarge(image));
+    open.addEventListener("click", () => openViewer({ job, picture }, this.#list, this.#onPick));
     await image.decode().catch(() => {});
     if (turn !== this.#turn) return;
     if (!image.naturalWidth) this.#put("gone", h("p", { class: "gone" }, "This picture's file is not in the outputs folder any more."));
@@ -49,13 +55,14 @@ export class Easel {
       const label = `Picture ${picture.index + 1} of ${job.pictures.length}, seed ${picture.seed}`;
       const frame = h("button", { type: "button", class: "frame", "aria-label": label, onclick: () => this.#onPick(job, picture) }, image);
       if (!job.request.source) return frame;
-      const words = `Accept picture ${picture.index + 1}: put it onto the canvas`;
-      const take = h("button", { type: "button", class: "accept", "aria-label": words, onclick: () => this.#onAccept(job, picture) }, "Accept");
+      const larger = largerOnCanvas(currentTab(), picture);
+      const words = `Accept picture ${picture.index + 1}: put it onto the canvas${larger ? `, which has a larger one of ${larger.width} × ${larger.height}` : ""}`;
+      const take = h("button", { type: "button", class: "accept", "aria-label": words, onclick: () => this.#onAccept(job, picture) }, larger ? `Accept at ${picture.width} × ${picture.height}` : "Accept");
       return h("div", { class: "candidate" }, frame, take);
     });
     const columns = Math.ceil(Math.sqrt(frames.length));
     const sheet = h("div", { class: "sheet" }, ...frames);
-    this.#measure(sheet, job.request.width, job.request.height);
+    this.#measure(sheet, job.pictures[0].width, job.pictures[0].height);
     sheet.style.setProperty("--columns", columns);
     sheet.style.setProperty("--rows", Math.ceil(frames.length / columns));
     this.#put("sheet", sheet);
@@ -70,6 +77,12 @@ export class Easel {
     }
     this.#turn++;
     this.#put("waiting", h("p", { class: "waiting" }, h("b", {}, words)));
+  }
+
+  /** A job that ended without a picture: how, and what can be done. */
+  ended(words, ...buttons) {
+    this.#turn++;
+    this.#put("ended", h("div", { class: "waiting" }, h("b", {}, words), h("p", { class: "choices" }, ...buttons)));
   }
 
   /** The place of a picture to come; keeps the preview when there is one already. */
@@ -116,14 +129,4 @@ export class Easel {
     this.#root.dataset.shows = what;
     this.#root.replaceChildren(...nodes);
   }
-}
-
-/** The picture over the whole window; Esc or a click closes. */
-function enlarge(image) {
-  const dialog = h("dialog", { class: "lightbox", "aria-label": "Picture in full size" });
-  dialog.append(h("img", { src: image.src, alt: image.alt }), h("button", { type: "button", "aria-label": "Close" }, "Close"));
-  dialog.addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => dialog.remove());
-  (document.querySelector(".gradio-container") ?? document.body).append(dialog);
-  dialog.showModal();
 }

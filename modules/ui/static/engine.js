@@ -1,13 +1,15 @@
 // The engine's state in the corner: a dot, a word, and on demand what was chosen on this machine and why.
 
-import { getJson, h } from "./dom.js";
+import { getJson, h, LoggedOut } from "./dom.js";
 
 const WORDS = { starting: "Starting", ready: "Ready", restarting: "Restarting", failed: "Stopped" };
 const EVERY_MS = 1000; // until it is ready
+const IDLE_MS = 10_000; // then, to notice a server that went
 
 export class Engine {
   state = null;
   #timer = 0;
+  #painting = false;
 
   constructor() {
     document.addEventListener("click", (event) => {
@@ -20,10 +22,12 @@ export class Engine {
     clearTimeout(this.#timer);
     try {
       this.show(await getJson("internal/engine"));
-    } catch {
-      this.unreachable();
+    } catch (error) {
+      if (error instanceof LoggedOut) this.loggedOut();
+      else this.unreachable();
     }
-    if (this.state?.state !== "ready" || this.busy) this.#timer = setTimeout(() => this.watch(), EVERY_MS);
+    const settled = this.state?.state === "ready" && !this.busy;
+    this.#timer = setTimeout(() => this.watch(), settled || document.hidden ? IDLE_MS : EVERY_MS);
   }
 
   /** Ready, but with something to say, such as that it loads a model. */
@@ -35,8 +39,9 @@ export class Engine {
     this.state = state;
     const box = document.getElementById("engine");
     if (!box || !state) return;
-    box.dataset.state = this.busy ? "busy" : state.state;
-    const word = this.busy ? state.message : WORDS[state.state];
+    const painting = this.#painting && state.state === "ready" && !this.busy;
+    box.dataset.state = this.busy ? "busy" : painting ? "painting" : state.state;
+    const word = this.busy ? state.message : painting ? "Painting" : WORDS[state.state];
     const place = box.querySelector(".engine-word");
     if (place.textContent !== word) place.textContent = word;
     const rows = [
@@ -48,15 +53,29 @@ export class Engine {
       h("p", {}, state.message),
       h("dl", {}, ...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
     );
-    if (state.state !== "ready" && !this.#timer) this.#timer = setTimeout(() => this.watch(), EVERY_MS);
-    if (state.state === "ready" && !this.busy) this.#timer = 0;
+  }
+
+  /** Whether a picture of one's own is being painted. */
+  set painting(yes) {
+    if (yes === this.#painting) return;
+    this.#painting = yes;
+    if (this.state) this.show(this.state);
   }
 
   unreachable() {
+    this.#gone("Server not reachable");
+  }
+
+  loggedOut() {
+    this.#gone("Logged out");
+  }
+
+  #gone(words) {
     this.state = null;
     const box = document.getElementById("engine");
     if (!box) return;
     box.dataset.state = "failed";
-    box.querySelector(".engine-word").textContent = "Server not reachable";
+    box.querySelector(".engine-word").textContent = words;
+    box.querySelector(".engine-card").replaceChildren(h("p", {}, `${words}.`));
   }
 }

@@ -1,29 +1,45 @@
-// The strip of one's pictures, newest first, with a tile for each job under way.  Arrow keys walk along it.
+// The strip of one's pictures, newest first, with a tile for each job under way.  Arrow keys walk along it, Delete deletes; older
+// ones come as one gets near its end.  At its head one can look for words of prompts.
 
 import { h, pictureUrl } from "./dom.js";
 import { isOver } from "./jobs.js";
+import { closed, opened } from "./opened.js";
+
+const NEAR = 800; // CSS pixels from the end at which older ones are fetched
+const PAUSE_MS = 250; // after the last key of a search
 
 export class Film {
   #root;
   #onPick;
   #tiles = new Map(); // key -> button, kept so that images are not loaded anew
   #shown = "";
+  #finder;
+  #onOlder;
 
-  constructor(root, onPick) {
+  /** `on` is {pick(id, index), older(), search(words), remove(id, index)}. */
+  constructor(root, on) {
     this.#root = root;
-    this.#onPick = onPick;
+    this.#onPick = on.pick;
+    this.#finder = this.#makeFinder(on.search);
+    root.append(this.#finder);
+    root.addEventListener("scroll", () => this.#nearEnd() && on.older(), { passive: true });
+    this.#onOlder = on.older;
     root.addEventListener("keydown", (event) => {
+      if (!event.target.matches(".tile")) return;
+      const key = [...this.#tiles].find(([, tile]) => tile === event.target)?.[0] ?? "";
+      if (event.key === "Delete" && key.includes(".")) on.remove(key.split(".")[0], Number(key.split(".")[1]));
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!step) return;
       event.preventDefault();
-      const tiles = [...root.children];
+      const tiles = [...root.querySelectorAll(".tile")];
       const next = tiles[tiles.indexOf(document.activeElement) + step];
       next?.focus();
       next?.click();
     });
   }
 
-  render(jobs) {
+  /** `searching`: these are what a search found, perhaps nothing. */
+  render(jobs, searching = false) {
     const wanted = jobs.flatMap((job) => [
       ...(isOver(job) ? [] : [[job.id, job, null]]),
       ...job.pictures.map((picture) => [`${job.id}.${picture.index}`, job, picture]),
@@ -38,10 +54,48 @@ export class Film {
       if (!this.#tiles.has(key)) this.#tiles.set(key, picture ? this.#pictureTile(job, picture) : this.#jobTile(job));
       const tile = this.#tiles.get(key);
       if (!picture) this.progress(job);
-      if (this.#root.children[place] !== tile) this.#root.insertBefore(tile, this.#root.children[place] ?? null);
+      const there = this.#root.children[place + 1]; // behind the finder
+      if (there !== tile) this.#root.insertBefore(tile, there ?? null);
     });
-    this.#root.hidden = wanted.length === 0;
+    this.#root.hidden = wanted.length === 0 && !searching;
+    this.#finder.querySelector(".none").hidden = wanted.length > 0 || !searching;
     this.mark(this.#shown);
+    if (!this.#root.hidden && this.#nearEnd()) this.#onOlder();
+  }
+
+  #nearEnd() {
+    const { scrollLeft, clientWidth, scrollWidth } = this.#root;
+    return clientWidth > 0 && scrollLeft + clientWidth > scrollWidth - NEAR;
+  }
+
+  /** A field behind a button: Esc empties and closes it. */
+  #makeFinder(search) {
+    const field = h("input", { type: "search", placeholder: "Words of a prompt", "aria-label": "Search your pictures by words of their prompts", maxlength: 400 });
+    const button = h("button", { type: "button", class: "find", "aria-label": "Search your pictures", "aria-expanded": "false" }, "Search");
+    const none = h("span", { class: "none", role: "status", hidden: true }, "Nothing found");
+    const finder = h("div", { class: "finder", role: "search" }, button, field, none);
+    let timer = 0;
+    const close = () => {
+      closed(finder);
+      clearTimeout(timer);
+      delete finder.dataset.open;
+      button.setAttribute("aria-expanded", "false");
+      field.value = "";
+      search("");
+      button.focus();
+    };
+    button.addEventListener("click", () => {
+      if ("open" in finder.dataset) return close();
+      finder.dataset.open = "";
+      button.setAttribute("aria-expanded", "true");
+      field.focus();
+      opened(finder, close);
+    });
+    field.addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => search(field.value), PAUSE_MS);
+    });
+    return finder;
   }
 
   progress(job) {
@@ -57,7 +111,7 @@ export class Film {
   /** Say which tile is the one on the easel. */
   mark(key) {
     this.#shown = key;
-    const first = this.#root.firstElementChild;
+    const first = this.#root.querySelector(".tile");
     for (const [name, tile] of this.#tiles) {
       const current = name === key;
       tile.setAttribute("aria-current", String(current));

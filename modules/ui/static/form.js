@@ -41,11 +41,43 @@ export function setPrompt(words) {
 
 const inputsOf = (id) => document.querySelectorAll(`#${CSS.escape(id)} :is(input, textarea)`);
 
+let said = null; // {tab, kind, values} of the sentence that stands there
+
+function valueOf(id) {
+  const tab = Object.keys(window.atelierForms ?? {}).find((one) => id.startsWith(`${one}_`));
+  return tab ? JSON.stringify(fields(tab)[id.slice(tab.length + 1)]) : "";
+}
+
+function linkTo({ href, words }) {
+  const link = document.createElement("a");
+  link.href = href;
+  link.textContent = words;
+  return link;
+}
+
+document.addEventListener("atelier:tab", () => {
+  const place = document.getElementById("complaint");
+  if (place && said) place.hidden = said.tab !== null && said.tab !== currentTab();
+});
+
+document.addEventListener("atelier:canvas", ({ detail }) => {
+  if (said?.kind === "bad" && said.tab === detail.name && !detail.restored) complain("");
+});
+
+document.addEventListener("atelier:form", ({ detail }) => {
+  const about = said?.values.filter(([id]) => id.startsWith(`${detail.tab}_`)) ?? [];
+  if (about.length && about.some(([id, value]) => valueOf(id) !== value)) complain("");
+});
+
 /** A sentence near the form; `ids` are the fields that it is about.  An empty one takes the last away. */
-export function complain(text, ids = [], kind = "bad") {
+/** A sentence belongs to the tab that it was said in, and goes with its cause: another picture or mask on that tab's canvas, another
+ *  value of the fields; `everywhere` is one about a job or the server.  `link` is {href, words} behind it. */
+export function complain(text, ids = [], kind = "bad", { everywhere = false, link = null } = {}) {
   const place = document.getElementById("complaint");
   if (!place) return;
-  place.textContent = text;
+  const tab = everywhere ? null : currentTab();
+  said = text ? { tab, kind, values: ids.map((id) => [id, valueOf(id)]) } : null;
+  place.replaceChildren(text, ...(link ? [" ", linkTo(link)] : []));
   place.dataset.kind = kind;
   place.hidden = !text;
   for (const input of document.querySelectorAll(":is(#bench, #masthead) [aria-invalid]")) {

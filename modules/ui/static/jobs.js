@@ -1,23 +1,27 @@
 // The user's jobs as the server knows them.  Follows whatever is under way by asking small routes, and tells listeners what changed.
 // It knows nothing of how anything looks.
 
-import { getJson } from "./dom.js";
+import { checkSession, getJson, LoggedOut } from "./dom.js";
 
 const EVERY_MS = 400; // while something is under way and the page is seen
 const HIDDEN_MS = 2000; // in a hidden tab, and after a failed attempt
 const RELIST = 12; // polls between two looks at the whole list, for places in line and other tabs' jobs
-const LIMIT = 60; // jobs in the list
+const LIMIT = 60; // jobs in one page of the list
 
 export const isOver = (job) => ["done", "failed", "cancelled", "lost"].includes(job.state);
 
 /** Events: `list` (jobs came or went), `job` (detail: {job}), `over` (detail: {job}), `preview` (detail: {job, blob}),
  *  `reach` (detail: {online}), `engine` (detail: state). */
 export class Jobs extends EventTarget {
-  all = []; // newest first
+  all = []; // newest first: the newest page, and older ones as far as somebody looked
+  found = null; // what a search found, newest first; null without one
   watched = null; // id of the job whose preview somebody sees
   #timer = 0;
   #polls = 0;
   #previewRev = new Map();
+  #words = "";
+  #ended = { all: false, found: false }; // whether there is nothing older
+  #fetching = false;
 
   /** Those under way, the next one to be painted first. */
   get active() {
@@ -26,13 +30,64 @@ export class Jobs extends EventTarget {
   }
 
   find(id) {
-    return this.all.find((job) => job.id === id) ?? null;
+    return this.all.find((job) => job.id === id) ?? this.found?.find((job) => job.id === id) ?? null;
+  }
+
+  /** Look for words in prompts; "" shows everything again. */
+  async search(words) {
+    this.#words = words.trim();
+    this.#ended.found = false;
+    if (!this.#words) this.found = null;
+    else {
+      const asked = this.#words;
+      const found = (await getJson(this.#page("", asked))) ?? [];
+      if (asked !== this.#words) return; // typed on meanwhile
+      this.found = found;
+    }
+    this.#emit("list");
+  }
+
+  /** The next page of what is listed, if there is one. */
+  async older() {
+    const which = this.found ? "found" : "all";
+    const last = this[which]?.at(-1);
+    if (!last || this.#ended[which] || this.#fetching) return;
+    this.#fetching = true;
+    try {
+      const words = this.#words;
+      const page = (await getJson(this.#page(last.id, this.found ? words : ""))) ?? [];
+      if (words !== this.#words) return;
+      this.#ended[which] = !page.length;
+      const known = new Set(this[which].map((job) => job.id));
+      this[which] = [...this[which], ...page.filter((job) => !known.has(job.id))];
+      if (page.length) this.#emit("list");
+    } catch {
+      return; // the next look tries again
+    } finally {
+      this.#fetching = false;
+    }
+  }
+
+  /** What was deleted is not listed any more; of a job, one picture or all of it. */
+  deleted(job, picture) {
+    const rest = picture ? job.pictures.filter((other) => other.index !== picture.index) : [];
+    const mend = (list) => list.map((one) => (one.id === job.id ? { ...one, pictures: rest } : one)).filter((one) => one.id !== job.id || rest.length);
+    this.all = mend(this.all);
+    this.found &&= mend(this.found);
+    this.#emit("list");
+  }
+
+  #page(before, words) {
+    const query = new URLSearchParams({ limit: String(LIMIT) });
+    if (before) query.set("before", before);
+    if (words) query.set("search", words);
+    return `internal/jobs?${query}`;
   }
 
   /** The list anew; jobs that ended while nobody looked are announced like any other. */
   async refresh() {
     const before = new Map(this.all.map((job) => [job.id, job]));
-    this.all = (await getJson(`internal/jobs?limit=${LIMIT}`)) ?? [];
+    this.all = await this.#withOlder((await getJson(this.#page("", ""))) ?? []);
     this.#emit("list");
     for (const job of this.all) {
       const old = before.get(job.id);
@@ -40,12 +95,25 @@ export class Jobs extends EventTarget {
     }
   }
 
+  /** The newest page, and behind it what was fetched of older ones; of those, what was under way is asked about anew. */
+  async #withOlder(newest) {
+    const here = new Set(newest.map((job) => job.id));
+    const last = this.all.findIndex((job) => job.id === newest.at(-1)?.id);
+    if (last < 0) {
+      this.#ended.all = false;
+      return newest;
+    }
+    const older = this.all.slice(last + 1).filter((job) => !here.has(job.id));
+    const fresh = await Promise.all(older.map((job) => (isOver(job) ? job : getJson(`internal/jobs/${job.id}`))));
+    return [...newest, ...fresh.filter(Boolean)];
+  }
+
   async start() {
     try {
       await this.refresh();
       this.#emit("reach", { online: true });
-    } catch {
-      this.#emit("reach", { online: false });
+    } catch (error) {
+      this.#unreached(error);
       setTimeout(() => this.start(), HIDDEN_MS);
       return;
     }
@@ -55,8 +123,16 @@ export class Jobs extends EventTarget {
 
   /** A job that this page has just submitted. */
   async submitted(id) {
-    const job = await getJson(`internal/jobs/${id}`);
-    if (job && !this.find(id)) this.all.unshift(job);
+    let job;
+    try {
+      job = await getJson(`internal/jobs/${id}`);
+    } catch (error) {
+      this.#unreached(error); // the job is made all the same, and is in the next list
+      return;
+    }
+    const there = this.all.findIndex((other) => other.id === id);
+    if (job && there < 0) this.all.unshift(job);
+    else if (job) this.all[there] = job; // it was tried again
     this.#emit("list");
     if (job && isOver(job)) this.#emit("over", { job }); // it was that quick
     this.#schedule(0);
@@ -65,6 +141,11 @@ export class Jobs extends EventTarget {
   async cancel(id) {
     await getJson(`internal/jobs/${id}/cancel`, { method: "POST" });
     this.#schedule(0);
+  }
+
+  async retry(id) {
+    await getJson(`internal/jobs/${id}/retry`, { method: "POST" });
+    await this.submitted(id);
   }
 
   /** Something was done to the line, here or elsewhere: look at everything anew. */
@@ -87,17 +168,20 @@ export class Jobs extends EventTarget {
   }
 
   async #poll() {
-    const known = this.active[0];
-    if (!known) return;
+    const seen = this.active.find((job) => job.id === this.watched);
+    const followed = [...new Set([this.active[0], seen])].filter(Boolean); // what is painted next, and what somebody sees
+    if (!followed.length) return;
     let delay = document.hidden ? HIDDEN_MS : EVERY_MS;
     try {
-      const job = await getJson(`internal/jobs/${known.id}`);
-      this.#emit("reach", { online: true });
-      if (job === null) this.#lose(known);
-      else await this.#update(known, job);
+      for (const known of followed) {
+        const job = await getJson(`internal/jobs/${known.id}`);
+        this.#emit("reach", { online: true });
+        if (job === null) this.#lose(known);
+        else await this.#update(known, job);
+      }
       if (++this.#polls % RELIST === 0) await this.refresh();
-    } catch {
-      this.#emit("reach", { online: false });
+    } catch (error) {
+      this.#unreached(error);
       delay = HIDDEN_MS;
     }
     this.#schedule(delay);
@@ -117,7 +201,7 @@ export class Jobs extends EventTarget {
   }
 
   async #preview(job) {
-    const response = await fetch(`internal/jobs/${job.id}/preview?rev=${this.#previewRev.get(job.id) ?? ""}`, { cache: "no-store" });
+    const response = checkSession(await fetch(`internal/jobs/${job.id}/preview?rev=${this.#previewRev.get(job.id) ?? ""}`, { cache: "no-store" }));
     if (response.status !== 200) return;
     this.#previewRev.set(job.id, response.headers.get("x-preview-rev"));
     this.#emit("preview", { job, blob: await response.blob() });
@@ -128,6 +212,10 @@ export class Jobs extends EventTarget {
     this.all = this.all.filter((other) => other.id !== job.id);
     this.#emit("list");
     this.#emit("over", { job });
+  }
+
+  #unreached(error) {
+    if (!(error instanceof LoggedOut)) this.#emit("reach", { online: false });
   }
 
   #emit(name, detail) {

@@ -1,19 +1,37 @@
 // The label beside the picture, as in a gallery: its words, then how it was made, then what one can do with it.
 
 import { h, pictureUrl } from "./dom.js";
+import { largerOnCanvas } from "./size.js";
 
-const ROWS = [
-  ["Negative", (r) => r.negative_prompt],
-  ["Styles", (r) => r.styles.join(", ")],
-  ["Checkpoint", (r) => r.checkpoint],
-  ["Sampler", (r) => r.sampler],
-  ["Schedule", (r) => r.schedule],
-  ["Steps", (r) => r.steps],
-  ["CFG scale", (r) => r.cfg_scale],
-  ["Size", (r) => `${r.width} × ${r.height}`],
-  ["Strength", (r) => r.denoising_strength ?? ""],
-  ["Area", (r) => (r.mask ? r.inpaint_area : "")],
-];
+/** What is always said: [name, value]; the values are of the picture where there is one, else of the request. */
+function rowsOf({ request, settings = [] }, picture, seeds) {
+  const written = request.prompt.trim();
+  const size = ({ width, height }) => `${width} × ${height}`;
+  const other = picture && size(picture) !== size(request); // only a part of it was painted, at a size of its own
+  return [
+    ["As written", picture && wordsOf(request, picture).prompt !== written ? written : ""],
+    ["Negative", wordsOf(request, picture).negative],
+    ["Styles", request.styles.join(", ")],
+    ["Checkpoint", request.checkpoint],
+    ["Sampler", request.sampler],
+    ["Schedule", request.schedule],
+    ["Steps", request.steps],
+    ["CFG scale", request.cfg_scale],
+    ["Size", size(picture ?? request)],
+    ["Painted at", other ? size(request) : ""],
+    ["Strength", request.denoising_strength ?? ""],
+    ["Area", request.mask ? request.inpaint_area : ""],
+    ...settings,
+    ["Seed", seeds],
+  ];
+}
+
+/** What was painted, with the styles' words and what wildcards drew; of a job, or where it is not known, what was written. */
+function wordsOf(request, picture) {
+  const prompt = (picture?.prompt ?? request.prompt).trim();
+  const negative = (picture?.negative_prompt ?? request.negative_prompt).trim();
+  return { prompt, negative };
+}
 
 export class Label {
   #root;
@@ -37,24 +55,25 @@ export class Label {
 
   /** A picture's label, or, without a picture, that of a whole job.  `tab` is the one that is seen. */
   show(job, picture, tab) {
-    const key = `${job.id}.${picture?.index ?? ""}.${job.pictures.length}.${tab}`;
+    const larger = picture && largerOnCanvas(tab, picture);
+    const key = `${job.id}.${picture?.index ?? ""}.${job.pictures.length}.${tab}.${larger?.width}.${larger?.height}`;
     this.#root.hidden = false;
     if (key === this.#shown) return;
     this.#shown = key;
     const request = job.request;
     const seed = picture?.seed ?? request.seed;
-    const seeds = picture || request.count === 1 ? String(seed) : `${seed} to ${seed + request.count - 1}`;
-    const rows = [...ROWS.map(([name, value]) => [name, value(request)]), ["Seed", seeds]];
+    const seeds = picture || request.count === 1 ? String(seed) : `${seed} to ${(BigInt(seed) + BigInt(request.count - 1)) % 2n ** 64n}`;
+    const { prompt } = wordsOf(request, picture);
 
     this.#root.replaceChildren(
-      h("p", { class: request.prompt ? "title" : "title none" }, request.prompt || "Without a prompt"),
-      h("dl", {}, ...rows.filter(([, value]) => value !== "").flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))])),
-      this.#actions(job, picture, seed, tab),
+      h("p", { class: prompt ? "title" : "title none" }, prompt || "Without a prompt"),
+      h("dl", {}, ...rowsOf(job, picture, seeds).filter(([, value]) => value !== "").flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))])),
+      this.#actions(job, picture, seed, tab, larger),
     );
     this.#root.querySelector("dl").dataset.seed = seed;
   }
 
-  #actions(job, picture, seed, tab) {
+  #actions(job, picture, seed, tab, larger) {
     const fields = { ...job.request, seed, count: picture ? 1 : job.request.count };
     const reuse = h("button", { type: "button", id: "studio_reuse", onclick: () => this.#onReuse(fields) }, "Use these settings");
     const zip =
@@ -75,8 +94,9 @@ export class Label {
     });
     const all = job.pictures.length;
     const back = all > 1 ? h("button", { type: "button", onclick: () => this.#onSheet(job) }, `All ${all} pictures`) : null;
+    const words = larger ? `Accept at ${picture.width} × ${picture.height} (canvas: ${larger.width} × ${larger.height})` : "Accept onto the canvas";
     const take = document.getElementById(`${tab}_canvas`)
-      ? h("button", { type: "button", id: "studio_accept", class: "accept", onclick: () => this.#onAccept(job, picture) }, "Accept onto the canvas")
+      ? h("button", { type: "button", id: "studio_accept", class: "accept", onclick: () => this.#onAccept(job, picture) }, words)
       : null;
     return h("div", { class: "actions" }, take, download, reuse, this.#send(job, picture, fields), copy, back);
   }

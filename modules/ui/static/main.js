@@ -1,8 +1,10 @@
 // The studio's conductor: ties jobs, easel, film, label, engine and keys together.  Python starts it with `start`.
 
 import { startAccount } from "./account.js";
+import { startArea } from "./area.js";
 import "./attach.js";
 import { clearBatch, startBatches } from "./batch.js";
+import { deleteAsked, finishLabel } from "./deleting.js";
 import { duration, getJson, h, pictureUrl } from "./dom.js";
 import { startDropping } from "./dropping.js";
 import { Easel } from "./easel.js";
@@ -10,19 +12,25 @@ import { showEmpty } from "./empty.js";
 import { Engine } from "./engine.js";
 import { Film } from "./film.js";
 import { complain, fields, formsOpened, setPrompt } from "./form.js";
+import { startHelp } from "./help.js";
 import { isOver, Jobs } from "./jobs.js";
 import { listenToKeys } from "./keys.js";
 import { Label } from "./label.js";
+import { startPanes } from "./panes.js";
 import { startPngInfo } from "./png_info.js";
 import { More } from "./more.js";
 import { startPromptTools } from "./prompt.js";
 import { Queue } from "./queue.js";
-import { startSending, takeNote, useSettings } from "./send.js";
+import { startQuotes } from "./quote.js";
+import { startSending, tabOf, takeNote, useSettings } from "./send.js";
 import { startSizes } from "./size.js";
-import { accept, offerPictures, startStage, turn } from "./stage.js";
+import { startSliders } from "./sliders.js";
+import { accept, offerPictures, showsPictures, startStage, turn } from "./stage.js";
 import { currentTab, startTabs } from "./tabs.js";
+import { allPictures } from "./viewer.js";
 
 const SOON_MS = 1000; // what takes longer is said
+const LOGGED_OUT = "You were logged out, here or elsewhere. What you wrote stays in the form.";
 const PATIENCE_MS = 8000; // a request is accepted in a tenth of a second
 
 /** `element` holds the studio's template; `bridge` is {send(name, data), receive(listener)} to Python. */
@@ -45,8 +53,14 @@ class Studio {
       this.show(id, index);
     };
     const take = (job, picture) => accept(job, pictureUrl(job, picture));
-    this.easel = new Easel(this.$(".easel"), (job, picture) => this.show(job.id, picture.index), take);
-    this.film = new Film(this.$(".film"), pick);
+    const all = () => allPictures(this.jobs.all);
+    this.easel = new Easel(this.$(".easel"), (job, picture) => this.show(job.id, picture.index), take, all);
+    this.film = new Film(this.$(".film"), {
+      pick,
+      older: () => this.jobs.older(),
+      search: (words) => this.jobs.search(words).catch(() => this.onReach(false)),
+      remove: (id, index) => this.delete(this.jobs.find(id), index),
+    });
     this.queue = new Queue(this.$(".queue"), this.jobs, (id) => pick(id, null));
     this.label = new Label(
       this.$(".label"),
@@ -59,6 +73,8 @@ class Studio {
     startSending(bridge);
     startStage();
     startSizes((tab) => this.nativePixels(tab));
+    startArea();
+    startQuotes(this.jobs);
     startBatches();
     this.$(".back-to-canvas").addEventListener("click", () => turn("canvas"));
     this.listenToJobs();
@@ -66,8 +82,14 @@ class Studio {
     startPromptTools();
     startDropping();
     startPngInfo();
+    startPanes();
+    startSliders();
     startAccount();
+    startHelp();
     document.addEventListener("atelier:cancel", () => this.cancel());
+    document.addEventListener("atelier:face", () => this.showProgress(this.lastEnded));
+    document.addEventListener("atelier:round", ({ detail }) => this.onRound(detail));
+    document.addEventListener("atelier:logged-out", () => this.onLoggedOut());
     document.addEventListener("atelier:sending", ({ detail }) => this.onSending(detail.words));
     document.addEventListener("atelier:tab", () => this.shown && this.show(this.shown.id, this.shown.index));
     for (const button of document.querySelectorAll("button[id$=_generate]")) {
@@ -102,7 +124,17 @@ class Studio {
   /** Gradio says nothing of its own near the form when a server is gone. */
   expectAnswer() {
     clearTimeout(this.patience);
-    this.patience = setTimeout(() => complain("The server does not answer. Is it still running? Nothing is lost: try again."), PATIENCE_MS);
+    this.engine.watch(); // whoever is logged out, or has no server any more, learns it at once
+    const words = "The server does not answer. Is it still running? Nothing is lost: try again.";
+    this.patience = setTimeout(() => complain(words, [], "bad", { everywhere: true }), PATIENCE_MS);
+  }
+
+  onLoggedOut() {
+    clearTimeout(this.patience);
+    this.engine.loggedOut();
+    const place = document.getElementById("complaint");
+    if (!place.hidden && place.textContent.startsWith(LOGGED_OUT)) return; // said once, whatever else is asked meanwhile
+    complain(LOGGED_OUT, [], "bad", { everywhere: true, link: { href: "login", words: "Log in" } });
   }
 
   /** A picture on its way is no answer that is missing. */
@@ -114,18 +146,40 @@ class Studio {
 
   async onSubmitted({ ids, rest, tab }) {
     complain("");
-    this.follow = true;
-    this.shown = { id: ids[0], index: null };
+    const seen = this.underWay(); // goes on to be seen: a job more in the line hides nothing
+    if (!seen) {
+      this.follow = true;
+      this.shown = { id: (this.jobs.active[0] ?? { id: ids[0] }).id, index: null };
+    }
     turn("pictures", tab);
     clearBatch(tab);
     this.more.submitted(tab, ids, rest);
     for (const id of ids) await this.jobs.submitted(id);
+    this.sayLeftOut(this.jobs.find(ids[0])).catch(() => {});
+  }
+
+  /** What the prompt asks for and this version cannot do: the picture is painted all the same. */
+  async sayLeftOut(job) {
+    if (!/<\w+:[^>]*>/.test(job?.request.prompt ?? "")) return;
+    const { prompt, negative_prompt, styles } = job.request;
+    const body = JSON.stringify({ prompt, negative_prompt, styles });
+    const check = await getJson("internal/prompt/check", { method: "POST", headers: { "content-type": "application/json" }, body });
+    const left = (check?.notes ?? []).filter((note) => /^<.*it is left out$/.test(note));
+    if (left.length) complain(`${left.join(". ")}.`, [], "warning");
   }
 
   /** Of a batch, some may be under way all the same. */
   async onRefused({ error, fields: ids, ids: made = [] }) {
     complain(error, ids);
     for (const id of made) await this.jobs.submitted(id);
+  }
+
+  /** A loop goes on: whoever sees its last round sees the next one. */
+  onRound({ from, to }) {
+    if (this.shown?.id !== from) return;
+    this.shown = { id: to, index: null };
+    this.follow = true;
+    if (this.jobs.find(to)) this.show(to, null);
   }
 
   /** Of the chosen model's own size. */
@@ -168,35 +222,59 @@ class Studio {
   }
 
   onList() {
-    this.film.render(this.jobs.all);
+    this.renderFilm();
     const active = this.jobs.active[0];
+    if (!this.listed && active && tabOf(active.request) === currentTab()) turn("pictures"); // a reload goes on seeing what is painted
+    this.listed = true;
     if (this.shown && this.jobs.find(this.shown.id)) this.show(this.shown.id, this.shown.index);
     else if (active && this.follow) this.show(active.id, null);
     else this.showNewest();
     this.showProgress();
   }
 
+  renderFilm() {
+    this.film.render(this.jobs.found ?? this.jobs.all, this.jobs.found !== null);
+  }
+
   onJob(job) {
-    if (job.pictures.length) this.film.render(this.jobs.all);
+    if (job.pictures.length) this.renderFilm();
     this.film.progress(job);
     if (this.shown?.id === job.id && this.shown.index === null) this.show(job.id, null);
     this.showProgress();
   }
 
   onOver(job) {
-    this.film.render(this.jobs.all);
+    this.renderFilm();
     const next = this.jobs.active[0];
     const mine = this.shown?.id === job.id && this.shown.index === null;
     if (mine) {
-      if (job.pictures.length === 1) this.show(job.id, job.pictures[0].index);
-      else if (job.pictures.length) this.show(job.id, null);
-      else if (next) this.show(next.id, null);
-      else this.showNewest();
+      if (job.state === "cancelled" && next) this.show(next.id, null);
+      else if (job.pictures.length === 1) this.show(job.id, job.pictures[0].index);
+      else if (job.pictures.length || !next) this.show(job.id, null);
+      else this.show(next.id, null);
+      if (job.state === "lost") this.showNewest();
     }
-    if (job.state === "failed" || job.state === "lost") complain(`The picture could not be made: ${job.error}`);
-    const words = { done: "The picture is finished.", cancelled: "Cancelled.", failed: "Failed.", lost: "The job was lost." };
-    this.$(".said").textContent = words[job.state];
-    this.showProgress(next ? null : job);
+    if (job.state === "failed" || job.state === "lost") complain(`The picture could not be made: ${job.error}`, [], "bad", { everywhere: true });
+    this.$(".said").textContent = ending(job);
+    this.showProgress(job);
+  }
+
+  /** The job that is seen, if it is under way; on a canvas, where no job is seen, the one that is painted next. */
+  underWay() {
+    if (!showsPictures()) return this.jobs.active[0] ?? null;
+    return this.jobs.active.find((job) => job.id === this.shown?.id) ?? null;
+  }
+
+  async delete(job, index) {
+    const picture = job?.pictures.find((one) => one.index === index) ?? null;
+    if (!job || !isOver(job) || !(await deleteAsked(job, picture))) return;
+    this.onDeleted(job, picture);
+  }
+
+  onDeleted(job, picture) {
+    if (this.shown?.id === job.id) this.shown = null;
+    this.seen = "";
+    this.jobs.deleted(job, picture);
   }
 
   onReach(online) {
@@ -207,9 +285,7 @@ class Studio {
 
   cancel() {
     this.more.stop();
-    const [job] = this.shown?.index === null && this.jobs.active.some((j) => j.id === this.shown.id)
-      ? [this.jobs.find(this.shown.id)]
-      : this.jobs.active;
+    const job = this.underWay();
     if (job) this.jobs.cancel(job.id).catch(() => this.onReach(false));
   }
 
@@ -220,20 +296,40 @@ class Studio {
     if (!job) return;
     const only = index === null && isOver(job) && job.pictures.length === 1 ? job.pictures[0].index : index;
     const picture = job.pictures.find((p) => p.index === only) ?? null;
-    if (picture === null && isOver(job) && !job.pictures.length) return this.showNewest();
 
     const again = this.shown?.id === id && this.shown.index === only && this.root.dataset.view !== "empty" && this.seen === job.state;
     this.shown = { id, index: only };
     this.seen = job.state;
     this.follow = only === null || !this.jobs.active.length;
     this.jobs.watched = picture === null && !isOver(job) ? id : null;
-    this.root.dataset.view = picture ? "picture" : isOver(job) ? "sheet" : "canvas";
+    const ended = isOver(job) && !job.pictures.length;
+    this.root.dataset.view = picture ? "picture" : ended ? "ended" : isOver(job) ? "sheet" : "canvas";
     if (picture && !again) this.easel.picture(job, picture);
-    else if (!picture && job.state === "queued") this.easel.waiting(this.progressWords(job)[0]);
+    else if (!picture && job.state === "queued") this.easel.waiting(this.waitingWords(job));
+    else if (ended) again || this.easel.ended(this.progressWords(job)[0], ...this.endedButtons(job));
     else if (!picture && !isOver(job)) this.easel.canvas(job);
     else if (!picture && !again) this.easel.sheet(job);
     this.label.show(job, picture, currentTab());
+    finishLabel(this.$(".label"), job, picture, isOver(job), (...gone) => this.onDeleted(...gone));
     this.film.mark(picture ? `${id}.${picture.index}` : id);
+    this.showProgress(this.lastEnded);
+  }
+
+  endedButtons(job) {
+    const button = (words, act) => {
+      const node = h("button", { type: "button", class: "quiet" }, words);
+      node.addEventListener("click", () => act().catch((error) => complain(`Not possible now. ${error.message}`, [], "bad", { everywhere: true })));
+      return node;
+    };
+    const again = () => {
+      complain("");
+      return this.jobs.retry(job.id);
+    };
+    const remove = async () => {
+      await getJson(`internal/jobs/${job.id}/remove`, { method: "POST" });
+      this.onDeleted(job, null);
+    };
+    return [button("Try again", again), button("Remove", remove)];
   }
 
   showNewest() {
@@ -253,27 +349,54 @@ class Studio {
     showEmpty(this.$(".empty"), model, this.models.filter((one) => one.problem), setPrompt);
   }
 
-  /** The line above the picture.  `ended` is a job that is over, when nothing else is under way. */
+  /** The line above the picture: of the job that is shown, while it is under way and when it has just ended. */
   showProgress(ended = null) {
     offerPictures(this.jobs.all.length > 0);
-    const job = this.jobs.active[0] ?? ended;
+    this.lastEnded = ended;
+    const active = this.jobs.active;
+    const job = this.underWay() ?? (ended && ended.id === this.shown?.id ? ended : null);
     const bar = this.$(".job");
-    document.body.toggleAttribute("data-busy", Boolean(this.jobs.active.length));
-    bar.dataset.state = job?.state ?? "idle";
-    document.title = job?.state === "running" ? `${Math.round(100 * job.progress)} % · Atelier` : "Atelier";
-    if (!job) return;
+    document.body.toggleAttribute("data-busy", Boolean(this.underWay()));
+    this.engine.painting = active.some((one) => one.state === "running");
+    bar.dataset.state = job?.state ?? (active.length ? "other" : "idle");
+    const first = active[0];
+    document.title = first?.state === "running" ? `${Math.round(100 * first.progress)} % · Atelier` : "Atelier";
+    this.showOthers(active.filter((one) => one.id !== job?.id));
+    if (!job) {
+      delete bar.dataset.job;
+      this.$(".job-line i").style.width = "0";
+      this.$(".job-what").replaceChildren();
+      return;
+    }
     bar.dataset.job = job.id;
     const percent = Math.round(100 * job.progress);
     this.$(".job-line").setAttribute("aria-valuenow", percent);
     this.$(".job-line i").style.width = `${percent}%`;
     this.$(".job-what").replaceChildren(...this.progressWords(job));
-    const more = this.jobs.active.length - 1;
-    const left = job.state === "running" && job.eta_s !== null ? `${duration(job.eta_s)} left` : "";
-    this.$(".job-left").textContent = [left, more > 0 ? `${more} more in line` : ""].filter(Boolean).join(" · ");
+    const left = !isOver(job) && job.eta_s !== null ? `${duration(job.eta_s)} left` : "";
+    this.$(".job-left").prepend(left && this.$(".job-left").textContent ? `${left} · ` : left);
+  }
+
+  /** Jobs beside the one that the line is about: how many, and where a picture that is finished is seen, the way to them. */
+  showOthers(others) {
+    const place = this.$(".job-left");
+    if (!others.length) return place.replaceChildren();
+    if (this.underWay()) return place.replaceChildren(`${others.length} more in line`);
+    const words = `${others.length} ${others[0].state === "running" ? "being painted" : "in line"}: show`;
+    const there = place.querySelector("button"); // stays while somebody is about to press it
+    if (there) there.textContent = words;
+    else place.replaceChildren(h("button", { type: "button", class: "show-running", onclick: () => this.jobs.active[0] && this.show(this.jobs.active[0].id, null) }, words));
+  }
+
+  /** Of a job that is shown and not begun: its place, and the time until it is finished. */
+  waitingWords(job) {
+    const words = job.paused ? "Paused" : this.progressWords(job)[0];
+    return job.eta_s === null ? words : `${words}, finished in ${duration(job.eta_s)}`;
   }
 
   progressWords(job) {
     const step = `Step ${job.step} of ${job.steps}`;
+    if (job.held && ["queued", "running"].includes(job.state)) return [`Waiting: ${job.held}`];
     if (job.state === "queued") {
       if (this.engine.state && this.engine.state.state !== "ready") return [this.engine.state.message];
       return [job.position > 0 ? `In line, ${job.position} ahead` : "Next in line"];
@@ -286,4 +409,13 @@ class Studio {
     const words = { done: "Finished", cancelled: "Cancelled", failed: "Failed", lost: "Lost" };
     return [words[job.state]];
   }
+}
+
+/** How a job ended, for screen readers. */
+function ending({ state, count, pictures }) {
+  const many = pictures.length;
+  const finished = many === 1 ? "The picture is finished." : `${many} pictures are finished.`;
+  if (state === "done") return finished;
+  const some = many ? ` ${many} of ${count} pictures are finished.` : "";
+  return { cancelled: "Cancelled.", failed: "Failed.", lost: "The job was lost." }[state] + some;
 }

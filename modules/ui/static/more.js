@@ -53,6 +53,7 @@ export class More {
   /** Python's answer to "more". */
   answered({ what, ids, keys, error, full }) {
     this.#busy = false;
+    let went = null; // the job whose loop goes on
     if (what === "rest") {
       this.#kept.rest = this.#kept.rest.filter((one) => !keys.includes(one.key));
       if (error && !full) {
@@ -61,6 +62,7 @@ export class More {
       }
     } else {
       const loop = this.#kept.loops.find((one) => `loop ${one.key}`.startsWith(what));
+      if (loop && ids.length) went = loop.job;
       if (loop && ids.length) Object.assign(loop, { job: ids[0], round: loop.round + 1, waits: false });
       else if (loop && full) loop.waits = true;
       else if (loop) this.#end(loop, `The loop stopped after round ${loop.round} of ${loop.rounds}: ${error}`);
@@ -68,6 +70,7 @@ export class More {
     }
     this.#keep();
     for (const id of ids) this.#jobs.submitted(id);
+    if (went) document.dispatchEvent(new CustomEvent("atelier:round", { detail: { from: went, to: ids[0] } }));
   }
 
   #keep() {
@@ -122,7 +125,7 @@ export class More {
     }
     if (loop.round >= loop.rounds) return this.#end(loop, `Loop back: all ${loop.rounds} rounds are finished.`, "note");
     try {
-      const fields = { ...job.request, source: await this.#sourceOf(job), denoising_strength: strength(loop), seed: (job.request.seed + 1) % 2 ** 32 };
+      const fields = { ...job.request, source: await this.#sourceOf(job), denoising_strength: strength(loop), seed: String((BigInt(job.request.seed) + 1n) % 2n ** 64n) };
       const key = `${loop.key}-${loop.round}`;
       this.#bridge.send("more", { what: `loop ${loop.key}`.slice(0, 20), requests: [{ fields, key }] });
     } catch (error) {

@@ -3,7 +3,7 @@
 
 import { h } from "./dom.js";
 import { pickedFrom } from "./picking.js";
-import { KINDS, nameOf, read, send, takeDrops } from "./recipes.js";
+import { KINDS, nameOf, read, send, sentence, takeDrops } from "./recipes.js";
 import { currentTab } from "./tabs.js";
 
 const TABS = { txt2img: "txt2img", img2img: "img2img", inpaint: "Inpaint" };
@@ -121,7 +121,7 @@ function missing(found) {
 }
 
 function notes(found) {
-  const list = found.notes.map((note) => h("li", {}, `${note[0].toUpperCase()}${note.slice(1)}.`));
+  const list = found.notes.map((note) => h("li", {}, sentence(note)));
   return list.length ? h("ul", { class: "pnginfo-notes" }, ...list) : null;
 }
 

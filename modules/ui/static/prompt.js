@@ -2,14 +2,14 @@
 // Prompts are read by the server, as they would be for a picture; here is only asked and shown.
 
 import { Completion } from "./complete.js";
-import { h } from "./dom.js";
+import { checkSession, h } from "./dom.js";
 import { fields } from "./form.js";
 import { nudgeWithKeys } from "./nudge.js";
 import { gist, isPlain, reading } from "./reading.js";
 import { currentTab } from "./tabs.js";
 
 const PAUSE_MS = 200; // after the last key
-const MATTER = ["prompt", "negative_prompt", "styles", "sampler", "steps", "seed", "emphasis", "comments", "old_prompt_editing", "checkpoint"];
+const MATTER = ["prompt", "negative_prompt", "styles", "sampler", "steps", "seed", "emphasis", "comments", "old_prompt_editing", "raw_text", "checkpoint"];
 const BOXES = { prompt: "prompt", negative_prompt: "negative prompt" };
 
 export function startPromptTools() {
@@ -71,7 +71,7 @@ class PromptTools {
     this.#asking = true;
     try {
       const options = { method: "POST", headers: { "content-type": "application/json" }, body: question };
-      const response = await fetch("internal/prompt/check", options);
+      const response = checkSession(await fetch("internal/prompt/check", options));
       this.#check = await response.json();
       this.#asked = question;
     } catch {
@@ -120,7 +120,7 @@ function asked(form) {
   const question = Object.fromEntries(MATTER.filter((name) => form[name] !== null && form[name] !== undefined).map((name) => [name, form[name]]));
   const seed = String(question.seed ?? "").trim();
   const whole = (value, low, high) => Number.isInteger(value) && low <= value && value <= high;
-  if (/^\d+$/.test(seed) && whole(Number(seed), 0, 2 ** 32 - 1)) question.seed = Number(seed);
+  if (/^\d{1,20}$/.test(seed) && BigInt(seed) < 2n ** 64n) question.seed = seed; // a text: numbers have 53 bits here
   else delete question.seed;
   if (!whole(question.steps, 1, 150)) delete question.steps;
   return question;

@@ -40,8 +40,7 @@ export class Queue {
 
   #render(queue) {
     const again = this.#jobs.all.filter((job) => ["failed", "cancelled"].includes(job.state) && job.done < job.count).slice(0, GONE_WRONG);
-    const failed = again.filter((job) => job.state === "failed");
-    this.#root.hidden = !(queue.jobs.length > 1 || queue.paused || failed.length || queue.notice || (queue.jobs.length && queue.others.jobs));
+    this.#root.hidden = !(queue.jobs.length > 1 || queue.paused || again.length || queue.notice || (queue.jobs.length && queue.others.jobs));
     const key = JSON.stringify([queue, again.map((job) => [job.id, job.state])]);
     if (this.#root.hidden || key === this.#shown) return;
     this.#shown = key;
@@ -69,7 +68,7 @@ export class Queue {
       "li",
       { "data-job": job.id, "data-state": job.state },
       this.#name(job),
-      h("span", { class: "when" }, this.#when(job, place)),
+      h("span", { class: "when", title: job.held }, this.#when(job, place)),
       h(
         "span",
         { class: "does" },
@@ -105,6 +104,7 @@ export class Queue {
   #when(job, place) {
     const left = job.eta_s === null ? "" : `${duration(job.eta_s)}`;
     if (job.paused && job.state === "queued") return "Paused";
+    if (job.held) return `Waiting: ${job.held}`;
     const many = job.count > 1 ? `${job.done} of ${job.count} finished` : `${Math.round(100 * job.progress)} %`;
     const words = job.state === "running" ? many : place === 0 && !job.position ? "Next" : `${job.position} ahead`;
     return [words, left].filter(Boolean).join(" · ");

@@ -34,7 +34,8 @@ export function forTab(found, tab) {
   const checkpoint = found.missing.find((one) => one.kind === "checkpoint");
   if (checkpoint) fields.checkpoint = nameOf(checkpoint); // Python says that it is not here
   const rest = found.missing.filter((one) => one.kind !== "checkpoint").map((one) => `${KINDS[one.kind] ?? one.kind} ${nameOf(one)}`);
-  return { fields, note: rest.length ? `Not here: ${rest.join(", ")}.` : "" };
+  const here = rest.length ? [`Not here: ${rest.join(", ")}.`] : [];
+  return { fields, note: [...here, ...found.notes.map(sentence)].join(" ") };
 }
 
 export const KINDS = { checkpoint: "Checkpoint", lora: "LoRA", embedding: "Embedding" };
@@ -68,4 +69,4 @@ export function takeDrops(target, onPicture) {
   });
 }
 
-const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+export const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;

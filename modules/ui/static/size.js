@@ -7,6 +7,7 @@ import { fields, typeInto } from "./form.js";
 const STEP = 8;
 const [LOW, HIGH] = [64, 2048]; // of a request's sides
 const AS_IT_IS = [0.5, 2.3]; // times the model's own number of pixels: within, a picture's own size is right
+const MOST_TO_KEEP = 4; // times as many: within, inpainting keeps a picture's own size, because what is not masked holds it together
 const BY_FACTOR = "By a factor";
 
 const inStep = (side) => Math.min(HIGH, Math.max(LOW, Math.round(side / STEP) * STEP));
@@ -23,6 +24,19 @@ export function suited(width, height, native) {
   return allowed(width, height, share < AS_IT_IS[0] || share > AS_IT_IS[1] ? Math.sqrt(1 / share) : 1);
 }
 
+/** The picture's own size as a request may have it: not a pixel less, as long as that is allowed. */
+export function ownSize({ width, height }) {
+  const up = (side) => Math.ceil(side / STEP) * STEP;
+  return Math.max(width, height) <= HIGH ? { width: Math.max(LOW, up(width)), height: Math.max(LOW, up(height)) } : allowed(width, height);
+}
+
+/** What inpainting makes of a picture when nobody says: its own size, where the model can be asked for it. */
+function inpaintSize(width, height, native) {
+  const share = (width * height) / native;
+  const keeps = share >= AS_IT_IS[0] && share <= MOST_TO_KEEP && Math.max(width, height) <= HIGH;
+  return keeps ? ownSize({ width, height }) : suited(width, height, native);
+}
+
 /** Of what is on a canvas, with what it is extended by; null when it is empty. */
 export function wholeSize(tab) {
   const size = canvas(tab).size();
@@ -34,6 +48,26 @@ export function wholeSize(tab) {
 /** The size by the form's factor; null where the form says a size. */
 export const factorSize = (form, width, height) =>
   form.size_by === BY_FACTOR ? allowed(width, height, Number(form.size_factor) || 1) : null;
+
+/** The size that a form asks for, of a picture of this size; null while it makes no sense. */
+export function becomesSize(form, { width, height }) {
+  const size = factorSize(form, width, height) ?? { width: Number(form.width), height: Number(form.height) };
+  return size.width > 0 && size.height > 0 ? size : null;
+}
+
+/** Have a tab's result as large as the picture on its canvas, whichever way its size is said. */
+export function makeOwnSize(tab) {
+  const size = wholeSize(tab);
+  if (!size) return;
+  if (fields(tab).size_by === BY_FACTOR) typeNumber(`${tab}_size_factor`, 1);
+  else setSize(tab, ownSize(size));
+}
+
+/** The size of the picture on a canvas where it is larger than `picture`, else null. */
+export function largerOnCanvas(tab, picture) {
+  const now = document.getElementById(`${tab}_canvas`) && canvas(tab).size();
+  return now && (picture.width < now.width || picture.height < now.height) ? now : null;
+}
 
 function setSize(tab, { width, height }) {
   for (const [name, value] of Object.entries({ width, height })) {
@@ -58,7 +92,8 @@ export function startSizes(native) {
     if (coming.delete(name)) return;
     const home = await native(name);
     const { width, height } = size;
-    if (seen[name] === `${width}x${height}`) setSize(name, suited(width, height, home));
+    const fit = name === "inpaint" ? inpaintSize : suited;
+    if (seen[name] === `${width}x${height}`) setSize(name, fit(width, height, home));
   });
   document.addEventListener("atelier:form", ({ detail }) => {
     show(detail.tab);
@@ -68,7 +103,7 @@ export function startSizes(native) {
     const tab = below.id.replace(/_below$/, "");
     below.querySelector("[data-do=size]").addEventListener("click", () => {
       const size = wholeSize(tab);
-      if (size) setSize(tab, allowed(size.width, size.height));
+      if (size) setSize(tab, tab === "inpaint" ? ownSize(size) : allowed(size.width, size.height));
     });
     show(tab);
   }
@@ -79,10 +114,12 @@ function show(tab) {
   if (!below) return;
   const form = fields(tab);
   const size = wholeSize(tab);
-  const becomes = size && factorSize(form, size.width, size.height);
+  const becomes = size && becomesSize(form, size);
+  const differs = becomes && (becomes.width !== size.width || becomes.height !== size.height);
+  const whole = (form.inpaint_area ?? "Whole picture") === "Whole picture"; // else only a part is painted at that size
   document.getElementById(`${tab}_settings`).dataset.size = form.size_by === BY_FACTOR ? "factor" : "size";
-  below.querySelector(".canvas-size").textContent = becomes ? `becomes ${becomes.width} × ${becomes.height}` : "";
-  below.querySelector("[data-do=size]").hidden = !size || Boolean(becomes);
+  below.querySelector(".canvas-size").textContent = differs && whole ? `becomes ${becomes.width} × ${becomes.height}` : "";
+  below.querySelector("[data-do=size]").hidden = !size || form.size_by === BY_FACTOR;
 }
 
 // ---- how far a picture is extended: the same numbers on the canvas and in the form

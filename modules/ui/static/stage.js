@@ -11,23 +11,31 @@ const MOST = 24; // steps kept of one canvas
 const root = document.documentElement;
 
 const hasCanvas = (tab) => Boolean(document.getElementById(`${tab}_canvas`));
-const faces = {}; // tab -> "canvas" | "pictures"
+const FACES = "atelier.faces";
 
-function load() {
+function load(storage, key) {
   try {
-    return JSON.parse(localStorage.getItem(KEY) ?? "{}");
+    return JSON.parse(window[storage].getItem(key) ?? "{}");
   } catch {
     return {};
   }
 }
 
-const steps = load(); // tab -> {list: [{url}|{id}], at}
+const faces = load("sessionStorage", FACES); // tab -> "canvas" | "pictures", for this window, over a reload
+const steps = load("localStorage", KEY); // tab -> {list: [{url}|{id}], at}
+const filled = {}; // tab -> whether there is a picture on its canvas, from when that was last said
 
 /** Turn to a face of the tab that is seen. */
 export function turn(face, tab = currentTab()) {
   faces[tab] = face;
+  try {
+    sessionStorage.setItem(FACES, JSON.stringify(faces));
+  } catch {
+    /* forbidden: then a reload begins with the canvas */
+  }
   if (tab !== currentTab()) return;
   root.dataset.face = hasCanvas(tab) ? face : "pictures";
+  document.dispatchEvent(new Event("atelier:face"));
 }
 
 /** Whether the pictures are what is seen. */
@@ -38,7 +46,10 @@ export function startStage() {
   document.addEventListener("atelier:tab", showFace);
   showFace();
   document.addEventListener("atelier:send", ({ detail }) => detail.source && turn("canvas", detail.tab));
-  document.addEventListener("atelier:canvas", ({ detail }) => show(detail.name));
+  document.addEventListener("atelier:canvas", ({ detail }) => {
+    filled[detail.name] = detail.width > 0; // a canvas that is put back after a reload says so before it can be asked
+    show(detail.name);
+  });
   document.addEventListener("atelier:canvas-accepted", ({ detail }) => remember(detail.name, { url: detail.url }));
   for (const below of document.querySelectorAll(".below")) {
     const tab = below.id.replace(/_below$/, "");
@@ -65,12 +76,19 @@ async function sendCanvas(from, to) {
 /** Put a finished picture onto the canvas of the tab that is seen, and turn to it. */
 export async function accept(job, url) {
   const tab = currentTab();
+  const before = canvas(tab).size();
   if (!steps[tab]?.list.length && job.request.source) remember(tab, { id: job.request.source });
   const there = await canvas(tab).load({ url }, { keepMask: true }).catch(() => false);
   if (!there) return complain("The picture could not be put on the canvas: its file is not in the outputs folder any more.");
-  complain("");
+  complain(shrunk(before, canvas(tab).size()), [], "note");
   remember(tab, { url });
   turn("canvas", tab);
+}
+
+/** In words, that the canvas has a smaller picture than before; "" where it has not. */
+function shrunk(before, now) {
+  if (!before || !now || (now.width >= before.width && now.height >= before.height)) return "";
+  return `The picture on the canvas is ${now.width} × ${now.height} now; the one before it was ${before.width} × ${before.height}. Undo on the canvas takes it back.`;
 }
 
 function remember(tab, step) {
@@ -99,11 +117,11 @@ async function goTo(tab, at) {
 function show(tab) {
   const below = document.getElementById(`${tab}_below`);
   if (!below) return;
-  const filled = Boolean(canvas(tab).size());
-  below.querySelector("[data-do=send]").hidden = !filled;
+  const there = filled[tab] ?? Boolean(canvas(tab).size());
+  below.querySelector("[data-do=send]").hidden = !there;
   const { list = [], at = -1 } = steps[tab] ?? {};
   const place = below.querySelector(".steps");
-  place.hidden = list.length < 2 || !filled;
+  place.hidden = list.length < 2 || !there;
   place.replaceChildren(
     ...list.map((step, number) => {
       const words = number ? `Back to accepted picture ${number} of ${list.length - 1}` : "Back to the picture from before";

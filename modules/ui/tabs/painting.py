@@ -81,6 +81,7 @@ class PaintingTab:
             width = form.number("width", "Width", best["width"], step=SIDE_STEP)
             swap = gr.Button("Swap width and height", elem_id=form.id("swap"), elem_classes=["icon", "icon-swap"])
             height = form.number("height", "Height", best["height"], step=SIDE_STEP)
+        gr.HTML(f'<p class="quote" id="{form.id("quote")}" role="status"></p>', elem_id=form.id("quote_area"), js_on_load=None)
         swap.click(None, [width, height], [width, height], js="(width, height) => [height, width]")
 
     def build_seed_and_count(self) -> None:
@@ -90,7 +91,7 @@ class PaintingTab:
             random = gr.Button("Random seed", elem_id=form.id("seed_random"), elem_classes=["icon", "icon-dice"])
             again = "Reuse the seed of the picture shown"
             same = gr.Button(again, elem_id=form.id("seed_reuse"), elem_classes=["icon", "icon-again"])
-        form.number("count", "Pictures", 1, precision=0, elem_classes="count-field")
+        form.number("count", "Pictures", 1, step=1, elem_classes="count-field")  # no precision: it would round
         random.click(None, None, seed, js="() => ['']")
         shown = "(seed) => [document.querySelector('#studio [data-seed]')?.dataset.seed ?? seed]"
         same.click(None, seed, seed, js=shown)

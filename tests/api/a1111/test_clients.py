@@ -1,12 +1,66 @@
-"""What well-known clients call, in their order and with the bodies that they send, as far as is known of them."""
+"""What well-known clients call, in their order and with the bodies that they send."""
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
-from tests.api.a1111.conftest import as_text, opened, png
+from tests.api.a1111.client_calls import CLIENTS, MASK, PAINTED, PICTURE, Call
+from tests.api.a1111.conftest import as_text, detail, opened, png
+
+README = Path(__file__).resolve().parents[3] / "README.md"
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_gets_what_it_expects(api: TestClient, client: str) -> None:
+    before = api.get("/sdapi/v1/options").json()
+    painted = as_text(png())
+    for call in CLIENTS[client]:
+        answer = replayed(api, call, painted)
+        if call.status != 200:
+            assert call.says in detail(answer, call.status)
+            continue
+        assert answer.status_code == 200, f"{call.route}: {answer.text[:500]}"
+        said = answer.json()
+        assert {key: said[key] for key in call.expected} == call.expected, call.route
+        if call.pictures:
+            painted = checked(call, said)
+    api.post("/sdapi/v1/options", json=before)
+
+
+def replayed(api: TestClient, call: Call, painted: str) -> Any:
+    if call.body is None:
+        return api.get(call.route)
+    stands_for = {PICTURE: as_text(png()), MASK: as_text(png(colour=255, mode="L")), PAINTED: painted}
+    text = json.dumps(call.body)
+    for sign, picture in stands_for.items():
+        text = text.replace(sign, picture)
+    return api.post(call.route, content=text, headers={"content-type": "application/json; charset=UTF-8"})
+
+
+def checked(call: Call, said: dict[str, Any]) -> str:
+    """The first of the answer's pictures: clients index it.  Plug-ins pair pictures with seeds and texts by their places."""
+    info = json.loads(said["info"])
+    first = info["index_of_first_image"]
+    assert len(said["images"]) == call.pictures + first, call.route
+    assert len(info["all_seeds"]) == call.pictures == len(info["infotexts"]) - first
+    assert opened(said["images"][0]).format == "PNG"
+    assert {key: info[key] for key in call.info} == call.info, call.route
+    notes = info.get("notes", [])
+    assert len(notes) == len(call.notes), notes
+    assert all(note.startswith(begin) for note, begin in zip(notes, call.notes, strict=True)), notes
+    return str(said["images"][first])
+
+
+def test_the_readme_names_clients_that_are_replayed_and_no_others() -> None:
+    [said] = re.findall(r"What speaks A1111's API works here as it is: (.+?)\.\s", README.read_text("utf-8"), re.DOTALL)
+    named = {re.sub(r" \(.+\)|`", "", " ".join(name.split())) for name in re.split(r",|\band\b", said)} - {""}
+    assert {name.strip() for name in named} == {*CLIENTS, "SillyTavern", "Open WebUI", "webuiapi"}, "the latter have own tests"
 
 
 def get(api: TestClient, path: str) -> Any:

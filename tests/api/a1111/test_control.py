@@ -116,7 +116,14 @@ def test_asking_for_progress_keeps_previews_being_made(
     call.answer.result()
 
 
-def test_interrupt_answers_what_is_finished(
+def finish(link: ScriptedLink) -> None:
+    """The engine decodes what it was told to finish."""
+    for task in link.tasks("finish"):
+        if task in link.flying():
+            link.done(task)
+
+
+def test_interrupt_answers_what_is_finished_and_what_is_not(
     visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
 ) -> None:
     mine, yours = visitor(), visitor(browser=True)
@@ -125,10 +132,12 @@ def test_interrupt_answers_what_is_finished(
     link.done(f"{call.job}.0")
     wait_until(lambda: studio.jobs("local")[0].done == 1)
     assert mine.post("/sdapi/v1/interrupt").json() == {}
+    assert link.tasks("finish") == [f"{call.job}.1", f"{call.job}.2"]
+    finish(link)
     answer = call.answer.result()
     assert answer.status_code == 200
-    assert len(answer.json()["images"]) == 1
-    assert json.loads(answer.json()["info"])["all_seeds"] == [5]
+    assert len(answer.json()["images"]) == 3
+    assert json.loads(answer.json()["info"])["all_seeds"] == [5, 6, 7]
 
     assert mine.post("/sdapi/v1/interrupt").json() == {}, "nothing of mine is left to stop"
     assert link.flying() == [f"{other.job}.0"]
@@ -139,11 +148,13 @@ def test_interrupt_answers_what_is_finished(
 def test_interrupt_before_anything_is_finished(
     visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
 ) -> None:
+    """As A1111: clients take the first picture of the answer."""
     client = visitor()
     call = Call(others, client, studio, "local")
     client.post("/sdapi/v1/interrupt")
+    finish(link)
     answer = call.answer.result().json()
-    assert answer["images"] == []
+    assert len(answer["images"]) == 1
     assert json.loads(answer["info"])["all_seeds"] == [5]
 
 
@@ -156,9 +167,10 @@ def test_skip_goes_on_with_the_next_picture(
     assert yours.post("/sdapi/v1/skip").json() is None
     assert link.flying() == [f"{call.job}.0", f"{call.job}.1"]
     assert mine.post("/sdapi/v1/skip").json() is None
-    assert link.flying() == [f"{call.job}.1"]
+    assert link.tasks("finish") == [f"{call.job}.0"]
+    finish(link)
     link.done(f"{call.job}.1")
-    assert json.loads(call.answer.result().json()["info"])["all_seeds"] == [6]
+    assert json.loads(call.answer.result().json()["info"])["all_seeds"] == [5, 6]
 
 
 def test_tasks_are_watched_by_the_name_that_the_caller_gave(
@@ -190,6 +202,25 @@ def test_tasks_are_watched_by_the_name_that_the_caller_gave(
     call.answer.result()
     assert task(mine, "task(abc)") == nothing | {"completed": True}
     assert mine.get("/internal/pending-tasks").json() == {"size": 0, "tasks": []}
+
+
+def test_the_queue_s_status_is_gradio_s_and_the_caller_s_own(
+    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+) -> None:
+    """Cyanic SD for Krita asks there, before anything else, whether a server answers."""
+    mine, yours = visitor(), visitor(browser=True)
+    idle = {
+        "msg": "estimation", "rank": None, "queue_size": 0, "avg_event_process_time": None,
+        "avg_event_concurrent_process_time": None, "rank_eta": None, "queue_eta": 0.0,
+    }  # fmt: skip
+    assert mine.get("/queue/status").json() == idle
+    call = Call(others, mine, studio, "local", n_iter=2)
+    assert mine.get("/queue/status").json()["queue_size"] == 1
+    assert yours.get("/queue/status").json() == idle
+    mine.post("/sdapi/v1/interrupt")
+    finish(link)
+    call.answer.result()
+    assert mine.get("/queue/status").json() == idle
 
 
 def test_the_same_name_again_is_another_call(
@@ -245,8 +276,13 @@ def test_too_many_are_told_when_to_come_back(
     refused = client.post("/sdapi/v1/txt2img", json=SMALL)
     assert "4 is the most" in detail(refused, 429)
     assert int(refused.headers["retry-after"]) >= 1
-    for _ in calls:
+
+    def stopped() -> bool:
         client.post("/sdapi/v1/interrupt")
+        finish(link)
+        return all(call.answer.done() for call in calls)
+
+    wait_until(stopped)
     assert all(call.answer.result().status_code == 200 for call in calls)
 
 

@@ -154,7 +154,7 @@ def test_flags_and_memory_tell_no_folders_and_no_secrets(visitor: Visitor, studi
 
 def test_limits_are_those_that_are_enforced(visitor: Visitor) -> None:
     limits = get(visitor(), "limits")
-    assert (limits["prompt_characters"], limits["steps"], limits["batch_size"], limits["n_iter"]) == (32_768, 150, 8, 100)
+    assert (limits["prompt_characters"], limits["steps"], limits["batch_size"], limits["n_iter"]) == (32_768, 150, 100, 100)
     assert (limits["jobs_per_user"], limits["count"], limits["most_side"]) == (4, 100, 2048)
 
 

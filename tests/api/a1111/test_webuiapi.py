@@ -165,11 +165,20 @@ def test_interrupt_while_something_runs(address: tuple[str, int], client: Any) -
     other.session.close()
 
 
+def test_what_is_passed_over_is_said(client: Any) -> None:
+    result = client.txt2img(**SMALL, restore_faces=True, tiling=True, styles=["None", "Ink"])
+    assert result.image.size == (64, 64)
+    assert [note.split(":")[0] for note in result.info["notes"]] == [
+        "restore_faces",
+        "tiling",
+        "style 'None' is not here; it was left out",
+    ]
+
+
 def test_what_is_not_built_is_an_error_with_the_reason(client: Any) -> None:
     unit = webuiapi.ControlNetUnit(image=noise(), model="canny")
     for call, words in (
         (lambda: client.txt2img(**SMALL, enable_hr=True), "hires pass is not built yet"),
-        (lambda: client.txt2img(**SMALL, restore_faces=True), "face restoration is not built yet"),
         (lambda: client.txt2img(**SMALL, script_name="X/Y/Z plot"), "not found"),
         (
             lambda: client.txt2img(**SMALL, controlnet_units=[unit]),

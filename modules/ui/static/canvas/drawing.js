@@ -371,7 +371,7 @@ export class Drawing extends EventTarget {
     if (["picture", "mask", "sketch", "box", "frame"].includes(what)) {
       const detail = {
         name: this.name, width: this.picture?.width ?? 0, height: this.picture?.height ?? 0,
-        hasMask: Boolean(this.mask?.painted), outpaint: { ...this.frame }, restored,
+        hasMask: Boolean(this.mask?.painted), box: Boolean(this.box), outpaint: { ...this.frame }, what, restored,
       };
       document.dispatchEvent(new CustomEvent("atelier:canvas", { detail }));
     }

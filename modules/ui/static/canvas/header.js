@@ -3,7 +3,7 @@
 
 export const MOST_BYTES = 64 << 20;
 export const MOST_SIDE = 8192;
-export const MOST_PIXELS = 33_500_000;
+export const MOST_PIXELS = 33_554_432;
 const HEAD = 1 << 18; // bytes looked at; a JPEG may carry that much before it tells its size
 
 /** {kind, width, height} of a picture; sizes are 0 when they cannot be told.  null: not a picture that we take. */
@@ -62,7 +62,7 @@ export function refusal(blob, found, name) {
   if (blob.size > MOST_BYTES) return `${called} has ${Math.ceil(blob.size / (1 << 20))} MB, and at most 64 are taken. Save it smaller, or as JPEG.`;
   const { width, height } = found;
   if (Math.max(width, height) > MOST_SIDE || width * height > MOST_PIXELS) {
-    return `${called} has ${width} × ${height} pixels. At most ${MOST_SIDE} on a side and 33.5 million in all are taken; scale it down first.`;
+    return `${called} has ${width} × ${height} pixels. At most ${MOST_SIDE} on a side and 33.5 million in all (8192 × 4096) are taken; scale it down first.`;
   }
   return "";
 }

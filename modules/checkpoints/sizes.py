@@ -1,0 +1,334 @@
+"""The sizes of the networks in a file, derived from the shapes of its tensors, and the tensors that such networks have.
+
+Nothing is looked up in a configuration file: a real SD 1.x file, one with 9 input channels and our narrow starter go through
+the same lines.  No torch: the web process checks with it what it lists, so that a file is listed as usable only if it can be
+painted with; `shapes.py` makes the networks' configurations of it.
+
+Numbered parts (layers, blocks) are counted by the highest number there is, so a part that is missing in between is missed and
+never taken for the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from math import prod
+from typing import NamedTuple
+
+from modules.errors import CheckpointError
+
+Shapes = Mapping[str, tuple[int, ...]]
+Tensors = Iterator[tuple[str, tuple[int, ...]]]
+
+MAX_WIDTH = 16_384
+"""Channels of any layer; the widest of SD 1.x has 10240."""
+MAX_NUMBER = 200
+"""Of numbered parts; the largest text encoders have 32 layers."""
+NORM_GROUPS = 32
+
+
+class UNetSizes(NamedTuple):
+    """As in `diffusion.unet.UNetConfig`, without what shapes do not tell: the number of heads."""
+
+    in_channels: int
+    out_channels: int
+    channels: tuple[int, ...]
+    res_blocks: int
+    transformer_depth: tuple[int, ...]
+    middle_depth: int
+    context_dim: int
+
+
+class VAESizes(NamedTuple):
+    """As in `diffusion.vae.VAEConfig`."""
+
+    channels: tuple[int, ...]
+    res_blocks: int
+    latent_channels: int
+    image_channels: int
+
+
+class TextSizes(NamedTuple):
+    """As in `diffusion.text.TextConfig`."""
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    positions: int
+
+
+# ---- from shapes to sizes
+
+
+def unet_sizes(shapes: Shapes) -> UNetSizes:
+    """Of a U-Net whose tensors have these ldm names and shapes.
+
+    Raises:
+        CheckpointError: the tensors are no U-Net of the form that we build.
+    """
+    counts = _counts(shapes)
+    levels: list[list[tuple[int, int]]] = [[]]  # per resolution: (channels, transformer depth) of each residual block
+    for index in range(1, counts.get("input_blocks", 0)):
+        block = f"input_blocks.{index}"
+        if f"{block}.0.op.weight" in shapes or f"{block}.0.op.bias" in shapes:
+            levels.append([])
+        else:
+            width = _size(shapes, f"{block}.0.out_layers.3.weight", 0)
+            levels[-1].append((width, counts.get(f"{block}.1.transformer_blocks", 0)))
+    if any(len(set(level)) != 1 or len(level) != len(levels[0]) for level in levels):
+        raise CheckpointError(f"has a U-Net of an unknown form (blocks per level: {levels}); use a model in SD 1.x layout")
+
+    context = next((shape for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight")), ())
+    if len(context) != 2:
+        raise CheckpointError("has a U-Net without attention to a text, so it cannot follow a prompt; use another file")
+    channels = tuple(level[0][0] for level in levels)
+    first = _size(shapes, "input_blocks.0.0.weight", 0)
+    _check_groups("U-Net", (first, *channels))
+    if channels[0] != first:
+        raise CheckpointError(
+            "has a U-Net of an unknown form (its first level is wider than its input); use a model in SD 1.x layout"
+        )
+    return UNetSizes(
+        in_channels=_size(shapes, "input_blocks.0.0.weight", 1),
+        out_channels=_size(shapes, "out.2.weight", 0),
+        channels=channels,
+        res_blocks=len(levels[0]),
+        transformer_depth=tuple(level[0][1] for level in levels),
+        middle_depth=counts.get("middle_block.1.transformer_blocks", 0),
+        context_dim=context[1],
+    )
+
+
+def vae_sizes(shapes: Shapes) -> VAESizes:
+    """Of an autoencoder; encoder and decoder mirror each other.
+
+    Raises:
+        CheckpointError: the tensors are no autoencoder of the form that we build.
+    """
+    counts = _counts(shapes)
+    number = counts.get("encoder.down", 0)
+    if not number:
+        raise CheckpointError("has an autoencoder without an encoder; use a full checkpoint")
+    levels = [_size(shapes, f"encoder.down.{level}.block.0.conv1.weight", 0) for level in range(number)]
+    _check_groups("autoencoder", levels)
+    return VAESizes(
+        channels=tuple(levels),
+        res_blocks=counts.get("encoder.down.0.block", 0),
+        latent_channels=_size(shapes, "decoder.conv_in.weight", 1),
+        image_channels=_size(shapes, "encoder.conv_in.weight", 1),
+    )
+
+
+def text_sizes(shapes: Shapes) -> TextSizes:
+    """Of a CLIP text encoder.  CLIP's heads are 64 wide; a narrower model has one.
+
+    Raises:
+        CheckpointError: the tensors are no CLIP text encoder.
+    """
+    vocabulary, width = (_size(shapes, "embeddings.token_embedding.weight", axis) for axis in (0, 1))
+    return TextSizes(
+        vocabulary=vocabulary,
+        width=width,
+        layers=_counts(shapes).get("encoder.layers", 0),
+        heads=max(1, width // 64),
+        hidden=_size(shapes, "encoder.layers.0.mlp.fc1.weight", 0),
+        positions=_size(shapes, "embeddings.position_embedding.weight", 0),
+    )
+
+
+def _counts(names: Iterable[str]) -> dict[str, int]:
+    """How many numbered children each part has, by the highest number; numbers beyond `MAX_NUMBER` are not a network's.
+
+    >>> _counts(["layers.0.bias", "layers.3.bias", "out.2.bias"])
+    {'layers': 4, 'out': 3}
+    """
+    counts: dict[str, int] = {}
+    for name in names:
+        parts = name.split(".")
+        for place, part in enumerate(parts):
+            if part.isdecimal() and part.isascii() and len(part) <= 3 and int(part) < MAX_NUMBER:
+                parent = ".".join(parts[:place])
+                counts[parent] = max(counts.get(parent, 0), int(part) + 1)
+    return counts
+
+
+def _size(shapes: Shapes, name: str, axis: int) -> int:
+    shape = shapes.get(name)
+    if shape is None:
+        raise CheckpointError(f"lacks the tensor {name!r}; the file is incomplete, download it again")
+    if len(shape) <= axis or not 1 <= shape[axis] <= (2**20 if "embedding" in name else MAX_WIDTH):
+        raise CheckpointError(f"has the tensor {name!r} in the impossible shape {shape}; use another file")
+    return shape[axis]
+
+
+def _check_groups(part: str, widths: tuple[int, ...] | list[int]) -> None:
+    for width in widths:
+        if width % NORM_GROUPS:
+            raise CheckpointError(
+                f"has a {part} {width} channels wide, which group normalisation cannot divide by 32; use another file"
+            )
+
+
+# ---- from sizes to tensors, in the order of the networks' state dicts
+
+
+def unet_tensors(sizes: UNetSizes) -> Tensors:
+    """Name and shape of every tensor of a U-Net of these sizes."""
+    width, time = sizes.channels[0], sizes.channels[0] * 4
+    last = len(sizes.channels) - 1
+    yield from _linear("time_embed.0", width, time)
+    yield from _linear("time_embed.2", time, time)
+    yield from _conv("input_blocks.0.0", sizes.in_channels, width)
+    skips, channels, index = [width], width, 1
+    for level, (out, depth) in enumerate(zip(sizes.channels, sizes.transformer_depth, strict=True)):
+        for _ in range(sizes.res_blocks):
+            yield from _unet_block(f"input_blocks.{index}", channels, out, time, depth, sizes.context_dim)
+            channels, index = out, index + 1
+            skips.append(channels)
+        if level != last:
+            yield from _conv(f"input_blocks.{index}.0.op", channels, channels)
+            index += 1
+            skips.append(channels)
+    yield from _unet_block("middle_block", channels, channels, time, sizes.middle_depth, sizes.context_dim)
+    yield from _res_block(f"middle_block.{2 if sizes.middle_depth else 1}", channels, channels, time)
+    index = 0
+    for level in reversed(range(last + 1)):
+        out, depth = sizes.channels[level], sizes.transformer_depth[level]
+        for number in range(sizes.res_blocks + 1):
+            block = f"output_blocks.{index}"
+            yield from _unet_block(block, channels + skips.pop(), out, time, depth, sizes.context_dim)
+            channels, index = out, index + 1
+            if level and number == sizes.res_blocks:
+                yield from _conv(f"{block}.{2 if depth else 1}.conv", channels, channels)
+    yield from _norm("out.0", width)
+    yield from _conv("out.2", width, sizes.out_channels)
+
+
+def vae_tensors(sizes: VAESizes) -> Tensors:
+    """Name and shape of every tensor of an autoencoder of these sizes."""
+    widths, latent = sizes.channels, sizes.latent_channels
+    top = len(widths) - 1
+    yield from _conv("encoder.conv_in", sizes.image_channels, widths[0])
+    for level, width in enumerate(widths):
+        yield from _vae_level(f"encoder.down.{level}", widths[max(0, level - 1)], width, sizes.res_blocks)
+        if level < top:
+            yield from _conv(f"encoder.down.{level}.downsample.conv", width, width)
+    yield from _vae_middle("encoder.mid", widths[-1])
+    yield from _norm("encoder.norm_out", widths[-1])
+    yield from _conv("encoder.conv_out", widths[-1], 2 * latent)
+    yield from _conv("decoder.conv_in", latent, widths[-1])
+    yield from _vae_middle("decoder.mid", widths[-1])
+    for level, width in enumerate(widths):
+        yield from _vae_level(f"decoder.up.{level}", widths[min(top, level + 1)], width, sizes.res_blocks + 1)
+        if level:
+            yield from _conv(f"decoder.up.{level}.upsample.conv", width, width)
+    yield from _norm("decoder.norm_out", widths[0])
+    yield from _conv("decoder.conv_out", widths[0], sizes.image_channels)
+    yield from _conv("quant_conv", 2 * latent, 2 * latent, 1)
+    yield from _conv("post_quant_conv", latent, latent, 1)
+
+
+def text_tensors(sizes: TextSizes) -> Tensors:
+    """Name and shape of every tensor of a text encoder of these sizes."""
+    width = sizes.width
+    yield "embeddings.token_embedding.weight", (sizes.vocabulary, width)
+    yield "embeddings.position_embedding.weight", (sizes.positions, width)
+    for number in range(sizes.layers):
+        layer = f"encoder.layers.{number}"
+        for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
+            yield from _linear(f"{layer}.self_attn.{projection}", width, width)
+        yield from _norm(f"{layer}.layer_norm1", width)
+        yield from _linear(f"{layer}.mlp.fc1", width, sizes.hidden)
+        yield from _linear(f"{layer}.mlp.fc2", sizes.hidden, width)
+        yield from _norm(f"{layer}.layer_norm2", width)
+    yield from _norm("final_layer_norm", width)
+
+
+def _unet_block(block: str, channels: int, out: int, time: int, depth: int, context: int) -> Tensors:
+    yield from _res_block(f"{block}.0", channels, out, time)
+    if depth:
+        yield from _transformer(f"{block}.1", out, depth, context)
+
+
+def _res_block(name: str, channels: int, out: int, time: int) -> Tensors:
+    yield from _norm(f"{name}.in_layers.0", channels)
+    yield from _conv(f"{name}.in_layers.2", channels, out)
+    yield from _linear(f"{name}.emb_layers.1", time, out)
+    yield from _norm(f"{name}.out_layers.0", out)
+    yield from _conv(f"{name}.out_layers.3", out, out)
+    if channels != out:
+        yield from _conv(f"{name}.skip_connection", channels, out, 1)
+
+
+def _transformer(name: str, width: int, depth: int, context: int) -> Tensors:
+    yield from _norm(f"{name}.norm", width)
+    yield from _conv(f"{name}.proj_in", width, width, 1)
+    for number in range(depth):
+        block = f"{name}.transformer_blocks.{number}"
+        yield from _attention(f"{block}.attn1", width, width)
+        yield from _linear(f"{block}.ff.net.0.proj", width, width * 8)
+        yield from _linear(f"{block}.ff.net.2", width * 4, width)
+        yield from _attention(f"{block}.attn2", width, context)
+        for norm in ("norm1", "norm2", "norm3"):
+            yield from _norm(f"{block}.{norm}", width)
+    yield from _conv(f"{name}.proj_out", width, width, 1)
+
+
+def _attention(name: str, width: int, context: int) -> Tensors:
+    yield f"{name}.to_q.weight", (width, width)
+    yield f"{name}.to_k.weight", (width, context)
+    yield f"{name}.to_v.weight", (width, context)
+    yield from _linear(f"{name}.to_out.0", width, width)
+
+
+def _vae_level(name: str, channels: int, out: int, blocks: int) -> Tensors:
+    for number, width in enumerate([channels, *[out] * (blocks - 1)]):
+        yield from _vae_block(f"{name}.block.{number}", width, out)
+
+
+def _vae_middle(name: str, width: int) -> Tensors:
+    yield from _vae_block(f"{name}.block_1", width, width)
+    yield from _norm(f"{name}.attn_1.norm", width)
+    for projection in ("q", "k", "v", "proj_out"):
+        yield from _conv(f"{name}.attn_1.{projection}", width, width, 1)
+    yield from _vae_block(f"{name}.block_2", width, width)
+
+
+def _vae_block(name: str, channels: int, out: int) -> Tensors:
+    yield from _norm(f"{name}.norm1", channels)
+    yield from _conv(f"{name}.conv1", channels, out)
+    yield from _norm(f"{name}.norm2", out)
+    yield from _conv(f"{name}.conv2", out, out)
+    if channels != out:
+        yield from _conv(f"{name}.nin_shortcut", channels, out, 1)
+
+
+def _conv(name: str, channels: int, out: int, kernel: int = 3) -> Tensors:
+    yield f"{name}.weight", (out, channels, kernel, kernel)
+    yield f"{name}.bias", (out,)
+
+
+def _linear(name: str, width: int, out: int) -> Tensors:
+    yield f"{name}.weight", (out, width)
+    yield f"{name}.bias", (out,)
+
+
+def _norm(name: str, width: int) -> Tensors:
+    yield f"{name}.weight", (width,)
+    yield f"{name}.bias", (width,)
+
+
+def same_numbers(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two shapes hold the same numbers in the same order: equal but for ones at their ends.
+
+    Linear layers and 1x1 convolutions hold the same numbers; autoencoders are found with either.
+    """
+    return prod(one) == prod(other) and _without_ones(one) == _without_ones(other)
+
+
+def _without_ones(shape: tuple[int, ...]) -> list[int]:
+    sizes = list(shape)
+    while sizes and sizes[-1] == 1:
+        sizes.pop()
+    return sizes

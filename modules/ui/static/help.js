@@ -1,0 +1,90 @@
+// Help: the page's keys, the version, where everything of A1111's page is here, and what is not here yet.  One list, kept honest: whoever
+// adds a feature moves its line.  In a modal <dialog>, so that Esc and focus are the browser's business.
+
+import { h } from "./dom.js";
+
+const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
+const CTRL = MAC ? "⌘" : "Ctrl";
+
+const KEYS = [
+  [`${CTRL} Enter`, "generate, from anywhere on the page"],
+  ["Esc", "close what is open; with nothing open, cancel the job that is shown"],
+  [`${CTRL} ↑  ${CTRL} ↓`, "in a prompt: more or less weight for the word or the selection"],
+  ["__  <", "in a prompt: wildcards and networks are offered; ↑ ↓ choose, Enter or Tab takes"],
+  ["← →", "along the strip of pictures, and in the full-screen view"],
+  ["+ − 0 1", "in the full-screen view: larger, smaller, all of it, 100 %; the wheel does as well"],
+  ["D", "in the full-screen view: download"],
+  ["?", "this help; on a canvas, the keys of the canvas"],
+];
+
+/** [A1111's thing, where it is here]. */
+const HERE = [
+  ["txt2img, img2img, Inpaint", "the tabs; “Send to” below each picture's settings, PNG Info beside them"],
+  ["Checkpoint", "at the top; the arrows rescan the models folder (Stable Diffusion 1.x, .safetensors; inpainting and InstructPix2Pix models too)"],
+  ["Outpainting", "Inpaint: drag the frame beyond the picture (O), or the fields “Extend”"],
+  ["Only masked, Sketch, Inpaint upload", "Inpaint: “Inpaint area” and the box (X); “Colour” above the canvas; a mask from a file (arrow at its side)"],
+  ["Batch, Loopback", "img2img and Inpaint: “Many pictures”, “Loop back”"],
+  ["Resize by", "img2img and Inpaint: “Size”, “By a factor”"],
+  ["Extra seeds, Clip skip, ENSD, eta, churn, RNG", "Advanced, at the end of the settings"],
+  ["Soft inpainting, Dynamic thresholding, PAG, SAG, CFG rescale", "built in: Inpaint, and Advanced"],
+  ["Styles", "a field above the sampler as soon as there is a styles.csv in the data folder"],
+  ["Wildcards, Dynamic Prompts", "built in: __name__ and {this|that}"],
+  ["Textual inversion", "models/embeddings, by name in a prompt"],
+  ["Paste settings (the arrow)", "paste the text into the prompt and press “Read settings”; or drop any picture on the prompt"],
+  ["Interrupt", "Cancel; the API's interrupt and skip answer the unfinished picture"],
+  ["v-prediction, zero terminal SNR", "NAME.yaml beside the checkpoint, its own marks, or Advanced: Prediction, Zero terminal SNR"],
+  ["Settings", "Advanced for pictures; a file, the environment or the command line for the program (README, “Settings”)"],
+  ["API", "A1111's own (/sdapi/v1) and one of ours (/api/v1)"],
+];
+
+/** [A1111's thing, what there is instead]. */
+const NOT_YET = [
+  ["LoRA, LyCORIS, hypernetworks", "read in prompts and recipes, not applied"],
+  ["ControlNet", "nothing"],
+  ["Hires. fix, Refiner", "send the picture to img2img, “By a factor”, a low strength"],
+  ["Extras: upscalers, face restoration", "img2img by a factor enlarges and paints anew"],
+  ["X/Y/Z plot and other scripts", "the API, or several jobs"],
+  ["Tiling", "nothing"],
+  ["VAE, SD 2.x, SDXL, SD 3, Flux", "a checkpoint's own VAE; other families are refused by name"],
+  [".ckpt, .pt, .bin", "never opened: they can run programs. Convert them to .safetensors"],
+  ["Extensions", "nothing can be installed"],
+  ["Style editor", "edit styles.csv"],
+  ["Skip", "in the API; here a job of several pictures is cancelled as a whole"],
+  ["Train, Checkpoint merger, Interrogate", "nothing"],
+];
+
+const list = (lines, term) => h("dl", {}, ...lines.flatMap(([name, words]) => [h("dt", {}, ...term(name)), h("dd", {}, words)]));
+const keys = (names) => names.split("  ").map((name) => h("kbd", {}, name));
+
+export function startHelp() {
+  const button = document.getElementById("help");
+  if (!button) return;
+  button.addEventListener("click", () => show(button));
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "?" || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (document.querySelector("dialog[open]")) return;
+    if (event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable], .drawing")) return;
+    event.preventDefault();
+    show(button);
+  });
+}
+
+function show(button) {
+  const dialog = h("dialog", { class: "help", "aria-labelledby": "help_title" });
+  const close = h("button", { type: "button", class: "help-close", onclick: () => dialog.close() }, "Close");
+  const docs = h("a", { href: "docs", target: "_blank", rel: "noopener" }, "All calls of the API");
+  dialog.append(
+    h("header", {}, h("h2", { id: "help_title" }, "Atelier ", h("span", { class: "help-version" }, button.dataset.version)), docs, close),
+    h("section", {}, h("h3", {}, "Keys"), list(KEYS, keys)),
+    h("section", { class: "help-here" }, h("h3", {}, "Coming from A1111: what is here"), list(HERE, (name) => [name])),
+    h("section", { class: "help-not" }, h("h3", {}, "What is not here yet"), list(NOT_YET, (name) => [name])),
+  );
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    button.focus({ preventScroll: true });
+  });
+  (document.querySelector(".gradio-container") ?? document.body).append(dialog);
+  dialog.showModal();
+  dialog.scrollTop = 0;
+}

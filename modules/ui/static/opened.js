@@ -1,0 +1,38 @@
+// What is open on top of the page, the newest last, so that Esc closes one after the other.  Panels (every <details>) are found by
+// themselves; whoever opens something else says so.  Dialogs are the browser's own and come before all of this.
+
+const stack = []; // {node, close}
+
+/** `node` is open now, and `close` would close it. */
+export function opened(node, close) {
+  closed(node);
+  stack.push({ node, close });
+}
+
+export function closed(node) {
+  const place = stack.findIndex((one) => one.node === node);
+  if (place >= 0) stack.splice(place, 1);
+}
+
+/** Close what was opened last; false when nothing is open. */
+export function closeNewest() {
+  while (stack.length) {
+    const { node, close } = stack.pop();
+    if (!node.isConnected || !node.getClientRects().length) continue; // it went with its tab
+    close();
+    return true;
+  }
+  return false;
+}
+
+export function watchPanels() {
+  document.addEventListener("toggle", ({ target }) => {
+    if (!(target instanceof HTMLDetailsElement)) return;
+    if (!target.open) return closed(target);
+    opened(target, () => {
+      const within = target.contains(document.activeElement);
+      target.open = false;
+      if (within) target.querySelector("summary")?.focus();
+    });
+  }, true);
+}
