@@ -15,13 +15,23 @@ export const isOver = (job) => ["done", "failed", "cancelled", "lost"].includes(
 export class Jobs extends EventTarget {
   all = []; // newest first: the newest page, and older ones as far as somebody looked
   found = null; // what a search found, newest first; null without one
-  watched = null; // id of the job whose preview somebody sees
+  #watched = null;
   #timer = 0;
   #polls = 0;
   #previewRev = new Map();
   #words = "";
   #ended = { all: false, found: false }; // whether there is nothing older
   #fetching = false;
+
+  /** Id of the job whose preview is looked at.  One that is looked at again is fetched again, whatever was seen of it before. */
+  get watched() {
+    return this.#watched;
+  }
+
+  set watched(id) {
+    if (id !== this.#watched) this.#previewRev.delete(id);
+    this.#watched = id;
+  }
 
   /** Those under way, the next one to be painted first. */
   get active() {
