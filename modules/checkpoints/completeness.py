@@ -50,7 +50,9 @@ def _check_part(header: Header, names: Mapping[str, str], wanted: Iterator[tuple
     expected = dict(wanted)
     check_missing([name for name in expected if name not in names], part)
     for name, shape in expected.items():
-        check_tensor(names[name], header.tensors[names[name]].dtype, header.tensors[names[name]].shape, shape)
+        entry = header.tensors[names[name]]
+        check_format(names[name], entry.dtype)
+        check_shape(names[name], entry.shape, shape)
 
 
 def check_missing(missing: list[str], part: str) -> None:
@@ -59,10 +61,14 @@ def check_missing(missing: list[str], part: str) -> None:
         raise CheckpointError(f"lacks {listed(missing)} of its {part}; the file is incomplete, use another one")
 
 
-def check_tensor(name: str, dtype: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    """Refuse a tensor that is not stored as floating-point numbers, or not in the shape that is wanted."""
+def check_format(name: str, dtype: str) -> None:
+    """Refuse a tensor that is not stored as floating-point numbers."""
     if dtype not in FLOATS:
         raise CheckpointError(f"stores the tensor {name!r} as {dtype}, not as floating-point numbers; use another file")
+
+
+def check_shape(name: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """Refuse a tensor that is not stored in the shape that is wanted, see `sizes.same_numbers`."""
     if not sizes.same_numbers(stored, wanted):
         found, expected = "x".join(map(str, stored)), "x".join(map(str, wanted))
         raise CheckpointError(f"has the tensor {name!r} of size {found}, expected {expected}; use another file")

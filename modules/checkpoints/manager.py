@@ -100,6 +100,12 @@ class ModelHandle:
             self._read_otherwise[key] = replace(self, prediction=wanted, levels=levels, zero_snr=self.zero_snr or stretch)
         return self._read_otherwise[key]
 
+    @property
+    def reading(self) -> dict[str, str]:
+        """What a picture's record says of how the network's output was read; nothing for eps on the schedule of SD 1.x."""
+        said = {} if self.prediction is PREDICTIONS["eps"] else {"prediction": self.prediction.name}
+        return said | ({"zero terminal SNR": "true"} if self.zero_snr else {})
+
     @cached_property
     def _read_otherwise(self) -> dict[tuple[str, bool], ModelHandle]:
         return {}

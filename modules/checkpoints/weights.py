@@ -14,7 +14,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor, nn
 
-from modules.checkpoints.completeness import check_missing, check_tensor, listed
+from modules.checkpoints.completeness import check_format, check_missing, check_shape, listed
 from modules.checkpoints.header import Header
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,9 @@ class Weights:
         self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
     def __getitem__(self, name: str) -> Tensor:
-        """The tensor `name` in its stored number format, one of `DTYPES`; no byte is read until it is used."""
+        """The tensor `name` in its stored number format; no byte is read until it is used."""
         entry = self._header.tensors[name]
+        check_format(name, entry.dtype)
         dtype = DTYPES[entry.dtype]
         if entry.start == entry.end:
             return torch.empty(entry.shape, dtype=dtype)
@@ -48,10 +49,6 @@ class Weights:
         flat = torch.frombuffer(self._mapping, dtype=dtype, count=count, offset=self._header.data_start + entry.start)
         aligned = flat if flat.data_ptr() % dtype.itemsize == 0 else flat.clone()
         return aligned.view(entry.shape)
-
-    def form(self, name: str) -> tuple[str, tuple[int, ...]]:
-        """(number format as the file calls it, shape) of the tensor `name`."""
-        return self._header.tensors[name].dtype, self._header.tensors[name].shape
 
 
 class Filler:
@@ -75,8 +72,9 @@ class Filler:
         network.requires_grad_(False).eval()
 
     def _placed(self, name: str, wanted: Tensor, dtype: torch.dtype) -> Tensor:
-        check_tensor(name, *self._weights.form(name), tuple(wanted.shape))
-        stored = self._weights[name].view(wanted.shape)
+        stored = self._weights[name]
+        check_shape(name, tuple(stored.shape), tuple(wanted.shape))
+        stored = stored.view(wanted.shape)
         if stored.dtype == dtype and stored.device == self._device:
             return stored
         # A copy is made anyway, so it may as well lie as convolutions like it.  Measured on a CPU, one thread, fp32: our

@@ -56,7 +56,8 @@ def img2img(request: Img2Img, source: Image.Image, mask: Image.Image | None = No
     pixels = yield from decode(model, latent)
     moved = (latent - start.latent).norm(dim=0).cpu().numpy() if request.soft_inpainting else None
     result, facts = yield from on_host(lambda: _finished(request, frame, start, pixels.numpy(), moved))
-    return Painted(torch.tensor(result), model, schedule, {**_extras(request, model, frame), **words.said}, facts)
+    extras = {**_extras(request, model, frame), **words.said}
+    return Painted(torch.tensor(result), model, schedule, extras, {**runs.reading, **facts})
 
 
 @dataclass(frozen=True, eq=False)

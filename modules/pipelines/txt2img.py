@@ -54,7 +54,7 @@ def txt2img(request: Txt2Img) -> Program[Painted]:
     x = starting_point(sampler, sigmas, noise, request.sgm_noise_multiplier)
     latent = yield from sample(runs, sampler, x, sigmas, noise, denoise, options)
     pixels = yield from decode(model, latent)
-    return Painted(pixels, model, schedule, words.said)
+    return Painted(pixels, model, schedule, words.said, runs.reading)
 
 
 def _beside_nothing(model: ModelHandle, request: Txt2Img, words: Prompted) -> Program[Prompted]:

@@ -212,6 +212,8 @@ def test_v_prediction_and_zero_terminal_snr_are_read_from_yaml_marks_and_metadat
         (folder / "trained.v2.yaml").write_text(yaml)
     model = make().load("trained.v2")
     assert (model.prediction.name, model.zero_snr) == expected
+    said = {"prediction": expected[0] == "v", "zero terminal SNR": expected[1]}
+    assert set(model.reading) == {fact for fact, holds in said.items() if holds}
     assert model.levels.sigma_max == pytest.approx(4518.8 if expected[1] else 14.6146, rel=1e-4)
 
 

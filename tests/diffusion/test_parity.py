@@ -50,13 +50,6 @@ CLOSE = 1e-5
 """Relative error in fp32; what is left is the order of additions."""
 
 
-class Stored(dict[str, Tensor]):
-    """Tensors in memory, as `checkpoints.weights.Weights` gives those of a file."""
-
-    def form(self, name: str) -> tuple[str, tuple[int, ...]]:
-        return "F32", tuple(self[name].shape)
-
-
 @dataclass
 class Model:
     """A checkpoint in memory: our networks and, made when asked for, theirs on the same weights."""
@@ -75,7 +68,7 @@ class Model:
         with torch.device("meta"):
             unet, vae, text = UNet(self.unet_config), AutoencoderKL(self.vae_config), TextEncoder(self.text_config)
         layout = keys.layout(self.state)
-        fill = Filler(Stored(self.state), torch.device("cpu"), "random")  # type: ignore[arg-type]
+        fill = Filler(self.state, torch.device("cpu"), "random")  # type: ignore[arg-type]
         fill(unet, layout.unet, torch.float32, "U-Net")
         fill(vae, layout.vae, torch.float32, "VAE")
         fill(text.network, layout.text, torch.float32, "text encoder")
@@ -228,7 +221,9 @@ def test_v_prediction_with_zero_terminal_snr_paints_the_same_picture(small: Mode
         prompt="a boat", cfg_scale=5.0, seed=2, steps=10, width=64, height=64, sampler="Euler", schedule="Uniform",
         checkpoint="random", prediction="v", zero_snr=True,
     )  # fmt: skip
-    ours = run_alone(txt2img(request), small).pixels.numpy()  # type: ignore[arg-type]
+    painted = run_alone(txt2img(request), small)  # type: ignore[arg-type]
+    assert painted.facts == {"prediction": "v", "zero terminal SNR": "true"}, "the record says how the output was read"
+    ours = painted.pixels.numpy()
     theirs = painted_by(
         small,
         StableDiffusionPipeline,
