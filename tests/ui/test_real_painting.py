@@ -46,11 +46,12 @@ def shown(page: Any) -> Pixels:
         return np.asarray(image.convert("RGB"))
 
 
-def painted(page: Any, tab: str, before: str = "") -> Pixels:
+def painted(page: Any, tab: str) -> Pixels:
     """Generate, and the picture that is there when all is over."""
+    before = page.evaluate("document.querySelector('#studio_picture')?.src ?? ''")
     page.click(f"#{tab}_generate")
-    page.wait_for_function("(old) => (document.querySelector('#studio_picture')?.src ?? old) !== old", arg=before)
-    page.wait_for_selector("body:not([data-busy])")
+    new = "(old) => !document.body.dataset.busy && (document.querySelector('#studio_picture')?.src ?? old) !== old"
+    page.wait_for_function(new, arg=before)
     return shown(page)
 
 
@@ -71,24 +72,23 @@ def test_erase_an_object_ask_for_another_and_go_on_painting(visitor: Watched) ->
     page.fill("#inpaint_denoising_strength input[type=number]", "0.9")
     page.fill("#inpaint_mask_blur input[type=number]", "0")
     mask = easel.mask()
-    first = painted(page, "inpaint", page.evaluate("document.querySelector('#studio_picture').src"))
+    first = painted(page, "inpaint")
     assert np.array_equal(first[mask == 0], apple[mask == 0]), "what is not masked comes back as it was"
     changed = np.abs(first[mask == 255].astype(int) - apple[mask == 255])
     assert changed.mean() > 5, "and what is masked does not"
 
     page.reload()
-    page.wait_for_selector("#inpaint_generate")
+    page.wait_for_selector(":root[data-face=pictures]")
+    page.click("#studio_accept")
+    page.wait_for_selector(":root[data-face=canvas]")
     easel = Easel(page, None, "inpaint")
     easel.wait(128, 128)
     assert np.array_equal(easel.mask(), mask), "the mask is there after a reload"
-    page.click("#inpaint_below [data-do=pictures]")
-    page.click("#studio_accept")
-    page.wait_for_selector(":root[data-face=canvas]")
     assert np.array_equal(easel.kept(easel.sent()["source"]), first)
 
     easel.stroke((20, 20), (30, 20))
     mask = easel.mask()
-    second = painted(page, "inpaint", page.evaluate("document.querySelector('#studio_picture').src"))
+    second = painted(page, "inpaint")
     assert np.array_equal(second[mask == 0], first[mask == 0])
     assert page.inner_text(".label").count("Whole picture") == 1
 
@@ -106,11 +106,10 @@ def test_a_picture_from_a_picture_follows_it_as_far_as_the_strength_lets_it(visi
     easel.wait(128, 128)
     page.fill("#img2img_prompt textarea", "a red apple on a blue background")
     page.fill("#img2img_steps input[type=number]", "10")
-    far, before = [], ""
+    far = []
     for strength in ("0.1", "0.9"):
         page.fill("#img2img_denoising_strength input[type=number]", strength)
-        result = painted(page, "img2img", before)
-        before = page.evaluate("document.querySelector('#studio_picture').src")
+        result = painted(page, "img2img")
         far.append(float(np.abs(result.astype(int) - source).mean()))
     assert result.shape == source.shape
     assert far[0] < 0.7 * far[1]
