@@ -120,6 +120,8 @@ class Workshop:
         self._changed = threading.Condition()
         self._accepting = threading.Lock()
         """Held from a job's record to its place in memory, so that of several submitters with one key all find it there."""
+        self._telling = threading.Lock()
+        """Taken before `_changed` by who sends the engine what was decided under that: messages keep the decisions' order."""
         self._savers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
         self._senders = ThreadPoolExecutor(max_workers=1, thread_name_prefix="send")
         self._closing = False
@@ -539,19 +541,23 @@ class Workshop:
             self._wake()
 
     def _watch(self, anew: bool = False) -> None:
-        """Tell the engine which tasks somebody looks at: the one nearest its end of each job that is looked at."""
+        """Tell the engine which tasks somebody looks at: of each job that is looked at, the one nearest its end when looking began.
+
+        It stays that one until it is over: images of a job take turns, and whichever is ahead now has its next step last.
+        """
         now = time.monotonic()
-        with self._changed:
-            watched = set()
-            for live in self._live.values():
-                if now - live.looked_at < WATCH_SECONDS:
+        with self._telling:
+            with self._changed:
+                watched = set()
+                for live in self._live.values():
                     flying = [flight for flight in self._dispatcher.flying() if flight.job == live.job.id]
-                    if flying:
-                        watched.add(max(flying, key=lambda f: live.stages.get(f.index, (0, 1))[0]).task)
-            if watched == self._watched and not anew:
-                return
-            self._watched = watched
-        self.link.send(Message("watch", {"tasks": sorted(watched)}))
+                    if flying and now - live.looked_at < WATCH_SECONDS:
+                        ahead = max(flying, key=lambda f: (f.task in self._watched, live.stages.get(f.index, (0, 1))[0]))
+                        watched.add(ahead.task)
+                if watched == self._watched and not anew:
+                    return
+                self._watched = watched
+            self.link.send(Message("watch", {"tasks": sorted(watched)}))
 
     def _estimated(self) -> Forecast:
         """When unfinished jobs end; of those that are paused, or while the engine is not ready, nothing.  Under the lock."""

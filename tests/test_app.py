@@ -156,6 +156,23 @@ def test_jobs_belong_to_their_user(scripted: App) -> None:
     assert mine.state == "queued"
 
 
+def test_the_image_that_is_looked_at_stays_the_same_while_others_overtake_it(scripted: App, link: ScriptedLink) -> None:
+    """On a slow device images of a job take turns: one that has just stepped has its next step, and preview, last."""
+    link.hello()
+    job = scripted.submit({**SMALL, "count": 4}, "me").id
+
+    def looked_at() -> list[str]:
+        scripted.preview(job, "me")
+        return [task for m in link.sent if m.kind == "watch" for task in m.data["tasks"]]
+
+    for index in (2, 3, 0, 1):
+        link.step(f"{job}.{index}", 5 if index == 2 else 6, 20)
+        assert looked_at() == [f"{job}.2"]
+    link.done(f"{job}.2")
+    assert any(view.pictures for view in scripted.events(job, "me"))
+    assert looked_at()[-1] in {f"{job}.{index}" for index in (0, 1, 3)}
+
+
 def test_cancel_keeps_what_is_finished(scripted: App, link: ScriptedLink) -> None:
     link.hello()
     view = scripted.submit({**SMALL, "count": 3}, "me")
