@@ -541,7 +541,7 @@ class Workshop:
             self._wake()
 
     def _watch(self, anew: bool = False) -> None:
-        """Tell the engine which tasks somebody looks at: of each job that is looked at, the one nearest its end when looking began.
+        """Tell the engine which tasks are looked at: of each job that is, the image nearest its end when looking began.
 
         It stays that one until it is over: images of a job take turns, and whichever is ahead now has its next step last.
         """

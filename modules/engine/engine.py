@@ -6,6 +6,7 @@ engine speaks in messages (`modules.engine.messages`), whether its other side is
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 import time
@@ -31,6 +32,8 @@ from modules.request import Img2Img, parse_request
 
 log = logging.getLogger(__name__)
 
+LOAD_TURN_SECONDS = 0.02
+"""While checkpoints wait for others to be done with, whether one may be loaded is asked this often."""
 PREVIEW_SECONDS = 0.3
 """At most one preview of a task in this time; each costs a decode on the device."""
 
@@ -129,17 +132,18 @@ class Engine:
     # ---- messages in
 
     def _receive(self) -> None:
-        """Take all messages that are there; wait for one only when the device has nothing to do."""
-        while True:
-            device_work = any(isinstance(task.work, DEVICE_WORK) for task in self.tasks.values())
-            idle = not device_work
+        """Take all messages that are there; wait for the first only when the device has nothing to do.
+
+        A thread that a task waits for says by a message that it has ended; only a load that waits its turn is asked after.
+        """
+        idle = not any(isinstance(task.work, DEVICE_WORK) for task in self.tasks.values())
+        while self._running:
             try:
-                message = self.inbox.get(block=idle, timeout=0.02 if self._parked or self._load_since else None)
+                message = self.inbox.get(block=idle, timeout=LOAD_TURN_SECONDS if self._load_since else None)
             except queue.Empty:
                 return
             self._handle(message)
-            if not self._running:
-                return
+            idle = False
 
     def _handle(self, message: Message) -> None:
         data = message.data
@@ -217,7 +221,7 @@ class Engine:
         if isinstance(task.work, Load):
             self._load_since[task.id] = time.monotonic()
         elif isinstance(task.work, Host):
-            self._parked[task.id] = self._host.submit(task.work.call)
+            self._park(task.id, task.work.call)
         elif task.work is None:
             self._finish(task)
 
@@ -230,7 +234,12 @@ class Engine:
         busy = {task.checkpoint for task in self.tasks.values() if task.id not in self._load_since}
         for load in admit(loads, busy, time.monotonic()):
             del self._load_since[load.task]
-            self._parked[load.task] = self._host.submit(self._load, load.checkpoint)
+            self._park(load.task, functools.partial(self._load, load.checkpoint))
+
+    def _park(self, task: str, call: Callable[[], Any]) -> None:
+        """Let a thread answer what this task waits for."""
+        future = self._parked[task] = self._host.submit(call)
+        future.add_done_callback(lambda _: self.inbox.put(Message("ended")))
 
     def _load(self, checkpoint: str) -> ModelHandle:
         """On a host thread."""

@@ -79,7 +79,7 @@ def encoded(image: Image.Image, texts: Mapping[str, str], options: Mapping[str, 
     for keyword, text in texts.items():
         info.add_text(keyword, text)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info, compress_level=4)
+    image.save(buffer, "PNG", pnginfo=info, **png.COMPRESSION)
     return buffer.getvalue()
 
 
