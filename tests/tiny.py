@@ -87,7 +87,7 @@ def random_state(unet: UNetConfig, vae: VAEConfig, text: TextConfig, seed: int =
             keys.TEXT + "text_model.": TextEncoder(text).network,
         }
     state = {
-        prefix + name: _random(name, tensor.shape, generator)
+        prefix + name: drawn(name, tensor.shape, generator)
         for prefix, network in parts.items()
         for name, tensor in network.state_dict().items()
     }
@@ -98,7 +98,7 @@ def random_state(unet: UNetConfig, vae: VAEConfig, text: TextConfig, seed: int =
 def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
     """`network` with random weights of the kind that `random_state` draws."""
     generator = torch.Generator().manual_seed(seed)
-    network.load_state_dict({name: _random(name, each.shape, generator) for name, each in network.state_dict().items()})
+    network.load_state_dict({name: drawn(name, each.shape, generator) for name, each in network.state_dict().items()})
     return network
 
 
@@ -106,14 +106,14 @@ _POOL = 2**24 + 43
 """Random numbers that large tensors share, each from its own place on; a prime, so that no two rows are alike."""
 
 
-def _random(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+def drawn(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     """Values at which signals keep their size from layer to layer."""
-    drawn = torch.randn(shape, generator=generator) if shape.numel() < 2**20 else _from_pool(shape, generator)
+    values = torch.randn(shape, generator=generator) if shape.numel() < 2**20 else _from_pool(shape, generator)
     if len(shape) == 1:
-        return drawn * 0.1 + (1.0 if name.endswith("weight") else 0.0)  # the only vectors called weight are norms
+        return values * 0.1 + (1.0 if name.endswith("weight") else 0.0)  # the only vectors called weight are norms
     if "embedding.weight" in name:
-        return drawn * 0.5
-    return drawn.mul_((shape.numel() / shape[0]) ** -0.5)
+        return values * 0.5
+    return values.mul_((shape.numel() / shape[0]) ** -0.5)
 
 
 def _from_pool(shape: torch.Size, generator: torch.Generator) -> Tensor:

@@ -81,8 +81,9 @@ def _text_width(path: str, *identity: int) -> int:
         shapes = read_header(Path(path)).shapes
     except CheckpointError:
         return 0
-    name = keys.layout(shapes).text.get("embeddings.token_embedding.weight", "")
-    return shapes[name][-1] if name else 0
+    layout = keys.layout(shapes)
+    place = layout.text.get("embeddings.token_embedding.weight", "")
+    return shapes[keys.stored_name(place)][-1] if place and not layout.text_2 else 0  # one of several is not enough
 
 
 def _files(folders: Sequence[Path], kinds: frozenset[str], suffixes: tuple[str, ...]) -> Iterator[Path]:

@@ -5,10 +5,13 @@ No torch and no tensor is read: the web process lists with it, so that the list 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from modules.checkpoints import keys, sizes
+from modules.checkpoints.families import Family
+from modules.checkpoints.families.family import SIZE_FEATURES
 from modules.checkpoints.header import Header
+from modules.checkpoints.keys import Place, shape_at, stored_name
 from modules.errors import CheckpointError
 from modules.prompts.chunks import WINDOW
 from modules.prompts.tokenizer import VOCABULARY_SIZE
@@ -17,42 +20,56 @@ FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 """Number formats in which weights may be stored."""
 
 
-def check_complete(header: Header) -> None:
-    """Refuse an SD 1.x checkpoint whose networks are not whole.
+def check_complete(header: Header, family: Family) -> None:
+    """Refuse a checkpoint whose networks are not whole, or do not go together.
 
     Raises:
         CheckpointError: the message is the rest of a sentence that begins with the file's name.
     """
     layout = keys.layout(header.tensors)
-    parts = {"U-Net": layout.unet, "VAE": layout.vae, "text encoder": layout.text}
-    shapes = {part: {name: header.tensors[stored].shape for name, stored in names.items()} for part, names in parts.items()}
-    unet, text = sizes.unet_sizes(shapes["U-Net"]), sizes.text_sizes(shapes["text encoder"])
-    vae = sizes.vae_sizes(shapes["VAE"])
-    check_together(text, unet.context_dim)
+    unet = sizes.unet_sizes(part_shapes(header, layout.unet))
+    vae = sizes.vae_sizes(part_shapes(header, layout.vae))
+    texts = [sizes.text_sizes(part_shapes(header, layout.part(encoder.part))) for encoder in family.text]
+    check_together(family, texts, unet)
     _check_part(header, layout.unet, sizes.unet_tensors(unet), "U-Net")
     _check_part(header, layout.vae, sizes.vae_tensors(vae), "VAE")
-    _check_part(header, layout.text, sizes.text_tensors(text), "text encoder")
+    for encoder, text in zip(family.text, texts, strict=True):
+        _check_part(header, layout.part(encoder.part), sizes.text_tensors(text), encoder.title)
 
 
-def check_together(text: sizes.TextSizes, context_dim: int) -> None:
-    """Refuse a text encoder that is not CLIP's, or not as wide as the context that the U-Net attends to.
+def part_shapes(header: Header, places: Mapping[str, Place]) -> dict[str, tuple[int, ...]]:
+    """The shapes of a part's tensors by our names."""
+    return {name: shape_at(place, header.tensors[stored_name(place)].shape) for name, place in places.items()}
+
+
+def check_together(family: Family, texts: Sequence[sizes.TextSizes], unet: sizes.UNetSizes) -> None:
+    """Refuse text encoders that are not CLIP's, or not as wide as the context and the vector that the U-Net expects.
 
     Raises:
         CheckpointError: as `check_complete`.
     """
-    if text.vocabulary < VOCABULARY_SIZE or text.positions < WINDOW:
-        raise CheckpointError("has a text encoder with another vocabulary than CLIP's; use an SD 1.x checkpoint")
-    if text.width != context_dim:
-        raise CheckpointError(f"has a text encoder {text.width} wide and a U-Net that expects {context_dim}; use another file")
+    if any(text.vocabulary < VOCABULARY_SIZE or text.positions < WINDOW for text in texts):
+        raise CheckpointError("has a text encoder with another vocabulary than CLIP's; use an SD 1.x or SDXL checkpoint")
+    width = sum(text.width for text in texts)
+    if width != unet.context_dim:
+        what = "text encoders" if len(texts) > 1 else "a text encoder"
+        raise CheckpointError(f"has {what} {width} wide and a U-Net that expects {unet.context_dim}; use another file")
+    pooled = sum(text.projection for encoder, text in zip(family.text, texts, strict=True) if encoder.pooled)
+    vector = pooled + (SIZE_FEATURES if family.sizes_in_vector else 0)
+    if vector != unet.vector_width:
+        raise CheckpointError(
+            f"gives {vector} numbers of pooled text and sizes to a U-Net that expects {unet.vector_width}; use another file"
+        )
 
 
-def _check_part(header: Header, names: Mapping[str, str], wanted: Iterator[tuple[str, tuple[int, ...]]], part: str) -> None:
+def _check_part(header: Header, names: Mapping[str, Place], wanted: Iterator[tuple[str, tuple[int, ...]]], part: str) -> None:
     expected = dict(wanted)
     check_missing([name for name in expected if name not in names], part)
     for name, shape in expected.items():
-        entry = header.tensors[names[name]]
-        check_format(names[name], entry.dtype)
-        check_shape(names[name], entry.shape, shape)
+        stored = stored_name(names[name])
+        entry = header.tensors[stored]
+        check_format(stored, entry.dtype)
+        check_shape(stored, shape_at(names[name], entry.shape), shape)
 
 
 def check_missing(missing: list[str], part: str) -> None:

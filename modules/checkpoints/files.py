@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.checkpoints.completeness import check_complete
-from modules.checkpoints.families import SD1_LATENT, Defaults, recognise
+from modules.checkpoints.families import Defaults, recognise
 from modules.checkpoints.hashes import file_sha256, known_sha256
 from modules.checkpoints.header import Header, TensorEntry, read_header
 from modules.checkpoints.naming import by_hash, named
@@ -181,8 +181,7 @@ def _described(path_text: str, name: str, *identity: int) -> CheckpointInfo:
         header = read_header(path)
         try:
             family = recognise(header.shapes)
-            if family.latent == SD1_LATENT:
-                check_complete(header)
+            check_complete(header, family)
         except CheckpointError as error:
             raise CheckpointError(f"{path.name} {error}") from None
     except CheckpointError as error:

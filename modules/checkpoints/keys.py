@@ -1,7 +1,8 @@
 """The names under which a file keeps its tensors, brought to ours.
 
 CompVis' single-file layout and the variants of it that are in the wild end here: behind this file a U-Net and an autoencoder
-have ldm's names, a text encoder has transformers' names from `embeddings.` on.  It knows names only, no shapes, no torch.
+have ldm's names, text encoders have transformers' names from `embeddings.` on.  Where a file keeps several of our tensors in
+one (OpenCLIP's fused attention), a name comes with the slice to take.  No torch.
 """
 
 from __future__ import annotations
@@ -9,21 +10,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
 TEXT = "cond_stage_model.transformer."
+TEXT_2 = "conditioner.embedders.1.model."
 
-PARTS = {"unet": UNET, "vae": VAE, "text": TEXT}
+PARTS = {"unet": UNET, "vae": VAE, "text": TEXT, "text_2": TEXT_2}
 
 _WRAPPERS = re.compile(r"(?:(?:model_)?state_dict\.|module\.)+")
 """What pickles of a trainer's whole state and of parallel training leave in front of every name when they are converted."""
 _PREFIXES = (
     (re.compile(r"(?:model\.)?model\.diffusion_model\.|(?:diffusion_model\.)+"), UNET),
-    (re.compile(r"(?:cond_stage_model\.|text_encoders\.)clip_l\.transformer\."), TEXT),
+    (re.compile(r"(?:(?:cond_stage_model\.|text_encoders\.)clip_l|conditioner\.embedders\.0)\.transformer\."), TEXT),
     (re.compile(r"vae\.(?=(?:encoder|decoder|quant_conv|post_quant_conv)\.)"), VAE),
 )
-"""Other programs' prefixes of the three parts."""
+"""Other prefixes of the parts: other programs', and SDXL's of its first text encoder."""
 
 
 def canonical(name: str) -> str:
@@ -50,11 +53,27 @@ RENAMES: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
     "text": (
         (re.compile(r"^text_model\."), ""),
     ),  # transformers before 4.x of 2022, and merges made with it, lack "text_model."
+    "text_2": (  # OpenCLIP's names
+        (re.compile(r"^token_embedding\."), "embeddings.token_embedding."),
+        (re.compile(r"^positional_embedding$"), "embeddings.position_embedding.weight"),
+        (re.compile(r"^ln_final\."), "final_layer_norm."),
+        (re.compile(r"^transformer\.resblocks\."), "encoder.layers."),
+        (re.compile(r"\.ln_([12])\."), r".layer_norm\1."),
+        (re.compile(r"\.mlp\.c_fc\."), ".mlp.fc1."),
+        (re.compile(r"\.mlp\.c_proj\."), ".mlp.fc2."),
+        (re.compile(r"\.attn\.out_proj\."), ".self_attn.out_proj."),
+        (re.compile(r"\.attn\.in_proj_"), ".self_attn.in_proj_"),
+    ),
 }
+
+_FUSED = re.compile(r"(.*\.self_attn)\.in_proj_(weight|bias)")
+"""OpenCLIP's queries, keys and values in one matrix, in this order."""
 
 IGNORED = re.compile(
     r"model_ema[._]|first_stage_model\.(?:model_ema|loss)\.|ddim_|"  # averaged copies and losses of training
     r"cond_stage_model\.(?:transformer\.(?:vision_model|visual_projection|text_projection|logit_scale)|logit_scale|text_projection)|"
+    r"conditioner\.embedders\.(?:0\.(?:logit_scale|text_projection)|1\.model\.(?:logit_scale|attn_mask|visual\.))|"
+    r"denoiser\.|"
     r"embedding_manager\.|optimizer|callbacks|state_dict$|"  # textual-inversion training
     r"(?:model\.)?(?:alphas?|betas|sqrt|log_one|posterior|lvlb)[a-z_]*|logvar|"  # constants
     r"scale_factor|global_step|v_pred|ztsnr"
@@ -63,14 +82,44 @@ IGNORED = re.compile(
 """Names that real files carry and that no network of ours needs."""
 
 
+class Slice(NamedTuple):
+    """A tensor of ours inside one of a file: the rows of `number` among `parts` equal ones, or the whole matrix transposed."""
+
+    name: str
+    number: int = 0
+    parts: int = 1
+    transposed: bool = False
+
+
+Place = str | Slice
+"""Where a tensor of ours is in a file: under a name, or in a slice of what is there."""
+
+
+def stored_name(place: Place) -> str:
+    return place if isinstance(place, str) else place.name
+
+
+def shape_at(place: Place, stored: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of our tensor at `place`, where the file's has the shape `stored`."""
+    if isinstance(place, str) or not stored:
+        return stored
+    shape = (stored[0] // place.parts, *stored[1:])
+    return shape[::-1] if place.transposed else shape
+
+
 @dataclass
 class Layout:
-    """Where the tensors of each part are: our name -> the file's name.  `unexpected` fits nowhere."""
+    """Where the tensors of each part are: our name -> the place in the file.  `unexpected` fits nowhere."""
 
-    unet: dict[str, str] = field(default_factory=dict)
-    vae: dict[str, str] = field(default_factory=dict)
-    text: dict[str, str] = field(default_factory=dict)
+    unet: dict[str, Place] = field(default_factory=dict)
+    vae: dict[str, Place] = field(default_factory=dict)
+    text: dict[str, Place] = field(default_factory=dict)
+    text_2: dict[str, Place] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
+
+    def part(self, name: str) -> dict[str, Place]:
+        found: dict[str, Place] = getattr(self, name)
+        return found
 
 
 def layout(names: Iterable[str]) -> Layout:
@@ -87,14 +136,22 @@ def layout(names: Iterable[str]) -> Layout:
             continue
         for part, prefix in PARTS.items():
             if own.startswith(prefix):
-                getattr(found, part)[_renamed(part, own.removeprefix(prefix))] = name
+                found.part(part).update(_placed(part, own.removeprefix(prefix), name))
                 break
         else:
             found.unexpected.append(name)
     return found
 
 
-def _renamed(part: str, name: str) -> str:
+def _placed(part: str, own: str, name: str) -> dict[str, Place]:
+    """The tensors of ours that a file's tensor holds; `own` is its name without the part's prefix."""
     for pattern, replacement in RENAMES[part]:
-        name = pattern.sub(replacement, name)
-    return name
+        own = pattern.sub(replacement, own)
+    if part != "text_2":
+        return {own: name}
+    if own == "text_projection":
+        return {"text_projection.weight": Slice(name, transposed=True)}
+    if fused := _FUSED.fullmatch(own):
+        layer, kind = fused.groups()
+        return {f"{layer}.{each}_proj.{kind}": Slice(name, number, 3) for number, each in enumerate("qkv")}
+    return {own: name}

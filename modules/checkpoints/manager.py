@@ -15,24 +15,25 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from modules.checkpoints import keys, shapes
-from modules.checkpoints.completeness import check_together, listed
-from modules.checkpoints.families import Family, LatentFormat, recognise
+from modules.checkpoints import keys
+from modules.checkpoints.cache import Component, ComponentCache, Leases
+from modules.checkpoints.completeness import listed
+from modules.checkpoints.components import Maker
+from modules.checkpoints.families import SD1_LATENT, Family, LatentFormat, recognise
 from modules.checkpoints.files import CheckpointInfo, find
 from modules.checkpoints.hashes import file_sha256
-from modules.checkpoints.header import Header, header_of, open_model
+from modules.checkpoints.header import header_of, open_model
 from modules.checkpoints.inversions import Inversions
-from modules.checkpoints.sizes import text_sizes
 from modules.checkpoints.training import training_of, yaml_of
 from modules.checkpoints.weights import Filler, Weights
 from modules.diffusion.attention import Attend
@@ -40,7 +41,7 @@ from modules.diffusion.prediction import PREDICTIONS, Prediction
 from modules.diffusion.preview import SD1_PREVIEW, LinearPreview, fit_rgb_factors
 from modules.diffusion.rows import Answer, Row, UNetDenoiser
 from modules.diffusion.schedules import NoiseLevels
-from modules.diffusion.text import TextEncoder
+from modules.diffusion.text import TextEncoders
 from modules.diffusion.unet import UNet
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 from modules.errors import CheckpointError, OutOfMemory, UnknownName
@@ -61,7 +62,7 @@ class ModelHandle:
     family: Family
     unet: UNet
     vae: AutoencoderKL
-    text: TextEncoder
+    text: TextEncoders
     prediction: Prediction
     levels: NoiseLevels
     device: torch.device
@@ -70,6 +71,8 @@ class ModelHandle:
     inversions: Inversions | None = None
     zero_snr: bool = False
     """Whether `levels` have zero terminal signal-to-noise ratio."""
+    components: tuple[Component, ...] = ()
+    """What was loaded for it; who runs it holds leases on them (`ModelManager.lease`)."""
 
     @property
     def latent(self) -> LatentFormat:
@@ -133,7 +136,7 @@ class ModelHandle:
 
         The first use may run the VAE: an autoencoder that is not SD 1.x's own gets a map fitted to it.
         """
-        if self.vae.config == VAEConfig():
+        if self.vae.config == VAEConfig() and self.latent == SD1_LATENT:
             return SD1_PREVIEW
         return fit_rgb_factors(self.decode, self.latent.channels)
 
@@ -165,6 +168,7 @@ class ModelManager:
         self.vae_dtype = vae_dtype(device, dtype)
         self._attend, self._cache, self._keep = attend, cache, max(1, keep)
         self.inversions = Inversions(self.folders, cache)
+        self.cache = ComponentCache()
         self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -183,13 +187,23 @@ class ModelManager:
         with self._loading:
             if handle := self._kept(info):  # another thread loaded it meanwhile
                 return handle
-            identity, handle = self._read(info)
+            try:
+                identity, handle = self._read(info)
+            except BaseException:
+                with self._lock:
+                    self._keep_loaded()  # not the part of it that was read
+                raise
             with self._lock:
                 self._loaded[identity] = handle
                 while len(self._loaded) > self._keep:
                     _, gone = self._loaded.popitem(last=False)
                     log.info("let go of %s", gone.info.name)
+                self._keep_loaded()
             return handle
+
+    def lease(self, handle: ModelHandle) -> Leases:
+        """Use this model: its components stay loaded until the leases are released."""
+        return self.cache.lease(handle.components)
 
     def is_loaded(self, name: str) -> bool:
         """Whether `load` would answer at once."""
@@ -202,9 +216,17 @@ class ModelManager:
 
     def let_go(self) -> None:
         """Keep no model any more; one that a task still uses goes with that task."""
+        self._keep_none()
+
+    def _keep_none(self) -> None:
         with self._lock:
             self._loaded.clear()
+            self._keep_loaded()
         torch.cuda.empty_cache()
+
+    def _keep_loaded(self) -> None:
+        """Let go of components that no kept model needs.  Under the lock."""
+        self.cache.keep_only(component.key for handle in self._loaded.values() for component in handle.components)
 
     def _find(self, name: str) -> tuple[CheckpointInfo, ModelHandle | None]:
         """The file that `name` means and its model where that is kept; a kept one whose file was deleted is still found."""
@@ -241,9 +263,7 @@ class ModelManager:
 
     def _build_alone(self, info: CheckpointInfo, identity: _Identity) -> ModelHandle:
         """A second attempt after the device was full: let go of everything else first."""
-        with self._lock:
-            self._loaded.clear()
-        torch.cuda.empty_cache()
+        self._keep_none()
         try:
             return self._build(info, identity)
         except torch.OutOfMemoryError:
@@ -263,29 +283,26 @@ class ModelManager:
             if layout.unexpected:
                 log.warning("%s: ignored %s", info.path.name, listed(layout.unexpected))
 
-            unet_shapes, vae_shapes, text_shapes = (_shapes(header, part) for part in (layout.unet, layout.vae, layout.text))
-            unet_config = shapes.unet_config(unet_shapes, family)
-            text_config = shapes.text_config(text_shapes)
-            check_together(text_sizes(text_shapes), unet_config.context_dim)
-            with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
-                unet = UNet(unet_config, self._attend)
-                vae = AutoencoderKL(shapes.vae_config(vae_shapes), self._attend)
-                text = TextEncoder(text_config)
-
-            fill = Filler(weights, self.device, info.path.name)
-            fill(unet, layout.unet, self.dtype, "U-Net")
-            fill(vae, layout.vae, self.vae_dtype, "VAE")
-            fill(text.network, layout.text, self.dtype, "text encoder")
-            text.materialise(self.device)
+            make = Maker(header, layout, family, Filler(weights, self.device, info.path.name), self._attend)
+            content = identity[:4]  # the file's, without what lies beside it
+            components = [
+                self.cache.get((*content, "unet"), lambda: make.unet(self.dtype)),
+                self.cache.get((*content, "vae"), lambda: make.vae(self.vae_dtype)),
+                *(
+                    self.cache.get((*content, part.part), partial(make.text, part, self.dtype, self.device))
+                    for part in family.text
+                ),
+            ]
+        networks: list[Any] = [component.network for component in components]
         trained = training_of(header, info.path)
         levels = NoiseLevels.scaled_linear()
         return ModelHandle(
             info=info,
             sha256=sha256,
             family=family,
-            unet=unet,
-            vae=vae,
-            text=text,
+            unet=networks[0],
+            vae=networks[1],
+            text=TextEncoders(networks[2:]),
             prediction=PREDICTIONS[trained.prediction or family.prediction],
             levels=levels.zero_terminal_snr() if trained.zero_snr else levels,
             zero_snr=trained.zero_snr,
@@ -293,6 +310,7 @@ class ModelManager:
             unet_dtype=self.dtype,
             vae_dtype=self.vae_dtype,
             inversions=self.inversions,
+            components=tuple(components),
         )
 
 
@@ -331,10 +349,6 @@ def _changed(path: Path) -> int:
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _shapes(header: Header, names: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
-    return {name: header.tensors[file_name].shape for name, file_name in names.items()}
 
 
 @contextmanager

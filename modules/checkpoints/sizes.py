@@ -36,6 +36,7 @@ class UNetSizes(NamedTuple):
     transformer_depth: tuple[int, ...]
     middle_depth: int
     context_dim: int
+    vector_width: int
 
 
 class VAESizes(NamedTuple):
@@ -56,6 +57,7 @@ class TextSizes(NamedTuple):
     heads: int
     hidden: int
     positions: int
+    projection: int
 
 
 # ---- from shapes to sizes
@@ -97,6 +99,7 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
         transformer_depth=tuple(level[0][1] for level in levels),
         middle_depth=counts.get("middle_block.1.transformer_blocks", 0),
         context_dim=context[1],
+        vector_width=_size(shapes, "label_emb.0.0.weight", 1) if "label_emb.0.0.weight" in shapes else 0,
     )
 
 
@@ -121,7 +124,7 @@ def vae_sizes(shapes: Shapes) -> VAESizes:
 
 
 def text_sizes(shapes: Shapes) -> TextSizes:
-    """Of a CLIP text encoder.  CLIP's heads are 64 wide; a narrower model has one.
+    """Of a CLIP text encoder under transformers' names.  CLIP's heads are 64 wide; a narrower model has one.
 
     Raises:
         CheckpointError: the tensors are no CLIP text encoder.
@@ -134,6 +137,7 @@ def text_sizes(shapes: Shapes) -> TextSizes:
         heads=max(1, width // 64),
         hidden=_size(shapes, "encoder.layers.0.mlp.fc1.weight", 0),
         positions=_size(shapes, "embeddings.position_embedding.weight", 0),
+        projection=_size(shapes, "text_projection.weight", 0) if "text_projection.weight" in shapes else 0,
     )
 
 
@@ -179,6 +183,9 @@ def unet_tensors(sizes: UNetSizes) -> Tensors:
     last = len(sizes.channels) - 1
     yield from _linear("time_embed.0", width, time)
     yield from _linear("time_embed.2", time, time)
+    if sizes.vector_width:
+        yield from _linear("label_emb.0.0", sizes.vector_width, time)
+        yield from _linear("label_emb.0.2", time, time)
     yield from _conv("input_blocks.0.0", sizes.in_channels, width)
     skips, channels, index = [width], width, 1
     for level, (out, depth) in enumerate(zip(sizes.channels, sizes.transformer_depth, strict=True)):
@@ -243,6 +250,8 @@ def text_tensors(sizes: TextSizes) -> Tensors:
         yield from _linear(f"{layer}.mlp.fc2", sizes.hidden, width)
         yield from _norm(f"{layer}.layer_norm2", width)
     yield from _norm("final_layer_norm", width)
+    if sizes.projection:
+        yield "text_projection.weight", (sizes.projection, width)
 
 
 def _unet_block(block: str, channels: int, out: int, time: int, depth: int, context: int) -> Tensors:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from modules.checkpoints.completeness import check_format, check_missing, check_shape, listed
 from modules.checkpoints.header import Header
+from modules.checkpoints.keys import Place, Slice, stored_name
 
 log = logging.getLogger(__name__)
 
@@ -57,23 +58,26 @@ class Filler:
     def __init__(self, weights: Weights, device: torch.device, file_name: str) -> None:
         self._weights, self._device, self._file_name = weights, device, file_name
 
-    def __call__(self, network: nn.Module, names: Mapping[str, str], dtype: torch.dtype, part: str) -> None:
-        """Fill `network` from the file's tensors (our name -> the file's name) in `dtype`.
+    def __call__(self, network: nn.Module, names: Mapping[str, Place], dtype: torch.dtype, part: str) -> None:
+        """Fill `network` from the file's tensors (our name -> its place in the file) in `dtype`.
 
         Raises:
             CheckpointError: tensors are missing or have the wrong shape.
         """
         wanted = network.state_dict()
         check_missing([name for name in wanted if name not in names], part)
-        if superfluous := [file_name for name, file_name in names.items() if name not in wanted]:
+        if superfluous := [stored_name(place) for name, place in names.items() if name not in wanted]:
             log.warning("%s: ignored %s", self._file_name, listed(superfluous))
         state = {name: self._placed(names[name], tensor, dtype) for name, tensor in wanted.items()}
         network.load_state_dict(state, assign=True)
         network.requires_grad_(False).eval()
 
-    def _placed(self, name: str, wanted: Tensor, dtype: torch.dtype) -> Tensor:
-        stored = self._weights[name]
-        check_shape(name, tuple(stored.shape), tuple(wanted.shape))
+    def _placed(self, place: Place, wanted: Tensor, dtype: torch.dtype) -> Tensor:
+        stored = self._weights[stored_name(place)]
+        if isinstance(place, Slice):
+            stored = stored.chunk(place.parts)[place.number] if stored.dim() and place.parts > 1 else stored
+            stored = stored.T.contiguous() if place.transposed else stored
+        check_shape(stored_name(place), tuple(stored.shape), tuple(wanted.shape))
         stored = stored.view(wanted.shape)
         if stored.dtype == dtype and stored.device == self._device:
             return stored

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from modules.diffusion.layers import timestep_embedding
 from modules.prompts.schedule import Timeline
 
 MAX_JOINED_TOKENS = 77 * 12
@@ -23,10 +24,12 @@ class Conditioning:
     """`context` is (T, D): T a multiple of the encoder's window (77 for CLIP), D the context width.
 
     `channels` (C2, h, w) follow those of the scaled x into networks that take more of them: inpainting and editing models.
+    `vector` (V,) joins the time embedding of networks that take one: SDXL's pooled text and sizes.
     """
 
     context: Tensor
     channels: Tensor | None = None
+    vector: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -63,6 +66,21 @@ class Conditioning:
         channels = [part.channels for part in parts if part.channels is not None]
         return torch.cat([x, torch.stack(channels).to(x)], dim=1) if channels else x
 
+    @staticmethod
+    def vectors(parts: Sequence[Conditioning]) -> Tensor | None:
+        """The vectors (B, V) of `parts`; one model's rows all have one, or none has."""
+        vectors = [part.vector for part in parts if part.vector is not None]
+        return torch.stack(vectors) if vectors else None
+
+
+def size_features(width: int, height: int, device: torch.device) -> Tensor:
+    """What SDXL is told of a picture of this many pixels: (1536,), fp32.
+
+    256 sinusoidal features each of the original height and width, the crop's top and left, and the target's height and width
+    (Podell et al. 2023, arXiv:2307.01952, section 2.2): a picture that was neither cropped nor resized.
+    """
+    return timestep_embedding(torch.tensor([height, width, 0, 0, height, width], device=device), 256).flatten()
+
 
 @dataclass(frozen=True, eq=False)
 class Scheduled:
@@ -85,6 +103,26 @@ class Scheduled:
 
     def lengthened(self, tokens: int) -> Scheduled:
         return Scheduled(self.timeline, tuple(conditioning.lengthened(tokens) for conditioning in self.conditionings))
+
+    def blank(self) -> Scheduled:
+        """No text at all: zeros in the place of every encoding, where the timeline says nothing but ""; else as it is."""
+        if any(self.timeline.texts):
+            return self
+        blanks = (
+            replace(each, context=torch.zeros_like(each.context), vector=None if each.vector is None else each.vector * 0)
+            for each in self.conditionings
+        )
+        return Scheduled(self.timeline, tuple(blanks))
+
+    def with_sizes(self, features: Tensor) -> Scheduled:
+        """With sizes (`size_features`) behind the pooled texts."""
+        return Scheduled(
+            self.timeline,
+            tuple(
+                replace(each, vector=features if each.vector is None else torch.cat([each.vector.to(features), features]))
+                for each in self.conditionings
+            ),
+        )
 
     def with_channels(self, channels: Tensor) -> Scheduled:
         """The same texts beside a picture, see `Conditioning`."""

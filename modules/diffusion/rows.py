@@ -121,7 +121,8 @@ class UNetDenoiser:
 
         residuals = control_residuals(rows, scaled, timesteps, context)
         ctx = context_for([row.adapters for row in rows], [row.taps for row in rows], residuals, x.device)
-        output = self.unet(Conditioning.concatenated(scaled, conditionings), timesteps, context, ctx)
+        x_in, vector = Conditioning.concatenated(scaled, conditionings), Conditioning.vectors(conditionings)
+        output = self.unet(x_in, timesteps, context, ctx, vector)
         predictions = self.prediction.denoised(output.float(), x, sigmas)
         return [Answer(x0, seen) for x0, seen in zip(predictions, _observed(rows, ctx), strict=True)]
 

@@ -1,4 +1,4 @@
-"""CLIP's text encoder: windows of tokens to what the network attends to.
+"""CLIP's text encoders: windows of tokens to what the network attends to, and to the pooled text that some are told beside it.
 
 It wraps transformers' `CLIPTextModel`, built from a derived shape and never from a hub, and knows windows of tokens; how a
 prompt becomes windows is `modules.prompts.chunks`', and what weights do to encodings is `modules.diffusion.emphasis`'.
@@ -25,7 +25,12 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The shape of a CLIP text encoder; the defaults are Stable Diffusion 1.x (CLIP ViT-L/14)."""
+    """The shape of a CLIP text encoder and how it is read; the defaults are Stable Diffusion 1.x (CLIP ViT-L/14).
+
+    `projection` is the width of the pooled text, 0 for an encoder of which none is read.  `layer` is the hidden state that
+    becomes the context, counted from the end with 1 for the last, None for the one that is asked for (clip skip); the final
+    normalisation follows where `normalised`.  `pad` is the token that the network expects behind a text's end.
+    """
 
     vocabulary: int = VOCABULARY_SIZE
     width: int = 768
@@ -33,6 +38,19 @@ class TextConfig:
     heads: int = 12
     hidden: int = 3072
     positions: int = WINDOW
+    projection: int = 0
+    activation: str = "quick_gelu"
+    layer: int | None = None
+    normalised: bool = True
+    pad: int = EOS
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedWindow:
+    """Of one window of tokens, its weights not yet applied: `context` (77, D), and `pooled` (P,) where the family reads it."""
+
+    context: Tensor
+    pooled: Tensor | None = None
 
 
 class TextEncoder(nn.Module):
@@ -42,6 +60,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.clip = _clip_text_model(config)
+        self.text_projection = nn.Linear(config.width, config.projection, bias=False) if config.projection else None
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -52,6 +71,12 @@ class TextEncoder(nn.Module):
         """The module with `embeddings`, `encoder` and `final_layer_norm`; transformers 4 keeps it one level deeper than 5."""
         return getattr(self.clip, "text_model", self.clip)
 
+    @property
+    def networks(self) -> nn.Module:
+        """All that has weights, under the names that a file's tensors are brought to."""
+        parts: dict[str, nn.Module] = dict(self.network.named_children())
+        return nn.ModuleDict(parts | ({"text_projection": self.text_projection} if self.text_projection else {}))
+
     def materialise(self, device: torch.device) -> None:
         """Give the constant buffers values when the module was built on the meta device."""
         positions = torch.arange(self.config.positions, device=device)[None]
@@ -59,22 +84,24 @@ class TextEncoder(nn.Module):
 
     def encode_chunks(
         self, chunks: Iterable[Chunk], clip_skip: int = 1, vectors: Mapping[Embedding, Tensor] | None = None
-    ) -> list[Tensor]:
-        """(77, width) per window, its weights not yet applied; windows of equal content are encoded once.
+    ) -> list[EncodedWindow]:
+        """(77, width) per window, and its pooled text; windows of equal content are encoded once.
 
         Args:
             chunks: any number.
             clip_skip: 1 takes the last layer's output, n the n-th from the end (at most as many as there are layers); the
-                final normalisation follows in any case, as A1111 does for SD 1.x.
+                final normalisation follows in any case, as A1111 does for SD 1.x.  Where the configuration names a layer, that
+                one is read whatever is asked for.
             vectors: (n, width) of every embedding that the windows name (textual inversion).
         """
         bare = [chunk.bare for chunk in chunks]
         distinct = list(dict.fromkeys(bare))
-        encoded: dict[Chunk, Tensor] = {}
+        encoded: dict[Chunk, EncodedWindow] = {}
         for start in range(0, len(distinct), BATCH):
             batch = distinct[start : start + BATCH]
             with self._inserted([chunk.inserts for chunk in batch], vectors or {}):
-                windows = self(torch.tensor([chunk.tokens for chunk in batch]), clip_skip)
+                contexts, pooled = self(torch.tensor([chunk.tokens for chunk in batch]), clip_skip)
+            windows = map(EncodedWindow, contexts, [None] * len(batch) if pooled is None else pooled)
             encoded.update(zip(batch, windows, strict=True))
         return [encoded[chunk] for chunk in bare]
 
@@ -100,15 +127,73 @@ class TextEncoder(nn.Module):
         finally:
             handle.remove()
 
-    def forward(self, tokens: Tensor, clip_skip: int = 1) -> Tensor:
-        """Contexts (B, 77, width) of windows of token ids (B, 77)."""
+    def forward(self, tokens: Tensor, clip_skip: int = 1) -> tuple[Tensor, Tensor | None]:
+        """Contexts (B, 77, width) of windows of token ids (B, 77), and their pooled texts (B, projection) if it has them.
+
+        The pooled text is the last layer's output at the first end-of-text token, normalised and projected, whatever layer the
+        context comes from.
+        """
         network: Any = self.network
-        tokens = tokens.to(network.final_layer_norm.weight.device)
-        skip = min(clip_skip, self.config.layers)
-        if skip == 1:
-            return self.clip(input_ids=tokens).last_hidden_state  # type: ignore[no-any-return]
-        hidden = self.clip(input_ids=tokens, output_hidden_states=True).hidden_states
-        return network.final_layer_norm(hidden[-skip])  # type: ignore[no-any-return]
+        tokens = _padded(tokens, self.config.pad).to(network.final_layer_norm.weight.device)
+        layer = min(self.config.layer or clip_skip, self.config.layers)
+        if layer == 1 and self.config.normalised:
+            out = self.clip(input_ids=tokens)
+            context = out.last_hidden_state
+        else:
+            out = self.clip(input_ids=tokens, output_hidden_states=True)
+            context = out.hidden_states[-layer]
+            context = network.final_layer_norm(context) if self.config.normalised else context
+        if self.text_projection is None:
+            return context, None
+        ends = (tokens == EOS).int().argmax(dim=-1)
+        rows = torch.arange(len(tokens), device=tokens.device)
+        return context, self.text_projection(out.last_hidden_state[rows, ends])
+
+
+class TextEncoders(nn.Module):
+    """The text encoders of a family; their contexts side by side, in its order, are what the network attends to."""
+
+    def __init__(self, encoders: Sequence[TextEncoder]) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+
+    def __iter__(self) -> Iterator[TextEncoder]:
+        return iter(self.encoders)  # type: ignore[arg-type]
+
+    @cached_property
+    def first(self) -> TextEncoder:
+        return next(iter(self))
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return self.first.tokenizer
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Columns of the context by encoder."""
+        return tuple(encoder.config.width for encoder in self)
+
+    def encode_chunks(
+        self, chunks: Iterable[Chunk], clip_skip: int = 1, vectors: Mapping[Embedding, Tensor] | None = None
+    ) -> list[EncodedWindow]:
+        """As `TextEncoder.encode_chunks`, of all encoders: contexts (77, sum of widths), pooled texts one behind the other."""
+        chunks = list(chunks)
+        by_encoder = [encoder.encode_chunks(chunks, clip_skip, vectors) for encoder in self]
+        return by_encoder[0] if len(by_encoder) == 1 else [_side_by_side(windows) for windows in zip(*by_encoder, strict=True)]
+
+
+def _side_by_side(windows: Sequence[EncodedWindow]) -> EncodedWindow:
+    pooled = [window.pooled for window in windows if window.pooled is not None]
+    return EncodedWindow(torch.cat([window.context for window in windows], dim=-1), torch.cat(pooled) if pooled else None)
+
+
+def _padded(tokens: Tensor, pad: int) -> Tensor:
+    """Windows (B, 77) with `pad` behind their first end-of-text token, where our windows have that token again."""
+    if pad == EOS:
+        return tokens
+    behind = (tokens == EOS).cumsum(dim=-1).roll(1, dims=-1)
+    behind[:, 0] = 0
+    return tokens.masked_fill(behind > 0, pad)
 
 
 def _clip_text_model(config: TextConfig) -> nn.Module:
@@ -128,7 +213,7 @@ def _clip_text_model(config: TextConfig) -> nn.Module:
             num_hidden_layers=config.layers,
             num_attention_heads=config.heads,
             max_position_embeddings=config.positions,
-            hidden_act="quick_gelu",
+            hidden_act=config.activation,
             projection_dim=config.width,
             bos_token_id=BOS,
             eos_token_id=EOS,

@@ -22,6 +22,8 @@ class UNetConfig:
 
     `channels` and `transformer_depth` have one entry per resolution level, finest first; depth 0 means no attention there.
     `in_channels` is 4, or 9 for inpainting models (noisy latent, mask, masked image), or 8 for editing models.
+    Attention has `heads` heads everywhere or, where `head_width` is not 0, as many as are that wide.  `vector_width` is that of
+    the vector that joins the time embedding (SDXL), 0 for none.
     """
 
     in_channels: int = 4
@@ -32,6 +34,12 @@ class UNetConfig:
     middle_depth: int = 1
     context_dim: int = 768
     heads: int = 8
+    head_width: int = 0
+    vector_width: int = 0
+
+    def heads_at(self, channels: int) -> int:
+        """Attention heads of a layer with this many channels."""
+        return max(1, channels // self.head_width) if self.head_width else self.heads
 
     @property
     def downsampling(self) -> int:
@@ -50,9 +58,13 @@ class UNet(nn.Module):
         last = len(config.channels) - 1
 
         def transformer(channels: int, depth: int) -> list[nn.Module]:
-            return [SpatialTransformer(channels, config.context_dim, config.heads, depth, attend)] if depth else []
+            heads = config.heads_at(channels)
+            return [SpatialTransformer(channels, config.context_dim, heads, depth, attend)] if depth else []
 
         self.time_embed = Sequential(Linear(width, time_width), nn.SiLU(), Linear(time_width, time_width))
+        if config.vector_width:
+            embed = Sequential(Linear(config.vector_width, time_width), nn.SiLU(), Linear(time_width, time_width))
+            self.label_emb = Sequential(embed)
 
         blocks: list[nn.Module] = [nn.ModuleList([Conv2d(config.in_channels, width, 3, padding=1)])]
         skips = [width]
@@ -89,7 +101,14 @@ class UNet(nn.Module):
         self.out = Sequential(nn.GroupNorm(32, width), nn.SiLU(), Conv2d(width, config.out_channels, 3, padding=1))
         name_layers(self)
 
-    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        ctx: ForwardContext | None = None,
+        vector: Tensor | None = None,
+    ) -> Tensor:
         """Predict the noise (or v) in `x`.
 
         Args:
@@ -97,12 +116,15 @@ class UNet(nn.Module):
             timesteps: (B,) in [0, 999]; fractions allowed.
             context: (B, T, context_dim), the encoded prompt.
             ctx: what rows ask of the layers; taps of layers that this network does not have stay without an answer.
+            vector: (B, vector_width), for networks that take one.
 
         Returns:
             (B, out_channels, H, W).
         """
         time = timestep_embedding(timesteps, self.config.channels[0]).to(x.dtype)
         time = self.time_embed(time, ctx)
+        if vector is not None:
+            time = time + self.label_emb(vector.to(x.dtype), ctx)
 
         # Down: keep every block's output for the way up
         skips = []

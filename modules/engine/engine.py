@@ -202,6 +202,8 @@ class Engine:
             error = answer
             self._resume(task, lambda: task.fail(error, self._tick))
         else:
+            if isinstance(answer, ModelHandle):
+                task.leases.append(self.manager.lease(answer))
             self._resume(task, lambda: task.advance(answer, self._tick))
 
     def _resume(self, task: Task, step: Callable[[], None]) -> None:

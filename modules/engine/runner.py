@@ -18,6 +18,7 @@ from torch import Tensor
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.rows import Answer, Row
+from modules.diffusion.text import EncodedWindow
 from modules.engine.budgets import Budgets, knee
 from modules.errors import NotFinite
 from modules.pipelines.work import Decode, Encode, EncodeImage, Predict, Work
@@ -65,7 +66,7 @@ class Runner:
     forwards: int = 0
     """Network evaluations so far; what sharing saves shows here."""
     rows: int = 0
-    _windows: OrderedDict[tuple[ModelHandle, Chunk, int], Tensor] = field(default_factory=OrderedDict)
+    _windows: OrderedDict[tuple[ModelHandle, Chunk, int], EncodedWindow] = field(default_factory=OrderedDict)
     _decode_seconds: dict[tuple[ModelHandle, torch.Size], float] = field(default_factory=dict)
     """Of one picture, by the shape of its latent: what a preview of that size would cost."""
     _positions: dict[ModelHandle, int] = field(default_factory=dict)
@@ -168,11 +169,11 @@ class Runner:
     def _forward(self, model: ModelHandle, rows: Sequence[Row]) -> list[Answer]:
         return model.denoise(rows)
 
-    def _encode(self, works: Sequence[Encode]) -> list[list[Tensor]]:
+    def _encode(self, works: Sequence[Encode]) -> list[list[EncodedWindow]]:
         """All windows of a batch in one go, each distinct one once, those seen lately not at all."""
         model, clip_skip = works[0].model, works[0].clip_skip
         wanted = dict.fromkeys(chunk for work in works for chunk in work.chunks)
-        found: dict[Chunk, Tensor] = {}
+        found: dict[Chunk, EncodedWindow] = {}
         for chunk in wanted:
             key = (model, chunk, clip_skip)
             if key in self._windows:

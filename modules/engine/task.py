@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from modules.checkpoints.cache import Leases
 from modules.pipelines.txt2img import Painted
 from modules.pipelines.work import Program, Work
 
@@ -27,6 +28,8 @@ class Task:
     ended_at: tuple[int, int] | None = None
     """(step, steps) where it was ended so."""
     result: Painted | None = field(default=None, repr=False)
+    leases: list[Leases] = field(default_factory=list, repr=False)
+    """Of the components that it runs; they end with it."""
 
     def start(self, tick: int) -> None:
         self._step(lambda: next(self.program), tick)
@@ -40,9 +43,11 @@ class Task:
         self._step(lambda: self.program.throw(error), tick)
 
     def close(self) -> None:
-        """Cancel: the story's `finally` blocks run, nothing else."""
+        """End or cancel: the story's `finally` blocks run and what it used is given back, nothing else."""
         self.program.close()
         self.work = None
+        while self.leases:
+            self.leases.pop().release()
 
     def _step(self, resume: Any, tick: int) -> None:
         self.work, self.since = None, tick

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.manager import ModelHandle
-from modules.diffusion.conditioning import Scheduled
+from modules.diffusion.conditioning import Scheduled, size_features
 from modules.diffusion.emphasis import contexts
 from modules.diffusion.samplers import Sampler
+from modules.diffusion.text import EncodedWindow
 from modules.errors import RequestError
 from modules.pipelines.consistency import consistent
 from modules.pipelines.denoisers import Denoiser, composed, scheduled, switched
@@ -87,8 +88,8 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> Program[
     check_affordable(planned)
     inversions = model.inversions or None
     known, tokenizer = NO_EMBEDDINGS, Tokenizer(request.raw_text)
-    if inversions:
-        known = yield from on_host(lambda: inversions.known(model.text.config.width, tokenizer))
+    if inversions and len(model.text.widths) == 1:  # a vector for one of several encoders is not enough
+        known = yield from on_host(lambda: inversions.known(model.text.widths[0], tokenizer))
     windows = {
         text: chunk(text, tokenizer, request.emphasis, known).windows
         for timeline in planned.timelines
@@ -100,9 +101,17 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> Program[
     encoded = yield from _encoded(model, list(wanted), request.clip_skip, vectors)
 
     *sides, negative = [
-        Scheduled(timeline, tuple(contexts([windows[text] for text in timeline.texts], encoded, request.emphasis)))
+        Scheduled(
+            timeline,
+            tuple(contexts([windows[text] for text in timeline.texts], encoded, request.emphasis, model.text.widths)),
+        )
         for timeline in planned.timelines
     ]
+    if model.family.blank_negative:
+        negative = negative.blank()
+    if model.family.sizes_in_vector:
+        features = size_features(request.width, request.height, model.device)
+        sides, negative = [side.with_sizes(features) for side in sides], negative.with_sizes(features)
     tokens = max(side.tokens for side in sides)
     weights = [side.weight for side in planned.sides]
     lengthened = tuple((side.lengthened(tokens), weight) for side, weight in zip(sides, weights, strict=True))
@@ -122,14 +131,14 @@ def _inserted(
 
 def _encoded(
     model: ModelHandle, windows: list[Chunk], clip_skip: int, vectors: Mapping[Embedding, Tensor]
-) -> Program[dict[Chunk, Tensor]]:
-    """The encoder's output for each window."""
+) -> Program[dict[Chunk, EncodedWindow]]:
+    """The encoders' output for each window."""
     if len(windows) > MAX_WINDOWS:
         raise RequestError(
             f"prompt: it takes {len(windows):,} different windows of 75 tokens, at most {MAX_WINDOWS:,} are allowed; "
             "shorten the prompt or edit fewer places"
         )
-    encoded: dict[Chunk, Tensor] = {}
+    encoded: dict[Chunk, EncodedWindow] = {}
     for start in range(0, len(windows), AT_ONCE):
         part = windows[start : start + AT_ONCE]
         answers = yield from encode(model, *part, clip_skip=clip_skip, vectors=vectors)

@@ -16,6 +16,7 @@ from torch import Tensor
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.conditioning import MAX_FORWARD_TOKENS
 from modules.diffusion.rows import Answer, Row
+from modules.diffusion.text import EncodedWindow
 from modules.prompts.chunks import Chunk, Embedding
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode windows of tokens, not yet weighted.  Answer: `list[Tensor]`, (77, D) for each.
+    """Encode windows of tokens, not yet weighted.  Answer: `list[EncodedWindow]`, one for each.
 
     `vectors` (n, D) are of all embeddings that the windows name.
     """
@@ -101,8 +102,8 @@ def load(checkpoint: str) -> Program[ModelHandle]:
 
 def encode(
     model: ModelHandle, *chunks: Chunk, clip_skip: int = 1, vectors: Mapping[Embedding, Tensor] = MappingProxyType({})
-) -> Program[list[Tensor]]:
-    return cast("list[Tensor]", (yield Encode(model, chunks, clip_skip, vectors)))
+) -> Program[list[EncodedWindow]]:
+    return cast("list[EncodedWindow]", (yield Encode(model, chunks, clip_skip, vectors)))
 
 
 def encode_image(model: ModelHandle, image: Tensor) -> Program[Tensor]:

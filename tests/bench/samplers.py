@@ -72,7 +72,7 @@ def _denoiser(model: ModelHandle) -> Callable[[Tensor, float], Tensor]:
     contexts = []
     for text in (PROMPT, ""):
         windows = [window.bare for window in chunk(text, model.text.tokenizer, "Original").windows]
-        contexts.append(torch.cat(list(model.text.encode_chunks(windows, 1))))
+        contexts.append(torch.cat([window.context for window in model.text.encode_chunks(windows, 1)]))
     context = torch.stack(contexts).repeat_interleave(len(SEEDS), dim=0)
     scale = model.info.defaults.cfg_scale
 

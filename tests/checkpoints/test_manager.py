@@ -45,7 +45,7 @@ def answer(model: ModelHandle, text: str = "a cat") -> Tensor:
     """Something that every part of the model has a share in."""
     with torch.inference_mode():
         windows = model.text.encode_chunks(chunk(text, model.text.tokenizer).windows)
-        context = torch.cat(windows)[None].to(model.unet_dtype)
+        context = torch.cat([window.context for window in windows])[None].to(model.unet_dtype)
         x = torch.linspace(-1, 1, 4 * 8 * 8).view(1, 4, 8, 8)
         extra = model.unet.config.in_channels - 4
         noisy = torch.cat([x, torch.ones(1, extra, 8, 8)], dim=1).to(model.unet_dtype)
@@ -54,7 +54,7 @@ def answer(model: ModelHandle, text: str = "a cat") -> Tensor:
 
 
 def weights(model: ModelHandle) -> dict[str, Tensor]:
-    parts = ((keys.UNET, model.unet), (keys.VAE, model.vae), (keys.TEXT + "text_model.", model.text.network))
+    parts = ((keys.UNET, model.unet), (keys.VAE, model.vae), (keys.TEXT + "text_model.", model.text.first.network))
     return {prefix + name: tensor for prefix, part in parts for name, tensor in part.state_dict().items()}
 
 

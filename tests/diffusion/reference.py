@@ -16,9 +16,10 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_clip_checkpoint,
     convert_ldm_unet_checkpoint,
     convert_ldm_vae_checkpoint,
+    convert_open_clip_checkpoint,
 )
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from modules.diffusion.text import TextConfig
 from modules.diffusion.unet import UNetConfig
@@ -27,6 +28,9 @@ from modules.prompts import tokenizer as ours
 
 State = Mapping[str, Tensor]
 """Tensors by their names in a single-file checkpoint."""
+
+
+SDXL_UNET = {"use_linear_projection": True, "addition_embed_type": "text_time", "addition_time_embed_dim": 256}
 
 
 def unet(config: UNetConfig, state: State) -> UNet2DConditionModel:
@@ -41,12 +45,15 @@ def unet(config: UNetConfig, state: State) -> UNet2DConditionModel:
             down_block_types=tuple("CrossAttnDownBlock2D" if has else "DownBlock2D" for has in attention),
             up_block_types=tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention)),
             cross_attention_dim=config.context_dim,
-            attention_head_dim=config.heads,  # diffusers' name for the number of heads
+            attention_head_dim=tuple(config.heads_at(width) for width in config.channels),  # their name for the number of heads
+            transformer_layers_per_block=tuple(depth or 1 for depth in config.transformer_depth),
+            **(SDXL_UNET if config.vector_width else {}),
+            **({"projection_class_embeddings_input_dim": config.vector_width} if config.vector_width else {}),
         )
     return _filled(network, convert_ldm_unet_checkpoint(dict(state), network.config))
 
 
-def vae(config: VAEConfig, state: State) -> AutoencoderKL:
+def vae(config: VAEConfig, state: State, scale: float = 0.18215) -> AutoencoderKL:
     levels = len(config.channels)
     with torch.device("meta"):
         network = AutoencoderKL(
@@ -58,7 +65,7 @@ def vae(config: VAEConfig, state: State) -> AutoencoderKL:
             layers_per_block=config.res_blocks,
             latent_channels=config.latent_channels,
             norm_num_groups=32,
-            scaling_factor=0.18215,
+            scaling_factor=scale,
         )
     return _filled(network, convert_ldm_vae_checkpoint(dict(state), network.config))
 
@@ -79,13 +86,35 @@ def text(config: TextConfig, state: State) -> CLIPTextModel:
     return _filled(network, converted)
 
 
-def tokenizer() -> CLIPTokenizer:
+def open_clip(config: TextConfig, state: State, prefix: str) -> CLIPTextModelWithProjection:
+    """From OpenCLIP's names, with the projection of the pooled text."""
+    network = CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=config.vocabulary,
+            hidden_size=config.width,
+            intermediate_size=config.hidden,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            projection_dim=config.projection,
+            hidden_act=config.activation,
+            eos_token_id=ours.EOS,
+        )
+    )
+    converted = convert_open_clip_checkpoint(network, dict(state), prefix)
+    names = set(network.state_dict())
+    fitting = {name if name in names else name.removeprefix("text_model."): tensor for name, tensor in converted.items()}
+    return _filled(network, fitting)
+
+
+def tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:
     """transformers' own CLIP tokenizer over the vocabulary that ships with us, read here by the file format's rules alone."""
     lines = gzip.decompress(ours._FILE.read_bytes()).decode().split("\n")
     merges = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
     letters = _letters()
     words = [*letters, *[c + "</w>" for c in letters], *["".join(pair) for pair in merges], "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=merges, model_max_length=77)
+    return CLIPTokenizer(
+        vocab={word: index for index, word in enumerate(words)}, merges=merges, model_max_length=77, pad_token=pad
+    )
 
 
 def _letters() -> list[str]:

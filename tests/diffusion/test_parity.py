@@ -34,7 +34,7 @@ from modules.diffusion.attention import sdpa
 from modules.diffusion.noise import Noise
 from modules.diffusion.prediction import EPS
 from modules.diffusion.schedules import NoiseLevels
-from modules.diffusion.text import TextConfig, TextEncoder
+from modules.diffusion.text import TextConfig, TextEncoder, TextEncoders
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 from modules.pipelines.alone import run_alone
@@ -71,11 +71,13 @@ class Model:
         fill = Filler(self.state, torch.device("cpu"), "random")  # type: ignore[arg-type]
         fill(unet, layout.unet, torch.float32, "U-Net")
         fill(vae, layout.vae, torch.float32, "VAE")
-        fill(text.network, layout.text, torch.float32, "text encoder")
+        fill(text.networks, layout.text, torch.float32, "text encoder")
         text.materialise(torch.device("cpu"))
         info = CheckpointInfo("random", Path("random"), "random", "sd1", Defaults())
         cpu, fp32 = torch.device("cpu"), torch.float32
-        return ModelHandle(info, "0" * 64, FAMILIES[0], unet, vae, text, EPS, NoiseLevels.scaled_linear(), cpu, fp32, fp32)
+        return ModelHandle(
+            info, "0" * 64, FAMILIES[0], unet, vae, TextEncoders([text]), EPS, NoiseLevels.scaled_linear(), cpu, fp32, fp32
+        )
 
     def load(self, name: str) -> ModelHandle:
         """As `ModelManager.load`."""
@@ -162,7 +164,7 @@ def test_text_encoder(model: Model, clip_skip: int) -> None:
     text = model.ours.text
     windows = [chunk(each, text.tokenizer).windows[0] for each in texts]
     for ours, expected in zip(text.encode_chunks(windows, clip_skip), theirs, strict=True):
-        assert reference.error(ours, expected) < CLOSE
+        assert reference.error(ours.context, expected) < CLOSE
 
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -294,7 +296,7 @@ def test_a_file_gives_the_same_networks_as_its_tensors(tmp_path: Path) -> None:
     write(tmp_path / "narrow.safetensors", model.state)
     manager = ModelManager([tmp_path], torch.device("cpu"), torch.float32, sdpa, tmp_path / "hashes.json")
     loaded = manager.load("narrow")
-    assert (loaded.unet.config, loaded.vae.config, loaded.text.config) == (
+    assert (loaded.unet.config, loaded.vae.config, loaded.text.first.config) == (
         model.unet_config,
         model.vae_config,
         model.text_config,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,8 +37,12 @@ def close(one: Tensor, two: Tensor) -> bool:
     return torch.allclose(one, two, atol=1e-5)
 
 
+def contexts(encoder: TextEncoder, chunks: Sequence[Chunk], *args: Any, **options: Any) -> list[Tensor]:
+    return [window.context for window in encoder.encode_chunks(chunks, *args, **options)]
+
+
 def test_a_window_is_77_tokens(encoder: TextEncoder) -> None:
-    (context,) = encoder.encode_chunks(windows("a cat", encoder))
+    (context,) = contexts(encoder, windows("a cat", encoder))
     assert context.shape == (WINDOW, CONFIG.width)
     assert context.isfinite().all()
 
@@ -46,19 +51,19 @@ def test_a_prompt_of_30_000_characters_is_encoded_whole(encoder: TextEncoder) ->
     text = "a small red apple, " * 1579
     assert len(text) > 30_000
     parts = windows(text, encoder)
-    contexts = encoder.encode_chunks(parts)
-    assert len(contexts) == len(parts) > 100
-    assert all(close(contexts[i], encoder.encode_chunks([parts[i]])[0]) for i in (0, BATCH - 1, BATCH, len(parts) - 1))
+    encoded = contexts(encoder, parts)
+    assert len(encoded) == len(parts) > 100
+    assert all(close(encoded[i], contexts(encoder, [parts[i]])[0]) for i in (0, BATCH - 1, BATCH, len(parts) - 1))
 
 
 def test_windows_are_encoded_as_if_alone_and_in_their_order(encoder: TextEncoder) -> None:
     """More windows than one forward takes, with repetitions."""
     parts = [windows(f"picture {i % 23}", encoder)[0] for i in range(3 * BATCH)]
-    together = encoder.encode_chunks(parts)
+    together = contexts(encoder, parts)
     for i in (0, 1, 22, 23, BATCH, 3 * BATCH - 1):
-        assert close(together[i], encoder.encode_chunks([parts[i]])[0])
+        assert close(together[i], contexts(encoder, [parts[i]])[0])
     assert not close(together[0], together[1])
-    assert encoder.encode_chunks([]) == []
+    assert contexts(encoder, []) == []
 
 
 def test_equal_windows_are_encoded_once(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,13 +71,13 @@ def test_equal_windows_are_encoded_once(encoder: TextEncoder, monkeypatch: pytes
     real = encoder.clip.forward
     monkeypatch.setattr(encoder.clip, "forward", lambda input_ids, **kw: rows.append(len(input_ids)) or real(input_ids, **kw))
     a, b = windows("a", encoder)[0], windows("b", encoder)[0]
-    encoder.encode_chunks([a, b, a, a, b])
+    contexts(encoder, [a, b, a, a, b])
     assert rows == [2]
 
 
 def test_a_token_sees_only_what_stands_before_it(encoder: TextEncoder) -> None:
     """CLIP's causal mask: with another last word the encoding of the first words stays."""
-    one, two = (encoder.encode_chunks(windows(text, encoder))[0] for text in ("a red apple", "a red car"))
+    one, two = (contexts(encoder, windows(text, encoder))[0] for text in ("a red apple", "a red car"))
     assert close(one[:3], two[:3])
     assert not close(one[3], two[3])
 
@@ -83,13 +88,13 @@ def test_clip_skip_takes_an_earlier_layer_and_normalises_it(encoder: TextEncoder
     assert len(hidden) == CONFIG.layers + 1
     for skip in (1, 2, 3):
         expected = encoder.network.final_layer_norm(hidden[-skip])[0]
-        assert close(encoder.encode_chunks(part, clip_skip=skip)[0], expected)
-    assert not close(encoder.encode_chunks(part, clip_skip=1)[0], encoder.encode_chunks(part, clip_skip=2)[0])
+        assert close(contexts(encoder, part, clip_skip=skip)[0], expected)
+    assert not close(contexts(encoder, part, clip_skip=1)[0], contexts(encoder, part, clip_skip=2)[0])
 
 
 def test_skipping_more_layers_than_there_are_takes_the_first(encoder: TextEncoder) -> None:
     part = windows("a cat", encoder)
-    assert torch.equal(encoder.encode_chunks(part, clip_skip=12)[0], encoder.encode_chunks(part, clip_skip=3)[0])
+    assert torch.equal(contexts(encoder, part, clip_skip=12)[0], contexts(encoder, part, clip_skip=3)[0])
 
 
 def test_an_embedding_stands_where_its_name_is_written(encoder: TextEncoder) -> None:
@@ -100,22 +105,22 @@ def test_an_embedding_stands_where_its_name_is_written(encoder: TextEncoder) -> 
     (written,) = chunk("a red apple on a mat", encoder.tokenizer).windows
     ink = Embedding("ink", 2)
     vectors = {ink: table(torch.tensor(encoder.tokenizer.encode("red apple")))}
-    with_name, plain, again = encoder.encode_chunks([named, written, named], vectors=vectors)
+    with_name, plain, again = contexts(encoder, [named, written, named], vectors=vectors)
     assert close(with_name, plain)
     assert torch.equal(with_name, again)
 
-    other = encoder.encode_chunks([written, named], vectors={ink: vectors[ink] * -1.0})
+    other = contexts(encoder, [written, named], vectors={ink: vectors[ink] * -1.0})
     assert close(other[0], plain)
     assert close(other[1][:2], plain[:2])
     assert not close(other[1][2], plain[2])
-    assert close(encoder.encode_chunks([written])[0], plain), "nothing is left behind in the encoder"
+    assert close(contexts(encoder, [written])[0], plain), "nothing is left behind in the encoder"
 
 
 def test_an_embedding_that_is_not_here_is_an_error(encoder: TextEncoder) -> None:
     (named,) = chunk("ink", encoder.tokenizer, embeddings=Embeddings([Embedding("ink", 2)], encoder.tokenizer)).windows
     with pytest.raises(KeyError, match="ink"):
-        encoder.encode_chunks([named])
-    encoder.encode_chunks(windows("a cat", encoder))
+        contexts(encoder, [named])
+    contexts(encoder, windows("a cat", encoder))
 
 
 def test_building_it_on_the_meta_device_loses_nothing(encoder: TextEncoder) -> None:
@@ -124,7 +129,7 @@ def test_building_it_on_the_meta_device_loses_nothing(encoder: TextEncoder) -> N
     other.load_state_dict(encoder.state_dict(), assign=True)
     other.materialise(torch.device("cpu"))
     part = windows("a cat", encoder)
-    assert torch.equal(other.eval().encode_chunks(part)[0], encoder.encode_chunks(part)[0])
+    assert torch.equal(contexts(other.eval(), part)[0], contexts(encoder, part)[0])
 
 
 def test_the_hub_is_never_asked_whatever_the_environment_says() -> None:

@@ -85,7 +85,7 @@ def test_a_textual_inversion_paints_what_its_vectors_mean(bench: Bench, tiny_mod
     """With the vectors of "red apple" under another name, that name paints one, in a batch as alone, and is recorded."""
     model = bench.manager.load("tiny")
     ids = torch.tensor(model.text.tokenizer.encode("red apple"))
-    network: Any = model.text.network
+    network: Any = model.text.first.network
     (tiny_models / "embeddings").mkdir()
     try:
         file = write(tiny_models / "embeddings" / "zqx.safetensors", {"emb_params": network.embeddings.token_embedding(ids)})

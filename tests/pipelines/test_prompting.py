@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from modules.checkpoints.families import FAMILIES
 from modules.diffusion.noise import Noise
 from modules.diffusion.rows import Answer, Row
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import NoiseLevels, sigmas_for
+from modules.diffusion.text import EncodedWindow
 from modules.errors import RequestError
 from modules.pipelines.guidance import Guidance
 from modules.pipelines.prompting import AT_ONCE, Prompted, prompted
@@ -26,7 +28,9 @@ from modules.request import Txt2Img
 LEVELS = NoiseLevels.scaled_linear()
 TOKENIZER = Tokenizer()
 LONG = " ".join(f"{number} apples" for number in range(1_000))
-MODEL: Any = SimpleNamespace(text=SimpleNamespace(tokenizer=TOKENIZER), inversions=None)
+MODEL: Any = SimpleNamespace(
+    text=SimpleNamespace(tokenizer=TOKENIZER, widths=(2,)), inversions=None, family=FAMILIES[0], device=torch.device("cpu")
+)
 
 
 def encoding(chunk: Chunk) -> Tensor:
@@ -52,7 +56,7 @@ class Network:
             if isinstance(work, Encode):
                 self.encodes.append(work)
                 assert all(chunk.is_neutral for chunk in work.chunks), "the encoder never sees weights"
-                answer = [encoding(chunk) for chunk in work.chunks]
+                answer = [EncodedWindow(encoding(chunk)) for chunk in work.chunks]
             elif isinstance(work, Predict):
                 self.rows.append(work.rows)
                 answer = [Answer(row.x * 0.5 + float(row.conditioning.context[1, 0]) / 50_000) for row in work.rows]

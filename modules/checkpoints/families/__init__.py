@@ -1,0 +1,12 @@
+"""Model families: what kinds of checkpoints this version paints with, one file each, and how a file's family is told.
+
+A family is data (`family.Family`): which networks its files hold and under which names, how text encoders are read, what the
+latent space is, what the network is told beside the text.  Adding one that denoises with a U-Net is a file with a table here
+and its name in `FAMILIES`.  No torch: the web process lists models with it.
+"""
+
+from modules.checkpoints.families.family import Defaults, Family, LatentFormat, TextPart
+from modules.checkpoints.families.recognise import FAMILIES, recognise
+from modules.checkpoints.families.sd1 import EDITING, SD1_LATENT
+
+__all__ = ["EDITING", "FAMILIES", "SD1_LATENT", "Defaults", "Family", "LatentFormat", "TextPart", "recognise"]

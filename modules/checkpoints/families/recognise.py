@@ -1,0 +1,64 @@
+"""Which kind of model a file holds, told by the names and shapes of its tensors, never by the file's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from modules.checkpoints import keys
+from modules.checkpoints.families.family import Family
+from modules.checkpoints.families.foreign import COMPANIONS, OTHER_MODELS
+from modules.checkpoints.families.sd1 import SD1
+from modules.checkpoints.families.sdxl import SDXL
+from modules.errors import CheckpointError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+FAMILIES = (*SD1, *SDXL)
+
+
+def recognise(shapes: Shapes) -> Family:
+    """The family of a file with these tensors.
+
+    Raises:
+        CheckpointError: it is none that this version paints with.  The message is the rest of a sentence that begins with the
+            file's name: "is an SDXL checkpoint; ...".
+    """
+    shapes = {keys.canonical(name): shape for name, shape in shapes.items()}
+    text = "\n" + "\n".join(shapes) + "\n"
+    stem = shapes.get(keys.UNET + "input_blocks.0.0.weight")
+    if stem is None or len(stem) != 4:
+        raise CheckpointError(_what_else(text))
+    for foreign in OTHER_MODELS:
+        if any(mark in text for mark in foreign.marks):
+            raise CheckpointError(f"is {foreign.what}; {foreign.advice}")
+    if not any(name.startswith(keys.VAE) for name in shapes):
+        raise CheckpointError("has no autoencoder (VAE): it is a U-Net alone; use a full checkpoint")
+    marked = [family for family in FAMILIES if family.mark and family.mark in shapes]
+    family = _with_stem(marked or [family for family in FAMILIES if not family.mark], stem[1])
+    for encoder in family.text:
+        if not any(name.startswith(keys.PARTS[encoder.part]) for name in shapes):
+            raise CheckpointError(f"has no {encoder.title}: it is only a part of a model; use a full checkpoint")
+    return family
+
+
+def _with_stem(kind: Sequence[Family], channels: int) -> Family:
+    for family in kind:
+        if family.in_channels == channels:
+            return family
+    known = ", ".join(f"{family.in_channels} ({family.name})" for family in kind)
+    raise CheckpointError(f"has a U-Net with {channels} input channels; this version knows {known}; choose another file")
+
+
+def _what_else(text: str) -> str:
+    """What a file without an ldm U-Net is; `text` holds its tensor names, one per line."""
+    for foreign in (*COMPANIONS, *OTHER_MODELS):
+        if any(mark in text for mark in foreign.marks):
+            return f"is {foreign.what}; {foreign.advice}"
+    if "decoder.conv_in.weight\n" in text or "encoder.conv_in.weight\n" in text:
+        return "is a VAE alone; put it in the VAE folder of your models"
+    if "\ninput_blocks.0.0.weight\n" in text:
+        return "is a U-Net alone, without text encoder and VAE; use a full checkpoint"
+    if "encoder.layers.0." in text or "encoder.block.0." in text or "resblocks.0." in text:
+        return "is a text encoder alone; use a full checkpoint"
+    first = text.strip().split("\n")[0][:60]
+    return f"is not a model that this version knows (it holds tensors such as {first!r}); choose an SD 1.x or SDXL checkpoint"
