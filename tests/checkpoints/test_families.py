@@ -12,14 +12,17 @@ from modules.checkpoints import keys, shapes, sizes
 from modules.checkpoints.completeness import check_complete
 from modules.checkpoints.families import FAMILIES, Family, recognise
 from modules.checkpoints.families.foreign import OTHER_MODELS, Foreign
+from modules.checkpoints.families.sd1 import SD1
+from modules.checkpoints.families.sdxl import SDXL
 from modules.checkpoints.header import Header, TensorEntry
 from modules.diffusion.text import TextConfig, TextEncoder
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 from modules.errors import CheckpointError
+from tests.sdxl import sdxl_state
 from tests.tiny import TINY_TEXT, TINY_UNET, TINY_VAE
 
-SD1 = FAMILIES[0]
+BASE = SD1[0]
 
 
 UNET, VAE, TEXT = UNetConfig(), VAEConfig(), TextConfig()
@@ -39,7 +42,7 @@ def sd1_shapes(unet: UNetConfig = UNET, vae: VAEConfig = VAE, text: TextConfig =
 def derived(of: dict[str, tuple[int, ...]]) -> tuple[UNetConfig, VAEConfig, TextConfig]:
     layout = keys.layout(of)
     unet, vae, text = ({name: of[key] for name, key in part.items()} for part in (layout.unet, layout.vae, layout.text))
-    return shapes.unet_config(unet, recognise(of)), shapes.vae_config(vae), shapes.text_config(text, SD1.text[0])
+    return shapes.unet_config(unet, recognise(of)), shapes.vae_config(vae), shapes.text_config(text, BASE.text[0])
 
 
 @pytest.mark.parametrize(
@@ -74,11 +77,11 @@ def test_the_tensors_that_are_wanted_are_those_of_the_networks(unet: UNetConfig,
 def test_no_tensor_may_be_missing() -> None:
     """Whichever it is: the header alone tells, and names its part."""
     of = {name: TensorEntry("F16", shape, 0, 0) for name, shape in sd1_shapes(TINY_UNET, TINY_VAE, TINY_TEXT).items()}
-    check_complete(Header({}, of, 0), SD1)
+    check_complete(Header({}, of, 0), BASE)
     for name in of:
         without = {other: entry for other, entry in of.items() if other != name}
         with pytest.raises(CheckpointError, match=r"lacks|without"):
-            check_complete(Header({}, without, 0), SD1)
+            check_complete(Header({}, without, 0), BASE)
 
 
 def test_the_layout_of_sd_1_5_has_the_published_number_of_tensors() -> None:
@@ -128,10 +131,20 @@ def test_shapes_give_back_the_configuration(configs: tuple[UNetConfig, VAEConfig
     assert derived(sd1_shapes(*configs)) == configs
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", SD1, ids=lambda family: family.name)
 def test_families_differ_in_their_input_channels(family: Family) -> None:
     assert recognise(sd1_shapes(UNetConfig(in_channels=family.in_channels))) == family
     assert (family.latent.channels, family.latent.scale, family.latent.factor) == (4, 0.18215, 8)
+
+
+@pytest.mark.parametrize("family", SDXL, ids=lambda family: family.name)
+def test_a_mark_and_the_input_channels_tell_the_member_of_a_kind(family: Family) -> None:
+    of = {name: tuple(tensor.shape) for name, tensor in sdxl_state().items()}
+    stem = keys.UNET + "input_blocks.0.0.weight"
+    assert recognise({**of, stem: (64, family.in_channels, 3, 3)}) == family
+    with pytest.raises(CheckpointError, match=r"5 input channels; this version knows 4 \(sdxl\), 9 \(sdxl-inpaint\)"):
+        recognise({**of, stem: (64, 5, 3, 3)})
+    assert (family.latent.channels, family.latent.scale, family.latent.factor) == (4, 0.13025, 8)
 
 
 @pytest.mark.parametrize("model", OTHER_MODELS, ids=lambda model: model.what)
@@ -190,4 +203,4 @@ def test_a_text_encoder_under_both_spellings_is_taken_from_the_full_one() -> Non
 
 def test_families_are_a_table_with_unique_names() -> None:
     assert len({family.name for family in FAMILIES}) == len(FAMILIES)
-    assert replace(SD1, name="other").heads == 8
+    assert replace(BASE, name="other").heads == 8

@@ -35,6 +35,7 @@ SDXL_UNET = {"use_linear_projection": True, "addition_embed_type": "text_time", 
 
 def unet(config: UNetConfig, state: State) -> UNet2DConditionModel:
     attention = [depth > 0 for depth in config.transformer_depth]
+    heads: Any = tuple(config.heads_at(width) for width in config.channels) if config.head_width else config.heads
     with torch.device("meta"):
         network = UNet2DConditionModel(
             sample_size=64,
@@ -45,7 +46,7 @@ def unet(config: UNetConfig, state: State) -> UNet2DConditionModel:
             down_block_types=tuple("CrossAttnDownBlock2D" if has else "DownBlock2D" for has in attention),
             up_block_types=tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention)),
             cross_attention_dim=config.context_dim,
-            attention_head_dim=tuple(config.heads_at(width) for width in config.channels),  # their name for the number of heads
+            attention_head_dim=heads,  # diffusers' name for the number of heads
             transformer_layers_per_block=tuple(depth or 1 for depth in config.transformer_depth),
             **(SDXL_UNET if config.vector_width else {}),
             **({"projection_class_embeddings_input_dim": config.vector_width} if config.vector_width else {}),
