@@ -204,3 +204,27 @@ def test_a_text_encoder_under_both_spellings_is_taken_from_the_full_one() -> Non
 def test_families_are_a_table_with_unique_names() -> None:
     assert len({family.name for family in FAMILIES}) == len(FAMILIES)
     assert replace(BASE, name="other").heads == 8
+
+
+def test_sdxl_has_the_published_number_of_parameters() -> None:
+    """2,567,463,684 in the U-Net, 123,060,480 and 694,659,840 in the text encoders, as published with sd_xl_base_1.0."""
+    with torch.device("meta"):
+        unet = UNet(
+            UNetConfig(
+                channels=(320, 640, 1280), transformer_depth=(0, 2, 10), middle_depth=10, context_dim=2048,
+                heads=0, head_width=64, vector_width=2816,
+            )
+        )  # fmt: skip
+        texts = [
+            TextEncoder(config).networks
+            for config in (
+                TextConfig(layer=2, normalised=False),
+                TextConfig(width=1280, layers=32, heads=20, hidden=5120, projection=1280, activation="gelu", layer=2, pad=0),
+            )
+        ]
+    counts = [sum(tensor.numel() for tensor in network.state_dict().values()) for network in (unet, *texts)]
+    assert counts == [2_567_463_684, 123_060_480, 694_659_840]
+    shapes_of = {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()}
+    assert list(sizes.unet_tensors(sizes.unet_sizes(shapes_of))) == list(shapes_of.items())
+    shapes_of = {name: tuple(tensor.shape) for name, tensor in texts[1].state_dict().items()}
+    assert list(sizes.text_tensors(sizes.text_sizes(shapes_of))) == list(shapes_of.items())
