@@ -6,17 +6,18 @@ import re
 from collections.abc import Mapping
 
 from modules.images.infotext_parsing import parse
+from modules.images.readers import comfyui, comfyui_text
 from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told
-
-_DRAW_ON_THE_CPU = frozenset({"ComfyUI", "Fooocus"})
-"""Programs whose noise is torch's on the CPU; their texts do not say so, and A1111's without a word means its GPU."""
 
 _TAG = re.compile(r"<(?:lora|lyco):([^:<>]{1,200})[:>]")
 
 
 def read(told: Told) -> Reading | None:
     text = told.chunks.get("parameters") or told.comment
-    return read_text(text) if text else None
+    reading = read_text(text) if text else None
+    if reading is not None and reading.program == "ComfyUI":
+        return comfyui_text.with_graph(reading, comfyui.read(told))
+    return reading
 
 
 def read_text(text: str) -> Reading | None:
@@ -26,11 +27,12 @@ def read_text(text: str) -> Reading | None:
         return None
     version = parsed.get("Version", "")
     program = program_of(parsed)
-    if program in _DRAW_ON_THE_CPU:
-        parsed.setdefault("RNG", "CPU")
-    if program == "ComfyUI" and "Denoising strength" not in parsed:
-        parsed.setdefault("SGM noise multiplier", "True")  # how ComfyUI starts, see the reader of its graphs
-    return Reading(program, parsed, version, networks(parsed))
+    files = networks(parsed)
+    notes: tuple[str, ...] = ()
+    if program == "ComfyUI":
+        files += comfyui_text.inversions(parsed, files)
+        parsed, notes = comfyui_text.meant(parsed)
+    return Reading(program, parsed, version, files, notes)
 
 
 def program_of(parsed: Mapping[str, str]) -> str:
@@ -45,7 +47,7 @@ def program_of(parsed: Mapping[str, str]) -> str:
         return "SD.Next"
     if version.startswith("Fooocus"):
         return "Fooocus"
-    if version.casefold().startswith("comfyui"):
+    if comfyui_text.is_of_comfyui(parsed):
         return "ComfyUI"
     return "A1111"
 

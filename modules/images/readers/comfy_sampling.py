@@ -1,0 +1,57 @@
+"""What ComfyUI's names of samplers and schedules mean, for every program whose pictures ComfyUI made.
+
+Source: ComfyUI's `comfy/samplers.py` and `comfy/k_diffusion/sampling.py`.
+"""
+
+from __future__ import annotations
+
+from modules.images.readers import names
+
+_SCHEDULES = {
+    "beta": "Beta timesteps",
+    "kl_optimal": "KL Optimal to zero",
+}
+"""Schedules that A1111 has under the same name and spaces otherwise."""
+_ON_THE_DEVICE = ("_ancestral", "_gpu", "lcm", "ddpm", "er_sde", "seeds_", "sa_solver")
+"""Parts of the names of samplers whose later noise comes from the device's generator; the SDE ones draw theirs on the CPU."""
+_DETERMINISTIC = ("DPM fast", "DPM adaptive")
+"""Samplers that ComfyUI runs with an eta of 0, A1111 with 1."""
+_OTHERWISE = {
+    "UniPC": "UniPC walks noise levels of its own here and not the schedule's",
+    "LCM": "LCM walks the 50 levels that such models were distilled at here, not all of the network's",
+}
+_OTHER_LEVELS = {
+    "Turbo": "the schedule Turbo spreads its steps over all noise levels here, where ComfyUI takes the highest of ten",
+    "Align Your Steps GITS": "the schedule GITS has a table for each number of steps in ComfyUI and one here",
+}
+
+
+def sampling(sampler: str, scheduler: str, whole: bool = True) -> tuple[dict[str, str], tuple[str, ...]]:
+    """A1111's items for a sampler and a schedule of ComfyUI's, and sentences about what differs.
+
+    `whole` says that the run begins with noise alone.  ComfyUI then starts from sqrt(1 + sigma^2) times the noise if the first
+    level is the model's highest (`Sampler.max_denoise`), which it is for every schedule but ddim_uniform.
+
+    >>> sampling("ddim", "ddim_uniform")
+    ({'Sampler': 'Euler', 'Schedule type': 'DDIM'}, ())
+    """
+    name, in_name = names.sampler(sampler)
+    if name == "DDIM":
+        name = "Euler"  # what ComfyUI runs under that name
+    schedule = in_name or _SCHEDULES.get(scheduler.strip().casefold()) or names.schedule(scheduler)
+    items = {"Sampler": name, "Schedule type": schedule}
+    if schedule == "Align Your Steps":
+        items["Discard penultimate sigma"] = "True"  # ComfyUI's has a level more, of which the last is set to 0
+    if name in _DETERMINISTIC:
+        items["Eta"] = "0"
+    if whole and name and schedule != "DDIM":
+        items["SGM noise multiplier"] = "True"
+    notes = [
+        f"{note}: the picture will only be similar" for note in (_OTHERWISE.get(name), _OTHER_LEVELS.get(schedule)) if note
+    ]
+    bare = sampler.strip().casefold()
+    if any(part in bare for part in _ON_THE_DEVICE):
+        notes.append(
+            f"ComfyUI draws the noise of {name}'s later steps on the GPU, which is not repeated here: similar, not equal"
+        )
+    return {key: value for key, value in items.items() if value}, tuple(notes)
