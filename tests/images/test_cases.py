@@ -248,3 +248,98 @@ def test_comfyui_s_prompts_are_text_but_for_round_brackets() -> None:
     assert found.fields["emphasis"] == "No norm"
     parsed = {"class_type": "smZ CLIPTextEncode", "inputs": {"text": "[a:b:3]", "parser": "A1111", "clip": ["m", 1]}}
     assert graph_text(p=parsed).prompt == "[a:b:3]"
+
+
+def swarm(extra: dict[str, Any] | None = None, models: list[dict[str, str]] | None = None, **params: Any) -> Found:
+    """What is found in a picture of SwarmUI's with these parameters beside the usual ones."""
+    usual = {"prompt": "a cat", "model": "base", "seed": 7, "steps": 20, "cfgscale": 7.0, "width": 512, "height": 512}
+    data = {
+        "sui_image_params": usual | params | {"swarm_version": "0.9.8.1"},
+        "sui_extra_data": {"date": "2025-11-02"} | (extra or {}),
+    }
+    return read_picture(foreign.png(parameters=json.dumps(data | ({"sui_models": models} if models else {}))))
+
+
+def test_swarm_starts_as_comfyui_does_and_says_nothing_of_its_defaults() -> None:
+    found = swarm()
+    assert fields(found, "sampler", "schedule", "rng", "sgm_noise_multiplier") == ("Euler", "Normal", "CPU", True)
+    assert found.notes == ()
+    assert fields(swarm(sampler="ddim", scheduler="ddim_uniform"), "sampler", "schedule", "sgm_noise_multiplier") == (
+        *("Euler", "DDIM"),
+        None,
+    )
+    assert fields(swarm(sampler="dpmpp_2m", scheduler="beta"), "sampler", "schedule") == ("DPM++ 2M", "Beta timesteps")
+
+
+def test_swarm_s_variations_ends_and_guidance() -> None:
+    found = swarm(
+        sampler="dpmpp_2m",
+        scheduler="karras",
+        samplersigmamin=0.05,
+        samplersigmamax=12.5,
+        samplerrho=5.0,
+        variationseed=9,
+        variationseedstrength=0.25,
+        rescalecfgmultiplier=0.7,
+        perturbedattentionguidancescale=3.0,
+        clipstopatlayer=-2,
+    )
+    assert fields(found, "sigma_min", "sigma_max", "rho", "sgm_noise_multiplier") == (0.05, 12.5, 5.0, None)
+    assert fields(found, "variation_seed", "variation_strength", "cfg_rescale", "pag_scale") == (9, 0.25, 0.7, 3.0)
+    assert found.fields["clip_skip"] == 2
+    assert fields(swarm(scheduler="karras", samplersigmamin=0.05), "sigma_min", "sgm_noise_multiplier") == (0.0, True)
+
+
+def test_swarm_s_pictures_from_pictures_are_known_by_their_creativity() -> None:
+    """The source itself is not in the metadata, and "initimage" never is."""
+    found = swarm(initimagecreativity=0.4, extra={"initimage_filename": "raw/x.png"})
+    assert fields(found, "denoising_strength", "sgm_noise_multiplier") == (0.4, None)
+    assert swarm(extra={"initimage_filename": "raw/x.png"}).fields["denoising_strength"] == 0.6
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "note"),
+    [
+        ("a cat<break>at night", "a catBREAKat night", ""),
+        ("a cat <break> at night", "a cat BREAK at night", ""),
+        ("a (cat:1.2) [dog] BREAK", "a (cat:1.2) \\[dog\\] break", ""),
+        ("<embed:sub/easy> a cat", "easy a cat", ""),
+        ("a [cat|dog] and [a:b:0.5]", "a [cat|dog] and [a:b:0.5]", "changes by the noise level"),
+        ("a cat <segment:face,0.6,0.5//cid=11> a smile", "a cat", "parts that are painted again"),
+        ("a cat <region:0,0,1,0.5,1//cid=11> sky <region:background//cid=12> sea", "a cat", "regions with words of their own"),
+        ("a cat <refiner//cid=1> crisp <base//cid=5>, soft", "a cat , soft", "words for a second pass"),
+        ("a cat <clear:background>", "a cat", "made transparent"),
+    ],
+)
+def test_swarm_s_tags_in_prompts(prompt: str, text: str, note: str) -> None:
+    found = swarm(prompt=prompt)
+    assert found.prompt == text
+    assert not found.notes if not note else any(note in said for said in found.notes)
+    assert ("embed" in prompt) == (Network("embedding", "easy") in found.networks)
+    assert ("(" in prompt) == (found.fields.get("emphasis") == "No norm")
+
+
+@pytest.mark.parametrize(
+    ("params", "what"),
+    [
+        ({"refinercontrolpercentage": 0.2, "refinermethod": "PostApply", "refinerupscale": 1.5}, "a second pass or a refiner"),
+        ({"controlnetmodel": "canny", "controlnetstrength": 1.0}, "a ControlNet"),
+        ({"freeublockone": 1.1}, "FreeU"),
+        ({"seamlesstileable": "true"}, "tiling"),
+        ({"comfyuicustomworkflow": "mine"}, "a workflow of its own"),
+        ({"vae": "sub/other"}, "a VAE of its own"),
+        ({"zeronegative": True}, "its empty negative prompt was zeros"),
+        ({"sampler": "euler_ancestral"}, "on the GPU"),
+        ({"sampler": "uni_pc"}, "noise levels of its own"),
+    ],
+)
+def test_what_swarm_did_and_is_not_taken_over_is_said(params: dict[str, Any], what: str) -> None:
+    assert any(what in note for note in swarm(**params).notes)
+
+
+def test_swarm_s_other_sizes_and_the_hashes_of_its_loras() -> None:
+    assert fields(swarm(rawresolution="640x768"), "width", "height") == (640, 768)
+    assert fields(swarm(altresolutionheightmultiplier=1.5), "width", "height") == (512, 768)
+    models = [{"name": "style/fur.safetensors", "param": "loras", "hash": "0x0123456789abcdef0123"}]
+    assert swarm(loras=["style/fur"], loraweights=["0.7"], models=models).networks == (Network("lora", "fur", "0123456789ab"),)
+    assert swarm(loras=["fur"], automaticvae=True, vae="None").notes == ()

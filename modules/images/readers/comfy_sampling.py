@@ -5,7 +5,10 @@ Source: ComfyUI's `comfy/samplers.py` and `comfy/k_diffusion/sampling.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from modules.images.readers import names
+from modules.images.readers.told import number
 
 _SCHEDULES = {
     "beta": "Beta timesteps",
@@ -24,6 +27,16 @@ _OTHER_LEVELS = {
     "Turbo": "the schedule Turbo spreads its steps over all noise levels here, where ComfyUI takes the highest of ten",
     "Align Your Steps GITS": "the schedule GITS has a table for each number of steps in ComfyUI and one here",
 }
+
+
+_HIGHEST = 14.6146
+"""The highest noise level of SD 1.x and SDXL."""
+
+
+def starts_lower(items: Mapping[str, str]) -> bool:
+    """Whether the first level is set to one below the model's highest, from which ComfyUI starts with sigma times the noise."""
+    highest = number(items.get("Schedule max sigma"))
+    return highest is not None and highest < _HIGHEST
 
 
 def sampling(sampler: str, scheduler: str, whole: bool = True) -> tuple[dict[str, str], tuple[str, ...]]:
