@@ -343,3 +343,68 @@ def test_swarm_s_other_sizes_and_the_hashes_of_its_loras() -> None:
     models = [{"name": "style/fur.safetensors", "param": "loras", "hash": "0x0123456789abcdef0123"}]
     assert swarm(loras=["style/fur"], loraweights=["0.7"], models=models).networks == (Network("lora", "fur", "0123456789ab"),)
     assert swarm(loras=["fur"], automaticvae=True, vae="None").notes == ()
+
+
+def invoke(**more: Any) -> Found:
+    return read_picture(foreign.png(invokeai_metadata=json.dumps(foreign.INVOKE | more)))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("a cat++ in (tall grass)0.8", "a (cat:1.21) in (tall grass:0.8)"),
+        ("a (blue)- sky--, well-lit", "a (blue:0.9) (sky:0.81), well-lit"),
+        ("(plain) [brackets] BREAK", "plain \\[brackets\\] break"),
+        ("((a b)1.2 c)+", "((a b:1.2) c:1.1)"),
+        ("open (", "open \\("),
+        ("\\(kept\\)", "\\(kept\\)"),
+        ("a cat.swap(dog)", "a cat.swap\\(dog\\)"),
+    ],
+)
+def test_invokeai_s_weights_are_compel_s(prompt: str, text: str) -> None:
+    found = invoke(positive_prompt=prompt)
+    assert found.prompt == text
+    assert (found.fields.get("emphasis") == "No norm") == (":" in text)
+    assert any(".swap()" in note for note in found.notes) == ("swap" in prompt)
+
+
+def test_invokeai_s_modes_devices_and_single_step_solver() -> None:
+    assert fields(invoke(), "rng", "denoising_strength") == ("CPU", None)
+    assert fields(invoke(rand_device="cuda", strength=0.6), "rng", "denoising_strength") == ("GPU", None)
+    assert fields(invoke(generation_mode="img2img", strength=0.6), "denoising_strength") == (0.6,)
+    assert fields(invoke(scheduler="dpmpp_2s_k"), "sampler", "schedule", "eta") == ("DPM++ 2S a", "Karras", 0.0)
+    assert fields(invoke(scheduler="euler"), "sampler", "schedule", "eta") == ("Euler", "Uniform", None)
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"controlnets": [{"control_weight": 1}]}, "a ControlNet"),
+        ({"controlnets": [], "seamless_x": False}, ""),
+        ({"seamless_x": True}, "tiling"),
+        ({"hrf_enabled": True, "hrf_strength": 0.5}, "a second pass"),
+        ({"canvas_v2_metadata": {"controlLayers": [], "regionalGuidance": [{"id": "1"}]}}, "layers of its canvas"),
+        ({"canvas_v2_metadata": {"controlLayers": [], "regionalGuidance": []}}, ""),
+        ({"ref_images": [{"id": "1"}]}, "pictures as prompts"),
+        ({"positive_style_prompt": "oil"}, "a prompt for the style"),
+        ({"vae": {"name": "other"}}, "a VAE of its own"),
+        ({"generation_mode": "inpaint", "strength": 0.5}, "through a mask"),
+    ],
+)
+def test_what_invokeai_did_and_is_not_taken_over_is_said(more: dict[str, Any], what: str) -> None:
+    notes = invoke(**more).notes
+    assert any(what in note for note in notes) if what else len(notes) == 1
+
+
+def test_old_invokeai_s_schedules_and_what_it_did_besides() -> None:
+    found = read_picture(
+        foreign.png(Dream='"a castle [ugly]" -s 20 -S 5 -W 512 -H 512 -C 7.5 -A k_dpmpp_2 --perlin=0.1 -G 0.8')
+    )
+    assert fields(found, "schedule", "rng") == ("Uniform", "GPU")
+    assert any("Perlin noise, face restoration" in note for note in found.notes)
+    assert any("some versions took Karras below 29 steps" in note for note in found.notes)
+    image = foreign.INVOKE_2["image"]
+    assert isinstance(image, dict)
+    blend = image | {"prompt": [{"prompt": "a", "weight": 0.5}, {"prompt": "b", "weight": 0.5}], "variations": [{"seed": 1}]}
+    found = read_picture(foreign.png(sd_dash_metadata=json.dumps(foreign.INVOKE_2 | {"image": blend})))
+    assert any("made with a blend of prompts, variations of its noise" in note for note in found.notes)

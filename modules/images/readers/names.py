@@ -92,6 +92,15 @@ def sampler(name: str) -> tuple[str, str]:
     return name.strip(), ""
 
 
+def is_singlestep(name: str) -> bool:
+    """Whether it is diffusers' single-step DPM-Solver++, which is "DPM++ 2S a" without its noise.
+
+    >>> is_singlestep("dpmpp_2s_k"), is_singlestep("dpmpp_2s_ancestral")
+    (True, False)
+    """
+    return name.strip().casefold().removeprefix("k_").removesuffix("_k") == "dpmpp_2s"
+
+
 def schedule(name: str) -> str:
     """A1111's schedule of that name.
 
