@@ -408,3 +408,60 @@ def test_old_invokeai_s_schedules_and_what_it_did_besides() -> None:
     blend = image | {"prompt": [{"prompt": "a", "weight": 0.5}, {"prompt": "b", "weight": 0.5}], "variations": [{"seed": 1}]}
     found = read_picture(foreign.png(sd_dash_metadata=json.dumps(foreign.INVOKE_2 | {"image": blend})))
     assert any("made with a blend of prompts, variations of its noise" in note for note in found.notes)
+
+
+def novelai(**more: Any) -> Found:
+    return read_picture(foreign.png(Software="NovelAI", Comment=json.dumps(foreign.NAI_COMMENT | more)))
+
+
+def v4(base: str, *people: str) -> dict[str, Any]:
+    return {"caption": {"base_caption": base, "char_captions": [{"char_caption": text, "centers": []} for text in people]}}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("2::a cat::, {{tall}}, [small]", "(a cat:2), (tall:1.1025), (small:0.9524)"),
+        ("0.5::{a} b:: c", "((a:1.05) b:0.5) c"),
+        ("-1::hat, 1.2::girl", "(hat, :-1)(girl:1.2)"),
+        ("a (b) AND c", "a \\(b\\) and c"),
+    ],
+)
+def test_novelai_4_weighs_by_numbers(prompt: str, text: str) -> None:
+    found = novelai(v4_prompt=v4(prompt), v4_negative_prompt=v4("1.1::bad::"))
+    assert (found.prompt, found.negative_prompt) == (text, "(bad:1.1)")
+
+
+def test_novelai_3_has_no_numbers_and_its_native_schedule_is_uniform() -> None:
+    assert novelai(prompt="2::a::").prompt == "2::a::"
+    assert fields(novelai(sampler="k_dpmpp_2m", noise_schedule="native"), "sampler", "schedule") == ("DPM++ 2M", "Uniform")
+    old = {key: value for key, value in foreign.NAI_COMMENT.items() if key != "noise_schedule"}
+    found = read_picture(foreign.png(Software="NovelAI", Comment=json.dumps(old | {"sampler": "k_dpmpp_2m"})))
+    assert fields(found, "sampler", "schedule") == ("DPM++ 2M", "Uniform")
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"sm": True, "sm_dyn": True}, "made with SMEA, which"),
+        ({"skip_cfg_above_sigma": 58}, "a part of the noise levels"),
+        ({"reference_strength_multiple": [0.6]}, "pictures as prompts"),
+        ({"uncond_scale": 0.7}, "counted 0.7 times"),
+        ({"prompt": "a:1|b:0.5"}, "mixed several prompts"),
+        ({"request_type": "NativeInfillingRequest", "strength": 0.7}, "through a mask"),
+        ({"request_type": "Img2ImgRequest", "strength": 0.7, "noise": 0.2}, "noise on the source"),
+        ({"v4_prompt": v4("two", "a girl", "a boy")}, "places of their own"),
+        ({"deliberate_euler_ancestral_bug": True}, "an old mistake on purpose"),
+        ({"sm": False, "controlnet_model": None, "noise": 0.2, "uncond_scale": 1.0}, ""),
+    ],
+)
+def test_what_novelai_did_and_is_not_taken_over_is_said(more: dict[str, Any], what: str) -> None:
+    found = novelai(**more)
+    assert any(what in note for note in found.notes) if what else len(found.notes) == 1
+    assert ("denoising_strength" in found.fields) == ("strength" in more)
+
+
+def test_novelai_s_decrisper_is_dynamic_thresholding() -> None:
+    found = novelai(dynamic_thresholding=True, dynamic_thresholding_mimic_scale=8.0, dynamic_thresholding_percentile=0.99)
+    assert fields(found, "mimic_scale", "threshold_percentile") == (8.0, 0.99)
+    assert fields(novelai(dynamic_thresholding=False), "mimic_scale") == (None,)

@@ -35,6 +35,7 @@ _SAMPLERS = {
     "dpmpp_3m_sde": "DPM++ 3M SDE",
     "ddpm": "DDPM",
     "ddim": "DDIM",
+    "ddim_v3": "DDIM",
     "lcm": "LCM",
     "ipndm": "IPNDM",
     "ipndm_v": "IPNDM_V",
@@ -73,7 +74,7 @@ _SCHEDULES = {
     "align_your_steps": "Align Your Steps",
     "ays": "Align Your Steps",
     "gits": "Align Your Steps GITS",
-    "native": "Automatic",
+    "native": "Uniform",
     "uniform": "Uniform",
 }
 
