@@ -465,3 +465,52 @@ def test_novelai_s_decrisper_is_dynamic_thresholding() -> None:
     found = novelai(dynamic_thresholding=True, dynamic_thresholding_mimic_scale=8.0, dynamic_thresholding_percentile=0.99)
     assert fields(found, "mimic_scale", "threshold_percentile") == (8.0, 0.99)
     assert fields(novelai(dynamic_thresholding=False), "mimic_scale") == (None,)
+
+
+def sdnext(settings: str = "Sampler: DPM++ 2M", prompt: str = "a cat") -> Found:
+    tail = "Seed: 5, CFG scale: 6, App: SD.Next, Version: 1a2b3c4, Pipeline: StableDiffusionPipeline, Operations: txt2img"
+    return read_text(f"{prompt}\nNegative prompt: blurry\nSteps: 20, Size: 512x512, {settings}, {tail}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sampler", "schedule"),
+    [
+        ("Sampler: DPM++ 2M", "DPM++ 2M", "Uniform"),
+        ("Sampler: DPM++ 2M, Sampler sigma: karras", "DPM++ 2M", "Karras"),
+        ("Sampler: DPM++ 2M, Sampler sigma: betas", "DPM++ 2M", "Beta"),
+        ("Sampler: Euler a, Sampler spacing: trailing", "Euler a", "SGM Uniform"),
+        ("Sampler: Euler SGM", "Euler", "SGM Uniform"),
+        ("Sampler: KDPM2 a", "DPM2 a", "Uniform"),
+        ("Sampler: LMSD", "LMS", "Uniform"),
+        ("Backend: Original, Sampler: DPM++ 2M Karras", "DPM++ 2M", "Karras"),
+        ("Backend: Original, Sampler: Euler a", "Euler a", "Automatic"),
+    ],
+)
+def test_sd_next_s_samplers_and_schedules(settings: str, sampler: str, schedule: str) -> None:
+    found = sdnext(settings)
+    assert (found.program, *fields(found, "sampler", "schedule")) == ("SD.Next", sampler, schedule)
+    assert any("another library" in note for note in found.notes) == ("Original" not in settings)
+
+
+def test_sd_next_s_own_keys_are_taken_over() -> None:
+    found = sdnext(
+        "Sampler: Euler a, Sampler type: v_prediction, Sampler rescale: True, Sampler eta delta: 31337, CFG true: 3.0, "
+        'CFG rescale: 0.7, Variation seed: 9, Variation strength: 0.3, Embeddings: "easy, bad"'
+    )
+    assert fields(found, "prediction", "zero_snr", "ensd", "pag_scale", "cfg_rescale") == ("v", True, 31337, 3.0, 0.7)
+    assert fields(found, "variation_seed", "variation_strength") == (9, 0.3)
+    assert found.networks == (Network("embedding", "easy"), Network("embedding", "bad"))
+
+
+def test_sd_next_s_parsers() -> None:
+    assert sdnext("Sampler: Euler, Parser: fixed", "a (cat:1.2)").fields["emphasis"] == "None"
+    assert sdnext("Sampler: Euler, Parser: compel", "a cat++").prompt == "a (cat:1.21)"
+    assert sdnext("Sampler: Euler", "a (cat:1.2)").prompt == "a (cat:1.2)"
+
+
+def test_what_sd_next_did_and_is_not_taken_over_is_said() -> None:
+    found = sdnext("Sampler: Euler, Refine: True, Hires scale: 2.0, Detailer: face, ToMe: 0.5, CFG end: 0.8, TE: clip-l")
+    said = (
+        "a second pass, details that are painted again, token merging, guidance for a part of the steps, another text encoder"
+    )
+    assert any(f"made with {said}, which" in note for note in found.notes)
