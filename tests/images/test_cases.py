@@ -514,3 +514,49 @@ def test_what_sd_next_did_and_is_not_taken_over_is_said() -> None:
         "a second pass, details that are painted again, token merging, guidance for a part of the steps, another text encoder"
     )
     assert any(f"made with {said}, which" in note for note in found.notes)
+
+
+def forge(settings: str, version: str = "f2.0.1v1.10.1-previous-659-gc055f2d4") -> Found:
+    return read_text(
+        f"a cat\nSteps: 20, Sampler: Euler, Schedule type: Simple, Seed: 5, Size: 512x512, {settings}, Version: {version}"
+    )
+
+
+def test_forge_s_guidance_is_taken_over() -> None:
+    found = forge("pagi_enabled: True, pagi_scale: 3, pagi_attenuation: 0, pagi_start_step: 0.0, pagi_end_step: 1.0")
+    assert (found.program, found.fields["pag_scale"], found.notes) == ("Forge", 3.0, ())
+    assert "here it is whole" in forge("pagi_enabled: True, pagi_scale: 3, pagi_end_step: 0.5").notes[0]
+    found = forge("sag_enabled: True, sag_scale: 0.75, sag_blur_sigma: 3, sag_threshold: 1")
+    assert fields(found, "sag_scale", "sag_blur") == (0.75, 3.0)
+    found = forge(
+        "dynthres_enabled: True, dynthres_mimic_scale: 7, dynthres_threshold_percentile: 0.99, dynthres_mimic_mode: Cosine"
+    )
+    assert fields(found, "mimic_scale", "threshold_percentile") == (7.0, 0.99)
+    assert any("changed over the steps" in note for note in found.notes)
+    assert forge("pagi_enabled: False, pagi_scale: 3").fields.get("pag_scale") is None
+
+
+def test_the_extension_for_dynamic_thresholding_counts_in_hundredths() -> None:
+    settings = "Dynamic thresholding enabled: True, Mimic scale: 7, Threshold percentile: 99.5, Mimic mode: Constant"
+    found = forge(settings, "v1.9.4")
+    assert (found.program, *fields(found, "mimic_scale", "threshold_percentile")) == ("A1111", 7.0, 0.995)
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ("freeu_enabled: True, freeu_b1: 1.3", "FreeU"),
+        ("kohya_hrfix_enabled: True", "Kohya's HR fix"),
+        ("freeu_enabled: False", ""),
+        ("Module 1: ae", "a VAE or text encoder of its own"),
+        ("Diffusion in Low Bits: bnb-nf4", "weights of fewer bits"),
+        ("Diffusion in Low Bits: Automatic", ""),
+        ("Distilled CFG Scale: 3.5", "distilled guidance"),
+        ("ADetailer model: face_yolov8n.pt, ADetailer confidence: 0.3", "details that are painted again"),
+        ('ControlNet 0: "Module: canny, Model: control_v11p [d14c016b]"', "ControlNet"),
+        ("RP Active: True, RP Divide mode: Matrix", "regions with words of their own"),
+    ],
+)
+def test_what_forge_and_extensions_did_and_is_not_taken_over_is_said(settings: str, what: str) -> None:
+    assert any(what in note for note in forge(settings).notes) if what else forge(settings).notes == ()

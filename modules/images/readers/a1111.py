@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from modules.images.infotext_parsing import parse
-from modules.images.readers import comfyui, comfyui_text, sdnext
+from modules.images.readers import comfyui, comfyui_text, extensions, sdnext
 from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told
 
 _TAG = re.compile(r"<(?:lora|lyco):([^:<>]{1,200})[:>]")
@@ -35,6 +35,8 @@ def read_text(text: str) -> Reading | None:
     elif program == "SD.Next":
         files += tuple(network for network in sdnext.inversions(parsed) if network.name not in {known.name for known in files})
         parsed, notes = sdnext.meant(parsed)
+    elif program != "Atelier":
+        parsed, notes = extensions.meant(parsed)
     return Reading(program, parsed, version, files, notes)
 
 
