@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from modules.images.infotext_parsing import parse
-from modules.images.readers import comfyui, comfyui_text, extensions, sdnext
+from modules.images.readers import civitai, comfyui, comfyui_text, extensions, sdnext
 from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told
 
 _TAG = re.compile(r"<(?:lora|lyco):([^:<>]{1,200})[:>]")
@@ -27,11 +27,15 @@ def read_text(text: str) -> Reading | None:
         return None
     version = parsed.get("Version", "")
     program = program_of(parsed)
+    parsed |= civitai.model(parsed)
     files = networks(parsed)
+    files += civitai.networks(parsed, files)
     notes: tuple[str, ...] = ()
-    if program == "ComfyUI":
+    if program in ("ComfyUI", "Civitai"):
         files += comfyui_text.inversions(parsed, files)
         parsed, notes = comfyui_text.meant(parsed)
+        if program == "Civitai":
+            notes = ("Civitai's texts do not say what painted the picture: it is read as ComfyUI's", *notes)
     elif program == "SD.Next":
         files += tuple(network for network in sdnext.inversions(parsed) if network.name not in {known.name for known in files})
         parsed, notes = sdnext.meant(parsed)
@@ -54,7 +58,7 @@ def program_of(parsed: Mapping[str, str]) -> str:
         return "Fooocus"
     if comfyui_text.is_of_comfyui(parsed):
         return "ComfyUI"
-    return "A1111"
+    return "Civitai" if civitai.is_of_its_generator(parsed) else "A1111"
 
 
 def networks(parsed: Mapping[str, str]) -> tuple[Network, ...]:

@@ -15,8 +15,8 @@ _SCHEDULES = {
     "kl_optimal": "KL Optimal to zero",
 }
 """Schedules that A1111 has under the same name and spaces otherwise."""
-_ON_THE_DEVICE = ("_ancestral", "_gpu", "lcm", "ddpm", "er_sde", "seeds_", "sa_solver")
-"""Parts of the names of samplers whose later noise comes from the device's generator; the SDE ones draw theirs on the CPU."""
+_ON_THE_DEVICE = ("LCM", "DDPM", "ER SDE", "SEEDS 2", "SEEDS 3", "SA-Solver", "SA-Solver PECE")
+"""Samplers whose later noise comes from the device's generator, as all ancestral ones' does; the SDE ones draw on the CPU."""
 _DETERMINISTIC = ("DPM fast", "DPM adaptive")
 """Samplers that ComfyUI runs with an eta of 0, A1111 with 1."""
 _OTHERWISE = {
@@ -62,9 +62,6 @@ def sampling(sampler: str, scheduler: str, whole: bool = True) -> tuple[dict[str
     notes = [
         f"{note}: the picture will only be similar" for note in (_OTHERWISE.get(name), _OTHER_LEVELS.get(schedule)) if note
     ]
-    bare = sampler.strip().casefold()
-    if any(part in bare for part in _ON_THE_DEVICE):
-        notes.append(
-            f"ComfyUI draws the noise of {name}'s later steps on the GPU, which is not repeated here: similar, not equal"
-        )
+    if name in _ON_THE_DEVICE or name.endswith((" a", " a CFG++")) or sampler.strip().casefold().endswith("_gpu"):
+        notes.append(f"ComfyUI draws the noise of {name}'s later steps on the GPU: the picture will only be similar")
     return {key: value for key, value in items.items() if value}, tuple(notes)
