@@ -21,6 +21,8 @@ MAX_INFOTEXT = 1 << 20
 """Characters that `parse` looks at; what the readers of files let through is no more."""
 _FEWEST_ITEMS = 3  # fewer than this on the last line and it is part of the prompt
 _FIRST_KEY = "Steps:"
+_MOST_JSON = 8
+"""Values of one line that are tried as JSON, which Civitai and its extension write without quotes."""
 _TEMPLATES = ("Template:", "Negative Template:")
 """How the Dynamic Prompts extension begins the lines that it puts behind the settings."""
 
@@ -88,12 +90,17 @@ def _scan(line: str) -> tuple[int, dict[str, str]]:
     found = 0
     begin = -1  # where the current run began, -1 outside of one
     alone = True  # nothing but blanks and the run since the last comma
+    tries = _MOST_JSON
     at = 0
     while at <= len(line):
         char = line[at] if at < len(line) else ","
         if char == ":" and begin >= 0 and at - begin > 1:
             key = line[begin:at].rstrip()
-            items[key], at = _value(line, at + 1)
+            at = next((i for i in range(at + 1, len(line)) if not line[i].isspace()), len(line))
+            end = 0
+            if tries and line[at : at + 1] in ("[", "{"):
+                end, tries = _json_end(line, at), tries - 1
+            items[key], at = (line[at:end], end + 1) if end else _value(line, at)
             found += 1
             begin, alone = -1, True
             continue
@@ -113,8 +120,6 @@ def _scan(line: str) -> tuple[int, dict[str, str]]:
 
 def _value(line: str, at: int) -> tuple[str, int]:
     """The value that begins at `at`, and where the next item begins."""
-    while at < len(line) and line[at].isspace():
-        at += 1
     if line.startswith('"', at):
         end = at + 1
         while end < len(line) and line[end] != '"':
@@ -123,6 +128,15 @@ def _value(line: str, at: int) -> tuple[str, int]:
             return _unquote(line[at : end + 1]), end + 2
     end = next((i for i in range(at, len(line)) if line[i] in ",\n"), len(line))
     return line[at:end].rstrip(), end + 1
+
+
+def _json_end(line: str, at: int) -> int:
+    """Behind the JSON value that begins at `at`, 0 if there is none that a comma or the end follows."""
+    try:
+        end = json.JSONDecoder().raw_decode(line, at)[1]
+    except (ValueError, RecursionError):
+        return 0
+    return end if line[end : end + 1] in ("", ",", "\n") else 0
 
 
 def _unquote(text: str) -> str:

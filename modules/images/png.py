@@ -61,6 +61,8 @@ class PngTexts:
 def encode(pixels: bytes, width: int, height: int, texts: Mapping[str, str]) -> bytes:
     """RGB8 pixels (height x width x 3 bytes, rows from the top) as a PNG with text chunks: tEXt if Latin-1 holds it, else iTXt.
 
+    A text whose Latin-1 bytes are UTF-8 of another text ("Ã©") goes into iTXt too: readers take such a tEXt for UTF-8.
+
     Nothing is compressed in the text chunks: above 1 MiB Pillow cannot read its own zTXt again.
 
     Raises:
@@ -72,10 +74,21 @@ def encode(pixels: bytes, width: int, height: int, texts: Mapping[str, str]) -> 
         raise ValueError(f"{size} bytes of text, at most {MAX_TEXT} fit")
     info = PngInfo()
     for keyword, text in texts.items():
-        info.add_text(keyword, text)
+        if _reads_as_utf8(text):
+            info.add_itxt(keyword, text)
+        else:
+            info.add_text(keyword, text)
     buffer = io.BytesIO()
     Image.frombytes("RGB", (width, height), pixels).save(buffer, "PNG", pnginfo=info, **COMPRESSION)
     return buffer.getvalue()
+
+
+def _reads_as_utf8(text: str) -> bool:
+    """Whether the text's Latin-1 bytes are UTF-8 of another text."""
+    try:
+        return text.encode("latin-1").decode("utf-8") != text
+    except UnicodeError:
+        return False
 
 
 def read_texts(source: Path | bytes, name: str = "") -> PngTexts:

@@ -205,13 +205,26 @@ _BEYOND = {
     "FP8 weight": "8-bit weights",
     "Pad conds": "padded prompts",
     "Postprocess upscaler": "an upscaler",
+    "Ultimate SD upscale upscaler": "an upscaler",
+    "ADetailer model": "details that are painted again",
+    "RP Active": "regions with words of their own",
+    "AddNet Enabled": "networks of the extension Additional Networks",
+    "FreeU Stages": "FreeU",
+    "Tiled Diffusion": "a picture in tiles",
+    "Hypertile U-Net": "HyperTile",
+    "Module 1": "a VAE or text encoder of its own",
+    "Diffusion in Low Bits": "weights of fewer bits",
+    "Distilled CFG Scale": "distilled guidance",
 }
+
+
+_IDLE = ("", "Disable", "False", "None", "Automatic", "Built in")
 
 
 def _beyond(parsed: Mapping[str, str]) -> tuple[str, ...]:
     """What the text asks for and nobody here does."""
     asked = dict.fromkeys(["ControlNet"] if any(key.startswith("ControlNet") for key in parsed) else [])
-    asked |= dict.fromkeys(what for key, what in _BEYOND.items() if parsed.get(key, "") not in ("", "Disable", "False", "None"))
+    asked |= dict.fromkeys(what for key, what in _BEYOND.items() if parsed.get(key, "") not in _IDLE)
     return (f"made with {', '.join(asked)}, which is not taken over",) if asked else ()
 
 

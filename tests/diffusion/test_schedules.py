@@ -137,6 +137,19 @@ def test_others_do_not_mind(label: str) -> None:
     assert tweaked == sigmas_for(label, PLAIN, LEVELS, 12)
 
 
+def test_comfyui_s_beta_is_spread_over_timesteps() -> None:
+    """scipy.stats.beta.ppf(1 - i / 8, 0.6, 0.6) * 999, rounded, of ComfyUI's `beta_scheduler`."""
+    timesteps = [999, 942, 823, 670, 500, 329, 176, 57]
+    assert sigmas_for("Beta timesteps", PLAIN, LEVELS, 8) == [*(LEVELS.sigmas[t] for t in timesteps), 0.0]
+    assert sigmas_for("Beta", PLAIN, LEVELS, 8)[4] > 2 * sigmas_for("Beta timesteps", PLAIN, LEVELS, 8)[4]
+
+
+def test_comfyui_s_kl_optimal_ends_at_zero() -> None:
+    high, low = math.atan(LEVELS.sigma_max), math.atan(LEVELS.sigma_min)
+    expected = [math.tan(high + (low - high) * i / 4) for i in range(5)]
+    assert sigmas_for("KL Optimal to zero", PLAIN, LEVELS, 5) == pytest.approx([*expected, 0.0])
+
+
 def test_rho_and_the_shape_of_beta() -> None:
     fifth = [sigma ** (1 / 5) for sigma in sigmas_for("Karras", PLAIN, LEVELS, 9, Tweaks(rho=5.0))[:-1]]
     assert [a - b for a, b in pairwise(fifth)] == pytest.approx([fifth[0] - fifth[1]] * 8)

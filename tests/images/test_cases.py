@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from modules.images.containers import read_container
-from modules.images.readers import names
+from modules.images.readers import Network, names
 from modules.images.reading import Found, read_picture, read_text
 from tests.images import foreign
 
@@ -172,3 +172,79 @@ def test_comfyui_s_nodes_that_are_not_taken_over_are_said() -> None:
     )
     assert found.prompt == "a cat"
     assert found.notes == ("its graph also has a ControlNet, FreeU, which is not taken over",)
+
+
+def comfy_text(settings: str, prompt: str = "a cat") -> Found:
+    return read_text(f"{prompt}\nNegative prompt: blurry\nSteps: 20, {settings}, CFG scale: 7, Seed: 5, Version: ComfyUI")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sampler", "schedule", "sgm"),
+    [
+        ("Sampler: DPM++ 2M", "DPM++ 2M", "Normal", True),
+        ("Sampler: DPM++ 2M Karras", "DPM++ 2M", "Karras", True),
+        ("Sampler: dpmpp_2m_sde_gpu_karras", "DPM++ 2M SDE", "Karras", True),
+        ("Sampler: res_multistep_beta", "RES multistep", "Beta timesteps", True),
+        ("Sampler: Euler kl optimal", "Euler", "KL Optimal to zero", True),
+        ("Sampler: uni_pc_bh2_simple", "UniPC bh2", "Simple", True),
+        ("Sampler: DDIM", "Euler", "Normal", True),
+        ("Sampler: euler, Scheduler: sgm_uniform", "Euler", "SGM Uniform", True),
+        ("Sampler: Euler, Schedule type: DDIM", "Euler", "DDIM", None),
+        ("Sampler: Euler_ddim_uniform", "Euler", "DDIM", None),
+        ("Sampler: Euler, Schedule type: Karras, Denoising strength: 0.5", "Euler", "Karras", None),
+    ],
+)
+def test_texts_of_comfyui_s_nodes_for_saving(settings: str, sampler: str, schedule: str, sgm: bool | None) -> None:
+    found = comfy_text(settings)
+    assert fields(found, "sampler", "schedule", "sgm_noise_multiplier") == (sampler, schedule, sgm)
+    assert any("does not say the schedule" in note for note in found.notes) == (schedule == "Normal")
+
+
+def test_texts_of_comfyui_s_nodes_have_comfyui_s_prompts() -> None:
+    found = comfy_text("Sampler: Euler Karras", "a (cat:1.2) [dog], embedding:easy AND 16:9")
+    assert found.prompt == "a (cat:1.2) \\[dog\\], easy and 16:9:1"
+    assert found.fields["emphasis"] == "No norm"
+    assert found.networks == (Network("embedding", "easy"),)
+
+
+def test_the_graph_beside_a_text_of_comfyui_s_says_the_schedule() -> None:
+    text = "a glass\nSteps: 20, Sampler: DPM++ 2M SDE, Seed: {}, Model hash: 0123456789, Model: dream, Version: ComfyUI"
+    graph = json.loads(json.dumps(foreign.COMFY))
+    graph["3"]["inputs"]["scheduler"] = "beta"
+    found = read_picture(foreign.png(parameters=text.format(156680208), prompt=json.dumps(graph)))
+    assert (found.prompt, found.checkpoints) == ("a glass", ("0123456789", "dream"))
+    assert fields(found, "sampler", "schedule", "cfg_scale", "clip_skip") == ("DPM++ 2M SDE", "Beta timesteps", 8.0, 2)
+    other = read_picture(foreign.png(parameters=text.format(6), prompt=json.dumps(graph)))
+    assert fields(other, "seed", "schedule") == (6, "Normal")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"scheduler": "beta"}, ("DPM++ 2M SDE", "Beta timesteps", None, None)),
+        ({"scheduler": "kl_optimal"}, ("DPM++ 2M SDE", "KL Optimal to zero", None, None)),
+        ({"sampler_name": "euler", "scheduler": "ays"}, ("Euler", "Align Your Steps", True, None)),
+        ({"sampler_name": "dpm_fast", "scheduler": "normal"}, ("DPM fast", "Normal", None, 0.0)),
+    ],
+)
+def test_comfyui_s_schedules_that_a1111_spaces_otherwise(change: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    graph = json.loads(json.dumps(foreign.COMFY))
+    graph["3"]["inputs"] |= change
+    found = read_picture(foreign.comfyui(graph))
+    assert fields(found, "sampler", "schedule", "discard_penultimate", "eta") == expected
+
+
+def test_what_comfyui_draws_on_the_gpu_is_said() -> None:
+    for name, said in (("euler_ancestral", True), ("dpmpp_2m_sde_gpu", True), ("dpmpp_2m_sde", False), ("dpmpp_2m", False)):
+        graph = json.loads(json.dumps(foreign.COMFY))
+        graph["3"]["inputs"]["sampler_name"] = name
+        assert any("on the GPU" in note for note in read_picture(foreign.comfyui(graph)).notes) == said
+
+
+def test_comfyui_s_prompts_are_text_but_for_round_brackets() -> None:
+    found = graph_text(p={"class_type": "CLIPTextEncode", "inputs": {"text": "[a] {b|c} AND (embedding:d:1.1)"}})
+    assert found.prompt == "\\[a\\] \\{b|c} and (d:1.1)"
+    assert found.networks == (Network("embedding", "d"),)
+    assert found.fields["emphasis"] == "No norm"
+    parsed = {"class_type": "smZ CLIPTextEncode", "inputs": {"text": "[a:b:3]", "parser": "A1111", "clip": ["m", 1]}}
+    assert graph_text(p=parsed).prompt == "[a:b:3]"

@@ -110,6 +110,24 @@ def beta(levels: NoiseLevels, steps: int, tweaks: Tweaks = PLAIN) -> list[float]
     return [lerp(low, high, part) for part in parts] + [0.0]
 
 
+def beta_timesteps(levels: NoiseLevels, steps: int, tweaks: Tweaks = PLAIN) -> list[float]:
+    """Quantiles of a Beta distribution spread over timesteps, as in the paper, rounded to trained levels (ComfyUI's "beta").
+
+    ComfyUI drops the second of two quantiles that round to one level, from 139 steps on; here none is rounded then, so
+    that there are as many steps as were asked for.
+    """
+    last = levels.last_timestep
+    places = [last * beta_quantile(1.0 - i / steps, tweaks.alpha, tweaks.beta) for i in range(steps)]
+    rounded = [float(round(place)) for place in places]
+    return [levels.sigma(place) for place in (rounded if len(set(rounded)) == steps else places)] + [0.0]
+
+
+def kl_optimal_to_zero(levels: NoiseLevels, steps: int, tweaks: Tweaks = PLAIN) -> list[float]:
+    """`kl_optimal` with one point less, and 0 behind them (ComfyUI's "kl_optimal")."""
+    high, low = (math.atan(end) for end in tweaks.ends(levels))
+    return [math.tan(angle) for angle in linspace(high, low, steps)] + [0.0]
+
+
 def turbo(levels: NoiseLevels, steps: int, tweaks: Tweaks = PLAIN) -> list[float]:
     """Trained levels at k * levels / steps - 1, rounded, from the top (Forge's, for SD Turbo)."""
     count = len(levels.sigmas)

@@ -53,6 +53,8 @@ SCHEDULES: dict[str, Schedule] = {
         Schedule("align_your_steps_11", "Align Your Steps 11", _ALIGN),
         Schedule("align_your_steps_32", "Align Your Steps 32", tabled(published.ALIGN_32_SD1, published.ALIGN_32_SDXL)),
         Schedule("linear_quadratic", "Linear Quadratic", spacings.linear_quadratic),
+        Schedule("beta_timesteps", "Beta timesteps", spacings.beta_timesteps, takes=("alpha", "beta")),
+        Schedule("kl_optimal_to_zero", "KL Optimal to zero", spacings.kl_optimal_to_zero, takes=BOUNDS),
     )
 }
 """Every schedule by its label, in the order of A1111, then Forge's, then ComfyUI's."""

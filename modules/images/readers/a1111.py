@@ -6,17 +6,18 @@ import re
 from collections.abc import Mapping
 
 from modules.images.infotext_parsing import parse
+from modules.images.readers import civitai, comfyui, comfyui_text, extensions, sdnext
 from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told
-
-_DRAW_ON_THE_CPU = frozenset({"ComfyUI", "Fooocus"})
-"""Programs whose noise is torch's on the CPU; their texts do not say so, and A1111's without a word means its GPU."""
 
 _TAG = re.compile(r"<(?:lora|lyco):([^:<>]{1,200})[:>]")
 
 
 def read(told: Told) -> Reading | None:
     text = told.chunks.get("parameters") or told.comment
-    return read_text(text) if text else None
+    reading = read_text(text) if text else None
+    if reading is not None and reading.program == "ComfyUI":
+        return comfyui_text.with_graph(reading, comfyui.read(told))
+    return reading
 
 
 def read_text(text: str) -> Reading | None:
@@ -26,11 +27,21 @@ def read_text(text: str) -> Reading | None:
         return None
     version = parsed.get("Version", "")
     program = program_of(parsed)
-    if program in _DRAW_ON_THE_CPU:
-        parsed.setdefault("RNG", "CPU")
-    if program == "ComfyUI" and "Denoising strength" not in parsed:
-        parsed.setdefault("SGM noise multiplier", "True")  # how ComfyUI starts, see the reader of its graphs
-    return Reading(program, parsed, version, networks(parsed))
+    parsed |= civitai.model(parsed)
+    files = networks(parsed)
+    files += civitai.networks(parsed, files)
+    notes: tuple[str, ...] = ()
+    if program in ("ComfyUI", "Civitai"):
+        files += comfyui_text.inversions(parsed, files)
+        parsed, notes = comfyui_text.meant(parsed)
+        if program == "Civitai":
+            notes = ("Civitai's texts do not say what painted the picture: it is read as ComfyUI's", *notes)
+    elif program == "SD.Next":
+        files += tuple(network for network in sdnext.inversions(parsed) if network.name not in {known.name for known in files})
+        parsed, notes = sdnext.meant(parsed)
+    elif program != "Atelier":
+        parsed, notes = extensions.meant(parsed)
+    return Reading(program, parsed, version, files, notes)
 
 
 def program_of(parsed: Mapping[str, str]) -> str:
@@ -45,9 +56,9 @@ def program_of(parsed: Mapping[str, str]) -> str:
         return "SD.Next"
     if version.startswith("Fooocus"):
         return "Fooocus"
-    if version.casefold().startswith("comfyui"):
+    if comfyui_text.is_of_comfyui(parsed):
         return "ComfyUI"
-    return "A1111"
+    return "Civitai" if civitai.is_of_its_generator(parsed) else "A1111"
 
 
 def networks(parsed: Mapping[str, str]) -> tuple[Network, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modules.images.infotext_keys import ZERO_SNR
-from modules.images.readers import names
+from modules.images.readers import comfy_sampling, language, names
 from modules.images.readers.comfyui_page import executed
 from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told, made, number, parse_object, said, stem
 
@@ -24,6 +24,8 @@ _MOST_TO_A_VALUE = 20
 _PARTS = ("noise", "guider", "sampler", "sigmas")
 """Inputs of SamplerCustom and its like, behind which the numbers of a sampler stand in nodes of their own."""
 _WORDS = ("text", "string", "value", "prompt", "text_g", "text_l", "clip_l", "t5xxl", "string_a", "string_b")
+_PARSERS_OF_A1111 = ("A1111", "full")
+"""What encoders of the extension smZNodes are set to when they do not read prompts as ComfyUI does."""
 _VALUES = ("value", "seed", "noise_seed", "int", "float", "number", "Value", "a")
 _SCALES = (
     ("RescaleCFG", "multiplier", "CFG rescale"),
@@ -190,7 +192,8 @@ class Graph:
                 joined = " BREAK "
             # A loader that encodes both prompts itself, such as Efficient Loader, has them under the sides' names
             if said_here := [text for name in (*_WORDS, side) if isinstance(text := node.inputs.get(name), str)]:
-                texts += dict.fromkeys(text for text in said_here if text.strip())
+                in_ours = str if said(node.inputs.get("parser")) in _PARSERS_OF_A1111 else language.comfy
+                texts += dict.fromkeys(in_ours(text) for text in said_here if text.strip())
                 continue
             same_side = node.link(side)
             follow = [same_side] if same_side else [to for name, to in node.links() if name not in _NOT_WORDS]
@@ -211,17 +214,21 @@ def _read(graph: Graph, sampler: Node) -> Reading:
     positive = guide.link("positive") or guide.link("conditioning")
     loader, loras = _model(graph, guide.link("model") or sampler.link("model") or sigmas.link("model"))
     width, height, from_picture = _size(graph, sampler.link("latent_image") or sampler.link("samples"))
-    name, in_name = names.sampler(said(graph.value(sampler, "sampler_name")))
-    if name == "DDIM":
-        name, in_name = "Euler", in_name  # what ComfyUI runs under that name
     strength = graph.number(sampler, "denoise")
     words = graph.words(positive, "positive")
+    negative = graph.words(guide.link("negative"), "negative")
+    begins = graph.number(sampler, "start_at_step") in (None, 0)
+    sampled, differs = comfy_sampling.sampling(
+        said(graph.value(sampler, "sampler_name")),
+        _scheduler(graph, sampler, sigmas),
+        whole=begins and not from_picture and graph.is_whole(sampler),
+    )
     items = made(
-        words,
-        graph.words(guide.link("negative"), "negative"),
+        language.whole_weight(words),
+        negative,
         steps=graph.number(sampler, "steps"),
-        sampler=name,
-        schedule=in_name or _schedule(graph, sampler, sigmas),
+        sampler=sampled.get("Sampler"),
+        schedule=sampled.get("Schedule type"),
         cfg=graph.number(guide, "cfg") if guide.inputs.get("cfg") is not None else graph.number(sampler, "cfg"),
         seed=graph.value(sampler, "seed", "noise_seed"),
         width=width,
@@ -231,19 +238,22 @@ def _read(graph: Graph, sampler: Node) -> Reading:
         clip_skip=_clip_skip(graph, positive),
         rng="CPU",
     )
-    if "(" in words:
+    items |= sampled
+    if language.weighs(words, negative):
         items["Emphasis"] = "No norm"
-    begins = graph.number(sampler, "start_at_step") in (None, 0)
-    if begins and not from_picture and graph.is_whole(sampler) and items.get("Schedule type") != "DDIM":
-        # ComfyUI starts from sqrt(1 + sigma^2) times the noise where the first level is the model's highest, which it is not
-        # for ddim_uniform (`comfy.samplers.Sampler.max_denoise`)
-        items["SGM noise multiplier"] = "True"
     items |= _of_the_model(graph, guide.link("model") or sampler.link("model"))
     passes = sum(_samples(node) for node in graph.nodes.values())
     notes = [f"its graph samples {passes} times; these are the settings of the first"] if passes > 1 else []
+    notes += differs
     if left_out := _left_out(graph, sampler):
         notes.append(f"its graph also has {', '.join(left_out)}, which is not taken over")
-    return Reading("ComfyUI", items, networks=tuple(loras), notes=tuple(notes))
+    return Reading("ComfyUI", items, networks=(*loras, *_inversions(graph, guide)), notes=tuple(notes))
+
+
+def _inversions(graph: Graph, guide: Node) -> list[Network]:
+    """The textual inversions that the texts on the way to the sampler name."""
+    texts = [value for node in graph.upstream(guide.id) for value in node.inputs.values() if isinstance(value, str)]
+    return [Network("embedding", name) for name in language.embeddings(" ".join(texts))[:MAX_ITEMS]]
 
 
 def _of_the_model(graph: Graph, start: str) -> dict[str, str]:
@@ -268,13 +278,13 @@ def _left_out(graph: Graph, sampler: Node) -> list[str]:
     return [what for mark, what in _NOT_TAKEN.items() if any(mark in kind for kind in kinds)]
 
 
-def _schedule(graph: Graph, sampler: Node, sigmas: Node) -> str:
-    """From the name, or from the kind of the node that makes the noise levels: KarrasScheduler, SDTurboScheduler ..."""
+def _scheduler(graph: Graph, sampler: Node, sigmas: Node) -> str:
+    """ComfyUI's name of the schedule: said, or from the kind of the node that makes the noise levels: KarrasScheduler ..."""
     if found := said(graph.value(sampler, "scheduler")):
-        return names.schedule(found)
+        return found
     kind = sigmas.kind.removesuffix("Scheduler").removeprefix("SD").casefold()
-    known = {"alignyoursteps": "ays", "gits": "gits"}.get(kind, kind)
-    return names.schedule(known) if sigmas is not sampler and names.schedule(known) != known else ""
+    known = {"alignyoursteps": "ays", "gits": "gits", "betasampling": "beta"}.get(kind, kind)
+    return known if sigmas is not sampler and names.schedule(known) != known else ""
 
 
 def _model(graph: Graph, start: str) -> tuple[str, list[Network]]:

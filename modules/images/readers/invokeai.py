@@ -1,37 +1,61 @@
-"""InvokeAI in its three ages: "invokeai_metadata" (since 3.0), "sd-metadata" (2.x), and the command line in "Dream" (1.x)."""
+"""InvokeAI since 3.0: a JSON object in "invokeai_metadata"; what came before is `invokeai_old`'s.
+
+Its samplers are those of the library diffusers, spaced evenly where the name does not end in "_k" for Karras; noise is drawn on
+the CPU unless "rand_device" says otherwise; words are weighed by the library compel.
+
+Source: InvokeAI's `app/invocations/metadata.py` and `backend/stable_diffusion/schedulers/` (3.0 to 6).
+"""
 
 from __future__ import annotations
 
-import re
-import shlex
+from collections.abc import Mapping
 from typing import Any
 
-from modules.images.readers import names
-from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told, made, parse_object, said, stem
+from modules.images.readers import compel, invokeai_old, language, names
+from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told, made, number, parse_object, said, stem
 
-_NEGATIVE = re.compile(r"\[([^\[\]]*)\]")
-_DREAM = re.compile(r'"((?:[^"\\]|\\.)*)"(.*)', re.DOTALL)
+_NOT_TAKEN = {
+    "controlnets": "a ControlNet",
+    "ipAdapters": "an IP-Adapter",
+    "t2iAdapters": "a T2I-Adapter",
+    "ref_images": "pictures as prompts",
+    "refiner_model": "a refiner",
+    "hrf_enabled": "a second pass at a larger size",
+    "positive_style_prompt": "a prompt for the style",
+    "negative_style_prompt": "a prompt for the style",
+    "seamless_x": "tiling",
+    "seamless_y": "tiling",
+    "regions": "regions with words of their own",
+    "control_layers": "layers that guide it",
+    "canvas_v2_metadata": "layers of its canvas",
+    "canvas_v3_metadata": "layers of its canvas",
+    "upscale_model": "an upscaler",
+}
+"""Keys that change the picture and have no field here."""
+_LAYERS = ("regionalGuidance", "controlLayers", "inpaintMasks", "referenceImages", "layers")
 
 
 def read(told: Told) -> Reading | None:
     if data := parse_object(told.chunks.get("invokeai_metadata", "")):
-        return _read_metadata(data)
-    if data := parse_object(told.chunks.get("sd-metadata", "")):
-        return _read_sd_metadata(data)
-    if text := (told.chunks.get("Dream") or told.chunks.get("dream", "")):
-        return _read_dream(text)
-    return None
+        return _read(data)
+    return invokeai_old.read(told)
 
 
-def _read_metadata(data: dict[str, Any]) -> Reading:
-    sampler, schedule = names.sampler(said(data.get("scheduler")))
+def _read(data: Mapping[str, Any]) -> Reading:
+    raw = said(data.get("scheduler"))
+    sampler, schedule = names.sampler(raw)
     model = data.get("model")
     model = model if isinstance(model, dict) else {}
+    vae = data.get("vae")
     version = said(data.get("app_version"))
     skip = data.get("clip_skip")
+    mode = said(data.get("generation_mode"))
+    prompts = [said(data.get("positive_prompt")), said(data.get("negative_prompt"))]
+    functions = compel.functions(*prompts)
+    positive, negative = map(language.text_only if functions else compel.words, prompts)
     items = made(
-        data.get("positive_prompt"),
-        data.get("negative_prompt"),
+        language.whole_weight(positive),
+        negative,
         steps=data.get("steps"),
         sampler=sampler,
         schedule=schedule or ("Uniform" if sampler else ""),
@@ -39,89 +63,48 @@ def _read_metadata(data: dict[str, Any]) -> Reading:
         seed=data.get("seed"),
         width=data.get("width"),
         height=data.get("height"),
-        model=stem(model.get("name") or model.get("model_name")),
-        strength=data.get("strength"),
+        model=_name(model),
+        vae=_name(vae) if isinstance(vae, dict) else None,
+        strength=data.get("strength") if not mode.endswith("txt2img") else None,
         clip_skip=skip + 1 if isinstance(skip, int) and 0 < skip < 12 else None,
         rng={"cuda": "GPU"}.get(said(data.get("rand_device")), "CPU"),
         rescale=data.get("cfg_rescale_multiplier") or None,
         version=f"InvokeAI {version}".strip(),
     )
+    if language.weighs(positive, negative):
+        items["Emphasis"] = "No norm"
+    if names.is_singlestep(raw):
+        items["Eta"] = "0"  # its 2S is deterministic
     loras = data.get("loras")
     found = [_lora(lora) for lora in loras[:MAX_ITEMS]] if isinstance(loras, list) else []
-    return Reading("InvokeAI", items, version, tuple(lora for lora in found if lora), _notes(sampler))
+    notes = (*_left_out(data, functions), *invokeai_old.differs(sampler))
+    return Reading("InvokeAI", items, version, tuple(lora for lora in found if lora), notes)
+
+
+def _name(model: Mapping[str, Any]) -> str:
+    return stem(model.get("name") or model.get("model_name"))
 
 
 def _lora(value: Any) -> Network | None:
     model = value.get("model") or value.get("lora") if isinstance(value, dict) else None
-    name = stem(model.get("name") or model.get("model_name")) if isinstance(model, dict) else ""
+    name = _name(model) if isinstance(model, dict) else ""
     return Network("lora", name) if name else None
 
 
-def _notes(sampler: str) -> tuple[str, ...]:
-    return (f"InvokeAI's {sampler or 'samplers'} come from another library: the picture will only be similar",)
+def _left_out(data: Mapping[str, Any], functions: list[str]) -> list[str]:
+    asked = dict.fromkeys(what for key, what in _NOT_TAKEN.items() if _is_used(data.get(key)))
+    notes = [f"made with {', '.join(asked)}, which is not taken over"] if asked else []
+    if functions:
+        called = ", ".join(f".{name}()" for name in functions)
+        notes.append(f"its prompt uses {called}, which is not known here: the prompt is taken as plain text")
+    if number(data.get("strength")) is not None and said(data.get("generation_mode")).endswith(("inpaint", "outpaint")):
+        notes.append("painted through a mask, which is not in the file")
+    return notes
 
 
-def _read_sd_metadata(data: dict[str, Any]) -> Reading | None:
-    image = data.get("image")
-    if not isinstance(image, dict):
-        return None
-    prompt = image.get("prompt")
-    if isinstance(prompt, list):
-        prompt = " ".join(said(part.get("prompt")) for part in prompt[:MAX_ITEMS] if isinstance(part, dict))
-    positive, negative = _divided(said(prompt))
-    sampler, schedule = names.sampler(said(image.get("sampler")))
-    version = said(data.get("app_version"))
-    items = made(
-        positive,
-        negative,
-        steps=image.get("steps"),
-        sampler=sampler,
-        schedule=schedule,
-        cfg=image.get("cfg_scale"),
-        seed=image.get("seed"),
-        width=image.get("width"),
-        height=image.get("height"),
-        hash=said(data.get("model_hash"))[:10],
-        model=stem(data.get("model_weights")),
-        strength=image.get("strength") if said(image.get("type")) == "img2img" else None,
-        version=f"InvokeAI {version}".strip(),
-    )
-    return Reading("InvokeAI", items, version, notes=_notes(sampler))
-
-
-def _read_dream(text: str) -> Reading | None:
-    """The command that made it: the prompt in quotes, then options of one letter."""
-    found = _DREAM.match(text.strip())
-    if found is None:
-        return None
-    try:
-        words = shlex.split(found[2][:10_000])
-    except ValueError:
-        words = found[2][:10_000].split()
-    given: dict[str, str] = {}
-    for at, word in enumerate(words):
-        letter, rest = word[1:2], word[2:]
-        if word.startswith("-") and letter in "sSWHCAfm" and word[:2] != "--":
-            follows = words[at + 1] if at + 1 < len(words) and not words[at + 1].startswith("-") else ""
-            given[letter] = rest or follows
-    positive, negative = _divided(found[1].replace('\\"', '"'))
-    sampler, schedule = names.sampler(given.get("A", ""))
-    items = made(
-        positive,
-        negative,
-        steps=given.get("s"),
-        sampler=sampler,
-        schedule=schedule,
-        cfg=given.get("C"),
-        seed=given.get("S"),
-        width=given.get("W"),
-        height=given.get("H"),
-        strength=given.get("f"),
-    )
-    return Reading("InvokeAI", items, notes=_notes(sampler))
-
-
-def _divided(prompt: str) -> tuple[str, str]:
-    """Before 3.0 what stood in [brackets] was the negative prompt."""
-    negative = ", ".join(part.strip(" ,") for part in _NEGATIVE.findall(prompt) if part.strip(" ,"))
-    return " ".join(_NEGATIVE.sub(" ", prompt).split(" ")).strip(" ,"), negative
+def _is_used(value: Any) -> bool:
+    """Whether a key says something: a canvas is always there, its layers are lists."""
+    if isinstance(value, dict):
+        layers = [value[name] for name in _LAYERS if name in value]
+        return any(layers) if layers else bool(value)
+    return bool(value) if isinstance(value, list | bool) else bool(said(value))

@@ -35,6 +35,7 @@ _SAMPLERS = {
     "dpmpp_3m_sde": "DPM++ 3M SDE",
     "ddpm": "DDPM",
     "ddim": "DDIM",
+    "ddim_v3": "DDIM",
     "lcm": "LCM",
     "ipndm": "IPNDM",
     "ipndm_v": "IPNDM_V",
@@ -73,7 +74,7 @@ _SCHEDULES = {
     "align_your_steps": "Align Your Steps",
     "ays": "Align Your Steps",
     "gits": "Align Your Steps GITS",
-    "native": "Automatic",
+    "native": "Uniform",
     "uniform": "Uniform",
 }
 
@@ -90,6 +91,15 @@ def sampler(name: str) -> tuple[str, str]:
     if (short := bare.removesuffix("_k")) != bare and short in _SAMPLERS:
         return _SAMPLERS[short], "Karras"
     return name.strip(), ""
+
+
+def is_singlestep(name: str) -> bool:
+    """Whether it is diffusers' single-step DPM-Solver++, which is "DPM++ 2S a" without its noise.
+
+    >>> is_singlestep("dpmpp_2s_k"), is_singlestep("dpmpp_2s_ancestral")
+    (True, False)
+    """
+    return name.strip().casefold().removeprefix("k_").removesuffix("_k") == "dpmpp_2s"
 
 
 def schedule(name: str) -> str:
