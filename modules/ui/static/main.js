@@ -27,6 +27,7 @@ import { startSizes } from "./size.js";
 import { startSliders } from "./sliders.js";
 import { accept, offerPictures, showsPictures, startStage, turn } from "./stage.js";
 import { currentTab, startTabs } from "./tabs.js";
+import { startUploads } from "./upload.js";
 import { allPictures } from "./viewer.js";
 
 const SOON_MS = 1000; // what takes longer is said
@@ -76,6 +77,7 @@ class Studio {
     startArea();
     startQuotes(this.jobs);
     startBatches();
+    startUploads();
     this.$(".back-to-canvas").addEventListener("click", () => turn("canvas"));
     this.listenToJobs();
     listenToKeys(() => this.cancel());
