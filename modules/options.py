@@ -59,6 +59,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
         Option("beta_alpha", "Beta: alpha", "of the schedule Beta, 0.01 to 10"),
         Option("beta_beta", "Beta: beta", "of the schedule Beta, 0.01 to 10"),
         _yes("zero_snr", "Zero terminal SNR", "begin at pure noise, for networks that were trained so"),
+        _yes("ignore_zero_snr", "Ignore zero terminal SNR", "keep the schedule's levels though the file says otherwise"),
         _one_of("prediction", "Prediction", "what the network predicts, if its file does not say so", "Automatic", "eps", "v"),
     ),
     "Guidance": (

@@ -89,8 +89,9 @@ class NoiseOptions(BaseModel):
 class SolverOptions(BaseModel):
     """What may be bent in a sampler and its schedule; 0 (for `eta` None) leaves the sampler's or schedule's own value.
 
-    An `s_tmax` of 0 means no upper limit.  `zero_snr` stretches the noise levels to zero terminal signal-to-noise ratio, and
-    `prediction` says what the network predicts, the noise or v, where its file does not say it or says it wrong.
+    An `s_tmax` of 0 means no upper limit.  `zero_snr` stretches the noise levels to zero terminal signal-to-noise ratio,
+    `ignore_zero_snr` leaves them as they are where the checkpoint's file asks for it and the request does not, and `prediction`
+    says what the network predicts, the noise or v, where its file does not say it or says it wrong.
     """
 
     eta: Annotated[Real, Field(ge=0.0, le=1.0)] | None = None
@@ -105,6 +106,7 @@ class SolverOptions(BaseModel):
     beta_alpha: Annotated[Real, Field(ge=0.01, le=10.0)] = 0.6
     beta_beta: Annotated[Real, Field(ge=0.01, le=10.0)] = 0.6
     zero_snr: bool = False
+    ignore_zero_snr: bool = False
     prediction: Literal["Automatic", "eps", "v"] = "Automatic"
     sgm_noise_multiplier: bool = False
 

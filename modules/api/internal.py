@@ -225,6 +225,7 @@ def checkpoint_json(info: CheckpointInfo) -> dict[str, Any]:
         "prompts": list(info.prompts),
         "motifs": list(info.motifs),
         "problem": info.problem,
+        "note": info.note,
         "defaults": {
             "width": defaults.width,
             "height": defaults.height,

@@ -16,6 +16,7 @@ ZERO_SNR = "Zero Terminal SNR"
 
 OPTIONS = {
     "Noise Schedule": "zero_snr",
+    "Ignore zero terminal SNR": "ignore_zero_snr",
     "Prediction": "prediction",
     "Noise multiplier": "noise_multiplier",
     "Discard penultimate sigma": "discard_penultimate",

@@ -44,7 +44,7 @@ def txt2img(request: Txt2Img) -> Program[Painted]:
     words = yield from prompted(model, request, sampler)
     words = yield from _beside_nothing(model, request, words)
 
-    runs = model.run_as(request.prediction, request.zero_snr)
+    runs = model.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
     schedule = resolve_schedule(request.schedule, sampler)
     sigmas = sigmas_for(schedule, sampler, runs.levels, request.steps, tweaks_of(request), request.discard_penultimate)
     noise = noise_for(request, model, (request.width, request.height))

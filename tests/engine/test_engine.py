@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from modules.checkpoints.manager import ModelManager
+from modules.diffusion.attention import sdpa
 from modules.diffusion.forward import AttentionMass, IdentityAttention
 from modules.diffusion.rows import Row
 from modules.diffusion.samplers import SAMPLERS
@@ -294,6 +297,21 @@ def test_options_share_forwards_and_change_the_picture(bench: Bench) -> None:
         assert np.abs(bench.pixels(name) - bench.alone(**fields)).max() <= 1, name
         if name != "plain":
             assert all(np.abs(bench.pixels(name) - other).max() > 1 for other in seen), name
+
+
+@pytest.mark.parametrize("source", [False, True])
+def test_zero_terminal_snr_of_a_file_is_switched_off_by_a_request(
+    bench: Bench, tiny_models: Path, tmp_path: Path, source: bool
+) -> None:
+    """The picture is that of the same networks without the file's word, from words and from a picture."""
+    fields: dict[str, Any] = {"source": Image.new("RGB", (64, 64), "red"), "denoising_strength": 0.9} if source else {}
+    plain = bench.alone(**fields)
+    (tmp_path / "models").mkdir()
+    shutil.copy(tiny_models / "tiny.safetensors", tmp_path / "models" / "tiny.safetensors")
+    (tmp_path / "models" / "tiny.yaml").write_text("zero_terminal_snr: true\n")
+    bench.manager = ModelManager([tmp_path / "models"], torch.device("cpu"), torch.float32, sdpa, cache=tmp_path / "other.json")
+    assert np.abs(bench.alone(**fields) - plain).max() > 1
+    assert np.array_equal(bench.alone(**fields, ignore_zero_snr=True), plain)
 
 
 def test_rows_with_taps_share_forwards_with_rows_without(bench: Bench) -> None:

@@ -54,6 +54,8 @@ OPTIONS = st.fixed_dictionaries(
         "beta_alpha": st.floats(0.01, 10),
         "discard_penultimate": st.booleans(),
         "zero_snr": st.booleans(),
+        "ignore_zero_snr": st.booleans(),
+        "prediction": st.sampled_from(["Automatic", "eps", "v"]),
         "skip_early_cfg": st.floats(0, 1),
         "ngms": st.floats(0, 15),
         "ngms_all_steps": st.booleans(),

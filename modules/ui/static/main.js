@@ -196,10 +196,11 @@ class Studio {
     complain([left, takeNote()].filter(Boolean).join(" "), [], "note");
   }
 
-  onRescanned({ usable, broken }) {
+  onRescanned({ usable, broken, notes = [] }) {
     this.loadModels();
     const found = usable === 1 ? "1 checkpoint found" : `${usable} checkpoints found`;
-    complain(broken.length ? `${found}. Not usable: ${broken.join("; ")}` : `${found}.`, [], broken.length ? "bad" : "note");
+    const words = [`${found}.`, broken.length && `Not usable: ${broken.join("; ")}.`, notes.length && `${notes.join("; ")}.`].filter(Boolean);
+    complain(words.join(" ").replaceAll(/\.{2,}/g, "."), [], broken.length ? "bad" : "note");
   }
 
   async loadModels() {
