@@ -91,7 +91,8 @@ class SolverOptions(BaseModel):
 
     An `s_tmax` of 0 means no upper limit.  `zero_snr` stretches the noise levels to zero terminal signal-to-noise ratio,
     `ignore_zero_snr` leaves them as they are where the checkpoint's file asks for it and the request does not, and `prediction`
-    says what the network predicts, the noise or v, where its file does not say it or says it wrong.
+    says what the network predicts, the noise or v, where its file does not say it or says it wrong.  With `exact_steps` UniPC
+    runs `steps` steps from words, where A1111 runs more for most numbers.
     """
 
     eta: Annotated[Real, Field(ge=0.0, le=1.0)] | None = None
@@ -100,6 +101,7 @@ class SolverOptions(BaseModel):
     s_tmax: Annotated[Real, Field(ge=0.0, le=1000.0)] = 0.0
     s_noise: Annotated[Real, Field(ge=0.0, le=2.0)] = 1.0
     discard_penultimate: bool = False
+    exact_steps: bool = False
     sigma_min: Annotated[Real, Field(ge=0.0, le=100.0)] = 0.0
     sigma_max: Annotated[Real, Field(ge=0.0, le=10_000.0)] = 0.0
     rho: Annotated[Real, Field(ge=0.0, le=100.0)] = 0.0
@@ -273,10 +275,14 @@ def parse_request(fields: dict[str, Any]) -> GenerationRequest:
 def parse_stored(fields: dict[str, Any]) -> GenerationRequest:
     """A request that some version of this program stored.  What a field means that it did not have yet is what it did then.
 
+    Texts were taken as they are and UniPC ran exactly the steps that were asked for until `raw_text` came, with which records
+    tell the two times apart.
+
     Raises:
         RequestError: as `parse_request`.
     """
-    return parse_request({"raw_text": True, **fields})
+    before = {} if "raw_text" in fields else {"raw_text": True, "exact_steps": True}
+    return parse_request({**before, **fields})
 
 
 def _explain(error: Any, fields: dict[str, Any]) -> str:

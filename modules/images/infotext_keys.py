@@ -49,6 +49,7 @@ OPTIONS = {
     "CFG Zero star": "cfg_zero",
     "CFG Zero init steps": "cfg_zero_steps",
     "Raw text": "raw_text",
+    "Exact steps": "exact_steps",
 }
 """The request's fields by their keys, in A1111's order; the last ones are not its own, but some are known from extensions."""
 

@@ -78,7 +78,10 @@ def _beside_nothing(model: ModelHandle, request: Txt2Img, words: Prompted) -> Pr
 
 def tweaks_of(request: Txt2Img) -> Tweaks:
     """What the request bends in its schedule."""
-    return Tweaks(request.sigma_min, request.sigma_max, request.rho, request.beta_alpha, request.beta_beta)
+    return Tweaks(
+        *(request.sigma_min, request.sigma_max, request.rho, request.beta_alpha, request.beta_beta),
+        exact_steps=request.exact_steps,
+    )
 
 
 def noise_for(request: Txt2Img, model: ModelHandle, size: tuple[int, int], span: Sequence[float] = ()) -> Noise:
