@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import shutil
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,8 @@ from modules.diffusion.rows import Row
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine.messages import Message
 from modules.errors import NotFinite
-from modules.pipelines.work import Predict, Report
+from modules.pipelines.prompting import AT_ONCE
+from modules.pipelines.work import Encode, Predict, Report
 from tests.engine.conftest import Bench
 from tests.tiny import TINY_METADATA, TINY_UNET, make_checkpoint
 
@@ -443,3 +446,47 @@ def test_unloading_frees_the_model_and_the_next_picture_loads_it_again(bench: Be
     bench.submit("after")
     bench.run()
     assert np.abs(bench.pixels("after") - bench.pixels("before")).max() <= 1
+
+
+LONG = " BREAK ".join(f"cat number {number}" for number in range(200))
+"""As many different windows: thirteen calls of the text encoder."""
+
+
+def noted_encodes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
+    """The windows of each call of the text encoder, in order; and a clock by which every call of the device costs the same."""
+    calls: list[list[Any]] = []
+    run = bench.engine.runner.run
+
+    def noting(works: Any) -> Any:
+        if encodes := [work for work in works if isinstance(work, Encode)]:
+            calls.append([window for work in encodes for window in work.chunks])
+        return run(works)
+
+    seconds = itertools.count()
+    monkeypatch.setattr(bench.engine.runner, "run", noting)
+    monkeypatch.setattr("modules.engine.engine.time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    return calls
+
+
+def test_a_prompt_of_hundreds_of_windows_does_not_hold_up_another_user(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = noted_encodes(bench, monkeypatch)
+    bench.submit("long", "a", prompt=LONG)
+    bench.run(until=lambda: len(calls) == 2)
+    bench.submit("short", "b", prompt="a dog")
+    bench.run(until=lambda: "short" in bench.of("done"))
+    assert len(calls) < 13, "the short one is finished while the long one is still being encoded"
+    bench.run()
+    assert "long" in bench.of("done")
+    assert max(map(len, calls)) <= 2 * AT_ONCE
+    assert sum(map(len, calls)) >= 200
+
+
+def test_a_job_is_cancelled_between_two_calls_of_its_text_encoder(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = noted_encodes(bench, monkeypatch)
+    bench.submit("long", "a", prompt=LONG)
+    bench.run(until=lambda: len(calls) == 2)
+    bench.engine._handle(Message("cancel", {"task": "long"}))
+    bench.run()
+    assert len(calls) == 2
+    assert not bench.engine.tasks
+    assert "long" not in bench.of("done")
