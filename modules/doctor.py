@@ -263,6 +263,8 @@ def _checkpoints(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "checkpoints", info.name, f"{info.family}, {size:.0f} MB, {info.defaults.width}x{info.defaults.height}"
             )
+            if info.note:
+                yield Finding("checkpoints", info.name, info.note, "note", "")
     if all(info.problem for info in found):
         remedy = f"git checkout models, or put an SD 1.x .safetensors file into {settings.models_dirs[0]}"
         yield Finding("checkpoints", "usable", "none", "missing", remedy)

@@ -50,6 +50,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
         Option("s_tmin", "Churn from", "lowest noise level at which there is churn"),
         Option("s_tmax", "Churn up to", "highest noise level at which there is churn; 0 is no limit"),
         _yes("discard_penultimate", "Leave out the last step but one", "its noise level is skipped"),
+        _yes("exact_steps", "Exact steps", "UniPC runs the steps asked for, not the 31 that A1111 makes of 30"),
         _yes("sgm_noise_multiplier", "SGM noise", "start from noise of the scale that Stability's own code has"),
     ),
     "Schedule": (
@@ -59,6 +60,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
         Option("beta_alpha", "Beta: alpha", "of the schedule Beta, 0.01 to 10"),
         Option("beta_beta", "Beta: beta", "of the schedule Beta, 0.01 to 10"),
         _yes("zero_snr", "Zero terminal SNR", "begin at pure noise, for networks that were trained so"),
+        _yes("ignore_zero_snr", "Ignore zero terminal SNR", "keep the schedule's levels though the file says otherwise"),
         _one_of("prediction", "Prediction", "what the network predicts, if its file does not say so", "Automatic", "eps", "v"),
     ),
     "Guidance": (

@@ -89,8 +89,10 @@ class NoiseOptions(BaseModel):
 class SolverOptions(BaseModel):
     """What may be bent in a sampler and its schedule; 0 (for `eta` None) leaves the sampler's or schedule's own value.
 
-    An `s_tmax` of 0 means no upper limit.  `zero_snr` stretches the noise levels to zero terminal signal-to-noise ratio, and
-    `prediction` says what the network predicts, the noise or v, where its file does not say it or says it wrong.
+    An `s_tmax` of 0 means no upper limit.  `zero_snr` stretches the noise levels to zero terminal signal-to-noise ratio,
+    `ignore_zero_snr` leaves them as they are where the checkpoint's file asks for it and the request does not, and `prediction`
+    says what the network predicts, the noise or v, where its file does not say it or says it wrong.  With `exact_steps` UniPC
+    runs `steps` steps from words, where A1111 runs more for most numbers.
     """
 
     eta: Annotated[Real, Field(ge=0.0, le=1.0)] | None = None
@@ -99,12 +101,14 @@ class SolverOptions(BaseModel):
     s_tmax: Annotated[Real, Field(ge=0.0, le=1000.0)] = 0.0
     s_noise: Annotated[Real, Field(ge=0.0, le=2.0)] = 1.0
     discard_penultimate: bool = False
+    exact_steps: bool = False
     sigma_min: Annotated[Real, Field(ge=0.0, le=100.0)] = 0.0
     sigma_max: Annotated[Real, Field(ge=0.0, le=10_000.0)] = 0.0
     rho: Annotated[Real, Field(ge=0.0, le=100.0)] = 0.0
     beta_alpha: Annotated[Real, Field(ge=0.01, le=10.0)] = 0.6
     beta_beta: Annotated[Real, Field(ge=0.01, le=10.0)] = 0.6
     zero_snr: bool = False
+    ignore_zero_snr: bool = False
     prediction: Literal["Automatic", "eps", "v"] = "Automatic"
     sgm_noise_multiplier: bool = False
 
@@ -271,10 +275,14 @@ def parse_request(fields: dict[str, Any]) -> GenerationRequest:
 def parse_stored(fields: dict[str, Any]) -> GenerationRequest:
     """A request that some version of this program stored.  What a field means that it did not have yet is what it did then.
 
+    Texts were taken as they are and UniPC ran exactly the steps that were asked for until `raw_text` came, with which records
+    tell the two times apart.
+
     Raises:
         RequestError: as `parse_request`.
     """
-    return parse_request({"raw_text": True, **fields})
+    before = {} if "raw_text" in fields else {"raw_text": True, "exact_steps": True}
+    return parse_request({**before, **fields})
 
 
 def _explain(error: Any, fields: dict[str, Any]) -> str:

@@ -37,9 +37,11 @@ def _rules(methods: tuple[str, ...], least: Least, *patterns: str, in_person: bo
 
 
 RULES: tuple[Rule, ...] = (
-    # Gradio can relay addresses of the whole internet, keeps statistics of who does what, and logs in by its own rules.
+    # Gradio can relay addresses of the whole internet, keeps statistics of who does what, and logs in by its own rules; its
+    # upload answers with paths of this machine, and pictures come by /internal/sources.
     *_rules(("*",), "nobody", "/gradio_api/file=http{*}", "/file=http{*}", "/gradio_api/proxy={*}", "/proxy={*}"),
     *_rules(("*",), "nobody", "/gradio_api/file/{*}", "/file/{*}", "/gradio_api/dev/{*}", "/gradio_api/vibe-{*}"),
+    *_rules(("*",), "nobody", "/gradio_api/upload{*}", "/upload{*}"),
     *_rules(("*",), "nobody", "/monitoring{*}", "/gradio_api/monitoring{*}", "/gradio_api/deep_link", "/gradio_api/runs{*}"),
     # the door itself
     *_rules(_GET, "anybody", "/health", "/door/{}/{*}"),

@@ -5,7 +5,6 @@ Knows headers and bytes; not why an answer is what it is.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Scope, Send
 
+from modules.api.json_writer import json_text
 from modules.api.refusals import refusal_body
 
 TOO_LARGE = "The request is too large."
@@ -122,7 +122,7 @@ class Answer:
 
 async def refuse(send: Send, path: str, status: int, reason: str, extra: Mapping[str, str] | None = None) -> None:
     """A small JSON error, as callers of `path` know them, in the dress of all answers; `extra` are further headers."""
-    body = json.dumps(refusal_body(path, status, reason)).encode()
+    body = json_text(refusal_body(path, status, reason)).encode()
     headers = {
         "content-type": "application/json",
         "content-length": str(len(body)),

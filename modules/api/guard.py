@@ -8,7 +8,6 @@ and roles; not what any route does.
 from __future__ import annotations
 
 import ipaddress
-import json
 import logging
 import math
 import re
@@ -28,6 +27,7 @@ from modules.api.access import OTHERS, Rule, methods_for, reaches, rule_for
 from modules.api.answers import TOO_LARGE, Answer, refuse
 from modules.api.identity import NOBODY, AccountIdentity, Identifier, Identity, LocalIdentity
 from modules.api.json_reader import JsonReader, TooMuch
+from modules.api.json_writer import json_text
 from modules.api.peers import Peer, Peers, looks_proxied, plain, without_claims
 from modules.errors import LimitError, RequestError
 
@@ -41,7 +41,6 @@ PICTURES = 64 << 20
 """Bytes of a body with pictures in it."""
 _CAPS: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"/(login|setup|invite|account)(/.*)?"), 16 << 10),
-    (re.compile(r"/gradio_api/upload"), 16 << 20),
     (re.compile(r"/internal/(sources|read)|/(sdapi|api)/v1/.*"), PICTURES),
 )
 MAX_HEADERS, MAX_HEADER_BYTES = 100, 32 << 10
@@ -141,15 +140,15 @@ class Guard:
             if answer.too_large and not answer.started:
                 await answer.fail(413, TOO_LARGE)
                 return
-            log.info("%s %s: hung up before the request was complete", scope["method"], json.dumps(scope["path"][:200]))
+            log.info("%s %s: hung up before the request was complete", scope["method"], json_text(scope["path"][:200]))
         except Exception as error:
             if answer.failed:  # Gradio raises for calls that no page makes
                 what = f"{type(error).__name__}: {error}".split("\n", 1)[0][:200]
-                log.warning("%s %s refused (%s)", scope["method"], json.dumps(scope["path"][:200]), json.dumps(what))
+                log.warning("%s %s refused (%s)", scope["method"], json_text(scope["path"][:200]), json_text(what))
                 await answer.fail(400, NO_CALL)
                 return
             if not answer.too_large:
-                log.exception("%s %s failed", scope["method"], json.dumps(scope["path"]))
+                log.exception("%s %s failed", scope["method"], json_text(scope["path"]))
             if not answer.started:
                 status, reason = (
                     (413, TOO_LARGE) if answer.too_large else (500, "Something went wrong; the log has the details.")

@@ -6,12 +6,13 @@ Plain HTML without a script or a word from another host; whoever wants to try ca
 from __future__ import annotations
 
 import html
-import json
 import re
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse
+
+from modules.api.json_writer import json_text
 
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
@@ -69,7 +70,7 @@ def _call(method: str, path: str, operation: dict[str, Any]) -> str:
 
 def _content(kind: str, content: dict[str, Any]) -> str:
     examples = [one["value"] for one in content.get("examples", {}).values()] or [content.get("example")]
-    shown = "".join(f"<pre>{_e(json.dumps(one, indent=2))}</pre>" for one in examples if one is not None)
+    shown = "".join(f"<pre>{_e(json_text(one, indent=2))}</pre>" for one in examples if one is not None)
     schema = content.get("schema", {})
     fields = (schema.get("anyOf") or [schema])[-1].get("properties", {})  # the last kind of request has all fields
     rows = [{"name": name, "schema": field, "description": field.get("description", "")} for name, field in fields.items()]
@@ -98,7 +99,7 @@ def _kind(schema: dict[str, Any]) -> str:
 
 
 def _default(schema: dict[str, Any]) -> str:
-    return json.dumps(schema["default"]) if schema.get("default") is not None else ""
+    return json_text(schema["default"]) if schema.get("default") is not None else ""
 
 
 def _prose(text: str) -> str:

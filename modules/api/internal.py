@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from PIL import Image
 
+from modules.api.json_writer import json_text
 from modules.api.refusals import caller
 from modules.app import App
 from modules.checkpoints.files import CheckpointInfo
@@ -149,7 +149,7 @@ def _bounded(jobs: list[dict[str, Any]]) -> bytes:
     """A JSON list of the first of these that `MAX_LIST_BYTES` hold, and of one at least."""
     parts: list[bytes] = []
     for job in jobs:
-        part = json.dumps(job, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        part = json_text(job, ascii_only=False, compact=True).encode("utf-8", "replace")
         if parts and sum(map(len, parts)) + len(part) > MAX_LIST_BYTES:
             break
         parts.append(part)
@@ -225,6 +225,7 @@ def checkpoint_json(info: CheckpointInfo) -> dict[str, Any]:
         "prompts": list(info.prompts),
         "motifs": list(info.motifs),
         "problem": info.problem,
+        "note": info.note,
         "defaults": {
             "width": defaults.width,
             "height": defaults.height,

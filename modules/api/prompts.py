@@ -7,7 +7,6 @@ done on a thread, and only a few at a time: the page asks while people type.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from modules.api.json_writer import json_text
 from modules.api.queue import json_object
 from modules.app import App
 from modules.errors import SettingsError
@@ -45,7 +45,7 @@ def prompt_routes(app: App) -> APIRouter:
 
 async def _answer(work: Callable[[], dict[str, Any]], few: anyio.CapacityLimiter) -> Response:
     """What `work` returns, worked out and written as JSON on a thread."""
-    text = await anyio.to_thread.run_sync(lambda: json.dumps(work()), limiter=few)
+    text = await anyio.to_thread.run_sync(lambda: json_text(work()), limiter=few)
     return Response(text, media_type="application/json")
 
 

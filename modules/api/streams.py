@@ -6,7 +6,6 @@ A stream wakes with the App, looks at most a few times a second, and sends what 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any
 import anyio.to_thread
 from fastapi.responses import Response, StreamingResponse
 
+from modules.api.json_writer import json_text
 from modules.app import App
 from modules.errors import LimitError
 from modules.views import EngineState, JobView
@@ -71,7 +71,7 @@ class Streams:
                 for name, key, mark, data in await anyio.to_thread.run_sync(self._news, user, job_id):
                     if seen.get(key) != mark:
                         seen[key] = mark
-                        yield f"event: {name}\ndata: {json.dumps(data)}\n\n"
+                        yield f"event: {name}\ndata: {json_text(data)}\n\n"
                         if job_id and name == "job" and data["state"] in ("done", "failed", "cancelled"):
                             return
                 try:

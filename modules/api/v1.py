@@ -104,6 +104,7 @@ class ModelAnswer(BaseModel):
     prompts: list[str]
     motifs: list[str]
     problem: str = Field(description="Why the file cannot be used; empty when it can.")
+    note: str = Field(description="What is wrong beside it, such as a damaged configuration; empty when nothing is.")
     sha256: str | None
     defaults: DefaultsAnswer
 

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from modules.checkpoints.families import Defaults, recognise
 from modules.checkpoints.hashes import file_sha256, known_sha256
 from modules.checkpoints.header import Header, TensorEntry, read_header
 from modules.checkpoints.naming import by_hash, named
+from modules.checkpoints.training import yaml_problem
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import CheckpointError, UnknownName
@@ -88,6 +89,8 @@ class CheckpointInfo:
     motifs: tuple[str, ...] = ()
     """What it can draw, where that is little enough to be listed."""
     problem: str = ""
+    note: str = ""
+    """What is wrong beside the file, which can be used nevertheless: a sentence that names it."""
 
 
 def scan(folders: Sequence[Path]) -> list[CheckpointInfo]:
@@ -168,7 +171,9 @@ def _name(path: Path, folder: Path) -> str:
 def _info(path: Path, name: str) -> CheckpointInfo:
     try:
         status = path.stat()
-        return _described(str(path), name, status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+        info = _described(str(path), name, status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+        note = "" if info.problem else clean_text(yaml_problem(path))
+        return replace(info, note=note) if note else info
     except OSError as error:
         return _broken(path, name, f"{path.name} cannot be read ({error.strerror}); is it a link to a file that is gone?")
 

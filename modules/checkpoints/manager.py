@@ -34,7 +34,7 @@ from modules.checkpoints.files import CheckpointInfo, find
 from modules.checkpoints.hashes import file_sha256
 from modules.checkpoints.header import header_of, open_model
 from modules.checkpoints.inversions import Inversions
-from modules.checkpoints.training import training_of, yaml_of
+from modules.checkpoints.training import training_of, yaml_of, yaml_problem
 from modules.checkpoints.weights import Filler, Weights
 from modules.diffusion.attention import Attend
 from modules.diffusion.prediction import PREDICTIONS, Prediction
@@ -88,20 +88,27 @@ class ModelHandle:
         """Whether the further channels are a picture to be edited."""
         return self.further_channels == self.latent.channels
 
-    def run_as(self, prediction: str = "Automatic", zero_snr: bool = False) -> ModelHandle:
+    def run_as(self, prediction: str = "Automatic", zero_snr: bool = False, ignore_zero_snr: bool = False) -> ModelHandle:
         """The same networks, read as predicting "eps" or "v", with the noise levels stretched to zero terminal SNR if asked.
+
+        `ignore_zero_snr` takes the schedule's own levels although the file asks for stretched ones, unless the request does.
 
         The same answer for the same question, so that requests which ask alike share forwards.
         """
         wanted = PREDICTIONS.get(prediction, self.prediction)
-        stretch = zero_snr and not self.zero_snr
-        if wanted is self.prediction and not stretch:
+        stretched = zero_snr or (self.zero_snr and not ignore_zero_snr)
+        if wanted is self.prediction and stretched == self.zero_snr:
             return self
-        key = (wanted.name, stretch)
+        key = (wanted.name, stretched)
         if key not in self._read_otherwise:
-            levels = self.levels.zero_terminal_snr() if stretch else self.levels
-            self._read_otherwise[key] = replace(self, prediction=wanted, levels=levels, zero_snr=self.zero_snr or stretch)
+            levels = self.schedule_levels.zero_terminal_snr() if stretched else self.schedule_levels
+            self._read_otherwise[key] = replace(self, prediction=wanted, levels=levels, zero_snr=stretched)
         return self._read_otherwise[key]
+
+    @property
+    def schedule_levels(self) -> NoiseLevels:
+        """The levels that `levels` were stretched from, or are."""
+        return NoiseLevels.scaled_linear() if self.zero_snr else self.levels
 
     @property
     def reading(self) -> dict[str, str]:
@@ -259,6 +266,8 @@ class ModelManager:
         if handle is None:  # outside the except block: a live exception would keep the tensors that were made so far
             handle = self._build_alone(info, identity)
         log.info("loaded %s in %.1f s", info.name, time.perf_counter() - start)
+        if wrong := yaml_problem(info.path):
+            log.warning("checkpoint %s: %s", info.name, wrong)
         return identity, handle
 
     def _build_alone(self, info: CheckpointInfo, identity: _Identity) -> ModelHandle:

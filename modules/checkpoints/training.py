@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+
+import yaml as pyyaml
 
 from modules.checkpoints import keys
 from modules.checkpoints.header import Header
@@ -18,6 +21,9 @@ V_MARK, ZERO_SNR_MARK = "v_pred", "ztsnr"
 
 MAX_YAML = 256 * 1024
 """Bytes of a configuration that are read; the published ones have 2 kB."""
+
+_LOADER = getattr(pyyaml, "CSafeLoader", pyyaml.SafeLoader)
+_PARAMETERIZATION = re.compile(r"""^\s*parameterization\s*:\s*["']?([^"'#\n]*)""", re.MULTILINE)
 
 _V_IN_YAML = re.compile(r"""^\s*parameterization\s*:\s*["']?v["']?\s*(?:#.*)?$""", re.MULTILINE)
 _EPS_IN_YAML = re.compile(r"""^\s*parameterization\s*:\s*["']?eps["']?\s*(?:#.*)?$""", re.MULTILINE)
@@ -63,6 +69,54 @@ def training_of(header: Header, path: Path) -> Training:
 def yaml_of(path: Path) -> Path:
     """Where the configuration of the checkpoint at `path` would be."""
     return path.with_suffix(".yaml")
+
+
+def yaml_problem(path: Path) -> str:
+    """What is wrong with the configuration of the checkpoint at `path`, as a sentence that names it.
+
+    "" where nothing is, or none is there.  Whatever is wrong, `training_of` goes on with the lines that are legible.
+    """
+    config = yaml_of(path)
+    try:
+        status = config.stat()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return _named(config, f"cannot be read ({error.strerror})")
+    return _problem(str(config), status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _problem(config: str, *identity: int) -> str:
+    path = Path(config)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_YAML + 1)
+    except OSError as error:
+        return _named(path, f"cannot be read ({error.strerror})")
+    if len(data) > MAX_YAML:
+        return _named(path, f"is longer than {MAX_YAML // 1024} kB")
+    try:
+        text = data.decode("utf-8-sig")
+        # Events only: aliases and merges, which can make gigabytes of a few lines, are never followed
+        kinds = [type(event) for event in pyyaml.parse(text, Loader=_LOADER)]
+    except UnicodeDecodeError:
+        return _named(path, "is no text in UTF-8")
+    except pyyaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        return _named(path, f"is no YAML (line {mark.line + 1})" if mark else "is no YAML")
+    except RecursionError:  # of the parser that is written in Python
+        return _named(path, "is nested too deeply")
+    if kinds[2:3] != [pyyaml.MappingStartEvent]:  # behind the stream's and the document's own
+        return _named(path, "has no settings in it")
+    said = _PARAMETERIZATION.search(text)
+    if said and said[1].strip() not in ("v", "eps"):
+        return _named(path, f"says parameterization {said[1].strip()[:20]!r}, which is neither v nor eps")
+    return ""
+
+
+def _named(config: Path, what: str) -> str:
+    return f"{config.name} {what}; only what is legible of it counts. Mend or remove the file, or set Prediction in Advanced"
 
 
 def _yaml_beside(path: Path) -> str:

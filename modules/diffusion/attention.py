@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import logging
+import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
@@ -64,13 +65,34 @@ def _xformers_ops() -> Any:
     return importlib.import_module("xformers.ops")
 
 
+_DEVICE_FAILURES = re.compile(
+    r"out of memory|can't allocate memory|alloc_failed|not enough memory|device-side assert|illegal memory access|"
+    r"misaligned address|illegal instruction|illegal address|unspecified launch failure|launch timed out|uncorrectable|"
+    r"hardware stack error|context is destroyed|unknown error|driver shutting down|device is lost|internal_error|"
+    r"execution_failed",
+    re.IGNORECASE,
+)
+"""What CUDA, HIP, cuBLAS and the allocators say where the device or its memory failed, as plain RuntimeErrors.  A kernel that
+was not built for the card ("no kernel image") or that cannot be launched with these sizes ("invalid configuration argument")
+leaves the device usable and is a refusal (CUDA Runtime API, cudaError)."""
+
+
+def failed_device(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out or the device failed, whatever was computed on it: no matter of one back end."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _DEVICE_FAILURES.search(str(error)) is not None
+
+
 class FallingBack:
     """A back end that hands shapes which it refuses to the next one.
 
     xformers, for one, takes no head width that is not a multiple of 8, not every number format on every card, and nothing on
     cards that its wheel was not built for; only a call tells which of these holds.  What was refused once (heads, head width,
-    number format, device) goes to the next back end at once from then on, and the reason is logged once.  Running out of memory
-    is no refusal.
+    number format, device) goes to the next back end at once from then on, and the reason is logged once.
+
+    No refusal is what says that the device failed (`failed_device`), which is raised at once, nor an error after which no back
+    end runs: then the last one's is raised.  Nothing is remembered of either.
     """
 
     def __init__(self, *backends: tuple[str, Attend]) -> None:
@@ -79,20 +101,33 @@ class FallingBack:
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         key = (*q.shape[2:], q.dtype, q.device)
-        for number in range(self._first.get(key, 0), len(self._backends) - 1):
-            name, attend = self._backends[number]
-            try:
-                return attend(q, k, v)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # xformers raises its own, torch's and Triton's types
-                reason = _first_line(error)
-            self._first[key] = number + 1
+        start = self._first.get(key, 0)
+        refusals: list[Exception] = []
+        try:
+            for number, (_, attend) in enumerate(self._backends[start:], start):
+                try:
+                    out = attend(q, k, v)
+                except Exception as error:  # xformers raises its own, torch's and Triton's types
+                    if failed_device(error):
+                        raise
+                    refusals.append(error)
+                    continue
+                if refusals:
+                    self._remember(key, number, q, refusals)
+                return out
+            raise refusals[-1]  # that of the textbook formula, which refuses nothing that can be computed
+        finally:
+            refusals.clear()  # their frames hold the tensors, and this frame them
+
+    def _remember(self, key: Hashable, number: int, q: Tensor, refusals: list[Exception]) -> None:
+        first = number - len(refusals)
+        self._first[key] = number
+        for (name, _), error in zip(self._backends[first:number], refusals, strict=True):
             log.warning(
                 "attention: %s does not run for %d heads of width %d in %s (%s); they use %s",
-                *(name, q.shape[2], q.shape[3], str(q.dtype).removeprefix("torch."), reason, self._backends[number + 1][0]),
+                *(name, q.shape[2], q.shape[3], str(q.dtype).removeprefix("torch."), _first_line(error)),
+                self._backends[number][0],
             )
-        return self._backends[-1][1](q, k, v)
 
 
 def _first_line(error: Exception) -> str:

@@ -16,6 +16,7 @@ ZERO_SNR = "Zero Terminal SNR"
 
 OPTIONS = {
     "Noise Schedule": "zero_snr",
+    "Ignore zero terminal SNR": "ignore_zero_snr",
     "Prediction": "prediction",
     "Noise multiplier": "noise_multiplier",
     "Discard penultimate sigma": "discard_penultimate",
@@ -48,6 +49,7 @@ OPTIONS = {
     "CFG Zero star": "cfg_zero",
     "CFG Zero init steps": "cfg_zero_steps",
     "Raw text": "raw_text",
+    "Exact steps": "exact_steps",
 }
 """The request's fields by their keys, in A1111's order; the last ones are not its own, but some are known from extensions."""
 

@@ -48,7 +48,7 @@ def img2img(request: Img2Img, source: Image.Image, mask: Image.Image | None = No
     start = yield from _started(model, request, frame)
     words = yield from _beside_source(model, request, frame, start, words)
 
-    runs = model.run_as(request.prediction, request.zero_snr)
+    runs = model.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
     schedule = resolve_schedule(request.schedule, sampler)
     part = yield from on_host(lambda: _part(request, runs, schedule, sampler))
     latent = yield from _repainted(runs, request, sampler, words, start, part)

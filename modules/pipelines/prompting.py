@@ -29,7 +29,7 @@ from modules.prompts.plan import plan
 from modules.prompts.tokenizer import Tokenizer
 from modules.request import Txt2Img
 
-MAX_WINDOWS = 1_000
+MAX_DISTINCT_WINDOWS = 1_000
 """Different windows of one request; a quarter of a gigabyte of encodings."""
 AT_ONCE = 16
 """Windows of one device op, so that others' come in between."""
@@ -133,9 +133,9 @@ def _encoded(
     model: ModelHandle, windows: list[Chunk], clip_skip: int, vectors: Mapping[Embedding, Tensor]
 ) -> Program[dict[Chunk, EncodedWindow]]:
     """The encoders' output for each window."""
-    if len(windows) > MAX_WINDOWS:
+    if len(windows) > MAX_DISTINCT_WINDOWS:
         raise RequestError(
-            f"prompt: it takes {len(windows):,} different windows of 75 tokens, at most {MAX_WINDOWS:,} are allowed; "
+            f"prompt: it takes {len(windows):,} different windows of 75 tokens, at most {MAX_DISTINCT_WINDOWS:,} are allowed; "
             "shorten the prompt or edit fewer places"
         )
     encoded: dict[Chunk, EncodedWindow] = {}

@@ -44,7 +44,7 @@ def txt2img(request: Txt2Img) -> Program[Painted]:
     words = yield from prompted(model, request, sampler)
     words = yield from _beside_nothing(model, request, words)
 
-    runs = model.run_as(request.prediction, request.zero_snr)
+    runs = model.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
     schedule = resolve_schedule(request.schedule, sampler)
     sigmas = sigmas_for(schedule, sampler, runs.levels, request.steps, tweaks_of(request), request.discard_penultimate)
     noise = noise_for(request, model, (request.width, request.height))
@@ -78,7 +78,10 @@ def _beside_nothing(model: ModelHandle, request: Txt2Img, words: Prompted) -> Pr
 
 def tweaks_of(request: Txt2Img) -> Tweaks:
     """What the request bends in its schedule."""
-    return Tweaks(request.sigma_min, request.sigma_max, request.rho, request.beta_alpha, request.beta_beta)
+    return Tweaks(
+        *(request.sigma_min, request.sigma_max, request.rho, request.beta_alpha, request.beta_beta),
+        exact_steps=request.exact_steps,
+    )
 
 
 def noise_for(request: Txt2Img, model: ModelHandle, size: tuple[int, int], span: Sequence[float] = ()) -> Noise:

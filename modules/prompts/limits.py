@@ -15,7 +15,7 @@ from modules.request import Emphasis
 MAX_CHARACTERS = 150_000
 """Of all different texts that prompt editing makes of one pair of prompts."""
 
-MAX_WINDOWS = 220
+MAX_WINDOWS_PER_TEXT = 220
 """Windows of 75 tokens of one text: 16,500 tokens, what the longest prompt of one-letter words has.  BREAK begins a new one."""
 
 
@@ -35,14 +35,14 @@ def check_affordable(plan: Plan) -> None:
 
 
 def check_windows(plan: Plan, tokenizer: Tokenizer, emphasis: Emphasis) -> None:
-    """Refuse texts of more windows than `MAX_WINDOWS`.  Tokens are counted only where a text may have so many.
+    """Refuse texts of more windows than `MAX_WINDOWS_PER_TEXT`.  Tokens are counted only where a text may have so many.
 
     Raises:
         RequestError: a text is too long.
     """
     for timeline in plan.timelines:
         for text in timeline.distinct:
-            if _most_windows(text) > MAX_WINDOWS:
+            if _most_windows(text) > MAX_WINDOWS_PER_TEXT:
                 check_length(len(chunk(text, tokenizer, emphasis).windows))
 
 
@@ -50,12 +50,12 @@ def check_length(windows: int) -> None:
     """Refuse so many windows of one text.
 
     Raises:
-        RequestError: they are more than `MAX_WINDOWS`.
+        RequestError: they are more than `MAX_WINDOWS_PER_TEXT`.
     """
-    if windows > MAX_WINDOWS:
+    if windows > MAX_WINDOWS_PER_TEXT:
         raise RequestError(
-            f"prompt: it takes {windows:,} windows of {CHUNK} tokens (BREAK begins a new one), at most {MAX_WINDOWS} are "
-            "allowed; shorten the prompt"
+            f"prompt: it takes {windows:,} windows of {CHUNK} tokens (BREAK begins a new one), at most "
+            f"{MAX_WINDOWS_PER_TEXT} are allowed; shorten the prompt"
         )
 
 

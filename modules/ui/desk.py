@@ -84,7 +84,8 @@ class Desk:
     def _rescanned(self, name: str | None) -> Updates:
         usable = self.usable()
         broken = [f"{info.name}: {info.problem}" for info in self.app.checkpoints() if info.problem]
-        updates: Updates = {self.studio: message("rescanned", usable=len(usable), broken=broken)}
+        notes = [f"{info.name}: {info.note}" for info in usable if info.note]
+        updates: Updates = {self.studio: message("rescanned", usable=len(usable), broken=broken, notes=notes)}
         if name not in [info.name for info in usable]:
             chosen = self.app.default_checkpoint()
             name = chosen.name if chosen else None

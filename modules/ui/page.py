@@ -50,7 +50,6 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
         run_history=False,
         enable_monitoring=False,
         allowed_paths=[],
-        max_file_size="16mb",
         ssr_mode=False,
         pwa=False,
         mcp_server=False,

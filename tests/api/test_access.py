@@ -47,7 +47,8 @@ EXPECTED: dict[str, str] = {
     "GET /gradio_api/startup-events": "viewer",
     "POST /gradio_api/queue/join": "viewer",
     "POST /gradio_api/run/predict": "viewer",
-    "POST /gradio_api/upload": "administrator",
+    "POST /gradio_api/upload": "nobody",
+    "GET /gradio_api/upload_progress": "nobody",
     "GET /gradio_api/file=x": "administrator",
     "GET /gradio_api/info": "administrator",
     "GET /gradio_api/app_id": "administrator",
@@ -191,7 +192,7 @@ def test_nobody_who_is_not_let_in_gets_anything(home: House, clients: dict[str, 
 
 
 def is_nobodys(path: str) -> bool:
-    return bool(re.match(r"(/gradio_api)?/(monitoring|runs|deep_link|file=http|file/|proxy=|dev/|vibe-)", path))
+    return bool(re.match(r"(/gradio_api)?/(monitoring|runs|deep_link|file=http|file/|proxy=|dev/|vibe-|upload)", path))
 
 
 ENDLESS = ("GET /gradio_api/queue/data", "GET /gradio_api/heartbeat/x", "POST /logout")

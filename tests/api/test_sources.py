@@ -55,3 +55,21 @@ def test_what_cannot_be_kept_is_answered_in_words(client: TestClient, data: byte
     assert answer.status_code == status
     assert words in answer.json()["error"]
     assert "Traceback" not in answer.text
+
+
+def flat(size: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", size, 128).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def test_sizes_up_to_the_limit_are_kept_and_above_it_refused_in_words(client: TestClient) -> None:
+    """8192 a side and 33,554,432 pixels, which is 8192x4096, as the README and /api/v1/limits say."""
+    limits = client.get("/api/v1/limits").json()
+    assert (limits["source_side"], limits["source_pixels"]) == (8192, 8192 * 4096)
+    answer = client.post("/internal/sources", content=flat((8192, 4096)), headers=PNG)
+    assert (answer.status_code, answer.json()["width"], answer.json()["height"]) == (201, 8192, 4096)
+    for size in ((8192, 4097), (8193, 8)):
+        answer = client.post("/internal/sources", content=flat(size), headers=PNG)
+        assert answer.status_code == 422
+        assert f"{size[0]}x{size[1]}" in answer.json()["error"]

@@ -17,9 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from modules.checkpoints import keys
+from modules.checkpoints.files import scan
 from modules.checkpoints.header import read_header
 from modules.checkpoints.manager import ModelHandle, ModelManager, vae_dtype
 from modules.diffusion.attention import sdpa
+from modules.diffusion.schedules.levels import NoiseLevels
 from modules.diffusion.unet import UNetConfig
 from modules.errors import AtelierError, CheckpointError, UnknownName
 from modules.prompts.chunks import chunk
@@ -234,6 +236,59 @@ def test_a_request_may_read_a_model_otherwise(make: Callable[..., ModelManager],
     assert other.levels.sigma_max > 4000
     assert other is model.run_as("v", zero_snr=True), "one handle, so that requests share forwards"
     assert other.run_as("v", zero_snr=True) is other, "what is stretched is not stretched again"
+
+
+@pytest.mark.parametrize("prediction", ["Automatic", "eps"])
+def test_a_request_may_ignore_the_file_s_zero_terminal_snr(
+    make: Callable[..., ModelManager], folder: Path, prediction: str
+) -> None:
+    write(folder / "a.safetensors", {**random_state(TINY_UNET, TINY_VAE, TINY_TEXT), **MARKED})
+    model = make().load("a")
+    assert model.zero_snr
+    other = model.run_as(prediction, ignore_zero_snr=True)
+    assert (other.prediction.name, other.zero_snr) == ("v" if prediction == "Automatic" else "eps", False)
+    assert other.levels == NoiseLevels.scaled_linear()
+    assert "zero terminal SNR" not in other.reading
+    assert other is model.run_as(prediction, ignore_zero_snr=True), "one handle, so that requests share forwards"
+    assert model.run_as(zero_snr=True, ignore_zero_snr=True) is model, "what the request asks for itself counts"
+    tiny_checkpoint(folder / "plain.safetensors")
+    plain = make().load("plain")
+    assert plain.run_as(ignore_zero_snr=True) is plain
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"model:\n  params:\n\t  parameterization: v\n", "is no YAML (line 3)"),
+        (b'parameterization: "v\nmodel: [1, 2', "is no YAML"),
+        (b"\x80\x81parameterization", "is no text in UTF-8"),
+        (b"", "has no settings in it"),
+        (b"<!DOCTYPE html>", "has no settings in it"),
+        (b"- parameterization\n", "has no settings in it"),
+        (b"parameterization: v3\n", "says parameterization 'v3', which is neither v nor eps"),
+        (b"a: b\n" * 60_000, "is longer than 256 kB"),
+        (b"[" * 3000, "is no"),
+    ],
+)
+def test_a_damaged_yaml_is_said_and_does_not_stop_the_checkpoint(
+    make: Callable[..., ModelManager], folder: Path, caplog: pytest.LogCaptureFixture, content: bytes, said: str
+) -> None:
+    tiny_checkpoint(folder / "a.safetensors")
+    manager = make()
+    assert manager.load("a").reading == {}
+    assert scan([folder])[0].note == ""
+    (folder / "a.yaml").write_bytes(content)
+    info = scan([folder])[0]
+    assert (info.problem, info.note.startswith("a.yaml ")) == ("", True)
+    assert said in info.note
+    with caplog.at_level("WARNING"):
+        manager.load("a")
+    assert [info.note in record.getMessage() for record in caplog.records] == [True]
+    (folder / "a.yaml").write_text('model:\n  params:\n    parameterization: "v"  # of SD 2.x\n')
+    assert scan([folder])[0].note == ""
+    (folder / "a.yaml").unlink()
+    (folder / "a.yaml").mkdir()
+    assert "cannot be read" in scan([folder])[0].note
 
 
 def test_tensors_at_odd_places_are_read(make: Callable[..., ModelManager], folder: Path) -> None:

@@ -215,14 +215,69 @@ def test_every_kind_of_refusal_falls_back(monkeypatch: pytest.MonkeyPatch, error
     torch.testing.assert_close(with_fallback("xformers")(q, k, v), sliced(q, k, v))
 
 
-def test_out_of_memory_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    picky = Picky(torch.OutOfMemoryError("CUDA out of memory"))
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        torch.AcceleratorError("CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: unspecified launch failure"),
+        RuntimeError("HIP error: an illegal instruction was encountered"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+    ids=str,
+)
+def test_a_device_that_failed_is_no_refusal(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Asked again with the next picture: an error of the device says nothing of the shape."""
+    picky, other = Picky(error), Picky()
     monkeypatch.setitem(BACKENDS, "xformers", picky)
+    monkeypatch.setitem(BACKENDS, "sdpa", other)
     attend = with_fallback("xformers")
+    q, k, v = (torch.randn(1, 10, 2, 16) for _ in range(3))
     for _ in range(2):
-        with pytest.raises(torch.OutOfMemoryError):
-            attend(*(torch.randn(1, 10, 2, 16) for _ in range(3)))
-    assert picky.calls == 2
+        with pytest.raises(type(error)):
+            attend(q, k, v)
+    assert (picky.calls, other.calls) == (2, 0)
+    picky.error = None
+    attend(q, k, v)
+    assert (picky.calls, other.calls) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: no kernel image is available for execution on the device",
+        "CUDA error: invalid configuration argument",
+        "out of resource: shared memory, Required: 147456, Hardware limit: 101376",
+        "No available kernel. Aborting execution.",
+        "FlashAttention only supports Ampere GPUs or newer.",
+    ],
+)
+def test_what_a_kernel_cannot_do_is_a_refusal(words: str) -> None:
+    assert not attention.failed_device(RuntimeError(words))
+
+
+def test_an_error_after_which_no_back_end_runs_is_not_remembered(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    backends = [Picky(RuntimeError(f"broken {name}")) for name in BACKENDS]
+    for name, backend in zip(list(BACKENDS), backends, strict=True):
+        monkeypatch.setitem(BACKENDS, name, backend)
+    attend = with_fallback("xformers")
+    q, k, v = (torch.randn(1, 10, 2, 16) for _ in range(3))
+    with pytest.raises(RuntimeError, match="broken sliced"):
+        attend(q, k, v)
+    assert not caplog.records
+    for backend in backends:
+        backend.error = None
+    attend(q, k, v)
+    assert [backend.calls for backend in backends] == [2, 1, 1]
 
 
 def test_the_last_back_end_s_error_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:

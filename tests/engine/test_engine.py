@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import shutil
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from modules.checkpoints.manager import ModelManager
+from modules.diffusion.attention import sdpa
 from modules.diffusion.forward import AttentionMass, IdentityAttention
 from modules.diffusion.rows import Row
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine.messages import Message
 from modules.errors import NotFinite
-from modules.pipelines.work import Predict, Report
+from modules.pipelines.prompting import AT_ONCE
+from modules.pipelines.work import Encode, Predict, Report
 from tests.engine.conftest import Bench
 from tests.tiny import TINY_METADATA, TINY_UNET, make_checkpoint
 
@@ -296,6 +302,21 @@ def test_options_share_forwards_and_change_the_picture(bench: Bench) -> None:
             assert all(np.abs(bench.pixels(name) - other).max() > 1 for other in seen), name
 
 
+@pytest.mark.parametrize("source", [False, True])
+def test_zero_terminal_snr_of_a_file_is_switched_off_by_a_request(
+    bench: Bench, tiny_models: Path, tmp_path: Path, source: bool
+) -> None:
+    """The picture is that of the same networks without the file's word, from words and from a picture."""
+    fields: dict[str, Any] = {"source": Image.new("RGB", (64, 64), "red"), "denoising_strength": 0.9} if source else {}
+    plain = bench.alone(**fields)
+    (tmp_path / "models").mkdir()
+    shutil.copy(tiny_models / "tiny.safetensors", tmp_path / "models" / "tiny.safetensors")
+    (tmp_path / "models" / "tiny.yaml").write_text("zero_terminal_snr: true\n")
+    bench.manager = ModelManager([tmp_path / "models"], torch.device("cpu"), torch.float32, sdpa, cache=tmp_path / "other.json")
+    assert np.abs(bench.alone(**fields) - plain).max() > 1
+    assert np.array_equal(bench.alone(**fields, ignore_zero_snr=True), plain)
+
+
 def test_rows_with_taps_share_forwards_with_rows_without(bench: Bench) -> None:
     """Perturbed and watched rows, and what self-attention guidance asks again, go along with whatever is there."""
     seen: list[tuple[Row, ...]] = []
@@ -425,3 +446,47 @@ def test_unloading_frees_the_model_and_the_next_picture_loads_it_again(bench: Be
     bench.submit("after")
     bench.run()
     assert np.abs(bench.pixels("after") - bench.pixels("before")).max() <= 1
+
+
+LONG = " BREAK ".join(f"cat number {number}" for number in range(200))
+"""As many different windows: thirteen calls of the text encoder."""
+
+
+def noted_encodes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
+    """The windows of each call of the text encoder, in order; and a clock by which every call of the device costs the same."""
+    calls: list[list[Any]] = []
+    run = bench.engine.runner.run
+
+    def noting(works: Any) -> Any:
+        if encodes := [work for work in works if isinstance(work, Encode)]:
+            calls.append([window for work in encodes for window in work.chunks])
+        return run(works)
+
+    seconds = itertools.count()
+    monkeypatch.setattr(bench.engine.runner, "run", noting)
+    monkeypatch.setattr("modules.engine.engine.time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    return calls
+
+
+def test_a_prompt_of_hundreds_of_windows_does_not_hold_up_another_user(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = noted_encodes(bench, monkeypatch)
+    bench.submit("long", "a", prompt=LONG)
+    bench.run(until=lambda: len(calls) == 2)
+    bench.submit("short", "b", prompt="a dog")
+    bench.run(until=lambda: "short" in bench.of("done"))
+    assert len(calls) < 13, "the short one is finished while the long one is still being encoded"
+    bench.run()
+    assert "long" in bench.of("done")
+    assert max(map(len, calls)) <= 2 * AT_ONCE
+    assert sum(map(len, calls)) >= 200
+
+
+def test_a_job_is_cancelled_between_two_calls_of_its_text_encoder(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = noted_encodes(bench, monkeypatch)
+    bench.submit("long", "a", prompt=LONG)
+    bench.run(until=lambda: len(calls) == 2)
+    bench.engine._handle(Message("cancel", {"task": "long"}))
+    bench.run()
+    assert len(calls) == 2
+    assert not bench.engine.tasks
+    assert "long" not in bench.of("done")

@@ -14,7 +14,9 @@ from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.engine.messages import Message, pictures_of, with_pictures
 from modules.pipelines import alone
+from modules.pipelines.alone import run_alone
 from modules.pipelines.img2img import img2img, tensor_of
+from modules.pipelines.txt2img import txt2img
 from modules.pipelines.work import Decode, EncodeImage, Predict, Report
 from modules.pixels import colour
 from modules.request import Img2Img, InpaintArea, parse_request
@@ -353,3 +355,37 @@ def test_previews_show_the_source_where_it_is_kept(bench: Bench, sampler: str) -
     for report in reports:
         assert torch.allclose(report.denoised[outside], latent[outside], atol=1e-4)
         assert not torch.allclose(report.denoised[~outside], latent[~outside], atol=1e-1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "exact", "evaluations"),
+    [
+        (30, False, 31),
+        (28, False, 29),
+        (20, False, 20),
+        (15, False, 16),
+        (6, False, 7),
+        (60, False, 63),
+        (30, True, 30),
+        (6, True, 6),
+    ],
+)
+def test_unipc_evaluates_the_network_as_often_as_a1111(bench: Bench, steps: int, exact: bool, evaluations: int) -> None:
+    """A1111 makes ceil(1000 / (1000 // steps)) steps; exact steps are as many as asked for."""
+    asked = 0
+
+    def counting(story: Any) -> Any:
+        nonlocal asked
+        answer = None
+        while True:
+            try:
+                work = story.send(answer)
+            except StopIteration as end:
+                return end.value
+            asked += isinstance(work, Predict)
+            answer = yield work
+
+    request = parse_request(bench.request(sampler="UniPC", steps=steps, exact_steps=exact))
+    painted = run_alone(counting(txt2img(request)), bench.manager)
+    assert asked == evaluations
+    assert painted.pixels.shape == (64, 64, 3)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from modules.diffusion.samplers.relevance import relevant
 from modules.errors import RequestError
 from modules.images import infotext_keys as keys
 from modules.images.infotext import (
@@ -54,6 +55,9 @@ OPTIONS = st.fixed_dictionaries(
         "beta_alpha": st.floats(0.01, 10),
         "discard_penultimate": st.booleans(),
         "zero_snr": st.booleans(),
+        "exact_steps": st.booleans(),
+        "ignore_zero_snr": st.booleans(),
+        "prediction": st.sampled_from(["Automatic", "eps", "v"]),
         "skip_early_cfg": st.floats(0, 1),
         "ngms": st.floats(0, 15),
         "ngms_all_steps": st.booleans(),
@@ -563,3 +567,27 @@ def test_every_field_of_a_request_is_told_or_named_here() -> None:
     by_extras = {"emphasis", "old_prompt_editing"}  # said by whoever finished the prompts, only where they make a difference
     without = {"count", "styles", "comments", "private"}  # of the job, gone when prompts are finished, or nobody's business
     assert set(Img2Img.model_fields) == core | tables | by_extras | without
+
+
+def test_records_of_earlier_versions_keep_their_steps_and_their_texts() -> None:
+    """UniPC ran the steps that were asked for until the version whose records have `raw_text`; since then it runs A1111's."""
+    request = Txt2Img(prompt="a", seed=1, sampler="UniPC", steps=30, checkpoint="m")
+    record = json.loads(render_record(GenerationInfo(request, "m", "0" * 10, "Automatic", "Atelier 0.1.0")))
+
+    def read(without: set[str]) -> tuple[bool, bool]:
+        kept = {name: value for name, value in record["request"].items() if name not in without}
+        found = parse_record(json.dumps({**record, "request": kept})).info.request
+        return found.exact_steps, found.raw_text
+
+    assert read({"raw_text", "exact_steps", "ignore_zero_snr"}) == (True, True)
+    assert read({"exact_steps", "ignore_zero_snr"}) == (False, False)
+    assert read(set()) == (False, False)
+    record["request"]["exact_steps"] = True
+    assert read(set()) == (True, False)
+
+
+def test_exact_steps_are_said_where_they_make_a_difference() -> None:
+    exact = Txt2Img(sampler="UniPC", steps=30, seed=1, exact_steps=True)
+    assert relevant(exact).exact_steps
+    assert not relevant(exact.model_copy(update={"sampler": "Euler"})).exact_steps
+    assert request_fields(parse(render(replace(make_info(), request=exact))))["exact_steps"] is True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modules.errors import RequestError
-from modules.prompts.limits import MAX_WINDOWS, check_affordable, check_windows
+from modules.prompts.limits import MAX_WINDOWS_PER_TEXT, check_affordable, check_windows
 from modules.prompts.plan import plan
 from modules.prompts.tokenizer import Tokenizer
 
@@ -18,7 +18,7 @@ def checked(prompt: str, negative: str = "") -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["", "a " * 16_000, " BREAK ".join(["a"] * MAX_WINDOWS), " AND ".join(["a"] * 100), "(BREAKfast:1.2) " * 500],
+    ["", "a " * 16_000, " BREAK ".join(["a"] * MAX_WINDOWS_PER_TEXT), " AND ".join(["a"] * 100), "(BREAKfast:1.2) " * 500],
     ids=["empty", "32,000 characters", "as many windows as allowed", "sides of AND", "a word that begins so"],
 )
 def test_what_people_write_is_allowed(prompt: str) -> None:

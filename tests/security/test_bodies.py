@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import json
 import socket
 
 import pytest
 
+from modules.settings import ROOT
 from tests.security.house import JSON, House, Visitor, settled
 from tests.security.pictures import png
 from tests.security.raw import PATIENCE, compose, parse
+from tests.security.routes import Way
 
 NUMBERS = [
     "-1",
@@ -240,15 +241,27 @@ def test_s33_the_log_has_lines_of_the_programs_own_only(house: House, browser: V
 
 
 def test_s38_a_thousand_pictures_do_not_fill_the_disk(house: House, browser: Visitor) -> None:
-    """Equal pictures are one file, and what Gradio took in lies in the program's own folder."""
+    """Equal pictures are one file, and Gradio, whose upload tells where it keeps files, takes none in."""
     for _ in range(20):
         assert browser.ask("/internal/sources", "POST", [("Content-Type", "image/png")], body=png(64, 64, seed=1)).status == 201
     kept = list((house.data / "sources").rglob("*.png"))
     assert len(kept) < 100
     boundary = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + png(32, 32) + b"\r\n--b--\r\n"
-    reply = browser.ask("/gradio_api/upload", "POST", [("Content-Type", "multipart/form-data; boundary=b")], body=boundary)
-    if reply.status == 200:
-        assert all(path.startswith(str(house.data)) for path in json.loads(reply.body))
+    for route in ("/gradio_api/upload", "/gradio_api/upload?upload_id=x", "/upload"):
+        reply = browser.ask(route, "POST", [("Content-Type", "multipart/form-data; boundary=b")], body=boundary)
+        assert (reply.status, str(house.folder) in reply.text) == (404, False), route
+    assert not list((house.data / "gradio").rglob("*.png"))
+
+
+def test_no_answer_that_the_page_is_made_of_names_a_folder(house: House, browser: Visitor, ways: list[Way]) -> None:
+    """Also answers that succeed: the page, Gradio's description of it, and everything that can be had without arguments."""
+    streams = ("/internal/events", "/gradio_api/queue/data")
+    told = [way.path for way in ways if way.method == "GET" and "{" not in way.path and way.path not in streams]
+    assert {"/config", "/gradio_api/info", "/internal/engine", "/sdapi/v1/sd-models"} <= set(told)
+    kept = browser.ask("/internal/sources", "POST", [("Content-Type", "image/png")], body=png(64, 64, seed=2))
+    replies = [("a picture that was kept", kept), *((path, browser.ask(path)) for path in told)]
+    wrong = [what for what, reply in replies if str(house.folder) in reply.text or str(ROOT) in reply.text]
+    assert not wrong
 
 
 @pytest.mark.parametrize(

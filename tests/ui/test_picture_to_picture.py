@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.ui.canvas.stand import Easel, Pixels, noise, png
+from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_tabs import show
 from tests.ui.test_txt2img_page import paint, wait_value
@@ -231,7 +233,7 @@ def test_many_files_become_a_job_each_with_masks_by_name(page: Any, app: FakeApp
         mask = np.zeros((64, 64, 3), np.uint8)
         mask[:32] = 255
         (tmp_path / f"{name}_mask.png").write_bytes(png(mask))
-    page.click("#inpaint_many")
+    page.click("#inpaint_many button.label-wrap")
     page.set_input_files("#inpaint_batch input", sorted(tmp_path.glob("*.png")))
     assert page.locator("#inpaint_batch li").count() == 2
     assert "mask one_mask.png" in page.inner_text("#inpaint_batch li[data-name='one.png']")
@@ -310,19 +312,72 @@ def test_a_loop_goes_on_with_its_result_over_a_reload_and_says_when_it_stops(pag
 
 
 def test_the_plain_upload_does_without_the_canvas(page: Any, app: FakeApp, tmp_path: Path) -> None:
+    """By the page's own route: Gradio's upload would answer with a path of the server."""
     pixels = noise(96, 64)
     (tmp_path / "picture.png").write_bytes(png(pixels))
     mask = np.zeros((64, 96, 3), np.uint8)
     mask[20:40, 20:40] = 255
     (tmp_path / "mask.png").write_bytes(png(mask))
+    posts: list[str] = []
+    page.on("request", lambda request: request.method == "POST" and posts.append(urlsplit(request.url).path))
     show(page, "inpaint")
-    page.click("#inpaint_upload")
+    page.click("#inpaint_upload button.label-wrap")
     for name in ("picture", "mask"):
         page.set_input_files(f"#inpaint_upload_{name} input[type=file]", tmp_path / f"{name}.png")
-        page.wait_for_selector(f"#inpaint_upload_{name} img")
+        page.wait_for_selector(f"#inpaint_upload_{name} .chosen:has-text('{name}.png') img")
     request = submitted(page, app, "inpaint")
     assert np.array_equal(source_of(app, page, request), pixels)
     assert np.array_equal(kept(page, request.mask), mask)
+    assert posts.count("/internal/sources") == 2
+    assert not [path for path in posts if "upload" in path]
+
+
+def test_a_file_chosen_without_the_canvas_can_be_taken_back_and_is_refused_in_words(
+    page: Any, app: FakeApp, tmp_path: Path
+) -> None:
+    (tmp_path / "text.png").write_text("no picture at all")
+    show(page, "img2img")
+    page.click("#img2img_upload button.label-wrap")
+    page.set_input_files("#img2img_upload_picture input[type=file]", tmp_path / "text.png")
+    page.wait_for_selector("#img2img_upload_picture .chosen:has-text('text.png')")
+    page.click("#img2img_generate")
+    page.wait_for_selector("#complaint:has-text('text.png')")
+    page.click("#img2img_upload_picture [data-do=remove]")
+    page.wait_for_selector("#img2img_upload_picture .chosen", state="hidden")
+    page.click("#img2img_generate")
+    page.wait_for_selector("#complaint:has-text('Drop one on the canvas')")
+    assert not app.records
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_plain_upload_and_advanced_look_like_their_neighbours(visit: Visit, width: int) -> None:
+    page = visit(viewport={"width": width, "height": 844}).open()
+    show(page, "inpaint")
+    looks = page.evaluate(
+        """() => ["noise", "many", "loop", "upload", "options"].map((name) => {
+          const label = document.querySelector(`#inpaint_${name} button.label-wrap span`);
+          const style = getComputedStyle(label);
+          return [style.fontWeight, style.fontSize, style.fontFamily, style.color].join();
+        })"""
+    )
+    assert len(set(looks)) == 1, looks
+    page.click("#inpaint_many button.label-wrap")
+    page.click("#inpaint_upload button.label-wrap")
+    page.wait_for_selector("#inpaint_upload_mask .drop")
+    for name in ("picture", "mask"):
+        drop = page.locator(f"#inpaint_upload_{name} .drop")
+        assert "Drop a file here or choose one" in drop.inner_text()
+        assert drop.evaluate(
+            "(node) => [...node.children].every((one) => one.scrollWidth <= one.clientWidth || !one.clientWidth)"
+        )
+        own, batch = (
+            page.locator(selector).evaluate(
+                "(node) => { const { borderStyle, borderColor, fontSize } = getComputedStyle(node); "
+                "return [borderStyle, borderColor, fontSize, Math.round(node.getBoundingClientRect().width)].join(); }"
+            )
+            for selector in (f"#inpaint_upload_{name} .drop", "#inpaint_batch .drop")
+        )
+        assert own == batch
 
 
 def test_an_answer_that_never_came_is_said_on_the_page(page: Any, app: FakeApp) -> None:

@@ -311,6 +311,9 @@ def test_rescan_finds_new_files_and_names_broken_ones(page: Any, app: FakeApp) -
     assert "torn: the file ends in the middle of a tensor" in page.inner_text("#complaint")
     page.click("#checkpoint input")
     page.get_by_role("option", name="New one", exact=True).click()
+    app.models = [replace(app.models[0], note="stickers.yaml is no YAML (line 3); only what is legible of it counts")]
+    page.get_by_role("button", name="Rescan the models folder").click()
+    page.wait_for_selector("#complaint:has-text('1 checkpoint found. stickers: stickers.yaml is no YAML (line 3)')")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ Sizes and texts are those of A1111 1.10.1's extras; models for upscaling and fac
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from modules.api.a1111.replies import Caption, ExtrasImage, ExtrasImages, Pictur
 from modules.api.a1111.requests import ExtrasBatchBody, ExtrasBody, InfoBody, InterrogateBody, _ExtrasBody
 from modules.api.a1111.timing import TimedRoute
 from modules.api.bodies import fitted, read_json
+from modules.api.json_writer import json_text
 from modules.api.schema import body_of
 from modules.app import App
 from modules.errors import RequestError
@@ -44,7 +44,7 @@ def extras_routes(app: App, own: OwnOptions) -> APIRouter:
     few = anyio.CapacityLimiter(WORKERS)
 
     async def _answer(work: Callable[[], dict[str, Any]]) -> Response:
-        text = await anyio.to_thread.run_sync(lambda: json.dumps(work()), limiter=few)
+        text = await anyio.to_thread.run_sync(lambda: json_text(work()), limiter=few)
         return Response(text, media_type="application/json")
 
     @router.post("/sdapi/v1/extra-single-image", response_model=ExtrasImage, openapi_extra=body_of(ExtrasBody, _EXTRAS))

@@ -5,7 +5,6 @@ Whoever hangs up leaves the job running; its pictures are in the outputs folder 
 
 from __future__ import annotations
 
-import json
 from typing import Any, TypeVar
 
 import anyio
@@ -25,6 +24,7 @@ from modules.api.a1111.tasks import Tasks
 from modules.api.a1111.timing import TimedRoute
 from modules.api.a1111.translate import asked_of
 from modules.api.bodies import fitted, read_json
+from modules.api.json_writer import json_text
 from modules.api.refusals import caller
 from modules.api.schema import body_of
 from modules.api.waiting import until_over
@@ -79,7 +79,7 @@ def painting_routes(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
             raise RequestError("the job was removed from the list before it was answered")
         if over.state == "failed":
             _say_why(app, over)
-        text = await anyio.to_thread.run_sync(lambda: json.dumps(answer(over, body, options, notes)), limiter=encoders)
+        text = await anyio.to_thread.run_sync(lambda: json_text(answer(over, body, options, notes)), limiter=encoders)
         return Response(text, media_type="application/json")
 
     return router

@@ -5,7 +5,6 @@ The facts come from the pictures themselves: each file's own record says what it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from typing import Any
 from modules import __version__
 from modules.api.a1111.pictures import encoded, file_as_asked, grid, to_base64, told
 from modules.api.a1111.requests import PaintBody, PictureBody
+from modules.api.json_writer import json_text
 from modules.errors import RequestError
 from modules.images import png
 from modules.images.decode import decode
@@ -70,7 +70,7 @@ def answer(job: JobView, body: PaintBody, options: Mapping[str, Any], notes: Seq
     parameters = body.model_dump()
     if isinstance(body, PictureBody) and not body.include_init_images:
         parameters |= {"init_images": None, "mask": None}
-    info = json.dumps(_info(job, body, painted, bool(sheet), notes), ensure_ascii=False)
+    info = json_text(_info(job, body, painted, bool(sheet), notes), ascii_only=False)
     return {"images": images, "parameters": parameters, "info": info}
 
 

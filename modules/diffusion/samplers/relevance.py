@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modules.diffusion.samplers.table import find_sampler
+from modules.diffusion.schedules.spacings import through_timesteps
 from modules.diffusion.schedules.table import SCHEDULES, resolve_schedule
 from modules.request import Img2Img, MaskOptions
 
@@ -54,6 +55,8 @@ def idle_options(request: Txt2Img) -> set[str]:
         idle.add("discard_penultimate")
     if sampler.unit_start:
         idle.add("sgm_noise_multiplier")
+    if sampler.spacing is not through_timesteps or isinstance(request, Img2Img):
+        idle.add("exact_steps")
     if request.variation_strength == 0:
         idle.add("variation_seed")
     if isinstance(request, Img2Img):

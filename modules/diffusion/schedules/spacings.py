@@ -18,7 +18,8 @@ from modules.diffusion.schedules.levels import NoiseLevels, lerp, linspace
 
 @dataclass(frozen=True)
 class Tweaks:
-    """What a user may bend: 0 leaves the schedule's own value.  `alpha` and `beta` shape Beta; `xl` chooses tables for SDXL."""
+    """What a user may bend: 0 leaves the schedule's own value.  `alpha` and `beta` shape Beta; `xl` chooses tables for SDXL;
+    with `exact_steps` UniPC runs the steps that are asked for (`through_timesteps`)."""
 
     sigma_min: float = 0.0
     sigma_max: float = 0.0
@@ -26,6 +27,7 @@ class Tweaks:
     alpha: float = 0.6
     beta: float = 0.6
     xl: bool = False
+    exact_steps: bool = False
 
     def ends(self, levels: NoiseLevels) -> tuple[float, float]:
         """The highest and the lowest level of the run."""
@@ -187,10 +189,11 @@ def through_timesteps(levels: NoiseLevels, steps: int, tweaks: Tweaks = PLAIN) -
     """Evenly spread timesteps from the last to 0, both ends included, the last level above 0 (A1111's UniPC).
 
     A1111 takes the number of steps from its list of timesteps, range(0, 1000, 1000 // steps): where `steps` does not divide
-    their number it runs more than were asked for, 31 for 30, 16 for 15, 7 for 6.  Its pictures depend on it, so this does too.
+    their number it runs more than were asked for, 31 for 30, 16 for 15, 7 for 6.  Its pictures depend on it, so this does too,
+    unless the tweaks say `exact_steps`: what this program did at first, and its records of that time still mean.
     """
     count = len(levels.sigmas)
-    run = math.ceil(count / max(1, count // steps))
+    run = steps if tweaks.exact_steps else math.ceil(count / max(1, count // steps))
     return [levels.sigma(t) for t in linspace(levels.last_timestep, 0.0, run + 1)]
 
 

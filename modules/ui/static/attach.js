@@ -1,10 +1,11 @@
 // What goes to Python beside the form when somebody generates: the job's own key, so that a request that is sent twice is one job;
-// and in tabs with a canvas what is on it, or the pictures of a batch, as ids of kept pictures.
+// and in tabs with a canvas what is on it, the files chosen without it, or the pictures of a batch, as ids of kept pictures.
 
 import { batchItems } from "./batch.js";
 import { canvas } from "./canvas/registry.js";
 import { fields } from "./form.js";
 import { factorSize, wholeSize } from "./size.js";
+import { uploaded } from "./upload.js";
 
 /** Unlike crypto.randomUUID, this also works on plain http. */
 export const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -19,7 +20,8 @@ async function attach(tab) {
     else {
       const drawn = await canvas(tab).flush();
       if (drawn) attachment.canvas = JSON.parse(drawn);
-      const size = wholeSize(tab);
+      else attachment.upload = await uploaded(tab);
+      const size = wholeSize(tab) ?? attachment.upload;
       if (size) attachment.size = factorSize(fields(tab), size.width, size.height);
     }
   } catch (error) {

@@ -1,7 +1,7 @@
 // Many pictures at once: a list of files below the settings, each of which becomes a job.  A file is uploaded when somebody generates,
 // and not before.
 
-import { h } from "./dom.js";
+import { h, postFile } from "./dom.js";
 import { fields } from "./form.js";
 import { factorSize } from "./size.js";
 
@@ -76,13 +76,6 @@ function show(tab) {
   box.querySelector("[data-do=clear]").hidden = !rows.length;
 }
 
-async function post(path, file) {
-  const response = await fetch(path, { method: "POST", headers: { "content-type": file.type || "application/octet-stream" }, body: file });
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(`${file.name}: ${answer.error ?? `the server answered ${response.status}`}`);
-  return answer;
-}
-
 /** The batch of a tab as Python takes it, [] when there is none: every file uploaded, as `tell(number, all)` says.  Rejects with words
  *  that name the file. */
 export async function batchItems(tab, tell) {
@@ -92,12 +85,12 @@ export async function batchItems(tab, tell) {
   const pairs = paired(lists.get(tab) ?? []);
   for (const { file, mask } of pairs) {
     tell(items.length + 1, pairs.length);
-    const picture = await post("internal/sources", file);
+    const picture = await postFile("internal/sources", file);
     const { width, height } = picture;
-    const item = { source: picture.id, mask: mask ? (await post("internal/sources", mask)).id : null };
+    const item = { source: picture.id, mask: mask ? (await postFile("internal/sources", mask)).id : null };
     item.size = factorSize(form, width, height);
     if (wanted.length) {
-      const said = (await post("internal/read", file)).fields ?? {};
+      const said = (await postFile("internal/read", file)).fields ?? {};
       item.fields = Object.fromEntries(wanted.filter((name) => said[name] !== undefined).map((name) => [name, said[name]]));
       if (wanted.includes("sampler") && said.schedule !== undefined) item.fields.schedule = said.schedule;
     }

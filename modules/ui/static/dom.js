@@ -34,6 +34,14 @@ export async function getJson(path, options = {}) {
   return response.json();
 }
 
+/** Send a file as the body of a POST; the answer's JSON.  Rejects with words that name the file. */
+export async function postFile(path, file) {
+  const response = await fetch(path, { method: "POST", headers: { "content-type": file.type || "application/octet-stream" }, body: file });
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(`${file.name}: ${answer.error ?? `the server answered ${response.status}`}`);
+  return answer;
+}
+
 export const pictureUrl = (job, picture) => `internal/pictures/${job.id}/${picture.index}`;
 
 /** Seconds in words that do not pretend to know better: "about 5 s", "about 3 min". */

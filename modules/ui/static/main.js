@@ -27,6 +27,7 @@ import { startSizes } from "./size.js";
 import { startSliders } from "./sliders.js";
 import { accept, offerPictures, showsPictures, startStage, turn } from "./stage.js";
 import { currentTab, startTabs } from "./tabs.js";
+import { startUploads } from "./upload.js";
 import { allPictures } from "./viewer.js";
 
 const SOON_MS = 1000; // what takes longer is said
@@ -76,6 +77,7 @@ class Studio {
     startArea();
     startQuotes(this.jobs);
     startBatches();
+    startUploads();
     this.$(".back-to-canvas").addEventListener("click", () => turn("canvas"));
     this.listenToJobs();
     listenToKeys(() => this.cancel());
@@ -194,10 +196,11 @@ class Studio {
     complain([left, takeNote()].filter(Boolean).join(" "), [], "note");
   }
 
-  onRescanned({ usable, broken }) {
+  onRescanned({ usable, broken, notes = [] }) {
     this.loadModels();
     const found = usable === 1 ? "1 checkpoint found" : `${usable} checkpoints found`;
-    complain(broken.length ? `${found}. Not usable: ${broken.join("; ")}` : `${found}.`, [], broken.length ? "bad" : "note");
+    const words = [`${found}.`, broken.length && `Not usable: ${broken.join("; ")}.`, notes.length && `${notes.join("; ")}.`].filter(Boolean);
+    complain(words.join(" ").replaceAll(/\.{2,}/g, "."), [], broken.length ? "bad" : "note");
   }
 
   async loadModels() {

@@ -1,13 +1,12 @@
 """The img2img tab: a picture from a picture.  The inpainting tab stands on it.
 
-What is on the canvas comes with the attachment of the page's scripts (`static/attach.js`); where there are none, the plain
-upload does.  Several pictures at once become one job each.
+What is on the canvas, or was chosen without it (`static/upload.js`), comes with the attachment of the page's scripts
+(`static/attach.js`).  Several pictures at once become one job each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, get_args
 
 from modules.app import App
@@ -28,6 +27,7 @@ RECALLED = ("Prompt", "Negative prompt", "Seed", "CFG scale", "Sampler", "Steps"
 """What a picture of a batch may say for itself, by the labels of the form."""
 
 _BATCH_IS_THERE = "document.dispatchEvent(new CustomEvent('atelier:batch', { detail: element }));"
+_UPLOAD_IS_THERE = "document.dispatchEvent(new CustomEvent('atelier:upload', { detail: element }));"
 """Gradio makes what is in a closed accordion when it is opened."""
 
 
@@ -94,21 +94,16 @@ class Img2ImgTab(PaintingTab):
             form.keep_for_page("loop_strength", "Denoising strength of the last round", last)
 
     def build_upload(self) -> None:
-        """For browsers without a canvas: the same request by Gradio's own means."""
+        """For browsers without a canvas: files that become the same request."""
         with gr.Accordion("Upload without the canvas", open=False, elem_id=self.form.id("upload"), elem_classes="more"):
-            self.picture = upload("Picture", self.form.id("upload_picture"))
-            self.uploads = [self.picture]
-
-    @property
-    def inputs(self) -> set[Any]:
-        return super().inputs | set(self.uploads)
+            upload(self.name, "picture", "Picture")
 
     def requests(self, data: Mapping[Any, Any], attached: Values, user: str) -> list[Values]:
         values = self.form.read(data)
         batch = attached.get("batch")
         if isinstance(batch, list) and batch:
             return [self._of_batch(values, one) for one in batch if isinstance(one, dict)]
-        drawn = attached.get("canvas") or self._uploaded(data, user)
+        drawn = attached.get("canvas") or self._uploaded(attached, data)
         if not isinstance(drawn, dict) or not drawn.get("source"):
             raise RequestError(NO_PICTURE)
         return [self._request(values, drawn, attached.get("size"))]
@@ -128,18 +123,10 @@ class Img2ImgTab(PaintingTab):
             fields |= {name: own[name] for name in known if own.get(name) is not None}
         return fields
 
-    def _uploaded(self, data: Mapping[Any, Any], user: str) -> Values:
-        path = data.get(self.picture)
-        return {"source": self._keep(path, "the picture", user)} if path else {}
-
-    def _keep(self, path: str, name: str, user: str) -> str:
-        uploads = Path(self.picture.GRADIO_CACHE).resolve()
-        if not Path(path).resolve().is_relative_to(uploads):  # Gradio looks too; a path is nothing to be trusted once
-            raise RequestError(f"{name} was not uploaded here; choose it again")
-        try:
-            return self.app.keep_source(Path(path).read_bytes(), user).id
-        except OSError as error:
-            raise RequestError(f"{name} could not be read after its upload ({error.strerror}); choose it again") from error
+    def _uploaded(self, attached: Values, data: Mapping[Any, Any]) -> Values:
+        """What was chosen without the canvas, as the fields that a canvas would give."""
+        chosen = attached.get("upload")
+        return {name: chosen.get(name) for name in ("source", "mask")} if isinstance(chosen, dict) else {}
 
     def complaint(self, error: AtelierError) -> Values:
         found = super().complaint(error)
@@ -147,15 +134,8 @@ class Img2ImgTab(PaintingTab):
         return found
 
 
-class Upload(gr.Image):
-    """A file as it was uploaded: who opens it looks at its header first (`modules.images.decode`), which Gradio would not."""
-
-    def preprocess(self, payload: Any) -> str | None:
-        return payload.path if payload is not None else None
-
-    def get_block_name(self) -> str:
-        return "image"
-
-
-def upload(label: str, elem_id: str) -> Upload:
-    return Upload(label=label, type="filepath", format="png", sources=["upload"], elem_id=elem_id, height=140, buttons=[])
+def upload(tab: str, name: str, label: str) -> gr.HTML:
+    """A file input, tied to `static/upload.js` by tab and name."""
+    template = (STATIC / "upload.html").read_text("utf-8")
+    html = template.replace("PREFIX", tab).replace("NAME", name).replace("LABEL", label)
+    return gr.HTML(html, elem_id=f"{tab}_upload_{name}", js_on_load=_UPLOAD_IS_THERE)

@@ -50,9 +50,8 @@ class InpaintTab(Img2ImgTab):
 
     def build_upload(self) -> None:
         with gr.Accordion("Upload without the canvas", open=False, elem_id=self.form.id("upload"), elem_classes="more"):
-            self.picture = upload("Picture", self.form.id("upload_picture"))
-            self.mask = upload("Mask, white where it should change", self.form.id("upload_mask"))
-            self.uploads = [self.picture, self.mask]
+            upload(self.name, "picture", "Picture")
+            upload(self.name, "mask", "Mask, white where it should change")
 
     def requests(self, data: Mapping[Any, Any], attached: Values, user: str) -> list[Values]:
         requests = super().requests(data, attached, user)
@@ -65,13 +64,10 @@ class InpaintTab(Img2ImgTab):
                 raise RequestError(NOTHING_MASKED)
         return requests
 
-    def _uploaded(self, data: Mapping[Any, Any], user: str) -> Values:
-        drawn = super()._uploaded(data, user)
-        if drawn and (path := data.get(self.mask)):
-            drawn["mask"] = self._keep(path, "the mask", user)
-        if drawn:
-            drawn |= {name: data[self.form.components[name]] or 0 for name in _SIDES}
-        return drawn
+    def _uploaded(self, attached: Values, data: Mapping[Any, Any]) -> Values:
+        drawn = super()._uploaded(attached, data)
+        sides = {name: data[self.form.components[name]] or 0 for name in _SIDES}
+        return {**drawn, **sides} if drawn else {}
 
 
 def _labelled(contents: tuple[str, ...]) -> list[tuple[str, str]]:

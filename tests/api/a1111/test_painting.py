@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from modules.api.guard import PICTURES
 from modules.app import App
 from modules.images.infotext import parse
 from modules.request import Img2Img
@@ -350,3 +351,41 @@ def test_every_picture_is_a_file_that_stays(api: TestClient, painting: App) -> N
     data = base64.b64decode(body["images"][0])
     names = painting.settings.outputs_dir.rglob("*-99.png")
     assert hashlib.sha256(data).digest() in [hashlib.sha256(path.read_bytes()).digest() for path in names]
+
+
+def test_an_init_image_of_forty_megabytes_is_taken_and_one_beyond_the_limit_is_413(api: TestClient, painting: App) -> None:
+    """Bodies with pictures may have 64 MB; base64 makes four characters of three bytes."""
+    noise = np.random.default_rng(0).integers(0, 256, (3200, 3200, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG", compress_level=0)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    assert 40_000_000 < len(text) < PICTURES
+    body = {**SMALL, "init_images": [text], "steps": 2, "denoising_strength": 0.5}
+    answer = api.post("/sdapi/v1/img2img", json=body)
+    assert answer.status_code == 200, answer.text[:300]
+    assert opened(answer.json()["images"][0]).size == (64, 64)
+    source = painting.source(painting.jobs("local", 1)[0].request.source, "local")
+    with Image.open(source) as kept:
+        assert np.array_equal(np.asarray(kept.convert("RGB")), noise)
+    headers = {"content-type": "application/json", "content-length": str(PICTURES + 1)}
+    assert api.post("/sdapi/v1/img2img", content=b"{}", headers=headers).status_code == 413
+
+
+def test_styles_of_the_file_are_applied_in_the_order_of_the_call(api: TestClient, painting: App) -> None:
+    """A file as A1111 and spreadsheets leave it: with a byte order mark, a line for None, and quotes within quotes."""
+    (painting.settings.data_dir / "styles.csv").write_bytes(
+        b'\xef\xbb\xbfname,prompt,negative_prompt\r\nNone,,\r\nInk,"an ""ink"" drawing of {prompt}, bold","grey, flat"\r\n'
+        b"Sharp,sharp focus,blurry\r\nOld,only words\r\n"
+    )
+    listed = {style["name"]: style for style in api.get("/sdapi/v1/prompt-styles").json()}
+    assert listed["Ink"] == {"name": "Ink", "prompt": 'an "ink" drawing of {prompt}, bold', "negative_prompt": "grey, flat"}
+    asked = {"prompt": "a cat", "negative_prompt": "bad"}
+    body, info = paint(api, **asked, styles=["Sharp", "Ink", "None"])
+    assert info["all_prompts"] == ['an "ink" drawing of a cat, sharp focus, bold']
+    assert info["all_negative_prompts"] == ["bad, blurry, grey, flat"]
+    assert body["parameters"]["prompt"] == "a cat"
+    _, info = paint(api, **asked, styles=["Ink", "Sharp"])
+    assert info["all_prompts"] == ['an "ink" drawing of a cat, bold, sharp focus']
+    _, info = paint(api, **asked, styles=["ink"])
+    assert info["all_prompts"] == ["a cat"]
+    assert "style 'ink' is not here" in info["notes"][0]

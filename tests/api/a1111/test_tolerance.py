@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from modules.api.a1111 import painting as painting_calls
 from modules.api.a1111.option_table import EXPLANATIONS, KEPT, OPTIONS, PICTURE, SERVER, UNBUILT
 from modules.api.a1111.options import read_options
 from modules.app import App
 from modules.errors import RequestError
 from modules.request import Txt2Img
 from tests.api.a1111.conftest import SMALL, Visitor, as_text, detail, opened, png
+from tests.api.test_json_writer import strict
 
 INPAINT = {"init_images": [as_text(png())], "mask": as_text(png(colour=255, mode="L")), "inpaint_full_res": False}
 
@@ -295,3 +297,47 @@ def test_extras_convert_too(api: TestClient, fields: dict[str, Any]) -> None:
     body["upscaling_resize_w"] = 40.9
     answer = api.post("/sdapi/v1/extra-single-image", json={**body, "resize_mode": True, "upscaling_resize_h": "40"})
     assert opened(answer.json()["image"]).size == (40, 40)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_answers_are_json_whatever_numbers_were_sent(api: TestClient, number: str) -> None:
+    """Other languages' parsers refuse NaN and Infinity, which Python's takes and writes."""
+    picture = as_text(png())
+    echoed = (
+        f'"script_args": [{number}], "comments": {{"a": {number}}}, "made_up": {number}, '
+        f'"alwayson_scripts": {{"seed": {{"args": [{number}, {{"x": {number}}}]}}}}'
+    )
+    small = json.dumps(SMALL)[:-1]
+    calls = {
+        "txt2img": f"{small}, {echoed}}}",
+        "img2img": f'{small}, "init_images": ["{picture}"], "include_init_images": true, {echoed}}}',
+        "options": f'{{"eta_ddim": {number}, "made_up": [{number}]}}',
+        "extra-single-image": f'{{"image": "{picture}", "upscaling_resize": {number}, "upscaler_1": "Lanczos"}}',
+        "extra-batch-images": f'{{"imageList": [{{"data": "{picture}", "name": {number}}}], "upscaling_resize": {number}}}',
+        "png-info": f'{{"image": "{picture}", "x": [{number}]}}',
+    }
+    painted = 0
+    for route, body in calls.items():
+        answer = api.post(f"/sdapi/v1/{route}", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code in (200, 422), (route, answer.text[:300])
+        told = strict(answer.text)
+        painted += bool(told.get("images"))
+        if "info" in told and route.endswith("2img"):
+            strict(told["info"])
+    assert painted >= 2
+    strict(api.get("/sdapi/v1/options").text)
+
+
+def test_a_number_that_is_none_in_a_picture_s_record_leaves_the_answer_json(
+    api: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the answer is made of: here an echo that a reader of the request has missed."""
+    made = painting_calls.answer
+
+    def with_nan(*given: Any) -> dict[str, Any]:
+        told = made(*given)
+        told["parameters"]["s_noise"] = float("nan")
+        return told
+
+    monkeypatch.setattr(painting_calls, "answer", with_nan)
+    assert strict(api.post("/sdapi/v1/txt2img", json=SMALL).text)["parameters"]["s_noise"] is None
