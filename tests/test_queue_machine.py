@@ -83,7 +83,7 @@ class Queue(RuleBasedStateMachine):
 
     def saved(self) -> None:
         """Let the saver finish what it has, and what follows from it happen."""
-        self.app._savers.submit(lambda: None).result()
+        self.app.service.settle()
 
     def end(self, job: str, how: str) -> None:
         self.known[job].end = how
@@ -205,7 +205,7 @@ class Queue(RuleBasedStateMachine):
             self.link.done(chosen, paint(self.known[job].seed + int(index)))
             self.saved()
             self.known[job].made.add(int(index))
-        app._savers.shutdown(wait=True)
+        app.service.saver._thread.shutdown(wait=True)
         app.store._db.close()
         app.store._closed = True
         app.store._release()

@@ -197,7 +197,7 @@ class JobStore:
         Raises:
             NotQueued: it does not wait (any more); it may have been cancelled.
         """
-        with self._transaction() as db:
+        with self._transaction(durable=False) as db:  # after a power cut it waits again, as it would anyway
             changed = db.execute(
                 "UPDATE jobs SET state = 'running', started = coalesce(started, ?) WHERE id = ? AND state = 'queued'",
                 (self._clock(), job),
@@ -212,10 +212,10 @@ class JobStore:
         with self._transaction() as db:
             db.executemany("UPDATE jobs SET attempts = attempts + 1 WHERE id = ?", [(job,) for job in jobs])
 
-    def picture_done(self, job: str, index: int, saved: Saved, seed: int) -> bool:
-        """Record that picture `index` is on disk.  False when it was recorded before: the first row stands.
+    def picture_done(self, job: str, index: int, saved: Saved, seed: int, last: bool = False) -> bool:
+        """Record that picture `index` is on disk, and with the `last` one that the job is done.
 
-        A finished picture is progress, so the attempts count anew.
+        False when it was recorded before: the first row stands.  A finished picture is progress, so the attempts count anew.
         """
         with self._transaction() as db:
             added = db.execute(
@@ -224,6 +224,9 @@ class JobStore:
                 (job, index, saved.name, saved.sha256, saved.infotext, saved.width, saved.height, signed(seed), self._clock()),
             ).rowcount
             db.execute("UPDATE jobs SET attempts = 0 WHERE id = ?", (job,))
+            if last:
+                self._end(db, job, "done")
+                self._forget_old(db)
         return bool(added)
 
     def finish(self, job: str, state: Outcome, error: str = "") -> Job | None:
@@ -463,11 +466,12 @@ class JobStore:
             self._process_lock = None
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, durable when the block ends."""
+    def _transaction(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """All or nothing; durable when the block ends, otherwise with the next that is."""
         with self._guard:
             self._keep_place()
             try:
+                self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._db

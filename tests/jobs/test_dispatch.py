@@ -5,19 +5,19 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.dispatch import Dispatcher, Flight
+from modules.jobs.dispatch import Dispatcher, ImageTask
 
 
 def test_users_have_equally_many_in_the_air() -> None:
     dispatcher = Dispatcher(slots=4)
     dispatcher.add("A", "ann", range(10))
     dispatcher.add("B", "bob", range(10))
-    assert dispatcher.take() == [Flight("A", 0), Flight("B", 0), Flight("A", 1), Flight("B", 1)]
+    assert dispatcher.take() == [ImageTask("A", 0), ImageTask("B", 0), ImageTask("A", 1), ImageTask("B", 1)]
     assert dispatcher.take() == []
-    dispatcher.landed("B", 0)
-    assert dispatcher.take() == [Flight("B", 2)]
-    dispatcher.landed("A", 1)
-    assert dispatcher.take() == [Flight("A", 2)]
+    dispatcher.finished("B", 0)
+    assert dispatcher.take() == [ImageTask("B", 2)]
+    dispatcher.finished("A", 1)
+    assert dispatcher.take() == [ImageTask("A", 2)]
 
 
 def test_who_pauses_keeps_the_rest_waiting_and_takes_back_what_was_not_begun() -> None:
@@ -26,14 +26,14 @@ def test_who_pauses_keeps_the_rest_waiting_and_takes_back_what_was_not_begun() -
     dispatcher.add("B", "bob", range(1))
     assert len(dispatcher.take()) == 3
     flights = dispatcher.pause("ann", True)
-    assert flights == [Flight("A", 0), Flight("A", 1)]
+    assert flights == [ImageTask("A", 0), ImageTask("A", 1)]
     dispatcher.recall(flights[1])
-    dispatcher.recall(Flight("B", 9))
-    dispatcher.landed("A", 0)
+    dispatcher.recall(ImageTask("B", 9))
+    dispatcher.finished("A", 0)
     assert dispatcher.take() == []
-    assert dispatcher.flying() == [Flight("B", 0)]
+    assert dispatcher.in_flight() == [ImageTask("B", 0)]
     dispatcher.pause("ann", False)
-    assert dispatcher.take() == [Flight("A", 1), Flight("A", 2)]
+    assert dispatcher.take() == [ImageTask("A", 1), ImageTask("A", 2)]
 
 
 def test_a_recalled_image_that_was_finished_all_the_same_is_not_made_again() -> None:
@@ -41,9 +41,9 @@ def test_a_recalled_image_that_was_finished_all_the_same_is_not_made_again() -> 
     dispatcher.add("A", "ann", range(2))
     dispatcher.take()
     dispatcher.pause("ann", True)
-    dispatcher.recall(Flight("A", 0))
-    dispatcher.landed("A", 0)
-    dispatcher.landed("A", 1)
+    dispatcher.recall(ImageTask("A", 0))
+    dispatcher.finished("A", 0)
+    dispatcher.finished("A", 1)
     dispatcher.pause("ann", False)
     assert dispatcher.take() == []
     assert dispatcher.jobs() == []
@@ -56,16 +56,16 @@ def test_owners_change_seats_among_their_own() -> None:
     dispatcher.arrange(["a3", "a1", "gone", "a2"])
     assert [job for job, _ in dispatcher.jobs()] == ["a3", "b1", "a1", "a2"]
     assert dispatcher.positions() == {"a3": 0, "b1": 1, "a1": 2, "a2": 3}
-    assert dispatcher.take()[0] == Flight("a3", 0)
+    assert dispatcher.take()[0] == ImageTask("a3", 0)
 
 
 def test_a_paused_suspect_holds_nobody_up() -> None:
     dispatcher = Dispatcher()
     dispatcher.add("A", "ann", [0], suspect=True)
     dispatcher.add("B", "bob", [0])
-    assert dispatcher.take() == [Flight("A", 0)]
+    assert dispatcher.take() == [ImageTask("A", 0)]
     dispatcher.recall(dispatcher.pause("ann", True)[0])
-    assert dispatcher.take() == [Flight("B", 0)]
+    assert dispatcher.take() == [ImageTask("B", 0)]
 
 
 def test_a_newcomer_finds_a_place_in_a_full_house() -> None:
@@ -73,16 +73,16 @@ def test_a_newcomer_finds_a_place_in_a_full_house() -> None:
     dispatcher.add("A", "ann", range(100))
     assert len(dispatcher.take()) == 2
     dispatcher.add("B", "bob", range(5))
-    assert dispatcher.take() == [Flight("B", 0)]
+    assert dispatcher.take() == [ImageTask("B", 0)]
 
 
 def test_a_removed_job_gives_back_what_is_with_the_engine() -> None:
     dispatcher = Dispatcher(slots=2)
     dispatcher.add("A", "ann", range(3))
     dispatcher.take()
-    assert dispatcher.remove("A") == [Flight("A", 0), Flight("A", 1)]
+    assert dispatcher.remove("A") == [ImageTask("A", 0), ImageTask("A", 1)]
     assert dispatcher.remove("A") == []
-    assert dispatcher.flying() == []
+    assert dispatcher.in_flight() == []
 
 
 def test_suspects_fly_alone_and_only_the_killer_is_given_up() -> None:
@@ -90,15 +90,15 @@ def test_suspects_fly_alone_and_only_the_killer_is_given_up() -> None:
     dispatcher.add("good", "ann", [0, 1])
     dispatcher.add("poison", "bob", [0])
     assert len(dispatcher.take()) == 3
-    assert dispatcher.lost() == (["good", "poison"], [])
+    assert dispatcher.lost() == (["good", "poison"], [], ["good", "poison"])
 
-    assert dispatcher.take() == [Flight("good", 0)]
+    assert dispatcher.take() == [ImageTask("good", 0)]
     assert dispatcher.take() == []
-    dispatcher.landed("good", 0)
-    assert dispatcher.take() == [Flight("poison", 0)]
-    assert dispatcher.lost() == ([], ["poison"])
+    dispatcher.finished("good", 0)
+    assert dispatcher.take() == [ImageTask("poison", 0)]
+    assert dispatcher.lost() == ([], ["poison"], [])
 
-    assert dispatcher.take() == [Flight("good", 1)]
+    assert dispatcher.take() == [ImageTask("good", 1)]
 
 
 def test_positions() -> None:
@@ -115,12 +115,12 @@ def test_every_image_lands_once_whatever_dies(jobs: list[tuple[str, int]], rando
     dispatcher = Dispatcher(slots=3)
     for number, (user, count) in enumerate(jobs):
         dispatcher.add(str(number), user, range(count))
-    landed: list[Flight] = []
+    landed: list[ImageTask] = []
     given_up: set[str] = set()
     deaths = 0
     for _ in range(200):
         dispatcher.take()
-        flying = dispatcher.flying()
+        flying = dispatcher.in_flight()
         if not flying:
             break
         if deaths < 3 and random.random() < 0.2:  # type: ignore[attr-defined]
@@ -128,7 +128,7 @@ def test_every_image_lands_once_whatever_dies(jobs: list[tuple[str, int]], rando
             given_up |= set(dispatcher.lost()[1])
         else:
             flight = random.choice(flying)  # type: ignore[attr-defined]
-            dispatcher.landed(flight.job, flight.index)
+            dispatcher.finished(flight.job, flight.index)
             landed.append(flight)
     assert len(landed) == len(set(landed))
     for number, (_, count) in enumerate(jobs):
