@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modules.jobs.dispatch import Dispatcher, ImageTask
@@ -109,6 +109,7 @@ def test_positions() -> None:
     assert dispatcher.positions() == {"A": 0, "B": 1}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4)), min_size=1, max_size=6), st.randoms())
 def test_every_image_lands_once_whatever_dies(jobs: list[tuple[str, int]], random: object) -> None:
     """Engine deaths in between: each image lands exactly once, or its job is given up after it flew alone."""
@@ -134,3 +135,85 @@ def test_every_image_lands_once_whatever_dies(jobs: list[tuple[str, int]], rando
     for number, (_, count) in enumerate(jobs):
         if str(number) not in given_up:
             assert {f.index for f in landed if f.job == str(number)} == set(range(count))
+
+
+WORKERS = ("one", "two")
+
+
+def test_fairness_comes_first_and_then_the_worker_with_the_least_to_do() -> None:
+    dispatcher = Dispatcher(slots=2, workers=WORKERS)
+    dispatcher.add("A", "ann", range(9), checkpoint="x")
+    dispatcher.add("B", "bob", range(1), checkpoint="x")
+    taken = dispatcher.take(resident={"one": "x", "two": "x"})
+    assert [(task.job, task.worker) for task in taken] == [("A", "one"), ("B", "two"), ("A", "one"), ("A", "two")]
+    dispatcher.keep("A", 0, "one")
+    assert dispatcher.take() == [], "what is being saved still has its slot"
+    dispatcher.finished("A", 0)
+    assert [task.worker for task in dispatcher.take()] == ["one"]
+
+
+def test_a_worker_that_is_not_ready_gets_nothing() -> None:
+    dispatcher = Dispatcher(slots=2, workers=WORKERS)
+    dispatcher.add("A", "ann", range(9))
+    assert {task.worker for task in dispatcher.take(ready=["two"])} == {"two"}
+    assert dispatcher.take(ready=[]) == []
+
+
+def test_while_a_suspect_is_tried_alone_the_other_worker_goes_on() -> None:
+    dispatcher = Dispatcher(slots=2, workers=WORKERS)
+    dispatcher.add("S", "ann", [0], suspect=True)
+    dispatcher.add("T", "ann", [0], suspect=True)
+    dispatcher.add("B", "bob", range(5))
+    taken = dispatcher.take()
+    assert [(task.job, task.worker) for task in taken] == [("S", "one"), ("B", "two"), ("B", "two")]
+    assert dispatcher.take() == [], "one suspect at a time"
+    assert dispatcher.lost("two") == (["B"], [], ["B"])
+    assert dispatcher.take() == []
+    assert dispatcher.lost("one") == ([], ["S"], [])
+    assert [(task.job, task.worker) for task in dispatcher.take()] == [("T", "one")]
+
+
+def test_a_suspect_waits_for_a_worker_that_is_empty() -> None:
+    dispatcher = Dispatcher(slots=2, workers=WORKERS)
+    dispatcher.add("A", "ann", range(4))
+    assert len(dispatcher.take()) == 4
+    dispatcher.add("S", "bob", [0], suspect=True)
+    dispatcher.finished("A", 0)
+    assert dispatcher.take() == [], "the one with the least to do takes nothing more"
+    dispatcher.finished("A", 2)
+    assert [(task.job, task.worker) for task in dispatcher.take()] == [("S", "one")]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4)), min_size=1, max_size=6), st.randoms())
+def test_every_image_is_finished_once_by_two_workers_whichever_dies(jobs: list[tuple[str, int]], random: object) -> None:
+    dispatcher = Dispatcher(slots=3, workers=WORKERS)
+    for number, (user, count) in enumerate(jobs):
+        dispatcher.add(str(number), user, range(count))
+    finished: list[ImageTask] = []
+    given_up: set[str] = set()
+    deaths = 0
+    for _ in range(300):
+        dispatcher.take([worker for worker in WORKERS if random.random() < 0.9] or WORKERS)  # type: ignore[attr-defined]
+        in_flight = dispatcher.in_flight()
+        if not in_flight:
+            if not dispatcher.jobs():
+                break
+            continue
+        if deaths < 4 and random.random() < 0.2:  # type: ignore[attr-defined]
+            deaths += 1
+            dying = random.choice(WORKERS)  # type: ignore[attr-defined]
+            alone = [task.job for task in in_flight if task.worker == dying]
+            lost = dispatcher.lost(dying)
+            assert not lost.given_up or alone == lost.given_up, "only what was there alone is given up"
+            given_up |= set(lost.given_up)
+        else:
+            task = random.choice(in_flight)  # type: ignore[attr-defined]
+            dispatcher.keep(task.job, task.index, task.worker)
+            dispatcher.finished(task.job, task.index)
+            finished.append(task)
+    assert dispatcher.jobs() == []
+    assert len(finished) == len(set(finished))
+    for number, (_, count) in enumerate(jobs):
+        if str(number) not in given_up:
+            assert {task.index for task in finished if task.job == str(number)} == set(range(count))
