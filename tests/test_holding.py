@@ -14,11 +14,11 @@ import pytest
 
 from modules.app import App
 from modules.engine.messages import Message
-from modules.errors import OutputError, RequestError
+from modules.errors import OutputError, QueueError, RequestError
 from modules.images import files
 from modules.jobs import hold, saver
 from modules.jobs.views import JobView
-from modules.queue.store import JobStore, QueueError
+from modules.queue.store import JobStore
 from modules.settings import Settings
 from tests.faults import FaultyOs
 from tests.picture_files import read_pixels

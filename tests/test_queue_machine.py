@@ -206,9 +206,7 @@ class Queue(RuleBasedStateMachine):
             self.saved()
             self.known[job].made.add(int(index))
         app.service.saver._thread.shutdown(wait=True)
-        app.store._db.close()
-        app.store._closed = True
-        app.store._release()
+        app.store._file.abandon()
         self.start()
         for job in [job for job in self.order if len(self.known[job].made) == self.known[job].count]:
             self.end(job, "done")

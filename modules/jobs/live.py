@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from modules.engine.messages import Message
+from modules.errors import QueueError
 from modules.jobs.changes import Changes
 from modules.jobs.dispatch import Dispatcher, ImageTask
 from modules.jobs.hold import Hold
@@ -12,7 +13,7 @@ from modules.jobs.views import Preview
 from modules.jobs.worker import Workers
 from modules.prompts.library import Finished
 from modules.queue.records import Job, Outcome
-from modules.queue.store import JobStore, QueueError
+from modules.queue.store import JobStore
 
 
 @dataclass

@@ -9,13 +9,13 @@ from PIL import Image
 
 from modules.catalogue import Catalogue
 from modules.engine.messages import Message
+from modules.errors import QueueError
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.live import LiveJobs
 from modules.jobs.saver import Saver
 from modules.jobs.sender import Sender
 from modules.jobs.views import Preview
 from modules.jobs.worker import Worker
-from modules.queue.store import QueueError
 
 log = logging.getLogger("atelier")
 

@@ -11,7 +11,7 @@ from modules import __version__
 from modules.catalogue import Catalogue
 from modules.diffusion.samplers import find_sampler
 from modules.engine.messages import Message
-from modules.errors import AtelierError, OutputError
+from modules.errors import AtelierError, OutputError, QueueError
 from modules.images.infotext import GenerationInfo
 from modules.images.outputs import Outputs, SavedImage
 from modules.jobs.dispatch import ImageTask
@@ -20,7 +20,6 @@ from modules.jobs.sourcing import Sourcing
 from modules.prompts.check import network_notes
 from modules.prompts.compose import take_networks
 from modules.prompts.library import Finished, infotext_items
-from modules.queue.store import QueueError
 
 log = logging.getLogger("atelier")
 

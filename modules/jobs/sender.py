@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 
 from modules.engine.messages import Message, with_pictures
-from modules.errors import AtelierError
+from modules.errors import AtelierError, QueueError
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.live import LiveJob, LiveJobs
 from modules.jobs.sourcing import Sourcing, named
 from modules.prompts.library import Finished, Library
-from modules.queue.store import NotQueued, QueueError
+from modules.queue.store import NotQueued
 
 log = logging.getLogger("atelier")
 
@@ -107,24 +107,32 @@ class Sender:
             return failed
 
     def _begin(self, live: LiveJob, task: ImageTask) -> None:
-        """Send one image to its worker.
+        """Send one image to its worker, and record that its job runs: the engine need not wait for that.
 
         Raises:
-            QueueError: the job list cannot be written; nothing has changed.
+            QueueError: the job list cannot be written; the image was taken back from the worker.
             AtelierError: its prompts cannot be finished.
         """
-        if live.job.state == "queued":
-            running = self.live.store.mark_running(task.job)
-            with self._changes.lock:
-                live.job = running
-                self.live.touch(live)
         finished = self._library.finish(live.job.request.image(task.index))
+        message = None if named(finished.request) else _submit(live, task, finished)
         with self._changes.lock:
             live.words[task.index] = finished
-            if named(finished.request):
+            if message is None:
                 self._readers.submit(self._send_with_pictures, live, task, finished)
             else:
-                self._send(live, task, _submit(live, task, finished))
+                self._send(live, task, message)
+        if live.job.state != "queued":
+            return
+        try:
+            running = self.live.store.mark_running(task.job)
+        except QueueError:
+            with self._changes.lock:
+                live.words.pop(task.index, None)
+                self._workers.of(task).cancel(task)
+            raise
+        with self._changes.lock:
+            live.job = running
+            self.live.touch(live)
 
     def _send(self, live: LiveJob, task: ImageTask, message: Message) -> None:
         """Under the lock.  An image that is to be finished at once may be sent anew, after an engine's death for example."""
