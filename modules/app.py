@@ -1,56 +1,102 @@
 """The façade that the tabs, the API and the command line share: submit, cancel, look, fetch.
 
-The App is the workshop as its users see it: every method is one user's question or wish.  It knows neither HTTP nor tensors,
-and never imports torch.  All methods may be called from any thread and return at once, except `events`, `start` and `close`.
+The App puts the program together (job list, outputs, catalogue, engines) and answers its users; `modules.jobs` does the
+work.  It knows neither HTTP nor tensors, and never imports torch.  All methods may be called from any thread and
+return at once, except `events`, `start` and `close`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from modules.catalogue import weights_of
+from modules.catalogue import Catalogue, weights_of
 from modules.checkpoints.companions import EmbeddingInfo
 from modules.checkpoints.files import CheckpointInfo
-from modules.dispatch import SLOTS, Flight
-from modules.engine.messages import Message
-from modules.errors import EngineError, LimitError, RequestError
-from modules.estimates import Quote, quote, steps_of
+from modules.engine.link import EngineLink, ProcessLink
+from modules.images.encoding import form_of
+from modules.images.outputs import Outputs
 from modules.images.sources import Source
+from modules.jobs.dispatch import SLOTS
+from modules.jobs.estimates import Quote, quote
+from modules.jobs.service import JobService
+from modules.jobs.sourcing import Sourcing
+from modules.jobs.views import EngineState, JobView, PictureView, Preview, QueueView
+from modules.jobs.worker import engine_configuration
 from modules.prompts.check import PromptCheck
-from modules.queue.records import Job, Picture
+from modules.prompts.library import Library
+from modules.queue.owners import OWNER
+from modules.queue.store import JobStore
 from modules.request import GenerationRequest
-from modules.views import EngineState, JobView, Load, PictureView, Preview, QueueView
-from modules.workshop import Workshop
-
-T = TypeVar("T")
-
-MAX_KEY = 200
-"""Characters of a submitter's own name for a job."""
+from modules.settings import Settings
 
 
-class App(Workshop):
-    """One studio.  Built from settings, and where needed from another link, outputs folder or an in-memory job list."""
+class App:
+    """One studio.
+
+    Args:
+        settings: resolved settings.
+        link: how to reach an engine, or several engines that share the queue; None starts one as a process of its own.
+        outputs: where pictures go; None takes the outputs folder of the settings.
+        durable: keep the job list on disk.  One process at a time can; what runs beside a server keeps its list in memory.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        link: EngineLink | Sequence[EngineLink] | None = None,
+        outputs: Outputs | None = None,
+        durable: bool = True,
+    ) -> None:
+        self.settings = settings
+        self.outputs = outputs or Outputs(settings.outputs_dir, form_of(settings.output_format, settings.output_quality))
+        self.store = JobStore(
+            settings.data_dir / "jobs.sqlite" if durable else None,
+            history=settings.history,
+            per_user=settings.jobs_per_user,
+            total=settings.jobs_in_total,
+        )
+        self._passing = None if durable else tempfile.TemporaryDirectory(prefix="atelier-")
+        folder = Path(self._passing.name) if self._passing else settings.data_dir
+        self.sourcing = Sourcing(folder / "sources", settings.outputs_dir, self.store, settings.keep_sources)
+        if durable and not settings.needs_accounts:
+            self.sourcing.sources.merge(self.store.merge_owners(), OWNER)
+        self.library = Library(settings.data_dir)
+        self.catalogue = Catalogue(settings.models_dirs, self.library, self.store.latest_checkpoint)
+        if link is None:
+            link = ProcessLink(engine_configuration(settings), settings.data_dir / "engine.log")
+        links = list(link) if isinstance(link, Sequence) else [link]
+        self.service = JobService(
+            settings, links, self.store, self.outputs, self.sourcing, self.library, self.catalogue, durable
+        )
+
+    @property
+    def link(self) -> EngineLink:
+        """How the (first) engine is reached."""
+        return self.service.workers.all[0].link
+
+    def start(self) -> None:
+        """Take up the jobs that an earlier run left, and start the engine."""
+        self.outputs.sweep()
+        self.sourcing.sources.sweep()
+        self.service.start()
+
+    def close(self) -> None:
+        """Stop the engine.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
+        self.service.close()
+        self.store.close()
+        if self._passing:
+            self._passing.cleanup()
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Have `listener` called, on any thread, whenever a job or the engine changed; it must be quick and not raise.
 
         Returns how to end that.
         """
-        with self._changed:
-            self._listeners.append(listener)
-
-        def end() -> None:
-            with self._changed:
-                self._listeners.remove(listener)
-
-        return end
+        return self.service.changes.listen(listener)
 
     @property
     def notice(self) -> str:
@@ -58,10 +104,8 @@ class App(Workshop):
         return self.store.notice
 
     def engine(self) -> EngineState:
-        """The engine's state; its message also says why nothing is begun."""
-        if self._held and self._engine.state == "ready":
-            return replace(self._engine, message=f"Nothing is begun: {self._held}")
-        return self._engine
+        """The engine's state; its message also says why nothing is begun.  Of several, the one that is best off."""
+        return self.service.engine()
 
     # ---- models
 
@@ -101,18 +145,23 @@ class App(Workshop):
         """
         request, info = self.catalogue.to_quote(fields)
         weights = weights_of(info, self.engine().dtype.partition(" ")[0])
-        with self._changed:
-            return quote(self._costs, request, self._resident, SLOTS, (info.defaults.width, info.defaults.height), weights)
+        native = (info.defaults.width, info.defaults.height)
+        with self.service.changes.lock:
+            workers = self.service.workers.ready() or self.service.workers.all
+            quotes = [quote(each.costs, request, each.resident, SLOTS, native, weights) for each in workers]
+        return min(quotes, key=lambda each: math.inf if each.seconds is None else each.seconds)
 
     def unload(self) -> None:
         """Have the engine let go of its models; what is painted now keeps its own until it is done."""
-        self.link.send(Message("unload"))
+        for worker in self.service.workers.all:
+            worker.unload()
 
     def preload(self) -> None:
         """Have the engine bring the default checkpoint in before anybody asks for it."""
         default = self.default_checkpoint()
         if default is not None:
-            self.link.send(Message("load", {"checkpoint": default.name}))
+            for worker in self.service.workers.all:
+                worker.load(default.name)
 
     # ---- one's own pictures to start from
 
@@ -146,24 +195,7 @@ class App(Workshop):
             OutputError: pictures could not be saved; nothing is started.
             EngineError: the studio is closing.
         """
-        if self._closing:
-            raise EngineError("the studio is closing; submit again when it is back")
-        if len(key) > MAX_KEY:
-            raise RequestError(f"the job's key has {len(key)} characters; {MAX_KEY} is the most")
-        sent = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest() if key else ""
-        if key and (there := self.store.with_key(key, user)) is not None:
-            return self._view(_repeated(there, sent, exact))
-        best = self.checkpoint(fields.get("checkpoint")).defaults
-        request = self.complete(self.sourcing.sized(fields, user, (best.width, best.height)))
-        self.sourcing.check(request, user)
-        self.outputs.check_writable()
-        with self._accepting:
-            job, new = self._within_limits(lambda: self.store.accept(request, user, key, sent), user)
-            if new:
-                self._enliven(job)
-        if new:
-            self._take_up()
-        return self._view(job if new else _repeated(job, sent, exact))
+        return self.service.submit(fields, user, key, exact)
 
     def retry(self, job_id: str, user: str) -> bool:
         """Try one's own failed or cancelled job again, for the pictures that it lacks.  False when it is no such job.
@@ -172,18 +204,7 @@ class App(Workshop):
             LimitError, OutputError, EngineError: as for `submit`.
             RequestError: the picture that it starts from is gone.
         """
-        if self._closing:
-            raise EngineError("the studio is closing; try again when it is back")
-        if (ended := self.store.get(job_id, user)) is not None and ended.over:
-            self.sourcing.check(ended.request, user)
-        self.outputs.check_writable()
-        with self._accepting:
-            job = self._within_limits(lambda: self.store.retry(job_id, user), user)
-            if job is not None:
-                self._enliven(job)
-        if job is not None:
-            self._take_up()
-        return job is not None
+        return self.service.retry(job_id, user)
 
     def remove(self, job_id: str, user: str) -> bool:
         """Forget one's own job that is over; its pictures stay on disk.  False when it is no such job."""
@@ -198,44 +219,15 @@ class App(Workshop):
         Raises:
             OutputError: a file cannot be removed; nothing is forgotten of it then.
         """
-        job = self.store.get(job_id, user)
-        if job is None or not job.over:
-            return False
-        if index is None:
-            for picture in job.pictures:
-                self.outputs.delete(picture.path)
-            return self.store.remove(job_id, user)
-        if (one := next((picture for picture in job.pictures if picture.index == index), None)) is None:
-            return False
-        self.outputs.delete(one.path)
-        return self.store.forget_picture(job_id, index, user)
+        return self.service.delete(job_id, user, index)
 
     def move(self, job_id: str, user: str, to: int) -> bool:
         """Put one's own unfinished job to place `to` (from 0) among one's own.  False when it is no such job."""
-        with self._changed:
-            order = self.store.move(job_id, user, to)
-            if order is None:
-                return False
-            self._dispatcher.arrange(order)
-            self._forecast_at = float("-inf")
-            self._wake()
-        return True
+        return self.service.move(job_id, user, to)
 
     def pause(self, user: str, paused: bool) -> None:
         """Begin nothing more of this user, or go on.  What was begun is finished; what waits with the engine comes back."""
-        with self._changed:
-            self.store.pause(user, paused)
-            (self._paused.add if paused else self._paused.discard)(user)
-            for flight in self._dispatcher.pause(user, paused):
-                if paused and flight.index not in self._live[flight.job].stages:
-                    self._dispatcher.recall(flight)
-                    self.link.send(Message("cancel", {"task": flight.task}))
-            for live in self._live.values():
-                if live.job.user == user:
-                    live.rev += 1
-            self._forecast_at = float("-inf")
-            self._wake()
-        self._dispatch()
+        self.service.pause(user, paused)
 
     def cancel(self, job_id: str, user: str) -> bool:
         """Stop a job of this user; finished pictures stay.  False when there is no such job under way.
@@ -243,13 +235,7 @@ class App(Workshop):
         Raises:
             QueueError: it cannot be recorded now; the job goes on.
         """
-        with self._changed:
-            live = self._live.get(job_id)
-            if live is None or live.job.user != user:
-                return False
-            self._end(live, "cancelled")
-        self._dispatch()
-        return True
+        return self.service.cancel(job_id, user)
 
     def skip(self, job_id: str, user: str) -> bool:
         """Finish the picture of one's own job that is painted now with the step that runs, and go on with the others.
@@ -257,13 +243,7 @@ class App(Workshop):
         The unfinished picture is kept like any other, with a note.  Of several with the engine it is the one nearest its end.
         False when none is.
         """
-        with self._changed:
-            live = self._live.get(job_id)
-            flying = self._unfinished_flights(job_id)
-            if live is None or live.job.user != user or not flying:
-                return False
-            self._finish(max(flying, key=lambda flight: live.stages.get(flight.index, (0, 1))[0]))
-        return True
+        return self.service.skip(job_id, user)
 
     def interrupt(self, job_id: str, user: str) -> bool:
         """Finish all pictures of one's own job that are painted now with the step that runs, and begin no others.
@@ -273,67 +253,26 @@ class App(Workshop):
         Raises:
             QueueError: it cannot be recorded now; the job goes on.
         """
-        with self._changed:
-            live = self._live.get(job_id)
-            if live is None or live.job.user != user:
-                return False
-            flying = [flight for flight in self._dispatcher.flying() if flight.job == job_id]
-            if flying or live.unsaved:
-                live.left -= set(self._dispatcher.drop_waiting(job_id))
-                for flight in self._unfinished_flights(job_id):
-                    self._finish(flight)
-                self._touch(live)
-                return True
-        return self.cancel(job_id, user)
-
-    def _unfinished_flights(self, job_id: str) -> list[Flight]:
-        """The images of a job that are with the engine and not about to be finished.  Under the lock."""
-        live = self._live.get(job_id)
-        finishing = live.finishing if live is not None else set()
-        return [flight for flight in self._dispatcher.flying() if flight.job == job_id and flight.index not in finishing]
-
-    def _finish(self, flight: Flight) -> None:
-        self._live[flight.job].finishing.add(flight.index)
-        self.link.send(Message("finish", {"task": flight.task}))
+        return self.service.interrupt(job_id, user)
 
     # ---- looking
 
     def unfinished(self, job_id: str) -> bool:
         """Whether a job is not over.  Asks memory alone, so that many may wait for theirs."""
-        with self._changed:
-            return job_id in self._live
+        return self.service.looking.unfinished(job_id)
 
     def job(self, job_id: str, user: str) -> JobView | None:
-        job = self.store.get(job_id, user)
-        return self._view(job) if job is not None else None
+        """One's own job; None when there is none of that id."""
+        return self.service.looking.job(job_id, user)
 
     def jobs(self, user: str, limit: int = 50, before: str = "", words: str = "") -> list[JobView]:
         """This user's jobs, newest first; older ones than `before`, where a job of theirs is named, and with all `words` in
         their prompts."""
-        return [self._view(job) for job in self.store.list_for(user, limit, before, words)]
+        return self.service.looking.jobs(user, limit, before, words)
 
     def queue(self, user: str) -> QueueView:
         """This user's unfinished jobs in the order in which they are made, and how much others have."""
-        with self._changed:
-            order = self._dispatcher.jobs()
-            mine = [self._live[job].job.id for job, owner in order if owner == user and job in self._live]
-            theirs = [self._live[job] for job, owner in order if owner != user and job in self._live]
-            needs = self._estimated().needs
-            seconds = sum(needs.get(live.job.id, math.inf) for live in theirs)
-            others = Load(
-                users=len({live.job.user for live in theirs}),
-                jobs=len(theirs),
-                pictures=sum(len(live.left) for live in theirs),
-                seconds=None if math.isinf(seconds) else seconds,
-            )
-        views = [self._view(job) for job in self.store.get_all(mine)]
-        return QueueView(
-            jobs=tuple(view for view in views if not view.over),
-            paused=user in self._paused,
-            others=others,
-            per_user=self.settings.jobs_per_user,
-            total=self.settings.jobs_in_total,
-        )
+        return self.service.looking.queue(user)
 
     def picture(self, job_id: str, index: int, user: str) -> PictureView | None:
         view = self.job(job_id, user)
@@ -341,91 +280,8 @@ class App(Workshop):
 
     def preview(self, job_id: str, user: str) -> Preview | None:
         """The newest preview; asking for it keeps previews being made for a few seconds."""
-        with self._changed:
-            live = self._live.get(job_id)
-            if live is None or live.job.user != user:
-                return None
-            live.looked_at = time.monotonic()
-        self._watch()
-        return live.preview
+        return self.service.looking.preview(job_id, user)
 
     def events(self, job_id: str, user: str) -> Iterator[JobView]:
         """Views of a job as it changes, ending with the one in which it is over.  Blocks between them."""
-        rev = 0
-        while (view := self.job(job_id, user)) is not None:
-            if view.rev != rev or view.over:
-                rev = view.rev
-                yield view
-            if view.over:
-                return
-            with self._changed:
-                live = self._live.get(job_id)
-                if self._closing:
-                    raise EngineError("the studio is closing; the job stays in the queue")
-                if live is not None and live.rev == rev:
-                    self._changed.wait(timeout=1.0)
-
-    # ---- inside
-
-    def _within_limits(self, accept: Callable[[], T], user: str) -> T:
-        """Do `accept`; a refusal says when there may be a place."""
-        try:
-            return accept()
-        except LimitError as refusal:
-            with self._changed:
-                ends = self._estimated().ends
-                mine = [ends.get(live.job.id, math.inf) for live in self._live.values() if live.job.user == user]
-            full = len(mine) >= self.settings.jobs_per_user
-            soonest = min(mine if full else ends.values(), default=math.inf)
-            if not math.isinf(soonest):
-                refusal.retry_after = min(3600.0, max(1.0, soonest))
-            raise
-
-    def _view(self, job: Job) -> JobView:
-        with self._changed:
-            live = self._live.get(job.id)
-            stages = list(live.stages.values()) if live else []
-            ends = self._estimated().ends if live else {}
-            position = self._dispatcher.positions().get(job.id, 0) if live else 0
-            paused = live is not None and job.user in self._paused
-            held = self._held if live else ""
-        count, done = job.request.count, len(job.pictures)
-        step, steps = max(stages, default=(0, steps_of(job.request)))
-        progress = (done + sum(s / max(1, n) for s, n in stages)) / count if live else float(job.state == "done")
-        eta = ends.get(job.id, math.inf)
-        return JobView(
-            id=job.id,
-            state=job.state,
-            position=position,
-            count=count,
-            done=done,
-            step=step,
-            steps=steps,
-            progress=min(1.0, progress),
-            eta_s=None if math.isinf(eta) else eta,
-            rev=live.rev if live else 0,
-            error=job.error,
-            created=job.created,
-            request=job.request,
-            pictures=tuple(self._picture(picture) for picture in job.pictures),
-            paused=paused,
-            held=held,
-        )
-
-    def _picture(self, picture: Picture) -> PictureView:
-        path = self.outputs.folder / picture.path
-        return PictureView(picture.index, path.name, path, picture.infotext, picture.seed, picture.width, picture.height)
-
-
-def _repeated(job: Job, sent: str, exact: bool) -> Job:
-    """The job that was submitted under this key before.
-
-    Raises:
-        RequestError: it was submitted with other fields, and that matters.
-    """
-    if exact and job.sent and job.sent != sent:
-        raise RequestError(
-            "this Idempotency-Key was used for another request; send a new key with each new request, and the old one only to "
-            "repeat the same"
-        )
-    return job
+        return self.service.looking.events(job_id, user)

@@ -10,7 +10,7 @@ AtelierError                 everything that we raise on purpose
 │   ├── OutOfMemory          the device has not enough memory, even for this image alone
 │   └── NotFinite            NaN or infinity in a latent or a picture
 ├── EngineError              the engine process died or does not answer
-├── QueueError               the job list cannot be opened, read or written (in `modules.queue.store`)
+├── QueueError               the job list cannot be opened, read or written
 └── OutputError              a finished picture could not be written
 """
 
@@ -71,6 +71,10 @@ class NotFinite(GenerationError):
 
 class EngineError(AtelierError):
     """The engine process died or does not answer."""
+
+
+class QueueError(AtelierError):
+    """The job list cannot be opened, read or written."""
 
 
 class OutputError(AtelierError):

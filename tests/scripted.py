@@ -6,21 +6,35 @@ import threading
 from collections.abc import Callable
 
 from modules.engine.messages import Message
+from modules.jobs.worker import Worker
+
+PATIENCE = 60.0
+"""Seconds after which a test gives up on a message that is not handed over."""
 
 
 class ScriptedLink:
     """An engine link whose messages the test says itself."""
 
     def __init__(self) -> None:
-        self.sent: list[Message] = []
+        self._sent: list[Message] = []
+        self._settle: Callable[[], object] = lambda: None
         self.starts = 0
         self.say: Callable[[Message], None] = lambda message: None
 
+    @property
+    def sent(self) -> list[Message]:
+        """What was sent to the engine, all that is on its way included."""
+        self._settle()
+        return self._sent
+
     def start(self, on_message: Callable[[Message], None]) -> None:
         self.say, self.starts = on_message, self.starts + 1
+        worker = getattr(on_message, "__self__", None)  # whose outbox hands messages over on a thread
+        if isinstance(worker, Worker):
+            self._settle = lambda: worker.settle(PATIENCE)
 
     def send(self, message: Message) -> None:
-        self.sent.append(message)
+        self._sent.append(message)
 
     def close(self) -> None:
         """Nothing runs."""

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modules import workshop
 from modules.app import App
 from modules.engine.messages import Message
 from modules.errors import EngineError, LimitError, OutputError, RequestError
 from modules.images import infotext, png
+from modules.jobs import hold
+from modules.jobs.views import JobView
+from modules.jobs.worker import engine_configuration
 from modules.settings import Settings
-from modules.views import JobView
-from modules.workshop import engine_configuration
 from tests.local import LocalLink
 from tests.scripted import ScriptedLink
 from tests.tiny import tiny_checkpoint
@@ -216,7 +216,7 @@ def test_a_killed_engine_costs_no_job(scripted: App, link: ScriptedLink) -> None
     assert link.tasks() == [f"{view.id}.0"], "suspects fly one at a time"
     link.done(f"{view.id}.0")
     assert finish(scripted, view).state == "done"
-    scripted._savers.submit(lambda: None).result()  # what follows from a saved picture has happened
+    scripted.service.settle()  # what follows from a saved picture has happened
     assert link.tasks()[-1] == f"{other.id}.0"
 
 
@@ -288,7 +288,7 @@ def test_over_the_limit_it_says_when_to_come_back(settings: Settings, link: Scri
         app.submit(SMALL, "me")
     assert refused.value.retry_after == 30.0, "nothing is known yet"
     link.say(Message("costs", {"costs": [["predict", "tiny", 64, 64, 2, 50.0]]}))
-    app._forecast_at = float("-inf")
+    app.service.forecasts.expire()
     with pytest.raises(LimitError) as refused:
         app.submit(SMALL, "me")
     assert refused.value.retry_after == pytest.approx(2 * 50.0), "the first job's two evaluations"
@@ -519,14 +519,14 @@ def test_the_prompt_check_needs_only_what_it_is_about(words: Path, scripted: App
 def test_while_nothing_can_be_saved_nothing_is_begun_and_then_it_goes_on(
     scripted: App, link: ScriptedLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workshop, "HOLD_SECONDS", 0.02)
+    monkeypatch.setattr(hold, "HOLD_SECONDS", 0.02)
     view = scripted.submit(SMALL, "me")
 
     def full(need: int = 0) -> None:
         raise OutputError("the disk is full; make room")
 
     monkeypatch.setattr(scripted.outputs, "check_writable", full)
-    scripted._looked = float("-inf")
+    scripted.service.hold.look_again()
     link.hello()
     assert link.flying() == []
     assert scripted.engine().message == "Nothing is begun: the disk is full; make room"
@@ -585,7 +585,7 @@ def test_a_picture_that_is_being_saved_while_its_job_is_cancelled_and_retried_co
     link.hello()
     view = scripted.submit(SMALL, "me")
     gate = threading.Event()
-    scripted._savers.submit(gate.wait)
+    scripted.service.saver._thread.submit(gate.wait)
     link.done(f"{view.id}.0")
     scripted.pause("me", True)
     assert scripted.cancel(view.id, "me")

@@ -27,9 +27,9 @@ from modules.commands import check, folders, generate, serve
 from modules.errors import OutputError, RequestError, SettingsError
 from modules.images.encoding import Form
 from modules.images.infotext import GenerationInfo
+from modules.jobs.views import JobView
 from modules.request import Txt2Img
 from modules.settings import ROOT, TABLE, Setting
-from modules.views import JobView
 from tests.tiny import tiny_checkpoint
 
 PATIENCE = 240

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from modules import workshop
 from modules.app import App
 from modules.engine.messages import Message
-from modules.errors import OutputError, RequestError
+from modules.errors import OutputError, QueueError, RequestError
 from modules.images import files
-from modules.queue.store import JobStore, QueueError
+from modules.jobs import hold, saver
+from modules.jobs.views import JobView
+from modules.queue.store import JobStore
 from modules.settings import Settings
-from modules.views import JobView
 from tests.faults import FaultyOs
 from tests.picture_files import read_pixels
 from tests.scripted import EagerLink, ScriptedLink
@@ -49,7 +49,7 @@ def link() -> ScriptedLink:
 
 @pytest.fixture
 def app(settings: Settings, link: ScriptedLink, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    monkeypatch.setattr(workshop, "HOLD_SECONDS", 0.05)
+    monkeypatch.setattr(hold, "HOLD_SECONDS", 0.05)
     made = App(settings, link)
     made.start()
     link.hello()
@@ -72,7 +72,7 @@ def seen(app: App, view: JobView, user: str = "me") -> JobView:
 
 def saved(app: App) -> None:
     """All that was handed to the saver by now is dealt with."""
-    app._savers.submit(lambda: None).result(PATIENCE)
+    app.service.saver.settle(PATIENCE)
 
 
 class Disk:
@@ -151,13 +151,13 @@ def test_a_folder_that_vanishes_holds_until_it_is_back(app: App, link: ScriptedL
 def test_what_memory_does_not_hold_is_painted_again(
     app: App, link: ScriptedLink, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workshop, "UNSAVED_BYTES", 2 * 64 * 64 * 3)
+    monkeypatch.setattr(saver, "UNSAVED_BYTES", 2 * 64 * 64 * 3)
     view = app.submit({**SMALL, "count": 3}, "me")
     disk.fail(errno.ENOSPC)
     for index in range(3):
         link.done(f"{view.id}.{index}")
     saved(app)
-    assert (seen(app, view).state, sorted(app._live[view.id].unsaved)) == ("running", [0, 1])
+    assert (seen(app, view).state, sorted(app.service.live.jobs[view.id].unsaved)) == ("running", [0, 1])
     assert link.flying() == [], "nothing is begun while the disk is full"
     disk.mend()
     until(lambda: link.flying() == [f"{view.id}.2"])
@@ -292,7 +292,7 @@ def test_a_job_that_cannot_be_marked_as_running_is_stranded_nowhere(
     mark.on = True
     views = [app.submit({**SMALL, "count": 2}, "me"), app.submit(SMALL, "me")]
     assert link.flying() == []
-    assert app._dispatcher.flying() == [], "no place at the engine is lost"
+    assert app.service.live.dispatcher.in_flight() == [], "no place at the engine is lost"
     assert [(seen(app, view).state, bool(seen(app, view).held)) for view in views] == [("queued", True)] * 2
     mark.on = False
     order = [f"{views[0].id}.0", f"{views[0].id}.1", f"{views[1].id}.0"]
@@ -334,13 +334,19 @@ def test_an_end_that_cannot_be_recorded_is_recorded_later(
 ) -> None:
     finish = refuse("finish")
     view = app.submit(SMALL, "me")
+    if how == "done":  # cancelled while its last picture is being saved, and taken up again with nothing left to paint
+        gate = threading.Event()
+        app.service.saver._thread.submit(gate.wait)
+        link.done(f"{view.id}.0")
+        assert app.cancel(view.id, "me")
+        gate.set()
+        saved(app)
     finish.on = True
     if how == "done":
-        link.done(f"{view.id}.0")
+        assert app.retry(view.id, "me")
     else:
         link.failed(f"{view.id}.0", "NaN in the picture")
-    saved(app)
-    assert (seen(app, view).state, bool(seen(app, view).held)) == ("running", True)
+    assert (seen(app, view).state, bool(seen(app, view).held)) == ("queued" if how == "done" else "running", True)
     assert app.unfinished(view.id), "who waits for it still does"
     finish.on = False
     until(lambda: seen(app, view).state == how)

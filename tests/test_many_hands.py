@@ -22,9 +22,9 @@ import uvicorn
 
 from modules.api.server import build_api
 from modules.app import App
+from modules.jobs.worker import engine_configuration
 from modules.server import listen
 from modules.settings import Settings
-from modules.workshop import engine_configuration
 from tests.local import LocalLink
 from tests.strangers import tell_apart
 from tests.tiny import tiny_checkpoint

@@ -83,7 +83,7 @@ class Queue(RuleBasedStateMachine):
 
     def saved(self) -> None:
         """Let the saver finish what it has, and what follows from it happen."""
-        self.app._savers.submit(lambda: None).result()
+        self.app.service.settle()
 
     def end(self, job: str, how: str) -> None:
         self.known[job].end = how
@@ -205,10 +205,8 @@ class Queue(RuleBasedStateMachine):
             self.link.done(chosen, paint(self.known[job].seed + int(index)))
             self.saved()
             self.known[job].made.add(int(index))
-        app._savers.shutdown(wait=True)
-        app.store._db.close()
-        app.store._closed = True
-        app.store._release()
+        app.service.saver._thread.shutdown(wait=True)
+        app.store._file.abandon()
         self.start()
         for job in [job for job in self.order if len(self.known[job].made) == self.known[job].count]:
             self.end(job, "done")

@@ -14,8 +14,8 @@ from modules.app import App
 from modules.commands import verify
 from modules.errors import RequestError
 from modules.images import png
+from modules.jobs.worker import engine_configuration
 from modules.settings import Settings
-from modules.workshop import engine_configuration
 from tests.local import LocalLink
 from tests.tiny import tiny_checkpoint
 

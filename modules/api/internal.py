@@ -27,7 +27,7 @@ from modules.errors import RequestError, without_folders
 from modules.images import files
 from modules.images.decode import decode
 from modules.images.encoding import MEDIA_TYPES
-from modules.views import EngineState, JobView, PictureView, changed_settings, painted_words
+from modules.jobs.views import EngineState, JobView, PictureView, changed_settings, painted_words
 
 MAX_JOBS = 200
 """Jobs in one answer of the list."""

@@ -19,7 +19,7 @@ from modules.api.streams import Streams
 from modules.app import App
 from modules.errors import RequestError, without_folders
 from modules.images.zips import stream_zip
-from modules.views import QueueView
+from modules.jobs.views import QueueView
 
 
 def queue_routes(app: App) -> APIRouter:

@@ -14,8 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from modules.accounts import AccountsUnavailable
-from modules.errors import AtelierError, EngineError, LimitError, OutputError, RequestError, without_folders
-from modules.queue.store import QueueError
+from modules.errors import AtelierError, EngineError, LimitError, OutputError, QueueError, RequestError, without_folders
 
 THEIRS = ("/sdapi/", "/controlnet/", "/internal/progress", "/internal/pending-tasks", "/internal/ping", "/queue/status")
 """Paths of A1111's API, of its ControlNet extension, and of what its clients call beside them."""

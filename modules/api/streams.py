@@ -17,7 +17,7 @@ from fastapi.responses import Response, StreamingResponse
 from modules.api.json_writer import json_text
 from modules.app import App
 from modules.errors import LimitError
-from modules.views import EngineState, JobView
+from modules.jobs.views import EngineState, JobView
 
 MAX_STREAMS = 8
 """Event streams of one user at a time."""

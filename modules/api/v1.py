@@ -29,8 +29,8 @@ from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import RequestError, without_folders
 from modules.images import files
+from modules.jobs.views import JobView, PictureView
 from modules.request import Img2Img, Txt2Img
-from modules.views import JobView, PictureView
 
 MAX_PAGE = 200
 """Jobs in one answer of the list."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from modules.app import App
 from modules.errors import EngineError
-from modules.views import JobView
+from modules.jobs.views import JobView
 
 
 async def until_over(app: App, job_id: str, user: str) -> JobView | None:

@@ -23,9 +23,9 @@ from modules.images.infotext import GenerationInfo
 from modules.images.infotext_fields import IMG2IMG_FIELDS
 from modules.images.outputs import Outputs, SavedImage
 from modules.images.recipe import read_recipe
+from modules.jobs.views import JobView
 from modules.options import FROM_PICTURES, OPTIONS
 from modules.settings import Settings
-from modules.views import JobView
 
 USER = "command line"
 

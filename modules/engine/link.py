@@ -40,7 +40,8 @@ class EngineLink(Protocol):
     def start(self, on_message: Callable[[Message], None]) -> None: ...
 
     def send(self, message: Message) -> None:
-        """Hand over a message; lost without a word when the engine is just dying (a `died` follows)."""
+        """Hand over a message; blocks while the engine does not read.  Lost without a word when there is no engine, or it is
+        just dying (a `died` follows)."""
 
     def close(self) -> None: ...
 
@@ -62,6 +63,9 @@ class ProcessLink:
         self.pid: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        """Guards which process it is; held for moments."""
+        self._writing = threading.Lock()
+        """Held for a whole message, which takes as long as the engine does not read."""
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._alive = False
@@ -73,10 +77,11 @@ class ProcessLink:
         self._thread.start()
 
     def send(self, message: Message) -> None:
-        with self._lock:
-            if self._process is not None and self._process.stdin is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    write_message(self._process.stdin, message)
+        with self._writing:
+            with self._lock:
+                process = self._process if self._alive else None  # before its hello it has only its configuration
+            if process is not None:
+                _write(process, message)
 
     def close(self) -> None:
         """Stop the engine: politely, after 5 seconds by force; at once while it is only starting and has nothing to lose."""
@@ -84,8 +89,8 @@ class ProcessLink:
         with self._lock:
             process = self._process
         if process is not None:
-            if self._alive:
-                self.send(Message("stop"))
+            if self._alive:  # on a thread, as one that was stopped or hangs does not read this
+                threading.Thread(target=self.send, args=(Message("stop"),), name="engine-stop", daemon=True).start()
             else:
                 process.kill()
             try:
@@ -132,7 +137,7 @@ class ProcessLink:
         self._hung = False
         threading.Thread(target=self._drain, args=(process,), name="engine-stderr", daemon=True).start()
         threading.Thread(target=self._watch, args=(process,), name="engine-watch", daemon=True).start()
-        self.send(Message("configure", self.configuration))
+        _write(process, Message("configure", self.configuration))
         return process
 
     def _listen(self, process: subprocess.Popen[bytes], on_message: Callable[[Message], None]) -> str:
@@ -180,6 +185,12 @@ class ProcessLink:
             return f"the engine was ended by {name}{hint}"
         last = next((line for line in reversed(self._stderr) if line), "")
         return f"the engine ended with code {code}" + (f": {last}" if last else "")
+
+
+def _write(process: subprocess.Popen[bytes], message: Message) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(OSError, ValueError):
+        write_message(process.stdin, message)
 
 
 def _close(*streams: IO[bytes] | None) -> None:

@@ -78,8 +78,10 @@ class Part:
 
 
 @contextmanager
-def part(folder: Path, data: bytes) -> Iterator[Part]:
+def part(folder: Path, data: bytes, flush: bool = True) -> Iterator[Part]:
     """`data`, written and flushed to a temporary file of its own in `folder`; gone when the block ends.
+
+    Without `flush` it is not to be published: it only shows that files can be written there.
 
     Raises:
         OSError: it could not be written; nothing is left behind.
@@ -92,7 +94,8 @@ def part(folder: Path, data: bytes) -> Iterator[Part]:
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
-            os.fsync(fd)
+            if flush:
+                os.fsync(fd)
             if sys.platform == "win32":  # where an open file cannot be renamed
                 os.close(fd)
                 fd = -1

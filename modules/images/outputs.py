@@ -89,7 +89,7 @@ class Outputs:
             free = shutil.disk_usage(self.folder).free
             if free < need + _SPARE:
                 raise OutputError(_full(self.folder, free, need + _SPARE))
-            with files.part(today if today.is_dir() else self.folder, b"can this be written?"):
+            with files.part(today if today.is_dir() else self.folder, b"can this be written?", flush=False):
                 pass
         except OSError as error:
             raise _explained(error, self.folder) from None

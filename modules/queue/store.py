@@ -4,34 +4,27 @@
                          failed | cancelled -> queued       when the owner wants it tried again
 
 When `add` returns, the job is on disk with its seed and checkpoint; when `picture_done` returns, so is the picture's row.  One
-process holds the list (a second is refused): its lock is the lease of everything that runs.  Within it one connection writes,
-behind a lock.  This file knows what is to be made and what was made; who is next among users, and how pictures are painted or
+process holds the list (a second is refused): its lock is the lease of everything that runs.  This file knows what is to be made
+and what was made; the file itself is `modules.queue.database`'s, and who is next among users, and how pictures are painted or
 saved, is decided elsewhere.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from modules.errors import AtelierError, LimitError
-from modules.locks import ProcessLock
-from modules.queue.migrations import migrate
+from modules.errors import LimitError, QueueError
+from modules.queue.database import Database
 from modules.queue.owners import merge_owners
-from modules.queue.place import Place
 from modules.queue.records import OVER, Job, Outcome, folded_prompt, read_job, signed, unreadable
-from modules.queue.salvage import salvage, set_aside
 from modules.request import GenerationRequest
-
-log = logging.getLogger("atelier")
 
 MAX_ATTEMPTS = 2
 """Engines that may die over a job before it is given up: a poison job must not stop the queue."""
@@ -47,16 +40,8 @@ Cost = tuple[str, str, str, int, int, int, float]
 """device, kind of work, checkpoint, width, height, rows, seconds: a row of `modules.engine.costs`, kept for the next start."""
 
 
-class QueueError(AtelierError):
-    """The job list cannot be opened, read or written."""
-
-
 class NotQueued(QueueError):
     """A job cannot begin because it does not wait (any more)."""
-
-
-class _Damaged(Exception):
-    """SQLite cannot read the file."""
 
 
 class Saved(Protocol):
@@ -79,9 +64,7 @@ class JobStore:
 
     `per_user` and `total` limit the unfinished jobs; `history` is how many finished ones are remembered.
 
-    A damaged file is set aside under another name, and what is still legible is taken over: `notice` then says so.  So it does
-    when the file was removed or replaced while it was open, which is noticed with each write and with `check_place`: the list
-    is then written anew under its name, and nothing is lost.
+    What becomes of a damaged, removed or replaced file is told at `modules.queue.database.Database`.
 
     Raises:
         QueueError: another process has it open, it was written by a newer version, or cannot be written.
@@ -96,29 +79,14 @@ class JobStore:
         total: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._path, self._history, self._clock = path, history, clock
+        self._history, self._clock = history, clock
         self._per_user, self._total = per_user, total
-        self.notice = ""
+        self._file = Database(path, {"folded_prompt": folded_prompt})
+
+    @property
+    def notice(self) -> str:
         """What a person should know about how the list was opened, "" when all was well."""
-        self._guard = threading.RLock()
-        self._closed = False
-        self._process_lock: ProcessLock | None = None
-        self._place = Place(path) if path is not None else None
-        try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._process_lock = ProcessLock(_lock_of(path))
-        except BlockingIOError:
-            raise QueueError(f"another Atelier is using {path}: stop it, or use another folder with --data-dir") from None
-        except OSError as error:
-            cause = error.strerror or error
-            raise QueueError(f"the job list {path} cannot be opened: {cause}; check the folder, or use --data-dir") from None
-        try:
-            self._db = self._open_or_rebuild()
-            self._remember_place()
-        except BaseException:
-            self._release()
-            raise
+        return self._file.notice
 
     # ---- submitting and looking
 
@@ -197,7 +165,7 @@ class JobStore:
         Raises:
             NotQueued: it does not wait (any more); it may have been cancelled.
         """
-        with self._transaction() as db:
+        with self._transaction(durable=False) as db:  # after a power cut it waits again, as it would anyway
             changed = db.execute(
                 "UPDATE jobs SET state = 'running', started = coalesce(started, ?) WHERE id = ? AND state = 'queued'",
                 (self._clock(), job),
@@ -212,10 +180,10 @@ class JobStore:
         with self._transaction() as db:
             db.executemany("UPDATE jobs SET attempts = attempts + 1 WHERE id = ?", [(job,) for job in jobs])
 
-    def picture_done(self, job: str, index: int, saved: Saved, seed: int) -> bool:
-        """Record that picture `index` is on disk.  False when it was recorded before: the first row stands.
+    def picture_done(self, job: str, index: int, saved: Saved, seed: int, last: bool = False) -> bool:
+        """Record that picture `index` is on disk, and with the `last` one that the job is done.
 
-        A finished picture is progress, so the attempts count anew.
+        False when it was recorded before: the first row stands.  A finished picture is progress, so the attempts count anew.
         """
         with self._transaction() as db:
             added = db.execute(
@@ -224,6 +192,9 @@ class JobStore:
                 (job, index, saved.name, saved.sha256, saved.infotext, saved.width, saved.height, signed(seed), self._clock()),
             ).rowcount
             db.execute("UPDATE jobs SET attempts = 0 WHERE id = ?", (job,))
+            if last:
+                self._end(db, job, "done")
+                self._forget_old(db)
         return bool(added)
 
     def finish(self, job: str, state: Outcome, error: str = "") -> Job | None:
@@ -346,9 +317,7 @@ class JobStore:
         Raises:
             QueueError: it cannot be written there now, or another Atelier has taken the place.
         """
-        with self._guard:
-            if not self._closed:
-                self._keep_place()
+        self._file.check_place()
 
     def check_writable(self) -> None:
         """Find out whether the list could be written now; writes and takes back.
@@ -362,122 +331,19 @@ class JobStore:
 
     def close(self) -> None:
         """Stop.  What is running waits for the next start.  May be repeated."""
-        with self._guard:
-            if self._closed:
-                return
-            self._closed = True
-            try:
-                with self._transaction() as db:
-                    db.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
-            except QueueError as error:
-                log.warning("while closing: %s", error)
-            self._db.close()
-            self._release()
+
+        def last() -> None:
+            with self._transaction() as db:
+                db.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
+
+        self._file.close(last)
 
     # ---- inside
 
-    def _open_or_rebuild(self) -> sqlite3.Connection:
-        try:
-            return self._open()
-        except _Damaged as damage:
-            assert self._path is not None, "what is in memory is not damaged"
-            try:
-                aside = set_aside(self._path)
-            except OSError as error:
-                raise QueueError(
-                    f"the job list {self._path} is damaged ({damage}) and cannot be moved out of the way: {error.strerror}; "
-                    "move it away and start again; finished pictures are files of their own and are not touched"
-                ) from None
-            db = self._open()
-            jobs, pictures = salvage(aside, db)
-            self.notice = (
-                f"The job list was damaged ({damage}). It was kept as {aside.name}, and what could be read was taken over: "
-                f"{jobs} jobs with {pictures} pictures. Finished pictures are files of their own and were not touched."
-            )
-            log.warning("%s", self.notice)
-            return db
-
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0)
-        try:
-            db.row_factory = sqlite3.Row
-            db.create_function("folded_prompt", 1, folded_prompt, deterministic=True)
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            db.execute("PRAGMA foreign_keys = ON")
-            verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-            if verdict != "ok":
-                raise _Damaged(" ".join(str(verdict).split()))
-            migrate(db)
-        except (sqlite3.Error, ValueError, _Damaged) as error:
-            db.close()
-            if isinstance(error, _Damaged) or _is_damage(error):
-                raise _Damaged(str(error)) from None
-            raise self._explained(error, str(self._path)) from None
-        return db
-
-    def _keep_place(self) -> None:
-        """See `check_place`.  Under the guard."""
-        if self._place is None or self._path is None or self._process_lock is None:
-            return
-        lost = self._place.lost()
-        if not lost and not self._process_lock.lost():
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            if self._process_lock.lost():
-                old, self._process_lock = self._process_lock, ProcessLock(_lock_of(self._path))
-                old.release()
-            if lost:
-                self._reopen(lost, self._place.restore(self._db))
-        except BlockingIOError:
-            raise QueueError(
-                f"another Atelier has taken the job list {self._path.name} since its lock was removed; nothing more is "
-                "accepted or begun here: stop one of the two"
-            ) from None
-        except (OSError, sqlite3.Error, _Damaged) as error:
-            raise QueueError(
-                f"the job list {self._path.name} was {lost or 'moved'} while Atelier ran and cannot be written again "
-                f"({getattr(error, 'strerror', None) or error}); "
-                "nothing more is accepted until it can: make room there, or put it back"
-            ) from None
-
-    def _reopen(self, lost: str, aside: Path | None) -> None:
-        """Go on with the file that was written again."""
-        old, self._db = self._db, self._open()
-        with suppress(sqlite3.Error):
-            old.close()
-        self._remember_place()
-        kept = f" What took its name was kept as {aside.name}." if aside is not None else ""
-        self.notice = f"The job list was {lost} while Atelier ran. It was written again from memory, and nothing is lost.{kept}"
-        log.warning("%s (%s)", self.notice, self._path)
-
-    def _remember_place(self) -> None:
-        if self._place is not None:
-            self._rows("SELECT 1 FROM jobs LIMIT 1", ())  # from the first read on, SQLite's further files are there
-            self._place.remember()
-
-    def _release(self) -> None:
-        if self._process_lock is not None:
-            self._process_lock.release()
-            self._process_lock = None
-
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, durable when the block ends."""
-        with self._guard:
-            self._keep_place()
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise self._explained(error) from None
+    def _transaction(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        with self._file.transaction(durable) as db:
+            yield db
 
     def _end(self, db: sqlite3.Connection, job: str, state: Outcome, error: str = "") -> None:
         db.execute(
@@ -502,20 +368,17 @@ class JobStore:
         )
 
     def _rows(self, query: str, values: Sequence[Any]) -> list[sqlite3.Row]:
-        with self._guard:
-            try:
-                return self._db.execute(query, values).fetchall()
-            except sqlite3.Error as error:
-                raise self._explained(error) from None
+        with self._file.snapshot() as read:
+            return read(query, values)
 
     def _jobs(self, which: str, values: Sequence[Any]) -> list[Job]:
         """In two statements however many there are; rows become objects outside the lock."""
         pictures: dict[str, list[sqlite3.Row]] = {}
-        with self._guard:
-            rows = self._rows(f"SELECT * FROM jobs {which}", values)
+        with self._file.snapshot() as read:
+            rows = read(f"SELECT * FROM jobs {which}", values)
             ids = json.dumps([row["id"] for row in rows])
             found = "SELECT * FROM pictures WHERE job IN (SELECT value FROM json_each(?)) ORDER BY job, number"
-            for picture in self._rows(found, (ids,)) if rows else []:
+            for picture in read(found, (ids,)) if rows else []:
                 pictures.setdefault(picture["job"], []).append(picture)
         return [read_job(row, pictures.get(row["id"], [])) for row in rows]
 
@@ -523,27 +386,3 @@ class JobStore:
         if (found := self.get(job)) is None:
             raise QueueError(f"job {job} is not in the list")
         return found
-
-    def _explained(self, error: Exception, name: str = "") -> QueueError:
-        """Cause and remedy in plain words.  Clients read most of these, so the folder is told at the start alone."""
-        text, name = str(error), name or (self._path.name if self._path is not None else "in memory")
-        if "disk is full" in text:
-            return QueueError(f"the job list {name} cannot be written: the disk is full; make room and try again")
-        if "readonly" in text or "unable to open" in text:
-            return QueueError(f"the job list {name} cannot be written: {text}; change its permissions, or use --data-dir")
-        if "newer version" in text:
-            return QueueError(f"the job list {name} was {text}; use that version, or another --data-dir")
-        if _is_damage(error):
-            return QueueError(f"the job list {name} is damaged ({text}): start again, and what is legible is taken over")
-        return QueueError(f"the job list {name} did not answer: {text}")
-
-
-def _lock_of(path: Path) -> Path:
-    return path.with_name(path.name + ".lock")
-
-
-def _is_damage(error: Exception) -> bool:
-    """Not the disk, not the program: the file's own content."""
-    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
-        error, sqlite3.OperationalError | sqlite3.ProgrammingError | sqlite3.IntegrityError
-    )

@@ -225,7 +225,7 @@ def test_events_follow_a_job_to_its_end(visitor: Callable[[], TestClient], link:
 
 def test_a_studio_that_closes_says_so(visitor: Callable[[], TestClient], studio: App) -> None:
     client = visitor()
-    studio._closing = True
+    studio.service.changes.closing = True
     assert client.post("/internal/jobs", json=SMALL).status_code == 503
 
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from modules.app import App
+from modules.jobs.worker import engine_configuration
 from modules.settings import Settings
-from modules.workshop import engine_configuration
 from tests.api.a1111.conftest import served
 from tests.local import LocalLink
 from tests.tiny import tiny_checkpoint

@@ -16,8 +16,8 @@ from modules.api.internal import engine_json, job_json
 from modules.api.server import build_api
 from modules.app import App
 from modules.errors import OutputError
+from modules.jobs.worker import engine_configuration
 from modules.settings import Settings
-from modules.workshop import engine_configuration
 from tests.api.conftest import BASE
 from tests.local import LocalLink
 from tests.tiny import tiny_checkpoint
@@ -113,8 +113,9 @@ def test_a_full_disk_is_told_without_a_folder(client: TestClient, studio: App, m
     place = str(studio.outputs.folder.parent)
     studio.pause("local", True)
     job = submit(client, seed=77)
-    with studio._changed:
-        studio._conclude(studio._live[job["id"]], "failed", f"the picture could not be saved: the disk of {place}/x y is full")
+    studio.service.live.conclude(
+        studio.service.live.jobs[job["id"]], "failed", f"the picture could not be saved: the disk of {place}/x y is full"
+    )
     failed = client.get(job["url"])
     assert (failed.json()["state"], failed.json()["held"]) == ("failed", "")
     assert failed.json()["error"].startswith("the picture could not be saved: the disk of ")
@@ -127,11 +128,9 @@ def test_a_full_disk_is_told_without_a_folder(client: TestClient, studio: App, m
         refused = [client.post(f"{job['url']}/retry"), client.post("/api/v1/jobs", json=JOB)]
         for answer in refused:
             assert "is full; make room" in reason(answer, 507)
-        with studio._changed:
-            studio._looked = float("-inf")
+        studio.service.hold.look_again()
         waiting = client.get("/api/v1/jobs").json()
-    with studio._changed:
-        studio._looked = float("-inf")
+    studio.service.hold.look_again()
     studio.pause("local", False)
     assert client.post(f"{job['url']}/retry").json()["state"] in ("queued", "running", "done")
     assert finished(client, studio, job["id"])["state"] == "done"
@@ -142,16 +141,14 @@ def test_a_full_disk_is_told_without_a_folder(client: TestClient, studio: App, m
 def test_a_held_job_says_why(client: TestClient, studio: App) -> None:
     studio.pause("local", True)
     job = submit(client)
-    with studio._changed:
-        studio._hold("the picture could not be saved: the disk of /srv/house/out is full; make room")
+    studio.service.hold.begin("the picture could not be saved: the disk of /srv/house/out is full; make room")
     said = "the picture could not be saved: the disk of out is full; make room"
     assert (client.get(job["url"]).json()["state"], client.get(job["url"]).json()["held"]) == ("queued", said)
     assert engine_json(studio.engine())["message"] == f"Nothing is begun: {said}"
     view = studio.job(job["id"], "local")
     assert view is not None
     assert job_json(view)["held"] == said, "what the page is told"
-    with studio._changed:
-        studio._release()
+    studio.service.hold.end()
     studio.pause("local", False)
     assert finished(client, studio, job["id"])["held"] == ""
 

@@ -18,9 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from modules.app import App
+from modules.jobs.worker import engine_configuration
 from modules.server import build_server
 from modules.settings import Settings
-from modules.workshop import engine_configuration
 from tests.bench import Figure
 from tests.local import LocalLink
 from tests.ui.conftest import serving

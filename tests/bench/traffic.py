@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from modules.app import App
+from modules.jobs.worker import engine_configuration
 from modules.settings import Settings
-from modules.workshop import engine_configuration
 from tests.bench import Figure
 from tests.local import LocalLink
 

@@ -72,7 +72,7 @@ def test_solvers_on_timesteps(name: str) -> None:
 
 
 def test_nothing_is_left_out() -> None:
-    """CFG++ is below; Align Your Steps 32 is the 11's function over another published table, ComfyUI's are in test_schedules."""
+    """CFG++ is below; Align Your Steps 32 is as the 11 over another table; ComfyUI's are in test_schedules."""
     pinned = {name for _, name in SAMPLES} | set(GOLDEN["of_the_range"]) | set(GOLDEN["timesteps"])
     assert set(SAMPLERS) - pinned == {name for name, sampler in SAMPLERS.items() if sampler.pair}
     assert set(SCHEDULES) - set(GOLDEN["schedules"]) == {

@@ -7,6 +7,7 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,26 @@ def test_an_engine_that_does_not_answer_is_replaced(tiny_models: Path, tmp_path:
         listener.wait("done")
     finally:
         link.close()
+
+
+def test_an_engine_that_reads_nothing_is_closed_all_the_same(tiny_models: Path, tmp_path: Path) -> None:
+    """It was stopped, and somebody is just sending it more than its pipe holds."""
+    link, listener = ProcessLink(configuration(tiny_models, tmp_path)), Listener()
+    link.start(listener.messages.put)
+    pid = listener.wait("hello").data["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    sending = threading.Thread(target=link.send, args=(Message("submit", {}, bytes(4 << 20)),), daemon=True)
+    sending.start()
+    closing = threading.Thread(target=link.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE)
+    stuck = closing.is_alive()
+    if stuck:
+        os.kill(pid, signal.SIGKILL)
+    assert not stuck
+    sending.join(PATIENCE)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_what_cannot_start_says_why_and_is_not_started_for_ever(linked: Callable[..., tuple[ProcessLink, Listener]]) -> None:

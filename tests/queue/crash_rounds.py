@@ -54,9 +54,9 @@ def child(folder: Path, death: Death, acknowledge: int, endless: bool) -> None:
     transaction = JobStore._transaction
 
     @contextmanager
-    def mortal(self: JobStore) -> Iterator[sqlite3.Connection]:
+    def mortal(self: JobStore, durable: bool = True) -> Iterator[sqlite3.Connection]:
         death()
-        with transaction(self) as db:
+        with transaction(self, durable) as db:
             yield db
             death()  # all is said, nothing is committed
         death()

@@ -59,10 +59,10 @@ def test_a_page_takes_as_many_statements_however_many_jobs_it_has(tmp_path: Path
         for index in (1, 0):
             store.picture_done(job, index, saved(f"{job}-{index}.png"), 1)
     said: list[str] = []
-    store._db.set_trace_callback(said.append)
+    store._file.reader.set_trace_callback(said.append)
     page = store.list_for(OWNER, 30)
-    store._db.set_trace_callback(None)
-    assert len(said) == 2, said
+    store._file.reader.set_trace_callback(None)
+    assert [words.split()[0] for words in said] == ["BEGIN", "SELECT", "SELECT", "ROLLBACK"], "two queries, of one state"
     assert [job.id for job in page] == jobs[::-1]
     assert all([picture.index for picture in job.pictures] == [0, 1] for job in page)
     assert [job.id for job in store.list_for(OWNER, 2, jobs[2])] == [jobs[1], jobs[0]]

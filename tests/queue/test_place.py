@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from modules.queue.store import JobStore, QueueError
+from modules.errors import QueueError
+from modules.queue.store import JobStore
 from modules.request import Txt2Img
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +80,7 @@ def test_nothing_that_was_accepted_is_lost_by_a_kill_afterwards(tmp_path: Path, 
     assert after.notice == "", "it is whole"
     assert [job.id for job in after.unfinished()] == ids
     assert prompts(after) == ["before", "after", "later"]
-    assert after._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert after._file.db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     after.close()
     aside = path.with_name("jobs.sqlite.replaced-1")
     assert aside.exists() == replaced

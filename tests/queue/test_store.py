@@ -10,16 +10,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from modules.errors import LimitError
-from modules.queue import store as store_module
+from modules.errors import LimitError, QueueError
+from modules.queue import database
 from modules.queue.records import Outcome
-from modules.queue.store import JobStore, QueueError
+from modules.queue.store import JobStore
 from modules.request import Txt2Img
 
 ROOT = Path(__file__).parents[2]
@@ -52,9 +53,7 @@ def store(path: Path) -> Iterator[JobStore]:
 
 def reopened(store: JobStore, path: Path, **options: Any) -> JobStore:
     """The list as after `kill -9`: the old connection never said goodbye, and the system took its lock back."""
-    store._db.close()
-    store._closed = True
-    store._release()
+    store._file.abandon()
     return JobStore(path, **options)
 
 
@@ -321,7 +320,7 @@ def test_one_removes_ones_own_finished_jobs_only(store: JobStore) -> None:
     assert store.remove(job.id, "anna")
     assert not store.remove(job.id, "anna")
     assert store.get(job.id) is None
-    assert store._db.execute("SELECT count(*) FROM pictures").fetchone()[0] == 0
+    assert store._file.db.execute("SELECT count(*) FROM pictures").fetchone()[0] == 0
 
 
 def test_pauses_and_costs_outlive_a_restart(store: JobStore, path: Path) -> None:
@@ -348,7 +347,7 @@ def test_history_is_bounded_and_what_waits_is_never_forgotten(path: Path) -> Non
         store.finish(job.id, "done")
         ids.append(job.id)
     assert [job.id for job in store.list_for("anna")] == [*ids[:2:-1], waiting.id]
-    assert store._db.execute("SELECT count(*) FROM pictures").fetchone()[0] == 3
+    assert store._file.db.execute("SELECT count(*) FROM pictures").fetchone()[0] == 3
     newest = store.add(ask(), "anna")
     assert newest.position > waiting.position + 6
     store.close()
@@ -399,8 +398,8 @@ def test_a_second_process_is_refused_until_the_first_is_gone(store: JobStore, pa
 
 def test_commits_wait_for_the_disk(store: JobStore) -> None:
     """WAL with synchronous=FULL: a commit is flushed before it returns."""
-    assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-    assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert store._file.db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert store._file.db.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
 def test_without_a_file_the_list_lives_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,7 +445,7 @@ def test_a_damaged_list_is_set_aside_and_what_is_legible_lives_on(content: bytes
 
 
 def test_a_list_of_a_newer_version_is_left_alone(store: JobStore, path: Path) -> None:
-    store._db.execute("INSERT INTO migrations VALUES ('m999_from_the_future', 0)")
+    store._file.db.execute("INSERT INTO migrations VALUES ('m999_from_the_future', 0)")
     store.close()
     before = path.read_bytes()
     with pytest.raises(QueueError, match=r"was made by a newer version \(it has m999_from_the_future\); use that version"):
@@ -466,17 +465,17 @@ def test_looking_ahead_leaves_nothing_behind(store: JobStore) -> None:
     store.pause("anna", True)
     store.check_writable()
     assert store.paused() == {"anna"}
-    store._db.execute("PRAGMA query_only = ON")
+    store._file.db.execute("PRAGMA query_only = ON")
     with pytest.raises(QueueError, match="cannot be written"):
         store.check_writable()
-    store._db.execute("PRAGMA query_only = OFF")
+    store._file.db.execute("PRAGMA query_only = OFF")
 
 
 def test_a_full_disk_refuses_the_job_and_keeps_the_list(path: Path) -> None:
     """SQLite's own page limit stands for the disk: the same error, at the same places."""
     store = JobStore(path)
     kept = store.add(ask(), "anna")
-    store._db.execute("PRAGMA max_page_count = 12")
+    store._file.db.execute("PRAGMA max_page_count = 12")
     accepted = [kept.id]
     refusal = ""
     while not refusal and len(accepted) < 100:
@@ -486,7 +485,7 @@ def test_a_full_disk_refuses_the_job_and_keeps_the_list(path: Path) -> None:
             refusal = str(error)
     assert refusal.endswith("cannot be written: the disk is full; make room and try again")
     assert [job.id for job in store.unfinished()] == accepted
-    store._db.execute("PRAGMA max_page_count = 100000")
+    store._file.db.execute("PRAGMA max_page_count = 100000")
     again = store.add(ask("x" * 3000), "anna")
     store = reopened(store, path)
     assert [job.id for job in store.recover()] == [*accepted, again.id]
@@ -505,7 +504,7 @@ def test_a_full_disk_refuses_the_job_and_keeps_the_list(path: Path) -> None:
 )
 def test_a_request_of_another_version_is_shown_and_never_run(stored: str, prompt: str, store: JobStore, path: Path) -> None:
     bad, good = store.add(ask(), "anna"), store.add(ask(), "anna")
-    store._db.execute("UPDATE jobs SET request = ? WHERE id = ?", (stored, bad.id))
+    store._file.db.execute("UPDATE jobs SET request = ? WHERE id = ?", (stored, bad.id))
     store = reopened(store, path)
     assert [job.id for job in store.recover()] == [good.id]
     assert (found := store.get(bad.id)) is not None
@@ -527,7 +526,7 @@ def test_a_closed_list_says_so(store: JobStore) -> None:
 def test_requests_are_stored_as_plain_json(store: JobStore) -> None:
     """Anybody with the sqlite3 tool can read the list."""
     store.add(ask("plain"), "anna")
-    row = store._db.execute("SELECT request FROM jobs").fetchone()
+    row = store._file.db.execute("SELECT request FROM jobs").fetchone()
     assert json.loads(row["request"])["prompt"] == "plain"
 
 
@@ -535,7 +534,7 @@ def test_a_lock_file_that_cannot_be_locked_is_an_error_of_ours(path: Path, monke
     def refuse(_: Path) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(store_module, "ProcessLock", refuse)
+    monkeypatch.setattr(database, "ProcessLock", refuse)
     with pytest.raises(QueueError, match="cannot be opened: No locks available"):
         JobStore(path)
 
@@ -546,3 +545,47 @@ def test_the_list_is_an_ordinary_database(store: JobStore, path: Path) -> None:
     reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     assert reader.execute("SELECT id FROM jobs").fetchall() == [(job.id,)]
     reader.close()
+
+
+def test_who_reads_does_not_wait_for_a_write_that_is_being_flushed(store: JobStore) -> None:
+    job = store.add(ask(), "anna")
+    within, go_on = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with store._transaction() as db:
+            db.execute("UPDATE jobs SET error = 'half' WHERE id = ?", (job.id,))
+            within.set()
+            go_on.wait(60)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    assert within.wait(60)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        found = pool.submit(store.get, job.id)
+        try:
+            seen = found.result(30)
+        finally:
+            go_on.set()
+    writer.join(60)
+    assert seen is not None
+    assert seen.error == "", "and sees what was committed before"
+    after = store.get(job.id)
+    assert after is not None
+    assert after.error == "half"
+
+
+def test_that_a_job_runs_is_not_flushed_by_itself_and_all_else_is(store: JobStore) -> None:
+    """One flush fewer for each job: after a power cut it waits again, as it does after any end of the program."""
+    said: list[str] = []
+    job = store.add(ask(), "anna").id
+    store._file.db.set_trace_callback(said.append)
+    store.mark_running(job)
+    assert "PRAGMA synchronous = NORMAL" in said
+    said.clear()
+    store.picture_done(job, 0, File(), 7, last=True)
+    assert "PRAGMA synchronous = FULL" in said
+    assert said.count("COMMIT") == 1, "the row and the job's end at once"
+    store._file.db.set_trace_callback(None)
+    found = store.get(job)
+    assert found is not None
+    assert (found.state, len(found.pictures)) == ("done", 1)

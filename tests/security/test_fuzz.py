@@ -23,8 +23,8 @@ from modules.api.server import build_api
 from modules.app import App
 from modules.errors import RequestError
 from modules.images.decode import decode
+from modules.jobs.worker import engine_configuration
 from modules.settings import Settings
-from modules.workshop import engine_configuration
 from tests.local import LocalLink
 from tests.security import pictures
 from tests.security.routes import walk

@@ -22,14 +22,14 @@ from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
 from modules.engine.costs import CostModel
 from modules.errors import LimitError, RequestError, UnknownName
-from modules.estimates import Quote, quote
 from modules.images.infotext import as_text
 from modules.images.sources import Source, Sources
+from modules.jobs.estimates import Quote, quote
+from modules.jobs.views import EngineState, JobView, Load, PictureView, Preview, QueueView
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.request import parse_request
 from modules.settings import Settings
-from modules.views import EngineState, JobView, Load, PictureView, Preview, QueueView
 
 STICKERS = CheckpointInfo(
     name="stickers",

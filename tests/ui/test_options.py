@@ -11,11 +11,11 @@ import torch
 
 from modules.app import App
 from modules.images.infotext import parse
+from modules.jobs.worker import engine_configuration
 from modules.options import FROM_PICTURES, OPTIONS
 from modules.request import Img2Img, Txt2Img
 from modules.settings import Settings
 from modules.ui.form import Figure
-from modules.workshop import engine_configuration
 from tests.local import LocalLink
 from tests.tiny import tiny_checkpoint, write
 from tests.ui.conftest import Watched, served

@@ -22,7 +22,7 @@ from modules.api.refusals import caller
 from modules.api.schema import body_of
 from modules.app import App
 from modules.errors import without_folders
-from modules.views import JobView
+from modules.jobs.views import JobView
 
 
 def control_routes(app: App, tasks: Tasks) -> APIRouter:

@@ -30,8 +30,8 @@ from modules.api.schema import body_of
 from modules.api.waiting import until_over
 from modules.app import App
 from modules.errors import EngineError, RequestError
+from modules.jobs.views import JobView
 from modules.pixels.masks import from_image
-from modules.views import JobView
 
 B = TypeVar("B", bound=PaintBody)
 

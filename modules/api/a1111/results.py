@@ -19,8 +19,8 @@ from modules.images import png
 from modules.images.decode import decode
 from modules.images.infotext import parse
 from modules.images.recipe import read_record
+from modules.jobs.views import JobView, PictureView
 from modules.request import Img2Img, Txt2Img
-from modules.views import JobView, PictureView
 
 _USUAL = frozenset(
     {"Prompt", "Negative prompt", "Steps", "Sampler", "Schedule type", "CFG scale", "Image CFG scale", "Seed", "Size", "Size-1"}

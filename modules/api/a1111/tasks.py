@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 
 from modules.app import App
-from modules.views import JobView
+from modules.jobs.views import JobView
 
 MAX_NAMES = 4_000
 """Names that are remembered, of all callers; the oldest go first."""

@@ -17,9 +17,9 @@ from starlette.testclient import TestClient
 
 from modules.api.server import build_api
 from modules.app import App
+from modules.jobs.worker import engine_configuration
 from modules.server import listen
 from modules.settings import Settings
-from modules.workshop import engine_configuration
 from tests.api.conftest import BASE
 from tests.local import LocalLink
 from tests.scripted import ScriptedLink

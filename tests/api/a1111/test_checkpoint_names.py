@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 
 from modules.api.server import build_api
 from modules.app import App
+from modules.jobs.worker import engine_configuration
 from modules.settings import Settings
-from modules.workshop import engine_configuration
 from tests.api.a1111.conftest import SMALL
 from tests.api.conftest import BASE
 from tests.local import LocalLink

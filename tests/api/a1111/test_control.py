@@ -287,7 +287,7 @@ def test_too_many_are_told_when_to_come_back(
 
 
 def test_a_studio_that_closes_says_so(visitor: Visitor, studio: App) -> None:
-    studio._closing = True
+    studio.service.changes.closing = True
     assert "closing" in detail(visitor().post("/sdapi/v1/txt2img", json=SMALL), 503)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modules.views import PictureView
+from modules.jobs.views import PictureView
 from tests.ui.canvas.stand import Easel, Pixels, encoded, noise, png, posts_of
 from tests.ui.fake_app import FakeApp
 

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from modules.catalogue import weights_of
 from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.engine.costs import Call, CostModel
-from modules.estimates import Pending, Quote, finish_times, forecast, picture_seconds, quote, rows_of, steps_of
+from modules.jobs.estimates import Known, Pending, Quote, finish_times, forecast, picture_seconds, quote, rows_of, steps_of
 from modules.request import Img2Img, Txt2Img
 
 
@@ -86,10 +86,10 @@ def test_a_forecast_counts_what_is_done_what_is_shared_and_what_is_loaded() -> N
     costs = measured((Call("predict", "m", 64, 64, 2), 1.0), (Call("load", "m"), 30.0))
     request = Txt2Img(checkpoint="m", width=64, height=64, steps=10, sampler="Euler")
     jobs = [Pending("a", "ann", request, 2, begun=0.5), Pending("b", "ann", request, 1)]
-    assert forecast(costs, jobs, "m", 16).ends == {"a": pytest.approx(15.0), "b": pytest.approx(25.0)}
-    assert forecast(costs, jobs, "other", 16).ends == {"a": pytest.approx(45.0), "b": pytest.approx(55.0)}
+    assert forecast([Known(costs, "m")], jobs, 16).ends == {"a": pytest.approx(15.0), "b": pytest.approx(25.0)}
+    assert forecast([Known(costs, "other")], jobs, 16).ends == {"a": pytest.approx(45.0), "b": pytest.approx(55.0)}
     strange = Pending("c", "bob", request.model_copy(update={"checkpoint": "new"}), 1)
-    told = forecast(costs, [*jobs, strange], "m", 16)
+    told = forecast([Known(costs, "m")], [*jobs, strange], 16)
     assert told.ends == {"a": pytest.approx(30.0), "b": pytest.approx(50.0), "c": math.inf}
     assert told.needs["c"] == math.inf
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,10 @@ from modules.app import App
 from modules.errors import LimitError, RequestError
 from modules.images.recipe import read_recipe
 from modules.images.sources import LEAST
+from modules.jobs.views import JobView
+from modules.jobs.worker import engine_configuration
 from modules.request import Img2Img
 from modules.settings import Settings
-from modules.views import JobView
-from modules.workshop import engine_configuration
 from tests.local import LocalLink
 from tests.scripted import ScriptedLink
 from tests.tiny import tiny_checkpoint
@@ -80,7 +81,7 @@ def scripted(settings: Settings, link: ScriptedLink) -> Iterator[App]:
 
 def settled(app: App) -> None:
     """What waits for the sender's thread has been sent."""
-    app._senders.submit(lambda: None).result()
+    app.service.sender.settle()
 
 
 def finish(app: App, view: JobView) -> JobView:
@@ -190,12 +191,16 @@ def test_the_message_to_the_engine_carries_the_pixels(scripted: App, link: Scrip
         assert sent[0].blob == image.tobytes() + other.convert("RGB").tobytes()
 
 
-def test_a_job_that_was_cancelled_meanwhile_is_not_sent(scripted: App, link: ScriptedLink) -> None:
+def test_a_job_that_was_cancelled_meanwhile_is_not_sent(
+    scripted: App, link: ScriptedLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
     link.hello()
     source = scripted.keep_source(png(), "me").id
-    with scripted._changed:  # the sender cannot finish before the owner has changed his mind
-        view = scripted.submit({**SMALL, "source": source}, "me")
-        scripted.cancel(view.id, "me")
+    read, cancelled = scripted.sourcing.read, threading.Event()
+    monkeypatch.setattr(scripted.sourcing, "read", lambda *what: (cancelled.wait(60), read(*what))[1])
+    view = scripted.submit({**SMALL, "source": source}, "me")
+    scripted.cancel(view.id, "me")
+    cancelled.set()
     settled(scripted)
     assert link.tasks() == []
     job = scripted.submit({**SMALL, "source": source}, "me")

@@ -1,4 +1,4 @@
-"""When jobs will be finished: from measured costs, what is ahead of them, and that users share the device equally.
+"""When jobs will be finished: from measured costs, what is ahead of them, and that users share the devices equally.
 
 Pure functions over plain data.  Nothing is made up: what was never measured has no estimate, and whoever shares the device with
 it is told the time that it takes if that work never ends.
@@ -29,6 +29,14 @@ class Pending:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is known of a worker: what calls of its device took, and the checkpoint that is resident there."""
+
+    costs: CostModel
+    resident: str
+
+
+@dataclass(frozen=True)
 class Forecast:
     """By job: in how many seconds it is finished, and how many device seconds it still needs (infinite where unknown)."""
 
@@ -55,7 +63,7 @@ class Quote:
 def quote(
     costs: CostModel, request: GenerationRequest, resident: str, together: int, native: tuple[int, int], weights: int = 0
 ) -> Quote:
-    """See `Quote`; the other arguments are those of `forecast`."""
+    """See `Quote`: on a worker with these measured `costs` and that `resident` checkpoint; `together` share evaluations."""
     assert request.checkpoint is not None, "the caller names the checkpoint"
     picture = picture_seconds(costs, request, min(together, request.count))
     if picture is None:
@@ -66,28 +74,43 @@ def quote(
     return Quote(picture * request.count + load, beyond, native, weights)
 
 
-def forecast(costs: CostModel, pending: Sequence[Pending], resident: str, together: int) -> Forecast:
+def forecast(workers: Sequence[Known], pending: Sequence[Pending], together: int) -> Forecast:
     """What becomes of the jobs `pending`, in the order of the queue.
 
-    `resident` is the checkpoint that is loaded: the first job of each other one also pays for loading it.  `together` pictures
-    at most share evaluations.
+    On each worker the first job of a checkpoint that is not resident there also pays for loading it.  `together` pictures at
+    most share evaluations.  Several workers share a job's pictures, each at its own measured speed.
     """
     alike = Counter[tuple[str | None, int, int]]()
     for each in pending:
         alike[_size(each.request)] += each.left
     queues: dict[str, list[tuple[str, float]]] = {}
     needs: dict[str, float] = {}
-    loaded = {resident}
+    loaded = [{worker.resident} for worker in workers]
     for each in pending:
-        picture = picture_seconds(costs, each.request, min(together, alike[_size(each.request)]))
-        need = math.inf if picture is None else picture * max(0.0, each.left - each.begun)
-        checkpoint = each.request.checkpoint or ""
-        if checkpoint not in loaded:
-            need += costs.seconds(Call("load", checkpoint)) or 0.0
-            loaded.add(checkpoint)
-        needs[each.job] = need
+        alone = []
+        for worker, there in zip(workers, loaded, strict=True):
+            picture = picture_seconds(worker.costs, each.request, min(together, alike[_size(each.request)]))
+            need = math.inf if picture is None else picture * max(0.0, each.left - each.begun)
+            checkpoint = each.request.checkpoint or ""
+            if checkpoint not in there:
+                need += worker.costs.seconds(Call("load", checkpoint)) or 0.0
+                there.add(checkpoint)
+            alone.append(need)
+        needs[each.job] = need = _shared(alone, each.left)
         queues.setdefault(each.user, []).append((each.job, need))
     return Forecast(finish_times(queues), needs)
+
+
+def _shared(alone: Sequence[float], pictures: int) -> float:
+    """Seconds of a job that workers share, from what each would need alone; no more of them help than it has pictures.
+
+    >>> _shared([6.0, 3.0], 2), _shared([6.0, 3.0], 1), _shared([math.inf, 3.0], 2), _shared([], 2)
+    (2.0, 3.0, 3.0, inf)
+    """
+    fastest = sorted(seconds for seconds in alone if not math.isinf(seconds))[: max(1, pictures)]
+    if len(fastest) < 2 or fastest[0] <= 0:
+        return fastest[0] if fastest else math.inf
+    return 1 / sum(1 / seconds for seconds in fastest)
 
 
 def _size(request: GenerationRequest) -> tuple[str | None, int, int]:

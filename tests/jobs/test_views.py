@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from modules.images.infotext import GenerationInfo, render
+from modules.jobs.views import changed_settings, painted_words
 from modules.request import Img2Img, Txt2Img, parse_request
-from modules.views import changed_settings, painted_words
 
 
 def test_every_field_counts_that_is_not_at_its_default() -> None:

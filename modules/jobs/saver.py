@@ -1,0 +1,195 @@
+"""The saver: finished pictures to disk, one after the other on a thread of its own; what the disk refuses is tried again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from modules import __version__
+from modules.catalogue import Catalogue
+from modules.diffusion.samplers import find_sampler
+from modules.engine.messages import Message
+from modules.errors import AtelierError, OutputError, QueueError
+from modules.images.infotext import GenerationInfo
+from modules.images.outputs import Outputs, SavedImage
+from modules.jobs.dispatch import ImageTask
+from modules.jobs.live import LiveJob, LiveJobs
+from modules.jobs.sourcing import Sourcing
+from modules.prompts.check import network_notes
+from modules.prompts.compose import take_networks
+from modules.prompts.library import Finished, infotext_items
+
+log = logging.getLogger("atelier")
+
+UNSAVED_BYTES = 512 << 20
+"""Pixels that are kept in memory at most while they cannot be saved; what is beyond that is painted again, to the same bits."""
+
+
+class Saver:
+    """See the module.
+
+    Args:
+        live: the jobs.
+        outputs, catalogue, sourcing: where pictures go, and what their records say.
+        durable: keep what the disk refuses; otherwise its job fails at once.
+        saved: called on the saver's thread when a picture or a job is over.
+    """
+
+    def __init__(
+        self,
+        live: LiveJobs,
+        outputs: Outputs,
+        catalogue: Catalogue,
+        sourcing: Sourcing,
+        durable: bool,
+        saved: Callable[[], None],
+    ) -> None:
+        self.live, self._changes, self._hold = live, live.changes, live.hold
+        self.outputs, self._catalogue, self._sourcing = outputs, catalogue, sourcing
+        self._durable, self._saved = durable, saved
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
+
+    def save(self, live: LiveJob, index: int, message: Message) -> None:
+        """Save this image, whose pixels the message has, after all those before it."""
+        self._thread.submit(self._save, live, index, message)
+
+    def save_kept(self) -> None:
+        """Write what could not be written, after all that is to be saved."""
+        self._thread.submit(self._save_kept)
+
+    def settle(self, timeout: float | None = None) -> None:
+        """Wait until what was handed over by now is dealt with."""
+        self._thread.submit(lambda: None).result(timeout)
+
+    def close(self, last_try: bool) -> None:
+        """Finish; with `last_try`, also what the disk refused, if it takes it now."""
+        self._thread.shutdown(wait=True)
+        if last_try:
+            self._save_kept()
+
+    def _save(self, live: LiveJob, index: int, message: Message) -> bool:
+        """Picture to disk, then its row, then everybody may know.
+
+        False when the disk refused, and the picture was kept to be saved later.
+        """
+        finished = live.words.get(index)
+        if finished is None:  # its job was cancelled and retried meanwhile, and this image was saved or sent anew
+            return True
+        error, refused = "", ""
+        try:
+            saved, seed = self._write(live, index, message, finished)
+            self._record(live, index, saved, seed)
+        except (OutputError, QueueError) as problem:
+            refused = str(problem)
+        except AtelierError as problem:
+            error = str(problem)
+        except Exception as problem:
+            log.exception("while saving a picture")
+            error = f"the picture could not be saved: {problem}"
+        if refused and self._durable:
+            return self._keep(live, index, message, refused)
+        if error := error or refused:
+            self._give_up(live, index, error)
+        self._saved()
+        return True
+
+    def _write(self, live: LiveJob, index: int, message: Message, finished: Finished) -> tuple[SavedImage, int]:
+        """The picture's file, and what it was made from beside it.  May be repeated: what is there already stays.
+
+        Raises:
+            OutputError: the disk refused it.
+        """
+        data, job = message.data, live.job
+        info = GenerationInfo(
+            request=finished.request,
+            model_name=data["model_name"],
+            model_hash=data["model_hash"],
+            schedule_label=data["schedule"],
+            version=f"Atelier {__version__}",
+            **_also_said(finished, data, self._catalogue.loras),
+        )
+        saved = self.outputs.save(message.blob, data["width"], data["height"], info, job=job.id, index=index, when=job.created)
+        self._sourcing.keep_beside(info.request, job.user)
+        return saved, info.request.seed
+
+    def _record(self, live: LiveJob, index: int, saved: SavedImage, seed: int) -> None:
+        """The picture's row, and with the last one the job's end.
+
+        Raises:
+            QueueError: they cannot be written; nothing has changed.
+        """
+        job = live.job.id
+        with self._changes.recording:
+            with self._changes.lock:
+                now = self.live.jobs.get(job)  # another one when the owner cancelled and retried in the meantime
+                last = now is not None and not now.ending and now.left <= {index}
+            self.live.store.picture_done(job, index, saved, seed, last)
+            with self._changes.lock:
+                if now is None:
+                    return
+                self.live.dispatcher.finished(job, index)
+                now.forget(index)
+                if last:
+                    self.live.forget(now)
+                else:
+                    self.live.touch(now)
+
+    def _give_up(self, live: LiveJob, index: int, error: str) -> None:
+        self._hold.look_again()
+        with self._changes.recording:
+            with self._changes.lock:
+                if self.live.jobs.get(live.job.id) is not live:
+                    return
+                self.live.dispatcher.finished(live.job.id, index)
+                live.forget(index)
+            self.live.conclude(live, "failed", error)
+
+    def _keep(self, live: LiveJob, index: int, message: Message, refused: str) -> bool:
+        """Keep a finished picture that cannot be saved yet; beyond the bound it is painted again.  True when it has no job."""
+        with self._changes.lock:
+            if self.live.jobs.get(live.job.id) is not live:
+                return True
+            others = (one for each in self.live.jobs.values() for one in each.unsaved.values() if one is not message)
+            if sum(len(one.blob) for one in others) + len(message.blob) <= UNSAVED_BYTES:
+                live.unsaved[index] = message
+            else:
+                live.unsaved.pop(index, None)
+                live.stages.pop(index, None)
+                self.live.dispatcher.recall(ImageTask(live.job.id, index))
+            self._hold.begin(refused)
+            return False
+
+    def _save_kept(self) -> None:
+        """In the order of the queue; the first refusal ends it."""
+        with self._changes.lock:
+            jobs = list(self.live.jobs.values())
+            waiting = [(live, index, message) for live in jobs for index, message in live.unsaved.items()]
+        for live, index, message in waiting:
+            if live.unsaved.get(index) is message and not self._save(live, index, message):
+                return
+        with self._changes.recording:
+            for live in jobs:
+                if live.ending and self.live.jobs.get(live.job.id) is live:
+                    self.live.conclude(live, *live.ending)
+            if self.live.backlog:
+                return
+            self._hold.end()
+        self._saved()
+
+
+def _also_said(finished: Finished, data: Mapping[str, Any], loras: Callable[[], Collection[str]]) -> dict[str, dict[str, str]]:
+    """What a picture's record says beside its request: of its prompts, and what the engine found.  `loras` are here."""
+    request = finished.request
+    sampler, _ = find_sampler(request.sampler)
+    facts = dict(data.get("facts", {}))
+    networks = take_networks(request.prompt)[1]
+    notes = [*(network_notes(networks, loras()) if networks else ()), *filter(None, [facts.get("notes")])]
+    words = infotext_items(finished, sampler.prompt_steps(request.steps))
+    if networks:  # none is applied yet
+        words = {**words, "Networks left out": " ".join(map(str, networks))}
+    return {
+        "extras": {**data.get("extras", {}), **words},
+        "facts": facts | ({"notes": ". ".join(notes)} if notes else {}),
+    }
