@@ -9,7 +9,8 @@ from torch import Tensor
 
 from modules.checkpoints import keys
 from modules.checkpoints.families.family import SIZE_FEATURES
-from modules.diffusion.text import TextConfig, TextEncoder
+from modules.diffusion.clip import TextConfig
+from modules.diffusion.text import TextEncoder
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 from tests.tiny import drawn, write

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from modules.checkpoints import keys
 from modules.checkpoints.weights import DTYPES
-from modules.diffusion.text import TextConfig, TextEncoder
+from modules.diffusion.clip import TextConfig
+from modules.diffusion.text import TextEncoder
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 

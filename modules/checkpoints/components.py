@@ -52,11 +52,10 @@ class Maker:
         self.fill(network, self.layout.vae, dtype, "VAE")
         return network
 
-    def text(self, part: TextPart, dtype: torch.dtype, device: torch.device) -> TextEncoder:
+    def text(self, part: TextPart, dtype: torch.dtype) -> TextEncoder:
         names = self.layout.part(part.part)
         config = shapes.text_config(part_shapes(self.header, names), part)
         with torch.device("meta"):
             network = TextEncoder(config)
         self.fill(network.networks, names, dtype, part.title)
-        network.materialise(device)
         return network.eval()

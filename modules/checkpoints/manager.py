@@ -297,10 +297,7 @@ class ModelManager:
             components = [
                 self.cache.get((*content, "unet"), lambda: make.unet(self.dtype)),
                 self.cache.get((*content, "vae"), lambda: make.vae(self.vae_dtype)),
-                *(
-                    self.cache.get((*content, part.part), partial(make.text, part, self.dtype, self.device))
-                    for part in family.text
-                ),
+                *(self.cache.get((*content, part.part), partial(make.text, part, self.dtype)) for part in family.text),
             ]
         networks: list[Any] = [component.network for component in components]
         trained = training_of(header, info.path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from modules.checkpoints import sizes
 from modules.checkpoints.families import Family, TextPart
 from modules.checkpoints.sizes import Shapes
-from modules.diffusion.text import TextConfig
+from modules.diffusion.clip import TextConfig
 from modules.diffusion.unet import UNetConfig
 from modules.diffusion.vae import VAEConfig
 

@@ -1,48 +1,25 @@
 """CLIP's text encoders: windows of tokens to what the network attends to, and to the pooled text that some are told beside it.
 
-It wraps transformers' `CLIPTextModel`, built from a derived shape and never from a hub, and knows windows of tokens; how a
-prompt becomes windows is `modules.prompts.chunks`', and what weights do to encodings is `modules.diffusion.emphasis`'.
+It knows windows of tokens; the network is `modules.diffusion.clip`, how a prompt becomes windows is `modules.prompts.chunks`',
+and what weights do to encodings is `modules.diffusion.emphasis`'.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from modules.prompts.chunks import WINDOW, Chunk, Embedding, Insert
-from modules.prompts.tokenizer import BOS, EOS, VOCABULARY_SIZE, Tokenizer
+from modules.diffusion.clip import CLIPText, TextConfig
+from modules.prompts.chunks import Chunk, Embedding, Insert
+from modules.prompts.tokenizer import EOS, Tokenizer
 
 BATCH = 16
 """Chunks of one forward; bounds the memory that a very long prompt takes."""
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """The shape of a CLIP text encoder and how it is read; the defaults are Stable Diffusion 1.x (CLIP ViT-L/14).
-
-    `projection` is the width of the pooled text, 0 for an encoder of which none is read.  `layer` is the hidden state that
-    becomes the context, counted from the end with 1 for the last, None for the one that is asked for (clip skip); the final
-    normalisation follows where `normalised`.  `pad` is the token that the network expects behind a text's end.
-    """
-
-    vocabulary: int = VOCABULARY_SIZE
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    hidden: int = 3072
-    positions: int = WINDOW
-    projection: int = 0
-    activation: str = "quick_gelu"
-    layer: int | None = None
-    normalised: bool = True
-    pad: int = EOS
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +31,12 @@ class EncodedWindow:
 
 
 class TextEncoder(nn.Module):
-    """Windows to contexts.  Parameters have transformers' names from `embeddings.` on, under `clip.`."""
+    """Windows to contexts.  Parameters have transformers' names from `embeddings.` on, under `network.`."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        self.clip = _clip_text_model(config)
+        self.network = CLIPText(config)
         self.text_projection = nn.Linear(config.width, config.projection, bias=False) if config.projection else None
 
     @cached_property
@@ -67,20 +44,10 @@ class TextEncoder(nn.Module):
         return Tokenizer()
 
     @property
-    def network(self) -> nn.Module:
-        """The module with `embeddings`, `encoder` and `final_layer_norm`; transformers 4 keeps it one level deeper than 5."""
-        return getattr(self.clip, "text_model", self.clip)
-
-    @property
     def networks(self) -> nn.Module:
         """All that has weights, under the names that a file's tensors are brought to."""
         parts: dict[str, nn.Module] = dict(self.network.named_children())
         return nn.ModuleDict(parts | ({"text_projection": self.text_projection} if self.text_projection else {}))
-
-    def materialise(self, device: torch.device) -> None:
-        """Give the constant buffers values when the module was built on the meta device."""
-        positions = torch.arange(self.config.positions, device=device)[None]
-        self.network.embeddings.position_ids = positions  # type: ignore[union-attr]
 
     def encode_chunks(
         self, chunks: Iterable[Chunk], clip_skip: int = 1, vectors: Mapping[Embedding, Tensor] | None = None
@@ -120,8 +87,7 @@ class TextEncoder(nn.Module):
                     row[place.position : place.position + len(new)] = new.to(row)
             return embedded
 
-        network: Any = self.network
-        handle = network.embeddings.token_embedding.register_forward_hook(insert)
+        handle = self.network.embeddings.token_embedding.register_forward_hook(insert)
         try:
             yield
         finally:
@@ -133,21 +99,16 @@ class TextEncoder(nn.Module):
         The pooled text is the last layer's output at the first end-of-text token, normalised and projected, whatever layer the
         context comes from.
         """
-        network: Any = self.network
+        network = self.network
         tokens = _padded(tokens, self.config.pad).to(network.final_layer_norm.weight.device)
-        layer = min(self.config.layer or clip_skip, self.config.layers)
-        if layer == 1 and self.config.normalised:
-            out = self.clip(input_ids=tokens)
-            context = out.last_hidden_state
-        else:
-            out = self.clip(input_ids=tokens, output_hidden_states=True)
-            context = out.hidden_states[-layer]
-            context = network.final_layer_norm(context) if self.config.normalised else context
+        hidden = network(tokens)
+        context = hidden[-min(self.config.layer or clip_skip, self.config.layers)]
+        context = network.final_layer_norm(context) if self.config.normalised else context
         if self.text_projection is None:
             return context, None
         ends = (tokens == EOS).int().argmax(dim=-1)
         rows = torch.arange(len(tokens), device=tokens.device)
-        return context, self.text_projection(out.last_hidden_state[rows, ends])
+        return context, self.text_projection(network.final_layer_norm(hidden[-1][rows, ends]))
 
 
 class TextEncoders(nn.Module):
@@ -194,29 +155,3 @@ def _padded(tokens: Tensor, pad: int) -> Tensor:
     behind = (tokens == EOS).cumsum(dim=-1).roll(1, dims=-1)
     behind[:, 0] = 0
     return tokens.masked_fill(behind > 0, pad)
-
-
-def _clip_text_model(config: TextConfig) -> nn.Module:
-    """transformers' text encoder with random weights.
-
-    Imported here because it takes seconds; the two variables keep transformers from ever asking a server.
-    """
-    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    from transformers.models.clip.configuration_clip import CLIPTextConfig
-    from transformers.models.clip.modeling_clip import CLIPTextModel
-
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=config.vocabulary,
-            hidden_size=config.width,
-            intermediate_size=config.hidden,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            max_position_embeddings=config.positions,
-            hidden_act=config.activation,
-            projection_dim=config.width,
-            bos_token_id=BOS,
-            eos_token_id=EOS,
-            pad_token_id=EOS,
-        )
-    )

@@ -177,10 +177,7 @@ NOT_CHECKPOINTS: dict[str, tuple[Maker, str]] = {
     "something else": (_tensors("fc.weight"), "is not a model that this version knows (it holds tensors such as 'fc.weight')"),
     "no VAE": (_without(keys.VAE), "has no autoencoder (VAE)"),
     "no text encoder": (_without(keys.TEXT), "has no CLIP text encoder"),
-    "SDXL": (
-        _with("conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight"),
-        "is an SDXL checkpoint; this version paints with SD 1.x",
-    ),
+    "SDXL with one text encoder": (_with(keys.UNET + "label_emb.0.0.weight"), "has no OpenCLIP text encoder"),
     "SDXL refiner": (_with("conditioner.embedders.0.model.ln_final.weight"), "is an SDXL refiner; this version paints"),
     "SD 2": (_with("cond_stage_model.model.ln_final.weight"), "is an SD 2.x checkpoint; this version paints with SD 1.x"),
     "SD 3": (_tensors("model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight"), "is an SD 3 checkpoint"),
@@ -198,7 +195,10 @@ BAD_CHECKPOINTS: dict[str, tuple[Maker, str]] = {
         "'middle_block.0.in_layers.2.weight', ...) of its U-Net",
     ),
     "missing VAE tensor": (_without("decoder.conv_out.bias"), "lacks the tensor 'decoder.conv_out.bias' of its VAE"),
-    "missing text tensor": (_without("final_layer_norm.bias"), "lacks the tensor 'final_layer_norm.bias' of its text encoder"),
+    "missing text tensor": (
+        _without("final_layer_norm.bias"),
+        "lacks the tensor 'final_layer_norm.bias' of its CLIP text encoder",
+    ),
     "no encoder": (_without("first_stage_model.encoder."), "has an autoencoder without an encoder"),
     "wrong size": (
         _tiny(lambda s: {**s, keys.UNET + "out.2.bias": torch.zeros(7)}),
@@ -228,7 +228,7 @@ BAD_CHECKPOINTS: dict[str, tuple[Maker, str]] = {
     "no middle layer of the text encoder": (
         _tiny(lambda s: {k: v for k, v in _with_more_layers(s).items() if ".encoder.layers.2." not in k}),
         "lacks 16 tensors ('encoder.layers.2.self_attn.k_proj.weight', 'encoder.layers.2.self_attn.k_proj.bias', "
-        "'encoder.layers.2.self_attn.v_proj.weight', ...) of its text encoder",
+        "'encoder.layers.2.self_attn.v_proj.weight', ...) of its CLIP text encoder",
     ),
     "no first layer of the text encoder": (
         _without(".encoder.layers.0."),

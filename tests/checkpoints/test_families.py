@@ -15,7 +15,8 @@ from modules.checkpoints.families.foreign import OTHER_MODELS, Foreign
 from modules.checkpoints.families.sd1 import SD1
 from modules.checkpoints.families.sdxl import SDXL
 from modules.checkpoints.header import Header, TensorEntry
-from modules.diffusion.text import TextConfig, TextEncoder
+from modules.diffusion.clip import TextConfig
+from modules.diffusion.text import TextEncoder
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 from modules.errors import CheckpointError

@@ -21,7 +21,7 @@ from diffusers.loaders.single_file_utils import (
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from modules.diffusion.text import TextConfig
+from modules.diffusion.clip import TextConfig
 from modules.diffusion.unet import UNetConfig
 from modules.diffusion.vae import VAEConfig
 from modules.prompts import tokenizer as ours

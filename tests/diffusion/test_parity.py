@@ -31,10 +31,11 @@ from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.checkpoints.manager import ModelHandle, ModelManager
 from modules.checkpoints.weights import Filler
 from modules.diffusion.attention import sdpa
+from modules.diffusion.clip import TextConfig
 from modules.diffusion.noise import Noise
 from modules.diffusion.prediction import EPS
 from modules.diffusion.schedules import NoiseLevels
-from modules.diffusion.text import TextConfig, TextEncoder, TextEncoders
+from modules.diffusion.text import TextEncoder, TextEncoders
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 from modules.pipelines.alone import run_alone
@@ -72,7 +73,6 @@ class Model:
         fill(unet, layout.unet, torch.float32, "U-Net")
         fill(vae, layout.vae, torch.float32, "VAE")
         fill(text.networks, layout.text, torch.float32, "text encoder")
-        text.materialise(torch.device("cpu"))
         info = CheckpointInfo("random", Path("random"), "random", "sd1", Defaults())
         cpu, fp32 = torch.device("cpu"), torch.float32
         return ModelHandle(
