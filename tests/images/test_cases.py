@@ -248,3 +248,40 @@ def test_comfyui_s_prompts_are_text_but_for_round_brackets() -> None:
     assert found.fields["emphasis"] == "No norm"
     parsed = {"class_type": "smZ CLIPTextEncode", "inputs": {"text": "[a:b:3]", "parser": "A1111", "clip": ["m", 1]}}
     assert graph_text(p=parsed).prompt == "[a:b:3]"
+
+
+def parts(sampler: dict[str, Any], sigmas: dict[str, Any]) -> Found:
+    """What is found in a graph whose sampler is put together from these two nodes."""
+    links = {
+        "model": ["m", 0],
+        "positive": ["p", 0],
+        "negative": ["n", 0],
+        "latent_image": ["l", 0],
+        "noise_seed": 5,
+        "cfg": 4.0,
+    }
+    custom = {"class_type": "SamplerCustom", "inputs": {**links, "sampler": ["a", 0], "sigmas": ["b", 0]}}
+    return graph_text(k=custom, a=sampler, b=sigmas)
+
+
+def test_comfyui_s_samplers_and_levels_from_parts() -> None:
+    euler = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}}
+    karras = {"class_type": "KarrasScheduler", "inputs": {"steps": 12, "sigma_max": 10.0, "sigma_min": 0.0291675, "rho": 5.0}}
+    found = parts(euler, karras)
+    assert fields(found, "sampler", "schedule", "steps", "sigma_max", "rho") == ("Euler", "Karras", 12, 10.0, 5.0)
+    assert fields(found, "sigma_min", "sgm_noise_multiplier") == (0.0, None)
+    sde = {
+        "class_type": "SamplerDPMPP_2M_SDE",
+        "inputs": {"solver_type": "heun", "eta": 0.5, "s_noise": 1.0, "noise_device": "cpu"},
+    }
+    found = parts(sde, {"class_type": "BetaSamplingScheduler", "inputs": {"steps": 9, "alpha": 0.5, "beta": 0.7}})
+    assert fields(found, "sampler", "schedule", "eta") == ("DPM++ 2M SDE Heun", "Beta timesteps", 0.5)
+    assert fields(found, "beta_alpha", "beta_beta", "sgm_noise_multiplier") == (0.5, 0.7, True)
+
+
+def test_parts_that_are_not_known_are_said() -> None:
+    found = parts(
+        {"class_type": "MySampler", "inputs": {}}, {"class_type": "LaplaceScheduler", "inputs": {"steps": 9, "sigma_max": 9.0}}
+    )
+    assert any("its sampler comes from the node MySampler" in note for note in found.notes)
+    assert any("its noise levels come from the node LaplaceScheduler" in note for note in found.notes)

@@ -188,3 +188,32 @@ def test_hashes_of_civitai_s_extension() -> None:
 def test_values_that_only_begin_like_json_are_read_as_ever() -> None:
     found = read_text("a cat\nSteps: 20, Sampler: Euler, Note: [open, Seed: 5, Other: {a: 1}, Size: 64x64")
     assert (found.items["Note"], *fields(found, "seed", "width")) == ("[open", 5, 64)
+
+
+EASY = {
+    "prompt": "a cat",
+    "negative_prompt": "blurry",
+    "seed": 5,
+    "use_stable_diffusion_model": "sub/dream",
+    "clip_skip": True,
+    "use_vae_model": None,
+    "sampler_name": "euler_a",
+    "width": 512,
+    "height": 768,
+    "num_inference_steps": 25,
+    "guidance_scale": 7.5,
+    "use_lora_model": "fur",
+    "tiling": "none",
+    "use_face_correction": "GFPGANv1.4",
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_easy_diffusion(kind: str) -> None:
+    texts = {key: str(value) for key, value in EASY.items()}
+    found = read_picture(foreign.png(**texts) if kind == "PNG" else foreign.commented("JPEG", json.dumps(EASY)))
+    assert (found.program, found.prompt, found.negative_prompt) == ("Easy Diffusion", "a cat", "blurry")
+    assert fields(found, "sampler", "schedule", "steps", "cfg_scale", "seed") == ("Euler a", "Uniform", 25, 7.5, 5)
+    assert fields(found, "width", "height", "clip_skip", "denoising_strength") == (512, 768, 2, None)
+    assert (found.checkpoints, found.networks) == (("dream",), (Network("lora", "fur"),))
+    assert found.notes[0] == "made with face restoration, which is not taken over"

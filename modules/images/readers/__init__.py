@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from modules.images.readers import a1111, comfyui, drawthings, fooocus, invokeai, novelai, swarm
+from modules.images.readers import a1111, comfyui, drawthings, easydiffusion, fooocus, invokeai, novelai, swarm
 from modules.images.readers.told import Network, Reading, Told
 
 __all__ = ["READERS", "Network", "Reading", "Told"]
@@ -14,6 +14,7 @@ READERS: tuple[Callable[[Told], Reading | None], ...] = (
     invokeai.read,
     novelai.read,
     drawthings.read,
+    easydiffusion.read,
     comfyui.read,
 )
 """Fooocus and SwarmUI before A1111, whose keyword they share; ComfyUI last: its graph stands

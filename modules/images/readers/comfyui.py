@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modules.images.infotext_keys import ZERO_SNR
-from modules.images.readers import comfy_sampling, language, names
+from modules.images.readers import comfy_sampling, comfyui_parts, language
 from modules.images.readers.comfyui_page import executed
 from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told, made, number, parse_object, said, stem
 
@@ -218,11 +218,7 @@ def _read(graph: Graph, sampler: Node) -> Reading:
     words = graph.words(positive, "positive")
     negative = graph.words(guide.link("negative"), "negative")
     begins = graph.number(sampler, "start_at_step") in (None, 0)
-    sampled, differs = comfy_sampling.sampling(
-        said(graph.value(sampler, "sampler_name")),
-        _scheduler(graph, sampler, sigmas),
-        whole=begins and not from_picture and graph.is_whole(sampler),
-    )
+    sampled, differs = _sampled(graph, sampler, sigmas, begins and not from_picture and graph.is_whole(sampler))
     items = made(
         language.whole_weight(words),
         negative,
@@ -278,13 +274,24 @@ def _left_out(graph: Graph, sampler: Node) -> list[str]:
     return [what for mark, what in _NOT_TAKEN.items() if any(mark in kind for kind in kinds)]
 
 
-def _scheduler(graph: Graph, sampler: Node, sigmas: Node) -> str:
-    """ComfyUI's name of the schedule: said, or from the kind of the node that makes the noise levels: KarrasScheduler ..."""
-    if found := said(graph.value(sampler, "scheduler")):
-        return found
-    kind = sigmas.kind.removesuffix("Scheduler").removeprefix("SD").casefold()
-    known = {"alignyoursteps": "ays", "gits": "gits", "betasampling": "beta"}.get(kind, kind)
-    return known if sigmas is not sampler and names.schedule(known) != known else ""
+def _sampled(graph: Graph, sampler: Node, sigmas: Node, whole: bool) -> tuple[dict[str, str], list[str]]:
+    """The items of sampler and schedule, by their names or by the nodes that make them, and sentences about what differs."""
+    name, scheduler = said(graph.value(sampler, "sampler_name")), said(graph.value(sampler, "scheduler"))
+    further: dict[str, str] = {}
+    unknown = []
+    if not name and (part := graph.nodes.get(sampler.link("sampler"))):
+        name, further = comfyui_parts.sampler(part.kind, part.inputs)
+        if not name:
+            unknown.append(f"its sampler comes from the node {said(part.kind)[:60]}, which is not known here: it is left out")
+    if not scheduler and sigmas is not sampler:
+        scheduler, ends = comfyui_parts.sigmas(sigmas.kind, sigmas.inputs)
+        further |= ends
+        if not scheduler:
+            unknown.append(
+                f"its noise levels come from the node {said(sigmas.kind)[:60]}, which is not known here: they are left out"
+            )
+    items, differs = comfy_sampling.sampling(name, scheduler, whole and not comfy_sampling.starts_lower(further))
+    return items | further, [*unknown, *differs]
 
 
 def _model(graph: Graph, start: str) -> tuple[str, list[Network]]:
