@@ -50,7 +50,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
         Option("s_tmin", "Churn from", "lowest noise level at which there is churn"),
         Option("s_tmax", "Churn up to", "highest noise level at which there is churn; 0 is no limit"),
         _yes("discard_penultimate", "Leave out the last step but one", "its noise level is skipped"),
-        _yes("exact_steps", "Exact steps", "UniPC runs the steps asked for, not the 31 that A1111 makes of 30"),
+        _yes("exact_steps", "Exact steps", "as many as asked for with UniPC, not 31 for 30 as A1111"),
         _yes("sgm_noise_multiplier", "SGM noise", "start from noise of the scale that Stability's own code has"),
     ),
     "Schedule": (

@@ -320,3 +320,32 @@ def test_what_cannot_be_taken_over_is_said_where_the_settings_go(visit: Visit) -
     drop(page, "#txt2img_prompt", foreign.png(parameters=BEYOND))
     page.wait_for_selector("#complaint:not([hidden])")
     assert said in page.inner_text("#complaint")
+
+
+@pytest.mark.parametrize("seed", [2**53 + 1, 2**64 - 1])
+def test_seeds_that_javascript_s_numbers_cannot_hold_come_back_exactly(visit: Visit, app: FakeApp, seed: int) -> None:
+    """From the form to the request, from there into a picture's record, and from the record into the form again."""
+    page = visit().open()
+    page.fill("#txt2img_seed :is(textarea, input)", str(seed))
+    page.fill("#txt2img_count input[type=number]", "2")
+    page.click("#txt2img_generate")
+    job = app.wait_for_job()
+    request = app.records[job][1].request
+    assert request.seed == seed
+    for _ in range(2):
+        app.finish_picture(job)
+    page.wait_for_selector(f".label dl[data-seed='{seed}']")
+    assert f"{seed} to {(seed + 1) % 2**64}" in page.inner_text(".label dl")
+    page.fill("#txt2img_seed :is(textarea, input)", "")
+    page.click("#studio_reuse")
+    wait_value(page, "txt2img_seed", str(seed))
+
+    info = GenerationInfo(request.image(1), "", "", "Karras", "Atelier 0.1.0")
+    saved = Outputs(app.settings.outputs_dir).save(bytes(64 * 64 * 3), 64, 64, info, "job", 1)
+    drop(page, "#txt2img_prompt textarea", saved.path.read_bytes())
+    wait_value(page, "txt2img_seed", str((seed + 1) % 2**64))
+    page.reload()
+    page.wait_for_selector("#txt2img_seed :is(textarea, input)")
+    wait_value(page, "txt2img_seed", str((seed + 1) % 2**64))
+    page.click("#txt2img_generate")
+    assert app.records[app.wait_for_job(2)][1].request.seed == (seed + 1) % 2**64
