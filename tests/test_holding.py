@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -420,6 +421,26 @@ def test_of_many_submits_with_one_key_at_once_one_is_painted(app: App, link: Scr
         assert len(set(ids)) == 1
         assert link.tasks().count(f"{ids[0]}.0") == 1, "one image, sent once"
         app.cancel(ids[0], "me")
+
+
+def test_a_repeated_submit_finds_the_job_in_its_place(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its record and its place in memory, whoever asks for the same key waits."""
+    recorded, go_on, take_up = threading.Event(), threading.Event(), app.service.live.take_up
+
+    def slow(job: Any) -> None:
+        recorded.set()
+        go_on.wait(PATIENCE)
+        take_up(job)
+
+    monkeypatch.setattr(app.service.live, "take_up", slow)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        first = pool.submit(app.submit, SMALL, "me", "mine")
+        assert recorded.wait(PATIENCE)
+        second = pool.submit(lambda: app.unfinished(app.submit(SMALL, "me", "mine").id))
+        time.sleep(0.05)  # it must not be answered by now; where it is, it says so
+        go_on.set()
+        assert second.result(PATIENCE), "who waits for it must not take it for over"
+        first.result(PATIENCE)
 
 
 def test_the_same_key_with_other_fields_is_refused_where_that_matters(app: App) -> None:

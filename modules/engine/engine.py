@@ -20,7 +20,25 @@ import torch
 from modules.checkpoints.manager import ModelHandle, ModelManager
 from modules.diffusion.rows import JoinKey
 from modules.engine.costs import Call, CostModel
-from modules.engine.messages import Message, pictures_of
+from modules.engine.messages import (
+    Cancel,
+    Cancelled,
+    Costs,
+    Done,
+    Failed,
+    Finish,
+    LoadCheckpoint,
+    Loaded,
+    Loading,
+    Message,
+    PreviewImage,
+    Progress,
+    Stop,
+    Submit,
+    Unload,
+    Watch,
+    parse,
+)
 from modules.engine.runner import Runner, batch_key
 from modules.engine.scheduler import Shares, Waiting, WaitingLoad, admit, choose
 from modules.engine.task import Task
@@ -127,7 +145,7 @@ class Engine:
         if now - self._costs_told >= COSTS_SECONDS or not self.tasks:
             self._costs_told = now
             costs = [[c.work, c.checkpoint, c.width, c.height, c.rows, seconds] for c, seconds in self.costs.take_fresh()]
-            self.emit(Message("costs", {"costs": costs}))
+            self.emit(Costs(costs).message())
 
     # ---- messages in
 
@@ -146,34 +164,34 @@ class Engine:
             idle = False
 
     def _handle(self, message: Message) -> None:
-        data = message.data
-        if message.kind == "submit":
-            self._submit(message)
-        elif message.kind == "cancel":
-            if task := self.tasks.get(data["task"]):
-                self._drop(task)
-                self.emit(Message("cancelled", {"task": task.id}))
-        elif message.kind == "finish":
-            if task := self.tasks.get(data["task"]):
-                task.finishing = True
-        elif message.kind == "watch":
-            self._watched = set(data["tasks"])
-        elif message.kind == "load":
-            self._host.submit(self._preload, data["checkpoint"])
-        elif message.kind == "loaded":
-            self._measure(data["checkpoint"])
-        elif message.kind == "unload":
-            self.manager.let_go()
-            self.runner.forget(self.manager.holds)
-        elif message.kind == "stop":
-            self._running = False
+        match parse(message):
+            case Submit() as submit:
+                self._submit(submit)
+            case Cancel(task_id):
+                if task := self.tasks.get(task_id):
+                    self._drop(task)
+                    self.emit(Cancelled(task.id).message())
+            case Finish(task_id):
+                if task := self.tasks.get(task_id):
+                    task.finishing = True
+            case Watch(tasks):
+                self._watched = set(tasks)
+            case LoadCheckpoint(checkpoint):
+                self._host.submit(self._preload, checkpoint)
+            case Loaded(checkpoint):  # from a host thread of ours
+                self._measure(checkpoint)
+            case Unload():
+                self.manager.let_go()
+                self.runner.forget(self.manager.holds)
+            case Stop():
+                self._running = False
 
-    def _submit(self, message: Message) -> None:
-        task_id, user, fields = (message.data[name] for name in ("task", "user", "request"))
+    def _submit(self, submit: Submit) -> None:
+        task_id = submit.task
         try:
-            request = parse_request(fields)
-            story = img2img(request, *pictures_of(message)) if isinstance(request, Img2Img) else txt2img(request)
-            task = Task(task_id, user, story, checkpoint=request.checkpoint or "")
+            request = parse_request(submit.request)
+            story = img2img(request, *submit.images()) if isinstance(request, Img2Img) else txt2img(request)
+            task = Task(task_id, submit.user, story, checkpoint=request.checkpoint or "")
         except Exception as error:
             self._fail(task_id, error)
             return
@@ -248,11 +266,11 @@ class Engine:
         start = time.monotonic()
         there = self.manager.is_loaded(checkpoint)
         if not there:
-            self.emit(Message("loading", {"checkpoint": checkpoint}))
+            self.emit(Loading(checkpoint).message())
         handle = self.manager.load(checkpoint)
-        self.emit(Message("loaded", {"checkpoint": checkpoint, "seconds": time.monotonic() - start}))
+        self.emit(Loaded(checkpoint, time.monotonic() - start).message())
         if not there and self.probe:
-            self.inbox.put(Message("loaded", {"checkpoint": checkpoint}))
+            self.inbox.put(Loaded(checkpoint).message())
         return handle
 
     def _measure(self, checkpoint: str) -> None:
@@ -272,7 +290,7 @@ class Engine:
             self._learn(Call("predict", model.info.name, best.width, best.height, rows), seconds)
 
     def _report(self, task: Task, report: Report) -> None:
-        self.emit(Message("progress", {"task": task.id, "step": report.step, "steps": report.steps}))
+        self.emit(Progress(task.id, report.step, report.steps).message())
         now = time.monotonic()
         due = now - self._previewed.get(task.id, -PREVIEW_SECONDS) >= PREVIEW_SECONDS
         if task.id in self._watched and due and report.step < report.steps:
@@ -288,25 +306,25 @@ class Engine:
             return
         self._previewed[task.id] = time.monotonic()
         height, width, _ = pixels.shape
-        data = {"task": task.id, "step": report.step, "width": width, "height": height}
-        self.emit(Message("preview", data, pixels.numpy().tobytes()))
+        self.emit(PreviewImage(task.id, report.step, width, height, pixels.numpy().tobytes()).message())
 
     def _finish(self, task: Task) -> None:
         self._drop(task)
         painted = task.result
         assert painted is not None, "a story ends with a picture or an error"
         height, width, _ = painted.pixels.shape
-        data = {
-            "task": task.id,
-            "width": width,
-            "height": height,
-            "schedule": painted.schedule,
-            "model_name": painted.model.info.name,
-            "model_hash": painted.model.sha256[:10],
-            "extras": dict(painted.extras),
-            "facts": _facts(task, painted),
-        }
-        self.emit(Message("done", data, painted.pixels.numpy().tobytes()))
+        done = Done(
+            task=task.id,
+            width=width,
+            height=height,
+            schedule=painted.schedule,
+            model_name=painted.model.info.name,
+            model_hash=painted.model.sha256[:10],
+            extras=dict(painted.extras),
+            facts=_facts(task, painted),
+            pixels=painted.pixels.numpy().tobytes(),
+        )
+        self.emit(done.message())
 
     def _drop(self, task: Task) -> None:
         task.close()
@@ -323,7 +341,7 @@ class Engine:
         expected = isinstance(error, AtelierError)
         text = str(error) if expected else f"{type(error).__name__}: {error}"
         trace = "" if expected else "".join(traceback.format_exception(error))
-        self.emit(Message("failed", {"task": task_id, "error": text, "trace": trace}))
+        self.emit(Failed(task_id, text, trace).message())
 
 
 def _facts(task: Task, painted: Painted) -> dict[str, str]:

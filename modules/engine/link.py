@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from modules.engine.messages import Message, read_message, write_message
+from modules.engine.messages import Died, GaveUp, Message, Stop, read_message, write_message
 
 ROOT = Path(__file__).resolve().parents[2]
 STILLBORN = 3
@@ -90,7 +90,7 @@ class ProcessLink:
             process = self._process
         if process is not None:
             if self._alive:  # on a thread, as one that was stopped or hangs does not read this
-                threading.Thread(target=self.send, args=(Message("stop"),), name="engine-stop", daemon=True).start()
+                threading.Thread(target=self.send, args=(Stop().message(),), name="engine-stop", daemon=True).start()
             else:
                 process.kill()
             try:
@@ -114,9 +114,9 @@ class ProcessLink:
             if self._closing.is_set():
                 return
             stillborn = 0 if self._alive else stillborn + 1
-            on_message(Message("died", {"cause": broken or cause}))
+            on_message(Died(broken or cause).message())
             if broken or stillborn >= STILLBORN:
-                on_message(Message("gave_up", {"cause": broken or cause}))
+                on_message(GaveUp(broken or cause).message())
                 return
 
     def _spawn(self) -> subprocess.Popen[bytes] | None:

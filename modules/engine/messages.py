@@ -1,18 +1,18 @@
 """The wall between web and engine: JSON messages, some followed by raw bytes, over a pipe.  No pickle.
 
-A frame is two big-endian 32-bit lengths, the JSON text, then the blob (pixels).  To the engine go `configure` (once, first),
-`submit` (with the pictures that an image starts from), `cancel`, `watch`, `load`, `unload` and `stop`; from it come `hello`,
-`loading`, `loaded`, `progress`, `preview`, `done`, `failed`, `cancelled`, `costs`, `alive` (the link keeps it to itself) and
-`broken`.
+A frame is two big-endian 32-bit lengths, the JSON text, then the blob (pixels).  `Message` is a frame; what each kind says is
+a dataclass of its own, whose fields are the frame's and whose `pixels` are its blob: `Submit(...).message()` packs, `parse`
+unpacks.  To the engine go `configure` (once, first; a plain frame), `ToEngine` and `stop`; from it come `FromEngine`, `alive`
+(the link keeps it to itself) and `broken`; `Died` and `GaveUp` are the link's own.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import IO, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import IO, Any, ClassVar
 
 from PIL import Image
 
@@ -30,24 +30,223 @@ class Message:
     blob: bytes = field(default=b"", repr=False)
 
 
-def with_pictures(data: dict[str, Any], pictures: Sequence[Image.Image]) -> Message:
-    """A `submit` of `data` with the raw pixels of RGB, RGBA or L pictures."""
-    sizes = [[picture.mode, picture.width, picture.height] for picture in pictures]
-    return Message("submit", {**data, "pictures": sizes}, b"".join(picture.tobytes() for picture in pictures))
+class _Kind:
+    """A kind of message: a dataclass whose fields go as JSON, except `pixels`, which go as they are."""
+
+    kind: ClassVar[str]
+
+    def message(self) -> Message:
+        """The frame."""
+        data = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "pixels"}  # type: ignore[arg-type]
+        return Message(self.kind, data, getattr(self, "pixels", b""))
 
 
-def pictures_of(message: Message) -> list[Image.Image]:
-    """What `with_pictures` packed.
+# ---- to the engine
+
+
+@dataclass(frozen=True)
+class Submit(_Kind):
+    """Begin an image: `request` has the fields of its request, `pictures` (mode, width, height) of what it starts from, whose
+    pixels follow each other."""
+
+    kind = "submit"
+    task: str
+    user: str
+    request: dict[str, Any]
+    pictures: Sequence[Sequence[Any]] = ()
+    pixels: bytes = field(default=b"", repr=False)
+
+    @staticmethod
+    def of(task: str, user: str, request: dict[str, Any], pictures: Sequence[Image.Image]) -> Submit:
+        """With RGB, RGBA or L pictures."""
+        sizes = [[picture.mode, picture.width, picture.height] for picture in pictures]
+        return Submit(task, user, request, sizes, b"".join(picture.tobytes() for picture in pictures))
+
+    def images(self) -> list[Image.Image]:
+        """The pictures.
+
+        Raises:
+            ValueError: the pixels are not what the sizes say.
+        """
+        images, start = [], 0
+        for mode, width, height in self.pictures:
+            end = start + width * height * len(mode)
+            images.append(Image.frombytes(mode, (width, height), self.pixels[start:end]))
+            start = end
+        return images
+
+
+@dataclass(frozen=True)
+class Cancel(_Kind):
+    kind = "cancel"
+    task: str
+
+
+@dataclass(frozen=True)
+class Finish(_Kind):
+    """End an image with the step that runs, and decode what there is."""
+
+    kind = "finish"
+    task: str
+
+
+@dataclass(frozen=True)
+class Watch(_Kind):
+    """Make previews of these tasks, and of no others."""
+
+    kind = "watch"
+    tasks: Sequence[str]
+
+
+@dataclass(frozen=True)
+class LoadCheckpoint(_Kind):
+    """Bring a checkpoint in before an image asks for it."""
+
+    kind = "load"
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class Unload(_Kind):
+    """Let go of all models."""
+
+    kind = "unload"
+
+
+@dataclass(frozen=True)
+class Stop(_Kind):
+    kind = "stop"
+
+
+# ---- from the engine
+
+
+@dataclass(frozen=True)
+class Hello(_Kind):
+    """The first: what the engine runs on, each choice with its reason."""
+
+    kind = "hello"
+    device: str
+    dtype: str
+    attention: str
+    pid: int = 0
+
+
+@dataclass(frozen=True)
+class Loading(_Kind):
+    kind = "loading"
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class Loaded(_Kind):
+    """A checkpoint is resident; that took `seconds`."""
+
+    kind = "loaded"
+    checkpoint: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Costs(_Kind):
+    """What calls of the device took: (work, checkpoint, width, height, rows, seconds), as in `modules.engine.costs.Call`."""
+
+    kind = "costs"
+    costs: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Progress(_Kind):
+    kind = "progress"
+    task: str
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class PreviewImage(_Kind):
+    """What an image looks like after a step: RGB8, height x width x 3 bytes."""
+
+    kind = "preview"
+    task: str
+    step: int
+    width: int
+    height: int
+    pixels: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class Done(_Kind):
+    """A finished image: RGB8, height x width x 3 bytes, and what its record says beside the request."""
+
+    kind = "done"
+    task: str
+    width: int
+    height: int
+    schedule: str
+    model_name: str
+    model_hash: str
+    extras: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    pixels: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class Failed(_Kind):
+    """An image failed: a sentence for its owner, and for the log a traceback where the error was not foreseen."""
+
+    kind = "failed"
+    task: str
+    error: str
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Cancelled(_Kind):
+    kind = "cancelled"
+    task: str
+
+
+# ---- from the link
+
+
+@dataclass(frozen=True)
+class Died(_Kind):
+    """The engine is gone."""
+
+    kind = "died"
+    cause: str
+
+
+@dataclass(frozen=True)
+class GaveUp(_Kind):
+    """It will not be started again by itself."""
+
+    kind = "gave_up"
+    cause: str
+
+
+ToEngine = Submit | Cancel | Finish | Watch | LoadCheckpoint | Unload | Stop
+FromEngine = Hello | Loading | Loaded | Costs | Progress | PreviewImage | Done | Failed | Cancelled
+FromLink = Died | GaveUp
+
+_KINDS: dict[str, Any] = {each.kind: each for union in (ToEngine, FromEngine, FromLink) for each in union.__args__}
+
+
+def parse(message: Message) -> ToEngine | FromEngine | FromLink | None:
+    """What a frame says; None for a kind that is not of these.
 
     Raises:
-        ValueError: the blob is not what the fields say.
+        ValueError: a field is missing, or there is one too many.
     """
-    pictures, start = [], 0
-    for mode, width, height in message.data.get("pictures", ()):
-        end = start + width * height * len(mode)
-        pictures.append(Image.frombytes(mode, (width, height), message.blob[start:end]))
-        start = end
-    return pictures
+    found = _KINDS.get(message.kind)
+    if found is None:
+        return None
+    try:
+        typed: ToEngine | FromEngine | FromLink = found(**message.data, **({"pixels": message.blob} if message.blob else {}))
+    except TypeError as error:
+        raise ValueError(f"a message {message.kind!r} makes no sense: {error}") from None
+    return typed
 
 
 def write_message(stream: IO[bytes], message: Message) -> None:

@@ -13,7 +13,7 @@ import torch
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import AttentionChoice, choose_attention
 from modules.engine.engine import Engine
-from modules.engine.messages import Message
+from modules.engine.messages import Hello, Message
 from modules.errors import SettingsError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -103,12 +103,9 @@ def _cores() -> int:
 
 def hello(choices: Choices) -> Message:
     """The engine's first message: what it runs on, each choice with its reason."""
-    return Message(
-        "hello",
-        {
-            "pid": os.getpid(),
-            "device": f"{choices.device} ({choices.device_reason})",
-            "dtype": f"{choices.dtype_name} ({choices.dtype_reason})",
-            "attention": f"{choices.attention.name} ({choices.attention.reason})",
-        },
-    )
+    return Hello(
+        device=f"{choices.device} ({choices.device_reason})",
+        dtype=f"{choices.dtype_name} ({choices.dtype_reason})",
+        attention=f"{choices.attention.name} ({choices.attention.reason})",
+        pid=os.getpid(),
+    ).message()

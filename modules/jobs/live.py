@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from modules.engine.messages import Message
+from modules.engine.messages import Done
 from modules.errors import QueueError
 from modules.jobs.changes import Changes
 from modules.jobs.dispatch import Dispatcher, ImageTask
@@ -30,7 +30,7 @@ class LiveJob:
     stages: dict[int, tuple[int, int]] = field(default_factory=dict)
     words: dict[int, Finished] = field(default_factory=dict)
     finishing: set[int] = field(default_factory=set)
-    unsaved: dict[int, Message] = field(default_factory=dict)
+    unsaved: dict[int, Done] = field(default_factory=dict)
     ending: tuple[Outcome, str] | None = None
     rev: int = 1
     preview: Preview | None = None

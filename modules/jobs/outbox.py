@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from modules.engine.messages import Message
+from modules.engine.messages import Message, ToEngine
 
 log = logging.getLogger("atelier")
 
@@ -17,12 +17,12 @@ class Outbox:
 
     def __init__(self, send: Callable[[Message], None]) -> None:
         self._send = send
-        self._messages: deque[Message] = deque()
+        self._messages: deque[ToEngine] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._sending = self._closed = False
 
-    def put(self, message: Message) -> None:
+    def put(self, message: ToEngine) -> None:
         """Have a message sent after all those before it.  Never blocks; lost without a word after `close`."""
         with self._changed:
             if self._closed:
@@ -62,6 +62,6 @@ class Outbox:
                 message = self._messages.popleft()
                 self._sending = True
             try:
-                self._send(message)
+                self._send(message.message())
             except Exception:
                 log.exception("while sending %r to the engine", message.kind)

@@ -8,7 +8,7 @@ import logging
 from PIL import Image
 
 from modules.catalogue import Catalogue
-from modules.engine.messages import Message
+from modules.engine.messages import Done, Failed, PreviewImage, Progress
 from modules.errors import QueueError
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.live import LiveJobs
@@ -61,23 +61,23 @@ class Reports:
             for live in list(self.live.jobs.values()):
                 self.live.conclude(live, "failed", f"the engine could not start: {cause}")
 
-    def progress(self, worker: Worker, message: Message) -> None:
-        task = ImageTask.of(message.data["task"])
+    def progress(self, worker: Worker, progress: Progress) -> None:
+        task = ImageTask.of(progress.task)
         with self._changes.lock:
             if live := self.live.painted_by(worker.name, task):
-                live.stages[task.index] = (message.data["step"], message.data["steps"])
+                live.stages[task.index] = (progress.step, progress.steps)
                 self.live.touch(live)
 
-    def preview(self, worker: Worker, message: Message) -> None:
-        task, jpeg = ImageTask.of(message.data["task"]), _jpeg(message)
+    def preview(self, worker: Worker, preview: PreviewImage) -> None:
+        task, jpeg = ImageTask.of(preview.task), _jpeg(preview)
         with self._changes.lock:
             if live := self.live.painted_by(worker.name, task):
                 live.preview = Preview((live.preview.rev if live.preview else 0) + 1, jpeg)
                 self.live.touch(live)
 
-    def done(self, worker: Worker, message: Message) -> None:
+    def done(self, worker: Worker, done: Done) -> None:
         """Finished whoever has it by now: an image that was taken back and begun elsewhere is not painted twice for it."""
-        task = ImageTask.of(message.data["task"])
+        task = ImageTask.of(done.task)
         with self._changes.lock:
             live = self.live.jobs.get(task.job)
             if live is None:
@@ -86,20 +86,20 @@ class Reports:
             if now_at is not None and now_at != worker.name:
                 self._workers[now_at].cancel(task)
             self.live.dispatcher.keep(task.job, task.index, worker.name)
-            self._saver.save(live, task.index, message)
+            self._saver.save(live, task.index, done)
 
-    def failed(self, worker: Worker, message: Message) -> None:
-        if message.data["trace"]:
-            log.error("%s", message.data["trace"])
+    def failed(self, worker: Worker, failed: Failed) -> None:
+        if failed.trace:
+            log.error("%s", failed.trace)
         with self._changes.recording:
-            live = self.live.painted_by(worker.name, ImageTask.of(message.data["task"]))
+            live = self.live.painted_by(worker.name, ImageTask.of(failed.task))
             if live is not None:
-                self.live.conclude(live, "failed", message.data["error"])
+                self.live.conclude(live, "failed", failed.error)
         self._sender.dispatch()
 
 
-def _jpeg(message: Message) -> bytes:
-    image = Image.frombytes("RGB", (message.data["width"], message.data["height"]), message.blob)
+def _jpeg(preview: PreviewImage) -> bytes:
+    image = Image.frombytes("RGB", (preview.width, preview.height), preview.pixels)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from modules import __version__
 from modules.catalogue import Catalogue
 from modules.diffusion.samplers import find_sampler
-from modules.engine.messages import Message
+from modules.engine.messages import Done
 from modules.errors import AtelierError, OutputError, QueueError
 from modules.images.infotext import GenerationInfo
 from modules.images.outputs import Outputs, SavedImage
@@ -51,9 +50,9 @@ class Saver:
         self._durable, self._saved = durable, saved
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
 
-    def save(self, live: LiveJob, index: int, message: Message) -> None:
-        """Save this image, whose pixels the message has, after all those before it."""
-        self._thread.submit(self._save, live, index, message)
+    def save(self, live: LiveJob, index: int, done: Done) -> None:
+        """Save this image, whose pixels are those of `done`, after all those before it."""
+        self._thread.submit(self._save, live, index, done)
 
     def save_kept(self) -> None:
         """Write what could not be written, after all that is to be saved."""
@@ -69,7 +68,7 @@ class Saver:
         if last_try:
             self._save_kept()
 
-    def _save(self, live: LiveJob, index: int, message: Message) -> bool:
+    def _save(self, live: LiveJob, index: int, done: Done) -> bool:
         """Picture to disk, then its row, then everybody may know.
 
         False when the disk refused, and the picture was kept to be saved later.
@@ -79,7 +78,7 @@ class Saver:
             return True
         error, refused = "", ""
         try:
-            saved, seed = self._write(live, index, message, finished)
+            saved, seed = self._write(live, index, done, finished)
             self._record(live, index, saved, seed)
         except (OutputError, QueueError) as problem:
             refused = str(problem)
@@ -89,28 +88,28 @@ class Saver:
             log.exception("while saving a picture")
             error = f"the picture could not be saved: {problem}"
         if refused and self._durable:
-            return self._keep(live, index, message, refused)
+            return self._keep(live, index, done, refused)
         if error := error or refused:
             self._give_up(live, index, error)
         self._saved()
         return True
 
-    def _write(self, live: LiveJob, index: int, message: Message, finished: Finished) -> tuple[SavedImage, int]:
+    def _write(self, live: LiveJob, index: int, done: Done, finished: Finished) -> tuple[SavedImage, int]:
         """The picture's file, and what it was made from beside it.  May be repeated: what is there already stays.
 
         Raises:
             OutputError: the disk refused it.
         """
-        data, job = message.data, live.job
+        job = live.job
         info = GenerationInfo(
             request=finished.request,
-            model_name=data["model_name"],
-            model_hash=data["model_hash"],
-            schedule_label=data["schedule"],
+            model_name=done.model_name,
+            model_hash=done.model_hash,
+            schedule_label=done.schedule,
             version=f"Atelier {__version__}",
-            **_also_said(finished, data, self._catalogue.loras),
+            **_also_said(finished, done, self._catalogue.loras),
         )
-        saved = self.outputs.save(message.blob, data["width"], data["height"], info, job=job.id, index=index, when=job.created)
+        saved = self.outputs.save(done.pixels, done.width, done.height, info, job=job.id, index=index, when=job.created)
         self._sourcing.keep_beside(info.request, job.user)
         return saved, info.request.seed
 
@@ -146,14 +145,14 @@ class Saver:
                 live.forget(index)
             self.live.conclude(live, "failed", error)
 
-    def _keep(self, live: LiveJob, index: int, message: Message, refused: str) -> bool:
+    def _keep(self, live: LiveJob, index: int, done: Done, refused: str) -> bool:
         """Keep a finished picture that cannot be saved yet; beyond the bound it is painted again.  True when it has no job."""
         with self._changes.lock:
             if self.live.jobs.get(live.job.id) is not live:
                 return True
-            others = (one for each in self.live.jobs.values() for one in each.unsaved.values() if one is not message)
-            if sum(len(one.blob) for one in others) + len(message.blob) <= UNSAVED_BYTES:
-                live.unsaved[index] = message
+            others = (one for each in self.live.jobs.values() for one in each.unsaved.values() if one is not done)
+            if sum(len(one.pixels) for one in others) + len(done.pixels) <= UNSAVED_BYTES:
+                live.unsaved[index] = done
             else:
                 live.unsaved.pop(index, None)
                 live.stages.pop(index, None)
@@ -165,9 +164,9 @@ class Saver:
         """In the order of the queue; the first refusal ends it."""
         with self._changes.lock:
             jobs = list(self.live.jobs.values())
-            waiting = [(live, index, message) for live in jobs for index, message in live.unsaved.items()]
-        for live, index, message in waiting:
-            if live.unsaved.get(index) is message and not self._save(live, index, message):
+            waiting = [(live, index, done) for live in jobs for index, done in live.unsaved.items()]
+        for live, index, done in waiting:
+            if live.unsaved.get(index) is done and not self._save(live, index, done):
                 return
         with self._changes.recording:
             for live in jobs:
@@ -179,17 +178,17 @@ class Saver:
         self._saved()
 
 
-def _also_said(finished: Finished, data: Mapping[str, Any], loras: Callable[[], Collection[str]]) -> dict[str, dict[str, str]]:
+def _also_said(finished: Finished, done: Done, loras: Callable[[], Collection[str]]) -> dict[str, dict[str, str]]:
     """What a picture's record says beside its request: of its prompts, and what the engine found.  `loras` are here."""
     request = finished.request
     sampler, _ = find_sampler(request.sampler)
-    facts = dict(data.get("facts", {}))
+    facts = dict(done.facts)
     networks = take_networks(request.prompt)[1]
     notes = [*(network_notes(networks, loras()) if networks else ()), *filter(None, [facts.get("notes")])]
     words = infotext_items(finished, sampler.prompt_steps(request.steps))
     if networks:  # none is applied yet
         words = {**words, "Networks left out": " ".join(map(str, networks))}
     return {
-        "extras": {**data.get("extras", {}), **words},
+        "extras": {**done.extras, **words},
         "facts": facts | ({"notes": ". ".join(notes)} if notes else {}),
     }

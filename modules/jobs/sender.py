@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
-from modules.engine.messages import Message, with_pictures
+from modules.engine.messages import Submit
 from modules.errors import AtelierError, QueueError
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.live import LiveJob, LiveJobs
@@ -134,7 +134,7 @@ class Sender:
             live.job = running
             self.live.touch(live)
 
-    def _send(self, live: LiveJob, task: ImageTask, message: Message) -> None:
+    def _send(self, live: LiveJob, task: ImageTask, message: Submit) -> None:
         """Under the lock.  An image that is to be finished at once may be sent anew, after an engine's death for example."""
         worker = self._workers.of(task)
         worker.send(message)
@@ -165,7 +165,6 @@ class Sender:
             self.dispatch()
 
 
-def _submit(live: LiveJob, task: ImageTask, finished: Finished, pictures: Sequence[Image.Image] = ()) -> Message:
+def _submit(live: LiveJob, task: ImageTask, finished: Finished, pictures: Sequence[Image.Image] = ()) -> Submit:
     """The message that begins an image."""
-    data = {"task": task.id, "user": live.job.user, "request": finished.request.model_dump()}
-    return with_pictures(data, pictures)
+    return Submit.of(task.id, live.job.user, finished.request.model_dump(), pictures)

@@ -105,7 +105,8 @@ class JobService:
             raise RequestError(f"the job's key has {len(key)} characters; {MAX_KEY} is the most")
         sent = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest() if key else ""
         if key and (there := self.store.with_key(key, user)) is not None:
-            return self.looking.view(_repeated(there, sent, exact))
+            with self.changes.recording:  # if it is being accepted just now, it has its place in memory afterwards
+                return self.looking.view(_repeated(there, sent, exact))
         best = self.catalogue.checkpoint(fields.get("checkpoint")).defaults
         request = self.catalogue.complete(self.sourcing.sized(fields, user, (best.width, best.height)))
         self.sourcing.check(request, user)

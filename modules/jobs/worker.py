@@ -8,13 +8,33 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from modules.engine.costs import Call, CostModel
 from modules.engine.link import EngineLink
-from modules.engine.messages import Message
+from modules.engine.messages import (
+    Cancel,
+    Cancelled,
+    Costs,
+    Died,
+    Done,
+    Failed,
+    Finish,
+    GaveUp,
+    Hello,
+    LoadCheckpoint,
+    Loaded,
+    Loading,
+    Message,
+    PreviewImage,
+    Progress,
+    ToEngine,
+    Unload,
+    Watch,
+    parse,
+)
 from modules.errors import AtelierError
 from modules.jobs.changes import Changes
 from modules.jobs.dispatch import ImageTask
@@ -48,13 +68,13 @@ class EngineEvents(Protocol):
     def gave_up(self, worker: Worker, cause: str) -> None:
         """It died, and will not come up again by itself."""
 
-    def progress(self, worker: Worker, message: Message) -> None: ...
+    def progress(self, worker: Worker, progress: Progress) -> None: ...
 
-    def preview(self, worker: Worker, message: Message) -> None: ...
+    def preview(self, worker: Worker, preview: PreviewImage) -> None: ...
 
-    def done(self, worker: Worker, message: Message) -> None: ...
+    def done(self, worker: Worker, done: Done) -> None: ...
 
-    def failed(self, worker: Worker, message: Message) -> None: ...
+    def failed(self, worker: Worker, failed: Failed) -> None: ...
 
 
 class Worker:
@@ -78,24 +98,10 @@ class Worker:
         self._store, self._costs_kept = costs, time.monotonic()
         self._outbox = Outbox(lambda message: self.link.send(message))
         self._events: EngineEvents | None = None
-        self._handlers: dict[str, Callable[[Message], None]] = {}
 
     def start(self, events: EngineEvents) -> None:
         """Start the engine; again, after it gave up."""
         self._events = events
-        self._handlers = {
-            "hello": self._hello,
-            "loading": self._loading,
-            "loaded": self._loaded,
-            "costs": self._learn,
-            "died": self._died,
-            "gave_up": self._gave_up,
-            "progress": lambda message: events.progress(self, message),
-            "preview": lambda message: events.preview(self, message),
-            "done": lambda message: events.done(self, message),
-            "failed": lambda message: events.failed(self, message),
-            "cancelled": lambda message: None,  # the record was closed when its owner asked
-        }
         self.link.start(self.hear)
 
     def close(self) -> None:
@@ -107,37 +113,33 @@ class Worker:
     def hear(self, message: Message) -> None:
         """On the link's thread: a message of the engine.  Never raises."""
         try:
-            handler = self._handlers.get(message.kind)
-            if handler is None:
-                log.warning("the engine sent a message of the unknown kind %r", message.kind)
-            else:
-                handler(message)
+            self._take(message)
         except Exception:
             log.exception("while handling %r of the engine", message.kind)
 
     # ---- to the engine: none of these blocks
 
-    def send(self, message: Message) -> None:
+    def send(self, message: ToEngine) -> None:
         self._outbox.put(message)
 
     def cancel(self, task: ImageTask) -> None:
-        self.send(Message("cancel", {"task": task.id}))
+        self.send(Cancel(task.id))
 
     def finish(self, task: ImageTask) -> None:
         """Have an image end with the step that runs."""
-        self.send(Message("finish", {"task": task.id}))
+        self.send(Finish(task.id))
 
     def load(self, checkpoint: str) -> None:
-        self.send(Message("load", {"checkpoint": checkpoint}))
+        self.send(LoadCheckpoint(checkpoint))
 
     def unload(self) -> None:
-        self.send(Message("unload"))
+        self.send(Unload())
 
     def watch(self, tasks: set[str]) -> None:
         """Have previews of these tasks made, and of no others.  Under the lock."""
         if tasks != self.watched:
             self.watched = tasks
-            self.send(Message("watch", {"tasks": sorted(tasks)}))
+            self.send(Watch(sorted(tasks)))
 
     def settle(self, timeout: float | None = None) -> bool:
         """Wait until all messages are handed over; False when that takes longer than `timeout` seconds."""
@@ -173,50 +175,67 @@ class Worker:
 
     # ---- from the engine
 
-    def _hello(self, message: Message) -> None:
-        data = message.data
-        self._know_costs_of(data["device"].partition(" ")[0])
-        self.set_state(EngineState("ready", "Ready.", data["device"], data["dtype"], data["attention"]))
-        log.info("device: %s", data["device"])
-        log.info("dtype: %s", data["dtype"])
-        log.info("attention: %s", data["attention"])
-        assert self._events is not None
-        self._events.ready(self)
+    def _take(self, message: Message) -> None:
+        events = self._events
+        assert events is not None, "who hears was started"
+        match parse(message):
+            case Hello() as hello:
+                self._hello(hello)
+                events.ready(self)
+            case Loading(checkpoint):
+                self.set_state(replace(self.state, message=f"Loading {checkpoint} …"))
+            case Loaded() as loaded:
+                self._loaded(loaded)
+            case Costs(costs):
+                self._learn(costs)
+            case Progress() as progress:
+                events.progress(self, progress)
+            case PreviewImage() as preview:
+                events.preview(self, preview)
+            case Done() as done:
+                events.done(self, done)
+            case Failed() as failed:
+                events.failed(self, failed)
+            case Cancelled():
+                pass  # the record was closed when its owner asked
+            case Died(cause):
+                self._died(events, cause)
+            case GaveUp(cause):
+                self.set_state(EngineState("failed", f"The engine could not start: {cause}"))
+                events.gave_up(self, cause)
+            case _:
+                log.warning("the engine sent a message of the unexpected kind %r", message.kind)
 
-    def _loading(self, message: Message) -> None:
-        self.set_state(replace(self.state, message=f"Loading {message.data['checkpoint']} …"))
+    def _hello(self, hello: Hello) -> None:
+        self._know_costs_of(hello.device.partition(" ")[0])
+        self.set_state(EngineState("ready", "Ready.", hello.device, hello.dtype, hello.attention))
+        log.info("device: %s", hello.device)
+        log.info("dtype: %s", hello.dtype)
+        log.info("attention: %s", hello.attention)
 
-    def _loaded(self, message: Message) -> None:
+    def _loaded(self, loaded: Loaded) -> None:
         with self.changes.lock:
-            self.resident = message.data["checkpoint"]
-            if message.data["seconds"] > 0.05:  # less means that it was there
-                self.costs.learn(Call("load", self.resident), message.data["seconds"])
+            self.resident = loaded.checkpoint
+            if loaded.seconds > 0.05:  # less means that it was there
+                self.costs.learn(Call("load", self.resident), loaded.seconds)
         self.set_state(replace(self.state, message="Ready."))
 
-    def _learn(self, message: Message) -> None:
+    def _learn(self, costs: Sequence[Sequence[Any]]) -> None:
         with self.changes.lock:
-            self.costs.put((Call(*call), seconds) for *call, seconds in message.data["costs"])
+            self.costs.put((Call(*call), seconds) for *call, seconds in costs)
         if time.monotonic() - self._costs_kept > COSTS_SECONDS:
             self.keep_costs()
 
-    def _died(self, message: Message) -> None:
-        cause = message.data["cause"]
+    def _died(self, events: EngineEvents, cause: str) -> None:
         log.error("%s", cause)
         with self.changes.lock:
             self.state, self.resident = EngineState("restarting", f"The engine is starting again: {cause}."), ""
             self.watched = set()
             self._outbox.drop()
-        assert self._events is not None
-        self._events.died(self, cause)
+        events.died(self, cause)
         with self.changes.lock:
             self._outbox.drop()  # what was decided for the old engine in between
         self._outbox.settle(5.0)  # what is being handed over comes back at once: nobody is there to take it
-
-    def _gave_up(self, message: Message) -> None:
-        cause = message.data["cause"]
-        self.set_state(EngineState("failed", f"The engine could not start: {cause}"))
-        assert self._events is not None
-        self._events.gave_up(self, cause)
 
     def _know_costs_of(self, device: str) -> None:
         """Take up what earlier runs learned about this device."""

@@ -15,7 +15,7 @@ from PIL import Image
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.engine.engine import Engine
-from modules.engine.messages import Message, with_pictures
+from modules.engine.messages import Message, Submit
 from modules.images.sources import pixel_id
 from modules.pipelines.alone import run_alone
 from modules.pipelines.img2img import img2img
@@ -42,8 +42,7 @@ class Bench:
     def submit(self, task: str, user: str = "u", **fields: Any) -> None:
         """Fields `source` and `mask` may be pictures."""
         fields, pictures = named_pictures(fields)
-        data = {"task": task, "user": user, "request": self.request(**fields)}
-        self.engine._handle(with_pictures(data, pictures))
+        self.engine._handle(Submit.of(task, user, self.request(**fields), pictures).message())
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Tick until no story is left, or `until` holds."""

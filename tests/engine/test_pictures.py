@@ -12,7 +12,7 @@ from PIL import Image
 
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
-from modules.engine.messages import Message, pictures_of, with_pictures
+from modules.engine.messages import Message, Submit, parse
 from modules.pipelines import alone
 from modules.pipelines.alone import run_alone
 from modules.pipelines.img2img import img2img, tensor_of
@@ -181,7 +181,7 @@ def test_a_box_beside_the_mask_fails_in_words_and_nobody_else_pays(bench: Bench)
 
 
 def test_a_message_that_lacks_its_pictures_fails_alone(bench: Bench) -> None:
-    whole = with_pictures({"task": "a", "user": "u", "request": bench.request(source="0" * 64)}, [source()])
+    whole = Submit.of("a", "u", bench.request(source="0" * 64), [source()]).message()
     bench.engine._handle(Message("submit", whole.data, whole.blob[:-5]))
     bench.engine._handle(Message("submit", {**whole.data, "task": "b", "pictures": []}))
     bench.submit("good", source=source())
@@ -192,8 +192,9 @@ def test_a_message_that_lacks_its_pictures_fails_alone(bench: Bench) -> None:
 
 def test_pictures_travel_raw() -> None:
     pictures = [source((7, 5)), source((3, 9), "RGBA"), Image.linear_gradient("L").resize((4, 4))]
-    back = pictures_of(with_pictures({}, pictures))
-    assert [(picture.mode, picture.size, picture.tobytes()) for picture in back] == [
+    back = parse(Submit.of("a", "u", {}, pictures).message())
+    assert isinstance(back, Submit)
+    assert [(picture.mode, picture.size, picture.tobytes()) for picture in back.images()] == [
         (picture.mode, picture.size, picture.tobytes()) for picture in pictures
     ]
 

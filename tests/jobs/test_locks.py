@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from modules.app import App
-from modules.engine.messages import Message
+from modules.engine.messages import Cancel, Message, Unload
 from modules.jobs.outbox import Outbox
 from modules.settings import Settings
 from tests.scripted import ScriptedLink
@@ -157,14 +157,14 @@ def test_what_a_dead_engine_did_not_take_is_not_given_to_the_next(app: App, link
 
 def test_an_outbox_keeps_the_order_whoever_puts() -> None:
     got: list[str] = []
-    outbox = Outbox(lambda message: got.append(message.kind))
+    outbox = Outbox(lambda message: got.append(message.data["task"]))
     lock, put = threading.Lock(), list[str]()
 
     def several(name: str) -> None:
         for number in range(200):
             with lock:
                 put.append(f"{name}{number}")
-                outbox.put(Message(f"{name}{number}"))
+                outbox.put(Cancel(f"{name}{number}"))
 
     threads = [threading.Thread(target=several, args=(name,)) for name in "abcd"]
     for thread in threads:
@@ -174,7 +174,7 @@ def test_an_outbox_keeps_the_order_whoever_puts() -> None:
     assert outbox.settle(PATIENCE)
     assert got == put
     outbox.close()
-    outbox.put(Message("late"))
+    outbox.put(Cancel("late"))
     assert outbox.settle(PATIENCE)
     assert got == put
 
@@ -183,14 +183,14 @@ def test_an_outbox_outlives_an_error_of_the_link(caplog: pytest.LogCaptureFixtur
     got: list[str] = []
 
     def send(message: Message) -> None:
-        if message.kind == "bad":
+        if message.kind == "unload":
             raise ValueError("a mistake")
         got.append(message.kind)
 
     outbox = Outbox(send)
-    outbox.put(Message("bad"))
-    outbox.put(Message("good"))
+    outbox.put(Unload())
+    outbox.put(Cancel("a.0"))
     assert outbox.settle(PATIENCE)
-    assert got == ["good"]
-    assert "while sending 'bad'" in caplog.text
+    assert got == ["cancel"]
+    assert "while sending 'unload'" in caplog.text
     outbox.close()

@@ -217,6 +217,24 @@ def test_jobs_fail_only_when_no_worker_is_left(farm: Farm) -> None:
     assert (farm.a.starts, farm.b.starts, farm.app.engine().state) == (2, 2, "restarting")
 
 
+def test_of_many_submits_after_a_worker_gave_up_one_starts_it_again(farm: Farm) -> None:
+    for link in (farm.a, farm.b):
+        link.say(Message("gave_up", {"cause": "no such device"}))
+    barrier = threading.Barrier(6)
+
+    def submit(number: int) -> None:
+        barrier.wait(60)
+        farm.app.submit({**SMALL, "seed": number}, "me")
+
+    threads = [threading.Thread(target=submit, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (farm.a.starts, farm.b.starts) == (2, 2)
+    assert len(farm.app.jobs("me")) == 6
+
+
 def test_skip_and_cancel_reach_the_worker_that_has_the_image(farm: Farm) -> None:
     farm.hello()
     job = farm.app.submit({**SMALL, "count": 2}, "me").id
