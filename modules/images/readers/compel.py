@@ -2,7 +2,7 @@ r"""InvokeAI's prompts: word++ and (two words)1.3 where A1111 has (word:1.21) an
 
 A + is a factor of 1.1, a - of 0.9; brackets without a weight only group.  `.swap()`, `.blend()`, `.and()` have no counterpart.
 
-Source: the library compel and its page on syntax.
+Source: the library compel and its page on syntax.  From memory: no copy of it was at hand.
 """
 
 from __future__ import annotations

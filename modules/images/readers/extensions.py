@@ -1,6 +1,6 @@
 """Keys that Forge's built-in extensions and A1111's popular ones add to a text, in this program's keys where it has the same.
 
-Source: the scripts in Forge's `extensions-builtin/` and the extension sd-dynamic-thresholding.
+Source: the scripts in Forge's `extensions-builtin/`; the keys of SAG and of sd-dynamic-thresholding are from memory.
 """
 
 from __future__ import annotations

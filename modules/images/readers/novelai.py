@@ -1,6 +1,6 @@
 """NovelAI: JSON in "Comment" beside "Software: NovelAI", in PNG chunks, in WebP's EXIF, or hidden in the alpha channel.
 
-Source: what its pictures of V1 to V4.5 hold, and A1111's reading of the first ones.
+Source: what its pictures of V1 to V4.5 hold, and A1111's reading of the first ones.  From memory: no copy of it was at hand.
 """
 
 from __future__ import annotations
