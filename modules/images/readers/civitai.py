@@ -3,7 +3,8 @@
 "Civitai resources" is a list of the models with their names on the site, no files; "Hashes" an object of "model", "vae",
 "lora:NAME" and "embed:NAME".  Its generator's texts say no program; it runs ComfyUI.
 
-Source: Civitai's `src/utils/metadata/automatic.metadata.ts` and the extension sd_civitai_extension.  From memory: no copy of it was at hand.
+Source: Civitai's `src/utils/metadata/automatic.metadata.ts` and the extension sd_civitai_extension.
+From memory: no copy of it was at hand.
 """
 
 from __future__ import annotations

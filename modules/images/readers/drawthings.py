@@ -2,7 +2,8 @@
 
 Newer ones have the whole configuration in it too, under "v2", as Draw Things' scripts know it.
 
-Source: what its pictures hold, and the names of samplers and seed modes in Draw Things' `Libraries/DataModels`.  From memory: no copy of it was at hand.
+Source: what its pictures hold, and the names of samplers and seed modes in Draw Things' `Libraries/DataModels`.
+From memory: no copy of it was at hand.
 """
 
 from __future__ import annotations
