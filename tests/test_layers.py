@@ -86,7 +86,7 @@ def test_every_dependency_is_used() -> None:
     """A name in pyproject.toml that nothing imports is dead weight; "tomli" is Python 3.10's."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     used = {name.partition(".")[0] for file in (ROOT / "modules").rglob("*.py") for name in imported(file)}
-    named = {"pillow": "PIL", "argon2-cffi": "argon2"}
+    named = {"pillow": "PIL", "argon2-cffi": "argon2", "PyYAML": "yaml"}
     for requirement in project["dependencies"]:
         package = requirement.split(";")[0].split("<")[0].split(">")[0].split("=")[0].strip()
         assert named.get(package, package) in used, f"nothing imports {package}"

@@ -250,7 +250,8 @@ def test_seeds_of_64_bits_are_painted_with_and_told_back(api: TestClient, painti
         assert json.loads(answer["info"])["all_seeds"] == [each, each + 1]
         assert [picture.seed for picture in painting.jobs("local", 1)[0].pictures] == [each, each + 1]
         pictures.append([np.asarray(opened(image).convert("RGB")) for image in answer["images"]])
-    assert np.array_equal(pictures[0], pictures[1])
+    for one, other in zip(*pictures, strict=True):  # rows that share a forward or not differ in the last bit
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
     text = api.post("/sdapi/v1/png-info", json={"image": answer["images"][0]}).json()["info"]
     assert f"Seed: {seed % 2**32}," in text
 
