@@ -57,7 +57,8 @@ class Watched:
     """Pages of one visitor; remembers what no page may ever do."""
 
     def __init__(self, browser: Any, origin: str, **options: Any) -> None:
-        options = {"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, **options}
+        # Without motion: every frame would be painted by the processor that the tests share
+        options = {"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, "reduced_motion": "reduce", **options}
         self.context = browser.new_context(**options)
         self.context.set_default_timeout(TIMEOUT_MS)
         self.origin = origin
