@@ -47,8 +47,7 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
         )
     failed = [check for check in checks() if not passes(check)]
     print("tests", flush=True)
-    # Whole files: what their tests share is built once.  Three on two cores: many tests wait for processes and pages
-    side_by_side = ["-n", "3", "--dist", "loadfile"]
+    side_by_side = ["-n", "2", "--dist", "loadfile"]  # whole files: what their tests share is built once
     code = subprocess.run(
         [sys.executable, "-m", "pytest", *side_by_side, *values.pytest], cwd=ROOT, env=_environment()
     ).returncode
