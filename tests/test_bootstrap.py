@@ -301,6 +301,15 @@ def test_when_it_sets_up_and_starts_again(
     )
 
 
+def test_what_it_starts_keeps_the_bytecode_of_its_packages() -> None:
+    """They are installed without any, so a process that may write none compiles Gradio and torch at each start."""
+    start = "from pathlib import Path; import sys; from modules import bootstrap; "
+    start += "bootstrap._restart(Path(sys.executable), ['-c', 'import sys; print(sys.dont_write_bytecode)'])"
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", start], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 # ---- what is said
 
 

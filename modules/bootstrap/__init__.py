@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -41,12 +41,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _restart(python: Path, arguments: Sequence[str]) -> int:
-    """Go on as `python arguments`: the same process where the system can, else a child whose exit code is ours."""
+    """Go on as `python arguments`: the same process where the system can, else a child whose exit code is ours.
+
+    Bytecode is written, whatever the environment says of it (images of Docker commonly forbid it): the packages were installed
+    without any, and each process would spend seconds on compiling Gradio and torch again.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     if os.name != "nt":
-        _exec(python, arguments)
-    child = subprocess.Popen([str(python), *arguments])
+        _exec(python, arguments, environment)
+    child = subprocess.Popen([str(python), *arguments], env=environment)
     while True:
         try:
             return child.wait()
@@ -54,5 +59,5 @@ def _restart(python: Path, arguments: Sequence[str]) -> int:
             continue
 
 
-def _exec(python: Path, arguments: Sequence[str]) -> NoReturn:
-    os.execv(python, [str(python), *arguments])
+def _exec(python: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    os.execve(python, [str(python), *arguments], environment)

@@ -75,5 +75,12 @@ def passes(check: Check) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """The tests make their own settings: what is set for this user's server must not leak into them."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("ATELIER_")}
+    """The tests make their own settings: what is set for this user's server must not leak into them.
+
+    They start many processes, so what those import is compiled once and kept.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("ATELIER_") and name != "PYTHONDONTWRITEBYTECODE"
+    }
