@@ -6,7 +6,6 @@ checkpoint.  The desk does not know what a tab does with its form.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from modules.app import App
@@ -15,7 +14,7 @@ from modules.checkpoints.files import CheckpointInfo
 from modules.diffusion.samplers import SAMPLERS, find_sampler
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError, SettingsError, UnknownName, without_folders
-from modules.ui.form import Choice, Form, Values
+from modules.ui.form import Choice, Form, Values, fields_of
 from modules.ui.gradio import gr
 from modules.ui.job_bar import Studio, message
 from modules.ui.tabs.base import AT_ONCE, Updates, no_user
@@ -35,6 +34,7 @@ class Desk:
             name = chosen.name if chosen else None
             self.checkpoint = Choice(_titles(usable), value=name, label="Checkpoint", elem_id="checkpoint", min_width=100)
             self.rescan = gr.Button("Rescan the models folder", elem_id="rescan", elem_classes=["icon", "icon-rescan"])
+            self.kept = gr.Textbox(visible=False)  # what this browser remembers, see _RECALL
 
     def connect(self, studio: Studio, page: gr.Blocks) -> None:
         self.studio = studio
@@ -43,7 +43,7 @@ class Desk:
         self.rescan.click(self._rescanned, self.checkpoint, [*everything, studio], **AT_ONCE)
         studio.reuse(self._reused, None, [*everything, studio], **AT_ONCE)
         studio.more(self._more, None, studio, trigger_mode="multiple", **AT_ONCE)
-        page.load(self._opened, studio, [*everything, studio], js=_RECALL, **AT_ONCE)
+        page.load(self._opened, self.kept, [*everything, studio], js=_RECALL, **AT_ONCE)
 
     # ---- what is here
 
@@ -99,7 +99,7 @@ class Desk:
         form = self.forms.get(str(data.get("tab")))
         if form is None:
             return {self.studio: message("reused", missing=[])}
-        fields = _fields(data.get("fields"))
+        fields = fields_of(data.get("fields"))
         missing = self._drop_unknown(form, fields)
         if "mask_blur_x" in fields:
             fields["mask_blur"] = fields["mask_blur_x"]  # one slider for both
@@ -118,7 +118,7 @@ class Desk:
         try:
             for one in wanted if user else []:
                 key = str(one.get("key", ""))
-                taken[key] = self.app.submit(_fields(one.get("fields")), user, key).id
+                taken[key] = self.app.submit(fields_of(one.get("fields")), user, key).id
         except AtelierError as refusal:
             error, full = without_folders(str(refusal)), isinstance(refusal, LimitError)
         what = str(data.get("what"))[:20]
@@ -127,11 +127,11 @@ class Desk:
     def _opened(self, stored: Any) -> Updates:
         """A page begins with its forms as this browser left them, and with what is in the models folders now."""
         usable, (styles, about) = self.usable(), self.styles()
-        kept = _fields(stored)
+        kept = fields_of(stored)
         updates: Updates = {}
         name = None
         for tab, form in self.forms.items():
-            fields = _fields(kept.get(tab))
+            fields = fields_of(kept.get(tab))
             self._drop_unknown(form, fields)
             name = name or fields.get("checkpoint")
             if not fields.get("checkpoint"):
@@ -205,16 +205,6 @@ def _titles(usable: list[CheckpointInfo]) -> list[tuple[str, str]]:
     """Titles may repeat, names do not."""
     titles = [info.title for info in usable]
     return [(info.title if titles.count(info.title) == 1 else info.name, info.name) for info in usable]
-
-
-def _fields(source: Any) -> Values:
-    """Fields out of what a browser sent, as text or as an object; whatever else it is, nothing."""
-    if isinstance(source, str):
-        try:
-            source = json.loads(source)
-        except ValueError:
-            return {}
-    return dict(source) if isinstance(source, dict) else {}
 
 
 _RECALL = """() => {

@@ -6,6 +6,7 @@ components themselves refuse nothing.  The form does not know what is done with 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -173,6 +174,16 @@ class Form:
             sentences.append(f"{self.labels[name]} {match.group(2)}" if match and name in self.labels else part)
         text = "; ".join(sentences)
         return {"error": text[:1].upper() + text[1:].rstrip(".") + ".", "fields": ids}
+
+
+def fields_of(source: Any) -> Values:
+    """Fields out of what a browser sent, as text or as an object; whatever else it is, nothing."""
+    if isinstance(source, str):
+        try:
+            source = json.loads(source)
+        except ValueError:
+            return {}
+    return dict(source) if isinstance(source, dict) else {}
 
 
 def _seed(text: Any) -> int:

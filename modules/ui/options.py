@@ -7,15 +7,14 @@ checked by the request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+import json
 from typing import Any
 
 from modules.diffusion.samplers.relevance import idle_options
 from modules.errors import AtelierError
 from modules.options import OPTIONS, Option
 from modules.request import Txt2Img, parse_request
-from modules.ui.form import Form, Values
+from modules.ui.form import Form, Values, fields_of
 from modules.ui.gradio import gr
 from modules.ui.tabs.base import AT_ONCE, Updates
 
@@ -28,24 +27,58 @@ _DECIDE = ("sampler", "schedule")
 """Other fields that decide which options make a difference."""
 
 
-def build_options(form: Form) -> None:
-    """The accordion, inside the current column; all of it works by itself.  `form` has sampler and schedule already."""
-    with gr.Accordion(TITLE, open=False, elem_id=form.id("options"), elem_classes="options") as accordion:
-        idle = _idle(_readable({name: form.components[name].value for name in _DECIDE}))
-        for group, options in OPTIONS.items():
-            with gr.Group(elem_classes="plain option-group"):
-                gr.HTML(f"<h3>{group}</h3>", js_on_load=None)
-                right = False
-                for option in options:
-                    _control(form, option, option.name not in idle, right and not option.switch)
-                    right = not right and not option.switch  # a switch has a line of its own
-        reset = gr.Button("Set all back", elem_id=form.id("options_reset"), elem_classes="quiet", size="sm")
+class Options:
+    """The accordion of one form, which has sampler and schedule already.
 
-    own = [form.components[name] for name in NAMES]
-    inputs = {form.components[name] for name in (*NAMES, *_DECIDE)}
-    show = partial(_shown, form, accordion)
-    gr.on([component.change for component in inputs], show, inputs, [*own, accordion], trigger_mode="always_last", **AT_ONCE)
-    reset.click(lambda: form.write(_DEFAULTS), None, own, **AT_ONCE)
+    Args:
+        form: gets the options as its fields.
+        tell: JavaScript, an expression: the form's values as an object by name.
+    """
+
+    def __init__(self, form: Form, tell: str) -> None:
+        self.form, self.tell = form, tell
+
+    def build(self) -> None:
+        """Inside the current column."""
+        form = self.form
+        with gr.Accordion(TITLE, open=False, elem_id=form.id("options"), elem_classes="options") as self.accordion:
+            idle = _idle(_readable({name: form.components[name].value for name in _DECIDE}))
+            for group, options in OPTIONS.items():
+                with gr.Group(elem_classes="plain option-group"):
+                    gr.HTML(f"<h3>{group}</h3>", js_on_load=None)
+                    right = False
+                    for option in options:
+                        _control(form, option, option.name not in idle, right and not option.switch)
+                        right = not right and not option.switch  # a switch has a line of its own
+            self.reset = gr.Button("Set all back", elem_id=form.id("options_reset"), elem_classes="quiet", size="sm")
+        # Which options are greyed, and what is asked about them, as JSON: one input, since the browser's side of Gradio takes
+        # milliseconds for each input and each output of an event that is not left as it is.
+        self.state = gr.Textbox(json.dumps(sorted(idle)), visible=False)
+
+    def connect(self) -> None:
+        """Last of all that hears a change of a field: by then the page knows the new value."""
+        form = self.form
+        own = [form.components[name] for name in NAMES]
+        changes = [form.components[name].change for name in (*NAMES, *_DECIDE)]
+        ask = f"(idle) => [JSON.stringify({{ idle: JSON.parse(idle), values: {self.tell} }})]"
+        outputs = [*own, self.accordion, self.state]
+        gr.on(changes, self._shown, self.state, outputs, js=ask, trigger_mode="always_last", **AT_ONCE)
+        self.reset.click(lambda: form.write(_DEFAULTS), None, own, **AT_ONCE)
+
+    def _shown(self, asked: str) -> Updates:
+        """Which fields may be changed, where that differs from before, and the title, as the form is now."""
+        form, question = self.form, fields_of(asked)
+        values = fields_of(question.get("values"))
+        given = {name: values[name] for name in (*NAMES, *_DECIDE) if values.get(name) not in (None, "")}
+        request = _readable(given)
+        idle, before = _idle(request), _names(question.get("idle"))
+        changed = [name for name in NAMES if name not in idle and name in given and getattr(request, name) != _DEFAULTS[name]]
+        updates: Updates = {
+            form.components[name]: gr.update(interactive=name not in idle) for name in NAMES if name in idle ^ before
+        }
+        updates[self.accordion] = gr.update(label=f"{TITLE} · {len(changed)} set" if changed else TITLE)
+        updates[self.state] = json.dumps(sorted(idle))
+        return updates
 
 
 def _control(form: Form, option: Option, interactive: bool, right: bool) -> None:
@@ -63,16 +96,8 @@ def _control(form: Form, option: Option, interactive: bool, right: bool) -> None
 _DEFAULTS: Values = {name: Txt2Img.model_fields[name].default for name in NAMES}
 
 
-def _shown(form: Form, accordion: gr.Accordion, data: Mapping[Any, Any]) -> Updates:
-    """Which fields may be changed, and the title, as the form is now."""
-    values = {name: data[form.components[name]] for name in (*NAMES, *_DECIDE)}
-    given = {name: value for name, value in values.items() if value is not None}
-    request = _readable(given)
-    idle = _idle(request)
-    changed = [name for name in NAMES if name not in idle and name in given and getattr(request, name) != _DEFAULTS[name]]
-    updates: Updates = {form.components[name]: gr.update(interactive=name not in idle) for name in NAMES}
-    updates[accordion] = gr.update(label=f"{TITLE} · {len(changed)} set" if changed else TITLE)
-    return updates
+def _names(told: Any) -> set[str]:
+    return {name for name in told if isinstance(name, str)} if isinstance(told, list) else set()
 
 
 def _idle(request: Txt2Img) -> set[str]:

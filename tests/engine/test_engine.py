@@ -203,7 +203,7 @@ def test_the_failed_batch_s_tensors_are_gone_before_its_halves_run(bench: Bench,
     for index in range(4):
         bench.submit(str(index), seed=index)
     bench.run()
-    assert len(held) >= 2
+    assert held
     assert not any(alive)
     assert len(bench.of("done")) == 4
 

@@ -71,6 +71,7 @@ class Watched:
         page.on("console", lambda m: m.type == "error" and self._on_console(m))
         page.goto(self.origin)
         page.wait_for_selector(".studio:not([data-view=loading])")
+        page.wait_for_selector("body[data-forms=filled]")
         return page
 
     def _on_request(self, request: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -62,6 +63,28 @@ def test_first_visit_offers_what_the_model_does_well(page: Any) -> None:
     wait_value(page, "#txt2img_sampler input", "DPM++ 2M")
     wait_value(page, "#txt2img_schedule input", "Karras")
     wait_value(page, SEED, "")
+
+
+def test_what_is_typed_before_the_forms_are_filled_stays(visit: Visit, app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes its time answers with the defaults after somebody has begun to write."""
+    answer = threading.Event()
+    styles = app.library.styles
+    monkeypatch.setattr(app.library, "styles", lambda: answer.wait(60) and styles())
+    visitor = visit()
+    page = visitor.context.new_page()
+    page.goto(visitor.origin)
+    page.wait_for_selector(".studio:not([data-view=loading])")
+    page.fill(PROMPT, "a lighthouse")
+    page.fill(number("width"), "256")
+    assert page.get_attribute("body", "data-forms") is None
+    answer.set()
+    page.wait_for_selector("body[data-forms=filled]")
+    assert page.input_value(PROMPT) == "a lighthouse"
+    assert page.input_value(number("width")) == "256"
+    wait_value(page, number("height"), "128")
+    page.click(GENERATE)
+    request = app.records[app.wait_for_job()][1].request
+    assert (request.prompt, request.width) == ("a lighthouse", 256)
 
 
 def test_without_any_checkpoint_the_page_says_how_to_add_one(app: FakeApp, visit: Visit) -> None:

@@ -7,6 +7,13 @@ import { currentTab } from "./tabs.js";
 export const fields = (tab = currentTab()) => window.atelierForms?.[tab] ?? {};
 
 let opened = false;
+const early = new Map(); // input -> what was typed into it before the forms were filled
+
+const TYPED = "#bench :is(input:not([type=checkbox], [type=radio], [role=listbox]), textarea)";
+
+document.addEventListener("input", ({ target }) => {
+  if (!opened && target.matches?.(TYPED)) early.set(target, target.value);
+}, true);
 
 function remember(tab) {
   if (!opened || !window.atelierForms?.[tab]) return;
@@ -18,8 +25,15 @@ function remember(tab) {
 }
 
 /** From now on the forms show what the user left or the model's defaults, so their changes are worth keeping. */
-export function formsOpened() {
+export async function formsOpened() {
+  if (opened) return;
   opened = true;
+  await new Promise((done) => setTimeout(done)); // Gradio hands this message out together with the forms' values
+  for (const [box, words] of early) {
+    if (box.isConnected && box.value !== words) typeInto(box, words); // who types faster than the server answers is right
+  }
+  early.clear();
+  document.body.dataset.forms = "filled";
   for (const tab of Object.keys(window.atelierForms ?? {})) remember(tab);
 }
 

@@ -13,8 +13,12 @@ NO_COOKIE = "This page needs a cookie to know which pictures are yours. Allow co
 
 NO_PAINTING = "Your account may look at pictures, but not paint. An administrator can change that."
 
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""For events that answer within milliseconds: no queue, no spinner, not offered as an API."""
+AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "show_progress_on": (), "api_visibility": "private"}
+"""For events that answer within milliseconds: no queue, no spinner, not offered as an API.
+
+Nothing shows their progress: the browser's side of Gradio looks up each component that does, in the whole tree, at every event
+from then on. That took seconds of the page's time where an event writes a whole form.
+"""
 
 
 class Tab(Protocol):

@@ -19,7 +19,7 @@ from modules.ui.desk import Desk, defaults, schedule_hint
 from modules.ui.form import Form, Values
 from modules.ui.gradio import gr
 from modules.ui.job_bar import STATIC, Studio, message
-from modules.ui.options import build_options
+from modules.ui.options import Options
 from modules.ui.tabs.base import AT_ONCE, no_user
 
 
@@ -42,7 +42,8 @@ class PaintingTab:
         self.build_canvas()
         with gr.Column(elem_id=self.form.id("settings"), elem_classes="plain settings", min_width=200):
             self.build_settings()
-            build_options(self.form)
+            self.options = Options(self.form, tell=f"window.atelierForms[{json.dumps(self.name)}]")
+            self.options.build()
         # What the page's scripts add to a request, as JSON: the job's key, and what is on the canvas.
         self.attachment = gr.Textbox(visible=False, elem_id=self.form.id("attachment"))
 
@@ -106,8 +107,11 @@ class PaintingTab:
 
         # These stay in the browser.
         self.cancel.click(None, js="() => document.dispatchEvent(new Event('atelier:cancel'))")
-        tell = _TELL.replace("NAMES", json.dumps(form.names)).replace("TAB", json.dumps(self.name))
-        gr.on([page.load, *(component.change for component in form.outputs)], None, form.outputs, js=tell)
+        told = _TOLD.replace("TAB", json.dumps(self.name))
+        page.load(None, form.outputs, js=told.replace("NAMES", json.dumps(form.names)))
+        for name, component in form.components.items():  # alone: Gradio takes time for each input, at each change
+            component.change(None, component, js=told.replace("NAMES", json.dumps([name])))
+        self.options.connect()
 
     def _submit(self, data: Mapping[Any, Any], request: gr.Request) -> str:
         user = request.request.state.user
@@ -170,10 +174,9 @@ _ATTACH = """async (...values) => {
 }"""
 """The attachment is the last of the inputs: Gradio hands them over in the order in which they were made."""
 
-_TELL = """(...values) => {
-  const names = NAMES;
-  window.atelierForms ??= {};
-  window.atelierForms[TAB] = Object.fromEntries(names.map((name, i) => [name, values[i]]));
+_TOLD = """(...values) => {
+  const forms = (window.atelierForms ??= {});
+  Object.assign((forms[TAB] ??= {}), Object.fromEntries(NAMES.map((name, i) => [name, values[i]])));
   document.dispatchEvent(new CustomEvent('atelier:form', { detail: { tab: TAB } }));
 }"""
-"""Tells the page's scripts what the form holds; they keep it in this browser."""
+"""Tells the page's scripts what the form holds now; they keep it in this browser."""
