@@ -18,7 +18,7 @@ from modules.checkpoints.files import CheckpointInfo, find, read_header, scan
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.samplers.relevance import relevant
 from modules.diffusion.schedules import find_schedule
-from modules.errors import CheckpointError, RequestError
+from modules.errors import CheckpointError, RequestError, UnknownName
 from modules.prompts.check import PromptCheck, check
 from modules.prompts.chunks import Embedding
 from modules.prompts.library import Library
@@ -91,9 +91,15 @@ class Catalogue:
 
     def default_checkpoint(self) -> CheckpointInfo | None:
         """The checkpoint of the newest job if it is still here, else the first usable one."""
-        usable = [info for info in self.checkpoints() if not info.problem]
         latest = self._latest()
-        return next((info for info in usable if info.name == latest), usable[0] if usable else None)
+        if latest:
+            try:
+                info = find(self.folders, latest)
+                if info.name == latest and not info.problem:
+                    return info
+            except UnknownName:
+                pass  # its file is gone
+        return next((info for info in self.checkpoints() if not info.problem), None)
 
     def complete(self, fields: dict[str, Any]) -> GenerationRequest:
         """A full request from some fields: names resolved, a seed drawn, the rest from the checkpoint's defaults.

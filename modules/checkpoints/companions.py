@@ -6,13 +6,13 @@ never pickles: a .pt or .bin is listed with what to do about it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from modules.checkpoints import keys
+from modules.checkpoints.folders import listing
 from modules.checkpoints.header import Header, read_header
 from modules.errors import CheckpointError
 from modules.prompts.chunks import CHUNK
@@ -90,18 +90,21 @@ def _files(folders: Sequence[Path], kinds: frozenset[str], suffixes: tuple[str, 
     """Files with one of `suffixes` below the folders of `folders` whose names are among `kinds`; hidden ones are skipped."""
     for folder in folders:
         for top in _tops(folder, kinds):
-            for base, below, names in os.walk(top):
-                below[:] = sorted(name for name in below if not name.startswith("."))
-                for name in sorted(names):
-                    if name.lower().endswith(suffixes) and not name.startswith("."):
-                        yield Path(base, name)
+            for base in _below(top):
+                yield from (base / name for name in listing(base).files if name.lower().endswith(suffixes))
 
 
-def _tops(folder: Path, kinds: frozenset[str]) -> list[str]:
-    try:
-        return sorted(entry.path for entry in os.scandir(folder) if entry.name.casefold() in kinds)
-    except OSError:
-        return []
+def _below(folder: Path) -> Iterator[Path]:
+    """`folder` and all folders in it; links to folders are not followed."""
+    yield folder
+    for name in listing(folder).folders:
+        if not (folder / name).is_symlink():
+            yield from _below(folder / name)
+
+
+def _tops(folder: Path, kinds: frozenset[str]) -> list[Path]:
+    inside = listing(folder)
+    return [folder / name for name in sorted((*inside.folders, *inside.files)) if name.casefold() in kinds]
 
 
 def _stem(path: Path) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from modules.checkpoints.completeness import check_complete
 from modules.checkpoints.families import Defaults, recognise
+from modules.checkpoints.folders import listing
 from modules.checkpoints.hashes import file_sha256, known_sha256
 from modules.checkpoints.header import Header, TensorEntry, read_header
 from modules.checkpoints.naming import by_hash, named
@@ -100,19 +101,7 @@ def scan(folders: Sequence[Path]) -> list[CheckpointInfo]:
     folder that is reached twice is listed once.  Files that cannot be used are listed with their `problem`.  Unreadable or
     missing folders hold nothing.  Of files with the same name the later ones get " (2)", " (3)", ...
     """
-    infos: list[CheckpointInfo] = []
-    names: set[str] = set()
-    visited: set[tuple[int, int]] = set()
-    for folder in folders:
-        for path in sorted(_walk(folder, visited), key=lambda path: (_name(path, folder).casefold(), str(path))):
-            base = _name(path, folder)
-            name, number = base, 1
-            while name in names:
-                number += 1
-                name = f"{base} ({number})"
-            names.add(name)
-            infos.append(_info(path, name))
-    return infos
+    return [_info(each.path, each.name) for each in _listed(folders)]
 
 
 def find(folders: Sequence[Path], name: str, cache: Path | None = None) -> CheckpointInfo:
@@ -124,42 +113,63 @@ def find(folders: Sequence[Path], name: str, cache: Path | None = None) -> Check
     Raises:
         UnknownName: nothing or more than one file fits.
     """
-    infos = scan(folders)
-    found = named(infos, name)
+    listed = _listed(folders)
+    found = named(listed, name)
     if found is None and cache is not None:
-        found = by_hash(infos, name, lambda info: known_sha256(info.path, cache))
+        found = by_hash(listed, name, lambda each: known_sha256(each.path, cache))
     if found is None:
-        raise UnknownName("checkpoint", name, [info.name for info in infos if not info.problem])
-    return found
+        raise UnknownName("checkpoint", name, [info.name for info in scan(folders) if not info.problem])
+    return _info(found.path, found.name)
 
 
-def _walk(folder: Path, visited: set[tuple[int, int]]) -> Iterator[Path]:
+@dataclass(frozen=True)
+class _Listed:
+    """A file by its name alone: looking one up opens no other."""
+
+    name: str
+    path: Path
+
+
+def _listed(folders: Sequence[Path]) -> tuple[_Listed, ...]:
+    """All files, in the order of `scan` and with its names."""
+    visited: set[tuple[int, int]] = set()
+    return _named(tuple((folder, tuple(_walk(str(folder), visited))) for folder in folders))
+
+
+@lru_cache(maxsize=8)
+def _named(found: tuple[tuple[Path, tuple[str, ...]], ...]) -> tuple[_Listed, ...]:
+    """The files, as `_walk` found them below each folder, with a name for each."""
+    listed: list[_Listed] = []
+    names: set[str] = set()
+    for folder, paths in found:
+        for base, path in sorted(
+            ((_name(Path(path), folder), path) for path in paths), key=lambda one: (one[0].casefold(), one[1])
+        ):
+            name, number = base, 1
+            while name in names:
+                number += 1
+                name = f"{base} ({number})"
+            names.add(name)
+            listed.append(_Listed(name, Path(path)))
+    return tuple(listed)
+
+
+def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
     """Checkpoint files below `folder`; `visited` stops at folders that were seen, so links cannot lead in circles."""
     try:
-        status = folder.stat()
+        status = os.stat(folder)
         if (status.st_dev, status.st_ino) in visited:
             return
         visited.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
     except OSError:
         return
-    for entry in found:
-        if entry.name.startswith("."):
-            continue
-        path = Path(entry.path)
-        if _is_folder(entry):
-            if entry.name.casefold() not in COMPANION_FOLDERS:
-                yield from _walk(path, visited)
-        elif entry.name.lower().endswith(SUFFIXES):
-            yield path
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
+    inside = listing(Path(folder))
+    for name in inside.files:
+        if name.lower().endswith(SUFFIXES):
+            yield os.path.join(folder, name)
+    for name in inside.folders:
+        if name.casefold() not in COMPANION_FOLDERS:
+            yield from _walk(os.path.join(folder, name), visited)
 
 
 def _name(path: Path, folder: Path) -> str:
