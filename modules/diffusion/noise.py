@@ -8,7 +8,9 @@ pass on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ from modules.diffusion.philox import Philox
 
 Stream = Callable[[Sequence[int]], Tensor]
 """(shape) -> the next unit normal values, float32, on the CPU."""
+
+Step = tuple[float, float]
+"""From one noise level to the next, in sigma."""
 
 SEEDS = 2**64
 """Seeds are whole numbers below this; a sum of a seed and a delta is taken modulo it, as unsigned 64-bit arithmetic does."""
@@ -77,21 +82,55 @@ class Noise:
         self.span = span
         self._next = self._stream(seed)
         self._started = False
+        self._drawn: deque[Tensor] = deque()
+        self._at_once = 1  # draws that a sampler takes between two evaluations
+        self._path: BrownianPath | None = None
 
     def __call__(self) -> Tensor:
         """The next unit normal draw, float32.  The first is the starting noise, later ones are ancestral."""
+        if self._drawn:
+            return self._drawn.popleft().to(self.device)
         if self._started:
-            return self._next(self.shape).to(self.device)
+            self._at_once += 1
+        return self._draw().to(self.device)
+
+    def brownian(self, sigmas: Sequence[float], asks: Iterable[Step] = ()) -> BrownianPath:
+        """The image's Brownian path over the positive levels of `sigmas`; it takes nothing from the draws above.
+
+        `asks` are the increments that will be asked for, in order: they can then be computed ahead.
+        """
+        positive = [sigma for sigma in self.span or sigmas if sigma > 0]
+        self._path = BrownianPath(self.seed, self.shape, min(positive), max(positive), self.device, self.source, asks)
+        return self._path
+
+    @property
+    def pending(self) -> bool:
+        """Whether the next question takes long enough to be worth a host thread, see `ahead`.
+
+        A draw of torch's own generators takes a tenth of a millisecond, Philox on the CPU ten times that, and an increment of a
+        Brownian path up to twenty draws.
+        """
+        if self._path is not None:
+            return self._path.pending
+        slow = self.source == "NV" or (self.source == "GPU" and self.device.type != "cuda")
+        return slow and len(self._drawn) < self._at_once
+
+    def ahead(self) -> None:
+        """Compute what the sampler asks next, for a thread of the host: the values are the same, asked for early or not."""
+        if self._path is not None:
+            self._path.ahead()
+        else:
+            while len(self._drawn) < self._at_once:
+                self._drawn.append(self._draw())
+
+    def _draw(self) -> Tensor:
+        if self._started:
+            return self._next(self.shape)
         self._started = True
         first = self._first()
         if self.delta:
             self._next = self._stream(self.seed + self.delta)
-        return first.to(self.device)
-
-    def brownian(self, sigmas: Sequence[float]) -> BrownianPath:
-        """The image's Brownian path over the positive levels of `sigmas`; it takes nothing from the draws above."""
-        positive = [sigma for sigma in self.span or sigmas if sigma > 0]
-        return BrownianPath(self.seed, self.shape, min(positive), max(positive), self.device, self.source)
+        return first
 
     def _stream(self, seed: int) -> Stream:
         return stream(self.source, seed, self.device)
@@ -163,22 +202,44 @@ class BrownianPath:
         sigma_max: float,
         device: torch.device | str = "cpu",
         source: str = "CPU",
+        asks: Iterable[Step] = (),
     ) -> None:
         self.seed = seed
         self.shape = tuple(shape)
         self.device = torch.device(device)
         self.source = source
         self.start, self.end = round(sigma_min, self.DIGITS), round(sigma_max, self.DIGITS)
-        root = np.random.SeedSequence(entropy=seed, pool_size=self.POOL).generate_state(1)[0]
-        self._whole = self._draw(int(root)) * math.sqrt(sigma_max - sigma_min)
+        self._length = sigma_max - sigma_min
         self._halves: dict[tuple[int, int], Tensor] = {}
         """Left halves' increments by (depth, position): those that the last question used, for the next one is beside it."""
+        self._asks = deque(asks)
+        self._ready: dict[Step, Tensor] = {}
+
+    @cached_property
+    def _whole(self) -> Tensor:
+        root = np.random.SeedSequence(entropy=self.seed, pool_size=self.POOL).generate_state(1)[0]
+        return self._draw(int(root)) * math.sqrt(self._length)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the next of the increments that will be asked for is not computed."""
+        return bool(self._asks) and not self._ready
+
+    def ahead(self) -> None:
+        """Compute the next of the increments that will be asked for."""
+        if self.pending:
+            step = self._asks.popleft()
+            self._ready[step] = self._between(*step)
 
     def between(self, sigma: float, sigma_next: float) -> Tensor:
         """The path's increment from `sigma` to `sigma_next`, divided by sqrt(|sigma_next - sigma|): unit normal, float32.
 
         Levels outside the range count as its ends.
         """
+        ready = self._ready.pop((sigma, sigma_next), None)
+        return (self._between(sigma, sigma_next) if ready is None else ready).to(self.device)
+
+    def _between(self, sigma: float, sigma_next: float) -> Tensor:
         low, high = (self._inside(level) for level in sorted((sigma, sigma_next)))
         used: dict[tuple[int, int], Tensor] = {}
         increment = self._increment(low, high, self.start, self.end, self._whole, (0, 0), used)
@@ -186,7 +247,7 @@ class BrownianPath:
         sign = 1.0 if sigma <= sigma_next else -1.0
         if sigma != sigma_next:
             increment = increment * (sign / math.sqrt(abs(sigma_next - sigma)))
-        return increment.to(self.device)
+        return increment
 
     def _inside(self, sigma: float) -> float:
         return min(max(round(sigma, self.DIGITS), self.start), self.end)

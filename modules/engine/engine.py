@@ -45,7 +45,7 @@ from modules.engine.task import Task
 from modules.errors import AtelierError, OutOfMemory
 from modules.pipelines.img2img import img2img
 from modules.pipelines.txt2img import Painted, txt2img
-from modules.pipelines.work import DEVICE_WORK, Decode, Encode, EncodeImage, Host, Load, Predict, Report, Work
+from modules.pipelines.work import DEVICE_WORK, Decode, Encode, EncodeImage, Host, Load, Meanwhile, Predict, Report, Work
 from modules.request import Img2Img, parse_request
 
 log = logging.getLogger(__name__)
@@ -228,7 +228,10 @@ class Engine:
         """Run the story until it waits for the device or a thread, ends, or fails; failing costs this task only."""
         try:
             step()
-            while isinstance(task.work, Report):
+            while isinstance(task.work, (Meanwhile, Report)):
+                if isinstance(task.work, Meanwhile):
+                    task.advance(self._host.submit(task.work.call), self._tick)
+                    continue
                 done, steps = task.work.step, task.work.steps
                 self._report(task, task.work)
                 if end := task.finishing and done < steps:

@@ -6,13 +6,14 @@ It is the reference that the engine's batches are tested against, and all that `
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import torch
 
 from modules.checkpoints.manager import ModelManager
 from modules.pipelines.txt2img import Painted
-from modules.pipelines.work import Decode, Encode, EncodeImage, Host, Load, Predict, Program, Report, Work
+from modules.pipelines.work import Decode, Encode, EncodeImage, Host, Load, Meanwhile, Predict, Program, Report, Work
 
 
 @torch.inference_mode()
@@ -47,5 +48,9 @@ def _answer(work: Work, manager: ModelManager) -> Any:
             return ((image[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu()
         case Host(call):
             return call()
+        case Meanwhile(call):
+            begun: Future[Any] = Future()
+            begun.set_result(call())
+            return begun
         case Report():
             return None

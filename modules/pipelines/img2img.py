@@ -24,7 +24,7 @@ from modules.pipelines.framing import LATENT_UPSCALE, Frame, framed, rounded
 from modules.pipelines.guidance import guidance_for
 from modules.pipelines.inpainting import blend_for, inpainted, inpainted_before, kept, mask_channels, masked_image
 from modules.pipelines.prompting import Prompted, prompted
-from modules.pipelines.sampling import sample
+from modules.pipelines.sampling import ahead, sample
 from modules.pipelines.txt2img import Painted, noise_for, tweaks_of
 from modules.pipelines.work import Program, decode, encode_image, load, on_host
 from modules.pixels import Floats, Picture, colour, masks
@@ -83,7 +83,9 @@ def _started(model: ModelHandle, request: Img2Img, frame: Frame) -> Program[Star
     small = masks.latent_mask(frame.mask, latent.shape[2], latent.shape[1], rounded(request))
     mask = torch.from_numpy(small).to(latent)[None]
     if request.masked_content == "latent noise":
-        fresh = Noise(request.seed, latent.shape, model.device, request.rng)()
+        content = Noise(request.seed, latent.shape, model.device, request.rng)
+        yield from ahead(content)
+        fresh = content()
         return Start(latent * (1.0 - mask) + fresh * mask, latent, mask)
     if request.masked_content == "latent nothing":
         return Start(latent * (1.0 - mask), latent, mask)
@@ -129,6 +131,7 @@ def _repainted(
         return start.latent
     factor = model.latent.factor
     noise = noise_for(request, model, (start.latent.shape[2] * factor, start.latent.shape[1] * factor), part.span)
+    yield from ahead(noise)
     drawn = noise() * request.noise_multiplier
     x = (start.latent + drawn * (part.noised + request.extra_noise)) * part.start_scale()
 

@@ -25,7 +25,7 @@ from modules.pipelines.guidance.zero import still
 from modules.pipelines.work import Program, encode, on_host
 from modules.prompts.chunks import EMPTY, NO_EMBEDDINGS, Chunk, Embedding, chunk
 from modules.prompts.limits import check_affordable, check_length
-from modules.prompts.plan import plan
+from modules.prompts.plan import Plan, plan
 from modules.prompts.tokenizer import Tokenizer
 from modules.request import Txt2Img
 
@@ -84,18 +84,8 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> Program[
     Raises:
         RequestError: prompt editing makes too many different texts.
     """
-    planned = plan(request.prompt, request.negative_prompt, sampler.prompt_steps(request.steps), old=request.old_prompt_editing)
-    check_affordable(planned)
+    planned, windows = yield from on_host(lambda: _tokenised(model, request, sampler))
     inversions = model.inversions or None
-    known, tokenizer = NO_EMBEDDINGS, Tokenizer(request.raw_text)
-    if inversions and len(model.text.widths) == 1:  # a vector for one of several encoders is not enough
-        known = yield from on_host(lambda: inversions.known(model.text.widths[0], tokenizer))
-    windows = {
-        text: chunk(text, tokenizer, request.emphasis, known).windows
-        for timeline in planned.timelines
-        for text in timeline.distinct
-    }
-    check_length(max(map(len, windows.values())))
     wanted = dict.fromkeys([EMPTY, *(window.bare for chunks in windows.values() for window in chunks)])
     vectors, said = yield from _inserted(inversions, wanted)
     encoded = yield from _encoded(model, list(wanted), request.clip_skip, vectors)
@@ -116,6 +106,22 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> Program[
     weights = [side.weight for side in planned.sides]
     lengthened = tuple((side.lengthened(tokens), weight) for side, weight in zip(sides, weights, strict=True))
     return Prompted(lengthened, negative, said=said)
+
+
+def _tokenised(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> tuple[Plan, dict[str, tuple[Chunk, ...]]]:
+    """What the prompts say along the run, and the windows of each of their texts.  A long prompt takes a tenth of a second."""
+    planned = plan(request.prompt, request.negative_prompt, sampler.prompt_steps(request.steps), old=request.old_prompt_editing)
+    check_affordable(planned)
+    known, tokenizer = NO_EMBEDDINGS, Tokenizer(request.raw_text)
+    if model.inversions and len(model.text.widths) == 1:  # a vector for one of several encoders is not enough
+        known = model.inversions.known(model.text.widths[0], tokenizer)
+    windows = {
+        text: chunk(text, tokenizer, request.emphasis, known).windows
+        for timeline in planned.timelines
+        for text in timeline.distinct
+    }
+    check_length(max(map(len, windows.values())))
+    return planned, windows
 
 
 def _inserted(

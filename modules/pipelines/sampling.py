@@ -19,7 +19,7 @@ from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import Denoised, Sampler
 from modules.errors import NotFinite
 from modules.pipelines.denoisers import Denoiser
-from modules.pipelines.work import Program, report
+from modules.pipelines.work import Program, meanwhile, on_host, report
 
 
 def sample(
@@ -59,6 +59,7 @@ def sample(
     try:
         x, sigma = next(solver)
         while True:
+            begun = (yield from meanwhile(noise.ahead)) if noise.pending else None
             answer = yield from denoise(x, sigma)
             if not bool(answer.guided.isfinite().all()):
                 raise NotFinite(_not_finite(done + 1, steps))
@@ -69,6 +70,8 @@ def sample(
             done = max(done, _done(sigma, sigmas)) if sampler.adaptive else bisect.bisect_right(ends, evaluations)
             if done > before and (yield from report(model, done, steps, look(answer.guided))):
                 return answer.guided
+            if begun and not begun.done():
+                yield from on_host(begun.result)
             x, sigma = solver.send(answer if sampler.pair else answer.guided)
     except StopIteration as finished:
         latent: Tensor = finished.value
@@ -77,6 +80,15 @@ def sample(
         return latent
     finally:
         solver.close()
+
+
+def ahead(noise: Noise) -> Program[None]:
+    """Have a host thread compute what is asked of `noise` next, where that takes time, for the device's thread is everybody's.
+
+    The denoising loop does so by itself, while the network is evaluated.
+    """
+    if noise.pending:
+        yield from on_host(noise.ahead)
 
 
 def _done(sigma: float, sigmas: list[float]) -> int:

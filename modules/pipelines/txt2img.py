@@ -16,7 +16,7 @@ from modules.errors import RequestError
 from modules.pipelines.guidance import guidance_for
 from modules.pipelines.inpainting import mask_channels
 from modules.pipelines.prompting import Prompted, prompted
-from modules.pipelines.sampling import sample, starting_point
+from modules.pipelines.sampling import ahead, sample, starting_point
 from modules.pipelines.work import Program, decode, encode_image, load
 from modules.request import Txt2Img
 
@@ -51,6 +51,7 @@ def txt2img(request: Txt2Img) -> Program[Painted]:
     options = sampler.options(request.eta, request.s_churn, request.s_tmin, request.s_tmax, request.s_noise)
 
     denoise = words.guided(runs, guidance_for(request, sampler))
+    yield from ahead(noise)
     x = starting_point(sampler, sigmas, noise, request.sgm_noise_multiplier)
     latent = yield from sample(runs, sampler, x, sigmas, noise, denoise, options)
     pixels = yield from decode(model, latent)

@@ -7,6 +7,7 @@ sends the answer back.  The typed helpers below give each `yield from` the right
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
@@ -77,6 +78,13 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Meanwhile:
+    """Begin `call` on a host thread, and go on at once.  Answer: its `Future`."""
+
+    call: Callable[[], Any]
+
+
+@dataclass(frozen=True)
 class Report:
     """Progress: `step` of `steps` is done; `denoised` (C, h, w) is what the picture looks like now.
 
@@ -89,7 +97,7 @@ class Report:
     model: ModelHandle
 
 
-Work = Load | Encode | EncodeImage | Predict | Decode | Host | Report
+Work = Load | Encode | EncodeImage | Predict | Decode | Host | Meanwhile | Report
 DEVICE_WORK = (Encode, EncodeImage, Predict, Decode)
 """What only the engine's own thread may do."""
 
@@ -131,6 +139,10 @@ def decode(model: ModelHandle, latent: Tensor) -> Program[Tensor]:
 
 def on_host(call: Callable[[], T]) -> Program[T]:
     return cast(T, (yield Host(call)))
+
+
+def meanwhile(call: Callable[[], T]) -> Program[Future[T]]:
+    return cast("Future[T]", (yield Meanwhile(call)))
 
 
 def report(model: ModelHandle, step: int, steps: int, denoised: Tensor) -> Program[bool]:

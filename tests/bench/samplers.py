@@ -96,7 +96,7 @@ class _Still:
     def __call__(self) -> Tensor:
         return torch.zeros_like(self.x)
 
-    def brownian(self, sigmas: list[float]) -> _Still:
+    def brownian(self, sigmas: list[float], asks: object = ()) -> _Still:
         return self
 
     def between(self, sigma: float, sigma_next: float) -> Tensor:

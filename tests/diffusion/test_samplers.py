@@ -133,7 +133,7 @@ class BasisNoise:
         self.drawn += 1
         return draw.flatten(0, 1)
 
-    def brownian(self, sigmas: list[float]) -> BasisNoise:
+    def brownian(self, sigmas: list[float], asks: object = ()) -> BasisNoise:
         return self
 
     def between(self, sigma: float, sigma_next: float) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import shutil
+import threading
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,14 @@ from PIL import Image
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.diffusion.forward import AttentionMass, IdentityAttention
+from modules.diffusion.philox import Philox
 from modules.diffusion.rows import Row
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine.messages import Message
 from modules.errors import NotFinite
 from modules.pipelines.prompting import AT_ONCE
 from modules.pipelines.work import Encode, Predict, Report
+from modules.prompts.chunks import chunk
 from tests.engine.conftest import Bench
 from tests.tiny import TINY_METADATA, TINY_UNET, make_checkpoint
 
@@ -490,3 +493,40 @@ def test_a_job_is_cancelled_between_two_calls_of_its_text_encoder(bench: Bench, 
     assert len(calls) == 2
     assert not bench.engine.tasks
     assert "long" not in bench.of("done")
+
+
+@pytest.mark.parametrize("sampler", [*(name for name, sampler in SAMPLERS.items() if sampler.brownian), "Euler a", "DDIM"])
+def test_noise_that_takes_long_is_drawn_on_host_threads(bench: Bench, sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Brownian increment takes up to twenty draws, and a draw of a GPU's numbers ten times torch's own; all others wait."""
+    threads: list[bool] = []
+    draw = Philox.randn
+
+    def noted(self: Philox, shape: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return draw(self, shape)
+
+    monkeypatch.setattr(Philox, "randn", noted)
+    fields = {"sampler": sampler, "rng": "NV", "steps": 5}
+    bench.submit("one", **fields)
+    bench.submit("two", user="v", **{**fields, "seed": 2})
+    bench.run()
+    assert threads
+    assert not any(threads)
+    monkeypatch.undo()
+    assert np.abs(bench.pixels("one") - bench.alone(**fields)).max() <= 1
+
+
+def test_prompts_are_tokenised_on_host_threads(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt of 30,000 characters takes a tenth of a second."""
+    threads: list[bool] = []
+
+    def noted(*given: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return chunk(*given)
+
+    monkeypatch.setattr("modules.pipelines.prompting.chunk", noted)
+    bench.submit("one", prompt="a [cat:dog:2]")
+    bench.run()
+    assert threads
+    assert not any(threads)
+    assert bench.of("done")

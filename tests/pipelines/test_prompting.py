@@ -20,7 +20,7 @@ from modules.errors import RequestError
 from modules.pipelines.guidance import Guidance
 from modules.pipelines.prompting import AT_ONCE, Prompted, prompted
 from modules.pipelines.sampling import sample, starting_point
-from modules.pipelines.work import Encode, Predict, Program, Report, Work
+from modules.pipelines.work import Encode, Host, Predict, Program, Report, Work
 from modules.prompts.chunks import Chunk
 from modules.prompts.tokenizer import Tokenizer
 from modules.request import Txt2Img
@@ -60,6 +60,8 @@ class Network:
             elif isinstance(work, Predict):
                 self.rows.append(work.rows)
                 answer = [Answer(row.x * 0.5 + float(row.conditioning.context[1, 0]) / 50_000) for row in work.rows]
+            elif isinstance(work, Host):
+                answer = work.call()
             else:
                 assert isinstance(work, Report)
                 answer = None

@@ -7,7 +7,7 @@ counts follow the same path.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Literal
 
 from modules.diffusion.samplers.solver import SamplerProgram, ancestral_step, toward
@@ -54,7 +54,9 @@ def dpmpp_2s_ancestral(
 
 def dpmpp_sde(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0) -> SamplerProgram:
     """k-diffusion's stochastic DPM-Solver++: two ancestral steps from the same place, to the middle and to the end."""
-    path = noise.brownian(sigmas)
+    steps = _fresh(sigmas, eta)
+    halves = [(sigma, math.sqrt(sigma * sigma_next)) for sigma, sigma_next in steps]
+    path = noise.brownian(sigmas, chain.from_iterable(zip(halves, steps, strict=True)))
     for sigma, sigma_next in pairwise(sigmas):
         denoised = yield x, sigma
         if sigma_next == 0:
@@ -84,7 +86,7 @@ def dpmpp_2m_sde(
     form: Literal["midpoint", "heun"] = "midpoint",
 ) -> SamplerProgram:
     """SDE-DPM-Solver++(2M), equation 18, in k-diffusion's two forms.  With `eta` 0 the midpoint form is `dpmpp_2m`."""
-    path = noise.brownian(sigmas)
+    path = noise.brownian(sigmas, _fresh(sigmas, eta))
     denoised_last: Tensor | None = None
     h_last = 0.0
     for sigma, sigma_next in pairwise(sigmas):
@@ -114,7 +116,7 @@ def dpmpp_2m_sde_heun(
 
 def dpmpp_3m_sde(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0) -> SamplerProgram:
     """k-diffusion's DPM-Solver++(3M) SDE: the denoised x along a parabola through its last three values."""
-    path = noise.brownian(sigmas)
+    path = noise.brownian(sigmas, _fresh(sigmas, eta))
     answers: list[Tensor] = []
     """The last denoised x, newest first."""
     hs: list[float] = []
@@ -140,3 +142,8 @@ def dpmpp_3m_sde(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 1
         x = x_next
         answers, hs = [denoised, *answers][:2], [h, *hs][:2]
     return x
+
+
+def _fresh(sigmas: list[float], eta: float) -> list[tuple[float, float]]:
+    """The steps that take fresh noise: with `eta` above 0, all but the one to sigma 0."""
+    return [step for step in pairwise(sigmas) if step[1] > 0] if eta > 0 else []
