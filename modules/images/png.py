@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image
+import numpy as np
+import numpy.typing as npt
 from PIL.PngImagePlugin import PngInfo
 
 from modules.errors import RequestError
@@ -78,9 +79,29 @@ def encode(pixels: bytes, width: int, height: int, texts: Mapping[str, str]) -> 
             info.add_itxt(keyword, text)
         else:
             info.add_text(keyword, text)
-    buffer = io.BytesIO()
-    Image.frombytes("RGB", (width, height), pixels).save(buffer, "PNG", pnginfo=info, **COMPRESSION)
-    return buffer.getvalue()
+    deflate = zlib.compressobj(COMPRESSION["compress_level"], strategy=COMPRESSION["compress_type"])
+    data = deflate.compress(_filtered(np.frombuffer(pixels, np.uint8).reshape(height, width * 3)).data) + deflate.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
+    texts_first = [(kind, text) for kind, text, *_ in info.chunks]
+    return _SIGNATURE + b"".join(_chunk(*one) for one in ((b"IHDR", header), *texts_first, (b"IDAT", data), (b"IEND", b"")))
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+
+
+def _filtered(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """`rows` (height, width x 3) as differences, each row after the number of its filter: Sub or Up, whichever leaves less.
+
+    The rule is the standard's (12.7, least sum of absolute differences), of a quarter of a row's pixels and two filters of
+    five: a painted picture is 1 to 3 % larger than with libpng's search through all, which took two thirds of encoding's time.
+    """
+    sub, up = rows.copy(), rows.copy()
+    sub[:, 3:] -= rows[:, :-3]
+    up[1:] -= rows[:-1]
+    costs = [np.abs(each[:, ::4].view(np.int8)).view(np.uint8).sum(axis=1, dtype=np.uint64) for each in (sub, up)]
+    vertical = (costs[1] < costs[0])[:, None]
+    return np.hstack([vertical.astype(np.uint8) + np.uint8(1), np.where(vertical, up, sub)])
 
 
 def _reads_as_utf8(text: str) -> bool:

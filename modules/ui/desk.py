@@ -40,7 +40,7 @@ class Desk:
         self.studio = studio
         everything = list({id(c): c for form in self.forms.values() for c in form.outputs}.values())
         self.checkpoint.input(self._chosen, self.checkpoint, [*everything, studio], **AT_ONCE)
-        self.rescan.click(self._rescanned, self.checkpoint, [*everything, studio], **AT_ONCE)
+        self.rescan.click(self._rescanned, self.checkpoint, [*everything, studio], js=_CLOSED, **AT_ONCE)
         studio.reuse(self._reused, None, [*everything, studio], **AT_ONCE)
         studio.more(self._more, None, studio, trigger_mode="multiple", **AT_ONCE)
         page.load(self._opened, self.kept, [*everything, studio], js=_RECALL, **AT_ONCE)
@@ -217,3 +217,10 @@ _RECALL = """() => {
   } catch { /* forbidden: then nothing was kept */ }
   return [JSON.stringify(kept)];
 }"""
+
+_CLOSED = """async (...values) => {
+  const end = performance.now() + 1000;
+  while (document.querySelector("ul.option-list") && performance.now() < end) await new Promise((go) => setTimeout(go, 20));
+  return values;
+}"""
+"""Waits until a dropdown's list has faded out: Gradio still draws it for 200 ms, and breaks when its choices become fewer."""

@@ -64,7 +64,7 @@ class Watched:
         self.origin = origin
         self.sins: list[str] = []
         self.context.on("request", self._on_request)
-        self.context.on("weberror", lambda error: self.sins.append(f"script error: {error.error}"))
+        self.context.on("weberror", lambda error: self.sins.append(f"script error: {error.error} {error.error.stack}"))
 
     def open(self) -> Any:
         page = self.context.new_page()

@@ -37,6 +37,26 @@ def test_the_line_cancel_and_preview_are_those_of_the_job_that_is_shown(page: An
     page.wait_for_selector("#studio_preview")
 
 
+def test_a_job_that_is_over_before_the_page_hears_of_it_is_shown(
+    page: Any, app: FakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fast device and a slow page: what is shown before it is over as well."""
+    paint(page, app)
+    submit = app.submit
+
+    def at_once(*given: Any) -> Any:
+        job = submit(*given)
+        for _ in range(job.count):
+            app.finish_picture(job.id)
+        return app.records[job.id][1]
+
+    monkeypatch.setattr(app, "submit", at_once)
+    page.fill(number("count"), "2")
+    page.click(GENERATE)
+    job = app.wait_for_job(2)
+    page.wait_for_selector(f".sheet img[src*='{job}/'] >> nth=1")
+
+
 def test_a_finished_picture_says_nothing_of_another_job_and_leads_to_it(page: Any, app: FakeApp) -> None:
     done = paint(page, app)
     page.click(GENERATE)

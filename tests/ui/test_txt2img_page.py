@@ -47,7 +47,7 @@ def paint(page: Any, app: FakeApp, which: int = 1) -> str:
     job = app.wait_for_job(which)
     for _ in range(app.records[job][1].count):
         app.finish_picture(job)
-    page.wait_for_selector(f"#studio_picture[src*='{job}/'], .sheet img[src*='{job}/']")
+    page.wait_for_selector(f"#studio_picture[src*='{job}/']:visible, .sheet img[src*='{job}/']:visible")
     page.wait_for_selector("body:not([data-busy])")
     return job
 
@@ -334,9 +334,24 @@ def test_rescan_finds_new_files_and_names_broken_ones(page: Any, app: FakeApp) -
     assert "torn: the file ends in the middle of a tensor" in page.inner_text("#complaint")
     page.click("#checkpoint input")
     page.get_by_role("option", name="New one", exact=True).click()
+    page.wait_for_load_state("networkidle")  # the answer to a choice may open the list once more, which Gradio cannot shorten
+    page.wait_for_selector("ul.option-list", state="detached")
     app.models = [replace(app.models[0], note="stickers.yaml is no YAML (line 3); only what is legible of it counts")]
     page.get_by_role("button", name="Rescan the models folder").click()
     page.wait_for_selector("#complaint:has-text('1 checkpoint found. stickers: stickers.yaml is no YAML (line 3)')")
+
+
+def test_rescan_waits_until_a_list_of_choices_has_closed(page: Any, app: FakeApp) -> None:
+    """Gradio draws a list for a while after it was left, and broke the page where its choices became fewer meanwhile."""
+    both = list(app.models)
+    for _ in range(3):
+        app.models = both
+        page.click("#rescan")
+        page.wait_for_selector("#complaint:has-text('2 checkpoints found')")
+        page.click("#checkpoint input")
+        app.models = both[:1]
+        page.click("#rescan")
+        page.wait_for_selector("#complaint:has-text('1 checkpoint found')")
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,7 @@ class Studio {
 
   onDeleted(job, picture) {
     if (this.shown?.id === job.id) this.shown = null;
-    this.seen = "";
+    this.drawn = "";
     this.jobs.deleted(job, picture);
   }
 
@@ -300,9 +300,10 @@ class Studio {
     const only = index === null && isOver(job) && job.pictures.length === 1 ? job.pictures[0].index : index;
     const picture = job.pictures.find((p) => p.index === only) ?? null;
 
-    const again = this.shown?.id === id && this.shown.index === only && this.root.dataset.view !== "empty" && this.seen === job.state;
+    const drawn = JSON.stringify([id, only, job.state]);
+    const again = this.drawn === drawn && this.root.dataset.view !== "empty";
+    this.drawn = drawn;
     this.shown = { id, index: only };
-    this.seen = job.state;
     this.follow = only === null || !this.jobs.active.length;
     this.jobs.watched = picture === null && !isOver(job) ? id : null;
     const ended = isOver(job) && !job.pictures.length;
