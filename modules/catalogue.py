@@ -46,7 +46,7 @@ PROMPT_FIELDS = (
 
 COST_FIELDS = (
     *("width", "height", "count", "steps", "sampler", "cfg_scale"),
-    *("pag_scale", "sag_scale", "source", "denoising_strength", "fix_steps"),
+    *("pag_scale", "sag_scale", "source", "pictures", "denoising_strength", "fix_steps", "hires"),
 )
 """Fields of a request that decide what it costs, beside its checkpoint."""
 

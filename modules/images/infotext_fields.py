@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from modules.images.infotext_keys import MASK, MASK_WEIGHT, NEGATIVE, OPTIONS, OURS, PROMPT, SOFT_INPAINTING, SOURCE, ZERO_SNR
 from modules.images.infotext_parsing import completed
 from modules.request import Img2Img, Txt2Img
+from modules.roles import ROLE_FIELDS
 
 _OLD_SCHEDULE_SUFFIXES = ("SGM Uniform", "Karras", "Exponential", "Polyexponential")
 """Before A1111 1.9 the schedule was part of the sampler's name, "DPM++ 2M Karras"."""
@@ -18,7 +19,7 @@ _REAL = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,3})?")
 _BOX = re.compile(r"([0-9]{1,5}) ([0-9]{1,5}) ([0-9]{1,5}) ([0-9]{1,5})")
 _SOURCE_ID = re.compile(r"[0-9a-f]{64}")
 
-IMG2IMG_FIELDS = frozenset(Img2Img.model_fields.keys() - Txt2Img.model_fields.keys())
+IMG2IMG_FIELDS = frozenset(Img2Img.model_fields.keys() - Txt2Img.model_fields.keys()) | ROLE_FIELDS.keys()
 """Fields that only a picture from a picture has."""
 
 _SIMPLE = {
@@ -93,13 +94,13 @@ def checkpoint_names(parsed: Mapping[str, str]) -> tuple[str, ...]:
 
 def _read(name: str, value: str) -> Any:
     """`value` as field `name` takes it, None if it is nothing of its kind."""
+    if name in ROLE_FIELDS:
+        return value if _SOURCE_ID.fullmatch(value) else None
     kind = Img2Img.model_fields[name].annotation
     if get_origin(kind) is Literal:
         return value if value in get_args(kind) else None
     if name == "box":
         return tuple(map(int, found.groups())) if (found := _BOX.fullmatch(value)) else None
-    if name in ("source", "mask"):
-        return value if _SOURCE_ID.fullmatch(value) else None
     if kind is bool:
         return {"True": True, "False": False, ZERO_SNR: True}.get(value)
     if kind is int:

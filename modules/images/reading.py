@@ -15,13 +15,15 @@ from modules.images import exif, stealth
 from modules.images.containers import Container, read_container
 from modules.images.decode import decode
 from modules.images.infotext import as_text, checkpoint_names, parse_record, render, request_fields
+from modules.images.infotext_fields import IMG2IMG_FIELDS
 from modules.images.infotext_keys import NEGATIVE, PROMPT
 from modules.images.infotext_parsing import parse
 from modules.images.metadata import record_of
 from modules.images.png import MAX_TEXTS
 from modules.images.readers import READERS, Network, Reading, Told, a1111
 from modules.images.readers.told import parse_object, said
-from modules.request import SIDE_STEP, Img2Img, Txt2Img, clean_text, parse_request
+from modules.request import SIDE_STEP, clean_text, parse_request
+from modules.roles import as_role_fields
 
 _SHOWN = 20_000
 """Characters of one raw text that are passed on."""
@@ -135,7 +137,7 @@ def _own(container: Container) -> Found | None:
         return None
     infotext = render(info)
     parsed = parse(infotext)
-    fields = info.request.model_dump(mode="json")
+    fields = as_role_fields(info.request.model_dump(mode="json"))
     checkpoints = tuple(name for name in (info.model_hash, info.model_name) if name)
     prompts = (info.request.prompt, info.request.negative_prompt)
     items = _items(parsed)
@@ -179,7 +181,7 @@ def acceptable(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
             rounded = max(SIDE_STEP, (value + SIDE_STEP // 2) // SIDE_STEP * SIDE_STEP)
             notes.append(f"{name}: {value} is painted as {rounded}, a multiple of {SIDE_STEP}")
             value = rounded
-        extra = {"source": "0" * 64} if name in Img2Img.model_fields and name not in Txt2Img.model_fields else {}
+        extra = {"pictures": {"init": "0" * 64}} if name in IMG2IMG_FIELDS - {"pictures", "source"} else {}
         try:
             parse_request({**extra, name: value})
         except RequestError as error:

@@ -16,7 +16,7 @@ _LABELS = {option.name: option.label for group in (*OPTIONS.values(), FROM_PICTU
 _ALWAYS_SHOWN = frozenset(
     (
         *("prompt", "negative_prompt", "styles", "seed", "count", "checkpoint", "width", "height"),
-        *("sampler", "schedule", "steps", "cfg_scale", "source", "mask", "denoising_strength", "inpaint_area"),
+        *("sampler", "schedule", "steps", "cfg_scale", "pictures", "denoising_strength", "inpaint_area"),
     )
 )
 """Fields of a request that whoever shows it shows whatever their value."""

@@ -25,6 +25,7 @@ from modules.images.infotext import (
 )
 from modules.images.infotext_parsing import a1111_version
 from modules.request import GuidanceOptions, Img2Img, NoiseOptions, SolverOptions, Txt2Img, clean_text, parse_request
+from modules.roles import ROLE_FIELDS
 from tests.images.conftest import make_info
 
 # Text with everything that the format itself uses, next to any character at all, lone surrogates included.
@@ -566,7 +567,9 @@ def test_every_field_of_a_request_is_told_or_named_here() -> None:
     }
     by_extras = {"emphasis", "old_prompt_editing"}  # said by whoever finished the prompts, only where they make a difference
     without = {"count", "styles", "comments", "private"}  # of the job, gone when prompts are finished, or nobody's business
-    assert set(Img2Img.model_fields) == core | tables | by_extras | without
+    assert ROLE_FIELDS.keys() <= tables, "the pictures by role"
+    fields = (set(Img2Img.model_fields) - {"pictures"}) | ROLE_FIELDS.keys()
+    assert fields == core | tables | by_extras | without | {"hires"}
 
 
 def test_records_of_earlier_versions_keep_their_steps_and_their_texts() -> None:
