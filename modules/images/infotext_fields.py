@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
+from modules.images.infotext_hires import KEYS as SECOND_PASS
+from modules.images.infotext_hires import hires_fields
 from modules.images.infotext_keys import MASK, MASK_WEIGHT, NEGATIVE, OPTIONS, OURS, PROMPT, SOFT_INPAINTING, SOURCE, ZERO_SNR
 from modules.images.infotext_parsing import completed
 from modules.request import Img2Img, Txt2Img
@@ -42,9 +44,6 @@ _SIMPLE = {
     MASK_WEIGHT: "conditioning_mask_strength",
 }
 
-_SECOND_PASS = ("Hires upscale", "Hires upscaler", "Hires resize", "First pass size")
-"""With one of these, "Denoising strength" is that of the second pass of a picture from words."""
-
 
 def request_fields(parsed: Mapping[str, str]) -> dict[str, Any]:
     """The fields for `modules.request.parse_request` that a parsed text names, with what A1111 means by what it leaves out.
@@ -76,7 +75,9 @@ def request_fields(parsed: Mapping[str, str]) -> dict[str, Any]:
     if names := checkpoint_names(parsed):
         fields["checkpoint"] = names[-1]
     if not is_img2img(parsed):
-        fields = {name: value for name, value in fields.items() if name not in IMG2IMG_FIELDS}
+        if any(key in parsed for key in SECOND_PASS):
+            fields["hires"] = hires_fields(full, (fields.get("width"), fields.get("height")))
+        fields = {name: value for name, value in fields.items() if name not in IMG2IMG_FIELDS and value is not None}
     return fields
 
 
@@ -84,7 +85,7 @@ def is_img2img(parsed: Mapping[str, str]) -> bool:
     """Whether the text tells of a picture from a picture."""
     if any(key in parsed for key in SOURCE):
         return True
-    return "Denoising strength" in parsed and not any(key in parsed for key in _SECOND_PASS)
+    return "Denoising strength" in parsed and not any(key in parsed for key in SECOND_PASS)
 
 
 def checkpoint_names(parsed: Mapping[str, str]) -> tuple[str, ...]:

@@ -155,7 +155,7 @@ def _foreign_found(reading: Reading, text: str) -> Found:
     fields, refused = acceptable(request_fields(parsed)) if parsed else ({}, ())
     if reading.program in _WITHOUT_FTFY and not f"{prompt}{negative}".isascii():
         fields["raw_text"] = True
-    notes = (*reading.notes, *refused, *_beyond(parsed))
+    notes = (*reading.notes, *refused, *_beyond(parsed, "hires" in fields))
     items = _items(parsed)
     infotext = text if "Steps" in parse(text) else _as_text(prompt, negative, items)
     return Found(
@@ -194,9 +194,11 @@ def acceptable(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
 _WITHOUT_FTFY = frozenset({"ComfyUI", "SwarmUI", "Fooocus"})
 """Programs whose tokenizer takes curly quotes and full-width letters as they are."""
 
+SECOND_PASS = "a second pass at a larger size"
+
 _BEYOND = {
-    "Hires upscale": "a second pass at a larger size",
-    "Hires resize": "a second pass at a larger size",
+    "Hires upscale": SECOND_PASS,
+    "Hires resize": SECOND_PASS,
     "Face restoration": "face restoration",
     "Tiling": "tiling",
     "Refiner": "a refiner",
@@ -223,10 +225,12 @@ _BEYOND = {
 _IDLE = ("", "Disable", "False", "None", "Automatic", "Built in")
 
 
-def _beyond(parsed: Mapping[str, str]) -> tuple[str, ...]:
-    """What the text asks for and nobody here does."""
+def _beyond(parsed: Mapping[str, str], hires: bool) -> tuple[str, ...]:
+    """What the text asks for and nobody here does; `hires` says that its second pass was understood."""
     asked = dict.fromkeys(["ControlNet"] if any(key.startswith("ControlNet") for key in parsed) else [])
     asked |= dict.fromkeys(what for key, what in _BEYOND.items() if parsed.get(key, "") not in _IDLE)
+    if hires:
+        asked.pop(SECOND_PASS, None)
     return (f"made with {', '.join(asked)}, which is not taken over",) if asked else ()
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from modules.images.infotext_hires import described
 from modules.images.infotext_keys import NEGATIVE_LINE
 from modules.options import FROM_PICTURES, OPTIONS
-from modules.request import GenerationRequest
+from modules.request import GenerationRequest, Hires
 
 Health = Literal["starting", "ready", "restarting", "failed"]
 
@@ -120,6 +121,8 @@ def changed_settings(request: GenerationRequest) -> list[tuple[str, str]]:
 
 
 def _in_words(value: Any) -> str:
+    if isinstance(value, Hires):
+        return described(value)
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):
