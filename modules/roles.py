@@ -13,6 +13,7 @@ Role = Literal["init", "mask"]
 """What a request needs a picture for: to start from, and to say which part of it is repainted."""
 ROLE_FIELDS: dict[str, str] = {"source": "init", "mask": "mask"}
 """The names that clients and older versions have for the pictures of these roles: fields of their own."""
+FIELD_OF_ROLE = {role: name for name, role in ROLE_FIELDS.items()}
 
 
 def by_role(fields: Any) -> Any:

@@ -21,7 +21,7 @@ from modules.images.sources import Source, Sources, missing, pixel_id
 from modules.pixels.regions import Box, working_size
 from modules.queue.store import JobStore
 from modules.request import MAX_SOURCE_PIXELS, MAX_SOURCE_SIDE, GenerationRequest, Img2Img
-from modules.roles import by_role
+from modules.roles import FIELD_OF_ROLE, by_role
 
 log = logging.getLogger("atelier")
 
@@ -72,7 +72,7 @@ class Sourcing:
             return
         for role, picture in request.pictures.items():
             if self.path(picture, user) is None:
-                raise RequestError(f"{role}: {missing(picture)}")
+                raise RequestError(f"{FIELD_OF_ROLE[role]}: {missing(picture)}")
         if request.outpaints:
             with Image.open(self._found(request.source, user), formats=["PNG"]) as image:
                 width = image.width + request.outpaint_left + request.outpaint_right
@@ -122,8 +122,8 @@ class Sourcing:
                 continue
             if not any(self._revive(source, user, folder) for folder in folders):
                 raise RequestError(
-                    f"{near.name} was painted from a picture ({role} {source[:12]}) that is in none of "
-                    f"{', '.join(map(str, folders))}; put it back, or give another to start from"
+                    f"{near.name} was painted from a picture ({FIELD_OF_ROLE.get(role, role)} {source[:12]}) that is in "
+                    f"none of {', '.join(map(str, folders))}; put it back, or give another to start from"
                 )
 
     def _found(self, source: str, user: str) -> Path:

@@ -108,7 +108,7 @@ def test_the_larger_pass_counts_for_how_much_a_request_may_be() -> None:
 def test_its_own_prompts_have_styles_comments_and_wildcards(tmp_path: Path) -> None:
     (tmp_path / "styles.csv").write_text('name,prompt,negative_prompt\nred,"{prompt}, red",grey\n')
     request = Txt2Img(
-        seed=1, prompt="a cat", styles=("red",), hires=Hires(**SECOND, prompt="a {dog|dog} # no cat", negative_prompt="")
+        seed=1, prompt="a cat", styles=("red",), hires=Hires(**SECOND, prompt="a {dog|dog} # no cat\n", negative_prompt="")
     )
     final = Library(tmp_path).finish(request).request
     assert final.hires is not None
