@@ -53,7 +53,7 @@ def _upscaler(name: str | None) -> str:
     """Ours; A1111 takes Lanczos where it is told "None"."""
     if name in (None, ""):
         return "Latent"
-    known = {upscaler.lower(): upscaler for upscaler in get_args(Upscaler)} | {"none": "Lanczos"}
+    known: dict[str, str] = {upscaler.lower(): upscaler for upscaler in get_args(Upscaler)} | {"none": "Lanczos"}
     if (found := known.get(str(name).lower())) is None:
         listed = ", ".join(get_args(Upscaler))
         raise RequestError(f"hr_upscaler: {str(name)[:80]!r} is not here; known are {listed}")
