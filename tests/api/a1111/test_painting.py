@@ -392,6 +392,7 @@ def test_styles_of_the_file_are_applied_in_the_order_of_the_call(api: TestClient
     _, info = paint(api, **asked, styles=["ink"])
     assert info["all_prompts"] == ["a cat"]
     assert "style 'ink' is not here" in info["notes"][0]
+    (painting.settings.data_dir / "styles.csv").unlink()  # the app is shared, and other tests name a style that is not here
 
 
 def test_a_second_pass(api: TestClient, painting: App) -> None:
