@@ -19,13 +19,14 @@ from modules.diffusion.samplers import find_sampler
 from modules.diffusion.samplers.relevance import relevant
 from modules.diffusion.schedules import find_schedule
 from modules.errors import CheckpointError, RequestError, UnknownName
+from modules.pipelines.stages import stages_of
 from modules.prompts.check import PromptCheck, check
 from modules.prompts.chunks import Embedding
 from modules.prompts.library import Library
 from modules.prompts.limits import check_affordable, check_windows
 from modules.prompts.plan import plan
 from modules.prompts.tokenizer import Tokenizer
-from modules.request import GenerationRequest, Img2Img, parse_request
+from modules.request import GenerationRequest, Hires, Img2Img, parse_request
 
 DRAWN_SEEDS = 2**32
 """Random seeds are below: short enough to be copied, and exact in every JSON reader."""
@@ -46,7 +47,7 @@ PROMPT_FIELDS = (
 
 COST_FIELDS = (
     *("width", "height", "count", "steps", "sampler", "cfg_scale"),
-    *("pag_scale", "sag_scale", "source", "denoising_strength", "fix_steps"),
+    *("pag_scale", "sag_scale", "source", "pictures", "denoising_strength", "fix_steps", "hires"),
 )
 """Fields of a request that decide what it costs, beside its checkpoint."""
 
@@ -129,13 +130,15 @@ class Catalogue:
         found: dict[str, Any] = {"sampler": sampler.name, "schedule": schedule.label, "seed": seed}
         if request.variation_strength > 0 and request.variation_seed < 0:
             found["variation_seed"] = secrets.randbelow(DRAWN_SEEDS)
+        if request.hires is not None:
+            found["hires"] = _named_hires(request.hires)
         request = relevant(request.model_copy(update=found))
-        finished = self.library.finish(request.image(0)).request
-        planned = plan(
-            finished.prompt, finished.negative_prompt, sampler.prompt_steps(request.steps), old=request.old_prompt_editing
-        )
-        check_affordable(planned)
-        check_windows(planned, Tokenizer(request.raw_text), request.emphasis)
+        for stage in stages_of(self.library.finish(request.image(0)).request):
+            words, steps = stage.settings, find_sampler(stage.settings.sampler)[0].prompt_steps(stage.settings.steps)
+            passes = (steps, None) if stage.steps_before is None else (stage.steps_before, steps)
+            planned = plan(words.prompt, words.negative_prompt, *passes, old=request.old_prompt_editing)
+            check_affordable(planned)
+            check_windows(planned, Tokenizer(request.raw_text), request.emphasis)
         return request
 
     def to_quote(self, fields: dict[str, Any]) -> tuple[GenerationRequest, CheckpointInfo]:
@@ -147,7 +150,10 @@ class Catalogue:
         info = self.checkpoint(fields.get("checkpoint"))
         given = {name: fields[name] for name in COST_FIELDS if fields.get(name) is not None}
         request = parse_request({**given, "checkpoint": info.name})
-        return request.model_copy(update={"sampler": find_sampler(request.sampler)[0].name}), info
+        found: dict[str, Any] = {"sampler": find_sampler(request.sampler)[0].name}
+        if request.hires is not None:
+            found["hires"] = _named_hires(request.hires)
+        return request.model_copy(update=found), info
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         """What is understood of the prompts in `fields`; of other fields only those that matter to them are looked at.
@@ -202,6 +208,22 @@ class Catalogue:
             return text_width(self.checkpoint(checkpoint if isinstance(checkpoint, str) else None).path)
         except RequestError:
             return 0
+
+
+def _named_hires(hires: Hires) -> Hires:
+    """With the names of its own sampler and schedule resolved.
+
+    Raises:
+        UnknownName: there is no such sampler or schedule.
+    """
+    schedule = hires.schedule
+    names = {}
+    if hires.sampler:
+        sampler, in_name = find_sampler(hires.sampler)
+        names["sampler"], schedule = sampler.name, in_name or schedule
+    if schedule:
+        names["schedule"] = find_schedule(schedule).label
+    return hires.model_copy(update=names)
 
 
 def weights_of(info: CheckpointInfo, dtype: str) -> int:

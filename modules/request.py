@@ -10,9 +10,20 @@ import math
 import re
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from modules.errors import RequestError
+from modules.roles import Role, allow_role_fields, by_role, needs_init, picture_name
 
 MAX_PROMPT = 32_768
 """Characters of a prompt."""
@@ -35,6 +46,17 @@ ResizeMode = Literal["Just resize", "Crop and resize", "Resize and fill", "Just 
 MaskMode = Literal["Inpaint masked", "Inpaint not masked"]
 MaskedContent = Literal["fill", "original", "latent noise", "latent nothing", "blurred", "tile", "patches"]
 InpaintArea = Literal["Whole picture", "Only masked", "Crop and stitch"]
+Upscaler = Literal[
+    "Latent",
+    "Latent (antialiased)",
+    "Latent (bicubic)",
+    "Latent (bicubic antialiased)",
+    "Latent (nearest)",
+    "Latent (nearest-exact)",
+    "Lanczos",
+    "Nearest",
+]
+"""How the first pass becomes the size of the second, under A1111's names: its latent is interpolated, or its pixels."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|[\ud800-\udfff]")
 
@@ -169,6 +191,28 @@ class MaskOptions(BaseModel):
     outpaint_down: Annotated[Integer, Field(ge=0, le=1024)] = 0
 
 
+class Hires(BaseModel):
+    """A second pass over the result of the first, at another size: A1111's hires fix.
+
+    The result is brought to `width` x `height` pixels by `upscaler` (covering them, cut off evenly where the aspect ratio is
+    another one), and repainted with `denoising_strength` in exactly `steps` steps, 0 for those of the first pass.  What is left
+    empty (None for `cfg_scale`) is the first pass's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: Side
+    height: Side
+    upscaler: Upscaler = "Latent"
+    denoising_strength: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.7
+    steps: Annotated[Integer, Field(ge=0, le=150)] = 0
+    sampler: str = ""
+    schedule: str = ""
+    cfg_scale: Annotated[Real, Field(ge=0.0, le=50.0)] | None = None
+    prompt: Prompt = ""
+    negative_prompt: Prompt = ""
+
+
 class Txt2Img(NoiseOptions, SolverOptions, GuidanceOptions):
     """A picture from words.
 
@@ -179,7 +223,7 @@ class Txt2Img(NoiseOptions, SolverOptions, GuidanceOptions):
     The prompts may hold what `modules.prompts` reads; `styles` are names of the styles file, applied in this order, `comments`
     removes what stands behind a #, `emphasis` is what weights do, `old_prompt_editing` reads `[a:b:when]` as A1111 did before
     1.6, and `raw_text` leaves curly quotes, full-width letters and the like as they are (`prompts.tokenizer`).  With `private`
-    the picture's file says nothing of how it was made; the job list knows until it is forgotten.
+    the picture's file says nothing of how it was made; the job list knows until it is forgotten.  `hires` is a second pass.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -202,13 +246,31 @@ class Txt2Img(NoiseOptions, SolverOptions, GuidanceOptions):
     old_prompt_editing: bool = False
     raw_text: bool = False
     private: bool = False
+    hires: Hires | None = None
 
     @model_validator(mode="after")
     def _affordable(self) -> Txt2Img:
-        pixels = self.width * self.height * self.count
-        if pixels > MAX_PIXELS:
-            raise ValueError(f"{self.count} pictures of {self.width}x{self.height} are too much for one request; make fewer")
+        width, height = max(((each.width, each.height) for each in (self, self.hires) if each), key=math.prod)
+        if width * height * self.count > MAX_PIXELS:
+            raise ValueError(f"{self.count} pictures of {width}x{height} are too much for one request; make fewer")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_an_absent_pass(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Requests of one pass are written as they were before there was a second."""
+        fields: dict[str, Any] = dump(self)
+        if fields.get("hires", 0) is None:
+            del fields["hires"]
+        return fields
+
+    def second_pass(self) -> Txt2Img:
+        """The settings of the second pass as a request of its own, which starts from what the first made."""
+        assert self.hires is not None, "the caller asks for a second pass where there is one"
+        own = {name: getattr(self.hires, name) for name in ("prompt", "negative_prompt", "steps", "sampler", "schedule")}
+        given = {name: value for name, value in own.items() if value}
+        scale = self.cfg_scale if self.hires.cfg_scale is None else self.hires.cfg_scale
+        size = {"width": self.hires.width, "height": self.hires.height}
+        return self.model_copy(update={**size, **given, "cfg_scale": scale, "hires": None})
 
     def image(self, index: int) -> Txt2Img:
         """The request of picture `index` alone: same settings, its own seed (wrapping at 2**64).
@@ -220,16 +282,18 @@ class Txt2Img(NoiseOptions, SolverOptions, GuidanceOptions):
 
 
 class Img2Img(Txt2Img, MaskOptions):
-    """A picture from a picture; with a `mask`, or to be extended, only in part: inpainting and outpainting.
+    """A picture from a picture; with a mask, or to be extended, only in part: inpainting and outpainting.
 
-    `source` and `mask` are ids of kept source pictures (`modules.images.sources`); a mask is as large as its picture, and
-    white says where.  `denoising_strength` is how much of the noise schedule is run; `fix_steps` runs `steps` of it at any
-    strength.  `noise_multiplier` scales the noise that is added, `extra_noise` is added on top.  `image_cfg_scale` is the
-    guidance towards the source of 8-channel editing models (Brooks et al. 2023, arXiv:2211.09800).
+    `pictures` are ids of kept pictures (`modules.images.sources`) by role: the init image, and the mask, which is as large and
+    white where it counts.  The fields `source` and `mask`, which older versions and other clients have for them, are read too.
+    `denoising_strength` is how much of the noise schedule is run; `fix_steps` runs `steps` of it at any strength.
+    `noise_multiplier` scales the noise that is added, `extra_noise` is added on top.  `image_cfg_scale` is the guidance towards
+    the init image of 8-channel editing models (Brooks et al. 2023, arXiv:2211.09800).
     """
 
-    source: SourceId
-    mask: SourceId | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=allow_role_fields)
+
+    pictures: Annotated[dict[Role, SourceId], AfterValidator(needs_init)]
     denoising_strength: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.75
     resize_mode: ResizeMode = "Just resize"
     fix_steps: bool = False
@@ -238,11 +302,32 @@ class Img2Img(Txt2Img, MaskOptions):
     extra_noise: Annotated[Real, Field(ge=0.0, le=1.0)] = 0.0
     image_cfg_scale: Annotated[Real, Field(ge=0.0, le=10.0)] = 1.5
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_role(cls, fields: Any) -> Any:
+        return by_role(fields)
+
+    @model_validator(mode="after")
+    def _one_pass(self) -> Img2Img:
+        if self.hires is not None:
+            raise ValueError("hires: a picture from a picture has no second pass; leave it out, or paint from words alone")
+        return self
+
     @model_validator(mode="after")
     def _box_has_a_size(self) -> Img2Img:
         if any(self.box) and not (self.box[2] and self.box[3]):
             raise ValueError("box: width and height must be at least 1; leave all four numbers 0 for no box")
         return self
+
+    @property
+    def source(self) -> str:
+        """The id of the init image."""
+        return self.pictures["init"]
+
+    @property
+    def mask(self) -> str | None:
+        """The id of the mask."""
+        return self.pictures.get("mask")
 
     @property
     def inpaints(self) -> bool:
@@ -255,16 +340,16 @@ class Img2Img(Txt2Img, MaskOptions):
 
 
 GenerationRequest = Txt2Img
-"""Any request: an `Img2Img` is a `Txt2Img` that starts from a source picture."""
+"""Any request: an `Img2Img` is a `Txt2Img` that starts from a picture."""
 
 
 def parse_request(fields: dict[str, Any]) -> GenerationRequest:
-    """A request from untrusted fields; one with a `source` starts from that picture.
+    """A request from untrusted fields; one with `pictures` (or a `source`) starts from them.
 
     Raises:
         RequestError: one line per bad field, saying what was given and what is allowed.
     """
-    kind = Img2Img if "source" in fields else Txt2Img
+    kind = Img2Img if "source" in fields or "pictures" in fields else Txt2Img
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -287,24 +372,34 @@ def parse_stored(fields: dict[str, Any]) -> GenerationRequest:
 
 def _explain(error: Any, fields: dict[str, Any]) -> str:
     name = str(error["loc"][0]) if error["loc"] else "request"
+    if name == "hires":
+        name = ".".join(map(str, error["loc"][:2]))
+    if name == "pictures":
+        name = picture_name(error["loc"], fields)
     if "too_long" in error["type"] and isinstance(error["input"], str):
         return f"{name}: at most {error['ctx']['max_length']:,} characters, {len(error['input']):,} were given"
     if error["type"] == "extra_forbidden":
         return f"{name}: there is no such field"
-    if name == "request":
+    if name == "request" or (error["type"] == "value_error" and name == "pictures"):
         return str(error["msg"]).removeprefix("Value error, ")
     if name == "styles" and error["type"] == "too_long":
         return f"styles: at most {MAX_STYLES} names, {len(error['input'])} were given"
-    if error["type"] == "missing" and len(error["loc"]) == 1:
+    if error["type"] == "missing" and len(error["loc"]) == 1 + name.startswith("hires."):
         return f"{name}: must be {_allowed(name)}, none was given"
-    given = fields[name] if name == "box" else error["input"]
+    given = fields[name] if name in ("box", "source") else error["input"]
     return f"{name}: must be {_allowed(name)}, {repr(given)[:60]} was given"
 
 
 def _allowed(name: str) -> str:
     """What a field takes, in words, from its own declaration."""
     kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    field = Img2Img.model_fields[name]
+    if name.endswith(("source", "mask", "pictures.init")):
+        return "the id of a picture that was sent before, 64 hexadecimal digits"
+    if name == "pictures" or name.startswith("pictures."):
+        return f"ids of pictures by role ({', '.join(get_args(Role))})"
+    if name == "hires":
+        return f"an object with the fields of a second pass ({', '.join(Hires.model_fields)})"
+    field = Hires.model_fields[name.removeprefix("hires.")] if name.startswith("hires.") else Img2Img.model_fields[name]
     kind, parts = field.annotation, list(field.metadata)
     if type(None) in get_args(kind):  # a number or None: its bounds are a level deeper
         inner = get_args(kind)[0]
@@ -314,8 +409,6 @@ def _allowed(name: str) -> str:
     text = kinds.get(kind, "a value of its kind")  # type: ignore[arg-type]
     if name == "box":
         return "four whole numbers from 0 to 8192: x, y, width, height"
-    if name in ("source", "mask"):
-        return "the id of a picture that was sent before, 64 hexadecimal digits"
     if get_origin(field.annotation) is Literal:
         return "one of " + ", ".join(map(str, get_args(field.annotation)))
     if "multiple_of" in bounds:

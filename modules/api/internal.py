@@ -28,6 +28,7 @@ from modules.images import files
 from modules.images.decode import decode
 from modules.images.encoding import MEDIA_TYPES
 from modules.jobs.views import EngineState, JobView, PictureView, changed_settings, painted_words
+from modules.roles import as_role_fields
 
 MAX_JOBS = 200
 """Jobs in one answer of the list."""
@@ -172,7 +173,7 @@ def job_json(job: JobView) -> dict[str, Any]:
         "held": without_folders(job.held),
         "paused": job.paused,
         "created": job.created,
-        "request": exact(job.request.model_dump(mode="json")),
+        "request": exact(as_role_fields(job.request.model_dump(mode="json"))),
         "settings": changed_settings(job.request),
         "pictures": [picture_json(picture) for picture in job.pictures],
     }

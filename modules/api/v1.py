@@ -31,6 +31,7 @@ from modules.errors import RequestError, without_folders
 from modules.images import files
 from modules.jobs.views import JobView, PictureView
 from modules.request import Img2Img, Txt2Img
+from modules.roles import with_role_fields
 
 MAX_PAGE = 200
 """Jobs in one answer of the list."""
@@ -41,7 +42,7 @@ _EXAMPLES = {
     "words": {"summary": "A picture from words", "value": _WORDS},
     "picture": {
         "summary": "A picture from a picture that was sent to /api/v1/sources",
-        "value": {**_WORDS, "source": "0" * 64, "denoising_strength": 0.6},
+        "value": {**_WORDS, "pictures": {"init": "0" * 64}, "denoising_strength": 0.6},
     },
 }
 
@@ -82,7 +83,7 @@ class JobList(BaseModel):
 
 
 class SourceAnswer(BaseModel):
-    id: str = Field(description="For `source` or `mask` of a job.")
+    id: str = Field(description="For a job's `pictures`, as its init or its mask.")
     width: int
     height: int
 
@@ -296,7 +297,7 @@ def job_answer(job: JobView) -> dict[str, Any]:
         "error": without_folders(job.error),
         "held": without_folders(job.held),
         "created": job.created,
-        "request": job.request.model_dump(mode="json"),
+        "request": with_role_fields(job.request.model_dump(mode="json")),
         "pictures": [
             {
                 "index": picture.index,

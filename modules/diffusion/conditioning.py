@@ -1,4 +1,4 @@
-"""What a network is told beside x and its noise level: an encoded prompt, to some also a picture; and what can be joined."""
+"""Conditioning: an encoded prompt, for some networks also concat conditioning (a picture); and what can be joined."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ MAX_FORWARD_TOKENS = 77 * 512
 class Conditioning:
     """`context` is (T, D): T a multiple of the encoder's window (77 for CLIP), D the context width.
 
-    `channels` (C2, h, w) follow those of the scaled x into networks that take more of them: inpainting and editing models.
+    `channels` (C2, h, w), the concat conditioning, follow those of the scaled x into networks that take more of them:
+    inpainting and editing models.
     `vector` (V,) joins the time embedding of networks that take one: SDXL's pooled text and sizes.
     """
 
@@ -74,7 +75,7 @@ class Conditioning:
 
 
 def size_features(width: int, height: int, device: torch.device) -> Tensor:
-    """What SDXL is told of a picture of this many pixels: (1536,), fp32.
+    """SDXL's size conditioning for a picture of this many pixels: (1536,), fp32.
 
     256 sinusoidal features each of the original height and width, the crop's top and left, and the target's height and width
     (Podell et al. 2023, arXiv:2307.01952, section 2.2): a picture that was neither cropped nor resized.
@@ -125,5 +126,5 @@ class Scheduled:
         )
 
     def with_channels(self, channels: Tensor) -> Scheduled:
-        """The same texts beside a picture, see `Conditioning`."""
+        """The same texts with concat conditioning, see `Conditioning`."""
         return Scheduled(self.timeline, tuple(replace(each, channels=channels) for each in self.conditionings))

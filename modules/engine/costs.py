@@ -1,7 +1,7 @@
-"""What works of the device take, learned from those that were done: the ground under every estimate and every fair share.
+"""What device ops take, learned from those that were done: the ground under every estimate and every fair share.
 
 Plain data without torch: the engine learns here, the web process reads the same numbers.  An entry is the seconds of one call
-for a kind of work ("predict", "encode", "encode-image", "decode", "load"), a checkpoint, a size in pixels and a number of rows.
+for a kind of op ("predict", "encode", "encode-image", "decode", "load"), a checkpoint, a size in pixels and a number of rows.
 What was never measured is derived from its nearest relative of the same checkpoint, or unknown: no number is made up.
 """
 
@@ -18,7 +18,7 @@ MOST = 4_000
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the device: `rows` of a `work` for pictures of width x height pixels."""
+    """One call of the device: `rows` of an op of the kind `work` for pictures of width x height pixels."""
 
     work: str
     checkpoint: str

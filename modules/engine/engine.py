@@ -1,6 +1,6 @@
-"""The loop with one unit of work: choose a batch, run it, hand out the answers.
+"""The loop with one unit: choose a batch of device ops, run it, hand out the answers.
 
-Only this thread touches the device.  Slow host work (reading a checkpoint) happens on threads while other stories go on.  The
+Only this thread touches the device.  Slow host work (reading a checkpoint) happens on threads while other pipelines go on.  The
 engine speaks in messages (`modules.engine.messages`), whether its other side is a pipe or a test.
 """
 
@@ -43,10 +43,10 @@ from modules.engine.runner import Runner, batch_key
 from modules.engine.scheduler import Shares, Waiting, WaitingLoad, admit, choose
 from modules.engine.task import Task
 from modules.errors import AtelierError, OutOfMemory
-from modules.pipelines.img2img import img2img
-from modules.pipelines.txt2img import Painted, txt2img
-from modules.pipelines.work import DEVICE_WORK, Decode, Encode, EncodeImage, Host, Load, Meanwhile, Predict, Report, Work
-from modules.request import Img2Img, parse_request
+from modules.pipelines.generate import Painted, generate
+from modules.pipelines.ops import ON_DEVICE, Decode, DeviceOp, Encode, EncodeImage, Host, Load, Meanwhile, Predict, Report
+from modules.pipelines.stages import stages_of
+from modules.request import parse_request
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +60,12 @@ COSTS_SECONDS = 1.0
 
 
 class Engine:
-    """Owns the device and all stories in flight.
+    """Owns the device and all pipelines in flight.
 
     Args:
         manager: where models come from.
         emit: receives the engine's messages; called from the engine's thread and from host threads.
-        exact: run every story's works alone.
+        exact: run every pipeline's ops alone.
         probe: measure a model's forwards when it was loaded; without, budgets are what suits such devices in general.
     """
 
@@ -90,7 +90,7 @@ class Engine:
         self._running = True
 
     def run(self) -> None:
-        """Serve until `stop`.  Enters inference mode once; stories never do (it would leak out of their yields)."""
+        """Serve until `stop`.  Enters inference mode once; pipelines never do (it would leak out of their yields)."""
         with torch.inference_mode():
             try:
                 while self._running:
@@ -102,14 +102,14 @@ class Engine:
                 self._host.shutdown(wait=False, cancel_futures=True)
 
     def tick(self) -> None:
-        """Admit loads, collect finished host work, run one batch."""
+        """Admit loads, collect finished host ops, run one batch."""
         self._tick += 1
         self._admit_loads()
         for task_id, future in list(self._parked.items()):
             if future.done() and task_id in self.tasks:
                 del self._parked[task_id]
                 self._answer(self.tasks[task_id], future.exception() or future.result())
-        waiting = [self._waiting(task) for task in self.tasks.values() if isinstance(task.work, DEVICE_WORK)]
+        waiting = [self._waiting(task) for task in self.tasks.values() if isinstance(task.op, ON_DEVICE)]
         self.shares.present({w.user for w in waiting})
         batch = choose(waiting, self.runner.budget, JoinKey.can_join, self.shares.used, self._price)
         if batch:
@@ -120,9 +120,9 @@ class Engine:
     def _run(self, batch: list[Waiting]) -> None:
         """One call of the device, its answers, and its bill.  What answers bring about (previews, messages) is part of it."""
         tasks = [self.tasks[w.task] for w in batch]
-        works = [task.work for task in tasks if task.work is not None]
+        ops = [task.op for task in tasks if task.op is not None]
         self.busy_since = start = time.monotonic()
-        for task, answer in zip(tasks, self.runner.run(works), strict=True):
+        for task, answer in zip(tasks, self.runner.run(ops), strict=True):
             self._answer(task, answer)
         self.busy_since = None
         seconds = time.monotonic() - start
@@ -130,14 +130,14 @@ class Engine:
         for waiting in batch:
             rows[waiting.user] = rows.get(waiting.user, 0) + waiting.rows
         self.shares.charge(rows, seconds)
-        self._learn(_call(works[0], sum(rows.values())), seconds)
+        self._learn(_call(ops[0], sum(rows.values())), seconds)
 
     def _price(self, key: Hashable) -> float:
         """Seconds per row, roughly: only the order within a call depends on it."""
         assert isinstance(key, tuple)
-        work, model, what = key
-        size = (what[2] * model.latent.factor, what[1] * model.latent.factor) if work != "encode" else (0, 0)
-        return self.costs.row_seconds(Call(work, model.info.name, *size)) or 1.0
+        kind, model, what = key
+        size = (what[2] * model.latent.factor, what[1] * model.latent.factor) if kind != "encode" else (0, 0)
+        return self.costs.row_seconds(Call(kind, model.info.name, *size)) or 1.0
 
     def _learn(self, call: Call, seconds: float) -> None:
         self.costs.learn(call, seconds)
@@ -154,7 +154,7 @@ class Engine:
 
         A thread that a task waits for says by a message that it has ended; only a load that waits its turn is asked after.
         """
-        idle = not any(isinstance(task.work, DEVICE_WORK) for task in self.tasks.values())
+        idle = not any(isinstance(task.op, ON_DEVICE) for task in self.tasks.values())
         while self._running:
             try:
                 message = self.inbox.get(block=idle, timeout=LOAD_TURN_SECONDS if self._load_since else None)
@@ -190,8 +190,8 @@ class Engine:
         task_id = submit.task
         try:
             request = parse_request(submit.request)
-            story = img2img(request, *submit.images()) if isinstance(request, Img2Img) else txt2img(request)
-            task = Task(task_id, submit.user, story, checkpoint=request.checkpoint or "")
+            pipeline = generate(stages_of(request), submit.images())
+            task = Task(task_id, submit.user, pipeline, checkpoint=request.checkpoint or "")
         except Exception as error:
             self._fail(task_id, error)
             return
@@ -199,21 +199,21 @@ class Engine:
         self._resume(task, lambda: task.start(self._tick))
 
     def _preload(self, checkpoint: str) -> None:
-        """Bring a checkpoint in before anybody asks; a failure will be told to whoever asks."""
+        """Bring a checkpoint in before anybody asks; a failure is reported to the image that asks."""
         try:
             self._load(checkpoint)
         except AtelierError:
             return
 
-    # ---- stories
+    # ---- pipelines
 
     def _waiting(self, task: Task) -> Waiting:
-        work = task.work
-        if isinstance(work, Predict):
-            joins = tuple(row.join_key for row in work.rows)
-            return Waiting(task.id, task.user, batch_key(work), task.since, len(work.rows), joins)
-        assert isinstance(work, Encode | EncodeImage | Decode)
-        return Waiting(task.id, task.user, batch_key(work), task.since, len(work.chunks) if isinstance(work, Encode) else 1)
+        op = task.op
+        if isinstance(op, Predict):
+            joins = tuple(row.join_key for row in op.rows)
+            return Waiting(task.id, task.user, batch_key(op), task.since, len(op.rows), joins)
+        assert isinstance(op, Encode | EncodeImage | Decode)
+        return Waiting(task.id, task.user, batch_key(op), task.since, len(op.chunks) if isinstance(op, Encode) else 1)
 
     def _answer(self, task: Task, answer: Any) -> None:
         if isinstance(answer, BaseException):
@@ -225,15 +225,15 @@ class Engine:
             self._resume(task, lambda: task.advance(answer, self._tick))
 
     def _resume(self, task: Task, step: Callable[[], None]) -> None:
-        """Run the story until it waits for the device or a thread, ends, or fails; failing costs this task only."""
+        """Run the pipeline until it waits for the device or a thread, ends, or fails; failing costs this task only."""
         try:
             step()
-            while isinstance(task.work, (Meanwhile, Report)):
-                if isinstance(task.work, Meanwhile):
-                    task.advance(self._host.submit(task.work.call), self._tick)
+            while isinstance(task.op, (Meanwhile, Report)):
+                if isinstance(task.op, Meanwhile):
+                    task.advance(self._host.submit(task.op.call), self._tick)
                     continue
-                done, steps = task.work.step, task.work.steps
-                self._report(task, task.work)
+                done, steps = task.op.step, task.op.steps
+                self._report(task, task.op)
                 if end := task.finishing and done < steps:
                     task.ended_at = done, steps
                 task.advance(end, self._tick)
@@ -241,19 +241,19 @@ class Engine:
             self._drop(task)
             self._fail(task.id, error)
             return
-        if isinstance(task.work, Load):
+        if isinstance(task.op, Load):
             self._load_since[task.id] = time.monotonic()
-        elif isinstance(task.work, Host):
-            self._park(task.id, task.work.call)
-        elif task.work is None:
+        elif isinstance(task.op, Host):
+            self._park(task.id, task.op.call)
+        elif task.op is None:
             self._finish(task)
 
     def _admit_loads(self) -> None:
         loads = []
         for task_id, since in self._load_since.items():
-            work = self.tasks[task_id].work
-            assert isinstance(work, Load)
-            loads.append(WaitingLoad(task_id, work.checkpoint, since))
+            op = self.tasks[task_id].op
+            assert isinstance(op, Load)
+            loads.append(WaitingLoad(task_id, op.checkpoint, since))
         busy = {task.checkpoint for task in self.tasks.values() if task.id not in self._load_since}
         for load in admit(loads, busy, time.monotonic()):
             del self._load_since[load.task]
@@ -285,7 +285,7 @@ class Engine:
         self.busy_since = time.monotonic()
         try:
             measured = self.runner.measure(model, best.height // factor, best.width // factor)
-        except Exception:  # it is the first who paints with this model that must be told
+        except Exception:  # it is the first who paints with this model that is told
             return
         finally:
             self.busy_since = None
@@ -293,7 +293,7 @@ class Engine:
             self._learn(Call("predict", model.info.name, best.width, best.height, rows), seconds)
 
     def _report(self, task: Task, report: Report) -> None:
-        self.emit(Progress(task.id, report.step, report.steps).message())
+        self.emit(Progress(task.id, report.step, report.steps, report.stage, report.stages).message())
         now = time.monotonic()
         due = now - self._previewed.get(task.id, -PREVIEW_SECONDS) >= PREVIEW_SECONDS
         if task.id in self._watched and due and report.step < report.steps:
@@ -309,12 +309,12 @@ class Engine:
             return
         self._previewed[task.id] = time.monotonic()
         height, width, _ = pixels.shape
-        self.emit(PreviewImage(task.id, report.step, width, height, pixels.numpy().tobytes()).message())
+        self.emit(PreviewImage(task.id, report.step, width, height, report.stage, pixels.numpy().tobytes()).message())
 
     def _finish(self, task: Task) -> None:
         self._drop(task)
         painted = task.result
-        assert painted is not None, "a story ends with a picture or an error"
+        assert painted is not None, "a pipeline ends with a picture or an error"
         height, width, _ = painted.pixels.shape
         done = Done(
             task=task.id,
@@ -356,10 +356,10 @@ def _facts(task: Task, painted: Painted) -> dict[str, str]:
     return facts
 
 
-def _call(work: Work, rows: int) -> Call:
-    """What a batch of works like this one is known as among the costs."""
-    if isinstance(work, Encode):
-        return Call("encode", work.model.info.name, rows=rows)
-    assert isinstance(work, Predict | EncodeImage | Decode)
-    kind, model, (_, height, width) = batch_key(work)
+def _call(op: DeviceOp, rows: int) -> Call:
+    """What a batch of ops like this one is known as among the costs."""
+    if isinstance(op, Encode):
+        return Call("encode", op.model.info.name, rows=rows)
+    assert isinstance(op, Predict | EncodeImage | Decode)
+    kind, model, (_, height, width) = batch_key(op)
     return Call(kind, model.info.name, width * model.latent.factor, height * model.latent.factor, rows)

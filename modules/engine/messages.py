@@ -46,32 +46,32 @@ class _Kind:
 
 @dataclass(frozen=True)
 class Submit(_Kind):
-    """Begin an image: `request` has the fields of its request, `pictures` (mode, width, height) of what it starts from, whose
-    pixels follow each other."""
+    """Begin an image: `request` has the fields of its request, `pictures` by role ("init", "mask") the (mode, width, height) of
+    what it starts from, whose pixels follow each other in that order."""
 
     kind = "submit"
     task: str
     user: str
     request: dict[str, Any]
-    pictures: Sequence[Sequence[Any]] = ()
+    pictures: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     pixels: bytes = field(default=b"", repr=False)
 
     @staticmethod
-    def of(task: str, user: str, request: dict[str, Any], pictures: Sequence[Image.Image]) -> Submit:
-        """With RGB, RGBA or L pictures."""
-        sizes = [[picture.mode, picture.width, picture.height] for picture in pictures]
-        return Submit(task, user, request, sizes, b"".join(picture.tobytes() for picture in pictures))
+    def of(task: str, user: str, request: dict[str, Any], pictures: Mapping[str, Image.Image]) -> Submit:
+        """With RGB, RGBA or L pictures by role."""
+        sizes = {role: [picture.mode, picture.width, picture.height] for role, picture in pictures.items()}
+        return Submit(task, user, request, sizes, b"".join(picture.tobytes() for picture in pictures.values()))
 
-    def images(self) -> list[Image.Image]:
-        """The pictures.
+    def images(self) -> dict[str, Image.Image]:
+        """The pictures by role.
 
         Raises:
             ValueError: the pixels are not what the sizes say.
         """
-        images, start = [], 0
-        for mode, width, height in self.pictures:
+        images, start = {}, 0
+        for role, (mode, width, height) in self.pictures.items():
             end = start + width * height * len(mode)
-            images.append(Image.frombytes(mode, (width, height), self.pixels[start:end]))
+            images[role] = Image.frombytes(mode, (width, height), self.pixels[start:end])
             start = end
         return images
 
@@ -157,21 +157,26 @@ class Costs(_Kind):
 
 @dataclass(frozen=True)
 class Progress(_Kind):
+    """`step` of `steps` of an image is done, over all its stages; it is in the stage `stage` (from 0) of `stages`."""
+
     kind = "progress"
     task: str
     step: int
     steps: int
+    stage: int = 0
+    stages: int = 1
 
 
 @dataclass(frozen=True)
 class PreviewImage(_Kind):
-    """What an image looks like after a step: RGB8, height x width x 3 bytes."""
+    """What an image looks like after a step, in a stage: RGB8, height x width x 3 bytes."""
 
     kind = "preview"
     task: str
     step: int
     width: int
     height: int
+    stage: int = 0
     pixels: bytes = field(default=b"", repr=False)
 
 

@@ -1,6 +1,6 @@
-"""Everything that touches the device: one batch of like works in, one answer per work out.
+"""Everything that touches the device: one batch of like ops in, one answer per op out.
 
-The runner knows tensors and models; it does not know stories, users or the order of things.
+The runner knows tensors and models; it does not know pipelines, users or the order of things.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from modules.diffusion.rows import Answer, Row
 from modules.diffusion.text import EncodedWindow
 from modules.engine.budgets import Budgets, knee
 from modules.errors import NotFinite
-from modules.pipelines.work import Decode, Encode, EncodeImage, Predict, Work
+from modules.pipelines.ops import Decode, DeviceOp, Encode, EncodeImage, Predict
 from modules.prompts.chunks import Chunk
 
 CACHED_WINDOWS = 512
@@ -40,27 +40,25 @@ PROBE_SECONDS = 0.5
 QUICK_DECODE = 0.06
 """Seconds: previews of models that decode faster than this are real decodes, of others a linear map of the latent."""
 
-W = TypeVar("W", bound=Work)
 
-
-def batch_key(work: Work) -> tuple[str, ModelHandle, Any]:
-    """Works with equal keys can share one call of the device."""
-    if isinstance(work, Predict):
-        return ("predict", work.model, tuple(work.rows[0].x.shape))
-    if isinstance(work, Encode):
-        return ("encode", work.model, work.clip_skip)
-    if isinstance(work, EncodeImage):
-        factor = work.model.latent.factor
-        channels, height, width = work.image.shape
-        return ("encode-image", work.model, (channels, height // factor, width // factor))
-    if isinstance(work, Decode):
-        return ("decode", work.model, tuple(work.latent.shape))
-    raise TypeError(f"{type(work).__name__} is not work for the device")
+def batch_key(op: DeviceOp) -> tuple[str, ModelHandle, Any]:
+    """Ops with equal keys can share one call of the device."""
+    if isinstance(op, Predict):
+        return ("predict", op.model, tuple(op.rows[0].x.shape))
+    if isinstance(op, Encode):
+        return ("encode", op.model, op.clip_skip)
+    if isinstance(op, EncodeImage):
+        factor = op.model.latent.factor
+        channels, height, width = op.image.shape
+        return ("encode-image", op.model, (channels, height // factor, width // factor))
+    if isinstance(op, Decode):
+        return ("decode", op.model, tuple(op.latent.shape))
+    raise TypeError(f"{type(op).__name__} is not for the device")
 
 
 @dataclass
 class Runner:
-    """Runs batches.  `exact` lets every work run alone, so that repeats are equal to the last bit."""
+    """Runs batches.  `exact` lets every op run alone, so that repeats are equal to the last bit."""
 
     exact: bool = False
     forwards: int = 0
@@ -97,8 +95,8 @@ class Runner:
         measured: dict[int, float] = {}
         rows, most = 1, max(2, POSITIONS.get(model.device.type, 16_384) // (height * width))
         latent = torch.zeros(model.latent.channels, height, width, device=model.device)
-        beside = torch.zeros(model.further_channels, height, width, device=model.device) if model.further_channels else None
-        context = Conditioning(torch.zeros(77, model.unet.config.context_dim, device=model.device), beside)
+        channels = torch.zeros(model.further_channels, height, width, device=model.device) if model.further_channels else None
+        context = Conditioning(torch.zeros(77, model.unet.config.context_dim, device=model.device), channels)
         row = Row(latent, model.levels.sigmas[len(model.levels.sigmas) // 2], context)
         while rows <= most:
             try:
@@ -122,57 +120,57 @@ class Runner:
             torch.cuda.synchronize(model.device)
         return time.perf_counter() - start
 
-    def run(self, works: Sequence[Work]) -> list[Any]:
-        """One answer, or the exception that it caused, per work.
+    def run(self, ops: Sequence[DeviceOp]) -> list[Any]:
+        """One answer, or the exception that it caused, per op.
 
-        A batch that runs out of memory is halved; one that fails otherwise is run again one by one, so that only the work that
+        A batch that runs out of memory is halved; one that fails otherwise is run again one by one, so that only the op that
         fails alone gets the error.
         """
-        key = batch_key(works[0])
-        rows = sum(len(work.rows) if isinstance(work, Predict) else 1 for work in works)
+        key = batch_key(ops[0])
+        rows = sum(len(op.rows) if isinstance(op, Predict) else 1 for op in ops)
         try:
-            answers = self._run(works)
+            answers = self._run(ops)
             self._budgets.went_well(key, rows)
             return answers
         except Exception as error:
             full = isinstance(error, torch.OutOfMemoryError)
             if full:
                 self._budgets.out_of_memory(key, rows)
-            if len(works) == 1:
+            if len(ops) == 1:
                 return [error.with_traceback(None) if full else error]  # its frames hold the tensors of the call
         # Outside the except block: a live exception would keep the failed batch's tensors, and the halves need their memory
         if not full:
-            return [answer for work in works for answer in self.run([work])]
+            return [answer for op in ops for answer in self.run([op])]
         torch.cuda.empty_cache()
-        half = len(works) // 2
-        return self.run(works[:half]) + self.run(works[half:])
+        half = len(ops) // 2
+        return self.run(ops[:half]) + self.run(ops[half:])
 
-    def _run(self, works: Sequence[Work]) -> list[Any]:
-        first = works[0]
+    def _run(self, ops: Sequence[DeviceOp]) -> list[Any]:
+        first = ops[0]
         if isinstance(first, Predict):
-            return self._predict([w for w in works if isinstance(w, Predict)])
+            return self._predict([w for w in ops if isinstance(w, Predict)])
         if isinstance(first, Encode):
-            return self._encode([w for w in works if isinstance(w, Encode)])
+            return self._encode([w for w in ops if isinstance(w, Encode)])
         if isinstance(first, EncodeImage):
-            return self._encode_images([w for w in works if isinstance(w, EncodeImage)])
-        return self._decode([w for w in works if isinstance(w, Decode)])
+            return self._encode_images([w for w in ops if isinstance(w, EncodeImage)])
+        return self._decode([w for w in ops if isinstance(w, Decode)])
 
-    def _predict(self, works: Sequence[Predict]) -> list[list[Answer]]:
-        """One U-Net forward over the rows of all works.  Rows differ freely in sigma, seed, guidance and prompt."""
-        model = works[0].model
-        rows = [row for work in works for row in work.rows]
+    def _predict(self, ops: Sequence[Predict]) -> list[list[Answer]]:
+        """One U-Net forward over the rows of all ops.  Rows differ freely in sigma, seed, guidance and prompt."""
+        model = ops[0].model
+        rows = [row for op in ops for row in op.rows]
         answers = iter(self._forward(model, rows))
         self.forwards += 1
         self.rows += len(rows)
-        return [list(islice(answers, len(work.rows))) for work in works]
+        return [list(islice(answers, len(op.rows))) for op in ops]
 
     def _forward(self, model: ModelHandle, rows: Sequence[Row]) -> list[Answer]:
         return model.denoise(rows)
 
-    def _encode(self, works: Sequence[Encode]) -> list[list[EncodedWindow]]:
+    def _encode(self, ops: Sequence[Encode]) -> list[list[EncodedWindow]]:
         """All windows of a batch in one go, each distinct one once, those seen lately not at all."""
-        model, clip_skip = works[0].model, works[0].clip_skip
-        wanted = dict.fromkeys(chunk for work in works for chunk in work.chunks)
+        model, clip_skip = ops[0].model, ops[0].clip_skip
+        wanted = dict.fromkeys(chunk for op in ops for chunk in op.chunks)
         found: dict[Chunk, EncodedWindow] = {}
         for chunk in wanted:
             key = (model, chunk, clip_skip)
@@ -181,25 +179,25 @@ class Runner:
                 found[chunk] = self._windows[key]
         missing = [chunk for chunk in wanted if chunk not in found]
         if missing:
-            vectors = {embedding: vector for work in works for embedding, vector in work.vectors.items()}
+            vectors = {embedding: vector for op in ops for embedding, vector in op.vectors.items()}
             for chunk, window in zip(missing, model.text.encode_chunks(missing, clip_skip, vectors), strict=True):
                 found[chunk] = self._windows[model, chunk, clip_skip] = window
         while len(self._windows) > CACHED_WINDOWS:
             self._windows.popitem(last=False)
-        return [[found[chunk] for chunk in work.chunks] for work in works]
+        return [[found[chunk] for chunk in op.chunks] for op in ops]
 
-    def _encode_images(self, works: Sequence[EncodeImage]) -> list[Tensor]:
-        model = works[0].model
-        latents = model.encode(torch.stack([work.image for work in works]))
+    def _encode_images(self, ops: Sequence[EncodeImage]) -> list[Tensor]:
+        model = ops[0].model
+        latents = model.encode(torch.stack([op.image for op in ops]))
         if not bool(latents.isfinite().all()):
             raise NotFinite(f"the autoencoder of {model.info.name!r} gave NaN or infinity; try --dtype float32")
         return list(latents)
 
-    def _decode(self, works: Sequence[Decode]) -> list[Tensor]:
-        model = works[0].model
+    def _decode(self, ops: Sequence[Decode]) -> list[Tensor]:
+        model = ops[0].model
         start = time.perf_counter()
-        pixels = self._pixels(model, torch.stack([work.latent for work in works]))
-        self._decode_seconds[model, works[0].latent.shape] = (time.perf_counter() - start) / len(works)
+        pixels = self._pixels(model, torch.stack([op.latent for op in ops]))
+        self._decode_seconds[model, ops[0].latent.shape] = (time.perf_counter() - start) / len(ops)
         return list(pixels)
 
     def _pixels(self, model: ModelHandle, latents: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """What runs next: pure choices over plain data, without torch, without time of its own.
 
-Three questions are answered here.  `choose`: which of the waiting works share the next call of the device?  `Shares`: whose
-turn is it, when users share device seconds and not jobs?  `admit`: which stories may begin to use a checkpoint, so that models
-are not swapped back and forth?
+Three questions are answered here.  `choose`: which of the waiting device ops share the next call?  `Shares`: whose turn is it,
+when users share device seconds and not jobs?  `admit`: which pipelines may begin to use a checkpoint, so that models are not
+swapped back and forth?
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True)
 class Waiting:
-    """A task that waits for the device.  Works with the same `key` can share a call; `since` orders them, oldest first.
+    """A task that waits for the device.  Ops with the same `key` can share a call; `since` orders them, oldest first.
 
-    `rows` is the size of the work; `joins` has what decides which rows may share a forward, one each (only for network
+    `rows` is the size of the op; `joins` has what decides which rows may share a forward, one each (only for network
     evaluations; `diffusion.rows.JoinKey`).
     """
 
@@ -46,42 +46,42 @@ def choose(
     used: Mapping[str, float] = _NOBODY_USED_ANYTHING,
     price: Callable[[Hashable], float] = lambda key: 1.0,
 ) -> list[Waiting]:
-    """The works of the next call.
+    """The ops of the next call.
 
-    Fair queueing by cost: the user who has `used` least begins, with the oldest work; what has the same key fills the call,
-    always the oldest work of who has used least, counting what this call will cost (`price` seconds per row).  Up to
-    `budget(key)` rows, but at least one work.  Works whose rows cannot be joined with those chosen wait for the next call.
+    Fair queueing by cost: the user who has `used` least begins, with the oldest op; what has the same key fills the call,
+    always the oldest op of who has used least, counting what this call will cost (`price` seconds per row).  Up to
+    `budget(key)` rows, but at least one.  Ops whose rows cannot be joined with those chosen wait for the next call.
     """
     if not waiting:
         return []
     first = min(waiting, key=lambda w: (used.get(w.user, 0.0), w.since))
     chosen: list[Waiting] = []
     rows, limit = 0, budget(first.key)
-    for work in _in_turns([w for w in waiting if w.key == first.key], used, price(first.key)):
-        if chosen and rows + work.rows > limit:
+    for op in _in_turns([w for w in waiting if w.key == first.key], used, price(first.key)):
+        if chosen and rows + op.rows > limit:
             continue
-        joins = [join for w in chosen for join in w.joins] + list(work.joins)
+        joins = [join for w in chosen for join in w.joins] + list(op.joins)
         if chosen and not can_join(joins):
             continue
-        chosen.append(work)
-        rows += work.rows
+        chosen.append(op)
+        rows += op.rows
         if rows >= limit:
             break
     return chosen
 
 
-def _in_turns(works: Sequence[Waiting], used: Mapping[str, float], price: float) -> list[Waiting]:
-    """Always the oldest work of the user who would have used least by then."""
+def _in_turns(ops: Sequence[Waiting], used: Mapping[str, float], price: float) -> list[Waiting]:
+    """Always the oldest op of the user who would have used least by then."""
     per_user: dict[str, list[Waiting]] = {}
-    for work in sorted(works, key=lambda w: w.since, reverse=True):
-        per_user.setdefault(work.user, []).append(work)
+    for op in sorted(ops, key=lambda w: w.since, reverse=True):
+        per_user.setdefault(op.user, []).append(op)
     account = {user: used.get(user, 0.0) for user in per_user}
     order = []
     while per_user:
         user = min(per_user, key=lambda u: (account[u], per_user[u][-1].since))
-        work = per_user[user].pop()
-        account[user] += work.rows * price
-        order.append(work)
+        op = per_user[user].pop()
+        account[user] += op.rows * price
+        order.append(op)
         if not per_user[user]:
             del per_user[user]
     return order
@@ -131,9 +131,9 @@ class WaitingLoad:
 
 
 def admit(loads: Sequence[WaitingLoad], busy: set[str], now: float, patience: float = PATIENCE) -> list[WaitingLoad]:
-    """The loads that may start while the checkpoints in `busy` are in use by stories under way.
+    """The loads that may start while the checkpoints in `busy` are in use by pipelines under way.
 
-    Stay on the checkpoint in use until another one has been waited for longer than `patience`; then let the stories under way
+    Stay on the checkpoint in use until another one has been waited for longer than `patience`; then let the pipelines under way
     finish, and go over to the one that waited longest.  Nobody waits for ever.
     """
     if not loads:

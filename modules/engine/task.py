@@ -1,4 +1,4 @@
-"""One image in flight: its program, and the work that it waits for.  Lives only in memory."""
+"""One image in flight: its pipeline, and the device op that it waits for.  Lives only in memory."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modules.checkpoints.cache import Leases
-from modules.pipelines.txt2img import Painted
-from modules.pipelines.work import Program, Work
+from modules.pipelines.generate import Painted
+from modules.pipelines.ops import DeviceOp, Program
 
 
 @dataclass(eq=False)
 class Task:
-    """A story and where it stands.
+    """A pipeline and where it stands.
 
-    `work` is what the story waits for, None before the start and after the end; `since` is the tick at which it began to wait.
+    `op` is what the pipeline waits for, None before the start and after the end; `since` is the tick at which it began to wait.
     """
 
     id: str
     user: str
     program: Program[Painted]
-    work: Work | None = None
+    op: DeviceOp | None = None
     since: int = 0
     checkpoint: str = ""
     finishing: bool = False
     """Whether its denoising loop is to end with the step that runs now."""
     ended_at: tuple[int, int] | None = None
-    """(step, steps) where it was ended so."""
+    """(step, steps), over all stages, where it was ended so."""
     result: Painted | None = field(default=None, repr=False)
     leases: list[Leases] = field(default_factory=list, repr=False)
     """Of the components that it runs; they end with it."""
@@ -35,23 +35,23 @@ class Task:
         self._step(lambda: next(self.program), tick)
 
     def advance(self, answer: Any, tick: int) -> None:
-        """Hand the story what it asked for; it runs until its next work or its end."""
+        """Hand the pipeline what it asked for; it runs until its next op or its end."""
         self._step(lambda: self.program.send(answer), tick)
 
     def fail(self, error: BaseException, tick: int) -> None:
-        """Raise `error` where the story waits.  A story that does not catch it ends, and the error comes out here."""
+        """Raise `error` where the pipeline waits.  A pipeline that does not catch it ends, and the error comes out here."""
         self._step(lambda: self.program.throw(error), tick)
 
     def close(self) -> None:
-        """End or cancel: the story's `finally` blocks run and what it used is given back, nothing else."""
+        """End or cancel: the pipeline's `finally` blocks run and what it used is given back, nothing else."""
         self.program.close()
-        self.work = None
+        self.op = None
         while self.leases:
             self.leases.pop().release()
 
     def _step(self, resume: Any, tick: int) -> None:
-        self.work, self.since = None, tick
+        self.op, self.since = None, tick
         try:
-            self.work = resume()
+            self.op = resume()
         except StopIteration as end:
             self.result = end.value

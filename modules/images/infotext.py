@@ -8,6 +8,7 @@ text only: neither image formats nor which samplers or checkpoints exist.
     infotext_info      GenerationInfo, what is written
     infotext_parsing   text -> items, and what A1111 means by what it leaves out
     infotext_fields    items -> fields of a request
+    infotext_hires     the keys of a second pass
     infotext_record    our JSON record
 
 Formats: AUTOMATIC1111 v1.10.1, `processing.create_infotext`, whose behaviour is matched.
@@ -19,6 +20,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from modules.images.infotext_fields import checkpoint_names, request_fields
+from modules.images.infotext_hires import hires_items
 from modules.images.infotext_info import GenerationInfo
 from modules.images.infotext_keys import (
     A1111_RNG,
@@ -90,8 +92,11 @@ def _items(info: GenerationInfo) -> Iterator[tuple[str, str]]:
     # A key that the format cannot carry is bent into shape rather than refused: metadata must never cost a picture.
     extras = {_legal_key(key): clean_text(value) for key, value in info.extras.items()}
     yield from _noise_items(request, extras)
+    yield from hires_items(request)
     if source is not None and source.inpaints:
         yield from _mask_items(source)
+    if request.hires is not None:
+        extras = {key: value for key, value in extras.items() if not key.startswith("Hires ")}
     extras = {key: value for key, value in extras.items() if len(key) > 1 and key not in CORE_KEYS}
     yield from ((key, extras.pop(key)) for key in EARLY_EXTRAS if key in extras)
     yield from _option_items(request)
@@ -109,6 +114,8 @@ def _noise_items(request: GenerationRequest, extras: dict[str, str]) -> Iterator
         yield "Variation seed strength", _number(request.variation_strength)
     if request.seed_resize_width and request.seed_resize_height:
         yield "Seed resize from", f"{request.seed_resize_width}x{request.seed_resize_height}"
+    if request.hires is not None:
+        yield "Denoising strength", _number(request.hires.denoising_strength)
     if isinstance(request, Img2Img):
         yield "Denoising strength", _number(request.denoising_strength)
         if weight or request.conditioning_mask_strength != 1:

@@ -6,9 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
+from modules.images.infotext_hires import KEYS as SECOND_PASS
+from modules.images.infotext_hires import hires_fields
 from modules.images.infotext_keys import MASK, MASK_WEIGHT, NEGATIVE, OPTIONS, OURS, PROMPT, SOFT_INPAINTING, SOURCE, ZERO_SNR
 from modules.images.infotext_parsing import completed
 from modules.request import Img2Img, Txt2Img
+from modules.roles import ROLE_FIELDS
 
 _OLD_SCHEDULE_SUFFIXES = ("SGM Uniform", "Karras", "Exponential", "Polyexponential")
 """Before A1111 1.9 the schedule was part of the sampler's name, "DPM++ 2M Karras"."""
@@ -18,7 +21,7 @@ _REAL = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,3})?")
 _BOX = re.compile(r"([0-9]{1,5}) ([0-9]{1,5}) ([0-9]{1,5}) ([0-9]{1,5})")
 _SOURCE_ID = re.compile(r"[0-9a-f]{64}")
 
-IMG2IMG_FIELDS = frozenset(Img2Img.model_fields.keys() - Txt2Img.model_fields.keys())
+IMG2IMG_FIELDS = frozenset(Img2Img.model_fields.keys() - Txt2Img.model_fields.keys()) | ROLE_FIELDS.keys()
 """Fields that only a picture from a picture has."""
 
 _SIMPLE = {
@@ -40,9 +43,6 @@ _SIMPLE = {
     "Denoising strength": "denoising_strength",
     MASK_WEIGHT: "conditioning_mask_strength",
 }
-
-_SECOND_PASS = ("Hires upscale", "Hires upscaler", "Hires resize", "First pass size")
-"""With one of these, "Denoising strength" is that of the second pass of a picture from words."""
 
 
 def request_fields(parsed: Mapping[str, str]) -> dict[str, Any]:
@@ -75,7 +75,9 @@ def request_fields(parsed: Mapping[str, str]) -> dict[str, Any]:
     if names := checkpoint_names(parsed):
         fields["checkpoint"] = names[-1]
     if not is_img2img(parsed):
-        fields = {name: value for name, value in fields.items() if name not in IMG2IMG_FIELDS}
+        if any(key in parsed for key in SECOND_PASS):
+            fields["hires"] = hires_fields(full, (fields.get("width"), fields.get("height")))
+        fields = {name: value for name, value in fields.items() if name not in IMG2IMG_FIELDS and value is not None}
     return fields
 
 
@@ -83,7 +85,7 @@ def is_img2img(parsed: Mapping[str, str]) -> bool:
     """Whether the text tells of a picture from a picture."""
     if any(key in parsed for key in SOURCE):
         return True
-    return "Denoising strength" in parsed and not any(key in parsed for key in _SECOND_PASS)
+    return "Denoising strength" in parsed and not any(key in parsed for key in SECOND_PASS)
 
 
 def checkpoint_names(parsed: Mapping[str, str]) -> tuple[str, ...]:
@@ -93,13 +95,13 @@ def checkpoint_names(parsed: Mapping[str, str]) -> tuple[str, ...]:
 
 def _read(name: str, value: str) -> Any:
     """`value` as field `name` takes it, None if it is nothing of its kind."""
+    if name in ROLE_FIELDS:
+        return value if _SOURCE_ID.fullmatch(value) else None
     kind = Img2Img.model_fields[name].annotation
     if get_origin(kind) is Literal:
         return value if value in get_args(kind) else None
     if name == "box":
         return tuple(map(int, found.groups())) if (found := _BOX.fullmatch(value)) else None
-    if name in ("source", "mask"):
-        return value if _SOURCE_ID.fullmatch(value) else None
     if kind is bool:
         return {"True": True, "False": False, ZERO_SNR: True}.get(value)
     if kind is int:

@@ -8,16 +8,17 @@ from typing import Any
 
 from modules.errors import RequestError
 from modules.images.infotext_info import GenerationInfo
-from modules.request import GenerationRequest, clean_text, parse_stored
+from modules.request import GenerationRequest, Img2Img, clean_text, parse_stored
 
-RECORD_FORMAT = 1
-"""Version of the JSON record; raised when an older reader would misunderstand it."""
+RECORD_FORMAT = 2
+"""Version of the JSON record; raised when an older reader would misunderstand it.  2 has pictures by role and second passes; a
+record with neither is one of format 1, so that older readers go on reading it."""
 
 
 def render_record(info: GenerationInfo, job: str = "", index: int = 0) -> str:
     """The complete JSON record of picture `index` of `job`: request, facts, versions.  Nothing is lost to the text form."""
     record = {
-        "format": RECORD_FORMAT,
+        "format": RECORD_FORMAT if isinstance(info.request, Img2Img) or info.request.hires else 1,
         "version": info.version,
         "job": job,
         "index": index,
@@ -47,9 +48,9 @@ def parse_record(text: str) -> Record:
     """
     try:
         data = json.loads(text)
-        if data["format"] != RECORD_FORMAT:
+        if isinstance(data["format"], bool) or data["format"] not in range(1, RECORD_FORMAT + 1):
             found = repr(data["format"])[:20]
-            raise RequestError(f"the picture's record has format {found}; this program reads {RECORD_FORMAT}")
+            raise RequestError(f"the picture's record has format {found}; this program reads up to {RECORD_FORMAT}")
         info = GenerationInfo(
             request=_recorded_request(data["request"]),
             model_name=_string(data["model"]["name"]),

@@ -15,13 +15,15 @@ from modules.images import exif, stealth
 from modules.images.containers import Container, read_container
 from modules.images.decode import decode
 from modules.images.infotext import as_text, checkpoint_names, parse_record, render, request_fields
+from modules.images.infotext_fields import IMG2IMG_FIELDS
 from modules.images.infotext_keys import NEGATIVE, PROMPT
 from modules.images.infotext_parsing import parse
 from modules.images.metadata import record_of
 from modules.images.png import MAX_TEXTS
 from modules.images.readers import READERS, Network, Reading, Told, a1111
 from modules.images.readers.told import parse_object, said
-from modules.request import SIDE_STEP, Img2Img, Txt2Img, clean_text, parse_request
+from modules.request import SIDE_STEP, clean_text, parse_request
+from modules.roles import as_role_fields
 
 _SHOWN = 20_000
 """Characters of one raw text that are passed on."""
@@ -135,7 +137,7 @@ def _own(container: Container) -> Found | None:
         return None
     infotext = render(info)
     parsed = parse(infotext)
-    fields = info.request.model_dump(mode="json")
+    fields = as_role_fields(info.request.model_dump(mode="json"))
     checkpoints = tuple(name for name in (info.model_hash, info.model_name) if name)
     prompts = (info.request.prompt, info.request.negative_prompt)
     items = _items(parsed)
@@ -153,7 +155,7 @@ def _foreign_found(reading: Reading, text: str) -> Found:
     fields, refused = acceptable(request_fields(parsed)) if parsed else ({}, ())
     if reading.program in _WITHOUT_FTFY and not f"{prompt}{negative}".isascii():
         fields["raw_text"] = True
-    notes = (*reading.notes, *refused, *_beyond(parsed))
+    notes = (*reading.notes, *refused, *_beyond(parsed, "hires" in fields))
     items = _items(parsed)
     infotext = text if "Steps" in parse(text) else _as_text(prompt, negative, items)
     return Found(
@@ -179,7 +181,7 @@ def acceptable(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
             rounded = max(SIDE_STEP, (value + SIDE_STEP // 2) // SIDE_STEP * SIDE_STEP)
             notes.append(f"{name}: {value} is painted as {rounded}, a multiple of {SIDE_STEP}")
             value = rounded
-        extra = {"source": "0" * 64} if name in Img2Img.model_fields and name not in Txt2Img.model_fields else {}
+        extra = {"pictures": {"init": "0" * 64}} if name in IMG2IMG_FIELDS - {"pictures", "source"} else {}
         try:
             parse_request({**extra, name: value})
         except RequestError as error:
@@ -192,9 +194,11 @@ def acceptable(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
 _WITHOUT_FTFY = frozenset({"ComfyUI", "SwarmUI", "Fooocus"})
 """Programs whose tokenizer takes curly quotes and full-width letters as they are."""
 
+SECOND_PASS = "a second pass at a larger size"
+
 _BEYOND = {
-    "Hires upscale": "a second pass at a larger size",
-    "Hires resize": "a second pass at a larger size",
+    "Hires upscale": SECOND_PASS,
+    "Hires resize": SECOND_PASS,
     "Face restoration": "face restoration",
     "Tiling": "tiling",
     "Refiner": "a refiner",
@@ -221,10 +225,12 @@ _BEYOND = {
 _IDLE = ("", "Disable", "False", "None", "Automatic", "Built in")
 
 
-def _beyond(parsed: Mapping[str, str]) -> tuple[str, ...]:
-    """What the text asks for and nobody here does."""
+def _beyond(parsed: Mapping[str, str], hires: bool) -> tuple[str, ...]:
+    """What the text asks for and nobody here does; `hires` says that its second pass was understood."""
     asked = dict.fromkeys(["ControlNet"] if any(key.startswith("ControlNet") for key in parsed) else [])
     asked |= dict.fromkeys(what for key, what in _BEYOND.items() if parsed.get(key, "") not in _IDLE)
+    if hires:
+        asked.pop(SECOND_PASS, None)
     return (f"made with {', '.join(asked)}, which is not taken over",) if asked else ()
 
 

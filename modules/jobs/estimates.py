@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modules.diffusion.samplers import find_sampler
-from modules.diffusion.schedules import run_steps
 from modules.engine.costs import Call, CostModel
-from modules.request import GenerationRequest, Img2Img
+from modules.pipelines.stages import Stage, stages_of
+from modules.request import GenerationRequest
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def quote(
         return Quote(None, False, native, weights)
     load = 0.0 if request.checkpoint == resident else costs.seconds(Call("load", request.checkpoint)) or 0.0
     known = [call for call in costs.entries if (call.work, call.checkpoint) == ("predict", request.checkpoint)]
-    beyond = request.width * request.height > max(call.width * call.height for call in known)
+    beyond = max(math.prod(stage.size) for stage in stages_of(request)) > max(call.width * call.height for call in known)
     return Quote(picture * request.count + load, beyond, native, weights)
 
 
@@ -124,27 +124,33 @@ def rows_of(request: GenerationRequest) -> int:
 
 
 def steps_of(request: GenerationRequest) -> int:
-    """Steps of one picture: fewer than were asked for where it starts from another one."""
-    if not isinstance(request, Img2Img):
-        return request.steps
-    sampler, _ = find_sampler(request.sampler)
-    return run_steps(sampler, request.steps, request.denoising_strength, request.fix_steps)
+    """Steps of one picture over all its stages: fewer than were asked for where one starts from another picture."""
+    return sum(stage.steps for stage in stages_of(request))
 
 
 def picture_seconds(costs: CostModel, request: GenerationRequest, waiting: int = 1) -> float | None:
     """Device seconds that one picture of `request` costs when `waiting` pictures of its size share their evaluations."""
     assert request.checkpoint is not None, "accepted requests name their checkpoint"
-    sampler, _ = find_sampler(request.sampler)
-    rows = rows_of(request)
-    size = (request.checkpoint, request.width, request.height)
-    row = costs.row_seconds(Call("predict", *size, rows * max(1, waiting)))
+    stages = stages_of(request)
+    total = 0.0
+    for stage, following in zip(stages, (*stages[1:], None), strict=True):
+        decoded = following is None or following.start == "picture"
+        seconds = _stage_seconds(costs, request.checkpoint, stage, decoded, max(1, waiting))
+        if seconds is None:
+            return None
+        total += seconds
+    return total
+
+
+def _stage_seconds(costs: CostModel, checkpoint: str, stage: Stage, decoded: bool, waiting: int) -> float | None:
+    sampler, _ = find_sampler(stage.settings.sampler)
+    rows, steps = rows_of(stage.settings), stage.steps
+    row = costs.row_seconds(Call("predict", checkpoint, *stage.size, rows * waiting))
     if row is None:
         return None
-    around = costs.row_seconds(Call("decode", *size, max(1, waiting))) or 0.0
-    if isinstance(request, Img2Img):
-        around += costs.row_seconds(Call("encode-image", *size, max(1, waiting))) or 0.0
-    steps = steps_of(request)
-    return (sampler.evaluations(steps) * rows * row if steps else 0.0) + around
+    around = [*(["decode"] if decoded else []), *(["encode-image"] if stage.start == "picture" else [])]
+    seconds = sum(costs.row_seconds(Call(op, checkpoint, *stage.size, waiting)) or 0.0 for op in around)
+    return (sampler.evaluations(steps) * rows * row if steps else 0.0) + seconds
 
 
 def finish_times(queues: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, float]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 
 from PIL import Image
 
@@ -149,7 +150,7 @@ class Sender:
         except AtelierError as problem:
             error = str(problem)
         except Exception as problem:
-            log.exception("while reading the source of a picture")
+            log.exception("while reading the init image of a picture")
             error = f"the picture to start from could not be read: {problem}"
         with self._changes.recording:
             with self._changes.lock:
@@ -165,6 +166,8 @@ class Sender:
             self.dispatch()
 
 
-def _submit(live: LiveJob, task: ImageTask, finished: Finished, pictures: Sequence[Image.Image] = ()) -> Submit:
+def _submit(
+    live: LiveJob, task: ImageTask, finished: Finished, pictures: Mapping[str, Image.Image] = MappingProxyType({})
+) -> Submit:
     """The message that begins an image."""
     return Submit.of(task.id, live.job.user, finished.request.model_dump(), pictures)

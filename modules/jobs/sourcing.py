@@ -21,6 +21,7 @@ from modules.images.sources import Source, Sources, missing, pixel_id
 from modules.pixels.regions import Box, working_size
 from modules.queue.store import JobStore
 from modules.request import MAX_SOURCE_PIXELS, MAX_SOURCE_SIDE, GenerationRequest, Img2Img
+from modules.roles import FIELD_OF_ROLE, by_role
 
 log = logging.getLogger("atelier")
 
@@ -54,7 +55,7 @@ class Sourcing:
         """`fields` with the size that a picture from a picture has when nobody says: its source's aspect ratio, at the number
         of pixels of the model's own size `native`."""
         given = {name: value for name, value in fields.items() if value is not None}
-        path = self.path(source, user) if isinstance(source := given.get("source"), str) else None
+        path = self.path(init, user) if isinstance(init := pictures_of(given).get("init"), str) else None
         if path is None or "width" in given or "height" in given:
             return given
         with Image.open(path, formats=["PNG"]) as image:
@@ -69,9 +70,9 @@ class Sourcing:
         """
         if not isinstance(request, Img2Img):
             return
-        for name, source in named(request).items():
-            if self.path(source, user) is None:
-                raise RequestError(f"{name}: {missing(source)}")
+        for role, picture in request.pictures.items():
+            if self.path(picture, user) is None:
+                raise RequestError(f"{FIELD_OF_ROLE[role]}: {missing(picture)}")
         if request.outpaints:
             with Image.open(self._found(request.source, user), formats=["PNG"]) as image:
                 width = image.width + request.outpaint_left + request.outpaint_right
@@ -82,17 +83,15 @@ class Sourcing:
                     "pixels in all are painted; extend it by less, or shrink it first"
                 )
 
-    def read(self, request: GenerationRequest, user: str) -> list[Image.Image]:
-        """The request's pictures, decoded: source, then mask if there is one; none for a picture from words.
+    def read(self, request: GenerationRequest, user: str) -> dict[str, Image.Image]:
+        """The request's pictures by role, decoded; none for a picture from words.
 
         Raises:
             RequestError: one is gone or damaged.
         """
-        if not isinstance(request, Img2Img):
-            return []
-        for source in named(request).values():
-            self.path(source, user)  # takes one that made room for others back from beside the outputs
-        return [self.sources.open(source, user) for source in named(request).values()]
+        for picture in named(request).values():
+            self.path(picture, user)  # takes one that made room for others back from beside the outputs
+        return {role: self.sources.open(picture, user) for role, picture in named(request).items()}
 
     def keep_beside(self, request: GenerationRequest, user: str) -> None:
         """Keep the pictures that a saved one was made from beside it, so that it can be made again.  Never raises."""
@@ -108,7 +107,7 @@ class Sourcing:
             except OSError as error:
                 log.warning("the source of a picture could not be kept in %s: %s", self._beside, error.strerror or error)
 
-    def adopt(self, fields: Mapping[str, object], user: str, near: Path) -> None:
+    def adopt(self, fields: Mapping[str, Any], user: str, near: Path) -> None:
         """For whoever holds the files: take over the pictures that a recipe names from beside the outputs.
 
         `near` is the picture whose recipe it is; a folder `sources` around it is looked into as well.  What a web user may have
@@ -118,14 +117,13 @@ class Sourcing:
             RequestError: one is nowhere; where it was looked for.
         """
         folders = dict.fromkeys([self._beside, *(parent / KEPT for parent in list(near.absolute().parents)[:2])])
-        for name in ("source", "mask"):
-            source = fields.get(name)
+        for role, source in pictures_of(fields).items():
             if not isinstance(source, str) or self.sources.path(source, user) is not None:
                 continue
             if not any(self._revive(source, user, folder) for folder in folders):
                 raise RequestError(
-                    f"{near.name} was painted from a picture ({name} {source[:12]}) that is in none of "
-                    f"{', '.join(map(str, folders))}; put it back, or give another to start from"
+                    f"{near.name} was painted from a picture ({FIELD_OF_ROLE.get(role, role)} {source[:12]}) that is in "
+                    f"none of {', '.join(map(str, folders))}; put it back, or give another to start from"
                 )
 
     def _found(self, source: str, user: str) -> Path:
@@ -147,7 +145,14 @@ class Sourcing:
 
 
 def named(request: GenerationRequest) -> dict[str, str]:
-    """The ids of a request's pictures by field: source, then mask."""
-    if not isinstance(request, Img2Img):
+    """The ids of a request's pictures by role."""
+    return {str(role): picture for role, picture in request.pictures.items()} if isinstance(request, Img2Img) else {}
+
+
+def pictures_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What fields of a request, which may be anything that somebody sent, name as pictures, by role."""
+    try:
+        pictures = by_role(dict(fields)).get("pictures")
+    except ValueError:  # two for one role: the request says so
         return {}
-    return {"source": request.source, **({"mask": request.mask} if request.mask else {})}
+    return pictures if isinstance(pictures, dict) else {}

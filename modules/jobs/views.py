@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from modules.images.infotext_hires import described
 from modules.images.infotext_keys import NEGATIVE_LINE
 from modules.options import FROM_PICTURES, OPTIONS
-from modules.request import GenerationRequest
+from modules.request import GenerationRequest, Hires
 
 Health = Literal["starting", "ready", "restarting", "failed"]
 
@@ -16,7 +17,7 @@ _LABELS = {option.name: option.label for group in (*OPTIONS.values(), FROM_PICTU
 _ALWAYS_SHOWN = frozenset(
     (
         *("prompt", "negative_prompt", "styles", "seed", "count", "checkpoint", "width", "height"),
-        *("sampler", "schedule", "steps", "cfg_scale", "source", "mask", "denoising_strength", "inpaint_area"),
+        *("sampler", "schedule", "steps", "cfg_scale", "pictures", "denoising_strength", "inpaint_area"),
     )
 )
 """Fields of a request that whoever shows it shows whatever their value."""
@@ -120,6 +121,8 @@ def changed_settings(request: GenerationRequest) -> list[tuple[str, str]]:
 
 
 def _in_words(value: Any) -> str:
+    if isinstance(value, Hires):
+        return described(value)
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):

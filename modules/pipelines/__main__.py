@@ -11,8 +11,9 @@ from PIL import Image
 from modules.checkpoints.files import scan
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import choose_attention
-from modules.pipelines.alone import run_alone
-from modules.pipelines.txt2img import txt2img
+from modules.pipelines.generate import generate
+from modules.pipelines.reference import run_reference
+from modules.pipelines.stages import stages_of
 from modules.request import parse_request
 
 
@@ -44,7 +45,9 @@ def main() -> None:
             "schedule": best.schedule,
         }
     )
-    painted = run_alone(txt2img(request), manager, lambda r: print(f"\rstep {r.step}/{r.steps}", end="", flush=True))
+    painted = run_reference(
+        generate(stages_of(request)), manager, lambda r: print(f"\rstep {r.step}/{r.steps}", end="", flush=True)
+    )
     Image.fromarray(painted.pixels.numpy()).save(args.output)
     print(f"\r{args.output}: {info.title}, seed {args.seed}")
 

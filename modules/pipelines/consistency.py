@@ -1,4 +1,4 @@
-"""Latent consistency models as A1111 runs them: told only the timesteps that they were distilled at, with their boundary.
+"""Latent consistency models as A1111 runs them: at the model timesteps that they were distilled at only, with their boundary.
 
 A wrapper around any denoiser, so guidance, masks and prompt editing go with it.
 """
@@ -14,7 +14,7 @@ from modules.diffusion.samplers import Denoised
 from modules.diffusion.schedules import NoiseLevels
 from modules.diffusion.schedules.spacings import lcm_levels
 from modules.pipelines.denoisers import Denoiser
-from modules.pipelines.work import Predict, Program
+from modules.pipelines.ops import Predict, Program
 
 SIGMA_DATA = 0.5
 TIMESTEP_SCALE = 10.0
@@ -23,7 +23,7 @@ TIMESTEP_SCALE = 10.0
 def consistent(denoise: Denoiser, levels: NoiseLevels) -> Denoiser:
     """`denoise` for a network that was distilled at 50 of its `levels`.
 
-    The network is told the nearest of their timesteps (in log sigma; 999, 979, ... 19), while the input is scaled by the level
+    The model timestep is the nearest of theirs (in log sigma; 999, 979, ... 19), while the input is scaled by the level
     itself.  The answer is c_skip * x + c_out * denoised with the boundary of Luo et al. (2023, arXiv:2310.04378), equation 9,
     at ten times the timestep: c_skip is below 1e-5 everywhere.  `sd_samplers_lcm.py` of A1111 1.10.1 does both before guidance,
     which is the same, since guidance weighs its answers by 1 in sum.
@@ -37,21 +37,21 @@ def consistent(denoise: Denoiser, levels: NoiseLevels) -> Denoiser:
         scaled = TIMESTEP_SCALE * timestep
         skip = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
         out = scaled / math.hypot(scaled, SIGMA_DATA)
-        answer = yield from _told(denoise(x, sigma), float(timestep))
+        answer = yield from _at_timestep(denoise(x, sigma), float(timestep))
         return Denoised(*(x * skip + denoised * out for denoised in answer))
 
     return bounded
 
 
-def _told(program: Program[Denoised], timestep: float) -> Program[Denoised]:
-    """`program` with every row that it asks about at this timestep."""
+def _at_timestep(program: Program[Denoised], timestep: float) -> Program[Denoised]:
+    """`program` with this model timestep on every row that it asks about."""
     answer = None
     try:
         while True:
-            work = program.send(answer)
-            if isinstance(work, Predict):
-                work = replace(work, rows=tuple(replace(row, timestep=timestep) for row in work.rows))
-            answer = yield work
+            op = program.send(answer)
+            if isinstance(op, Predict):
+                op = replace(op, rows=tuple(replace(row, timestep=timestep) for row in op.rows))
+            answer = yield op
     except StopIteration as finished:
         denoised: Denoised = finished.value
         return denoised

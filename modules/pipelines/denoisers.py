@@ -1,7 +1,7 @@
 """Functions that make denoisers: (x, sigma) -> a program whose result is the denoised x.
 
-A denoiser asks for networks by yielding work; it knows neither samplers nor steps, so every one works with every sampler, and
-features that change the prediction (guidance, inpainting, regions) wrap one denoiser into another.
+A denoiser asks for networks by yielding device ops; it knows neither samplers nor steps, so every one works with every
+sampler, and features that change the prediction (guidance, inpainting, regions) wrap one denoiser into another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from modules.diffusion.forward import MIDDLE_ATTENTION, AttentionMass, IdentityA
 from modules.diffusion.rows import Row
 from modules.diffusion.samplers import Denoised
 from modules.errors import RequestError
-from modules.pipelines.work import Program, predict
+from modules.pipelines.ops import Program, predict
 
 Denoiser = Callable[[Tensor, float], Program[Denoised]]
 """(x (C, h, w), sigma) -> program of the x0 prediction (C, h, w), and what the negative prompt alone predicts."""

@@ -1,7 +1,7 @@
-"""Painting a part of a latent: how a mask holds the rest of it while a sampler runs, and what inpainting networks are told.
+"""Inpainting in latent space: how a mask holds the rest while a sampler runs, and concat conditioning of inpainting networks.
 
 A mask here is a tensor (1, h, w) of the latent's size, 1 where it is repainted.  Everything wraps denoisers, so it works with
-every sampler; where the mask comes from is `framing`'s business.
+every sampler; where the mask comes from is `region`'s business.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ from torch import Tensor
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.samplers import Denoised
 from modules.pipelines.denoisers import Denoiser
-from modules.pipelines.work import Program
+from modules.pipelines.ops import Program
 from modules.pixels import soft
 from modules.request import Img2Img
 
 Blend = Callable[[Tensor, float], Tensor]
-"""(latent (C, h, w), sigma) -> the same with the source's own where it is kept."""
+"""(latent (C, h, w), sigma) -> the same with the init latent's own where it is kept."""
 
 
-def kept(source: Tensor, mask: Tensor) -> Blend:
-    """latent * mask + source * (1 - mask), at every noise level."""
-    return lambda latent, sigma: latent * mask + source * (1.0 - mask)
+def kept(init: Tensor, mask: Tensor) -> Blend:
+    """latent * mask + init * (1 - mask), at every noise level."""
+    return lambda latent, sigma: latent * mask + init * (1.0 - mask)
 
 
-def differential(source: Tensor, mask: Tensor, model: ModelHandle, first: float) -> Blend:
+def differential(init: Tensor, mask: Tensor, model: ModelHandle, first: float) -> Blend:
     """Each grey level joins in when its own strength is reached: differential diffusion (Levin & Fried 2023, algorithm 1).
 
-    The run begins at the level `first`; a place with grey g is held to the source until the timestep has fallen to g times
+    The run begins at the level `first`; a place with grey g is held to the init latent until the timestep has fallen to g times
     that of `first`.  So white is repainted with the run's whole strength, black not at all.
     """
     start = max(1.0, model.levels.timestep(first))
 
     def blend(latent: Tensor, sigma: float) -> Tensor:
         reached = ((mask >= model.levels.timestep(sigma) / start) & (mask > 0)).to(latent.dtype)
-        return latent * reached + source * (1.0 - reached)
+        return latent * reached + init * (1.0 - reached)
 
     return blend
 
 
-def softened(source: Tensor, mask: Tensor, bias: float, preservation: float, boost: float) -> Blend:
+def softened(init: Tensor, mask: Tensor, bias: float, preservation: float, boost: float) -> Blend:
     """A1111's soft inpainting: the mask opens as the noise falls (`pixels.soft.exponent`), and in transitions the longer of
     the two latents decides over the length (`boost`, the exponent of a power mean), which keeps contrast."""
 
     def blend(latent: Tensor, sigma: float) -> Tensor:
         weight = torch.where(mask > 0, mask ** soft.exponent(sigma, bias, preservation), 0.0)
-        mixed = source * (1.0 - weight) + latent * weight
-        lengths = [part.norm(dim=0, keepdim=True).double() for part in (source, latent, mixed)]
+        mixed = init * (1.0 - weight) + latent * weight
+        lengths = [part.norm(dim=0, keepdim=True).double() for part in (init, latent, mixed)]
         wanted = (lengths[0] ** boost * (1.0 - weight) + lengths[1] ** boost * weight) ** (1.0 / boost)
         held: Tensor = mixed * (wanted / lengths[2].clamp(min=1e-6)).to(mixed.dtype)
         return held
@@ -57,17 +57,17 @@ def softened(source: Tensor, mask: Tensor, bias: float, preservation: float, boo
     return blend
 
 
-def blend_for(request: Img2Img, source: Tensor, mask: Tensor, model: ModelHandle, first: float) -> Blend:
-    """How `request` holds `source` where it is not painted; its run begins at the level `first`."""
+def blend_for(request: Img2Img, init: Tensor, mask: Tensor, model: ModelHandle, first: float) -> Blend:
+    """How `request` holds `init` where it is not painted; its run begins at the level `first`."""
     if request.soft_inpainting:
-        return softened(source, mask, request.soft_bias, request.soft_preservation, request.soft_contrast_boost)
+        return softened(init, mask, request.soft_bias, request.soft_preservation, request.soft_contrast_boost)
     if request.differential:
-        return differential(source, mask, model, first)
-    return kept(source, mask)
+        return differential(init, mask, model, first)
+    return kept(init, mask)
 
 
 def inpainted(denoise: Denoiser, blend: Blend) -> Denoiser:
-    """`denoise` with its answers held to the source where nothing is painted: x then follows source + noise there."""
+    """`denoise` with its answers held to the init latent where nothing is painted: x then follows it + noise there."""
 
     def denoise_part(x: Tensor, sigma: float) -> Program[Denoised]:
         answer = yield from denoise(x, sigma)
@@ -77,9 +77,9 @@ def inpainted(denoise: Denoiser, blend: Blend) -> Denoiser:
 
 
 def inpainted_before(denoise: Denoiser, blend: Blend) -> Denoiser:
-    """What A1111 does for its samplers on timesteps: the source, without noise, is put into x before the network sees it.
+    """What A1111 does for its samplers on timesteps: the init latent, without noise, is put into x before the network sees it.
 
-    The network answers with noise there, which the solver takes from its own x; here, where it answers with the denoised x,
+    The network answers with noise there, which the sampler takes from its own x; here, where it answers with the denoised x,
     that is what is left of x after the same noise.  In the variance-preserving form y = x / sqrt(1 + sigma^2), as there.
     """
 

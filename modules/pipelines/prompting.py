@@ -1,4 +1,4 @@
-"""From a request's words to conditionings along a timeline: the paragraph with which every story begins.
+"""From the prompts of a stage to conditionings along a timeline: how every stage begins.
 
 What the words mean is `modules.prompts`' to know, what weights do is `modules.diffusion.emphasis`'; here the encoder is asked.
 """
@@ -22,7 +22,7 @@ from modules.pipelines.consistency import consistent
 from modules.pipelines.denoisers import Denoiser, composed, scheduled, switched
 from modules.pipelines.guidance import Guidance
 from modules.pipelines.guidance.zero import still
-from modules.pipelines.work import Program, encode, on_host
+from modules.pipelines.ops import Program, encode, on_host
 from modules.prompts.chunks import EMPTY, NO_EMBEDDINGS, Chunk, Embedding, chunk
 from modules.prompts.limits import check_affordable, check_length
 from modules.prompts.plan import Plan, plan
@@ -49,8 +49,8 @@ class Prompted:
     image_scale: float = 1.0
     said: Mapping[str, str] = field(default_factory=dict)
 
-    def beside(self, channels: Tensor, image_scale: float = 1.0) -> Prompted:
-        """The same words beside a picture, given as further input channels (C2, h, w) of the network.
+    def concatenated(self, channels: Tensor, image_scale: float = 1.0) -> Prompted:
+        """The same words with concat conditioning: a picture as further input channels (C2, h, w) of the network.
 
         An `image_scale` other than 1 also guides towards the picture itself: equation 3 of Brooks et al. (2023),
         arXiv:2211.09800, which at 1 is guidance by the words alone.
@@ -78,13 +78,15 @@ class Prompted:
         return switched(lambda sigma: skips(evaluation, sigma), full, without)
 
 
-def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> Program[Prompted]:
+def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler, steps_before: int | None = None) -> Program[Prompted]:
     """Encode everything that the prompts will say in the course of the run.
+
+    `steps_before` are the steps of the first pass where this is a second one (`prompts.schedule.timeline`).
 
     Raises:
         RequestError: prompt editing makes too many different texts.
     """
-    planned, windows = yield from on_host(lambda: _tokenised(model, request, sampler))
+    planned, windows = yield from on_host(lambda: _tokenised(model, request, sampler, steps_before))
     inversions = model.inversions or None
     wanted = dict.fromkeys([EMPTY, *(window.bare for chunks in windows.values() for window in chunks)])
     vectors, said = yield from _inserted(inversions, wanted)
@@ -108,9 +110,13 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> Program[
     return Prompted(lengthened, negative, said=said)
 
 
-def _tokenised(model: ModelHandle, request: Txt2Img, sampler: Sampler) -> tuple[Plan, dict[str, tuple[Chunk, ...]]]:
+def _tokenised(
+    model: ModelHandle, request: Txt2Img, sampler: Sampler, steps_before: int | None
+) -> tuple[Plan, dict[str, tuple[Chunk, ...]]]:
     """What the prompts say along the run, and the windows of each of their texts.  A long prompt takes a tenth of a second."""
-    planned = plan(request.prompt, request.negative_prompt, sampler.prompt_steps(request.steps), old=request.old_prompt_editing)
+    steps = sampler.prompt_steps(request.steps)
+    passes = (steps, None) if steps_before is None else (steps_before, steps)
+    planned = plan(request.prompt, request.negative_prompt, *passes, old=request.old_prompt_editing)
     check_affordable(planned)
     known, tokenizer = NO_EMBEDDINGS, Tokenizer(request.raw_text)
     if model.inversions and len(model.text.widths) == 1:  # a vector for one of several encoders is not enough

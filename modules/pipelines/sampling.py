@@ -1,6 +1,6 @@
-"""Drives a sampler with a denoiser: the only place where solver, network and progress meet.
+"""Drives a sampler with a denoiser: the denoising loop, where sampler, network and progress meet.
 
-It knows no sampler by name and no network; the engine sees nothing of it but the work that the denoiser yields and one
+It knows no sampler by name and no network; the engine sees nothing of it but the device ops that the denoiser yields and one
 `Report` per step.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +20,10 @@ from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import Denoised, Sampler
 from modules.errors import NotFinite
 from modules.pipelines.denoisers import Denoiser
-from modules.pipelines.work import Program, meanwhile, on_host, report
+from modules.pipelines.ops import Program, meanwhile, on_host, report
+
+Tell = Callable[[int, int, Tensor], Program[bool]]
+"""(step, steps, x0 prediction) -> program that reports it; its result is whether to end the loop here."""
 
 
 def sample(
@@ -31,18 +35,20 @@ def sample(
     denoise: Denoiser,
     options: Mapping[str, float] = MappingProxyType({}),
     look: Callable[[Tensor], Tensor] = lambda denoised: denoised,
+    tell: Tell | None = None,
 ) -> Program[Tensor]:
     """Walk `x` down the noise levels and report every step that is complete.
 
     Args:
         model: passed on to the reports, so that previews know the latent space.
-        sampler: whose solver runs.
+        sampler: what steps.
         x: (C, h, w) at noise level sigmas[0], see `starting_point`.
         sigmas: falling; there is one step between each two neighbours.
         noise: of this image.
-        denoise: evaluated wherever the solver asks.
-        options: the solver's keyword arguments, see `Sampler.options`.
+        denoise: evaluated wherever the sampler asks.
+        options: the sampler's keyword arguments, see `Sampler.options`.
         look: what a report shows of an answer.
+        tell: makes the reports, where the steps are a part of more; without, they are those of `model`.
 
     Returns:
         The latent at the last noise level, (C, h, w); where a report's answer ends the loop, the x0 prediction of that step, as
@@ -52,34 +58,35 @@ def sample(
         NotFinite: a prediction has NaN or infinity; the message carries the step.
     """
     steps = len(sigmas) - 1
+    tell = tell or partial(report, model)
     ends = sampler.step_ends(steps, to_zero=sigmas[-1] == 0)
-    solver: Any = sampler.solve(x, sigmas, noise, **options)
+    steps_of_x: Any = sampler.solve(x, sigmas, noise, **options)
     evaluations = done = 0
     answer: Denoised | None = None
     try:
-        x, sigma = next(solver)
+        x, sigma = next(steps_of_x)
         while True:
             begun = (yield from meanwhile(noise.ahead)) if noise.pending else None
             answer = yield from denoise(x, sigma)
             if not bool(answer.guided.isfinite().all()):
                 raise NotFinite(_not_finite(done + 1, steps))
 
-            # A step of a higher-order solver takes several evaluations; tell of whole steps only
+            # A step of a higher-order sampler takes several evaluations; tell of whole steps only
             evaluations += 1
             before = done
             done = max(done, _done(sigma, sigmas)) if sampler.adaptive else bisect.bisect_right(ends, evaluations)
-            if done > before and (yield from report(model, done, steps, look(answer.guided))):
+            if done > before and (yield from tell(done, steps, look(answer.guided))):
                 return answer.guided
             if begun and not begun.done():
                 yield from on_host(begun.result)
-            x, sigma = solver.send(answer if sampler.pair else answer.guided)
+            x, sigma = steps_of_x.send(answer if sampler.pair else answer.guided)
     except StopIteration as finished:
         latent: Tensor = finished.value
         if done < steps and answer is not None:
-            yield from report(model, steps, steps, look(answer.guided))
+            yield from tell(steps, steps, look(answer.guided))
         return latent
     finally:
-        solver.close()
+        steps_of_x.close()
 
 
 def ahead(noise: Noise) -> Program[None]:
@@ -92,7 +99,7 @@ def ahead(noise: Noise) -> Program[None]:
 
 
 def _done(sigma: float, sigmas: list[float]) -> int:
-    """Steps of a solver that chooses its own: as many as the level reached has left behind, in log sigma."""
+    """Steps of a sampler that chooses its own: as many as the level reached has left behind, in log sigma."""
     part = math.log(sigmas[0] / sigma) / math.log(sigmas[0] / (sigmas[-1] or sigmas[-2]))
     return min(len(sigmas) - 1, int(part * (len(sigmas) - 1)))
 

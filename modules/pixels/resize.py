@@ -32,20 +32,29 @@ def resize(pixels: Pixels, width: int, height: int, mode: str = "Just resize") -
     raise ValueError(f"{mode!r} is no way to resize pixels")
 
 
-def scale(pixels: Pixels, width: int, height: int) -> Pixels:
-    """`pixels` at another size by Lanczos, whatever the aspect ratio."""
+def scale(pixels: Pixels, width: int, height: int, by: Image.Resampling = Image.Resampling.LANCZOS) -> Pixels:
+    """`pixels` at another size by a filter, whatever the aspect ratio."""
     if pixels.shape[:2] == (height, width):
         return pixels.copy()
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(pixels).resize((width, height), by))
 
 
-def _cover(pixels: Pixels, width: int, height: int) -> Pixels:
+_FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
+
+
+def upscale(pixels: Pixels, width: int, height: int, upscaler: str) -> Pixels:
+    """`pixels` by one of A1111's upscalers that know pixels alone ("Lanczos", "Nearest"), covering `width` x `height` and cut
+    off evenly as by "Crop and resize"."""
+    return _cover(pixels, width, height, _FILTERS[upscaler])
+
+
+def _cover(pixels: Pixels, width: int, height: int, by: Image.Resampling = Image.Resampling.LANCZOS) -> Pixels:
     old_height, old_width = pixels.shape[:2]
     if width * old_height > height * old_width:
         inner = width, max(height, old_height * width // old_width)
     else:
         inner = max(width, old_width * height // old_height), height
-    large = scale(pixels, *inner)
+    large = scale(pixels, *inner, by)
     left, top = inner[0] // 2 - width // 2, inner[1] // 2 - height // 2
     return large[top : top + height, left : left + width].copy()
 

@@ -16,7 +16,7 @@ from modules.prompts.dynamic import Resolved, resolve
 from modules.prompts.plan import plan
 from modules.prompts.styles import Style, apply_styles, read_styles
 from modules.prompts.wildcards import Wildcards
-from modules.request import MAX_PROMPT, GenerationRequest
+from modules.request import MAX_PROMPT, GenerationRequest, Hires
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,28 @@ class Library:
                 raise RequestError(
                     f"{name}: with styles and wildcards it has {len(text):,} characters, at most {MAX_PROMPT:,} are allowed"
                 )
+        hires = self._finished_hires(request)
+        left = drawn.text + drawn_negative.text + (hires.prompt + hires.negative_prompt if hires else "")
         final = request.model_copy(
             update={
+                "hires": hires,
                 "prompt": drawn.text,
                 "negative_prompt": drawn_negative.text,
                 "styles": (),
                 # A # that is left was drawn, or meant: a replay must not take it for a comment
-                "comments": request.comments and "#" not in drawn.text + drawn_negative.text,
+                "comments": request.comments and "#" not in left,
             }
         )
         return Finished(final, prompt, negative, _union(drawn, drawn_negative))
+
+    def _finished_hires(self, request: GenerationRequest) -> Hires | None:
+        """The second pass with its own prompts final, as the first's: with the same styles, and drawn by the same seed."""
+        if (hires := request.hires) is None or not (hires.prompt or hires.negative_prompt):
+            return hires
+        own = request.model_copy(update={"prompt": hires.prompt, "negative_prompt": hires.negative_prompt, "hires": None})
+        done = self.finish(own).request
+        final = {name: getattr(done, name) if getattr(hires, name) else "" for name in ("prompt", "negative_prompt")}
+        return hires.model_copy(update=final)
 
     def _styled(self, request: GenerationRequest) -> tuple[str, str]:
         if not request.styles:

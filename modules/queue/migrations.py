@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable
@@ -80,7 +81,28 @@ def m004_what_was_sent(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE jobs ADD COLUMN sent TEXT NOT NULL DEFAULT ''")
 
 
-MIGRATIONS: tuple[Migration, ...] = (m001_jobs_and_pictures, m002_places_keys_pauses, m003_costs, m004_what_was_sent)
+def m005_pictures_by_role(db: sqlite3.Connection) -> None:
+    # Requests named the init image and the mask by fields of their own, `source` and `mask`; now `pictures` has them by role.
+    # What is no object of that kind stays as it is: reading it says what is wrong with it.
+    named = db.execute("SELECT position, request FROM jobs WHERE instr(request, '\"source\"')").fetchall()
+    for position, text in named:
+        try:
+            fields = json.loads(text)
+            if isinstance(fields, dict) and isinstance(fields.get("source"), str) and "pictures" not in fields:
+                source, mask = fields.pop("source"), fields.pop("mask", None)
+                fields["pictures"] = {"init": source} | ({"mask": mask} if mask is not None else {})
+                db.execute("UPDATE jobs SET request = ? WHERE position = ?", (json.dumps(fields), position))
+        except (ValueError, RecursionError):
+            continue
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    m001_jobs_and_pictures,
+    m002_places_keys_pauses,
+    m003_costs,
+    m004_what_was_sent,
+    m005_pictures_by_role,
+)
 
 
 def migrate(db: sqlite3.Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> list[str]:

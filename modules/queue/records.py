@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 from modules.errors import RequestError
 from modules.request import GenerationRequest, Txt2Img, parse_request, parse_stored
+from modules.roles import by_role
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 Outcome = Literal["done", "failed", "cancelled"]
@@ -132,7 +133,9 @@ def _request(text: str) -> GenerationRequest:
         return Txt2Img()
     with suppress(RequestError):
         return parse_stored(data)
-    start = {"source": data["source"]} if "source" in data and _makes_sense({"source": data["source"]}) else {}
+    with suppress(ValueError):
+        data = by_role(data)
+    start = {"pictures": data["pictures"]} if "pictures" in data and _makes_sense({"pictures": data["pictures"]}) else {}
     understood = {name: value for name, value in data.items() if _makes_sense({**start, name: value})}
     return parse_request({**understood, "count": 1})
 

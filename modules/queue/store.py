@@ -146,7 +146,7 @@ class JobStore:
     def refers(self, source: str, user: str) -> bool:
         """Whether a remembered job of this user began with the picture of that id (`modules.images.sources`)."""
         found = self._jobs("WHERE user = ? AND instr(request, ?) LIMIT 100", (user, json.dumps(source)))
-        return any(source in (getattr(job.request, "source", None), getattr(job.request, "mask", None)) for job in found)
+        return any(source in getattr(job.request, "pictures", {}).values() for job in found)
 
     def unfinished(self) -> list[Job]:
         """Everybody's queued and running jobs in the order of the queue."""

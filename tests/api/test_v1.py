@@ -168,6 +168,23 @@ def test_a_picture_from_a_picture_with_a_mask(client: TestClient, studio: App) -
     assert (done["request"]["source"], done["request"]["mask"]) == tuple(ids)
 
 
+def test_pictures_by_role_and_a_second_pass(client: TestClient, studio: App) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), (10, 200, 30)).save(buffer, "PNG")
+    kept = client.post("/api/v1/sources", content=buffer.getvalue(), headers={"content-type": "image/png"}).json()["id"]
+    done = finished(client, studio, submit(client, pictures={"init": kept}, denoising_strength=0.5)["id"])
+    assert done["state"] == "done", done["error"]
+    assert (done["request"]["pictures"], done["request"]["source"], done["request"]["mask"]) == ({"init": kept}, kept, None)
+    again = {name: value for name, value in done["request"].items() if name != "checkpoint"}
+    assert finished(client, studio, submit(client, **again)["id"])["state"] == "done", "an answer's request may be sent again"
+
+    done = finished(client, studio, submit(client, width=64, height=64, hires={"width": 128, "height": 96})["id"])
+    assert (done["pictures"][0]["width"], done["pictures"][0]["height"]) == (128, 96)
+    assert done["request"]["hires"]["upscaler"] == "Latent"
+    refused = client.post("/api/v1/jobs", json={**JOB, "hires": {"width": 100, "height": 96}})
+    assert "hires.width: must be a multiple of 8" in reason(refused, 422)
+
+
 def test_pages_of_the_list(client: TestClient, studio: App) -> None:
     for seed in range(3):
         submit(client, seed=seed)

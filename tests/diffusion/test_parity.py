@@ -38,8 +38,9 @@ from modules.diffusion.schedules import NoiseLevels
 from modules.diffusion.text import TextEncoder, TextEncoders
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
-from modules.pipelines.alone import run_alone
-from modules.pipelines.txt2img import txt2img
+from modules.pipelines.generate import generate
+from modules.pipelines.reference import run_reference
+from modules.pipelines.stages import stages_of
 from modules.prompts.chunks import chunk
 from modules.request import Txt2Img
 from tests.diffusion import reference
@@ -198,7 +199,7 @@ def test_euler_steps_paint_the_same_picture(model: Model) -> None:
         prompt=prompt, negative_prompt=negative, cfg_scale=scale, seed=seed, steps=model.steps, width=64, height=64,
         sampler="Euler", schedule="Uniform", checkpoint="random",
     )  # fmt: skip
-    ours = run_alone(txt2img(request), model).pixels.numpy()  # type: ignore[arg-type]
+    ours = run_reference(generate(stages_of(request)), model).pixels.numpy()  # type: ignore[arg-type]
 
     theirs = painted_by(
         model,
@@ -222,7 +223,7 @@ def test_v_prediction_with_zero_terminal_snr_paints_the_same_picture(small: Mode
         prompt="a boat", cfg_scale=5.0, seed=2, steps=10, width=64, height=64, sampler="Euler", schedule="Uniform",
         checkpoint="random", prediction="v", zero_snr=True,
     )  # fmt: skip
-    painted = run_alone(txt2img(request), small)  # type: ignore[arg-type]
+    painted = run_reference(generate(stages_of(request)), small)  # type: ignore[arg-type]
     assert painted.facts == {"prediction": "v", "zero terminal SNR": "true"}, "the record says how the output was read"
     ours = painted.pixels.numpy()
     theirs = painted_by(
@@ -237,7 +238,7 @@ def test_v_prediction_with_zero_terminal_snr_paints_the_same_picture(small: Mode
         num_inference_steps=10,
         latents=Noise(2, (4, 8, 8))()[None],
     )
-    plain = run_alone(txt2img(request.model_copy(update={"prediction": "eps"})), small).pixels.numpy()  # type: ignore[arg-type]
+    plain = run_reference(generate(stages_of(request.model_copy(update={"prediction": "eps"}))), small).pixels.numpy()  # type: ignore[arg-type]
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
     assert np.abs(plain.astype(int) - theirs.astype(int)).max() > 20
 
@@ -248,7 +249,7 @@ def test_perturbed_attention_guidance_paints_the_same_picture(small: Model, cfg_
         prompt="a red apple", negative_prompt="blurry", cfg_scale=cfg_scale, seed=5, steps=10, width=128, height=96,
         sampler="Euler", schedule="Uniform", checkpoint="random", pag_scale=3.0,
     )  # fmt: skip
-    ours = run_alone(txt2img(request), small).pixels.numpy()  # type: ignore[arg-type]
+    ours = run_reference(generate(stages_of(request)), small).pixels.numpy()  # type: ignore[arg-type]
     theirs = painted_by(
         small,
         StableDiffusionPAGPipeline,
@@ -261,7 +262,7 @@ def test_perturbed_attention_guidance_paints_the_same_picture(small: Model, cfg_
         num_inference_steps=10,
         latents=Noise(5, (4, 12, 16))()[None],
     )
-    without = run_alone(txt2img(request.model_copy(update={"pag_scale": 0.0})), small)  # type: ignore[arg-type]
+    without = run_reference(generate(stages_of(request.model_copy(update={"pag_scale": 0.0}))), small)  # type: ignore[arg-type]
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
     assert np.abs(ours.astype(int) - without.pixels.numpy().astype(int)).max() > 10, "it makes a difference"
 
@@ -272,7 +273,7 @@ def test_self_attention_guidance_paints_the_same_picture(small: Model) -> None:
         prompt="a red apple", negative_prompt="blurry", cfg_scale=5.0, seed=5, steps=10, width=128, height=96,
         sampler="Euler", schedule="Turbo", checkpoint="random", sag_scale=0.75, sag_blur=1.0, sgm_noise_multiplier=True,
     )  # fmt: skip
-    ours = run_alone(txt2img(request), small).pixels.numpy()  # type: ignore[arg-type]
+    ours = run_reference(generate(stages_of(request)), small).pixels.numpy()  # type: ignore[arg-type]
     theirs = painted_by(
         small,
         StableDiffusionSAGPipeline,
@@ -284,7 +285,7 @@ def test_self_attention_guidance_paints_the_same_picture(small: Model) -> None:
         num_inference_steps=10,
         latents=Noise(5, (4, 12, 16))()[None],
     )
-    without = run_alone(txt2img(request.model_copy(update={"sag_scale": 0.0})), small)  # type: ignore[arg-type]
+    without = run_reference(generate(stages_of(request.model_copy(update={"sag_scale": 0.0}))), small)  # type: ignore[arg-type]
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
     assert np.abs(ours.astype(int) - without.pixels.numpy().astype(int)).max() > 10, "it makes a difference"
 

@@ -28,11 +28,13 @@ from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import SAMPLERS
-from modules.pipelines import img2img as story
-from modules.pipelines.alone import run_alone
-from modules.pipelines.framing import framed
+from modules.pipelines.generate import _denoised, _part, _Progress, generate
+from modules.pipelines.init import Init, concat_init, init_of_region
+from modules.pipelines.ops import Program, decode
 from modules.pipelines.prompting import prompted
-from modules.pipelines.work import Program, decode
+from modules.pipelines.reference import run_reference
+from modules.pipelines.region import region_of
+from modules.pipelines.stages import stages_of
 from modules.request import Img2Img, parse_request
 from tests.diffusion import reference
 from tests.diffusion.test_parity import BETAS, SIZES, Model
@@ -120,7 +122,7 @@ def close(ours: np.ndarray, expected: np.ndarray) -> bool:
 
 def test_img2img_is_theirs() -> None:
     model = of_width(4)
-    ours = run_alone(story.img2img(request(denoising_strength=0.4), source()), model)  # type: ignore[arg-type]
+    ours = run_reference(generate(stages_of(request(denoising_strength=0.4)), {"init": source()}), model)  # type: ignore[arg-type]
     expected = theirs(
         model,
         StableDiffusionImg2ImgPipeline,
@@ -135,7 +137,7 @@ def test_inpainting_with_four_channels_is_theirs_within_the_mask() -> None:
     """They blend the noised source into x after each step, we the source into the denoised x: one and the same for an ODE."""
     model = of_width(4)
     fields = {"mask": "1" * 64, "denoising_strength": 0.4, "mask_blur_x": 0, "mask_blur_y": 0}
-    ours = run_alone(story.img2img(request(**fields), source(), mask()), model).pixels.numpy()  # type: ignore[arg-type]
+    ours = run_reference(generate(stages_of(request(**fields)), {"init": source(), "mask": mask()}), model).pixels.numpy()  # type: ignore[arg-type]
     expected = theirs(
         model,
         StableDiffusionInpaintPipeline,
@@ -153,15 +155,15 @@ def test_inpainting_with_four_channels_is_theirs_within_the_mask() -> None:
 
 
 def from_noise(model: Wider, asked: Img2Img) -> Program[Any]:
-    """The parts of our story with a start of noise alone and no blend: what their pipelines do at full strength."""
-    handle = model.ours
-    frame = framed(asked, source(), mask() if asked.mask else None, (64, 64), 8)
+    """The parts of our pipeline with a start of noise alone and no blend: what their pipelines do at full strength."""
+    handle, (stage,) = model.ours, stages_of(asked)
+    region = region_of(asked, source(), mask() if asked.mask else None, (64, 64), 8)
     words = yield from prompted(handle, asked, SAMPLERS["Euler"])
-    start = yield from story._started(handle, asked, frame)
-    words = yield from story._beside_source(handle, asked, frame, start, words)
-    nothing = story.Start(torch.zeros_like(start.latent), start.shown)
-    part = story._part(asked, handle, "Uniform", SAMPLERS["Euler"])
-    latent = yield from story._repainted(handle, asked, SAMPLERS["Euler"], words, nothing, part)
+    init = yield from init_of_region(handle, asked, region)
+    words = yield from concat_init(handle, asked, region, init, words)
+    nothing = Init(torch.zeros_like(init.latent), init.shown)
+    part = yield from _part(stage, handle, "Uniform", SAMPLERS["Euler"])
+    latent = yield from _denoised(stage, handle, SAMPLERS["Euler"], words, nothing, part, _Progress(handle, 0, 1, 0, 0))
     pixels = yield from decode(handle, latent)
     return SimpleNamespace(pixels=pixels)
 
@@ -169,7 +171,7 @@ def from_noise(model: Wider, asked: Img2Img) -> Program[Any]:
 def test_the_nine_channels_of_an_inpainting_model_are_theirs() -> None:
     model = of_width(9)
     asked = request(mask="1" * 64, denoising_strength=1.0, mask_blur_x=0, mask_blur_y=0)
-    ours = run_alone(from_noise(model, asked), model).pixels.numpy()  # type: ignore[arg-type]
+    ours = run_reference(from_noise(model, asked), model).pixels.numpy()  # type: ignore[arg-type]
     call = {"image": source(), "mask_image": mask(), "strength": 1.0, "height": 64, "width": 96}
     noise = Noise(5, (4, 8, 12))()[None]
     expected = theirs(model, StableDiffusionInpaintPipeline, latents=noise, **call)
@@ -187,7 +189,7 @@ def test_the_nine_channels_of_an_inpainting_model_are_theirs() -> None:
 def test_an_editing_model_is_guided_by_picture_and_words_as_theirs(image_scale: float) -> None:
     model = of_width(8)
     asked = request(denoising_strength=1.0, image_cfg_scale=image_scale)
-    ours = run_alone(from_noise(model, asked), model).pixels.numpy()  # type: ignore[arg-type]
+    ours = run_reference(from_noise(model, asked), model).pixels.numpy()  # type: ignore[arg-type]
     expected = theirs(
         model,
         StableDiffusionInstructPix2PixPipeline,

@@ -19,9 +19,9 @@ from modules.diffusion.conditioning import size_features
 from modules.diffusion.emphasis import contexts
 from modules.diffusion.noise import Noise
 from modules.diffusion.text import EncodedWindow
-from modules.pipelines.alone import run_alone
-from modules.pipelines.img2img import img2img
-from modules.pipelines.txt2img import txt2img
+from modules.pipelines.generate import generate
+from modules.pipelines.reference import run_reference
+from modules.pipelines.stages import stages_of
 from modules.prompts.chunks import EMPTY, chunk
 from modules.prompts.tokenizer import Tokenizer
 from modules.request import Img2Img, Txt2Img
@@ -54,7 +54,7 @@ def request(**fields: Any) -> Txt2Img:
 
 
 def painted(manager: ModelManager, **fields: Any) -> np.ndarray:
-    return run_alone(txt2img(request(**fields)), manager).pixels.numpy().astype(int)
+    return run_reference(generate(stages_of(request(**fields))), manager).pixels.numpy().astype(int)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_picture_from_a_picture_and_a_preview(manager: ModelManager) -> None:
     given = Image.new("RGB", (64, 64), (200, 60, 30))
     fields = request(prompt="a cat").model_dump()
     wanted = Img2Img(**{**fields, "source": "0" * 64, "denoising_strength": 0.0})
-    same = run_alone(img2img(wanted, given), manager).pixels.numpy().astype(int)
+    same = run_reference(generate(stages_of(wanted), {"init": given}), manager).pixels.numpy().astype(int)
     model = manager.load("xl")
     assert np.abs(same - _through(model, given)).max() <= 1, "through the family's own latent space"
     assert model.linear_preview(torch.zeros(4, 8, 8)).shape == (8, 8, 3)

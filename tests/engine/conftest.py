@@ -17,16 +17,17 @@ from modules.diffusion.attention import sdpa
 from modules.engine.engine import Engine
 from modules.engine.messages import Message, Submit
 from modules.images.sources import pixel_id
-from modules.pipelines.alone import run_alone
-from modules.pipelines.img2img import img2img
-from modules.pipelines.txt2img import txt2img
-from modules.request import Img2Img, parse_request
+from modules.pipelines.generate import generate
+from modules.pipelines.reference import run_reference
+from modules.pipelines.stages import stages_of
+from modules.request import parse_request
+from modules.roles import ROLE_FIELDS
 from tests.tiny import tiny_checkpoint
 
 
 @dataclass
 class Bench:
-    """`engine` with its messages in `said`; `request` makes small ones; `alone` is the slow twin's picture."""
+    """`engine` with its messages in `said`; `request` makes small ones; `alone` is the reference runner's picture."""
 
     manager: ModelManager
     exact: bool = False
@@ -45,7 +46,7 @@ class Bench:
         self.engine._handle(Submit.of(task, user, self.request(**fields), pictures).message())
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Tick until no story is left, or `until` holds."""
+        """Tick until no pipeline is left, or `until` holds."""
         with torch.inference_mode():
             while self.engine.tasks and not until():
                 self.engine.tick()
@@ -60,14 +61,14 @@ class Bench:
     def alone(self, **fields: Any) -> np.ndarray:
         fields, pictures = named_pictures(fields)
         request = parse_request(self.request(**fields))
-        story = img2img(request, *pictures) if isinstance(request, Img2Img) else txt2img(request)
-        return run_alone(story, self.manager).pixels.numpy().astype(int)
+        return run_reference(generate(stages_of(request), pictures), self.manager).pixels.numpy().astype(int)
 
 
-def named_pictures(fields: dict[str, Any]) -> tuple[dict[str, Any], list[Image.Image]]:
-    """Fields with ids in the place of pictures, and the pictures."""
-    pictures = {name: fields[name] for name in ("source", "mask") if isinstance(fields.get(name), Image.Image)}
-    return {**fields, **{name: pixel_id(picture) for name, picture in pictures.items()}}, list(pictures.values())
+def named_pictures(fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Image.Image]]:
+    """Fields with ids in the place of pictures, and the pictures by role."""
+    pictures = {name: fields[name] for name in ROLE_FIELDS if isinstance(fields.get(name), Image.Image)}
+    named = {name: pixel_id(picture) for name, picture in pictures.items()}
+    return {**fields, **named}, {ROLE_FIELDS[name]: picture for name, picture in pictures.items()}
 
 
 @pytest.fixture(scope="session")

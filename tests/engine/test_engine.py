@@ -1,4 +1,4 @@
-"""Many stories in one engine: the same pictures as alone, in fewer network evaluations, and nobody pays for another."""
+"""Many pipelines in one engine: the same pictures as alone, in fewer network evaluations, and nobody pays for another."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from modules.diffusion.rows import Row
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine.messages import Message
 from modules.errors import NotFinite
+from modules.pipelines.ops import Encode, Predict, Report
 from modules.pipelines.prompting import AT_ONCE
-from modules.pipelines.work import Encode, Predict, Report
 from modules.prompts.chunks import chunk
 from tests.engine.conftest import Bench
 from tests.tiny import TINY_METADATA, TINY_UNET, make_checkpoint
@@ -149,7 +149,7 @@ def test_a_task_that_is_to_finish_before_it_began_makes_one_step(bench: Bench) -
     assert bench.of("done")["early"].data["facts"] == {"notes": "interrupted after step 1 of 6"}
 
 
-def test_a_story_that_raises_fails_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipeline_that_raises_fails_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The poisoned row breaks every batch that it is in; only its own task gets the error."""
     forward = bench.engine.runner._forward
 
@@ -160,8 +160,8 @@ def test_a_story_that_raises_fails_alone(bench: Bench, monkeypatch: pytest.Monke
 
     for name, seed in {"good": 1, "bad": 2, "fine": 3}.items():
         bench.submit(name, seed=seed)
-    bench.run(until=lambda: isinstance(bench.engine.tasks["bad"].work, Predict))
-    work = bench.engine.tasks["bad"].work
+    bench.run(until=lambda: isinstance(bench.engine.tasks["bad"].op, Predict))
+    work = bench.engine.tasks["bad"].op
     assert isinstance(work, Predict)
     marker = float(work.rows[0].x[0, 0, 0])
     monkeypatch.setattr(bench.engine.runner, "_forward", poisoned)
@@ -416,15 +416,15 @@ def test_many_sides_of_and_are_evaluated_a_few_at_a_time(bench: Bench) -> None:
 
 
 def test_nothing_grows(bench: Bench) -> None:
-    """After equal rounds every container is as large as before, and finished stories are garbage."""
+    """After equal rounds every container is as large as before, and finished pipelines are garbage."""
 
     def one_round() -> list[int]:
         for index in range(3):
             bench.submit(f"{index}", seed=index)
-        stories = [weakref.ref(task) for task in bench.engine.tasks.values()]
+        finished = [weakref.ref(task) for task in bench.engine.tasks.values()]
         bench.run()
         gc.collect()
-        assert [ref() for ref in stories] == [None, None, None]
+        assert [ref() for ref in finished] == [None, None, None]
         engine = bench.engine
         containers: list[Any] = [engine.tasks, engine._parked, engine._load_since, engine._previewed, engine._watched]
         containers += [engine.runner._windows, engine.runner._decode_seconds]

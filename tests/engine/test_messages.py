@@ -39,8 +39,8 @@ def test_noise_is_not_a_frame() -> None:
 @pytest.mark.parametrize(
     "typed",
     [
-        Submit("a.0", "me", {"prompt": "naïve 🍎", "steps": 2}, [["RGB", 2, 1]], bytes(range(6))),
-        Submit("a.0", "me", {"prompt": "x"}, []),
+        Submit("a.0", "me", {"prompt": "naïve 🍎", "steps": 2}, {"init": ["RGB", 2, 1]}, bytes(range(6))),
+        Submit("a.0", "me", {"prompt": "x"}, {}),
         Watch(["a.0", "b.1"]),
         Unload(),
         Hello("cpu (nothing else)", "float32", "sdpa", 12),
@@ -59,7 +59,7 @@ def test_what_is_said_is_what_is_heard(typed: Any) -> None:
 
 
 def test_a_message_that_lacks_a_field_or_has_another_makes_no_sense() -> None:
-    for data in ({"task": "a.0", "step": 1}, {"task": "a.0", "step": 1, "steps": 2, "stage": 3}):
+    for data in ({"task": "a.0", "step": 1}, {"task": "a.0", "step": 1, "steps": 2, "colour": 3}):
         with pytest.raises(ValueError, match="a message 'progress' makes no sense"):
             parse(Message("progress", data))
     assert parse(Message("configure", {"device": "cpu"})) is None

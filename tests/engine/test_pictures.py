@@ -13,11 +13,12 @@ from PIL import Image
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.engine.messages import Message, Submit, parse
-from modules.pipelines import alone
-from modules.pipelines.alone import run_alone
-from modules.pipelines.img2img import img2img, tensor_of
-from modules.pipelines.txt2img import txt2img
-from modules.pipelines.work import Decode, EncodeImage, Predict, Report
+from modules.pipelines import reference
+from modules.pipelines.generate import generate
+from modules.pipelines.init import tensor_of
+from modules.pipelines.ops import Decode, EncodeImage, Predict, Report
+from modules.pipelines.reference import run_reference
+from modules.pipelines.stages import stages_of
 from modules.pixels import colour
 from modules.request import Img2Img, InpaintArea, parse_request
 from tests.engine.conftest import Bench, named_pictures
@@ -46,7 +47,7 @@ def close(one: np.ndarray, other: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("sampler", ["Euler", "Euler a", "DPM++ 2M SDE", "Heun", "DDIM", "UniPC", "Euler CFG++", "LCM"])
 def test_pictures_from_pictures_are_the_same_as_alone_and_share_forwards(bench: Bench, sampler: str) -> None:
-    """txt2img, img2img and every way of inpainting, at one latent size: the longest story takes all the others along."""
+    """txt2img, img2img and every way of inpainting, at one latent size: the longest pipeline takes all the others along."""
     base = {"sampler": sampler, "steps": 5, "denoising_strength": 0.7}
     requests: dict[str, dict[str, Any]] = {
         "words": {"sampler": sampler, "seed": 1, "steps": 5},
@@ -181,21 +182,21 @@ def test_a_box_beside_the_mask_fails_in_words_and_nobody_else_pays(bench: Bench)
 
 
 def test_a_message_that_lacks_its_pictures_fails_alone(bench: Bench) -> None:
-    whole = Submit.of("a", "u", bench.request(source="0" * 64), [source()]).message()
+    whole = Submit.of("a", "u", bench.request(source="0" * 64), {"init": source()}).message()
     bench.engine._handle(Message("submit", whole.data, whole.blob[:-5]))
-    bench.engine._handle(Message("submit", {**whole.data, "task": "b", "pictures": []}))
+    bench.engine._handle(Message("submit", {**whole.data, "task": "b", "pictures": {}}))
     bench.submit("good", source=source())
     bench.run()
     assert set(bench.of("failed")) == {"a", "b"}
     assert set(bench.of("done")) == {"good"}
 
 
-def test_pictures_travel_raw() -> None:
-    pictures = [source((7, 5)), source((3, 9), "RGBA"), Image.linear_gradient("L").resize((4, 4))]
+def test_pictures_travel_raw_and_by_role() -> None:
+    pictures = {"init": source((7, 5)), "mask": source((3, 9), "RGBA"), "control:0": Image.linear_gradient("L").resize((4, 4))}
     back = parse(Submit.of("a", "u", {}, pictures).message())
     assert isinstance(back, Submit)
-    assert [(picture.mode, picture.size, picture.tobytes()) for picture in back.images()] == [
-        (picture.mode, picture.size, picture.tobytes()) for picture in pictures
+    assert [(role, picture.mode, picture.size, picture.tobytes()) for role, picture in back.images().items()] == [
+        (role, picture.mode, picture.size, picture.tobytes()) for role, picture in pictures.items()
     ]
 
 
@@ -229,8 +230,8 @@ def test_an_inpainting_model_paints_from_words_from_pictures_and_within_masks_to
 
 def test_from_words_an_inpainting_model_repaints_all_of_a_grey_picture(family: Bench) -> None:
     family.submit("a", checkpoint="inpaint")
-    family.run(until=lambda: any(isinstance(task.work, Predict) for task in family.engine.tasks.values()))
-    work = family.engine.tasks["a"].work
+    family.run(until=lambda: any(isinstance(task.op, Predict) for task in family.engine.tasks.values()))
+    work = family.engine.tasks["a"].op
     assert isinstance(work, Predict)
     handle = work.model
     with torch.inference_mode():
@@ -263,16 +264,16 @@ def test_an_editing_model_wants_a_picture_and_says_so(family: Bench) -> None:
 
 
 def asked(bench: Bench, kind: type[W], **fields: Any) -> W:
-    """The first work of a kind that a story yields."""
+    """The first op of a kind that a pipeline yields."""
     fields, pictures = named_pictures(fields)
     request = parse_request(bench.request(**fields))
     assert isinstance(request, Img2Img)
-    story = img2img(request, *pictures)
+    pipeline = generate(stages_of(request), pictures)
     with torch.inference_mode():
-        work = next(story)
+        work = next(pipeline)
         while not isinstance(work, kind):
-            work = story.send(alone._answer(work, bench.manager))
-    story.close()
+            work = pipeline.send(reference._answer(work, bench.manager))
+    pipeline.close()
     return work
 
 
@@ -348,7 +349,7 @@ def test_previews_show_the_source_where_it_is_kept(bench: Bench, sampler: str) -
     request = parse_request(bench.request(**fields))
     assert isinstance(request, Img2Img)
     reports: list[Report] = []
-    alone.run_alone(img2img(request, *pictures), bench.manager, reports.append)
+    run_reference(generate(stages_of(request), pictures), bench.manager, reports.append)
     _, latent = first_rows(bench, **WHOLE, sampler=sampler)
     outside = torch.ones(4, 8, 8, dtype=torch.bool)
     outside[:, 2:6, 2:6] = False
@@ -375,18 +376,18 @@ def test_unipc_evaluates_the_network_as_often_as_a1111(bench: Bench, steps: int,
     """A1111 makes ceil(1000 / (1000 // steps)) steps; exact steps are as many as asked for."""
     asked = 0
 
-    def counting(story: Any) -> Any:
+    def counting(pipeline: Any) -> Any:
         nonlocal asked
         answer = None
         while True:
             try:
-                work = story.send(answer)
+                work = pipeline.send(answer)
             except StopIteration as end:
                 return end.value
             asked += isinstance(work, Predict)
             answer = yield work
 
     request = parse_request(bench.request(sampler="UniPC", steps=steps, exact_steps=exact))
-    painted = run_alone(counting(txt2img(request)), bench.manager)
+    painted = run_reference(counting(generate(stages_of(request))), bench.manager)
     assert asked == evaluations
     assert painted.pixels.shape == (64, 64, 3)

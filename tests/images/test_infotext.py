@@ -25,6 +25,7 @@ from modules.images.infotext import (
 )
 from modules.images.infotext_parsing import a1111_version
 from modules.request import GuidanceOptions, Img2Img, NoiseOptions, SolverOptions, Txt2Img, clean_text, parse_request
+from modules.roles import ROLE_FIELDS
 from tests.images.conftest import make_info
 
 # Text with everything that the format itself uses, next to any character at all, lone surrogates included.
@@ -566,7 +567,9 @@ def test_every_field_of_a_request_is_told_or_named_here() -> None:
     }
     by_extras = {"emphasis", "old_prompt_editing"}  # said by whoever finished the prompts, only where they make a difference
     without = {"count", "styles", "comments", "private"}  # of the job, gone when prompts are finished, or nobody's business
-    assert set(Img2Img.model_fields) == core | tables | by_extras | without
+    assert ROLE_FIELDS.keys() <= tables, "the pictures by role"
+    fields = (set(Img2Img.model_fields) - {"pictures"}) | ROLE_FIELDS.keys()
+    assert fields == core | tables | by_extras | without | {"hires"}
 
 
 def test_records_of_earlier_versions_keep_their_steps_and_their_texts() -> None:
@@ -591,3 +594,48 @@ def test_exact_steps_are_said_where_they_make_a_difference() -> None:
     assert relevant(exact).exact_steps
     assert not relevant(exact.model_copy(update={"sampler": "Euler"})).exact_steps
     assert request_fields(parse(render(replace(make_info(), request=exact))))["exact_steps"] is True
+
+
+HIRES: list[dict[str, Any]] = [
+    {"width": 128, "height": 128},
+    {"width": 96, "height": 128, "upscaler": "Lanczos", "steps": 3},
+    {"width": 88, "height": 88, "denoising_strength": 0.35, "cfg_scale": 3.5, "sampler": "DDIM", "schedule": "Karras"},
+    {"width": 64, "height": 64, "prompt": 'a "big" cat, 4k: yes', "negative_prompt": "blurry,\nbad", "cfg_scale": 0.0},
+    {"width": 2048, "height": 2040, "upscaler": "Latent (bicubic antialiased)", "denoising_strength": 0.0},
+]
+
+
+@pytest.mark.parametrize("hires", HIRES, ids=str)
+def test_a_second_pass_comes_back_from_the_text(hires: dict[str, Any]) -> None:
+    request = parse_request({"prompt": "a cat", "seed": 1, "width": 64, "height": 64, "sampler": "Euler", "hires": hires})
+    info = GenerationInfo(request, "tiny", "0" * 10, "Uniform", "Atelier 0.1.0", extras={"Hires upscale": "9"})
+    fields = request_fields(parse(render(info)))
+    assert parse_request({"hires": fields["hires"]}).hires == request.hires
+    assert "denoising_strength" not in fields
+    assert parse_record(render_record(info)).info.request == request
+
+
+def test_a_second_pass_has_a1111_s_keys() -> None:
+    hires = {"width": 128, "height": 128, "steps": 7, "sampler": "DDIM", "cfg_scale": 4.5, "prompt": "a dog"}
+    request = parse_request({"prompt": "a cat", "seed": 1, "width": 64, "height": 64, "hires": hires})
+    text = render(GenerationInfo(request, "", "", "Karras", "Atelier 0.1.0"))
+    keys = (
+        "Denoising strength: 0.7, RNG: CPU, Hires sampler: DDIM, Hires prompt: a dog, Hires CFG Scale: 4.5, Hires upscale: 2, "
+    )
+    assert keys + "Hires steps: 7, Hires upscaler: Latent, Version" in text
+
+
+@pytest.mark.parametrize(
+    ("items", "size"),
+    [
+        ("Size: 512x768, Hires upscale: 1.5", (768, 1152)),
+        ("Size: 512x768, Hires upscaler: Latent", (1024, 1536)),
+        ("Size: 512x768, Hires resize: 1024x0", (1024, 1536)),
+        ("Size: 512x768, Hires resize: 0x1000", (664, 1000)),
+        ("Size: 512x768, Hires resize: 1024x1024", (1024, 1024)),
+        ("Size: 1024x1536, First pass size: 512x768", (1024, 1536)),
+    ],
+)
+def test_the_size_of_a_second_pass_is_a1111_s(items: str, size: tuple[int, int]) -> None:
+    hires = request_fields(parse(f"a\nSteps: 20, Seed: 1, Denoising strength: 0.7, {items}, Version: v1.10.1"))["hires"]
+    assert (hires["width"], hires["height"]) == size

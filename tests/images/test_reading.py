@@ -393,8 +393,13 @@ def test_what_nobody_here_does_is_said() -> None:
         "Clip skip: 2", "Hires upscale: 2, Denoising strength: 0.5, Face restoration: CodeFormer, Tiling: True"
     )
     found = read_text(text)
-    assert "made with a second pass at a larger size, face restoration, tiling, which is not taken over" in found.notes
+    assert "made with face restoration, tiling, which is not taken over" in found.notes
     assert "denoising_strength" not in found.fields
+    assert found.fields["hires"]["denoising_strength"] == 0.5, "a second pass is taken over"
+    found = read_text(text.replace("Hires upscale: 2", "Hires upscale: 2, Hires upscaler: R-ESRGAN 4x+"))
+    assert "made with a second pass at a larger size, face restoration, tiling, which is not taken over" in found.notes
+    assert any("hires.upscaler: must be one of Latent" in note for note in found.notes)
+    assert "hires" not in found.fields
 
 
 def test_two_thousand_damaged_pictures_of_every_program() -> None:

@@ -111,3 +111,22 @@ def test_weights_are_counted_in_the_number_format_that_is_used(tmp_path: Path) -
     assert [weights_of(info, dtype) for dtype in ("float16", "float32", "")] == [30, 60, 0]
     path.unlink()
     assert weights_of(info, "float32") == 0
+
+
+@pytest.mark.parametrize(("upscaler", "around"), [("Latent", 30.0), ("Lanczos", 3.0 + 30.0 + 20.0)])
+def test_a_second_pass_costs_its_own_steps_at_its_own_size(upscaler: str, around: float) -> None:
+    costs = measured(
+        (Call("predict", "m", 64, 64, 2), 0.5),
+        (Call("predict", "m", 128, 128, 2), 4.0),
+        (Call("decode", "m", 64, 64), 3.0),
+        (Call("decode", "m", 128, 128), 30.0),
+        (Call("encode-image", "m", 128, 128), 20.0),
+    )
+    hires = {"width": 128, "height": 128, "steps": 5, "upscaler": upscaler}
+    fields = {"checkpoint": "m", "width": 64, "height": 64, "steps": 20, "sampler": "Euler"}
+    request = Txt2Img.model_validate({**fields, "hires": hires})
+    assert steps_of(request) == 25
+    assert picture_seconds(costs, request) == pytest.approx(20 * 0.5 + 5 * 4.0 + around)
+    larger = request.model_copy(update={"hires": request.hires.model_copy(update={"width": 256})} if request.hires else {})
+    assert quote(costs, request, "m", 1, (64, 64)).beyond is False
+    assert quote(costs, larger, "m", 1, (64, 64)).beyond is True

@@ -186,7 +186,7 @@ def test_the_message_to_the_engine_carries_the_pixels(scripted: App, link: Scrip
     scripted.submit({**SMALL, "source": source.id, "mask": drawn.id, "count": 2}, "me")
     settled(scripted)
     sent = [message for message in link.sent if message.kind == "submit"]
-    assert [message.data["pictures"] for message in sent] == [[["RGB", 64, 64]] * 2] * 2
+    assert [message.data["pictures"] for message in sent] == [{"init": ["RGB", 64, 64], "mask": ["RGB", 64, 64]}] * 2
     with Image.open(io.BytesIO(png())) as image, Image.open(io.BytesIO(mask())) as other:
         assert sent[0].blob == image.tobytes() + other.convert("RGB").tobytes()
 

@@ -14,7 +14,7 @@ from modules.diffusion.samplers import SAMPLERS, Denoised
 from modules.diffusion.schedules import NoiseLevels
 from modules.pipelines.consistency import consistent
 from modules.pipelines.guidance import guidance_for
-from modules.pipelines.work import Predict, Program, predict
+from modules.pipelines.ops import Predict, Program, predict
 from modules.request import Txt2Img
 
 LEVELS = NoiseLevels.scaled_linear()

@@ -25,8 +25,8 @@ from modules.pipelines.inpainting import (
     masked_image,
     softened,
 )
+from modules.pipelines.ops import Program
 from modules.pipelines.sampling import sample
-from modules.pipelines.work import Program
 from tests.diffusion.toy import curved
 
 LEVELS = NoiseLevels.scaled_linear()
@@ -60,7 +60,7 @@ def network(x: Tensor, sigma: float) -> Program[Denoised]:
 
 
 def done(program: Program[Tensor]) -> Tensor:
-    """The result of a story whose only works are reports."""
+    """The result of a pipeline whose only ops are reports."""
     try:
         while True:
             next(program)

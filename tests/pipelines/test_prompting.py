@@ -18,9 +18,9 @@ from modules.diffusion.schedules import NoiseLevels, sigmas_for
 from modules.diffusion.text import EncodedWindow
 from modules.errors import RequestError
 from modules.pipelines.guidance import Guidance
+from modules.pipelines.ops import DeviceOp, Encode, Host, Predict, Program, Report
 from modules.pipelines.prompting import AT_ONCE, Prompted, prompted
 from modules.pipelines.sampling import sample, starting_point
-from modules.pipelines.work import Encode, Host, Predict, Program, Report, Work
 from modules.prompts.chunks import Chunk
 from modules.prompts.tokenizer import Tokenizer
 from modules.request import Txt2Img
@@ -41,7 +41,7 @@ def encoding(chunk: Chunk) -> Tensor:
 
 @dataclass
 class Network:
-    """Answers a story's work and keeps what it was asked; predictions are the first number of the context."""
+    """Answers a pipeline's device ops and keeps what it was asked; predictions are the first number of the context."""
 
     encodes: list[Encode] = field(default_factory=list)
     rows: list[tuple[Row, ...]] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Network:
         answer: Any = None
         while True:
             try:
-                work: Work = program.send(answer)
+                work: DeviceOp = program.send(answer)
             except StopIteration as finished:
                 return finished.value
             if isinstance(work, Encode):

@@ -18,8 +18,8 @@ from modules.diffusion.samplers import SAMPLERS, Denoised
 from modules.diffusion.schedules import NoiseLevels, sigmas_for
 from modules.errors import NotFinite
 from modules.pipelines.denoisers import composed
+from modules.pipelines.ops import DeviceOp, Predict, Program, Report
 from modules.pipelines.sampling import sample, starting_point
-from modules.pipelines.work import Predict, Program, Report, Work
 from tests.diffusion.toy import curved, run
 
 SHAPE = (4, 8, 8)
@@ -34,9 +34,9 @@ def network(x: Tensor, sigma: float, conditioning: Conditioning) -> Tensor:
     return curved(x, sigma) + 0.1 * float(conditioning.context.mean())
 
 
-def serve(program: Program[Tensor], network: Network = network) -> tuple[Tensor, list[Work]]:
-    """Answer a story's work as an engine would; the result and all that was asked."""
-    asked: list[Work] = []
+def serve(program: Program[Tensor], network: Network = network) -> tuple[Tensor, list[DeviceOp]]:
+    """Answer a pipeline's device ops as an engine would; the result and all that was asked."""
+    asked: list[DeviceOp] = []
     answer: Any = None
     while True:
         try:
@@ -49,7 +49,7 @@ def serve(program: Program[Tensor], network: Network = network) -> tuple[Tensor,
         )
 
 
-def story(name: str, steps: int, cfg_scale: float = 7.0) -> Program[Tensor]:
+def pipeline(name: str, steps: int, cfg_scale: float = 7.0) -> Program[Tensor]:
     sampler = SAMPLERS[name]
     sigmas = sigmas_for("Automatic", sampler, LEVELS, steps)
     noise = Noise(42, SHAPE)
@@ -73,7 +73,7 @@ def test_a_run_is_the_solver_with_guidance(name: str) -> None:
         guided = negative + (positive - negative) * scale
         return Denoised(guided, negative) if "CFG++" in name else guided
 
-    latent, _ = serve(story(name, 8))
+    latent, _ = serve(pipeline(name, 8))
     assert torch.equal(latent, run(sampler.solve(start, sigmas, noise), denoise))
 
 
@@ -81,7 +81,7 @@ def test_a_run_is_the_solver_with_guidance(name: str) -> None:
 def test_one_report_per_step_in_order(name: str) -> None:
     sampler = SAMPLERS[name]
     steps = len(sigmas_for("Automatic", sampler, LEVELS, 7)) - 1
-    _, asked = serve(story(name, 7))
+    _, asked = serve(pipeline(name, 7))
     reports = [work for work in asked if isinstance(work, Report)]
     told = [(report.step, report.steps) for report in reports]
     if sampler.adaptive:
@@ -94,19 +94,19 @@ def test_one_report_per_step_in_order(name: str) -> None:
 
 
 def test_the_last_report_shows_the_finished_latent() -> None:
-    latent, asked = serve(story("DPM++ 2M", 5))
+    latent, asked = serve(pipeline("DPM++ 2M", 5))
     last = asked[-1]
     assert isinstance(last, Report)
     assert torch.equal(last.denoised, latent)
 
 
 def test_heun_reports_after_its_second_evaluation() -> None:
-    _, asked = serve(story("Heun", 3))
+    _, asked = serve(pipeline("Heun", 3))
     assert [type(work).__name__[0] for work in asked] == list("PPRPPRPR")
 
 
 def test_guidance_asks_for_both_prompts_in_one_forward() -> None:
-    _, asked = serve(story("Euler", 3, cfg_scale=7.0))
+    _, asked = serve(pipeline("Euler", 3, cfg_scale=7.0))
     predictions = [work for work in asked if isinstance(work, Predict)]
     assert [[row.conditioning for row in work.rows] for work in predictions] == [[POSITIVE, NEGATIVE]] * 3
     assert all(work.rows[0].sigma == work.rows[1].sigma and work.rows[0].x is work.rows[1].x for work in predictions)
@@ -114,7 +114,7 @@ def test_guidance_asks_for_both_prompts_in_one_forward() -> None:
 
 @pytest.mark.parametrize(("cfg_scale", "conditioning"), [(1.0, POSITIVE), (0.0, NEGATIVE)])
 def test_a_prompt_without_weight_is_not_evaluated(cfg_scale: float, conditioning: Conditioning) -> None:
-    _, asked = serve(story("Euler", 3, cfg_scale=cfg_scale))
+    _, asked = serve(pipeline("Euler", 3, cfg_scale=cfg_scale))
     predictions = [work for work in asked if isinstance(work, Predict)]
     assert [[row.conditioning for row in work.rows] for work in predictions] == [[conditioning]] * 3
 
@@ -133,19 +133,19 @@ def test_broken_numbers_name_their_step(broken: float) -> None:
         return denoised
 
     with pytest.raises(NotFinite, match=r"step 3 of 5: .*--dtype float32"):
-        serve(story("Heun", 5), breaks)
+        serve(pipeline("Heun", 5), breaks)
     assert rows == 12
 
 
 def test_an_error_of_the_network_comes_out_as_it_is() -> None:
-    program = story("Euler", 5)
+    program = pipeline("Euler", 5)
     next(program)
     with pytest.raises(ZeroDivisionError):
         program.throw(ZeroDivisionError())
 
 
 def test_a_cancelled_run_ends_at_its_next_evaluation() -> None:
-    program = story("Heun", 5)
+    program = pipeline("Heun", 5)
     next(program)
     program.close()
     with pytest.raises(StopIteration):

@@ -11,9 +11,9 @@ from PIL import Image
 
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
-from modules.pipelines.alone import run_alone
-from modules.pipelines.img2img import img2img
-from modules.pipelines.txt2img import txt2img
+from modules.pipelines.generate import generate
+from modules.pipelines.reference import run_reference
+from modules.pipelines.stages import stages_of
 from modules.request import Img2Img, Txt2Img
 from modules.settings import ROOT
 
@@ -32,7 +32,7 @@ def manager(tmp_path_factory: pytest.TempPathFactory) -> ModelManager:
 
 @pytest.fixture(scope="module")
 def cat_and_car(manager: ModelManager) -> Image.Image:
-    painted = run_alone(txt2img(Txt2Img(**BASE, prompt="a cat and a red car")), manager)
+    painted = run_reference(generate(stages_of(Txt2Img(**BASE, prompt="a cat and a red car"))), manager)
     picture = Image.fromarray(painted.pixels.numpy())
     assert red(np.asarray(picture)[inside()]) > 0.1, "there is a red car to begin with"
     return picture
@@ -57,7 +57,7 @@ def repainted(manager: ModelManager, source: Image.Image, **fields: Any) -> np.n
     mask = Image.new("L", source.size)
     mask.paste(255, CAR)
     request = Img2Img(**{**BASE, "source": "0" * 64, "mask": "1" * 64, "mask_blur_x": 2, "mask_blur_y": 2, **fields})
-    result = run_alone(img2img(request, source, mask), manager).pixels.numpy()
+    result = run_reference(generate(stages_of(request), {"init": source, "mask": mask}), manager).pixels.numpy()
     kept = np.ones((128, 128), bool)
     kept[CAR[1] - 5 : CAR[3] + 5, CAR[0] - 5 : CAR[2]] = False
     assert (result[kept] == np.asarray(source)[kept]).all(), "the cat is the same cat, byte for byte"
@@ -82,7 +82,7 @@ def test_an_object_is_erased(manager: ModelManager, cat_and_car: Image.Image) ->
 def test_the_less_strength_the_more_stays(manager: ModelManager, cat_and_car: Image.Image) -> None:
     def changed(strength: float) -> float:
         request = Img2Img(**{**BASE, "steps": 8, "source": "0" * 64, "prompt": "a lemon", "denoising_strength": strength})
-        result = run_alone(img2img(request, cat_and_car), manager).pixels.numpy()
+        result = run_reference(generate(stages_of(request), {"init": cat_and_car}), manager).pixels.numpy()
         return float(np.abs(result.astype(int) - np.asarray(cat_and_car)).mean())
 
     none, some, much = changed(0.0), changed(0.3), changed(0.9)

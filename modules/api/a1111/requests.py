@@ -99,7 +99,7 @@ class TextBody(PaintBody):
     """`POST /sdapi/v1/txt2img`."""
 
     enable_hr: bool | None = Field(
-        False, description="Not built yet: true is refused; the other hr fields count with it alone."
+        False, description="A second pass over the result of the first; the other hr fields count with it alone."
     )
     firstphase_width: Whole | None = 0
     firstphase_height: Whole | None = 0
@@ -111,6 +111,9 @@ class TextBody(PaintBody):
     hr_checkpoint_name: Name | None = None
     hr_sampler_name: Name | None = None
     hr_scheduler: Name | None = None
+    hr_cfg: Annotated[Real, Field(ge=0.0, le=50.0)] | None = Field(
+        None, description="Forge's: the second pass's own guidance scale."
+    )
     hr_prompt: Prompt | None = ""
     hr_negative_prompt: Prompt | None = ""
 

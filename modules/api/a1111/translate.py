@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from starlette.exceptions import HTTPException
 
+from modules.api.a1111.hires import hires_fields
 from modules.api.a1111.models import find_checkpoint
 from modules.api.a1111.option_calls import Call
 from modules.api.a1111.options import CHECKPOINT, Chosen, option_fields, option_notes
@@ -120,6 +121,11 @@ def asked_of(app: App, body: PaintBody, options: Chosen, overridden: Mapping[str
     if "eta" not in fields:
         fields |= _option_eta(fields["sampler"], options)
     fields["count"] = (body.n_iter or 1) * (body.batch_size or 1)
+    if isinstance(body, TextBody):
+        if body.enable_hr:
+            fields = hires_fields(body, fields)
+        elif "enable_hr" in named:
+            fields.pop("hires", None)  # an infotext's
     scripted, said = script_fields(body.alwayson_scripts, image)
     fields |= scripted
     notes += said + _keep_known_styles(app, fields)
@@ -204,16 +210,16 @@ def _passed_over(body: PaintBody) -> list[str]:
         "restore_faces": ("face restoration is not built; the picture is as it was painted", bool(body.restore_faces)),
         "tiling": ("seamless tiling is not built; the picture's edges do not meet", bool(body.tiling)),
         "refiner_checkpoint": ("a refiner that is switched to at 1 is never used", _named(body.refiner_checkpoint)),
-        "firstpass_image": ("it counts with enable_hr alone", bool(body.firstpass_image)),
+        "firstpass_image": (
+            "it counts with enable_hr alone",
+            bool(body.firstpass_image) and not getattr(body, "enable_hr", False),
+        ),
         "seed": (f"counted from 2**64 down: {seed_of(body.seed or 0)}", (body.seed or 0) < -1),
         "subseed": (
             f"counted from 2**64 down: {seed_of(body.subseed or 0)}",
             (body.subseed or 0) < -1 and bool(body.subseed_strength),
         ),
     }
-    if isinstance(body, TextBody):
-        why = "the hires pass is not built yet; send false, and a larger width and height"
-        reasons["enable_hr"] = (why, bool(body.enable_hr))
     if isinstance(body, PictureBody):
         reasons["latent_mask"] = ("a mask in latent space is not built; send mask", bool(body.latent_mask))
     for name, (reason, asked) in reasons.items():

@@ -22,15 +22,21 @@ def relevant(request: Txt2Img) -> Txt2Img:
     Raises:
         UnknownName: there is no such sampler or schedule.
     """
-    sampler, _ = find_sampler(request.sampler)
-    idle = idle_options(request)
-    if request.eta == sampler.eta:
-        idle.add("eta")
+    idle = _idle_of_pass(request)
+    if request.hires is not None:  # what makes no difference in either pass; the second does not start from noise
+        idle &= _idle_of_pass(request.second_pass()) | {"exact_steps", "sgm_noise_multiplier"}
     if not request.seed_resize_width or not request.seed_resize_height:
         idle |= {"seed_resize_width", "seed_resize_height"}
     fields: dict[str, Any] = type(request).model_fields
     changed = {name: fields[name].default for name in idle if getattr(request, name) != fields[name].default}
     return request.model_copy(update=changed) if changed else request
+
+
+def _idle_of_pass(request: Txt2Img) -> set[str]:
+    idle = idle_options(request)
+    if request.eta == find_sampler(request.sampler)[0].eta:
+        idle.add("eta")
+    return idle
 
 
 def idle_options(request: Txt2Img) -> set[str]:

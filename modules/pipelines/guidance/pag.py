@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modules.pipelines.denoisers import Answers
-from modules.pipelines.work import Program
+from modules.pipelines.ops import Program
 
 
 @dataclass(frozen=True)

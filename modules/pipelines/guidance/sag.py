@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modules.pipelines.denoisers import Answers
-from modules.pipelines.work import Program
+from modules.pipelines.ops import Program
 
 RADIUS = 4
 """The blur's kernel has 2 * RADIUS + 1 weights on each axis (their code, ComfyUI and diffusers: 9)."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from modules.diffusion.samplers import Denoised
 from modules.pipelines.denoisers import Answers
-from modules.pipelines.work import Program
+from modules.pipelines.ops import Program
 
 
 def zero_star(answers: Answers) -> Tensor:

@@ -258,7 +258,10 @@ def test_overrides_hold_for_one_call(api: TestClient, painting: App) -> None:
     [
         ({"sampler_name": "Gone"}, 400, "Sampler not found"),
         ({"scheduler": "Gone"}, 422, "schedule 'Gone' is not here"),
-        ({"enable_hr": True}, 422, "enable_hr: the hires pass is not built yet"),
+        ({"enable_hr": True, "hr_upscaler": "ESRGAN_4x"}, 422, "hr_upscaler: 'ESRGAN_4x' is not here; known are Latent"),
+        ({"enable_hr": True, "hr_checkpoint_name": "other"}, 422, "hr_checkpoint_name: the second pass runs with"),
+        ({"enable_hr": True, "firstpass_image": "x"}, 422, "firstpass_image: a second pass over a picture that is sent"),
+        ({"enable_hr": True, "hr_scale": 100}, 422, "hires.width: must be a multiple of 8 from 64 to 2048, 6400 was given"),
         ({"refiner_checkpoint": "x"}, 422, "refiner_checkpoint"),
         ({"refiner_checkpoint": "x", "refiner_switch_at": 0.8}, 422, "refiner_checkpoint"),
         ({"script_name": "X/Y/Z plot"}, 422, "Script 'X/Y/Z plot' not found"),
@@ -389,3 +392,49 @@ def test_styles_of_the_file_are_applied_in_the_order_of_the_call(api: TestClient
     _, info = paint(api, **asked, styles=["ink"])
     assert info["all_prompts"] == ["a cat"]
     assert "style 'ink' is not here" in info["notes"][0]
+    (painting.settings.data_dir / "styles.csv").unlink()  # the app is shared, and other tests name a style that is not here
+
+
+def test_a_second_pass(api: TestClient, painting: App) -> None:
+    body, info = paint(
+        api,
+        enable_hr=True,
+        hr_scale=1.5,
+        hr_upscaler="Latent (nearest)",
+        hr_second_pass_steps=3,
+        denoising_strength=0.4,
+        hr_sampler_name="Euler a",
+        hr_scheduler="Karras",
+        hr_prompt="a dog",
+        hr_negative_prompt="fog",
+        hr_cfg=3.0,
+    )
+    hires = newest(painting).hires
+    assert hires is not None
+    assert (hires.width, hires.height, hires.upscaler, hires.steps) == (96, 96, "Latent (nearest)", 3)
+    assert (hires.denoising_strength, hires.sampler, hires.schedule, hires.cfg_scale) == (0.4, "Euler a", "Karras", 3.0)
+    assert (hires.prompt, hires.negative_prompt) == ("a dog", "fog")
+    assert Image.open(io.BytesIO(base64.b64decode(body["images"][0]))).size == (96, 96)
+    told = parse(info["infotexts"][0])
+    assert (told["Hires upscale"], told["Denoising strength"], told["Size"]) == ("1.5", "0.4", "64x64")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, (128, 128, "Latent", 0, 0.75)),
+        ({"hr_upscaler": "None", "hr_resize_x": 96, "denoising_strength": 0.2}, (96, 96, "Lanczos", 0, 0.2)),
+        ({"hr_resize_x": 100, "hr_resize_y": 77, "hr_sampler_name": "Use same sampler"}, (96, 72, "Latent", 0, 0.75)),
+        ({"firstphase_width": 64, "firstphase_height": 64, "width": 80, "height": 96}, (80, 96, "Latent", 0, 0.75)),
+    ],
+)
+def test_what_a_second_pass_is_left_to_say(
+    api: TestClient, painting: App, fields: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    paint(api, enable_hr=True, **fields)
+    request = newest(painting)
+    assert request.hires is not None
+    assert (request.width, request.height) == (64, 64)
+    hires = request.hires
+    assert (hires.width, hires.height, hires.upscaler, hires.steps, hires.denoising_strength) == expected
+    assert (hires.sampler, hires.schedule, hires.prompt, hires.cfg_scale) == ("", "", "", None)

@@ -97,7 +97,8 @@ def test_null_is_the_default_of_every_field(api: TestClient, painting: App) -> N
 def test_hires_fields_count_with_hires_alone(api: TestClient) -> None:
     info = paint(api, enable_hr=False, hr_second_pass_steps=7.5, hr_scale="2", hr_upscaler="ESRGAN_4x", hr_resize_x=True)
     assert "notes" not in info
-    assert "hires pass is not built" in detail(api.post("/sdapi/v1/txt2img", json={**SMALL, "enable_hr": True}))
+    counted = {"enable_hr": True, "hr_upscaler": "ESRGAN_4x"}
+    assert "hr_upscaler: 'ESRGAN_4x' is not here" in detail(api.post("/sdapi/v1/txt2img", json={**SMALL, **counted}))
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_what_is_passed_over_is_said(client: Any) -> None:
 def test_what_is_not_built_is_an_error_with_the_reason(client: Any) -> None:
     unit = webuiapi.ControlNetUnit(image=noise(), model="canny")
     for call, words in (
-        (lambda: client.txt2img(**SMALL, enable_hr=True), "hires pass is not built yet"),
+        (lambda: client.txt2img(**SMALL, enable_hr=True, hr_scale=100), "hires.width: must be a multiple of 8"),
         (lambda: client.txt2img(**SMALL, script_name="X/Y/Z plot"), "not found"),
         (
             lambda: client.txt2img(**SMALL, controlnet_units=[unit]),

@@ -1,6 +1,6 @@
-"""What a story (a pipeline) may ask of the engine: a closed union of frozen dataclasses.
+"""Device ops: what a pipeline may ask of the engine, a closed union of frozen dataclasses.
 
-A story is a generator.  It yields one of these, the engine does the work, perhaps together with other stories' work, and
+A pipeline is a generator.  It yields one of these, the engine carries it out, perhaps together with other pipelines' ops, and
 sends the answer back.  The typed helpers below give each `yield from` the right type.
 """
 
@@ -72,7 +72,7 @@ class Decode:
 
 @dataclass(frozen=True)
 class Host:
-    """Run `call` on a host thread while other stories go on.  Answer: what it returns."""
+    """Run `call` on a host thread while other pipelines go on.  Answer: what it returns."""
 
     call: Callable[[], Any]
 
@@ -86,7 +86,8 @@ class Meanwhile:
 
 @dataclass(frozen=True)
 class Report:
-    """Progress: `step` of `steps` is done; `denoised` (C, h, w) is what the picture looks like now.
+    """Progress: `step` of `steps` is done, over all stages; `denoised` (C, h, w) is what the picture looks like now, in
+    the stage `stage` (from 0) of `stages`.
 
     Answer: bool, whether to end the denoising loop here (interrupt, skip).
     """
@@ -95,13 +96,15 @@ class Report:
     steps: int
     denoised: Tensor
     model: ModelHandle
+    stage: int = 0
+    stages: int = 1
 
 
-Work = Load | Encode | EncodeImage | Predict | Decode | Host | Meanwhile | Report
-DEVICE_WORK = (Encode, EncodeImage, Predict, Decode)
+DeviceOp = Load | Encode | EncodeImage | Predict | Decode | Host | Meanwhile | Report
+ON_DEVICE = (Encode, EncodeImage, Predict, Decode)
 """What only the engine's own thread may do."""
 
-Program = Generator[Work, Any, T]
+Program = Generator[DeviceOp, Any, T]
 
 
 def load(checkpoint: str) -> Program[ModelHandle]:
@@ -145,5 +148,5 @@ def meanwhile(call: Callable[[], T]) -> Program[Future[T]]:
     return cast("Future[T]", (yield Meanwhile(call)))
 
 
-def report(model: ModelHandle, step: int, steps: int, denoised: Tensor) -> Program[bool]:
-    return bool((yield Report(step, steps, denoised, model)))
+def report(model: ModelHandle, step: int, steps: int, denoised: Tensor, stage: int = 0, stages: int = 1) -> Program[bool]:
+    return bool((yield Report(step, steps, denoised, model, stage, stages)))

@@ -1,4 +1,4 @@
-"""What of a source picture the network sees, and how what it paints comes back into the picture.
+"""The inpaint region: what of an init image the network sees, and how what it paints comes back into the picture.
 
 The pixel side of img2img and inpainting, on host threads: resizing, masks, crops, masked content and the last blend, in A1111's
 order.  The arithmetic is `modules.pixels`'; this file knows requests, and neither tensors nor networks.
@@ -20,7 +20,7 @@ from modules.request import MAX_SIDE, Img2Img
 LATENT_UPSCALE = "Just resize (latent upscale)"
 STITCH = "Crop and stitch"
 BACKGROUND = (255, 255, 255)
-"""What shows through transparent places of a source, as in A1111."""
+"""What shows through transparent places of an init image, as in A1111."""
 OVERLAP = 16
 """Pixels of the old picture that outpainting repaints along the extended sides, so that there is no line."""
 _NEAR_SEAM = 64
@@ -28,11 +28,11 @@ _NEAR_SEAM = 64
 
 
 @dataclass(frozen=True)
-class Frame:
+class Region:
     """What the network sees: `picture` (h, w, 3) and, where only a part is painted, `mask` of the same size.
 
     `whole` is the picture that the result goes back into, at `box` (all of it when None), blended by `blend` of its size;
-    `blend` is None where everything is new.  `notes` are for the user.  `digest` is the MD5 of the source's pixels.
+    `blend` is None where everything is new.  `notes` are for the user.  `digest` is the MD5 of the init image's pixels.
     """
 
     picture: Picture
@@ -50,7 +50,7 @@ class Frame:
         return self.picture.shape[1], self.picture.shape[0]
 
     def returned(self, painted: Picture, adaptive: Mask | None = None) -> Picture:
-        """The result: what was painted where the mask is, the source's own bytes everywhere else.
+        """The result: what was painted where the mask is, the init image's own bytes everywhere else.
 
         `adaptive`, of the painted size, replaces the blend within its bounds: soft inpainting's.
         """
@@ -97,15 +97,17 @@ class Frame:
         return compose.seam_error(result[region.slices], self.blend[region.slices])
 
 
-def framed(request: Img2Img, source: Image.Image, mask: Image.Image | None, native: tuple[int, int], factor: int) -> Frame:
-    """The frame of `request`; `native` is the model's own size (width, height), `factor` the pixels per latent position.
+def region_of(request: Img2Img, init: Image.Image, mask: Image.Image | None, native: tuple[int, int], factor: int) -> Region:
+    """The inpaint region of `request`, which starts from the picture `init`.
+
+    `native` is the model's own size (width, height), `factor` the pixels per latent position.
 
     Raises:
         RequestError: the mask and the box, or the picture and its extension, leave nothing that could be painted.
     """
-    picture = np.asarray(_flattened(source))
+    picture = np.asarray(_flattened(init))
     digest = hashlib.md5(picture.tobytes(), usedforsecurity=False).hexdigest()
-    drawn = None if mask is None else _drawn(request, mask, (source.width, source.height))
+    drawn = None if mask is None else _drawn(request, mask, (init.width, init.height))
     box = Box(request.box[0], request.box[1], request.box[0] + request.box[2], request.box[1] + request.box[3])
     if request.outpaints:
         grown = outpaint.extend(
@@ -136,37 +138,37 @@ def framed(request: Img2Img, source: Image.Image, mask: Image.Image | None, nati
     return _cropped(request, picture, blurred, region, digest)
 
 
-def _plain(request: Img2Img, picture: Picture, digest: str, factor: int, notes: tuple[str, ...]) -> Frame:
+def _plain(request: Img2Img, picture: Picture, digest: str, factor: int, notes: tuple[str, ...]) -> Region:
     if request.resize_mode == LATENT_UPSCALE:
-        return Frame(_encodable(picture, factor), picture, digest, notes=notes)
-    return Frame(resize.resize(picture, request.width, request.height, request.resize_mode), picture, digest, notes=notes)
+        return Region(_encodable(picture, factor), picture, digest, notes=notes)
+    return Region(resize.resize(picture, request.width, request.height, request.resize_mode), picture, digest, notes=notes)
 
 
-def _whole(request: Img2Img, picture: Picture, blurred: Mask, digest: str) -> Frame:
+def _whole(request: Img2Img, picture: Picture, blurred: Mask, digest: str) -> Region:
     """All of it at the size of the request.  A latent cannot be blended with pixels, so "latent upscale" just resizes here."""
     mode = "Just resize" if request.resize_mode == LATENT_UPSCALE else request.resize_mode
     picture = resize.resize(picture, request.width, request.height, mode)
     mask = resize.resize(blurred, request.width, request.height, mode)
-    return Frame(_filled(request, picture, mask), picture, digest, mask, None, _blend(request, mask, whole=True))
+    return Region(_filled(request, picture, mask), picture, digest, mask, None, _blend(request, mask, whole=True))
 
 
-def _cropped(request: Img2Img, picture: Picture, blurred: Mask, region: Box, digest: str) -> Frame:
+def _cropped(request: Img2Img, picture: Picture, blurred: Mask, region: Box, digest: str) -> Region:
     """A crop around the mask at the size of the request, blended back by the mask itself."""
     crop = resize.resize(picture[region.slices], request.width, request.height, "Resize and fill")
     mask = resize.resize(blurred[region.slices], request.width, request.height, "Resize and fill")
     blend = _blend(request, blurred, whole=False)
-    return Frame(_filled(request, crop, mask), picture, digest, mask, region, blend)
+    return Region(_filled(request, crop, mask), picture, digest, mask, region, blend)
 
 
 def _stitched(
     request: Img2Img, picture: Picture, drawn: Mask, blurred: Mask, region: Box, native: tuple[int, int], digest: str
-) -> Frame:
+) -> Region:
     """A crop with context at the model's own resolution; what is drawn is new, and falls off to the blurred mask's edge."""
     width, height = regions.working_size(region, native[0] * native[1])
     crop = resize.resize(picture[region.slices], width, height)
     mask = resize.resize(blurred[region.slices], width, height)
     blend = _blend(request, blurred, whole=True)
-    return Frame(_filled(request, crop, mask), picture, digest, mask, region, blend, stitched=True)
+    return Region(_filled(request, crop, mask), picture, digest, mask, region, blend, stitched=True)
 
 
 def _region(request: Img2Img, picture: Picture, drawn: Mask, blurred: Mask, box: Box | None) -> Box:
@@ -197,7 +199,7 @@ def _filled(request: Img2Img, picture: Picture, mask: Mask) -> Picture:
 
 
 def _drawn(request: Img2Img, mask: Image.Image, size: tuple[int, int]) -> Mask:
-    """The mask as the request means it, at the size of its source."""
+    """The mask as the request means it, at the size of its init image."""
     drawn = masks.from_image(mask, rounded=rounded(request))
     if (drawn.shape[1], drawn.shape[0]) != size:
         drawn = resize.resize(drawn, *size)
@@ -209,11 +211,11 @@ def rounded(request: Img2Img) -> bool:
     return request.mask_round and not request.soft_inpainting and not request.differential
 
 
-def _flattened(source: Image.Image) -> Image.Image:
-    if source.mode != "RGBA":
-        return source.convert("RGB")
-    ground = Image.new("RGBA", source.size, (*BACKGROUND, 255))
-    return Image.alpha_composite(ground, source).convert("RGB")
+def _flattened(init: Image.Image) -> Image.Image:
+    if init.mode != "RGBA":
+        return init.convert("RGB")
+    ground = Image.new("RGBA", init.size, (*BACKGROUND, 255))
+    return Image.alpha_composite(ground, init).convert("RGB")
 
 
 def _encodable(picture: Picture, factor: int) -> Picture:

@@ -1,4 +1,4 @@
-"""The slow twin of the engine: one story, one work at a time, nothing shared.
+"""The reference runner: one pipeline, one device op at a time, nothing shared.
 
 It is the reference that the engine's batches are tested against, and all that `python -m modules.pipelines` needs.
 """
@@ -12,29 +12,29 @@ from typing import Any
 import torch
 
 from modules.checkpoints.manager import ModelManager
-from modules.pipelines.txt2img import Painted
-from modules.pipelines.work import Decode, Encode, EncodeImage, Host, Load, Meanwhile, Predict, Program, Report, Work
+from modules.pipelines.generate import Painted
+from modules.pipelines.ops import Decode, DeviceOp, Encode, EncodeImage, Host, Load, Meanwhile, Predict, Program, Report
 
 
 @torch.inference_mode()
-def run_alone(
-    story: Program[Painted], manager: ModelManager, on_report: Callable[[Report], None] = lambda report: None
+def run_reference(
+    pipeline: Program[Painted], manager: ModelManager, on_report: Callable[[Report], None] = lambda report: None
 ) -> Painted:
-    """Run `story` to its end on this thread.  Errors of the story come out as they are."""
+    """Run `pipeline` to its end on this thread.  Errors of the pipeline come out as they are."""
     answer: Any = None
     while True:
         try:
-            work = story.send(answer)
+            op = pipeline.send(answer)
         except StopIteration as end:
             painted: Painted = end.value
             return painted
-        if isinstance(work, Report):
-            on_report(work)
-        answer = _answer(work, manager)
+        if isinstance(op, Report):
+            on_report(op)
+        answer = _answer(op, manager)
 
 
-def _answer(work: Work, manager: ModelManager) -> Any:
-    match work:
+def _answer(op: DeviceOp, manager: ModelManager) -> Any:
+    match op:
         case Load(checkpoint):
             return manager.load(checkpoint)
         case Encode(model, chunks, clip_skip, vectors):

@@ -1,0 +1,60 @@
+"""The second pass of a txt2img call: A1111's `hr_*` fields as our `hires`.
+
+Facts: AUTOMATIC1111 v1.10.1, `processing.StableDiffusionProcessingTxt2Img`; `hr_cfg` is Forge's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from modules.api.a1111.requests import TextBody
+from modules.errors import RequestError
+from modules.images.infotext_hires import hires_size
+from modules.request import SIDE_STEP, Upscaler
+
+_SAME = ("", "None", "none", "Use same sampler", "Use same scheduler", "Use same checkpoint")
+_STRENGTH = 0.75
+"""The API's default; the page's is 0.7."""
+
+
+def hires_fields(body: TextBody, fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` with the second pass that the body asks for.
+
+    Raises:
+        RequestError: something of it is not here.
+    """
+    first = fields["width"], fields["height"]
+    size = hires_size(first, body.hr_scale or 2.0, (max(0, body.hr_resize_x or 0), max(0, body.hr_resize_y or 0)))
+    if body.firstphase_width or body.firstphase_height:  # before 1.0: width and height are those of the second pass
+        if not (body.firstphase_width and body.firstphase_height):
+            raise RequestError("firstphase_width, firstphase_height: send both, or neither and hr_scale")
+        size = first
+        first = body.firstphase_width // SIDE_STEP * SIDE_STEP, body.firstphase_height // SIDE_STEP * SIDE_STEP
+    if body.hr_checkpoint_name not in (None, *_SAME):
+        raise RequestError("hr_checkpoint_name: the second pass runs with the checkpoint of the first; leave it out")
+    if body.firstpass_image:
+        raise RequestError("firstpass_image: a second pass over a picture that is sent is not built; send it to img2img")
+    hires: dict[str, Any] = {
+        "width": size[0],
+        "height": size[1],
+        "upscaler": _upscaler(body.hr_upscaler),
+        "denoising_strength": _STRENGTH if body.denoising_strength is None else body.denoising_strength,
+        "steps": max(0, body.hr_second_pass_steps or 0),
+        "cfg_scale": body.hr_cfg,
+        "prompt": body.hr_prompt or "",
+        "negative_prompt": body.hr_negative_prompt or "",
+    }
+    chosen = {"sampler": body.hr_sampler_name, "schedule": body.hr_scheduler}
+    hires |= {name: value for name, value in chosen.items() if value not in (None, *_SAME)}
+    return {**fields, "width": first[0], "height": first[1], "hires": hires}
+
+
+def _upscaler(name: str | None) -> str:
+    """Ours; A1111 takes Lanczos where it is told "None"."""
+    if name in (None, ""):
+        return "Latent"
+    known: dict[str, str] = {upscaler.lower(): upscaler for upscaler in get_args(Upscaler)} | {"none": "Lanczos"}
+    if (found := known.get(str(name).lower())) is None:
+        listed = ", ".join(get_args(Upscaler))
+        raise RequestError(f"hr_upscaler: {str(name)[:80]!r} is not here; known are {listed}")
+    return found

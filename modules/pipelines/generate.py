@@ -1,0 +1,247 @@
+"""The pipeline `generate`: one image of a request, stage by stage, from its prompts to its pixels.
+
+What differs between txt2img, img2img, inpainting, outpainting, editing and a second pass is data: how a stage starts
+(`stages`, `init`), an inpaint region with or without a mask (`region`), a blend around the denoiser (`inpainting`), concat
+conditioning for networks that were trained with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from modules.checkpoints.manager import ModelHandle
+from modules.diffusion.noise import Noise
+from modules.diffusion.samplers import Sampler, find_sampler
+from modules.diffusion.schedules import Partial, Tweaks, partial_sigmas, resolve_schedule, sigmas_for
+from modules.pipelines.guidance import guidance_for
+from modules.pipelines.init import Init, concat_empty, concat_init, init_of_region, init_of_stage
+from modules.pipelines.inpainting import blend_for, inpainted, inpainted_before, kept
+from modules.pipelines.ops import Program, decode, load, on_host, report
+from modules.pipelines.prompting import Prompted, prompted
+from modules.pipelines.region import Region, region_of
+from modules.pipelines.sampling import ahead, sample, starting_point
+from modules.pipelines.stages import Stage
+from modules.pixels import Floats, Picture, colour
+from modules.request import Img2Img, Txt2Img
+
+
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """A finished picture: `pixels` uint8 (H, W, 3) on the CPU, and the facts that its record needs.
+
+    `schedule` is the first stage's.  `extras` are items of the text that other programs read, `facts` go to our own record
+    only.
+    """
+
+    pixels: Tensor
+    model: ModelHandle
+    schedule: str
+    extras: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = MappingProxyType({})) -> Program[Painted]:
+    """Paint one image: run its `stages` (`stages_of` a request whose seed and checkpoint are resolved and whose count is 1).
+
+    `pictures` are by role: "init" is RGB or RGBA, "mask" any picture of a mask (`pixels.masks.from_image`).  Where a report's
+    answer ends a denoising loop, the stages behind it are not run.
+
+    Raises:
+        RequestError: the request cannot be carried out with this checkpoint or these pictures.
+        NotFinite: a prediction has NaN or infinity.
+    """
+    request = stages[0].settings
+    assert request.seed >= 0, "the seed is resolved before it reaches a pipeline"
+    assert request.checkpoint, "the checkpoint is resolved before it reaches a pipeline"
+    model = yield from load(request.checkpoint)
+    region = yield from _region(stages[0], model, dict(pictures))
+    del pictures  # large ones and many jobs: what is still needed of them is in the region
+    runs = model.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
+
+    latent, init, said, done = torch.empty(0), None, dict[str, str](), 0
+    schedules = []
+    for number, stage in enumerate(stages):
+        sampler, _ = find_sampler(stage.settings.sampler)
+        words = yield from prompted(model, stage.settings, sampler, stage.steps_before)
+        init = yield from _init(stage, model, region, latent)
+        words = yield from _concatenated(stage, model, region, init, words)
+        schedules.append(resolve_schedule(stage.settings.schedule, sampler))
+        part = yield from _part(stage, runs, schedules[-1], sampler)
+        after = sum(later.steps for later in stages[number + 1 :])
+        progress = _Progress(runs, number, len(stages), done, after)
+        latent = yield from _denoised(stage, runs, sampler, words, init, part, progress)
+        said, done = {**said, **words.said}, done + max(0, len(part.sigmas) - 1)
+        if progress.ended:
+            break
+
+    pixels = yield from decode(model, latent)
+    if not isinstance(request, Img2Img) or region is None or init is None:
+        return Painted(pixels, model, schedules[0], said, runs.reading)
+    moved = (latent - init.latent).norm(dim=0).cpu().numpy() if request.soft_inpainting else None
+    result, facts = yield from on_host(lambda: _finished(request, region, init, pixels.numpy(), moved))
+    return Painted(
+        torch.tensor(result), model, schedules[0], {**_extras(request, model, region), **said}, {**runs.reading, **facts}
+    )
+
+
+class _Progress:
+    """Reports the steps of one stage as steps of the whole image; `ended` says that a report's answer was to end here.
+
+    `before` steps are done, `after` are those of the stages behind it.
+    """
+
+    def __init__(self, model: ModelHandle, stage: int, stages: int, before: int, after: int) -> None:
+        self.model, self.stage, self.stages, self.before, self.after = model, stage, stages, before, after
+        self.ended = False
+
+    def __call__(self, step: int, steps: int, denoised: Tensor) -> Program[bool]:
+        total = self.before + steps + self.after
+        self.ended = yield from report(self.model, self.before + step, total, denoised, self.stage, self.stages)
+        return self.ended
+
+
+# ---- how a stage starts
+
+
+def _region(stage: Stage, model: ModelHandle, pictures: dict[str, Image.Image]) -> Program[Region | None]:
+    """The inpaint region of a first stage that starts from the init image, which is taken out of `pictures`."""
+    request = stage.settings
+    if not isinstance(request, Img2Img):
+        return None
+    native = model.info.defaults.width, model.info.defaults.height
+    look = partial(region_of, request, pictures.pop("init"), pictures.pop("mask", None), native, model.latent.factor)
+    return (yield from on_host(look))
+
+
+def _init(stage: Stage, model: ModelHandle, region: Region | None, latent: Tensor) -> Program[Init | None]:
+    """What noise is added to, None for a stage from noise; `latent` is the result of the stage before."""
+    if stage.start == "noise":
+        return None
+    if stage.upscaler:
+        return (yield from init_of_stage(model, stage, latent))
+    assert region is not None
+    assert isinstance(stage.settings, Img2Img)
+    return (yield from init_of_region(model, stage.settings, region))
+
+
+def _concatenated(
+    stage: Stage, model: ModelHandle, region: Region | None, init: Init | None, words: Prompted
+) -> Program[Prompted]:
+    """The words, for networks with further input channels with concat conditioning."""
+    if region is not None and init is not None and isinstance(stage.settings, Img2Img):
+        return (yield from concat_init(model, stage.settings, region, init, words))
+    return (yield from concat_empty(model, stage.size, words))
+
+
+# ---- the noise schedule and the denoising loop
+
+
+def tweaks_of(request: Txt2Img) -> Tweaks:
+    """What the request bends in its schedule."""
+    return Tweaks(
+        *(request.sigma_min, request.sigma_max, request.rho, request.beta_alpha, request.beta_beta),
+        exact_steps=request.exact_steps,
+    )
+
+
+def _part(stage: Stage, model: ModelHandle, schedule: str, sampler: Sampler) -> Program[Partial]:
+    """The noise levels of a stage: the whole schedule from noise, else what its strength asks for."""
+    request = stage.settings
+    tweaks, discard = tweaks_of(request), request.discard_penultimate
+    if stage.start == "noise":
+        sigmas = sigmas_for(schedule, sampler, model.levels, request.steps, tweaks, discard)
+        return Partial(sigmas, sigmas[0], ())
+    how_far = (request.steps, stage.strength, stage.exactly)
+    return (yield from on_host(lambda: partial_sigmas(schedule, sampler, model.levels, *how_far, tweaks, discard)))
+
+
+def noise_for(request: Txt2Img, model: ModelHandle, size: tuple[int, int], span: Sequence[float] = ()) -> Noise:
+    """The noise of one image of `request` that is painted at `size` (width, height), in the latent space of `model`.
+
+    `span` are the noise levels of its whole schedule where a part of it is run.
+    """
+    factor = model.latent.factor
+    resize_from = (request.seed_resize_height // factor, request.seed_resize_width // factor)
+    return Noise(
+        request.seed,
+        (model.latent.channels, size[1] // factor, size[0] // factor),
+        model.device,
+        request.rng,
+        variation=(request.variation_seed, request.variation_strength) if request.variation_strength > 0 else None,
+        resize_from=resize_from if min(resize_from) > 0 else None,
+        delta=request.ensd,
+        span=span,
+    )
+
+
+def _denoised(
+    stage: Stage,
+    model: ModelHandle,
+    sampler: Sampler,
+    words: Prompted,
+    init: Init | None,
+    part: Partial,
+    progress: _Progress,
+) -> Program[Tensor]:
+    """The denoising loop: from noise, or from the init latent with noise; what a mask keeps is put back at the end."""
+    request = stage.settings
+    options = sampler.options(request.eta, request.s_churn, request.s_tmin, request.s_tmax, request.s_noise)
+    if init is None:
+        noise = noise_for(request, model, stage.size)
+        denoise = words.guided(model, guidance_for(request, sampler))
+        yield from ahead(noise)
+        x = starting_point(sampler, part.sigmas, noise, request.sgm_noise_multiplier)
+        return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, tell=progress))
+    if not part.sigmas:
+        return init.latent
+    factor = model.latent.factor
+    noise = noise_for(request, model, (init.latent.shape[2] * factor, init.latent.shape[1] * factor), part.span)
+    yield from ahead(noise)
+    multiplier, extra = (request.noise_multiplier, request.extra_noise) if isinstance(request, Img2Img) else (1.0, 0.0)
+    x = (init.latent + noise() * multiplier * (part.noised + extra)) * part.start_scale()
+
+    run = request.model_copy(update={"steps": len(part.sigmas) - 1})  # parts of a run are counted in what is run
+    denoise = words.guided(model, guidance_for(run, sampler))
+    if init.mask is None or not isinstance(request, Img2Img):
+        return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, tell=progress))
+
+    blend = blend_for(request, init.latent, init.mask, model, part.sigmas[0])
+    before = sampler.unit_start and (request.soft_inpainting or not request.differential)
+    denoise = (inpainted_before if before else inpainted)(denoise, blend)
+    grown = (init.mask > 0).to(init.mask) if request.soft_inpainting or request.differential else init.mask
+    put_back = kept(init.latent, grown)
+    run_with = (part.sigmas, noise, denoise, options)
+    latent = yield from sample(model, sampler, x, *run_with, lambda x0: put_back(x0, 0.0), progress)
+    return latent if request.soft_inpainting else put_back(latent, 0.0)
+
+
+# ---- the result
+
+
+def _finished(
+    request: Img2Img, region: Region, init: Init, painted: Picture, moved: Floats | None
+) -> tuple[Picture, dict[str, str]]:
+    """The picture that the user gets, and what the record says about it.  `moved` is how far the latent went, (h, w)."""
+    if request.color_correction:
+        painted = colour.color_correct(painted, region.picture)
+    facts = {"notes": ". ".join(region.notes)} if region.notes else {}
+    if moved is not None and init.mask is not None:
+        return region.returned(painted, region.adaptive(request, moved, init.mask[0].cpu().numpy())), facts
+    result = region.returned(painted)
+    seam = region.seam(result)
+    return result, facts | ({"seam error": f"{seam:.2f}"} if seam is not None else {})
+
+
+def _extras(request: Img2Img, model: ModelHandle, region: Region) -> Mapping[str, str]:
+    """Items of the text, under A1111's names, that the request alone does not tell."""
+    extras = {"Init image hash": region.digest}
+    if model.further_channels and not model.edits:
+        extras["Conditional mask weight"] = f"{request.conditioning_mask_strength:g}"
+    return extras
