@@ -20,12 +20,12 @@ from fastapi import FastAPI
 from starlette.routing import Mount
 
 from modules.accounts import Accounts, AccountStore
-from modules.api.addresses import own_addresses, own_names, url
-from modules.api.guard import Door
-from modules.api.peers import Peers
-from modules.api.protocol import impatient
+from modules.api.guard.addresses import own_addresses, own_names, url
+from modules.api.guard.middleware import Door
+from modules.api.guard.peers import Peers
+from modules.api.guard.protocol import impatient
+from modules.api.guard.tls import certificate
 from modules.api.server import answer_errors, build_api
-from modules.api.tls import certificate
 from modules.app import App
 from modules.errors import SettingsError
 from modules.settings import Settings

@@ -17,7 +17,7 @@ import pytest
 from modules import cli
 from modules.accounts import AccountStore
 from modules.accounts.store import FILE_NAME
-from modules.api.tls import certificate, self_signed
+from modules.api.guard.tls import certificate, self_signed
 from modules.commands import serve
 from modules.errors import SettingsError
 from modules.settings import ROOT, Settings

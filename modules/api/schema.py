@@ -1,6 +1,6 @@
 """What /openapi.json says beyond what FastAPI finds out by itself: bodies that routes read on their own, and refusals.
 
-Bodies are read by `modules.api.bodies`, so that they are parsed on a thread and refused in words; here they are described.
+`modules.api.guard.bodies` reads the bodies, so that they are parsed on a thread and refused in words; here they are described.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from modules.api.refusals import Refusal, TheirRefusal
+from modules.api.error_responses import Refusal, TheirRefusal
 
 _REASONS = {
     400: "The request makes no sense as HTTP, or names a sampler that is not here.",

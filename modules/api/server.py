@@ -14,17 +14,17 @@ from starlette.exceptions import HTTPException
 
 from modules import __version__
 from modules.api.a1111 import neighbour_routes
-from modules.api.accounts import account_routes
-from modules.api.guard import Door, Guard
-from modules.api.handbook import handbook_routes
-from modules.api.internal import routes
-from modules.api.pages import DOOR_VERSION, door_files
-from modules.api.prompts import prompt_routes
-from modules.api.queue import queue_routes
-from modules.api.reading import reading_routes
-from modules.api.refusals import refusal, refused
-from modules.api.sources import source_routes
-from modules.api.v1 import native_routes
+from modules.api.docs_page import handbook_routes
+from modules.api.error_responses import refusal, refused
+from modules.api.guard.middleware import Door, Guard
+from modules.api.page.account_pages import DOOR_VERSION, door_files
+from modules.api.page.accounts import account_routes
+from modules.api.page.jobs import routes
+from modules.api.page.prompts import prompt_routes
+from modules.api.page.queue import queue_routes
+from modules.api.page.reading import reading_routes
+from modules.api.page.uploads import source_routes
+from modules.api.v1.endpoints import native_routes
 from modules.app import App
 from modules.errors import AtelierError
 

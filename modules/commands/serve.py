@@ -56,7 +56,7 @@ def check_door(settings: Settings, store: AccountStore | None) -> None:
         SettingsError: there are no accounts and nobody to make one, or no usable certificate.
     """
     if settings.tls or settings.tls_key:
-        from modules.api.tls import certificate
+        from modules.api.guard.tls import certificate
 
         certificate(settings)
     if store is not None:
@@ -86,7 +86,7 @@ def greet(url: str, settings: Settings, store: AccountStore | None) -> None:
 
 def greet_house(url: str, settings: Settings, store: AccountStore) -> str:
     """Tell where others find us, and the first time how the administrator is made.  Returns what to open here."""
-    from modules.api.tls import certificate
+    from modules.api.guard.tls import certificate
     from modules.server import public_url
 
     public = public_url(settings, urlsplit(url).port or {"http": 80, "https": 443}[urlsplit(url).scheme])

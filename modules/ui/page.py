@@ -17,9 +17,10 @@ from starlette.staticfiles import StaticFiles
 
 from modules import __version__
 from modules.app import App
-from modules.ui.desk import Desk
+from modules.ui.files import STATIC
+from modules.ui.form_sync import Desk
 from modules.ui.gradio import gr
-from modules.ui.job_bar import STATIC, Studio
+from modules.ui.results import Studio
 from modules.ui.tabs.base import Tab
 from modules.ui.tabs.img2img import Img2ImgTab
 from modules.ui.tabs.inpaint import InpaintTab
@@ -94,20 +95,20 @@ def _version(folder: Path) -> str:
     """Changes with any served file, so that browsers may keep each version for ever."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(path.name.encode() + path.read_bytes())
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
 def _head(version: str, shown: list[Tab]) -> str:
     return (
         f'<link rel="stylesheet" href="ui/{version}/atelier.css">'
-        f'<link rel="stylesheet" href="ui/{version}/prompt.css">'
-        f'<link rel="stylesheet" href="ui/{version}/stage.css">'
+        f'<link rel="stylesheet" href="ui/{version}/prompt/prompt.css">'
+        f'<link rel="stylesheet" href="ui/{version}/results/view_switch.css">'
         f'<link rel="stylesheet" href="ui/{version}/canvas/canvas.css">'
-        f'<link rel="stylesheet" href="ui/{version}/options.css">'
+        f'<link rel="stylesheet" href="ui/{version}/forms/options.css">'
         f'<link rel="stylesheet" href="ui/{version}/png_info.css">'
         f'<link rel="stylesheet" href="ui/{version}/panes.css">'
-        f'<link rel="stylesheet" href="ui/{version}/viewer.css">'
+        f'<link rel="stylesheet" href="ui/{version}/results/viewer.css">'
         f'<link rel="stylesheet" href="ui/{version}/help.css">'
         f'<link rel="stylesheet" href="ui/{version}/account.css">'
         f'<link rel="modulepreload" href="ui/{version}/main.js">'

@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 from modules.accounts import Account, Accounts, AccountStore, Role
 from modules.accounts.passwords import Passwords
 from modules.accounts.throttle import Throttle
-from modules.api.accounts import account_routes
-from modules.api.guard import Door, Guard
-from modules.api.internal import routes
-from modules.api.pages import DOOR_VERSION, door_files
-from modules.api.queue import queue_routes
-from modules.api.refusals import refused
+from modules.api.error_responses import refused
+from modules.api.guard.middleware import Door, Guard
+from modules.api.page.account_pages import DOOR_VERSION, door_files
+from modules.api.page.accounts import account_routes
+from modules.api.page.jobs import routes
+from modules.api.page.queue import queue_routes
 from modules.errors import AtelierError
 
 BASE = "http://192.168.1.5:7860"

@@ -35,7 +35,7 @@ def all_ways(folder: Path) -> list[Way]:
 
 def _built(folder: Path) -> Any:
     from modules.accounts import Accounts, AccountStore
-    from modules.api.guard import Door
+    from modules.api.guard.middleware import Door
     from modules.server import build_server
     from tests.ui.fake_app import FakeApp
 

@@ -1,6 +1,6 @@
 """A house with accounts from outside: who gets in, what they reach of others, what is told (S10, S11, S17, S19-S21, S35).
 
-The matrix of every route, role and owner in detail is `tests/api/test_access.py`; here the real program answers over the wire.
+Every route, role and owner in detail: `tests/api/guard/test_access.py`; here the real program answers over the wire.
 """
 
 from __future__ import annotations

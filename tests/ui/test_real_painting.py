@@ -14,7 +14,7 @@ from modules.app import App
 from modules.settings import Settings
 from tests.ui.canvas.stand import Easel, Pixels
 from tests.ui.conftest import Watched, served
-from tests.ui.test_real_studio import FIRST_PICTURE_MS, STARTER
+from tests.ui.test_real_engine import FIRST_PICTURE_MS, STARTER
 from tests.ui.test_tabs import show
 
 pytestmark = pytest.mark.browser

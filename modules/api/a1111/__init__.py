@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from modules.api.a1111.control import control_routes
 from modules.api.a1111.controlnet import controlnet_routes
 from modules.api.a1111.extras import extras_routes
 from modules.api.a1111.lists import list_routes
 from modules.api.a1111.options import OwnOptions
 from modules.api.a1111.painting import painting_routes
+from modules.api.a1111.progress import control_routes
 from modules.api.a1111.tasks import Tasks
 from modules.api.schema import refusals
 from modules.app import App

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from modules.api.a1111.timing import TimedRoute
-from modules.api.bodies import read_json
+from modules.api.guard.bodies import read_json
 from modules.errors import RequestError
 
 API_VERSION = 2

@@ -21,7 +21,7 @@ from modules.api.a1111.pictures import encoded, picture_bytes, to_base64, told
 from modules.api.a1111.replies import Caption, ExtrasImage, ExtrasImages, PictureInfo
 from modules.api.a1111.requests import ExtrasBatchBody, ExtrasBody, InfoBody, InterrogateBody, _ExtrasBody
 from modules.api.a1111.timing import TimedRoute
-from modules.api.bodies import fitted, read_json
+from modules.api.guard.bodies import fitted, read_json
 from modules.api.json_writer import json_text
 from modules.api.schema import body_of
 from modules.app import App

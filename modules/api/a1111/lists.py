@@ -18,9 +18,9 @@ from modules.api.a1111.models import chosen_checkpoint, model_name, own_checkpoi
 from modules.api.a1111.options import CHECKPOINT, CHECKPOINT_HASH, OPTIONS, OwnOptions, read_options
 from modules.api.a1111.scripts import script_infos, script_names
 from modules.api.a1111.timing import TimedRoute
-from modules.api.bodies import read_json
+from modules.api.error_responses import caller, only_administrators
+from modules.api.guard.bodies import read_json
 from modules.api.limits import Limits, limits_of
-from modules.api.refusals import caller, only_administrators
 from modules.app import App
 from modules.checkpoints.companions import EmbeddingInfo, text_width
 from modules.diffusion.samplers import SAMPLERS, Sampler

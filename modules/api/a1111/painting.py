@@ -23,9 +23,9 @@ from modules.api.a1111.results import answer
 from modules.api.a1111.tasks import Tasks
 from modules.api.a1111.timing import TimedRoute
 from modules.api.a1111.translate import asked_of
-from modules.api.bodies import fitted, read_json
+from modules.api.error_responses import caller
+from modules.api.guard.bodies import fitted, read_json
 from modules.api.json_writer import json_text
-from modules.api.refusals import caller
 from modules.api.schema import body_of
 from modules.api.waiting import until_over
 from modules.app import App

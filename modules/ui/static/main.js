@@ -1,34 +1,34 @@
 // The studio's conductor: ties jobs, easel, film, label, engine and keys together.  Python starts it with `start`.
 
 import { startAccount } from "./account.js";
-import { startArea } from "./area.js";
-import "./attach.js";
-import { clearBatch, startBatches } from "./batch.js";
-import { deleteAsked, finishLabel } from "./deleting.js";
+import { startArea } from "./forms/area.js";
+import "./forms/attachment.js";
+import { clearBatch, startBatches } from "./forms/batch.js";
+import { deleteAsked, finishLabel } from "./results/deleting.js";
 import { duration, getJson, h, pictureUrl } from "./dom.js";
-import { startDropping } from "./dropping.js";
-import { Easel } from "./easel.js";
-import { showEmpty } from "./empty.js";
+import { startDropping } from "./prompt/settings_drop.js";
+import { Easel } from "./results/result_pane.js";
+import { showEmpty } from "./results/empty.js";
 import { Engine } from "./engine.js";
-import { Film } from "./film.js";
-import { complain, fields, formsOpened, setPrompt } from "./form.js";
+import { Film } from "./results/filmstrip.js";
+import { complain, fields, formsOpened, setPrompt } from "./forms/form.js";
 import { startHelp } from "./help.js";
-import { isOver, Jobs } from "./jobs.js";
+import { isOver, Jobs } from "./results/jobs.js";
 import { listenToKeys } from "./keys.js";
-import { Label } from "./label.js";
+import { Label } from "./results/picture_info.js";
 import { startPanes } from "./panes.js";
 import { startPngInfo } from "./png_info.js";
-import { More } from "./more.js";
-import { startPromptTools } from "./prompt.js";
-import { Queue } from "./queue.js";
-import { startQuotes } from "./quote.js";
-import { startSending, tabOf, takeNote, useSettings } from "./send.js";
-import { startSizes } from "./size.js";
-import { startSliders } from "./sliders.js";
-import { accept, offerPictures, showsPictures, startStage, turn } from "./stage.js";
+import { More } from "./results/continuations.js";
+import { startPromptTools } from "./prompt/prompt_tools.js";
+import { Queue } from "./results/queue.js";
+import { startQuotes } from "./forms/estimate.js";
+import { startSending, tabOf, takeNote, useSettings } from "./forms/send_settings.js";
+import { startSizes } from "./forms/size.js";
+import { startSliders } from "./forms/sliders.js";
+import { accept, offerPictures, showsPictures, startStage, turn } from "./results/view_switch.js";
 import { currentTab, startTabs } from "./tabs.js";
-import { startUploads } from "./upload.js";
-import { allPictures } from "./viewer.js";
+import { startUploads } from "./forms/upload.js";
+import { allPictures } from "./results/viewer.js";
 
 const SOON_MS = 1000; // what takes longer is said
 const LOGGED_OUT = "You were logged out, here or elsewhere. What you wrote stays in the form.";

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from modules.ui.gradio import gr
-from modules.ui.job_bar import Studio
+from modules.ui.results import Studio
 
 Updates = dict[Any, Any]
 

@@ -15,11 +15,12 @@ from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError
 from modules.request import SIDE_STEP
-from modules.ui.desk import Desk, defaults, schedule_hint
+from modules.ui.files import STATIC
 from modules.ui.form import Form, Values
+from modules.ui.form_sync import Desk, defaults, schedule_hint
 from modules.ui.gradio import gr
-from modules.ui.job_bar import STATIC, Studio, message
 from modules.ui.options import Options
+from modules.ui.results import Studio, message
 from modules.ui.tabs.base import AT_ONCE, no_user
 
 
@@ -55,7 +56,7 @@ class PaintingTab:
             with gr.Column(elem_id=form.id("actions"), elem_classes="plain actions", min_width=120):
                 self.generate = gr.Button("Generate", variant="primary", elem_id=form.id("generate"), elem_classes="generate")
                 self.cancel = gr.Button("Cancel", elem_id=form.id("cancel"), elem_classes="cancel")
-        reading = (STATIC / "reading.html").read_text("utf-8").replace("PREFIX", self.name)
+        reading = (STATIC / "prompt" / "prompt_check.html").read_text("utf-8").replace("PREFIX", self.name)
         gr.HTML(reading, elem_id=form.id("reading_area"), elem_classes="reading-area", js_on_load=None)
 
     def build_canvas(self) -> None:

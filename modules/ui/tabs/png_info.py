@@ -6,8 +6,9 @@ upload would keep them.
 
 from __future__ import annotations
 
+from modules.ui.files import STATIC
 from modules.ui.gradio import gr
-from modules.ui.job_bar import STATIC, Studio
+from modules.ui.results import Studio
 
 
 class PngInfoTab:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from modules.api.guard import PICTURES
+from modules.api.guard.middleware import PICTURES
 from modules.app import App
 from modules.images.infotext import parse
 from modules.request import Img2Img

@@ -14,7 +14,7 @@ from schemathesis.checks import CheckFunction
 from schemathesis.python.asgi import HOST
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
-from modules.api.guard import Door
+from modules.api.guard.middleware import Door
 from modules.api.server import build_api
 from modules.app import App
 from modules.settings import Settings

@@ -20,8 +20,8 @@ from starlette.staticfiles import StaticFiles
 
 from modules.api.server import build_api
 from modules.ui.canvas import Canvas
+from modules.ui.files import STATIC
 from modules.ui.gradio import gr
-from modules.ui.job_bar import STATIC
 from modules.ui.theme import theme
 from tests.ui.conftest import serving
 

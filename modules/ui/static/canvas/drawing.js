@@ -4,8 +4,8 @@
 import { History } from "./history.js";
 import { Box, Frame, boxBetween, stepped } from "./handles.js";
 import { Layer, weight } from "./layer.js";
-import { Outbox } from "./outbox.js";
-import { Scene } from "./scene.js";
+import { Outbox } from "./upload.js";
+import { Scene } from "./renderer.js";
 import { invert, wipe } from "./shapes.js";
 
 const NO_FRAME = Object.freeze({ left: 0, right: 0, up: 0, down: 0 });

@@ -2,9 +2,9 @@
 
 import { Candidates } from "./candidates.js";
 import { Drawing } from "./drawing.js";
-import { catchMisses, Intake } from "./intake.js";
+import { catchMisses, Intake } from "./load_picture.js";
 import { Keyboard } from "./keyboard.js";
-import { Keeper } from "./keeper.js";
+import { Keeper } from "./autosave.js";
 import { Pointer } from "./pointer.js";
 import { register } from "./registry.js";
 import { sweep } from "./store.js";
