@@ -1,4 +1,4 @@
-"""The page that shows both APIs to people: /docs, made from the same description as /openapi.json.
+"""The documentation page of both APIs: /docs, made from the same description as /openapi.json.
 
 Plain HTML without a script or a word from another host; whoever wants to try calls out loads /openapi.json into a tool.
 """
@@ -30,7 +30,7 @@ td:nth-child(2), td:nth-child(3) { width: 11rem }
 """
 
 
-def handbook_routes(server: FastAPI) -> APIRouter:
+def docs_endpoint(server: FastAPI) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs")

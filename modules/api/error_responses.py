@@ -1,4 +1,4 @@
-"""What a refused request is answered with: the status of each of our errors, and the body in the shape that the caller knows.
+"""Error responses: the status of each of our errors, and the body in the shape that the caller knows.
 
 A1111 1.10.1 answers every refusal as {error, detail, body, errors}, and its clients show `detail`; our own page and API say
 {error} and nothing else.  Neither ever echoes what was sent.
@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from modules.accounts import AccountsUnavailable
 from modules.errors import AtelierError, EngineError, LimitError, OutputError, QueueError, RequestError, without_folders
 
-THEIRS = ("/sdapi/", "/controlnet/", "/internal/progress", "/internal/pending-tasks", "/internal/ping", "/queue/status")
+A1111_PATHS = ("/sdapi/", "/controlnet/", "/internal/progress", "/internal/pending-tasks", "/internal/ping", "/queue/status")
 """Paths of A1111's API, of its ControlNet extension, and of what its clients call beside them."""
 
 _STATUS: dict[type[Exception], int] = {
@@ -44,26 +44,26 @@ class TheirRefusal(BaseModel):
     errors: str = Field(description="The status and the detail.")
 
 
-def refused(request: Request, error: Exception) -> Response:
+def error_response_for(request: Request, error: Exception) -> Response:
     """The answer to a request that ended in one of our errors or in an HTTPException."""
     if isinstance(error, HTTPException):
-        return refusal(request.url.path, error.status_code, str(error.detail), dict(error.headers or {}))
+        return error_response(request.url.path, error.status_code, str(error.detail), dict(error.headers or {}))
     assert isinstance(error, AtelierError)
     status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
     headers = {"retry-after": str(math.ceil(error.retry_after))} if isinstance(error, LimitError) else {}
-    return refusal(request.url.path, status, without_folders(str(error)), headers)
+    return error_response(request.url.path, status, without_folders(str(error)), headers)
 
 
-def refusal(path: str, status: int, reason: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse(refusal_body(path, status, reason), status_code=status, headers=headers)
+def error_response(path: str, status: int, reason: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse(error_body(path, status, reason), status_code=status, headers=headers)
 
 
-def refusal_body(path: str, status: int, reason: str) -> dict[str, str]:
+def error_body(path: str, status: int, reason: str) -> dict[str, str]:
     """
-    >>> refusal_body("/api/v1/jobs", 404, "There is no such job.")
+    >>> error_body("/api/v1/jobs", 404, "There is no such job.")
     {'error': 'There is no such job.'}
     """
-    if path.startswith(THEIRS):
+    if path.startswith(A1111_PATHS):
         return TheirRefusal(error="HTTPException", detail=reason, body="", errors=f"{status}: {reason}").model_dump()
     return Refusal(error=reason).model_dump()
 

@@ -23,12 +23,12 @@ _REASONS = {
     429: "Too many jobs or requests; Retry-After says when to come again.",
     431: "The request's headers are too large.",
     500: "A mistake of the server; its log has the details.",
-    503: "The studio is closing, or its engine cannot start.",
+    503: "The server is closing, or its engine cannot start.",
     507: "The disk is full or cannot be written.",
 }
 
 
-def refusals(theirs: bool = False) -> dict[int | str, dict[str, Any]]:
+def error_responses(theirs: bool = False) -> dict[int | str, dict[str, Any]]:
     """The statuses that any route may answer, in the shape of our API or of A1111's."""
     return {status: {"model": TheirRefusal if theirs else Refusal, "description": why} for status, why in _REASONS.items()}
 

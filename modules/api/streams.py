@@ -1,4 +1,4 @@
-"""Server-sent events: one's jobs as they change, for as long as somebody listens.
+"""Server-sent events: a user's jobs as they change, for as long as the client is connected.
 
 A stream wakes with the App, looks at most a few times a second, and sends what has changed since it looked last.
 """

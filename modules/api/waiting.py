@@ -1,4 +1,4 @@
-"""Waiting for a job without holding a thread, and without owning it: who stops waiting leaves the job as it is."""
+"""Waiting for a job on no thread; a client that disconnects leaves the job as it is."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modules.diffusion.vae import AutoencoderKL, Level, ResnetBlock, VAEConfig
+from modules.diffusion.vae import AutoencoderKL, ResnetBlock, ResolutionLevel, VAEConfig
 from modules.training import parallel
 from modules.training.loop import Budget, Rate, Trainer, generator, rng
 from modules.training.normalise import channels_last, use_fast_norms
@@ -188,8 +188,8 @@ def _edge_loss(y: Tensor, x: Tensor) -> Tensor:
 def _skip_finest_blocks(vae: AutoencoderKL) -> None:
     """Leave out one full-resolution block on each side, 40 % of the cost. `export` puts zeros there, an exact identity."""
     down, up = vae.encoder.down[0], vae.decoder.up[0]
-    assert isinstance(down, Level)
-    assert isinstance(up, Level)
+    assert isinstance(down, ResolutionLevel)
+    assert isinstance(up, ResolutionLevel)
     down.block[0], up.block[1] = nn.Identity(), nn.Identity()
 
 

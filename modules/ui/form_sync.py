@@ -1,7 +1,7 @@
-"""What the painting tabs share: the checkpoint, the house's styles, and settings that come from somewhere else.
+"""What the generation tabs share: the checkpoint, the styles of this instance, and settings that come from somewhere else.
 
 Settings come from the browser's memory when the page opens, from a picture that somebody wants to paint again, or with another
-checkpoint.  The desk does not know what a tab does with its form.
+checkpoint.  It does not know what a tab does with its form.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError, SettingsError, UnknownName, without_folders
 from modules.ui.form import Choice, Form, Values, fields_of
 from modules.ui.gradio import gr
-from modules.ui.results import Studio, message
+from modules.ui.results import Results, message
 from modules.ui.tabs.base import AT_ONCE, Updates, no_user
 
 
-class Desk:
-    """`forms` are those of the painting tabs by their names, in the order of the bar; tabs put theirs in when they build."""
+class FormSync:
+    """`forms` are those of the generation tabs by their names, in the order of the bar; tabs put theirs in when they build."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -36,14 +36,14 @@ class Desk:
             self.rescan = gr.Button("Rescan the models folder", elem_id="rescan", elem_classes=["icon", "icon-rescan"])
             self.kept = gr.Textbox(visible=False)  # what this browser remembers, see _RECALL
 
-    def connect(self, studio: Studio, page: gr.Blocks) -> None:
-        self.studio = studio
+    def connect(self, results: Results, page: gr.Blocks) -> None:
+        self.results = results
         everything = list({id(c): c for form in self.forms.values() for c in form.outputs}.values())
-        self.checkpoint.input(self._chosen, self.checkpoint, [*everything, studio], **AT_ONCE)
-        self.rescan.click(self._rescanned, self.checkpoint, [*everything, studio], **AT_ONCE)
-        studio.reuse(self._reused, None, [*everything, studio], **AT_ONCE)
-        studio.more(self._more, None, studio, trigger_mode="multiple", **AT_ONCE)
-        page.load(self._opened, self.kept, [*everything, studio], js=_RECALL, **AT_ONCE)
+        self.checkpoint.input(self._chosen, self.checkpoint, [*everything, results], **AT_ONCE)
+        self.rescan.click(self._rescanned, self.checkpoint, [*everything, results], **AT_ONCE)
+        results.reuse(self._reused, None, [*everything, results], **AT_ONCE)
+        results.more(self._more, None, results, trigger_mode="multiple", **AT_ONCE)
+        page.load(self._opened, self.kept, [*everything, results], js=_RECALL, **AT_ONCE)
 
     # ---- what is here
 
@@ -63,14 +63,14 @@ class Desk:
         """Another checkpoint brings the settings it is best run with."""
         try:
             # Every output is answered: for one of our own components Gradio cannot leave an update out
-            return {**self._bring(self.app.checkpoint(name)), self.studio: message("chosen")}
+            return {**self._bring(self.app.checkpoint(name)), self.results: message("chosen")}
         except UnknownName:  # its file went away after the list was made
             told = (
                 f"Checkpoint {str(name)[:80]!r} is not in the models folder any more. Rescan the folder, or choose another one."
             )
         except RequestError as error:
             told = without_folders(str(error)).rstrip(".") + "."
-        return {self.studio: message("refused", error=told[:1].upper() + told[1:], fields=[self.checkpoint.elem_id])}
+        return {self.results: message("refused", error=told[:1].upper() + told[1:], fields=[self.checkpoint.elem_id])}
 
     def _bring(self, info: CheckpointInfo | None) -> Updates:
         updates: Updates = {}
@@ -85,7 +85,7 @@ class Desk:
         usable = self.usable()
         broken = [f"{info.name}: {info.problem}" for info in self.app.checkpoints() if info.problem]
         notes = [f"{info.name}: {info.note}" for info in usable if info.note]
-        updates: Updates = {self.studio: message("rescanned", usable=len(usable), broken=broken, notes=notes)}
+        updates: Updates = {self.results: message("rescanned", usable=len(usable), broken=broken, notes=notes)}
         if name not in [info.name for info in usable]:
             chosen = self.app.default_checkpoint()
             name = chosen.name if chosen else None
@@ -98,7 +98,7 @@ class Desk:
         data = event._data if isinstance(event._data, dict) else {}
         form = self.forms.get(str(data.get("tab")))
         if form is None:
-            return {self.studio: message("reused", missing=[])}
+            return {self.results: message("reused", missing=[])}
         fields = fields_of(data.get("fields"))
         missing = self._drop_unknown(form, fields)
         if "mask_blur_x" in fields:
@@ -107,7 +107,7 @@ class Desk:
         if "checkpoint" in fields:
             for other in self.forms.values():
                 updates |= channel_hints(other, self.app.checkpoint(fields["checkpoint"]))
-        return {**updates, self.studio: message("reused", missing=missing, tab=form.prefix)}
+        return {**updates, self.results: message("reused", missing=missing, tab=form.prefix)}
 
     def _more(self, event: gr.EventData, request: gr.Request) -> str:
         """`{"what", "requests": [{"fields", "key"}]}`: what the page goes on with by itself, a batch or a loop."""
@@ -143,7 +143,7 @@ class Desk:
         for form in self.forms.values():
             updates |= channel_hints(form, chosen)
         updates[self.checkpoint] = gr.update(choices=_titles(usable), value=chosen.name if chosen else None)
-        return updates | {self.studio: message("opened")}
+        return updates | {self.results: message("opened")}
 
     def _drop_unknown(self, form: Form, fields: Values) -> list[str]:
         """Take names out that nothing here carries; returns them for a note to the user."""

@@ -1,4 +1,4 @@
-"""The one place that imports Gradio, set up to start fast, keep to itself and call nobody.
+"""The one place that imports Gradio, set up to start fast and to contact no other host.
 
 Everything in `modules.ui` says `from modules.ui.gradio import gr`.
 """

@@ -1,4 +1,4 @@
-"""The studio: progress, preview, results and the empty state, as one component outside the tabs that is always there.
+"""The results area: progress, preview, results and the empty state, as one component outside the tabs that is always there.
 
 The component's page side lives in `static/` as ES modules and polls `/internal/*`; between it and Python go only small
 messages.
@@ -26,7 +26,7 @@ import(url).then((page) => page.start(element, {
 _serial = itertools.count(1)
 
 
-class Studio(gr.HTML):
+class Results(gr.HTML):
     """Shows the user's jobs and pictures.  Its value is the last message to the page, see `message`.
 
     Event `reuse`: the user wants settings in the form of a tab; `data` is `{"tab": ..., "fields": {...}}`.  Event `more`: the
@@ -38,7 +38,7 @@ class Studio(gr.HTML):
             html_template=(STATIC / "results" / "results.html").read_text("utf-8"),
             js_on_load=_LOAD.replace("VERSION", version),
             apply_default_css=False,
-            elem_id="studio",
+            elem_id="results",
         )
 
     def preprocess(self, payload: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modules.images.readers import Network
+from modules.images.readers import ExtraNetwork
 from modules.images.reading import Found, read_picture
 from tests.images import foreign
 
@@ -81,7 +81,7 @@ def test_swarm_s_tags_in_prompts(prompt: str, text: str, note: str) -> None:
     found = swarm(prompt=prompt)
     assert found.prompt == text
     assert not found.notes if not note else any(note in said for said in found.notes)
-    assert ("embed" in prompt) == (Network("embedding", "easy") in found.networks)
+    assert ("embed" in prompt) == (ExtraNetwork("embedding", "easy") in found.networks)
     assert ("(" in prompt) == (found.fields.get("emphasis") == "No norm")
 
 
@@ -107,7 +107,9 @@ def test_swarm_s_other_sizes_and_the_hashes_of_its_loras() -> None:
     assert fields(swarm(rawresolution="640x768"), "width", "height") == (640, 768)
     assert fields(swarm(altresolutionheightmultiplier=1.5), "width", "height") == (512, 768)
     models = [{"name": "style/fur.safetensors", "param": "loras", "hash": "0x0123456789abcdef0123"}]
-    assert swarm(loras=["style/fur"], loraweights=["0.7"], models=models).networks == (Network("lora", "fur", "0123456789ab"),)
+    assert swarm(loras=["style/fur"], loraweights=["0.7"], models=models).networks == (
+        ExtraNetwork("lora", "fur", "0123456789ab"),
+    )
     assert swarm(loras=["fur"], automaticvae=True, vae="None").notes == ()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from modules.server import build_server
-from tests.api.people import PASSWORD, House
+from tests.api.people import PASSWORD, AccountsServer
 from tests.ui.conftest import Watched, serving
 from tests.ui.fake_app import FakeApp
 
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def home(browser: Any, app: FakeApp) -> Iterator[House]:
+def instance(browser: Any, app: FakeApp) -> Iterator[AccountsServer]:
     """After `browser`, whose loop runs in this thread: where none does, Gradio makes several and leaves them open."""
-    made = House(app, build=build_server, address="")
+    made = AccountsServer(app, build=build_server, address="")
     yield made
     made.close()
 
@@ -31,16 +31,16 @@ def fill_in(page: Any, name: str, password: str = PASSWORD) -> None:
     page.click("button.primary")
 
 
-def test_a_house_moves_in(browser: Any, home: House, app: FakeApp, tmp_path: Path) -> None:
+def test_setting_up_inviting_logging_in_and_out(browser: Any, instance: AccountsServer, app: FakeApp, tmp_path: Path) -> None:
     name = "<img src=x onerror=window.__x=1>"
-    with serving(home.server) as origin:
+    with serving(instance.server) as origin:
         boss, phone = Watched(browser, origin), Watched(browser, origin, viewport={"width": 390, "height": 800})
 
         # The first one comes by the code, and is led on to the page.
         page = boss.context.new_page()
         page.goto(origin)
         assert page.url == f"{origin}/setup"
-        page.goto(f"{origin}/setup?code={home.accounts.setup_code()}")
+        page.goto(f"{origin}/setup?code={instance.accounts.setup_code()}")
         fill_in(page, name)
         page.wait_for_selector("#account:not([hidden])")
         assert page.inner_text("#account summary") == name
@@ -54,7 +54,7 @@ def test_a_house_moves_in(browser: Any, home: House, app: FakeApp, tmp_path: Pat
         page.fill("[name=label]", "Krita")
         page.click("text=Make a token")
         secret = page.inner_text(".secret")
-        assert home.store.token(secret) is not None
+        assert instance.store.token(secret) is not None
         page.select_option("form[action='/account/invitations'] [name=role]", "viewer")
         page.click("text=Invite somebody")
         page.wait_for_selector(".qr svg")

@@ -1,4 +1,4 @@
-"""The page before the real studio: an engine process that paints with the starter checkpoint."""
+"""The page before a real App: an engine process that generates with the starter checkpoint."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ FIRST_PICTURE_MS = 120_000
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    folder = tmp_path_factory.mktemp("studio")
+def real_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    folder = tmp_path_factory.mktemp("app")
     app = App(Settings(data_dir=folder / "data", models_dirs=(STARTER.parent,), outputs_dir=folder / "outputs"))
     app.start()
     yield app
@@ -30,8 +30,8 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 
 @pytest.fixture(scope="module")
-def address(studio: App) -> Iterator[str]:
-    with served(studio) as url:
+def address(real_app: App) -> Iterator[str]:
+    with served(real_app) as url:
         yield url
 
 
@@ -50,7 +50,7 @@ def test_a_chip_becomes_a_picture_that_carries_its_recipe(visitor: Watched, tmp_
     words = page.locator(".chip").first.inner_text()
     page.locator(".chip").first.click()
     page.click("#txt2img_generate")
-    page.wait_for_selector("#studio_picture")
+    page.wait_for_selector("#result_picture")
     with page.expect_download() as download:
         page.click("#studio_download")
     download.value.save_as(tmp_path / "picture.png")
@@ -59,18 +59,18 @@ def test_a_chip_becomes_a_picture_that_carries_its_recipe(visitor: Watched, tmp_
         assert image.text["parameters"].startswith(f"{words}\nSteps: ")
         low, high = image.convert("L").getextrema()
         assert high - low > 80, "a picture, not one colour"
-        shown = page.evaluate("[document.querySelector('#studio_picture').naturalWidth, studio_picture.naturalHeight]")
+        shown = page.evaluate("[document.querySelector('#result_picture').naturalWidth, result_picture.naturalHeight]")
         assert tuple(shown) == image.size
 
 
 @pytest.mark.browser
-def test_preview_of_the_running_latent_then_cancel(visitor: Watched, studio: App) -> None:
+def test_preview_of_the_running_latent_then_cancel(visitor: Watched, real_app: App) -> None:
     page = visitor.open()
     page.wait_for_selector("#engine[data-state=ready]")
     page.fill("#txt2img_steps input[type=number]", "150")
     page.fill("#txt2img_count input", "20")
     page.click("#txt2img_generate")
-    page.wait_for_selector("#studio_preview")
+    page.wait_for_selector("#result_preview")
     page.wait_for_selector(".job-left:has-text('left')")
     page.keyboard.press("Escape")
     page.wait_for_selector("body:not([data-busy])")
@@ -79,7 +79,7 @@ def test_preview_of_the_running_latent_then_cancel(visitor: Watched, studio: App
     page.fill("#txt2img_steps input[type=number]", "2")
     page.fill("#txt2img_count input", "1")
     page.click("#txt2img_generate")
-    page.wait_for_selector("#studio_picture")
+    page.wait_for_selector("#result_picture")
 
 
 SCRIPT = """

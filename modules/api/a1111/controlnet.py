@@ -17,7 +17,7 @@ API_VERSION = 2
 """Of the extension's interface; some clients compare it as a number."""
 
 
-def controlnet_routes() -> APIRouter:
+def controlnet_endpoints() -> APIRouter:
     router = APIRouter(prefix="/controlnet", route_class=TimedRoute)
 
     @router.get("/version", response_model=dict[str, int])

@@ -39,7 +39,7 @@ _EXTRAS = {"image": "iVBORw0KGgo...", "upscaling_resize": 2, "upscaler_1": "Lanc
 _BATCH = {"imageList": [{"data": "iVBORw0KGgo...", "name": "one.png"}], "upscaling_resize": 2, "upscaler_1": "Lanczos"}
 
 
-def extras_routes(app: App, own: OwnOptions) -> APIRouter:
+def extras_endpoints(app: App, own: OwnOptions) -> APIRouter:
     router = APIRouter(route_class=TimedRoute)
     few = anyio.CapacityLimiter(WORKERS)
 

@@ -43,7 +43,7 @@ def usable(app: App) -> list[CheckpointInfo]:
 def own_checkpoint(app: App, own: OwnOptions, user: str) -> CheckpointInfo | None:
     """The checkpoint of this caller's options; None when there is none at all.
 
-    Who has chosen none gets the household's latest, and keeps that: what others paint with must not change it afterwards.
+    Who has chosen none gets the instance's latest, and keeps that: what others paint with must not change it afterwards.
     """
     try:
         return find_checkpoint(app, own.of(user)[CHECKPOINT])
@@ -77,7 +77,7 @@ def find_checkpoint(app: App, wanted: str) -> CheckpointInfo:
 
 
 def chosen_checkpoint(app: App, wanted: str) -> CheckpointInfo:
-    """`find_checkpoint` for somebody who chooses what to paint with.
+    """`find_checkpoint` for a caller who chooses the checkpoint.
 
     Raises:
         UnknownName: none is meant.

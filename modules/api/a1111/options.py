@@ -115,7 +115,7 @@ def option_fields(values: Mapping[str, Any], image: bool) -> dict[str, Any]:
 
 
 class Chosen(dict[str, Any]):
-    """Options that were set; of the others, `[]` tells the default, while `in` and `get` say that they were not."""
+    """Options that were set; of the others, `[]` gives the default, while `in` and `get` say that they were not."""
 
     def __missing__(self, name: str) -> Any:
         return OPTIONS[name].default

@@ -25,7 +25,7 @@ from modules.errors import without_folders
 from modules.jobs.views import JobView
 
 
-def control_routes(app: App, tasks: Tasks) -> APIRouter:
+def progress_endpoints(app: App, tasks: Tasks) -> APIRouter:
     router = APIRouter(route_class=TimedRoute)
 
     @router.get("/sdapi/v1/progress", response_model=Progress)

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from modules.api.a1111.models import find_checkpoint
 from modules.api.a1111.option_calls import Call
 from modules.api.a1111.options import CHECKPOINT, Chosen, option_fields, option_notes
-from modules.api.a1111.requests import PaintBody, PictureBody, TextBody
+from modules.api.a1111.requests import GenerationBody, PictureBody, TextBody
 from modules.api.a1111.scripts import script_fields
 from modules.app import App
 from modules.diffusion.samplers import find_sampler
@@ -96,7 +96,7 @@ def seed_of(value: int) -> int:
     return value if value == -1 else value % SEEDS
 
 
-def asked_of(app: App, body: PaintBody, options: Chosen, overridden: Mapping[str, Any]) -> Asked:
+def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mapping[str, Any]) -> Asked:
     """What a body asks for.
 
     `options` are the caller's, the call's own included; `overridden` are the latter.
@@ -145,7 +145,7 @@ def _keep_known_styles(app: App, fields: dict[str, Any]) -> list[str]:
     return [f"style {name[:80]!r} is not here; it was left out" for name in dict.fromkeys(names) if name not in known]
 
 
-def _body_fields(body: PaintBody, names: set[str], image: bool) -> dict[str, Any]:
+def _body_fields(body: GenerationBody, names: set[str], image: bool) -> dict[str, Any]:
     """Our fields from those of the body that are in `names`; None is nothing."""
     table = {**_OURS, **(_OURS_OF_PICTURES if image else {})}
     fields = {}
@@ -158,7 +158,7 @@ def _body_fields(body: PaintBody, names: set[str], image: bool) -> dict[str, Any
     return fields
 
 
-def _sampler(body: PaintBody) -> dict[str, str]:
+def _sampler(body: GenerationBody) -> dict[str, str]:
     """An old combined name says its schedule itself."""
     name = body.sampler_name or body.sampler_index or "Euler"
     try:
@@ -187,7 +187,7 @@ def _told_checkpoint(app: App, names: tuple[str, ...]) -> str:
     raise RequestError(f"infotext: its checkpoint {names[-1]!r} is not here; name another in override_settings.{CHECKPOINT}")
 
 
-def _passed_over(body: PaintBody) -> list[str]:
+def _passed_over(body: GenerationBody) -> list[str]:
     """Notes on what the picture is painted without.
 
     Raises:

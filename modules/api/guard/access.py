@@ -1,6 +1,6 @@
-"""Who may call what: one table of routes and the least role for each.  What is not in it is for administrators.
+"""Authorization: one table of routes with the least role for each.  What is not in it is for administrators.
 
-The guard asks here before anything else sees a request, so a route that somebody adds and forgets is shut, not open.  On a
+The guard asks here before anything else sees a request, so a new route that is forgotten here is shut, not open.  On a
 local instance everybody is the administrator of it, and only what nobody may call is refused.
 """
 
@@ -43,7 +43,7 @@ RULES: tuple[Rule, ...] = (
     *_rules(("*",), "nobody", "/gradio_api/file/{*}", "/file/{*}", "/gradio_api/dev/{*}", "/gradio_api/vibe-{*}"),
     *_rules(("*",), "nobody", "/gradio_api/upload{*}", "/upload{*}"),
     *_rules(("*",), "nobody", "/monitoring{*}", "/gradio_api/monitoring{*}", "/gradio_api/deep_link", "/gradio_api/runs{*}"),
-    # the door itself
+    # the login pages
     *_rules(_GET, "anybody", "/health", "/door/{}/{*}"),
     *_rules(("GET", "POST"), "anybody", "/login", "/setup", "/invite"),
     *_rules(_POST, "viewer", "/logout"),
@@ -117,7 +117,7 @@ def methods_for(path: str, role: str) -> tuple[str, ...]:
 
 
 def reaches(role: str, least: Least) -> bool:
-    """May somebody of this role do what needs at least that one?
+    """Whether this role may do what needs at least that one.
 
     >>> reaches("user", "viewer"), reaches("viewer", "user"), reaches("", "anybody"), reaches("administrator", "nobody")
     (True, False, True, False)

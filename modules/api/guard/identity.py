@@ -1,4 +1,4 @@
-"""Who is asking: on a local instance, the one user of this machine; with accounts, whoever can show it.
+"""Authentication of a request: the one user of a local instance, or the account of its session or token.
 
 A cookie is a secret; what the rest of the program sees and stores as `user` is a constant or the account's id, so that neither
 the queue's file nor a log hands out anybody's identity.
@@ -56,7 +56,7 @@ class Identifier(Protocol):
     """Decides who a request comes from, before anything else sees it."""
 
     async def identify(self, scope: Scope, peer: Peer) -> Identity:
-        """Raises AccountError (WrongPassword) or LimitError when somebody claims to be who they cannot show to be."""
+        """Authenticate a request.  Raises AccountError (WrongPassword) or LimitError for credentials that are wrong."""
         ...
 
 

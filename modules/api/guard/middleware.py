@@ -1,4 +1,4 @@
-"""The outermost wall: every request and every answer passes here, Gradio's own routes included.
+"""The outermost middleware: every request and every answer passes here, Gradio's own routes included.
 
 Gradio protects route by route, answers any origin with credentials when it is reached by an address other than localhost,
 and believes forwarded headers; so one ASGI class around everything decides instead.  It knows hosts, origins, sizes, headers
@@ -27,7 +27,7 @@ from modules.api.guard.access import OTHERS, Rule, methods_for, reaches, rule_fo
 from modules.api.guard.identity import NOBODY, AccountIdentity, Identifier, Identity, LocalIdentity
 from modules.api.guard.json_reader import JsonReader, TooMuch
 from modules.api.guard.peers import Peer, Peers, looks_proxied, plain, without_claims
-from modules.api.guard.response_headers import TOO_LARGE, Answer, refuse
+from modules.api.guard.response_headers import TOO_LARGE, GuardedResponse, send_error
 from modules.api.json_writer import json_text
 from modules.errors import LimitError, RequestError
 
@@ -55,8 +55,8 @@ _SAFE = ("GET", "HEAD")
 
 
 @dataclass(frozen=True)
-class Door:
-    """How this server is reached and who is let in.
+class AccessConfig:
+    """Access configuration: how this server is reached, and which accounts may log in.
 
     Args:
         hosts: names and addresses beside the loopback ones under which this server may be reached.
@@ -75,24 +75,24 @@ class Door:
     """Where other machines reach this server, such as http://192.168.1.5:7860; for links and QR codes."""
 
 
-class _Refusal(Exception):
+class _Rejected(Exception):
     def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(reason)
         self.status, self.reason, self.headers = status, reason, headers
 
 
-class Guard:
+class GuardMiddleware:
     """ASGI middleware.  Refuses with a small JSON error, or tells who asks in `scope["state"]` and lets pass.
 
     The state has `user`, `role`, `account` (the name to show), `identity` and `peer`.
     """
 
-    def __init__(self, app: ASGIApp, door: Door | None = None) -> None:
+    def __init__(self, app: ASGIApp, access: AccessConfig | None = None) -> None:
         self.app = app
-        self.door = door or Door()
-        self.hosts = frozenset(host.lower() for host in self.door.hosts) | {"localhost"}
-        self.peers = Peers(self.door.proxies)
-        accounts = self.door.accounts
+        self.access = access or AccessConfig()
+        self.hosts = frozenset(host.lower() for host in self.access.hosts) | {"localhost"}
+        self.peers = Peers(self.access.proxies)
+        accounts = self.access.accounts
         self.identifier: Identifier = LocalIdentity() if accounts is None else AccountIdentity(accounts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,13 +118,15 @@ class Guard:
             identity = await self._identify(scope, peer)
             rule = self._check_role(scope, identity)
             await self._check_disk(scope, headers)
-        except _Refusal as refusal:
-            extra = {**cors, **_closing(scope), **(refusal.headers or {})}
-            await refuse(send, scope["path"], refusal.status, refusal.reason, extra)
+        except _Rejected as rejected:
+            extra = {**cors, **_closing(scope), **(rejected.headers or {})}
+            await send_error(send, scope["path"], rejected.status, rejected.reason, extra)
             return
-        await self._pass(scope, receive, Answer(scope, send, identity.set_cookie, cors), identity, rule, peer)
+        await self._pass(scope, receive, GuardedResponse(scope, send, identity.set_cookie, cors), identity, rule, peer)
 
-    async def _pass(self, scope: Scope, receive: Receive, answer: Answer, identity: Identity, rule: Rule, peer: Peer) -> None:
+    async def _pass(
+        self, scope: Scope, receive: Receive, answer: GuardedResponse, identity: Identity, rule: Rule, peer: Peer
+    ) -> None:
         user = identity.user if not identity.role or reaches(identity.role, rule.acts_from) else NOBODY
         told = {"user": user, "role": identity.role, "account": identity.name, "identity": identity, "peer": peer}
         client = (peer.address, (scope.get("client") or ("", 0))[1])
@@ -161,19 +163,19 @@ class Guard:
         """Nothing that is oversized or that two readers could understand in two ways."""
         raw: list[tuple[bytes, bytes]] = scope["headers"]
         if len(raw) > MAX_HEADERS or sum(len(name) + len(value) for name, value in raw) > MAX_HEADER_BYTES:
-            raise _Refusal(431, "The request has too many or too long headers.")
+            raise _Rejected(431, "The request has too many or too long headers.")
         path: str = scope["path"]
         if not path.startswith("/") or "\\" in path or any(ord(c) < 32 or ord(c) == 127 for c in path):
-            raise _Refusal(400, "This is not a path of this server.")
+            raise _Rejected(400, "This is not a path of this server.")
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdecimal()):
-            raise _Refusal(400, "The length of the request is not a number.")
+            raise _Rejected(400, "The length of the request is not a number.")
         if int(length[:20]) > body_cap(path):
-            raise _Refusal(413, TOO_LARGE)
+            raise _Rejected(413, TOO_LARGE)
         if "," in headers.get("range", "") or len(headers.getlist("range")) > 1:
-            raise _Refusal(416, "One range at a time, please.")
-        if self.door.accounts is None and looks_proxied(scope):
-            raise _Refusal(
+            raise _Rejected(416, "One range at a time, please.")
+        if self.access.accounts is None and looks_proxied(scope):
+            raise _Rejected(
                 403,
                 "This request looks proxied: enable accounts. Who reaches a local instance counts as its owner, so it answers "
                 "no proxies; start it with --trusted-proxy ADDRESS (or --listen), which asks everybody who they are.",
@@ -183,7 +185,7 @@ class Guard:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._knows(hosts[0], scope):
             shown = hosts[0][:80] if hosts else ""
-            raise _Refusal(
+            raise _Rejected(
                 421,
                 f"This server does not answer to the name {shown!r}. Open it as http://127.0.0.1 or localhost, or by the "
                 "address that it prints when it starts; --allowed-host adds a name.",
@@ -204,7 +206,7 @@ class Guard:
             return True
         # The very address that the connection came in by: no other site's name can stand there, so nothing is rebound.
         own = plain(str((scope.get("server") or ("",))[0]))
-        return self.door.accounts is not None and not address.is_unspecified and str(address) == own
+        return self.access.accounts is not None and not address.is_unspecified and str(address) == own
 
     def _check_origin(self, scope: Scope, headers: Headers, peer: Peer) -> dict[str, str]:
         """Only pages of ours, programs, and those other sites that were named.  Returns the CORS headers for these.
@@ -214,7 +216,7 @@ class Guard:
         """
         host = headers["host"].lower()
         origins = [origin.lower() for origin in headers.getlist("origin")]
-        if len(origins) == 1 and origins[0] in self.door.origins and _API.fullmatch(scope["path"]):
+        if len(origins) == 1 and origins[0] in self.access.origins and _API.fullmatch(scope["path"]):
             return {
                 "access-control-allow-origin": headers["origin"],
                 "cross-origin-resource-policy": "cross-origin",
@@ -228,43 +230,43 @@ class Guard:
             return {}
         if own and scope["method"] in _SAFE and _is_visit(headers):  # a link on another page leads here
             return {}
-        raise _Refusal(403, "This request was started by another site and is refused.")
+        raise _Rejected(403, "This request was started by another site and is refused.")
 
     async def _identify(self, scope: Scope, peer: Peer) -> Identity:
         try:
             return await self.identifier.identify(scope, peer)
         except LimitError as error:
-            raise _Refusal(429, str(error), {"retry-after": str(math.ceil(error.retry_after))}) from None
+            raise _Rejected(429, str(error), {"retry-after": str(math.ceil(error.retry_after))}) from None
         except AccountError as error:
-            raise _Refusal(401, str(error), _challenge(scope)) from None
+            raise _Rejected(401, str(error), _challenge(scope)) from None
         except AccountsUnavailable as error:
-            raise _Refusal(503, str(error)) from None
+            raise _Rejected(503, str(error)) from None
 
     def _check_role(self, scope: Scope, identity: Identity) -> Rule:
         rule = rule_for(scope["method"], scope["path"])
         if rule.least == "nobody":
-            raise _Refusal(404, "There is nothing here.")
+            raise _Rejected(404, "There is nothing here.")
         if reaches(identity.role, rule.least):
             if rule is OTHERS and (allowed := methods_for(scope["path"], identity.role)):
-                raise _Refusal(405, f"This is asked for by {' or '.join(allowed)} only.", {"allow": ", ".join(allowed)})
-            if rule.in_person and self.door.accounts is not None and not identity.session:
-                raise _Refusal(403, "This is for people who are logged in with a browser, not for programs.")
+                raise _Rejected(405, f"This is asked for by {' or '.join(allowed)} only.", {"allow": ", ".join(allowed)})
+            if rule.in_person and self.access.accounts is not None and not identity.session:
+                raise _Rejected(403, "This is for people who are logged in with a browser, not for programs.")
             return rule
         if identity.role:
-            raise _Refusal(403, f"This needs an account that is {_a(rule.least)}; yours is {_a(identity.role)}.")
+            raise _Rejected(403, f"This needs an account that is {_a(rule.least)}; yours is {_a(identity.role)}.")
         if scope["method"] in _SAFE and _is_visit(Headers(scope=scope)) and not _API.fullmatch(scope["path"]):
-            raise _Refusal(303, "Log in first.", {"location": self._login(scope)})
-        raise _Refusal(401, "Log in first, or send an API token.", _challenge(scope))
+            raise _Rejected(303, "Log in first.", {"location": self._login(scope)})
+        raise _Rejected(401, "Log in first, or send an API token.", _challenge(scope))
 
     def _login(self, scope: Scope) -> str:
         """Where to say who one is; relative, so that no header can lead elsewhere."""
-        if self.door.accounts is not None and not self.door.accounts.store.has_administrator():
+        if self.access.accounts is not None and not self.access.accounts.store.has_administrator():
             return "/setup"
         return "/login" if scope["path"] == "/" else f"/login?next={quote(scope['path'][:200], safe='')}"
 
     async def _check_disk(self, scope: Scope, headers: Headers) -> None:
         """Nothing large is taken in when it might be the last that fits."""
-        folder = self.door.folder
+        folder = self.access.folder
         if folder is None or scope["method"] in _SAFE or body_cap(scope["path"]) <= MAX_BODY:
             return
         length = int(headers.get("content-length", "0")[:20])
@@ -272,7 +274,7 @@ class Guard:
             return
         free = await anyio.to_thread.run_sync(_free, folder)
         if free < DISK_FLOOR + length:
-            raise _Refusal(507, "The disk of this server is nearly full, so it takes no uploads; make room on it first.")
+            raise _Rejected(507, "The disk of this server is nearly full, so it takes no uploads; make room on it first.")
 
 
 def body_cap(path: str) -> int:
@@ -360,7 +362,7 @@ class _Body:
     `walks`: the values of a JSON body are counted too, for routes that are Gradio's and parse it themselves.
     """
 
-    def __init__(self, receive: Receive, cap: int, answer: Answer, walks: bool) -> None:
+    def __init__(self, receive: Receive, cap: int, answer: GuardedResponse, walks: bool) -> None:
         self._receive, self._left, self._answer = receive, cap, answer
         self._reader = JsonReader() if walks else None
 

@@ -1,4 +1,4 @@
-"""Who is at the other end of the connection, and how far to believe what proxies say about it.
+"""The client's address and scheme, and which proxies' forwarded headers are believed.
 
 A header of a proxy counts only when the connection comes from an address that was named as trusted; else anybody could write
 one.  What remains of such headers never gets past the guard.
@@ -29,7 +29,7 @@ class Peer:
 
 
 class Peers:
-    """Tells peers apart.  `proxies` are the networks whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    """Finds the peer of a connection.  `proxies` are the networks whose X-Forwarded-For and X-Forwarded-Proto are believed."""
 
     def __init__(self, proxies: Iterable[str] = ()) -> None:
         self._proxies = [ipaddress.ip_network(network) for network in proxies]
@@ -71,7 +71,7 @@ def plain(text: str) -> str:
 
 
 def looks_proxied(scope: Scope) -> bool:
-    """Has somebody passed this request on?  nginx speaks HTTP/1.0 to whom it proxies unless told otherwise."""
+    """Whether a proxy has passed this request on.  nginx speaks HTTP/1.0 to whom it proxies unless told otherwise."""
     return scope.get("http_version") == "1.0" or any(_CLAIMS.fullmatch(name) for name, _ in scope["headers"])
 
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 with little patience: who says nothing, or says it one byte at a time, does not keep a connection.
+"""Timeouts of HTTP/1.1 connections: a client that sends nothing, or one byte at a time, does not keep one.
 
 uvicorn waits for ever for the head of a request and for its body, so that a few hundred idle sockets would use up what the
 server has.  This knows time and connections, and leaves everything else to uvicorn's own protocol.
@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from modules.api.guard.peers import Peers, plain
 
 
-class Impatient(H11Protocol):
+class TimeoutProtocol(H11Protocol):
     """uvicorn's protocol with limits.
 
     `HEAD_SECONDS` is how long the head of a request may take from its first byte (from connecting, for the first one),
@@ -90,6 +90,6 @@ def _host(connection: object) -> str:
     return plain(client[0]) if client else ""
 
 
-def impatient(proxies: Peers) -> type[Impatient]:
+def timeout_protocol(proxies: Peers) -> type[TimeoutProtocol]:
     """The protocol for a server that believes these proxies."""
-    return type("ImpatientHere", (Impatient,), {"proxies": proxies})
+    return type("ImpatientHere", (TimeoutProtocol,), {"proxies": proxies})

@@ -1,4 +1,4 @@
-"""What every answer carries on its way out: security headers, the page's nonce, our own CORS headers and no others'.
+"""Response headers of everything that leaves: security headers, the page's nonce, our own CORS headers and no others'.
 
 Knows headers and bytes; not why an answer is what it is.
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Scope, Send
 
-from modules.api.error_responses import refusal_body
+from modules.api.error_responses import error_body
 from modules.api.json_writer import json_text
 
 TOO_LARGE = "The request is too large."
@@ -23,7 +23,7 @@ PAGE_POLICY = (
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
 """Content-Security-Policy of pages.  Gradio compiles its event handlers, hence 'unsafe-eval'; inline scripts need the nonce."""
-DOOR_POLICY = (
+LOGIN_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
@@ -41,12 +41,12 @@ HEADERS = {
 }
 
 _GRADIO = re.compile(r"/gradio_api/(run/|queue/|call/|upload|reset|cancel|component_server)")
-_DOOR = re.compile(r"/(login|setup|invite|account(/.*)?)")
+_LOGIN_PAGES = re.compile(r"/(login|setup|invite|account(/.*)?)")
 _IMMUTABLE = re.compile(r"/(assets|static/fonts|(ui|door)/[0-9a-f]{12})/")
 _SCRIPT = re.compile(rb"<script(?=[\s>])(.*?)</script", re.IGNORECASE | re.DOTALL)
 
 
-class Answer:
+class GuardedResponse:
     """The answer on its way out.  `cors` are the headers for the other site's page that asked, if one may."""
 
     def __init__(self, scope: Scope, send: Send, set_cookie: str = "", cors: Mapping[str, str] | None = None) -> None:
@@ -65,7 +65,7 @@ class Answer:
         if self.too_large:
             if not self.started:
                 self.started = True
-                await refuse(self._send, self._path, 413, TOO_LARGE)
+                await send_error(self._send, self._path, 413, TOO_LARGE)
             return
         if message["type"] == "http.response.start" and message["status"] == 500 and _GRADIO.match(self._path):
             self.failed = True
@@ -88,7 +88,7 @@ class Answer:
 
     async def fail(self, status: int, reason: str) -> None:
         """Instead of an answer that did not begin."""
-        await refuse(self._send, self._path, status, reason, self._cors)
+        await send_error(self._send, self._path, status, reason, self._cors)
 
     def _dress(self, message: Message) -> None:
         raw = [pair for pair in message["headers"] if not pair[0].lower().startswith(b"access-control-")]
@@ -105,24 +105,24 @@ class Answer:
 
     async def _send_page(self) -> None:
         assert self._page is not None
-        body, policy = bytes(self._body), DOOR_POLICY
-        if not _DOOR.fullmatch(self._path):
+        body, policy = bytes(self._body), LOGIN_POLICY
+        if not _LOGIN_PAGES.fullmatch(self._path):
             nonce = secrets.token_urlsafe(16)
             policy = PAGE_POLICY.format(nonce=nonce)
             # Whole elements are matched, so a "<script" inside a script's text (Gradio's configuration) stays as it is.
             body = _SCRIPT.sub(lambda m: b'<script nonce="%s"%s</script' % (nonce.encode(), m.group(1)), body)
         headers = MutableHeaders(raw=self._page["headers"])
         headers["content-security-policy"] = policy
-        if policy is DOOR_POLICY:  # under "no-referrer" browsers call the origin of a form "null"
+        if policy is LOGIN_POLICY:  # under "no-referrer" browsers call the origin of a form "null"
             headers["referrer-policy"] = "same-origin"
         headers["content-length"] = str(len(body))
         await self._send(self._page)
         await self._send({"type": "http.response.body", "body": body})
 
 
-async def refuse(send: Send, path: str, status: int, reason: str, extra: Mapping[str, str] | None = None) -> None:
+async def send_error(send: Send, path: str, status: int, reason: str, extra: Mapping[str, str] | None = None) -> None:
     """A small JSON error, as callers of `path` know them, in the dress of all answers; `extra` are further headers."""
-    body = json_text(refusal_body(path, status, reason)).encode()
+    body = json_text(error_body(path, status, reason)).encode()
     headers = {
         "content-type": "application/json",
         "content-length": str(len(body)),

@@ -1,4 +1,4 @@
-"""The pages of the door as HTML: logging in, using a code, one's account.
+"""The login pages as HTML: logging in, using a code, one's account.
 
 Small and rendered here, without Gradio and without scripts inside, so that they work before anybody is let in.  Every value
 goes through `html`, which escapes it; the pages know forms and words, not what happens with them.
@@ -46,7 +46,7 @@ def _escaped(value: object) -> str:
     return escape(str(value))
 
 
-def door_files() -> Router:
+def login_files() -> Router:
     """The style sheet, the script and the fonts of these pages."""
     files = Router()
     files.mount("/fonts", StaticFiles(directory=FONTS))
@@ -61,7 +61,7 @@ def _version() -> str:
     return digest.hexdigest()[:12]
 
 
-DOOR_VERSION = _version()
+LOGIN_VERSION = _version()
 """Changes with any of the files, so that browsers may keep each version for ever."""
 
 
@@ -95,9 +95,9 @@ def page(title: str, body: Html, status: int = 200, narrow: bool = True) -> HTML
 </html>
 """,
         title,
-        DOOR_VERSION,
-        DOOR_VERSION,
-        DOOR_VERSION,
+        LOGIN_VERSION,
+        LOGIN_VERSION,
+        LOGIN_VERSION,
         "narrow" if narrow else "wide",
         body,
     )
@@ -196,7 +196,7 @@ def _code_words(path: str, found: Code | None, owner: str) -> tuple[str, str, st
     if path == "/setup":
         return (
             "Set up",
-            "This house has no accounts yet. The first one is the administrator, who invites the others. "
+            "This server has no accounts yet. The first one is the administrator, who invites the others. "
             "The code is on the screen of the machine that runs Atelier.",
             "Make the administrator's account",
         )

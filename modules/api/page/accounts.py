@@ -1,4 +1,4 @@
-"""The routes of the door: logging in and out, using a code, and one's account with what an administrator may do there.
+"""The endpoints of login: logging in and out, using a code, and one's account with what an administrator may do there.
 
 Forms come as a browser sends them and are answered with a page or a redirection.  Who may call what is decided in
 `modules.api.guard.access`, and that no other site's page can send these forms, in the guard.
@@ -22,7 +22,7 @@ from starlette.datastructures import MutableHeaders
 from modules.accounts import Account, AccountError, Accounts, TooLong, WrongPassword
 from modules.accounts.records import as_role
 from modules.api.guard.identity import Identity, set_session
-from modules.api.guard.middleware import Door
+from modules.api.guard.middleware import AccessConfig
 from modules.api.page.account_pages import AccountView, Notice, account_page, code_page, login_page
 from modules.errors import LimitError, RequestError
 
@@ -35,19 +35,19 @@ MAX_NOTICES = 256
 _TARGETS = re.compile(r"/(account|docs)?(\?[A-Za-z0-9._~=&%+-]*)?")
 
 
-def account_routes(door: Door) -> APIRouter:
+def account_endpoints(access: AccessConfig) -> APIRouter:
     """All of them where there are accounts; on a local instance only the one by which the page asks."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/internal/account")
     async def account(request: Request) -> Response:
         """Who the page belongs to, for its menu."""
-        mode = "local" if door.accounts is None else "accounts"
+        mode = "local" if access.accounts is None else "accounts"
         return JSONResponse({"mode": mode, "name": request.state.account, "role": request.state.role})
 
-    if door.accounts is not None:
-        desk = _Desk(door.accounts, door.address)
-        _entrance(router, door.accounts)
+    if access.accounts is not None:
+        desk = _Desk(access.accounts, access.address)
+        _entrance(router, access.accounts)
         _own_account(router, desk)
         _people(router, desk)
     return router
@@ -144,7 +144,7 @@ class _Desk:
         return account
 
     def done(self, request: Request, notice: Notice) -> Response:
-        """Back to the page, which then tells; a reload neither does nor tells it again."""
+        """Redirect back to the page, which shows the notice; a reload does not repeat it."""
         self._notices[request.state.identity.session] = notice
         while len(self._notices) > MAX_NOTICES:
             self._notices.popitem(last=False)

@@ -1,4 +1,4 @@
-"""The small routes that our own page lives on: jobs, previews, pictures, checkpoints, the engine's state.
+"""The endpoints of the page: jobs, previews, pictures, checkpoints, the engine's state.
 
 Handlers are async; what asks the job list does so on a thread, for SQLite may be waiting for the disk.  A job or picture that
 is not the caller's is answered like one that does not exist.  The guard has already decided who the caller is
@@ -41,8 +41,8 @@ MAX_THUMBNAILS = 512
 """Thumbnails kept in memory, some 10 kB each."""
 
 
-def routes(app: App) -> APIRouter:
-    """`/internal/*` for the page, and `/health` for whoever watches over the server."""
+def job_endpoints(app: App) -> APIRouter:
+    """`/internal/*` for the page, and `/health` for monitoring."""
     router = APIRouter(include_in_schema=False)
     thumbnails = _Thumbnails()
 

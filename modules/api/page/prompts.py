@@ -1,4 +1,4 @@
-"""The routes of the prompt tools: what is understood of a prompt, and the names that may stand in one.
+"""The endpoints of the prompt tools: what is understood of a prompt, and the names that may stand in one.
 
 Both answers are the same for everybody.  Working them out takes up to a second for the worst text that is allowed, so it is
 done on a thread, and only a few at a time: the page asks while people type.
@@ -24,7 +24,7 @@ MAX_CHECKS = 2
 """Checks that are worked out at the same time; more wait."""
 
 
-def prompt_routes(app: App) -> APIRouter:
+def prompt_endpoints(app: App) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     few = anyio.CapacityLimiter(MAX_CHECKS)
 

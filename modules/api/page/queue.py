@@ -1,4 +1,4 @@
-"""The routes of the queue: submit, order, pause, retry, remove, take all pictures along, and changes as they happen.
+"""The endpoints of the queue: submit, order, pause, retry, remove, take all pictures along, and changes as they happen.
 
 Like `modules.api.page.jobs`: async, and one's own jobs only.  What asks the job list runs on a thread for that long.
 """
@@ -22,7 +22,7 @@ from modules.images.zips import stream_zip
 from modules.jobs.views import QueueView
 
 
-def queue_routes(app: App) -> APIRouter:
+def queue_endpoints(app: App) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     streams = Streams(app, job_json, engine_json)
 

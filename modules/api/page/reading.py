@@ -1,6 +1,6 @@
-"""The route that says how a picture was made: `POST /internal/read`, for PNG Info and for what is dropped on a prompt.
+"""The endpoint that says how a picture was made: `POST /internal/read`, for PNG Info and for what is dropped on a prompt.
 
-The reading itself is `modules.images.reading`'s; here it meets this house: which of what it names is here, under which name,
+The reading itself is `modules.images.reading`'s; here it meets this instance: which of what it names is here, under which name,
 and what is missing.  Nothing is kept of what was sent.  Everything that comes back is text for the page to show as text.
 """
 
@@ -38,7 +38,7 @@ _UNSAID = {
 
 @dataclass(frozen=True)
 class Here:
-    """`fields` for a form of this house: names are those of what is here, and only of that.
+    """`fields` for a form of this instance: names are those of what is here, and only of that.
 
     `checkpoint` is None when the picture names none that is here; `missing` are kind, name and hash of what is not.
     """
@@ -114,7 +114,7 @@ def _known_names(fields: dict[str, Any]) -> list[str]:
     return notes
 
 
-def reading_routes(app: App) -> APIRouter:
+def reading_endpoints(app: App) -> APIRouter:
     """`/internal/read`."""
     router = APIRouter(include_in_schema=False)
     few = anyio.CapacityLimiter(READERS)

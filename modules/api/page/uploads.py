@@ -1,4 +1,4 @@
-"""The routes for pictures that people bring: a raw file goes in, an id comes out, and the owner may look at what was kept.
+"""The endpoints of uploaded pictures: a raw file goes in, an id comes out, and the owner may look at what was kept.
 
 Somebody else's picture is answered like one that does not exist.  What a file may be is `modules.images.decode`'s to say.
 """
@@ -14,7 +14,7 @@ from modules.api.limits import DECODERS
 from modules.app import App
 
 
-def source_routes(app: App) -> APIRouter:
+def upload_endpoints(app: App) -> APIRouter:
     """`/internal/sources`: keep a picture, and get it back by its id."""
     router = APIRouter(include_in_schema=False)
     few = anyio.CapacityLimiter(DECODERS)

@@ -20,7 +20,7 @@ from modules.api.checkpoints import checkpoint_json
 from modules.api.error_responses import caller
 from modules.api.guard.bodies import read_json
 from modules.api.limits import DECODERS, Limits, limits_of
-from modules.api.schema import inlined, refusals
+from modules.api.schema import error_responses, inlined
 from modules.api.streams import Streams
 from modules.app import App
 from modules.checkpoints.hashes import known_sha256
@@ -121,9 +121,9 @@ class ScheduleAnswer(BaseModel):
     options: list[str] = Field(description="What may be bent in it.")
 
 
-def native_routes(app: App) -> APIRouter:
+def v1_endpoints(app: App) -> APIRouter:
     """`/api/v1/*`."""
-    router = APIRouter(prefix="/api/v1", tags=["Atelier"], responses=refusals())
+    router = APIRouter(prefix="/api/v1", tags=["Atelier"], responses=error_responses())
     _jobs(router, app)
     _pictures(router, app)
     _lists(router, app)
@@ -279,7 +279,7 @@ def _lists(router: APIRouter, app: App) -> None:
 
 
 def job_answer(job: JobView) -> dict[str, Any]:
-    """A job as this API tells it."""
+    """A job as JSON of this API."""
     url = f"/api/v1/jobs/{job.id}"
     return {
         "id": job.id,

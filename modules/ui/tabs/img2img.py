@@ -15,9 +15,9 @@ from modules.request import ResizeMode
 from modules.ui.canvas import Canvas, Tools
 from modules.ui.files import STATIC
 from modules.ui.form import Values
-from modules.ui.form_sync import Desk
+from modules.ui.form_sync import FormSync
 from modules.ui.gradio import gr
-from modules.ui.tabs.painting import PaintingTab
+from modules.ui.tabs.generation import GenerationTab
 
 NO_PICTURE = "There is no picture to start from yet. Drop one on the canvas, paste one or choose a file."
 
@@ -31,7 +31,7 @@ _UPLOAD_IS_THERE = "document.dispatchEvent(new CustomEvent('atelier:upload', { d
 """Gradio makes what is in a closed accordion when it is opened."""
 
 
-class Img2ImgTab(PaintingTab):
+class Img2ImgTab(GenerationTab):
     """Batch and loop-back are driven by the page: see `static/forms/batch.js` and `static/results/continuations.js`."""
 
     name = "img2img"
@@ -42,8 +42,8 @@ class Img2ImgTab(PaintingTab):
     taken: tuple[str, ...] = ("source",)
     """What of the canvas becomes part of the request."""
 
-    def __init__(self, app: App, desk: Desk, version: str) -> None:
-        super().__init__(app, desk)
+    def __init__(self, app: App, sync: FormSync, version: str) -> None:
+        super().__init__(app, sync)
         self.version = version
 
     def build_canvas(self) -> None:

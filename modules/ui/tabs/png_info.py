@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from modules.ui.files import STATIC
 from modules.ui.gradio import gr
-from modules.ui.results import Studio
+from modules.ui.results import Results
 
 
 class PngInfoTab:
@@ -21,5 +21,5 @@ class PngInfoTab:
     def build(self) -> None:
         gr.HTML((STATIC / "png_info.html").read_text("utf-8"), elem_id="pnginfo_area", js_on_load=None)
 
-    def connect(self, studio: Studio, page: gr.Blocks) -> None:
+    def connect(self, results: Results, page: gr.Blocks) -> None:
         """Nothing: no settings of a picture ever reach Python here."""

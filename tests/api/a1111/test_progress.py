@@ -38,30 +38,30 @@ IDLE = {
 
 
 @pytest.fixture
-def others(studio: App) -> Iterator[ThreadPoolExecutor]:
+def others(real_app: App) -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor() as pool:
         yield pool
-        for job in studio.store.unfinished():  # of a test that failed: whoever waits is to be answered
-            studio.cancel(job.id, job.user)
+        for job in real_app.store.unfinished():  # of a test that failed: whoever waits is to be answered
+            real_app.cancel(job.id, job.user)
 
 
 class Call:
     """txt2img in a thread of its own, until it is answered."""
 
-    def __init__(self, pool: ThreadPoolExecutor, client: TestClient, studio: App, user: str, **fields: Any) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, client: TestClient, real_app: App, user: str, **fields: Any) -> None:
         """Begins; with the engine, unless the queue is paused."""
-        before = {job.id for job in studio.jobs(user)}
+        before = {job.id for job in real_app.jobs(user)}
         self.answer: Future[Any] = pool.submit(client.post, "/sdapi/v1/txt2img", json={**SMALL, **fields})
-        wait_until(lambda: self.answer.done() or len(studio.jobs(user)) > len(before))
-        [self.job] = {job.id for job in studio.jobs(user)} - before
-        wait_until(lambda: all(job.state != "queued" or job.paused for job in studio.jobs(user)))
+        wait_until(lambda: self.answer.done() or len(real_app.jobs(user)) > len(before))
+        [self.job] = {job.id for job in real_app.jobs(user)} - before
+        wait_until(lambda: all(job.state != "queued" or job.paused for job in real_app.jobs(user)))
 
 
-def browser_user(studio: App, client: TestClient) -> str:
+def browser_user(real_app: App, client: TestClient) -> str:
     """The name that a browser's jobs are kept under."""
     client.post("/internal/jobs", json=SMALL)
-    [job] = [job for job in studio.store.unfinished() if job.user != "local"]
-    studio.cancel(job.id, job.user)
+    [job] = [job for job in real_app.store.unfinished() if job.user != "local"]
+    real_app.cancel(job.id, job.user)
     return job.user
 
 
@@ -81,10 +81,10 @@ def see(link: ScriptedLink, task: str) -> None:
     link.say(Message("preview", {"task": task, "step": 1, "width": 8, "height": 8}, bytes(8 * 8 * 3)))
 
 
-def test_progress_is_the_caller_s_own(visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor) -> None:
+def test_progress_is_the_caller_s_own(visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor) -> None:
     mine, yours = visitor(), visitor(browser=True)
     assert progress(mine) == {"progress": 0.0, "eta_relative": 0.0, "state": IDLE, "current_image": None, "textinfo": None}
-    call = Call(others, mine, studio, "local", n_iter=2, steps=4)
+    call = Call(others, mine, real_app, "local", n_iter=2, steps=4)
     link.step(f"{call.job}.0", 3, 4)
     see(link, f"{call.job}.0")
 
@@ -104,10 +104,10 @@ def test_progress_is_the_caller_s_own(visitor: Visitor, studio: App, link: Scrip
 
 
 def test_asking_for_progress_keeps_previews_being_made(
-    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+    visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor
 ) -> None:
     client = visitor()
-    call = Call(others, client, studio, "local")
+    call = Call(others, client, real_app, "local")
     progress(client, skip_current_image=True)
     assert [m.data["tasks"] for m in link.sent if m.kind == "watch" and m.data["tasks"]] == []
     progress(client)
@@ -124,13 +124,13 @@ def finish(link: ScriptedLink) -> None:
 
 
 def test_interrupt_answers_what_is_finished_and_what_is_not(
-    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+    visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor
 ) -> None:
     mine, yours = visitor(), visitor(browser=True)
-    user = browser_user(studio, yours)
-    call, other = Call(others, mine, studio, "local", n_iter=3), Call(others, yours, studio, user)
+    user = browser_user(real_app, yours)
+    call, other = Call(others, mine, real_app, "local", n_iter=3), Call(others, yours, real_app, user)
     link.done(f"{call.job}.0")
-    wait_until(lambda: studio.jobs("local")[0].done == 1)
+    wait_until(lambda: real_app.jobs("local")[0].done == 1)
     assert mine.post("/sdapi/v1/interrupt").json() == {}
     assert link.tasks("finish") == [f"{call.job}.1", f"{call.job}.2"]
     finish(link)
@@ -146,11 +146,11 @@ def test_interrupt_answers_what_is_finished_and_what_is_not(
 
 
 def test_interrupt_before_anything_is_finished(
-    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+    visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor
 ) -> None:
     """As A1111: clients take the first picture of the answer."""
     client = visitor()
-    call = Call(others, client, studio, "local")
+    call = Call(others, client, real_app, "local")
     client.post("/sdapi/v1/interrupt")
     finish(link)
     answer = call.answer.result().json()
@@ -159,10 +159,10 @@ def test_interrupt_before_anything_is_finished(
 
 
 def test_skip_goes_on_with_the_next_picture(
-    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+    visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor
 ) -> None:
     mine, yours = visitor(), visitor(browser=True)
-    call = Call(others, mine, studio, "local", n_iter=2)
+    call = Call(others, mine, real_app, "local", n_iter=2)
     link.step(f"{call.job}.0")
     assert yours.post("/sdapi/v1/skip").json() is None
     assert link.flying() == [f"{call.job}.0", f"{call.job}.1"]
@@ -174,7 +174,7 @@ def test_skip_goes_on_with_the_next_picture(
 
 
 def test_tasks_are_watched_by_the_name_that_the_caller_gave(
-    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+    visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor
 ) -> None:
     mine, yours = visitor(), visitor(browser=True)
     nothing = {
@@ -182,7 +182,7 @@ def test_tasks_are_watched_by_the_name_that_the_caller_gave(
         "live_preview": None, "id_live_preview": -1, "textinfo": None,
     }  # fmt: skip
     assert task(mine, "task(abc)") == nothing
-    call = Call(others, mine, studio, "local", force_task_id="task(abc)")
+    call = Call(others, mine, real_app, "local", force_task_id="task(abc)")
     link.step(f"{call.job}.0", 1, 2)
     see(link, f"{call.job}.0")
     wait_until(lambda: task(mine, "task(abc)")["active"])
@@ -205,7 +205,7 @@ def test_tasks_are_watched_by_the_name_that_the_caller_gave(
 
 
 def test_the_queue_s_status_is_gradio_s_and_the_caller_s_own(
-    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+    visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor
 ) -> None:
     """Cyanic SD for Krita asks there, before anything else, whether a server answers."""
     mine, yours = visitor(), visitor(browser=True)
@@ -214,7 +214,7 @@ def test_the_queue_s_status_is_gradio_s_and_the_caller_s_own(
         "avg_event_concurrent_process_time": None, "rank_eta": None, "queue_eta": 0.0,
     }  # fmt: skip
     assert mine.get("/queue/status").json() == idle
-    call = Call(others, mine, studio, "local", n_iter=2)
+    call = Call(others, mine, real_app, "local", n_iter=2)
     assert mine.get("/queue/status").json()["queue_size"] == 1
     assert yours.get("/queue/status").json() == idle
     mine.post("/sdapi/v1/interrupt")
@@ -224,22 +224,22 @@ def test_the_queue_s_status_is_gradio_s_and_the_caller_s_own(
 
 
 def test_the_same_name_again_is_another_call(
-    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+    visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor
 ) -> None:
     client = visitor()
     for _ in range(2):
-        call = Call(others, client, studio, "local", force_task_id="always the same")
+        call = Call(others, client, real_app, "local", force_task_id="always the same")
         link.done(f"{call.job}.0")
         call.answer.result()
-    assert len(studio.jobs("local")) == 2
+    assert len(real_app.jobs("local")) == 2
 
 
 def test_a_queue_that_does_not_move_says_why(
-    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+    visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor
 ) -> None:
     client = visitor()
-    studio.pause("local", True)
-    call = Call(others, client, studio, "local", force_task_id="t")
+    real_app.pause("local", True)
+    call = Call(others, client, real_app, "local", force_task_id="t")
     said = progress(client)
     assert (said["textinfo"], said["progress"] > 0, said["state"]["job_count"]) == ("Your queue is paused.", True, 1)
     wait_until(lambda: task(client, "t")["queued"])
@@ -247,32 +247,32 @@ def test_a_queue_that_does_not_move_says_why(
     assert call.answer.result().json()["images"] == []
 
 
-def test_a_job_that_fails_says_why(visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor) -> None:
+def test_a_job_that_fails_says_why(visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor) -> None:
     client = visitor()
-    call = Call(others, client, studio, "local")
+    call = Call(others, client, real_app, "local")
     link.failed(f"{call.job}.0", "the device has not enough memory for this picture; choose a smaller size")
     assert "choose a smaller size" in detail(call.answer.result())
 
-    call = Call(others, client, studio, "local")
+    call = Call(others, client, real_app, "local")
     link.say(Message("gave_up", {"cause": "no torch"}))
     assert "no torch" in detail(call.answer.result(), 503)
 
 
 def test_a_job_that_is_removed_is_answered(
-    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = visitor()
-    call = Call(others, client, studio, "local")
-    monkeypatch.setattr(studio, "job", lambda *_: None)
-    studio.cancel(call.job, "local")
+    call = Call(others, client, real_app, "local")
+    monkeypatch.setattr(real_app, "job", lambda *_: None)
+    real_app.cancel(call.job, "local")
     assert "removed" in detail(call.answer.result())
 
 
 def test_too_many_are_told_when_to_come_back(
-    visitor: Visitor, studio: App, link: ScriptedLink, others: ThreadPoolExecutor
+    visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor
 ) -> None:
     client = visitor()
-    calls = [Call(others, client, studio, "local") for _ in range(4)]
+    calls = [Call(others, client, real_app, "local") for _ in range(4)]
     refused = client.post("/sdapi/v1/txt2img", json=SMALL)
     assert "4 is the most" in detail(refused, 429)
     assert int(refused.headers["retry-after"]) >= 1
@@ -286,24 +286,24 @@ def test_too_many_are_told_when_to_come_back(
     assert all(call.answer.result().status_code == 200 for call in calls)
 
 
-def test_a_studio_that_closes_says_so(visitor: Visitor, studio: App) -> None:
-    studio.service.changes.closing = True
+def test_a_studio_that_closes_says_so(visitor: Visitor, real_app: App) -> None:
+    real_app.service.changes.closing = True
     assert "closing" in detail(visitor().post("/sdapi/v1/txt2img", json=SMALL), 503)
 
 
-def test_a_disk_that_is_full_says_so(visitor: Visitor, studio: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_says_so(visitor: Visitor, real_app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
     assert "full" in detail(visitor().post("/sdapi/v1/txt2img", json=SMALL), 507)
 
 
-def test_who_hangs_up_leaves_the_job_running(studio: App, link: ScriptedLink) -> None:
-    with served(studio) as address:
+def test_who_hangs_up_leaves_the_job_running(real_app: App, link: ScriptedLink) -> None:
+    with served(real_app) as address:
         with called(address, SMALL):
             wait_until(lambda: bool(link.flying()))
-        [job] = studio.jobs("local")
+        [job] = real_app.jobs("local")
         link.done(f"{job.id}.0")
-        assert [view.state for view in studio.events(job.id, "local")][-1] == "done"
-        assert studio.jobs("local")[0].pictures[0].path.is_file()
+        assert [view.state for view in real_app.events(job.id, "local")][-1] == "done"
+        assert real_app.jobs("local")[0].pictures[0].path.is_file()
 
 
 def test_fifty_calls_wait_without_a_thread_and_control_answers_meanwhile(
@@ -331,15 +331,15 @@ def test_fifty_calls_wait_without_a_thread_and_control_answers_meanwhile(
     app.close()
 
 
-def test_a_server_that_stops_tells_who_waits(studio: App, link: ScriptedLink) -> None:
-    with served(studio) as address:
+def test_a_server_that_stops_tells_who_waits(real_app: App, link: ScriptedLink) -> None:
+    with served(real_app) as address:
         call = called(address, SMALL)
         wait_until(lambda: bool(link.flying()))
     with call:
         said = b"".join(iter(lambda: call.recv(65536), b""))
     assert said.startswith(b"HTTP/1.1 503")
     assert b"stays in the queue" in said
-    assert studio.jobs("local")[0].state == "running"
+    assert real_app.jobs("local")[0].state == "running"
 
 
 def connected(address: str) -> socket.socket:

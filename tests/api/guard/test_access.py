@@ -19,11 +19,11 @@ from starlette.testclient import TestClient
 
 from modules.accounts import Account
 from modules.api.guard.access import ORDER
-from modules.api.guard.middleware import Guard
+from modules.api.guard.middleware import GuardMiddleware
 from modules.app import App
 from modules.server import build_server
 from modules.settings import Settings
-from tests.api.people import BASE, House
+from tests.api.people import BASE, AccountsServer
 from tests.scripted import ScriptedLink
 
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -129,17 +129,17 @@ EXPECTED: dict[str, str] = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccountsServer]:
     """The whole server with its page, before a real App that paints nothing."""
-    folder: Path = tmp_path_factory.mktemp("house")
+    folder: Path = tmp_path_factory.mktemp("server")
     link = ScriptedLink()
     app = App(Settings(data_dir=folder / "data", models_dirs=(folder,), outputs_dir=folder / "out"), link)
     app.start()
     link.hello()
 
-    async def build() -> House:
+    async def build() -> AccountsServer:
         """In a running loop: where there is none, Gradio makes several and leaves them open."""
-        return House(app, build=build_server)
+        return AccountsServer(app, build=build_server)
 
     made = asyncio.run(build())
     yield made
@@ -148,17 +148,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest.fixture(scope="module")
-def people(home: House) -> dict[str, Account]:
+def people(instance: AccountsServer) -> dict[str, Account]:
     return {
-        "administrator": home.person("Ada", "administrator"),
-        "user": home.person("Bob"),
-        "viewer": home.person("Eve", "viewer"),
+        "administrator": instance.person("Ada", "administrator"),
+        "user": instance.person("Bob"),
+        "viewer": instance.person("Eve", "viewer"),
     }
 
 
 @pytest.fixture(scope="module")
-def clients(home: House, people: dict[str, Account]) -> dict[str, TestClient]:
-    return {"": home.client(), **{role: home.client(account) for role, account in people.items()}}
+def clients(instance: AccountsServer, people: dict[str, Account]) -> dict[str, TestClient]:
+    return {"": instance.client(), **{role: instance.client(account) for role, account in people.items()}}
 
 
 def all_routes(routes: Iterable[Any], before: str = "") -> Iterator[tuple[str, str]]:
@@ -176,8 +176,10 @@ def all_routes(routes: Iterable[Any], before: str = "") -> Iterator[tuple[str, s
             yield from ((method, re.sub(r"\{[^}]*\}", "x", path)) for method in VERBS)
 
 
-def test_nobody_who_is_not_let_in_gets_anything(home: House, clients: dict[str, TestClient], people: object) -> None:
-    routes = sorted(set(all_routes(home.server.routes)))
+def test_nobody_who_is_not_let_in_gets_anything(
+    instance: AccountsServer, clients: dict[str, TestClient], people: object
+) -> None:
+    routes = sorted(set(all_routes(instance.server.routes)))
     paths = {path for _, path in routes}
     assert {"/internal/jobs/x", "/gradio_api/cancel", "/gradio_api/heartbeat/x", "/sdapi/v1/txt2img", "/account"} <= paths
     assert len(paths) > 100
@@ -222,17 +224,17 @@ def test_the_matrix(clients: dict[str, TestClient], route: str, role: str) -> No
         assert "This needs an account" not in answer.text
 
 
-def test_what_is_not_expected_is_for_administrators_alone(home: House, people: dict[str, Account]) -> None:
+def test_what_is_not_expected_is_for_administrators_alone(instance: AccountsServer, people: dict[str, Account]) -> None:
     """A new route must be named in EXPECTED, and in the table of `modules.api.guard.access`, or is shut for everybody else."""
 
     async def inside(scope: Any, receive: Any, send: Any) -> None:
         await Response(status_code=204)(scope, receive, send)
 
-    user = TestClient(Guard(inside, home.door), base_url=BASE)
-    user.cookies.set("sid_7860", home.store.add_session(people["user"].id, "", ""))
+    user = TestClient(GuardMiddleware(inside, instance.access), base_url=BASE)
+    user.cookies.set("sid_7860", instance.store.add_session(people["user"].id, "", ""))
     named = {(method, path) for method, _, path in (route.partition(" ") for route in EXPECTED)}
     let_in = []
-    for method, path in sorted(set(all_routes(home.server.routes))):
+    for method, path in sorted(set(all_routes(instance.server.routes))):
         if method in ("HEAD", "OPTIONS") or (method, path) in PUBLIC | named or re.match(r"/(door|ui)/[0-9a-f]{12}/", path):
             continue
         if user.request(method, path).status_code == 204 and not covered(method, path):
@@ -273,7 +275,7 @@ def test_programs_are_told_how_to_say_who_they_are(clients: dict[str, TestClient
     assert "Basic" not in clients[""].get("/internal/jobs").headers["www-authenticate"], "a browser would ask in its own window"
 
 
-def test_a_viewer_of_the_page_has_nobody_to_act_for(home: House, people: dict[str, Account]) -> None:
+def test_a_viewer_of_the_page_has_nobody_to_act_for(instance: AccountsServer, people: dict[str, Account]) -> None:
     """Gradio's callbacks are all behind one route, so a viewer gets in, but no callback gets a user to submit for."""
     seen: list[tuple[str, str, str]] = []
 
@@ -282,8 +284,8 @@ def test_a_viewer_of_the_page_has_nobody_to_act_for(home: House, people: dict[st
         await Response()(scope, receive, send)
 
     for role, account in people.items():
-        client = TestClient(Guard(inside, home.door), base_url=BASE)
-        client.cookies.set("sid_7860", home.store.add_session(account.id, "", ""))
+        client = TestClient(GuardMiddleware(inside, instance.access), base_url=BASE)
+        client.cookies.set("sid_7860", instance.store.add_session(account.id, "", ""))
         for path in ("/gradio_api/run/predict", "/internal/prompt/check"):
             client.post(path)
         client.close()

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from modules.api.guard import middleware
 from modules.api.guard.access import rule_for
-from modules.api.guard.middleware import MAX_BODY, Door, Guard
+from modules.api.guard.middleware import MAX_BODY, AccessConfig, GuardMiddleware
 
 BASE = "http://127.0.0.1:7860"
 
@@ -54,8 +54,8 @@ def echo_server(folder: Path | None = None) -> FastAPI:
     async def broken() -> None:
         raise RuntimeError("/home/somebody/secret.py")
 
-    door = Door(hosts=frozenset({"Studio.lan"}), origins=frozenset({"http://127.0.0.1:8000"}), folder=folder)
-    server.add_middleware(Guard, door=door)
+    access = AccessConfig(hosts=frozenset({"Studio.lan"}), origins=frozenset({"http://127.0.0.1:8000"}), folder=folder)
+    server.add_middleware(GuardMiddleware, access=access)
     return server
 
 

@@ -15,9 +15,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from modules.api.guard.middleware import Guard
+from modules.api.guard.middleware import GuardMiddleware
 from modules.api.guard.peers import Peers
-from modules.api.guard.protocol import Impatient, impatient
+from modules.api.guard.protocol import TimeoutProtocol, timeout_protocol
 from modules.api.guard.tls import Certificate, self_signed
 from modules.server import listen
 
@@ -41,7 +41,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 @contextmanager
 def serving(
-    protocol: type[Impatient], application: Any = app, host: str = "127.0.0.1", pair: Certificate | None = None
+    protocol: type[TimeoutProtocol], application: Any = app, host: str = "127.0.0.1", pair: Certificate | None = None
 ) -> Iterator[tuple[str, int]]:
     """The address of a server on a listener as the program makes it; with a certificate `pair` over TLS."""
     listener = listen(host, 0)
@@ -59,12 +59,12 @@ def serving(
         listener.close()
 
 
-class Hasty(Impatient):
+class Hasty(TimeoutProtocol):
     HEAD_SECONDS = 0.3
     BODY_SECONDS = 0.3
 
 
-class HastyHeads(Impatient):
+class HastyHeads(TimeoutProtocol):
     HEAD_SECONDS = 0.3
 
 
@@ -146,7 +146,7 @@ def test_a_body_that_goes_on_is_waited_for() -> None:
 
 
 def test_several_requests_on_one_connection() -> None:
-    with serving(Impatient) as address:
+    with serving(TimeoutProtocol) as address:
         connection = opened(address, b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
         connection.sendall(b"GET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         said = until_closed(connection)
@@ -172,14 +172,14 @@ class _Transport:
 )
 def test_one_address_has_so_many_connections(host: str, limited: bool) -> None:
     loop = asyncio.new_event_loop()
-    state, kind = ServerState(), impatient(Peers(["10.0.0.0/8"]))
+    state, kind = ServerState(), timeout_protocol(Peers(["10.0.0.0/8"]))
     config = uvicorn.Config(app, log_level="critical")
     made = []
-    for _ in range(Impatient.PER_ADDRESS + 2):
+    for _ in range(TimeoutProtocol.PER_ADDRESS + 2):
         protocol, transport = kind(config, state, {}, loop), _Transport(host)
         protocol.connection_made(transport)  # type: ignore[arg-type]
         made.append((protocol, transport))
-    assert [transport.aborted for _, transport in made] == [False] * Impatient.PER_ADDRESS + [limited] * 2
+    assert [transport.aborted for _, transport in made] == [False] * TimeoutProtocol.PER_ADDRESS + [limited] * 2
     other = _Transport("192.168.1.10")
     kind(config, state, {}, loop).connection_made(other)  # type: ignore[arg-type]
     assert not other.aborted
@@ -210,7 +210,7 @@ def test_one_address_has_so_many_connections(host: str, limited: bool) -> None:
     ],
 )
 def test_what_is_not_quite_a_request(request_line: bytes, headers: bytes, status: bytes) -> None:
-    with serving(Hasty, Guard(app)) as address:
+    with serving(Hasty, GuardMiddleware(app)) as address:
         said = until_closed(opened(address, request_line + b"\r\n" + headers + b"\r\nConnection: close\r\n\r\n"))
     assert said.split(b" ")[1] == status, said[:200]
 
@@ -221,7 +221,7 @@ def test_connections_do_not_wait_to_send_small_answers(tmp_path: Path, host: str
     """Without TCP_NODELAY every call on a kept-alive connection takes 44 ms where a new connection takes 2."""
     seen: list[int] = []
 
-    class Noting(Impatient):
+    class Noting(TimeoutProtocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))

@@ -1,4 +1,4 @@
-"""The door's pages as a browser meets them: setting up, being invited, logging in, one's account, going."""
+"""The login pages as a browser meets them: setting up, being invited, logging in, one's account, going."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from modules.accounts import Account
 from modules.accounts.store import TOUCH_SECONDS
-from tests.api.people import BASE, PASSWORD, House, house
+from tests.api.people import BASE, PASSWORD, AccountsServer, accounts_server
 from tests.ui.fake_app import FakeApp
 
 
@@ -22,19 +22,19 @@ def app(tmp_path: Path) -> FakeApp:
 
 
 @pytest.fixture
-def home(app: FakeApp) -> Iterator[House]:
-    with house(app) as made:
+def instance(app: FakeApp) -> Iterator[AccountsServer]:
+    with accounts_server(app) as made:
         yield made
 
 
 @pytest.fixture
-def ada(home: House) -> Account:
-    return home.person("Ada", "administrator")
+def ada(instance: AccountsServer) -> Account:
+    return instance.person("Ada", "administrator")
 
 
 @pytest.fixture
-def bob(home: House, ada: Account) -> Account:
-    return home.person("Bob")
+def bob(instance: AccountsServer, ada: Account) -> Account:
+    return instance.person("Bob")
 
 
 def log_in(client: TestClient, name: str, password: str = PASSWORD, **more: str) -> int:
@@ -48,8 +48,8 @@ def cookie_of(answer: object) -> str:
 # ---- the first administrator
 
 
-def test_the_first_one_comes_in_by_the_code_from_the_console(home: House) -> None:
-    client, code = home.client(), home.accounts.setup_code()
+def test_the_first_one_comes_in_by_the_code_from_the_console(instance: AccountsServer) -> None:
+    client, code = instance.client(), instance.accounts.setup_code()
     assert client.get("/", headers={"accept": "text/html"}).headers["location"] == "/setup"
     assert client.get("/login").headers["location"] == "/setup"
     assert 'name="code"' in client.get("/setup").text
@@ -57,32 +57,32 @@ def test_the_first_one_comes_in_by_the_code_from_the_console(home: House) -> Non
     answer = client.post("/setup", data={"code": code, "name": "Ada", "password": PASSWORD})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert client.get("/internal/account").json() == {"mode": "accounts", "name": "Ada", "role": "administrator"}
-    again = home.client()
+    again = instance.client()
     assert again.get(f"/setup?code={code}").headers["location"] == "/login"
     assert again.post("/setup", data={"code": code, "name": "Eve", "password": PASSWORD}).headers["location"] == "/login"
-    assert [account.name for account in home.store.accounts()] == ["Ada"]
+    assert [account.name for account in instance.store.accounts()] == ["Ada"]
 
 
 @pytest.mark.parametrize("code", ["", "ABCD-ABCD-ABCD-ABCD", "x" * 5000, "😀"])
-def test_without_the_code_nobody_becomes_anything(home: House, code: str) -> None:
-    home.accounts.setup_code()
-    answer = home.client().post("/setup", data={"code": code, "name": "Eve", "password": PASSWORD})
+def test_without_the_code_nobody_becomes_anything(instance: AccountsServer, code: str) -> None:
+    instance.accounts.setup_code()
+    answer = instance.client().post("/setup", data={"code": code, "name": "Eve", "password": PASSWORD})
     assert answer.status_code == 403
     assert "does not work" in answer.text
-    assert home.store.accounts() == []
+    assert instance.store.accounts() == []
 
 
-def test_the_code_ends_after_ten_minutes(home: House) -> None:
-    code = home.accounts.setup_code()
-    home.clock.now += 601
-    assert home.client().post("/setup", data={"code": code, "name": "Eve", "password": PASSWORD}).status_code == 403
+def test_the_code_ends_after_ten_minutes(instance: AccountsServer) -> None:
+    code = instance.accounts.setup_code()
+    instance.clock.now += 601
+    assert instance.client().post("/setup", data={"code": code, "name": "Eve", "password": PASSWORD}).status_code == 403
 
 
 # ---- invitations
 
 
-def test_an_invitation_from_making_to_painting(home: House, ada: Account, app: FakeApp) -> None:
-    boss = home.client(ada)
+def test_an_invitation_from_making_to_painting(instance: AccountsServer, ada: Account, app: FakeApp) -> None:
+    boss = instance.client(ada)
     answer = boss.post("/account/invitations", data={"role": "user", "hours": "24"})
     assert answer.headers["location"] == "/account"
     shown = boss.get("/account").text
@@ -91,7 +91,7 @@ def test_an_invitation_from_making_to_painting(home: House, ada: Account, app: F
     assert link is not None
     assert "<svg" not in boss.get("/account").text, "shown once"
 
-    guest = home.client()
+    guest = instance.client()
     for _ in range(3):  # previews of the link in a chat do not use it up
         assert "You will be a user" in guest.get(link[1]).text
     code = link[1].rpartition("=")[2]
@@ -105,22 +105,22 @@ def test_an_invitation_from_making_to_painting(home: House, ada: Account, app: F
     assert guest.post("/internal/jobs", json={"prompt": "x"}).status_code == 201
     user, _ = next(iter(app.records.values()))
     assert re.fullmatch(r"account-[0-9a-f]{20}", user)
-    assert home.client().post("/invite", data={"code": code, "name": "Eve", "password": PASSWORD}).status_code == 403
+    assert instance.client().post("/invite", data={"code": code, "name": "Eve", "password": PASSWORD}).status_code == 403
 
 
-def test_an_invitation_can_be_withdrawn_and_makes_sense(home: House, ada: Account) -> None:
-    boss = home.client(ada)
+def test_an_invitation_can_be_withdrawn_and_makes_sense(instance: AccountsServer, ada: Account) -> None:
+    boss = instance.client(ada)
     for data in ({"role": "king", "hours": "1"}, {"role": "user", "hours": "0"}, {"role": "user", "hours": "99999"}, {}):
         assert boss.post("/account/invitations", data=data).status_code == 422
-    assert home.store.codes() == []
+    assert instance.store.codes() == []
     boss.post("/account/invitations", data={"role": "viewer", "hours": "1"})
-    (code,) = home.store.codes()
+    (code,) = instance.store.codes()
     boss.post(f"/account/invitations/{code.id}/withdraw")
-    assert home.store.codes() == []
+    assert instance.store.codes() == []
 
 
-def test_links_are_made_for_where_others_reach_us(home: House, ada: Account) -> None:
-    here = home.client(ada, base="http://127.0.0.1:7860", address="127.0.0.1")
+def test_links_are_made_for_where_others_reach_us(instance: AccountsServer, ada: Account) -> None:
+    here = instance.client(ada, base="http://127.0.0.1:7860", address="127.0.0.1")
     here.post("/account/invitations", data={"role": "user", "hours": "1"})
     assert f"{BASE}/invite?code=" in here.get("/account").text
 
@@ -128,8 +128,8 @@ def test_links_are_made_for_where_others_reach_us(home: House, ada: Account) -> 
 # ---- logging in and out
 
 
-def test_in_and_out(home: House, ada: Account) -> None:
-    client = home.client()
+def test_in_and_out(instance: AccountsServer, ada: Account) -> None:
+    client = instance.client()
     assert client.get("/internal/jobs").status_code == 401
     answer = client.post("/login", data={"name": "ada", "password": PASSWORD, "next": "/account"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/account")
@@ -144,15 +144,15 @@ def test_in_and_out(home: House, ada: Account) -> None:
     assert client.get("/internal/jobs").status_code == 401, "the session is over on the server too"
 
 
-def test_the_cookie_is_secure_under_https(home: House, ada: Account) -> None:
-    client = home.client(base="https://192.168.1.5:7860")
+def test_the_cookie_is_secure_under_https(instance: AccountsServer, ada: Account) -> None:
+    client = instance.client(base="https://192.168.1.5:7860")
     assert "; Secure" in cookie_of(client.post("/login", data={"name": "Ada", "password": PASSWORD}))
 
 
-def test_the_cookie_lives_on_with_the_session(home: House, ada: Account) -> None:
-    client = home.client(ada)
+def test_the_cookie_lives_on_with_the_session(instance: AccountsServer, ada: Account) -> None:
+    client = instance.client(ada)
     assert "set-cookie" not in client.get("/internal/jobs").headers
-    home.clock.now += TOUCH_SECONDS + 1
+    instance.clock.now += TOUCH_SECONDS + 1
     assert "Max-Age=2592000" in cookie_of(client.get("/internal/jobs"))
     assert "set-cookie" not in client.get("/internal/jobs").headers
 
@@ -171,8 +171,10 @@ def test_the_cookie_lives_on_with_the_session(home: House, ada: Account) -> None
         ("<img src=x onerror=alert(1)>", PASSWORD, 401),
     ],
 )
-def test_wrong_logins_are_refused_in_peace(home: House, ada: Account, name: str, password: str, status: int) -> None:
-    answer = home.client().post("/login", data={"name": name, "password": password})
+def test_wrong_logins_are_refused_in_peace(
+    instance: AccountsServer, ada: Account, name: str, password: str, status: int
+) -> None:
+    answer = instance.client().post("/login", data={"name": name, "password": password})
     assert answer.status_code == status
     assert "set-cookie" not in answer.headers
     assert "<img" not in answer.text
@@ -190,25 +192,25 @@ def test_wrong_logins_are_refused_in_peace(home: House, ada: Account, name: str,
         (b"", "application/x-www-form-urlencoded", 401),
     ],
 )
-def test_forms_that_are_none(home: House, ada: Account, body: bytes, kind: str, status: int) -> None:
-    assert home.client().post("/login", content=body, headers={"content-type": kind}).status_code == status
+def test_forms_that_are_none(instance: AccountsServer, ada: Account, body: bytes, kind: str, status: int) -> None:
+    assert instance.client().post("/login", content=body, headers={"content-type": kind}).status_code == status
 
 
-def test_guessing_is_slowed_down_and_nobody_is_locked_out(home: House, ada: Account) -> None:
-    client = home.client()
+def test_guessing_is_slowed_down_and_nobody_is_locked_out(instance: AccountsServer, ada: Account) -> None:
+    client = instance.client()
     said = [log_in(client, "Ada", "a guess") for _ in range(200)]
     assert said.count(429) == 195
     answer = client.post("/login", data={"name": "Ada", "password": PASSWORD})
     assert answer.status_code == 429
     assert answer.headers["retry-after"] == "2"
     assert "Try again in" in answer.text
-    assert log_in(home.client(address="192.168.1.99"), "Ada") == 303, "from another address it works at once"
-    home.patience.now += 2
+    assert log_in(instance.client(address="192.168.1.99"), "Ada") == 303, "from another address it works at once"
+    instance.patience.now += 2
     assert log_in(client, "Ada") == 303
 
 
-def test_what_a_proxy_would_say_does_not_change_who_is_slowed_down(home: House, ada: Account) -> None:
-    client = home.client()
+def test_what_a_proxy_would_say_does_not_change_who_is_slowed_down(instance: AccountsServer, ada: Account) -> None:
+    client = instance.client()
     said = []
     for n in range(10):
         data = {"name": "Ada", "password": "a guess"}
@@ -217,16 +219,16 @@ def test_what_a_proxy_would_say_does_not_change_who_is_slowed_down(home: House, 
 
 
 def test_a_trusted_proxy_is_believed(app: FakeApp) -> None:
-    with house(app, proxies=("10.0.0.0/8",), hosts=frozenset({"studio.example"})) as home:
-        ada = home.person("Ada", "administrator")
-        client = home.client(base="http://studio.example", address="10.0.0.2")
+    with accounts_server(app, proxies=("10.0.0.0/8",), hosts=frozenset({"studio.example"})) as instance:
+        ada = instance.person("Ada", "administrator")
+        client = instance.client(base="http://studio.example", address="10.0.0.2")
         told = {"x-forwarded-for": "203.0.113.9, 198.51.100.7, 10.0.0.3", "x-forwarded-proto": "https"}
         answer = client.post("/login", data={"name": "Ada", "password": PASSWORD}, headers=told)
         assert "; Secure" in cookie_of(answer)
-        assert home.store.sessions(ada.id)[0].address == "198.51.100.7", "the first hop that is no proxy of ours"
-        other = home.client(base="http://studio.example", address="11.0.0.2")
+        assert instance.store.sessions(ada.id)[0].address == "198.51.100.7", "the first hop that is no proxy of ours"
+        other = instance.client(base="http://studio.example", address="11.0.0.2")
         other.post("/login", data={"name": "Ada", "password": PASSWORD}, headers=told)
-        assert home.store.sessions(ada.id)[0].address == "11.0.0.2"
+        assert instance.store.sessions(ada.id)[0].address == "11.0.0.2"
 
 
 @pytest.mark.parametrize(
@@ -243,8 +245,8 @@ def test_a_trusted_proxy_is_believed(app: FakeApp) -> None:
         *("/account\r\nLocation: http://evil", "/logout", "/account#@evil", "\\\\evil", "/%2f/evil.example", "/.evil.example"),
     ],
 )
-def test_nobody_is_led_elsewhere(home: House, ada: Account, target: str) -> None:
-    client = home.client()
+def test_nobody_is_led_elsewhere(instance: AccountsServer, ada: Account, target: str) -> None:
+    client = instance.client()
     assert f'value="{target}"' not in client.get("/login", params={"next": target}).text
     answer = client.post("/login", data={"name": "Ada", "password": PASSWORD, "next": target})
     assert answer.headers["location"] == "/"
@@ -258,18 +260,18 @@ def basic(name: str, secret: str) -> dict[str, str]:
     return {"authorization": "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()}
 
 
-def test_tokens_open_the_api_and_not_the_account(home: House, ada: Account, bob: Account) -> None:
-    page = home.client(bob)
+def test_tokens_open_the_api_and_not_the_account(instance: AccountsServer, ada: Account, bob: Account) -> None:
+    page = instance.client(bob)
     page.post("/account/tokens", data={"label": "Krita"})
     found = re.search(r"atelier_[\w-]{43}", page.get("/account").text)
     assert found is not None
     assert found[0] not in page.get("/account").text, "shown once"
-    client = home.client()
+    client = instance.client()
     for headers in ({"authorization": f"Bearer {found[0]}"}, basic("Bob", found[0]), basic("bob", PASSWORD)):
         assert client.get("/internal/account", headers=headers).json()["name"] == "Bob"
         assert client.post("/account/tokens", data={"label": "more"}, headers=headers).status_code == 403
         assert client.get("/account", headers=headers).status_code == 403
-    (token,) = home.store.tokens(bob.id)
+    (token,) = instance.store.tokens(bob.id)
     page.post(f"/account/tokens/{token.id}/revoke")
     assert client.get("/internal/account", headers={"authorization": f"Bearer {found[0]}"}).status_code == 401
 
@@ -277,14 +279,16 @@ def test_tokens_open_the_api_and_not_the_account(home: House, ada: Account, bob:
 @pytest.mark.parametrize(
     "header", ["Bearer x", "Bearer ", "Basic", "Basic !!!", "Basic QQ==", "Basic Og==", "Digest x", "Negotiate", "x" * 9000]
 )
-def test_headers_that_show_nothing_are_refused_even_beside_a_cookie(home: House, ada: Account, header: str) -> None:
-    client = home.client(ada)
+def test_headers_that_show_nothing_are_refused_even_beside_a_cookie(
+    instance: AccountsServer, ada: Account, header: str
+) -> None:
+    client = instance.client(ada)
     assert client.get("/internal/account", headers={"authorization": header}).status_code == 401
     assert client.get("/internal/account").status_code == 200
 
 
-def test_programs_are_slowed_down_as_people_are(home: House, ada: Account) -> None:
-    client = home.client()
+def test_programs_are_slowed_down_as_people_are(instance: AccountsServer, ada: Account) -> None:
+    client = instance.client()
     said = [client.get("/sdapi/v1/options", headers=basic("Ada", "guess")).status_code for _ in range(8)]
     assert said == [401] * 5 + [429] * 3
 
@@ -292,8 +296,8 @@ def test_programs_are_slowed_down_as_people_are(home: House, ada: Account) -> No
 # ---- one's account, and others'
 
 
-def test_a_new_password_logs_out_the_other_browsers(home: House, bob: Account) -> None:
-    here, there = home.client(bob), home.client(bob)
+def test_a_new_password_logs_out_the_other_browsers(instance: AccountsServer, bob: Account) -> None:
+    here, there = instance.client(bob), instance.client(bob)
     wrong = here.post("/account/password", data={"old": "not it", "new": "another one"})
     assert wrong.status_code == 403
     assert "not right" in wrong.text
@@ -302,13 +306,13 @@ def test_a_new_password_logs_out_the_other_browsers(home: House, bob: Account) -
     assert here.post("/account/password", data={"old": PASSWORD, "new": "another one"}).status_code == 303
     assert here.get("/internal/account").status_code == 200
     assert there.get("/internal/account").status_code == 401
-    assert log_in(home.client(), "Bob") == 401
-    assert log_in(home.client(), "Bob", "another one") == 303
+    assert log_in(instance.client(), "Bob") == 401
+    assert log_in(instance.client(), "Bob", "another one") == 303
 
 
-def test_ending_ones_own_sessions_and_no_others(home: House, ada: Account, bob: Account) -> None:
-    mine, also_mine, hers = home.client(bob), home.client(bob), home.client(ada)
-    (her_session,) = home.store.sessions(ada.id)
+def test_ending_ones_own_sessions_and_no_others(instance: AccountsServer, ada: Account, bob: Account) -> None:
+    mine, also_mine, hers = instance.client(bob), instance.client(bob), instance.client(ada)
+    (her_session,) = instance.store.sessions(ada.id)
     mine.post(f"/account/sessions/{her_session.id}/end")
     assert hers.get("/internal/account").status_code == 200
     mine.post("/account/sessions/end")
@@ -316,15 +320,15 @@ def test_ending_ones_own_sessions_and_no_others(home: House, ada: Account, bob: 
     assert mine.get("/internal/account").status_code == 200
 
 
-def test_a_user_sees_no_others_on_the_account_page(home: House, ada: Account, bob: Account) -> None:
-    shown = home.client(bob).get("/account").text
+def test_a_user_sees_no_others_on_the_account_page(instance: AccountsServer, ada: Account, bob: Account) -> None:
+    shown = instance.client(bob).get("/account").text
     assert "Ada" not in shown
     assert "Invitations" not in shown
-    assert "Bob" in home.client(ada).get("/account").text
+    assert "Bob" in instance.client(ada).get("/account").text
 
 
-def test_what_an_administrator_does_to_an_account(home: House, ada: Account, bob: Account) -> None:
-    boss, his, token = home.client(ada), home.client(bob), home.store.add_token(bob.id, "t")
+def test_what_an_administrator_does_to_an_account(instance: AccountsServer, ada: Account, bob: Account) -> None:
+    boss, his, token = instance.client(ada), instance.client(bob), instance.store.add_token(bob.id, "t")
     people = f"/account/people/{bob.id}"
     boss.post(f"{people}/role", data={"role": "viewer"})
     assert his.post("/internal/jobs", json={"prompt": "x"}).status_code == 403
@@ -332,23 +336,23 @@ def test_what_an_administrator_does_to_an_account(home: House, ada: Account, bob
     boss.post(f"{people}/end")
     assert his.get("/internal/account").status_code == 401
     boss.post(f"{people}/disable")
-    assert log_in(home.client(), "Bob") == 401
-    assert home.client().get("/internal/account", headers={"authorization": f"Bearer {token}"}).status_code == 401
+    assert log_in(instance.client(), "Bob") == 401
+    assert instance.client().get("/internal/account", headers={"authorization": f"Bearer {token}"}).status_code == 401
     boss.post(f"{people}/enable")
     boss.post(f"{people}/reset")
     code = re.search(r"/invite\?code=([0-9A-Z-]+)", boss.get("/account").text)
     assert code is not None
-    guest = home.client()
+    guest = instance.client()
     assert "For Bob." in guest.get(f"/invite?code={code[1]}").text
     assert guest.post("/invite", data={"code": code[1], "password": "another one"}).status_code == 303
-    assert log_in(home.client(), "Bob", "another one") == 303
+    assert log_in(instance.client(), "Bob", "another one") == 303
     boss.post(f"{people}/remove")
     assert guest.get("/internal/account").status_code == 401
     assert boss.post(f"{people}/remove").status_code == 404
 
 
-def test_the_last_administrator_cannot_step_down(home: House, ada: Account) -> None:
-    boss = home.client(ada)
+def test_the_last_administrator_cannot_step_down(instance: AccountsServer, ada: Account) -> None:
+    boss = instance.client(ada)
     for act, data in (("role", {"role": "user"}), ("disable", {}), ("remove", {})):
         answer = boss.post(f"/account/people/{ada.id}/{act}", data=data)
         assert answer.status_code == 422
@@ -358,21 +362,21 @@ def test_the_last_administrator_cannot_step_down(home: House, ada: Account) -> N
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "", "http://192.168.1.5:7861", "http://192.168.1.5"])
 @pytest.mark.parametrize("path", ["/login", "/logout", "/setup", "/invite", "/account/password", "/account/invitations"])
-def test_no_other_site_sends_these_forms(home: House, ada: Account, path: str, origin: str) -> None:
-    assert home.client(ada).post(path, data={"role": "user", "hours": "1"}, headers={"origin": origin}).status_code == 403
-    assert home.store.codes() == []
+def test_no_other_site_sends_these_forms(instance: AccountsServer, ada: Account, path: str, origin: str) -> None:
+    assert instance.client(ada).post(path, data={"role": "user", "hours": "1"}, headers={"origin": origin}).status_code == 403
+    assert instance.store.codes() == []
 
 
 @pytest.mark.parametrize("path", ["/login", "/setup?code=%3Cscript%3E", "/invite", "/account"])
-def test_the_pages_run_nothing_of_anybodys(home: House, path: str) -> None:
-    evil = home.person("<script>alert(1)</script>", "administrator") if path in ("/account", "/login") else None
-    answer = home.client(evil if path == "/account" else None).get(path)
+def test_the_pages_run_nothing_of_anybodys(instance: AccountsServer, path: str) -> None:
+    evil = instance.person("<script>alert(1)</script>", "administrator") if path in ("/account", "/login") else None
+    answer = instance.client(evil if path == "/account" else None).get(path)
     assert "<script>" not in answer.text
     assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self';")
     assert "unsafe" not in answer.headers["content-security-policy"]
     assert answer.headers["cache-control"] == "private, no-store"
     for file in re.findall(r'(?:src|href)="(/door/[^"]+)"', answer.text):
-        served = home.client().get(file)
+        served = instance.client().get(file)
         assert served.status_code == 200
         assert "immutable" in served.headers["cache-control"]
 
@@ -396,8 +400,8 @@ def test_the_pages_run_nothing_of_anybodys(home: House, path: str) -> None:
     ],
 )
 def test_only_the_address_one_came_by_and_named_hosts(app: FakeApp, host: str, status: int) -> None:
-    with house(app, hosts=frozenset({"studio.lan"})) as home:
-        assert home.client().get("/internal/jobs", headers={"host": host}).status_code == status
+    with accounts_server(app, hosts=frozenset({"studio.lan"})) as instance:
+        assert instance.client().get("/internal/jobs", headers={"host": host}).status_code == status
 
 
 # ---- a local instance

@@ -17,7 +17,7 @@ CHECK = "/internal/prompt/check"
 
 @pytest.fixture
 def data(app: FakeApp) -> Path:
-    """The household's folder with two wildcards and two styles."""
+    """The data folder with two wildcards and two styles."""
     folder: Path = app.settings.data_dir
     (folder / "wildcards" / "sky").mkdir(parents=True)
     (folder / "wildcards" / "animal.txt").write_text("a fox\n", "utf-8")
@@ -97,7 +97,7 @@ def test_names_are_those_in_the_folder_now(client: TestClient, data: Path) -> No
     assert found == {"wildcards": ["sky/dusk"], "styles": [], "embeddings": [], "loras": []}
 
 
-def test_household_without_words_has_no_names(client: TestClient) -> None:
+def test_without_styles_and_wildcards_there_are_no_names(client: TestClient) -> None:
     found = client.get("/internal/prompt/names").json()
     assert found == {"wildcards": [], "styles": [], "embeddings": [], "loras": []}
 

@@ -37,7 +37,7 @@ def link() -> ScriptedLink:
 
 
 @pytest.fixture
-def studio(models: Path, tmp_path: Path, link: ScriptedLink) -> Iterator[App]:
+def real_app(models: Path, tmp_path: Path, link: ScriptedLink) -> Iterator[App]:
     settings = Settings(
         data_dir=tmp_path / "data", models_dirs=(models,), outputs_dir=tmp_path / "out", jobs_per_user=3, jobs_in_total=5
     )
@@ -49,9 +49,9 @@ def studio(models: Path, tmp_path: Path, link: ScriptedLink) -> Iterator[App]:
 
 
 @pytest.fixture
-def visitor(studio: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], TestClient]]:
+def visitor(real_app: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], TestClient]]:
     tell_apart(monkeypatch)
-    server, clients = build_api(studio), []
+    server, clients = build_api(real_app), []
 
     def new() -> TestClient:
         clients.append(TestClient(server, base_url=BASE, raise_server_exceptions=False))
@@ -69,7 +69,7 @@ def submit(client: TestClient, **fields: Any) -> str:
     return str(answer.json()["id"])
 
 
-def wait_for(studio: App, client: TestClient, job: str, done: int) -> dict[str, Any]:
+def wait_for(real_app: App, client: TestClient, job: str, done: int) -> dict[str, Any]:
     while (found := client.get(f"/internal/jobs/{job}").json())["done"] < done:
         assert found["state"] not in ("failed", "cancelled"), found["error"]
     return dict(found)
@@ -181,13 +181,13 @@ def test_nobody_touches_anothers_job(visitor: Callable[[], TestClient], link: Sc
     assert mine.get(f"/internal/jobs/{job}").json()["state"] == "running"
 
 
-def test_all_pictures_of_a_job_in_one_zip(visitor: Callable[[], TestClient], studio: App, link: ScriptedLink) -> None:
+def test_all_pictures_of_a_job_in_one_zip(visitor: Callable[[], TestClient], real_app: App, link: ScriptedLink) -> None:
     client = visitor()
     job = submit(client, count=3, prompt="../../evil")
     assert client.get(f"/internal/jobs/{job}/zip").status_code == 404, "there is nothing yet"
     for index in range(3):
         link.done(f"{job}.{index}")
-    pictures = wait_for(studio, client, job, 3)["pictures"]
+    pictures = wait_for(real_app, client, job, 3)["pictures"]
     answer = client.get(f"/internal/jobs/{job}/zip")
     assert answer.headers["content-type"] == "application/zip"
     assert answer.headers["content-disposition"].startswith('attachment; filename="atelier-')
@@ -198,7 +198,7 @@ def test_all_pictures_of_a_job_in_one_zip(visitor: Callable[[], TestClient], stu
         for picture in pictures:
             assert archive.read(picture["name"]) == client.get(f"/internal/pictures/{job}/{picture['index']}").content
 
-    next(studio.settings.outputs_dir.rglob(pictures[1]["name"])).unlink()
+    next(real_app.settings.outputs_dir.rglob(pictures[1]["name"])).unlink()
     with zipfile.ZipFile(io.BytesIO(client.get(f"/internal/jobs/{job}/zip").content)) as archive:
         assert pictures[1]["name"] not in archive.namelist()
         assert pictures[1]["name"] in archive.read("missing.txt").decode()
@@ -223,14 +223,14 @@ def test_events_follow_a_job_to_its_end(visitor: Callable[[], TestClient], link:
     assert seen[-1][1]["pictures"][0]["index"] == 0
 
 
-def test_a_studio_that_closes_says_so(visitor: Callable[[], TestClient], studio: App) -> None:
+def test_a_studio_that_closes_says_so(visitor: Callable[[], TestClient], real_app: App) -> None:
     client = visitor()
-    studio.service.changes.closing = True
+    real_app.service.changes.closing = True
     assert client.post("/internal/jobs", json=SMALL).status_code == 503
 
 
-def test_a_program_without_a_cookie_is_given_one(studio: App) -> None:
-    client = TestClient(build_api(studio), base_url=BASE)
+def test_a_program_without_a_cookie_is_given_one(real_app: App) -> None:
+    client = TestClient(build_api(real_app), base_url=BASE)
     answer = client.post("/internal/jobs", json=SMALL)
     assert answer.status_code == 201
     assert "set-cookie" in answer.headers
@@ -249,12 +249,12 @@ def test_engine_deaths_reach_the_owner_in_words(visitor: Callable[[], TestClient
 
 
 def test_a_quote_is_asked_for_with_a_form_s_fields(
-    visitor: Callable[[], TestClient], studio: App, link: ScriptedLink, models: Path
+    visitor: Callable[[], TestClient], real_app: App, link: ScriptedLink, models: Path
 ) -> None:
     client = visitor()
     fields = {**SMALL, "steps": 10, "sampler": "Euler", "whatever": 1}
     first = client.post("/internal/quote", json=fields).json()
-    info = studio.default_checkpoint()
+    info = real_app.default_checkpoint()
     assert info is not None
     assert (first["seconds"], first["native"]) == (None, [info.defaults.width, info.defaults.height]), "nothing was measured"
     size = (models / "tiny.safetensors").stat().st_size

@@ -1,4 +1,4 @@
-"""`/internal/read`: what a picture says, in the names of this house; nothing is kept, nothing is a 500."""
+"""`/internal/read`: what a picture says, in the names of this instance; nothing is kept, nothing is a 500."""
 
 from __future__ import annotations
 

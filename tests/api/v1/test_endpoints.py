@@ -26,7 +26,7 @@ JOB: dict[str, Any] = {"prompt": "a cat", "seed": 5, "steps": 2}
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def real_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder = tmp_path_factory.mktemp("v1")
     (folder / "models").mkdir()
     tiny_checkpoint(folder / "models" / "tiny.safetensors")
@@ -38,14 +38,14 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 
 @pytest.fixture(scope="module")
-def client(studio: App) -> Iterator[TestClient]:
-    with TestClient(build_api(studio), base_url=BASE, raise_server_exceptions=False) as client:
+def client(real_app: App) -> Iterator[TestClient]:
+    with TestClient(build_api(real_app), base_url=BASE, raise_server_exceptions=False) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def stranger(studio: App) -> Iterator[TestClient]:
-    with TestClient(build_api(studio), base_url=BASE, raise_server_exceptions=False) as client:
+def stranger(real_app: App) -> Iterator[TestClient]:
+    with TestClient(build_api(real_app), base_url=BASE, raise_server_exceptions=False) as client:
         client.get("/internal/queue")  # a browser, with a cookie of its own
         yield client
 
@@ -57,8 +57,8 @@ def submit(client: TestClient, key: str = "", **fields: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def finished(client: TestClient, studio: App, job: str) -> dict[str, Any]:
-    assert [*studio.events(job, "local")][-1].over
+def finished(client: TestClient, real_app: App, job: str) -> dict[str, Any]:
+    assert [*real_app.events(job, "local")][-1].over
     return dict(client.get(f"/api/v1/jobs/{job}").json())
 
 
@@ -68,10 +68,10 @@ def reason(answer: Any, status: int) -> str:
     return str(answer.json()["error"])
 
 
-def test_a_job_from_submitting_to_its_pictures(client: TestClient, studio: App) -> None:
+def test_a_job_from_submitting_to_its_pictures(client: TestClient, real_app: App) -> None:
     job = submit(client, count=2)
     assert job["request"]["sampler"] == "Euler", "the checkpoint's own default"
-    done = finished(client, studio, job["id"])
+    done = finished(client, real_app, job["id"])
     assert (done["state"], done["done"], done["progress"], done["error"]) == ("done", 2, 1.0, "")
     assert [picture["seed"] for picture in done["pictures"]] == [5, 6]
     first = done["pictures"][0]
@@ -94,27 +94,27 @@ def test_the_same_key_with_another_body_is_refused(client: TestClient) -> None:
     assert submit(client, "k4", seed=1)["id"] == first["id"]
 
 
-def test_a_failed_or_cancelled_job_can_be_tried_again(client: TestClient, stranger: TestClient, studio: App) -> None:
-    studio.pause("local", True)
+def test_a_failed_or_cancelled_job_can_be_tried_again(client: TestClient, stranger: TestClient, real_app: App) -> None:
+    real_app.pause("local", True)
     job = submit(client, count=2)
     assert client.post(f"{job['url']}/cancel").json()["state"] == "cancelled"
     assert reason(stranger.post(f"{job['url']}/retry"), 404)
     again = client.post(f"{job['url']}/retry")
     assert (again.status_code, again.json()["id"], again.json()["state"]) == (200, job["id"], "queued")
-    studio.pause("local", False)
-    assert finished(client, studio, job["id"])["state"] == "done"
+    real_app.pause("local", False)
+    assert finished(client, real_app, job["id"])["state"] == "done"
     done = client.post(f"{job['url']}/retry").json()
     assert (done["state"], done["done"]) == ("done", 2), "of a job that is done, nothing changes"
     assert reason(client.post("/api/v1/jobs/nothing/retry"), 404)
 
 
-def test_a_full_disk_is_told_without_a_folder(client: TestClient, studio: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_without_a_folder(client: TestClient, real_app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """From its submission to the retry of what failed: no answer names where a folder lies."""
-    place = str(studio.outputs.folder.parent)
-    studio.pause("local", True)
+    place = str(real_app.outputs.folder.parent)
+    real_app.pause("local", True)
     job = submit(client, seed=77)
-    studio.service.live.conclude(
-        studio.service.live.jobs[job["id"]], "failed", f"the picture could not be saved: the disk of {place}/x y is full"
+    real_app.service.live.conclude(
+        real_app.service.live.jobs[job["id"]], "failed", f"the picture could not be saved: the disk of {place}/x y is full"
     )
     failed = client.get(job["url"])
     assert (failed.json()["state"], failed.json()["held"]) == ("failed", "")
@@ -124,36 +124,36 @@ def test_a_full_disk_is_told_without_a_folder(client: TestClient, studio: App, m
         raise OutputError(f"the disk of {place} is full; make room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(studio.outputs, "check_writable", full)
+        patch.setattr(real_app.outputs, "check_writable", full)
         refused = [client.post(f"{job['url']}/retry"), client.post("/api/v1/jobs", json=JOB)]
         for answer in refused:
             assert "is full; make room" in reason(answer, 507)
-        studio.service.hold.look_again()
+        real_app.service.hold.look_again()
         waiting = client.get("/api/v1/jobs").json()
-    studio.service.hold.look_again()
-    studio.pause("local", False)
+    real_app.service.hold.look_again()
+    real_app.pause("local", False)
     assert client.post(f"{job['url']}/retry").json()["state"] in ("queued", "running", "done")
-    assert finished(client, studio, job["id"])["state"] == "done"
+    assert finished(client, real_app, job["id"])["state"] == "done"
     for text in (failed.text, json.dumps(waiting), *(answer.text for answer in refused)):
         assert place not in text
 
 
-def test_a_held_job_says_why(client: TestClient, studio: App) -> None:
-    studio.pause("local", True)
+def test_a_held_job_says_why(client: TestClient, real_app: App) -> None:
+    real_app.pause("local", True)
     job = submit(client)
-    studio.service.hold.begin("the picture could not be saved: the disk of /srv/house/out is full; make room")
+    real_app.service.hold.begin("the picture could not be saved: the disk of /srv/house/out is full; make room")
     said = "the picture could not be saved: the disk of out is full; make room"
     assert (client.get(job["url"]).json()["state"], client.get(job["url"]).json()["held"]) == ("queued", said)
-    assert engine_json(studio.engine())["message"] == f"Nothing is begun: {said}"
-    view = studio.job(job["id"], "local")
+    assert engine_json(real_app.engine())["message"] == f"Nothing is begun: {said}"
+    view = real_app.job(job["id"], "local")
     assert view is not None
     assert job_json(view)["held"] == said, "what the page is told"
-    studio.service.hold.end()
-    studio.pause("local", False)
-    assert finished(client, studio, job["id"])["held"] == ""
+    real_app.service.hold.end()
+    real_app.pause("local", False)
+    assert finished(client, real_app, job["id"])["held"] == ""
 
 
-def test_a_picture_from_a_picture_with_a_mask(client: TestClient, studio: App) -> None:
+def test_a_picture_from_a_picture_with_a_mask(client: TestClient, real_app: App) -> None:
     ids = []
     for colour in ((200, 30, 30), (255, 255, 255)):
         buffer = io.BytesIO()
@@ -163,12 +163,12 @@ def test_a_picture_from_a_picture_with_a_mask(client: TestClient, studio: App) -
         assert (answer.json()["width"], answer.json()["height"]) == (64, 64)
         ids.append(answer.json()["id"])
     job = submit(client, source=ids[0], mask=ids[1], denoising_strength=0.5, mask_blur_x=0)
-    done = finished(client, studio, job["id"])
+    done = finished(client, real_app, job["id"])
     assert done["state"] == "done", done["error"]
     assert (done["request"]["source"], done["request"]["mask"]) == tuple(ids)
 
 
-def test_pages_of_the_list(client: TestClient, studio: App) -> None:
+def test_pages_of_the_list(client: TestClient, real_app: App) -> None:
     for seed in range(3):
         submit(client, seed=seed)
     everything = [job["id"] for job in client.get("/api/v1/jobs?limit=200").json()["jobs"]]
@@ -179,16 +179,16 @@ def test_pages_of_the_list(client: TestClient, studio: App) -> None:
         pages += [job["id"] for job in page["jobs"]]
         cursor = page["next"]
     assert pages == everything
-    assert everything == [job.id for job in studio.jobs("local", 200)]
+    assert everything == [job.id for job in real_app.jobs("local", 200)]
     assert client.get("/api/v1/jobs?cursor=gone").json() == {"jobs": [], "next": None}
 
 
-def test_cancelling(client: TestClient, studio: App) -> None:
-    studio.pause("local", True)
+def test_cancelling(client: TestClient, real_app: App) -> None:
+    real_app.pause("local", True)
     job = submit(client)
     assert client.post(f"{job['url']}/cancel").json()["state"] == "cancelled"
     assert client.post(f"{job['url']}/cancel").json()["state"] == "cancelled", "twice does no harm"
-    studio.pause("local", False)
+    real_app.pause("local", False)
 
 
 def test_events_tell_the_job_until_it_is_over(client: TestClient) -> None:
@@ -203,8 +203,8 @@ def test_events_tell_the_job_until_it_is_over(client: TestClient) -> None:
     assert said[-1]["pictures"][0]["url"].startswith(job["url"])
 
 
-def test_nobody_sees_anothers(client: TestClient, stranger: TestClient, studio: App) -> None:
-    job = finished(client, studio, submit(client)["id"])
+def test_nobody_sees_anothers(client: TestClient, stranger: TestClient, real_app: App) -> None:
+    job = finished(client, real_app, submit(client)["id"])
     for path in ("", "/events", "/pictures/0", "/pictures/0/infotext"):
         assert reason(stranger.get(job["url"] + path), 404)
     assert reason(stranger.post(job["url"] + "/cancel"), 404)
@@ -212,9 +212,9 @@ def test_nobody_sees_anothers(client: TestClient, stranger: TestClient, studio: 
     assert stranger.get("/api/v1/jobs", params={"cursor": job["id"]}).json()["jobs"] == []
 
 
-def test_a_picture_that_was_removed_is_missing(client: TestClient, studio: App) -> None:
-    job = finished(client, studio, submit(client)["id"])
-    studio.jobs("local", 1)[0].pictures[0].path.unlink()
+def test_a_picture_that_was_removed_is_missing(client: TestClient, real_app: App) -> None:
+    job = finished(client, real_app, submit(client)["id"])
+    real_app.jobs("local", 1)[0].pictures[0].path.unlink()
     assert "any more" in reason(client.get(job["pictures"][0]["url"]), 404)
     assert reason(client.get(f"{job['url']}/pictures/7"), 404)
     assert reason(client.get(f"{job['url']}/pictures/x"), 422)
@@ -255,7 +255,7 @@ def test_bodies_that_are_none(client: TestClient) -> None:
     assert reason(client.delete("/api/v1/jobs"), 405)
 
 
-def test_what_there_is(client: TestClient, studio: App) -> None:
+def test_what_there_is(client: TestClient, real_app: App) -> None:
     [model] = client.get("/api/v1/models").json()
     assert (model["name"], model["problem"], model["defaults"]["sampler"]) == ("tiny", "", "Euler")
     assert "path" not in model
@@ -305,12 +305,12 @@ def test_the_page_for_people_needs_nobody_else(client: TestClient) -> None:
         assert f"<code>{path}</code>" in answer.text.replace("{", "{").replace("&#x27;", "'")
 
 
-def test_a_file_beside_the_list_is_no_picture_of_ours(client: TestClient, studio: App, tmp_path: Path) -> None:
+def test_a_file_beside_the_list_is_no_picture_of_ours(client: TestClient, real_app: App, tmp_path: Path) -> None:
     """A link that somebody put in a picture's place is not followed."""
-    job = finished(client, studio, submit(client)["id"])
+    job = finished(client, real_app, submit(client)["id"])
     secret = tmp_path / "secret.txt"
     secret.write_text("CANARY")
-    path = studio.jobs("local", 1)[0].pictures[0].path
+    path = real_app.jobs("local", 1)[0].pictures[0].path
     path.unlink()
     path.symlink_to(secret)
     answer = client.get(job["pictures"][0]["url"])

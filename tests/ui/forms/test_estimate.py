@@ -14,11 +14,11 @@ from tests.ui.test_txt2img_page import number
 
 pytestmark = pytest.mark.browser
 
-QUOTE = "#txt2img_quote"
+ESTIMATE = "#txt2img_estimate"
 
 
 def told(page: Any, words: str, tab: str = "txt2img") -> None:
-    page.wait_for_function("([s, w]) => document.querySelector(s).textContent === w", arg=[f"#{tab}_quote", words])
+    page.wait_for_function("([s, w]) => document.querySelector(s).textContent === w", arg=[f"#{tab}_estimate", words])
 
 
 def test_size_time_and_memory_are_said_before_the_click(app: FakeApp, visit: Visit) -> None:
@@ -32,7 +32,7 @@ def test_size_time_and_memory_are_said_before_the_click(app: FakeApp, visit: Vis
     page.fill(number("height"), "512")
     made_for = "Made for 128 × 128; this is 16 times the pixels."
     told(page, f"{made_for} At least about 6 min. The model takes 57 MB, and what is computed grows with the pixels.")
-    assert page.get_attribute(QUOTE, "data-far") is not None
+    assert page.get_attribute(ESTIMATE, "data-far") is not None
     assert not app.records, "nothing was begun for that"
     page.fill(number("width"), "63")
     told(page, "")  # the request's own words come at Generate
@@ -44,8 +44,8 @@ def test_size_time_and_memory_are_said_before_the_click(app: FakeApp, visit: Vis
 def test_a_picture_from_a_picture_counts_its_factor_and_strength(app: FakeApp, visit: Visit) -> None:
     app.costs.put([(Call("predict", "stickers", 256, 128, 2), 1.0), (Call("decode", "stickers", 256, 128, 1), 2.0)])
     page = visit().open()
-    easel = opened(page, app, "img2img")
-    easel.show(128, 64)
+    canvas = opened(page, app, "img2img")
+    canvas.show(128, 64)
     page.click("#img2img_size_by >> text=By a factor")
     page.fill("#img2img_size_factor input[type=number]", "2")
     page.fill("#img2img_denoising_strength input[type=number]", "0.5")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.ui.canvas.stand import Easel
+from tests.ui.canvas.stand import CanvasPage
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_picture_to_picture import finished, opened, submitted
 from tests.ui.test_txt2img_page import wait_value
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.browser
 NOTE = "#inpaint_below .canvas-note"
 
 
-def painted(page: Any, app: FakeApp, width: int, height: int) -> Easel:
-    easel = opened(page, app, "inpaint")
-    easel.show(width, height)
-    easel.brush(20)
-    easel.stroke((20, 20), (60, 20))
-    return easel
+def painted(page: Any, app: FakeApp, width: int, height: int) -> CanvasPage:
+    canvas = opened(page, app, "inpaint")
+    canvas.show(width, height)
+    canvas.brush(20)
+    canvas.stroke((20, 20), (60, 20))
+    return canvas
 
 
 def area(page: Any) -> str:
@@ -55,7 +55,7 @@ def test_a_smaller_result_is_said_before_and_the_picture_s_size_is_offered(page:
 
 
 def test_or_only_masked_or_another_factor(page: Any, app: FakeApp) -> None:
-    easel = painted(page, app, 512, 384)
+    canvas = painted(page, app, 512, 384)
     page.click(f"{NOTE} [data-do=masked]")
     page.wait_for_selector(NOTE, state="hidden")
     assert area(page) == "Only masked"
@@ -69,37 +69,37 @@ def test_or_only_masked_or_another_factor(page: Any, app: FakeApp) -> None:
     page.wait_for_selector(NOTE, state="hidden")
     page.click("#inpaint_size_by >> text=To a size")
     page.evaluate("atelier.canvas('inpaint').clear()")
-    page.wait_for_selector(f"{easel.root}[data-state=empty]")
+    page.wait_for_selector(f"{canvas.root}[data-state=empty]")
     assert page.is_hidden(NOTE)
 
 
 def test_accept_says_when_the_canvas_becomes_smaller(page: Any, app: FakeApp) -> None:
-    easel = painted(page, app, 512, 384)
+    canvas = painted(page, app, 512, 384)
     page.wait_for_selector(f"{NOTE}:not([hidden])")
     page.fill("#inpaint_count input", "2")
     page.click("#inpaint_generate")
     finished(page, app, app.wait_for_job())
-    page.wait_for_selector(".studio[data-view=sheet]")
+    page.wait_for_selector(".results[data-view=sheet]")
     first = page.locator(".sheet .accept").first
     assert first.inner_text() == "Accept at 144 × 112"
     assert "512 × 384" in first.get_attribute("aria-label")
-    page.click(".sheet .frame >> nth=0")
+    page.click(".sheet .picture-button >> nth=0")
     page.wait_for_selector("#studio_accept")
     assert page.inner_text("#studio_accept") == "Accept at 144 × 112 (canvas: 512 × 384)"
     page.click("#studio_accept")
-    easel.wait(144, 112)
+    canvas.wait(144, 112)
     page.wait_for_selector("#complaint:not([hidden])")
     said = "The picture on the canvas is 144 × 112 now; the one before it was 512 × 384. Undo on the canvas takes it back."
     assert page.inner_text("#complaint") == said
     page.click("#inpaint_canvas [data-do=undo]")
-    easel.wait(512, 384)
+    canvas.wait(512, 384)
 
 
 def test_a_box_means_only_masked_and_is_sent(page: Any, app: FakeApp) -> None:
-    easel = painted(page, app, 256, 256)
+    canvas = painted(page, app, 256, 256)
     assert area(page) == "Whole picture"
     page.click("#inpaint_canvas [data-tool=box]")
-    easel.stroke((30, 40), (130, 150))
+    canvas.stroke((30, 40), (130, 150))
     page.wait_for_function("document.querySelector('#inpaint_inpaint_area input').value === 'Only masked'")
     request = submitted(page, app, "inpaint")
     assert request.inpaint_area == "Only masked"
@@ -107,10 +107,10 @@ def test_a_box_means_only_masked_and_is_sent(page: Any, app: FakeApp) -> None:
 
 
 def test_a_box_is_never_dropped_without_a_word(page: Any, app: FakeApp) -> None:
-    easel = painted(page, app, 256, 256)
+    canvas = painted(page, app, 256, 256)
     choose_area(page, "Crop and stitch")
     page.click("#inpaint_canvas [data-tool=box]")
-    easel.stroke((30, 40), (130, 150))
+    canvas.stroke((30, 40), (130, 150))
     page.wait_for_function("atelier.canvas('inpaint').box()")
     assert area(page) == "Crop and stitch", "where a box counts already, nothing is changed"
     choose_area(page, "Whole picture")

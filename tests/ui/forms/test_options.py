@@ -134,7 +134,7 @@ def test_embeddings_are_offered_and_loras_in_the_models_folders_are_understood(p
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, str]]:
+def real_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, str]]:
     folder = tmp_path_factory.mktemp("options")
     (folder / "models").mkdir()
     tiny_checkpoint(folder / "models" / "tiny.safetensors")
@@ -148,8 +148,8 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, str]
     app.close()
 
 
-def test_options_are_in_the_picture_s_text_and_come_back_from_it(studio: tuple[App, str], browser: Any) -> None:
-    _, address = studio
+def test_options_are_in_the_picture_s_text_and_come_back_from_it(real_app: tuple[App, str], browser: Any) -> None:
+    _, address = real_app
     visitor = Watched(browser, address)
     page = opened(visitor.open())
     choose(page, "sampler", "Euler a")
@@ -163,7 +163,7 @@ def test_options_are_in_the_picture_s_text_and_come_back_from_it(studio: tuple[A
     page.check("#txt2img_zero_snr input")
     page.fill("#txt2img_prompt textarea", "a cat")
     page.click("#txt2img_generate")
-    page.wait_for_selector("#studio_picture")
+    page.wait_for_selector("#result_picture")
     text = page.evaluate("(async () => (await (await fetch('internal/jobs')).json()))()")
     (job,) = text if isinstance(text, list) else text["jobs"]
     said = parse(job["pictures"][0]["infotext"])

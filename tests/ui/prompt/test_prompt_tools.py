@@ -252,7 +252,7 @@ def test_styles_are_chosen_in_the_form_and_read_with_the_prompt(page: Any, data:
     job = app.wait_for_job()
     assert app.records[job][1].request.styles == ("Photo",)
     app.finish_picture(job)
-    page.wait_for_selector(".label dd >> text=Photo")
+    page.wait_for_selector(".picture-info dd >> text=Photo")
     page.reload()
     page.wait_for_selector("#txt2img_styles >> text=Photo")
     count_is(page, "4/75")
@@ -261,7 +261,7 @@ def test_styles_are_chosen_in_the_form_and_read_with_the_prompt(page: Any, data:
     page.wait_for_selector("#complaint:has-text(\"Style 'Photo'\")")
 
 
-def test_house_without_styles_shows_none_and_a_damaged_file_says_so(page: Any, app: FakeApp) -> None:
+def test_without_styles_shows_none_and_a_damaged_file_says_so(page: Any, app: FakeApp) -> None:
     assert page.locator("#txt2img_styles").count() == 0
     app.settings.data_dir.mkdir(parents=True)
     (app.settings.data_dir / "styles.csv").write_text("nothing,of,this\n1,2,3\n", "utf-8")

@@ -15,7 +15,7 @@ from tests.ui.test_txt2img_page import GENERATE, PROMPT, paint
 pytestmark = pytest.mark.browser
 
 LABEL = """() => {
-  const names = [...document.querySelectorAll('.label dt')];
+  const names = [...document.querySelectorAll('.picture-info dt')];
   return Object.fromEntries(names.map((name) => [name.textContent, name.nextSibling.textContent]));
 }"""
 
@@ -43,7 +43,7 @@ def test_the_style_s_words_and_what_a_wildcard_drew(app: FakeApp, visit: Visit) 
     page.get_by_role("option", name="Ink", exact=True).click()
     page.keyboard.press("Escape")
     paint(page, app)
-    assert page.inner_text(".label .title") == "a crimson apple, ink drawing"
+    assert page.inner_text(".picture-info .title") == "a crimson apple, ink drawing"
     said = page.evaluate(LABEL)
     assert (said["As written"], said["Negative"], said["Styles"]) == ("a __colour__ apple", "photo, blurry", "Ink")
     page.click("#studio_reuse")
@@ -68,6 +68,6 @@ def test_a_running_job_says_its_settings_too(page: Any, app: FakeApp) -> None:
     page.fill("#txt2img_clip_skip :is(input, textarea)", "2")
     page.click(GENERATE)
     app.step(app.wait_for_job(), 1)
-    page.wait_for_selector(".label dl")
+    page.wait_for_selector(".picture-info dl")
     said = page.evaluate(LABEL)
     assert (said["Clip skip"], said["Size"]) == ("2", "128 × 128")

@@ -121,7 +121,7 @@ def test_five_reloads_and_a_second_tab_in_the_middle_submit_nothing_twice(visit:
     app.finish_picture(second)
     for one in (page, tab):
         one.wait_for_selector("body:not([data-busy])")
-        one.wait_for_function("document.querySelectorAll('.film img').length === 2")
+        one.wait_for_function("document.querySelectorAll('.filmstrip img').length === 2")
     assert len(app.records) == 2
 
 

@@ -19,22 +19,22 @@ def test_the_line_cancel_and_preview_are_those_of_the_job_that_is_shown(page: An
     page.click(GENERATE)
     first = app.wait_for_job()
     app.step(first, 3)
-    page.wait_for_selector("#studio_preview")
+    page.wait_for_selector("#result_preview")
     page.click(GENERATE)
     second = app.wait_for_job(2)
     page.wait_for_selector(".job-left:has-text('1 more in line')")
     assert page.get_attribute(".job", "data-job") == first
-    assert page.is_visible("#studio_preview")
+    assert page.is_visible("#result_preview")
 
     page.click(".tile.under-way >> nth=0")
     page.wait_for_selector(f".job[data-job='{second}'][data-state=queued]")
-    page.wait_for_selector(".easel .waiting:has-text('In line, 1 ahead')")
+    page.wait_for_selector(".result-pane .waiting:has-text('In line, 1 ahead')")
     page.keyboard.press("Escape")
     page.wait_for_selector(f".job[data-job='{first}'][data-state=running]")
     assert app.records[second][1].state == "cancelled"
     assert app.records[first][1].state == "running"
     app.step(first, 4)
-    page.wait_for_selector("#studio_preview")
+    page.wait_for_selector("#result_preview")
 
 
 def test_a_finished_picture_says_nothing_of_another_job_and_leads_to_it(page: Any, app: FakeApp) -> None:
@@ -43,14 +43,14 @@ def test_a_finished_picture_says_nothing_of_another_job_and_leads_to_it(page: An
     other = app.wait_for_job(2)
     app.step(other, 2)
     page.wait_for_selector(f".job[data-job='{other}']")
-    page.click(f".film .tile:has(img[src*='{done}/'])")
-    page.wait_for_selector("#studio_picture")
+    page.click(f".filmstrip .tile:has(img[src*='{done}/'])")
+    page.wait_for_selector("#result_picture")
     page.wait_for_selector(".show-running:text-is('1 being painted: show')")
     assert page.inner_text(".job-what") == ""
     page.keyboard.press("Escape")
     assert app.records[other][1].state == "running", "what is not seen is not cancelled by the way"
     page.click(".show-running")
-    page.wait_for_selector("#studio_preview")
+    page.wait_for_selector("#result_preview")
 
 
 @pytest.mark.parametrize("panel", ["#engine", "#txt2img_reading"])
@@ -95,7 +95,7 @@ def test_what_a_prompt_asks_for_in_vain_is_said_in_red_and_the_picture_is_painte
     told = replace(picture, infotext=f'{picture.infotext}, Networks left out: "<lora:ink:1>", Version: Atelier')
     app.records[job] = (user, replace(view, pictures=(told,)))
     page.reload()
-    page.wait_for_selector(".label .left-out:has-text('<lora:ink:1>')")
+    page.wait_for_selector(".picture-info .left-out:has-text('<lora:ink:1>')")
 
 
 def test_screen_readers_hear_how_many_pictures_are_finished(page: Any, app: FakeApp) -> None:
@@ -128,22 +128,22 @@ def test_a_session_that_ended_elsewhere_is_said_with_the_way_back(page: Any) -> 
 
 
 def test_errors_go_with_their_cause_and_stay_in_their_tab(page: Any, app: FakeApp) -> None:
-    easel = opened(page, app, "inpaint")
+    canvas = opened(page, app, "inpaint")
     page.click("#inpaint_generate")
     page.wait_for_selector("#complaint:has-text('There is no picture to start from yet')")
     show(page, "txt2img")
     page.wait_for_selector("#complaint", state="hidden")
     show(page, "inpaint")
     page.wait_for_selector("#complaint:has-text('There is no picture to start from yet')")
-    easel.show(128, 128)
+    canvas.show(128, 128)
     page.wait_for_selector("#complaint", state="hidden")
 
 
 def test_a_reload_shows_accepted_pictures_and_the_job_of_a_canvas(page: Any, app: FakeApp) -> None:
-    easel = opened(page, app, "inpaint")
-    easel.show(128, 128)
-    easel.brush(30)
-    easel.stroke((60, 60), (80, 60))
+    canvas = opened(page, app, "inpaint")
+    canvas.show(128, 128)
+    canvas.brush(30)
+    canvas.stroke((60, 60), (80, 60))
     submitted(page, app, "inpaint")
     app.finish_picture("job1")
     page.wait_for_selector("#studio_accept")
@@ -157,17 +157,17 @@ def test_a_reload_shows_accepted_pictures_and_the_job_of_a_canvas(page: Any, app
 
     submitted(page, app, "inpaint", 2)
     app.step("job2", 3)
-    page.wait_for_selector("#studio_preview")
+    page.wait_for_selector("#result_preview")
     page.reload()
     page.wait_for_selector("text=Step 3 of 20")
-    page.wait_for_selector("#studio_preview")
+    page.wait_for_selector("#result_preview")
     app.finish_picture("job2")
-    page.wait_for_selector("#studio_picture[src*='job2/']")
+    page.wait_for_selector("#result_picture[src*='job2/']")
 
 
 def test_a_loop_ends_on_its_last_round(page: Any, app: FakeApp) -> None:
-    easel = opened(page, app, "img2img")
-    easel.show(128, 128)
+    canvas = opened(page, app, "img2img")
+    canvas.show(128, 128)
     page.click("#img2img_loop")
     page.fill("#img2img_loops input[type=number]", "2")
     page.wait_for_function("window.atelierForms.img2img.loops === 2")
@@ -175,8 +175,8 @@ def test_a_loop_ends_on_its_last_round(page: Any, app: FakeApp) -> None:
     app.finish_picture("job1")
     app.wait_for_job(2)
     app.step("job2", 2)
-    page.wait_for_selector("#studio_preview")
+    page.wait_for_selector("#result_preview")
     app.finish_picture("job2")
-    page.wait_for_selector("#studio_picture[src*='job2/']")
+    page.wait_for_selector("#result_picture[src*='job2/']")
     page.wait_for_selector("#complaint:has-text('all 2 rounds are finished')")
-    assert page.is_visible("#studio_picture[src*='job2/']")
+    assert page.is_visible("#result_picture[src*='job2/']")

@@ -15,7 +15,7 @@ from tests.ui.test_txt2img_page import GENERATE, number, paint
 pytestmark = pytest.mark.browser
 
 SAID = ".viewer .viewer-said"
-IMAGE = ".viewer .viewer-stage img"
+IMAGE = ".viewer .viewer-viewport img"
 
 
 def painted(page: Any, app: FakeApp, how_many: int, **fields: int) -> list[str]:
@@ -25,7 +25,7 @@ def painted(page: Any, app: FakeApp, how_many: int, **fields: int) -> list[str]:
 
 
 def opened(page: Any) -> None:
-    page.click("#studio .easel .frame")
+    page.click("#results .result-pane .picture-button")
     page.wait_for_selector(".viewer[open]")
     page.wait_for_function("document.querySelector('.viewer img').naturalWidth")
 
@@ -42,7 +42,7 @@ def test_arrows_and_buttons_walk_through_all_pictures(page: Any, app: FakeApp) -
     first, second = painted(page, app, 2)
     page.fill(number("count"), "2")
     third = paint(page, app, 3)
-    page.click(".sheet .frame >> nth=0")
+    page.click(".sheet .picture-button >> nth=0")
     opened(page)
     assert "1 of 4 · 128 × 128 · seed 3000" in page.inner_text(SAID).replace("\u00a0", " ")
     assert page.is_hidden(".viewer [data-do=before]"), "there is none before the first"
@@ -61,8 +61,10 @@ def test_arrows_and_buttons_walk_through_all_pictures(page: Any, app: FakeApp) -
     shows(page, f"{first}.0")
     page.keyboard.press("Escape")
     page.wait_for_selector(".viewer", state="detached")
-    page.wait_for_selector(f"#studio_picture[src*='{first}/0']")
-    assert page.evaluate("document.activeElement.matches('#studio .easel .frame')"), "the keyboard goes on where it was"
+    page.wait_for_selector(f"#result_picture[src*='{first}/0']")
+    assert page.evaluate("document.activeElement.matches('#results .result-pane .picture-button')"), (
+        "the keyboard goes on where it was"
+    )
 
 
 def test_escape_closes_the_viewer_and_leaves_the_job_alone(page: Any, app: FakeApp) -> None:
@@ -70,8 +72,8 @@ def test_escape_closes_the_viewer_and_leaves_the_job_alone(page: Any, app: FakeA
     page.click(GENERATE)
     running = app.wait_for_job(2)
     app.step(running, 3)
-    page.click(".film .tile >> nth=1")
-    page.wait_for_selector("#studio_picture")
+    page.click(".filmstrip .tile >> nth=1")
+    page.wait_for_selector("#result_picture")
     opened(page)
     page.keyboard.press("Escape")
     page.wait_for_selector(".viewer", state="detached")
@@ -130,13 +132,13 @@ def test_download_and_a_click_beside_the_picture(page: Any, app: FakeApp, tmp_pa
 def test_a_finger_swipes_to_the_next_picture(visit: Visit, app: FakeApp) -> None:
     page = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True).open()
     first, second = painted(page, app, 2)
-    page.locator("#studio .easel .frame").tap()
+    page.locator("#results .result-pane .picture-button").tap()
     shows(page, f"{second}.0")
     swipe = """([from, to]) => {
-      const stage = document.querySelector('.viewer-stage');
-      stage.setPointerCapture = () => {};
+      const viewport = document.querySelector('.viewer-viewport');
+      viewport.setPointerCapture = () => {};
       const finger = {pointerId: 7, pointerType: 'touch', clientY: 400, bubbles: true};
-      const send = (type, x) => stage.dispatchEvent(new PointerEvent(type, {...finger, clientX: x}));
+      const send = (type, x) => viewport.dispatchEvent(new PointerEvent(type, {...finger, clientX: x}));
       send('pointerdown', from), send('pointermove', (from + to) / 2), send('pointermove', to), send('pointerup', to);
     }"""
     page.evaluate(swipe, [300, 120])

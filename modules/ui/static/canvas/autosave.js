@@ -4,7 +4,7 @@ import { Store } from "./store.js";
 
 const SOON_MS = 250; // after the last change
 
-export class Keeper {
+export class Autosave {
   #drawing;
   #store;
   #timer = 0;
@@ -27,11 +27,11 @@ export class Keeper {
   async now() {
     clearTimeout(this.#timer);
     const turn = this.#timer;
-    const { root, settings, scene } = this.#drawing;
+    const { root, settings, renderer } = this.#drawing;
     const { picture, mask, sketch, box, frame } = this.#drawing.document;
     if (mask?.step || sketch?.step) return this.soon(); // in the middle of a stroke
     if (picture || this.#kept) {
-      const { scale, x, y, fitted } = scene.view;
+      const { scale, x, y, fitted } = renderer.view;
       const meta = {
         settings, box, frame, view: { scale, x, y, fitted },
         picture: picture && { id: picture.id, width: picture.width, height: picture.height, name: picture.name },
@@ -53,6 +53,6 @@ export class Keeper {
     this.#kept = { ...meta.picture, blob, sending: null };
     this.#drawing.reopen(meta.settings, { picture: this.#kept, mask, sketch, box: meta.box, frame: meta.frame }, bitmap);
     for (const layer of [this.#drawing.mask, this.#drawing.sketch]) layer?.unsaved.clear(); // that is where they come from
-    if (!meta.view.fitted) Object.assign(this.#drawing.scene.view, meta.view);
+    if (!meta.view.fitted) Object.assign(this.#drawing.renderer.view, meta.view);
   }
 }

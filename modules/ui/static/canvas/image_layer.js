@@ -3,7 +3,7 @@
 
 const SQUARE = 8; // CSS pixels of the chequered ground
 
-export class Paper {
+export class ImageLayer {
   #context;
   #levels = []; // the picture at 1, 1/2, 1/4 ... of its size: drawing a large picture small takes as long as a small one
   #turn = 0;
@@ -65,7 +65,7 @@ export class Paper {
     return best;
   }
 
-  /** Chequers, as far as they are on the stage. */
+  /** Chequers, as far as they are on the viewport. */
   #ground(x, y, w, h, style) {
     const context = this.#context;
     context.save();

@@ -9,7 +9,7 @@ import { download, SendError, sourceUrl } from "./transfer.js";
 
 const ZONES = { picture: "Drop it here: a picture to work on", mask: "Drop it here: a mask for the picture" };
 
-export class Intake {
+export class PictureLoader {
   #drawing;
   #root;
   #depth = 0; // of elements that a drag has entered
@@ -89,7 +89,7 @@ export class Intake {
         return false;
       } finally {
         dataset.state = this.#drawing.picture ? "ready" : "empty";
-        this.#drawing.scene.refresh();
+        this.#drawing.renderer.refresh();
       }
     });
   }
@@ -107,7 +107,7 @@ export class Intake {
     if (no) throw new SendError(no, "refused");
     const bitmap = await createImageBitmap(blob).catch(() => null);
     if (bitmap) return { bitmap, blob };
-    const known = await this.#drawing.outbox.picture({ blob, id: null, sending: null });
+    const known = await this.#drawing.uploader.picture({ blob, id: null, sending: null });
     const readable = await download(sourceUrl(known.id));
     return { bitmap: await createImageBitmap(readable), blob: readable };
   }
@@ -129,7 +129,7 @@ export class Intake {
   /** On its way while the user paints; nothing waits for it but the request. */
   async #send(picture) {
     try {
-      const answer = await this.#drawing.outbox.picture(picture);
+      const answer = await this.#drawing.uploader.picture(picture);
       this.#drawing.settled();
       if (answer.width === picture.width && answer.height === picture.height) return;
       if (this.#drawing.picture === picture) await this.#asTheServerSees(answer);
@@ -188,7 +188,7 @@ export class Intake {
   }
 
   #dropped(transfer, kind) {
-    this.#drawing.scene.stage.focus({ preventScroll: true }); // so that Ctrl+Z is for what was dropped
+    this.#drawing.renderer.viewport.focus({ preventScroll: true }); // so that Ctrl+Z is for what was dropped
     const [file] = transfer.files;
     const address = transfer.getData("text/uri-list").split(/\r?\n/).find((line) => line && !line.startsWith("#"));
     // A picture of this page comes as its address and, re-encoded by some browsers, as a file: the address is the picture itself.

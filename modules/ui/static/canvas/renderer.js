@@ -1,29 +1,29 @@
-// The stage: what is seen of a document and where.  Gathers changes and draws them once a frame.  It changes nothing of the document.
+// The viewport: what is seen of a document and where.  Gathers changes and draws them once a frame.  It changes nothing of the document.
 
 import { Region } from "./layer.js";
 import { Overlay } from "./overlay.js";
-import { Paper } from "./image_layer.js";
+import { ImageLayer } from "./image_layer.js";
 import { View } from "./view.js";
 
-export class Scene {
+export class Renderer {
   #asked = false; // for a frame
   #everything = true;
   #region = new Region();
 
   /** `document` gives {picture, mask, sketch, box, frame} as they are now; `moved` is called after each look at another place. */
-  constructor(stage, document, moved) {
-    this.stage = stage;
+  constructor(viewport, document, moved) {
+    this.viewport = viewport;
     this.document = document;
     this.moved = moved;
-    this.$ = (selector) => stage.querySelector(selector);
+    this.$ = (selector) => viewport.querySelector(selector);
     this.view = new View();
-    this.paper = new Paper(this.$(".drawing-paper"));
+    this.imageLayer = new ImageLayer(this.$(".drawing-image"));
     this.overlay = new Overlay(this.$(".drawing-layers"));
     this.placed = () => {}; // who puts handles over the picture
     this.cursor = null; // where the brush is, in pixels of the picture
     this.diameter = 0; // of its ring, in pixels of the picture
     this.frames = 0; // drawn so far, for measurements
-    new ResizeObserver(() => this.#measure()).observe(stage);
+    new ResizeObserver(() => this.#measure()).observe(viewport);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.refresh());
     new MutationObserver(() => this.refresh()).observe(globalThis.document.body, { attributeFilter: ["class"] });
   }
@@ -70,9 +70,9 @@ export class Scene {
     this.moved();
   }
 
-  /** CSS pixels from the stage's corner, of a pointer event. */
+  /** CSS pixels from the viewport's corner, of a pointer event. */
   at(event) {
-    const box = this.stage.getBoundingClientRect();
+    const box = this.viewport.getBoundingClientRect();
     return { x: event.clientX - box.left, y: event.clientY - box.top };
   }
 
@@ -85,7 +85,7 @@ export class Scene {
   outline(points = [], closed = false) {
     const places = points.map(({ x, y }) => this.view.toScreen(x, y));
     const d = places.map(({ x, y }, i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
-    for (const path of this.stage.querySelectorAll(".drawing-outline path")) path.setAttribute("d", d + (closed && d ? "Z" : ""));
+    for (const path of this.viewport.querySelectorAll(".drawing-outline path")) path.setAttribute("d", d + (closed && d ? "Z" : ""));
   }
 
   /** Where the brush is, `null` when it is nowhere. */
@@ -102,14 +102,14 @@ export class Scene {
   }
 
   #measure() {
-    const { clientWidth, clientHeight } = this.stage;
+    const { clientWidth, clientHeight } = this.viewport;
     if (!clientWidth || !clientHeight) return; // in a tab that is not shown
     const ratio = globalThis.devicePixelRatio || 1;
     const [width, height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
     this.view.width = clientWidth;
     this.view.height = clientHeight;
-    this.paper.canvas.width = width;
-    this.paper.canvas.height = height;
+    this.imageLayer.canvas.width = width;
+    this.imageLayer.canvas.height = height;
     this.overlay.resize(width, height);
     if (this.view.fitted) this.view.fit(this.area);
     this.#everything = true;
@@ -120,15 +120,15 @@ export class Scene {
   #draw() {
     const { picture, mask, sketch, frame } = this.document();
     if (!this.view.width) return;
-    const ratio = this.paper.canvas.width / this.view.width;
+    const ratio = this.imageLayer.canvas.width / this.view.width;
     const layers = [mask, sketch].filter(Boolean);
     this.#region.reset();
     for (const layer of layers) {
       if (!layer.dirty.empty) this.#region.add(layer.dirty.x0, layer.dirty.y0, layer.dirty.x1, layer.dirty.y1);
       layer.dirty.reset();
     }
-    if (this.#everything) this.paper.draw(this.view, frame, ratio);
-    const shown = picture ? [this.stage.hasAttribute("data-mask-hidden") ? null : mask, sketch] : [null, null];
+    if (this.#everything) this.imageLayer.draw(this.view, frame, ratio);
+    const shown = picture ? [this.viewport.hasAttribute("data-mask-hidden") ? null : mask, sketch] : [null, null];
     if (this.#everything || !this.#region.empty) this.overlay.draw(this.view, ratio, ...shown, this.#everything ? null : this.#region);
     if (this.#everything) {
       this.placed();

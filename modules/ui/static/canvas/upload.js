@@ -4,7 +4,7 @@
 import { greyPng } from "./png.js";
 import { kept, send } from "./transfer.js";
 
-export class Outbox {
+export class Uploader {
   #sent = new WeakMap(); // layer -> {revision, id}
 
   /** `progress(share)` while a picture is on its way, null when it has arrived or failed. */

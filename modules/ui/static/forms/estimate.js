@@ -14,7 +14,7 @@ const FAR = 2.3; // times as many pixels as it was made for: things come out twi
 const SOURCE = "0".repeat(64); // whatever the picture is, it costs the same
 
 /** `jobs` as in jobs.js: what ends has been measured. */
-export function startQuotes(jobs) {
+export function startEstimates(jobs) {
   let timer = 0;
   const soon = () => {
     clearTimeout(timer);
@@ -35,7 +35,7 @@ let again = 0;
 
 async function ask() {
   const tab = currentTab();
-  const place = document.getElementById(`${tab}_quote`);
+  const place = document.getElementById(`${tab}_estimate`);
   if (!place || document.hidden) return;
   const question = JSON.stringify([tab, questionOf(tab)]);
   if (question === asked) return;

@@ -19,7 +19,7 @@ function load() {
 }
 
 /** `bridge` as in main.js, `jobs` the list of jobs. */
-export class More {
+export class Continuations {
   #jobs;
   #bridge;
   #kept = load(); // {rest: [{fields, key}], loops: [{key, job, round, rounds, first, last}]}

@@ -39,7 +39,7 @@ function confirmed(question, words) {
 }
 
 /** Below the label: what was left out of the picture, and the button that deletes it, where the job is over. */
-export function finishLabel(label, job, picture, over, onDeleted) {
+export function finishPictureInfo(label, job, picture, over, onDeleted) {
   const key = `${job.id}.${picture?.index ?? ""}.${job.pictures.length}.${over}`;
   if (label.dataset.finished === key && label.querySelector(".left-out, .delete")) return; // and keeps its focus
   label.dataset.finished = key;

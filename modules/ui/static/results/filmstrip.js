@@ -1,4 +1,4 @@
-// The strip of one's pictures, newest first, with a tile for each job under way.  Arrow keys walk along it, Delete deletes; older
+// The filmstrip of one's pictures, newest first, with a tile for each job under way.  Arrow keys walk along it, Delete deletes; older
 // ones come as one gets near its end.  At its head one can look for words of prompts.
 
 import { h, pictureUrl } from "../dom.js";
@@ -8,7 +8,7 @@ import { closed, opened } from "../opened.js";
 const NEAR = 800; // CSS pixels from the end at which older ones are fetched
 const PAUSE_MS = 250; // after the last key of a search
 
-export class Film {
+export class Filmstrip {
   #root;
   #onPick;
   #tiles = new Map(); // key -> button, kept so that images are not loaded anew
@@ -108,7 +108,7 @@ export class Film {
     tile.setAttribute("aria-label", `Being painted, ${words}`);
   }
 
-  /** Say which tile is the one on the easel. */
+  /** Say which tile is the one in the result pane. */
   mark(key) {
     this.#shown = key;
     const first = this.#root.querySelector(".tile");

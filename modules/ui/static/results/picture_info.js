@@ -1,4 +1,4 @@
-// The label beside the picture, as in a gallery: its words, then how it was made, then what one can do with it.
+// The panel beside the picture: its words, then how it was made, then what one can do with it.
 
 import { h, pictureUrl } from "../dom.js";
 import { largerOnCanvas } from "../forms/size.js";
@@ -33,7 +33,7 @@ function wordsOf(request, picture) {
   return { prompt, negative };
 }
 
-export class Label {
+export class PictureInfo {
   #root;
   #onReuse;
   #onSheet;

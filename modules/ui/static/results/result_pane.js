@@ -1,4 +1,4 @@
-// Where the picture stands: one picture, a sheet of several, or the picture that is being painted.
+// The result pane: one picture, a sheet of several, or the picture that is being painted.
 
 import { h, pictureUrl } from "../dom.js";
 import { largerOnCanvas } from "../forms/size.js";
@@ -13,7 +13,7 @@ function shownWidth(width, height) {
   return Math.round(width * (side < SMALL ? Math.min(4, SMALL / side) : 1));
 }
 
-export class Easel {
+export class ResultPane {
   #root;
   #onPick;
   #onAccept;
@@ -33,13 +33,13 @@ export class Easel {
   async picture(job, picture) {
     const turn = ++this.#turn;
     const image = h("img", {
-      id: "studio_picture",
+      id: "result_picture",
       src: pictureUrl(job, picture),
       alt: job.request.prompt || "Picture without a prompt",
       draggable: "true",
     });
     this.#measure(image, picture.width, picture.height);
-    const open = h("button", { type: "button", class: "frame", "aria-label": "Show the picture in full size" }, image);
+    const open = h("button", { type: "button", class: "picture-button", "aria-label": "Show the picture in full size" }, image);
     open.addEventListener("click", () => openViewer({ job, picture }, this.#list, this.#onPick));
     await image.decode().catch(() => {});
     if (turn !== this.#turn) return;
@@ -50,21 +50,21 @@ export class Easel {
   /** All pictures of a job side by side. */
   sheet(job) {
     this.#turn++;
-    const frames = job.pictures.map((picture) => {
+    const buttons = job.pictures.map((picture) => {
       const image = h("img", { src: pictureUrl(job, picture), alt: `Picture ${picture.index + 1}, seed ${picture.seed}` });
       const label = `Picture ${picture.index + 1} of ${job.pictures.length}, seed ${picture.seed}`;
-      const frame = h("button", { type: "button", class: "frame", "aria-label": label, onclick: () => this.#onPick(job, picture) }, image);
-      if (!job.request.source) return frame;
+      const button = h("button", { type: "button", class: "picture-button", "aria-label": label, onclick: () => this.#onPick(job, picture) }, image);
+      if (!job.request.source) return button;
       const larger = largerOnCanvas(currentTab(), picture);
       const words = `Accept picture ${picture.index + 1}: put it onto the canvas${larger ? `, which has a larger one of ${larger.width} × ${larger.height}` : ""}`;
       const take = h("button", { type: "button", class: "accept", "aria-label": words, onclick: () => this.#onAccept(job, picture) }, larger ? `Accept at ${picture.width} × ${picture.height}` : "Accept");
-      return h("div", { class: "candidate" }, frame, take);
+      return h("div", { class: "candidate" }, button, take);
     });
-    const columns = Math.ceil(Math.sqrt(frames.length));
-    const sheet = h("div", { class: "sheet" }, ...frames);
+    const columns = Math.ceil(Math.sqrt(buttons.length));
+    const sheet = h("div", { class: "sheet" }, ...buttons);
     this.#measure(sheet, job.pictures[0].width, job.pictures[0].height);
     sheet.style.setProperty("--columns", columns);
-    sheet.style.setProperty("--rows", Math.ceil(frames.length / columns));
+    sheet.style.setProperty("--rows", Math.ceil(buttons.length / columns));
     this.#put("sheet", sheet);
   }
 
@@ -86,12 +86,12 @@ export class Easel {
   }
 
   /** The place of a picture to come; keeps the preview when there is one already. */
-  canvas(job) {
+  pending(job) {
     if (this.#root.dataset.job === job.id) return;
     this.#turn++;
-    const canvas = h("div", { class: "frame canvas" });
-    this.#measure(canvas, job.request.width, job.request.height);
-    this.#put("canvas", canvas);
+    const place = h("div", { class: "picture-button pending" });
+    this.#measure(place, job.request.width, job.request.height);
+    this.#put("pending", place);
     this.#root.dataset.job = job.id;
   }
 
@@ -99,16 +99,16 @@ export class Easel {
     if (this.#root.dataset.job !== job.id) return;
     const turn = this.#turn;
     const url = URL.createObjectURL(blob);
-    const image = h("img", { id: "studio_preview", src: url, alt: "The picture as it is being painted" });
+    const image = h("img", { id: "result_preview", src: url, alt: "The picture as it is being painted" });
     await image.decode().catch(() => {});
-    const canvas = this.#root.querySelector(".canvas");
-    if (turn !== this.#turn || !canvas || !image.naturalWidth) {
+    const place = this.#root.querySelector(".pending");
+    if (turn !== this.#turn || !place || !image.naturalWidth) {
       URL.revokeObjectURL(url);
       return;
     }
-    canvas.replaceChildren(image);
+    place.replaceChildren(image);
     // One latent pixel is 8 pixels of the picture: soften the squares, so that it looks unfinished and not broken.
-    image.style.setProperty("--soft", `${(0.3 * canvas.clientWidth) / Math.min(image.naturalWidth, job.request.width / 8)}px`);
+    image.style.setProperty("--soft", `${(0.3 * place.clientWidth) / Math.min(image.naturalWidth, job.request.width / 8)}px`);
     if (this.#url) URL.revokeObjectURL(this.#url);
     this.#url = url;
   }

@@ -41,7 +41,7 @@ export function turn(face, tab = currentTab()) {
 /** Whether the pictures are what is seen. */
 export const showsPictures = () => root.dataset.face === "pictures";
 
-export function startStage() {
+export function startViewSwitch() {
   const showFace = () => turn(faces[currentTab()] ?? "canvas");
   document.addEventListener("atelier:tab", showFace);
   showFace();

@@ -26,7 +26,7 @@ class Viewer {
   #list;
   #onShow;
   #dialog;
-  #stage;
+  #viewport;
   #image;
   #zoom = null; // CSS pixels per pixel of the picture; null = all of it in the window
   #centre = { x: 0, y: 0 }; // of the picture, from the window's centre, CSS pixels
@@ -40,7 +40,7 @@ class Viewer {
     const button = (name, words, act, mark = words) =>
       h("button", { type: "button", "data-do": name, "aria-label": words, title: words, onclick: act }, mark);
     this.#image = h("img", { draggable: "false" });
-    this.#stage = h("div", { class: "viewer-stage" }, this.#image);
+    this.#viewport = h("div", { class: "viewer-viewport" }, this.#image);
     const said = h("span", { class: "viewer-said", role: "status", "aria-live": "polite" });
     const bar = h(
       "div",
@@ -55,7 +55,7 @@ class Viewer {
     );
     const before = button("before", "Newer picture (←)", () => this.#turn(-1), "‹");
     const after = button("after", "Older picture (→)", () => this.#turn(1), "›");
-    this.#dialog = h("dialog", { class: "viewer", "aria-label": "Picture in full size" }, this.#stage, bar, before, after);
+    this.#dialog = h("dialog", { class: "viewer", "aria-label": "Picture in full size" }, this.#viewport, bar, before, after);
   }
 
   open() {
@@ -65,7 +65,7 @@ class Viewer {
       window.removeEventListener("resize", onResize);
       this.#dialog.remove();
       if (focused?.isConnected) focused.focus({ preventScroll: true });
-      else document.querySelector("#studio .easel .frame")?.focus({ preventScroll: true });
+      else document.querySelector("#results .result-pane .picture-button")?.focus({ preventScroll: true });
     });
     this.#dialog.addEventListener("keydown", (event) => this.#onKey(event));
     this.#image.addEventListener("load", () => this.#place());
@@ -120,14 +120,14 @@ class Viewer {
   /** CSS pixels per pixel at which all of it is in the window; small pictures are not blown up beyond four times. */
   get #fitted() {
     const { width, height } = this.#shown.picture;
-    const { clientWidth, clientHeight } = this.#stage;
+    const { clientWidth, clientHeight } = this.#viewport;
     return Math.min(clientWidth / width, clientHeight / height, 4) || 1;
   }
 
   #place() {
     const { job, picture } = this.#shown;
     const scale = this.#zoom ?? this.#fitted;
-    const room = { x: Math.max(0, (picture.width * scale - this.#stage.clientWidth) / 2), y: Math.max(0, (picture.height * scale - this.#stage.clientHeight) / 2) };
+    const room = { x: Math.max(0, (picture.width * scale - this.#viewport.clientWidth) / 2), y: Math.max(0, (picture.height * scale - this.#viewport.clientHeight) / 2) };
     this.#centre = { x: clamp(this.#centre.x, -room.x, room.x), y: clamp(this.#centre.y, -room.y, room.y) };
     Object.assign(this.#image.style, {
       width: `${picture.width * scale}px`,
@@ -158,7 +158,7 @@ class Viewer {
     this.#zoomTo((this.#zoom ?? this.#fitted) * factor, at);
   }
 
-  /** What is under `at` (CSS pixels from the stage's centre) stays there. */
+  /** What is under `at` (CSS pixels from the viewport's centre) stays there. */
   #zoomTo(scale, at = { x: 0, y: 0 }) {
     const now = this.#zoom ?? this.#fitted;
     const next = clamp(scale, Math.min(this.#fitted, 1 / devicePixelRatio) / 4, MOST);
@@ -192,25 +192,25 @@ class Viewer {
   }
 
   #from(event) {
-    const box = this.#stage.getBoundingClientRect();
+    const box = this.#viewport.getBoundingClientRect();
     return { x: event.clientX - box.left - box.width / 2, y: event.clientY - box.top - box.height / 2 };
   }
 
   #listenToPointers() {
-    const stage = this.#stage;
-    stage.addEventListener("wheel", (event) => {
+    const viewport = this.#viewport;
+    viewport.addEventListener("wheel", (event) => {
       event.preventDefault();
       const pixels = event.deltaY * (event.deltaMode === 1 ? 16 : 1);
       this.#zoomBy(Math.exp(-pixels * WHEEL), this.#from(event));
     }, { passive: false });
-    stage.addEventListener("dblclick", (event) => (this.#zoom === null ? this.#zoomTo(Math.max(1 / devicePixelRatio, 2 * this.#fitted), this.#from(event)) : this.#fit()));
-    stage.addEventListener("pointerdown", (event) => {
-      stage.setPointerCapture(event.pointerId);
+    viewport.addEventListener("dblclick", (event) => (this.#zoom === null ? this.#zoomTo(Math.max(1 / devicePixelRatio, 2 * this.#fitted), this.#from(event)) : this.#fit()));
+    viewport.addEventListener("pointerdown", (event) => {
+      viewport.setPointerCapture(event.pointerId);
       this.#fingers.set(event.pointerId, this.#from(event));
       this.#begin = this.#fingers.size === 1 ? { ...this.#from(event), outside: event.target !== this.#image, moved: false } : null;
     });
-    stage.addEventListener("pointermove", (event) => this.#onMove(event));
-    for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, (event) => this.#onUp(event, name === "pointerup"));
+    viewport.addEventListener("pointermove", (event) => this.#onMove(event));
+    for (const name of ["pointerup", "pointercancel"]) viewport.addEventListener(name, (event) => this.#onUp(event, name === "pointerup"));
   }
 
   #onMove(event) {

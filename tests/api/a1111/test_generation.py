@@ -249,7 +249,7 @@ def test_overrides_hold_for_one_call(api: TestClient, painting: App) -> None:
     job = painting.submit({**SMALL, "checkpoint": "sub/other"}, "somebody")
     assert [*painting.events(job.id, "somebody")][-1].state == "done"
     _, info = paint(api)
-    assert (info["clip_skip"], info["sd_model_name"]) == (1, "tiny"), "the household's latest is not the caller's"
+    assert (info["clip_skip"], info["sd_model_name"]) == (1, "tiny"), "the instance's latest is not the caller's"
     assert api.get("/sdapi/v1/options").json()["CLIP_stop_at_last_layers"] == 1
 
 
@@ -346,7 +346,7 @@ def test_text_that_no_file_can_carry_is_left_out(api: TestClient) -> None:
 
 
 def test_every_picture_is_a_file_that_stays(api: TestClient, painting: App) -> None:
-    """`save_images` false is about A1111's folders; a job of this house is on disk before it is answered."""
+    """`save_images` false is about A1111's folders; a job of this server is on disk before it is answered."""
     body, _ = paint(api, seed=99, save_images=False)
     data = base64.b64decode(body["images"][0])
     names = painting.settings.outputs_dir.rglob("*-99.png")

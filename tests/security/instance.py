@@ -45,14 +45,14 @@ class Listener:
         self._socket.close()
 
 
-class House:
+class RunningInstance:
     """A running program.  `ask` knocks; all answers are kept in `heard`, all that it prints in the file `log`."""
 
     def __init__(self, folder: Path, models: Path, *arguments: str, first: tuple[str, ...] = ()) -> None:
         self.folder, self.data, self.outputs, self.log = folder, folder / "data", folder / "outputs", folder / "log"
         self.outside = Listener()
         self.heard: list[tuple[str, Reply]] = []
-        self.data.mkdir(parents=True, exist_ok=True)  # there already when a house is opened again
+        self.data.mkdir(parents=True, exist_ok=True)  # there already when an instance is started again
         (self.data / "settings.toml").write_text(f"# {CANARY}\nhistory = 900\n", encoding="utf-8")
         for name in (".env", "secret.json", "secret.txt"):
             (self.data / name).write_text(CANARY, encoding="utf-8")
@@ -135,16 +135,16 @@ class House:
 
 
 class Visitor:
-    """A browser or program at a house's door: sends its cookies and headers along with everything."""
+    """A browser or program at a instance's access: sends its cookies and headers along with everything."""
 
-    def __init__(self, house: House, headers: Pairs = ()) -> None:
-        self.house, self.headers, self.cookies = house, list(headers), dict[str, str]()
+    def __init__(self, instance: RunningInstance, headers: Pairs = ()) -> None:
+        self.instance, self.headers, self.cookies = instance, list(headers), dict[str, str]()
 
     def ask(self, target: str | bytes, method: str = "GET", headers: Pairs = (), **rest: Any) -> Reply:
         pairs = [*self.headers, *headers]
         if self.cookies:
             pairs.append(("Cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items())))
-        reply = self.house.ask(target, method, pairs, **rest)
+        reply = self.instance.ask(target, method, pairs, **rest)
         for value in reply.all("set-cookie"):
             name, _, secret = value.partition(";")[0].partition("=")
             self.cookies[name] = secret
@@ -159,12 +159,12 @@ class Visitor:
 
 
 @contextmanager
-def opened(folder: Path, models: Path, *arguments: str, first: tuple[str, ...] = ()) -> Iterator[House]:
-    house = House(folder, models, *arguments, first=first)
+def opened(folder: Path, models: Path, *arguments: str, first: tuple[str, ...] = ()) -> Iterator[RunningInstance]:
+    instance = RunningInstance(folder, models, *arguments, first=first)
     try:
-        yield house
+        yield instance
     finally:
-        house.close()
+        instance.close()
 
 
 def settled(visitor: Visitor, job: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What a solver is, and the few formulas that many of them share.
+"""What a sampler is, and the few formulas that many of them share.
 
-A solver is a generator that yields (x, sigma), is sent the denoised x, and returns the final x.  It knows neither networks,
+A sampler is a generator that yields (x, sigma), is sent the denoised x, and returns the final x.  It knows neither networks,
 guidance nor progress, and never loops over a model itself; whoever drives it owns time, so many can share one forward.  Noise
 levels are floats, and torch is not imported here: the web process reads the table of samplers.
 
@@ -28,10 +28,10 @@ class Denoised(NamedTuple):
     negative: Tensor
 
 
-PairProgram = Generator[tuple["Tensor", float], Denoised, "Tensor"]
-"""The program of a CFG++ solver, which follows the guided x0 along the negative prompt's noise."""
+CfgPPProgram = Generator[tuple["Tensor", float], Denoised, "Tensor"]
+"""The program of a CFG++ sampler, which follows the guided x0 along the negative prompt's noise."""
 
-Solve = Callable[..., "SamplerProgram | PairProgram"]
+SamplerFunction = Callable[..., "SamplerProgram | CfgPPProgram"]
 """(x at sigmas[0], falling sigmas, the image's noise, options by name) -> program."""
 
 

@@ -18,7 +18,7 @@ from modules.api.a1111.models import own_checkpoint
 from modules.api.a1111.options import CHECKPOINT, Chosen, OwnOptions, read_options
 from modules.api.a1111.pictures import picture_bytes, read_picture
 from modules.api.a1111.replies import Images
-from modules.api.a1111.requests import PaintBody, PictureBody, TextBody
+from modules.api.a1111.requests import GenerationBody, PictureBody, TextBody
 from modules.api.a1111.results import answer
 from modules.api.a1111.tasks import Tasks
 from modules.api.a1111.timing import TimedRoute
@@ -33,7 +33,7 @@ from modules.errors import EngineError, RequestError
 from modules.jobs.views import JobView
 from modules.pixels.masks import from_image
 
-B = TypeVar("B", bound=PaintBody)
+B = TypeVar("B", bound=GenerationBody)
 
 DECODERS, ENCODERS = 2, 4
 """Calls whose pictures are decoded, and answers that are put together, at a time."""
@@ -42,7 +42,7 @@ _TEXT = {"prompt": "a red apple on a blue background", "steps": 20, "seed": 7, "
 _PICTURE = {"init_images": ["iVBORw0KGgo..."], "denoising_strength": 0.6, **_TEXT}
 
 
-def painting_routes(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
+def generation_endpoints(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
     router = APIRouter(route_class=TimedRoute)
     decoders, encoders = anyio.CapacityLimiter(DECODERS), anyio.CapacityLimiter(ENCODERS)
 
@@ -85,7 +85,7 @@ def painting_routes(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
     return router
 
 
-def _overridden(body: PaintBody) -> dict[str, Any]:
+def _overridden(body: GenerationBody) -> dict[str, Any]:
     """The options that the call sets for itself."""
     overridden = read_options(body.override_settings or {})
     if overridden.get(CHECKPOINT) == "":  # how some clients say "the usual one"

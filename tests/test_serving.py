@@ -1,4 +1,4 @@
-"""The program as a house starts it: the set-up code on a terminal, no start without one, https, and the accounts command."""
+"""The program as started for others to reach: the set-up code on a terminal, no start without one, https, `accounts`."""
 
 from __future__ import annotations
 
@@ -100,13 +100,13 @@ def test_the_accounts_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert run(tmp_path, "list") == 0
     assert "Nobody has an account" in capsys.readouterr().out
     with closing(serve.open_accounts(settings)) as opened, pytest.raises(SettingsError, match="no terminal"):
-        serve.check_door(settings, opened)
+        serve.check_access(settings, opened)
 
     assert run(tmp_path, "invite", "--role", "administrator") == 0
     said = capsys.readouterr().out
     assert "http://127.0.0.1:7860/invite?code=" in said
     store = AccountStore(tmp_path / FILE_NAME)
-    serve.check_door(settings, store)  # somebody has a code now
+    serve.check_access(settings, store)  # somebody has a code now
 
     ada = store.redeem(code_in(said), "Ada", "hash")
     assert run(tmp_path, "tokens", "ada", "--new", "Krita") == 0

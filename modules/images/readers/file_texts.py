@@ -23,7 +23,7 @@ MAX_ITEMS = 200
 
 
 @dataclass(frozen=True)
-class Told:
+class FileTexts:
     """The texts of a file: a PNG's `chunks` by keyword, the EXIF comment, further EXIF texts by tag, and the XMP packet."""
 
     chunks: Mapping[str, str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Network:
+class ExtraNetwork:
     """Something beside the checkpoint that a picture needs: its name, and its hash where the picture says it."""
 
     kind: Literal["lora", "embedding"]
@@ -52,7 +52,7 @@ class Reading:
     program: str
     items: Mapping[str, str]
     version: str = ""
-    networks: tuple[Network, ...] = ()
+    networks: tuple[ExtraNetwork, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -1,6 +1,6 @@
 """What every tab that paints has: prompts, the settings of a picture, Generate and Cancel.
 
-Handlers return at once: they hand a dict of fields to the App and a short message to the studio, which follows the job by
+Handlers return at once: they hand a dict of fields to the App and a short message to the results, which follows the job by
 itself.  Nothing here waits for a picture.
 """
 
@@ -17,28 +17,28 @@ from modules.errors import AtelierError, LimitError, RequestError
 from modules.request import SIDE_STEP
 from modules.ui.files import STATIC
 from modules.ui.form import Form, Values
-from modules.ui.form_sync import Desk, defaults, schedule_hint
+from modules.ui.form_sync import FormSync, defaults, schedule_hint
 from modules.ui.gradio import gr
 from modules.ui.options import Options
-from modules.ui.results import Studio, message
+from modules.ui.results import Results, message
 from modules.ui.tabs.base import AT_ONCE, no_user
 
 
-class PaintingTab:
-    """Builds the tab inside the current column; `connect` then ties it to the studio."""
+class GenerationTab:
+    """Builds the tab inside the current column; `connect` then ties it to the results."""
 
     name = ""
     label = ""
     shows = "pictures"
 
-    def __init__(self, app: App, desk: Desk) -> None:
-        self.app, self.desk = app, desk
+    def __init__(self, app: App, sync: FormSync) -> None:
+        self.app, self.sync = app, sync
         self.form = Form(self.name)
-        desk.forms[self.name] = self.form
+        sync.forms[self.name] = self.form
 
     def build(self) -> None:
         """From top to bottom, as a phone shows it and a keyboard walks through it."""
-        self.form.share("checkpoint", "Checkpoint", self.desk.checkpoint)
+        self.form.share("checkpoint", "Checkpoint", self.sync.checkpoint)
         self.build_prompt()
         self.build_canvas()
         with gr.Column(elem_id=self.form.id("settings"), elem_classes="plain settings", min_width=200):
@@ -69,8 +69,8 @@ class PaintingTab:
 
     def build_style_and_solver(self) -> None:
         form, best = self.form, defaults(self.app.default_checkpoint())
-        styles, about = self.desk.styles()
-        shown = bool(styles or about)  # a house without styles is not bothered with an empty list
+        styles, about = self.sync.styles()
+        shown = bool(styles or about)  # an instance without styles is not bothered with an empty list
         form.choice("styles", "Styles", styles, [], multiselect=True, info=about, visible=shown)
         form.choice("sampler", "Sampler", SAMPLERS, best["sampler"])
         form.choice("schedule", "Schedule type", SCHEDULES, best["schedule"])
@@ -83,7 +83,11 @@ class PaintingTab:
             width = form.number("width", "Width", best["width"], step=SIDE_STEP)
             swap = gr.Button("Swap width and height", elem_id=form.id("swap"), elem_classes=["icon", "icon-swap"])
             height = form.number("height", "Height", best["height"], step=SIDE_STEP)
-        gr.HTML(f'<p class="quote" id="{form.id("quote")}" role="status"></p>', elem_id=form.id("quote_area"), js_on_load=None)
+        gr.HTML(
+            f'<p class="estimate" id="{form.id("estimate")}" role="status"></p>',
+            elem_id=form.id("estimate_area"),
+            js_on_load=None,
+        )
         swap.click(None, [width, height], [width, height], js="(width, height) => [height, width]")
 
     def build_seed_and_count(self) -> None:
@@ -95,15 +99,15 @@ class PaintingTab:
             same = gr.Button(again, elem_id=form.id("seed_reuse"), elem_classes=["icon", "icon-again"])
         form.number("count", "Pictures", 1, step=1, elem_classes="count-field")  # no precision: it would round
         random.click(None, None, seed, js="() => ['']")
-        shown = "(seed) => [document.querySelector('#studio [data-seed]')?.dataset.seed ?? seed]"
+        shown = "(seed) => [document.querySelector('#results [data-seed]')?.dataset.seed ?? seed]"
         same.click(None, seed, seed, js=shown)
 
     # ---- what it does
 
-    def connect(self, studio: Studio, page: gr.Blocks) -> None:
+    def connect(self, results: Results, page: gr.Blocks) -> None:
         form, sampler = self.form, self.form.components["sampler"]
         attach = _ATTACH.replace("TAB", json.dumps(self.name))
-        self.generate.click(self._submit, self.inputs, [studio], js=attach, trigger_mode="multiple", **AT_ONCE)
+        self.generate.click(self._submit, self.inputs, [results], js=attach, trigger_mode="multiple", **AT_ONCE)
         sampler.input(lambda name: schedule_hint(name) or gr.skip(), sampler, form.components["schedule"], **AT_ONCE)
 
         # These stay in the browser.
@@ -126,7 +130,7 @@ class PaintingTab:
         return self._submit_all(requests, attached.get("key", ""), user)
 
     def _submit_all(self, requests: list[Values], key: str, user: str) -> str:
-        """As many of the requests as the studio takes; the page offers the rest again when there is a place."""
+        """As many of the requests as the results takes; the page offers the rest again when there is a place."""
         ids: list[str] = []
         try:
             for number, fields in enumerate(requests):
@@ -140,7 +144,7 @@ class PaintingTab:
 
     @property
     def inputs(self) -> set[Any]:
-        """What Generate is told; the attachment is the last of it."""
+        """The inputs of Generate; the attachment is the last of them."""
         return self.form.inputs | {self.attachment}
 
     def requests(self, data: Mapping[Any, Any], attached: Values, user: str) -> list[Values]:
