@@ -1,6 +1,6 @@
 """The real server as processes: killed in the middle, asked to stop, started twice.  What was accepted comes out, once.
 
-One story, because every start takes seconds: a second server is refused, the first is killed while it paints, the next one is
+One test, because every start takes seconds: a second server is refused, the first is killed while it paints, the next one is
 stopped politely, and the last one finishes everything.
 """
 

@@ -433,7 +433,7 @@ def test_restarts_of_the_program_blame_no_job_and_a_suspect_stays_one(settings: 
     second.close()
 
 
-def test_whoever_listens_hears_of_changes(scripted: App, link: ScriptedLink) -> None:
+def test_listeners_hear_of_changes(scripted: App, link: ScriptedLink) -> None:
     heard: list[int] = []
     end = scripted.listen(lambda: heard.append(1))
     scripted.submit(SMALL, "me")

@@ -41,7 +41,7 @@ def asked(address: str, method: str, path: str, form: dict[str, str] | None = No
 
 
 @posix
-def test_the_first_start_of_a_house(tmp_path: Path) -> None:
+def test_the_first_start_with_accounts(tmp_path: Path) -> None:
     """On loopback, with accounts and https: what `--listen` does, without opening a port to the network."""
     arguments = ["serve", "--port", "0", "--no-browser", "--require-token", "--tls-self-signed"]
     with running(command(tmp_path, tmp_path, *arguments)) as process:
@@ -172,7 +172,7 @@ def test_a_start_that_was_killed_between_key_and_certificate_spoils_nothing(tmp_
     assert sorted(path.name for path in (tmp_path / "tls").iterdir()) == ["cert.pem", "key.pem"]
 
 
-def test_certificates_that_do_not_fit_are_told(tmp_path: Path) -> None:
+def test_certificates_that_do_not_fit_are_reported(tmp_path: Path) -> None:
     one, other = self_signed(tmp_path / "a", ["a"]), self_signed(tmp_path / "b", ["b"])
     given = certificate(Settings(tls_cert=one.cert, tls_key=one.key))
     assert given is not None

@@ -143,7 +143,7 @@ def test_another_checkpoint_of_the_same_name_is_found_out(
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_checkpoint_that_is_gone_is_told(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_that_is_gone_is_reported(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty = Settings(data_dir=settings.data_dir, models_dirs=(tmp_path,), outputs_dir=settings.outputs_dir)
     assert run(empty, render="1") == 1
     assert "differs because it cannot be made here" in capsys.readouterr().out

@@ -120,8 +120,8 @@ def polish(
         rand, gen = rng(seed, part), generator(seed, part)
         chosen = [rand.randrange(len(scenes)) for _ in range(BATCH // parallel.size())]
         x = pixels_to_tensor([render(scenes[index]) for index in chosen])
-        levels = POLISH_NOISE * torch.rand(len(chosen), 1, 1, 1, generator=gen)
-        z = clean[chosen] + levels * torch.randn(clean[chosen].shape, generator=gen)
+        sigmas = POLISH_NOISE * torch.rand(len(chosen), 1, 1, 1, generator=gen)
+        z = clean[chosen] + sigmas * torch.randn(clean[chosen].shape, generator=gen)
         with torch.autocast("cpu", torch.bfloat16):
             y = model.decode(z.contiguous(memory_format=torch.channels_last))
         return F.l1_loss(y, x) + F.mse_loss(y, x) + 0.5 * _edge_loss(y, x)

@@ -138,7 +138,7 @@ def test_server_and_command_line_lose_nothing_of_each_other(
     assert terminal.names() == ["Ada", "Carol", "Eve"], "nothing comes back with an orderly stop"
 
 
-def test_a_file_that_was_removed_or_replaced_lets_nobody_in(tmp_path: Path) -> None:
+def test_a_file_that_was_removed_or_replaced_ends_every_login(tmp_path: Path) -> None:
     path = tmp_path / FILE_NAME
     with closing(AccountStore(path)) as store:
         ada = store.redeem(store.add_code("invite", "administrator", 60), "Ada", "hash")

@@ -412,7 +412,7 @@ def sa_solver(model: Model, x: Array, s: list[float], draw: Any, pece: bool = Fa
     return y
 
 
-SOLVERS: dict[str, Callable[..., Array]] = {
+SAMPLERS: dict[str, Callable[..., Array]] = {
     "DDIM": ddim,
     "PLMS": plms,
     "UniPC": unipc,

@@ -99,7 +99,7 @@ def test_swarm_s_tags_in_prompts(prompt: str, text: str, note: str) -> None:
         ({"sampler": "uni_pc"}, "noise levels of its own"),
     ],
 )
-def test_what_swarm_did_and_is_not_taken_over_is_said(params: dict[str, Any], what: str) -> None:
+def test_what_swarm_did_and_is_not_taken_over_is_reported(params: dict[str, Any], what: str) -> None:
     assert any(what in note for note in swarm(**params).notes)
 
 
@@ -159,7 +159,7 @@ def test_invokeai_s_modes_devices_and_single_step_solver() -> None:
         ({"generation_mode": "inpaint", "strength": 0.5}, "through a mask"),
     ],
 )
-def test_what_invokeai_did_and_is_not_taken_over_is_said(more: dict[str, Any], what: str) -> None:
+def test_what_invokeai_did_and_is_not_taken_over_is_reported(more: dict[str, Any], what: str) -> None:
     notes = invoke(**more).notes
     assert any(what in note for note in notes) if what else len(notes) == 1
 
@@ -223,7 +223,7 @@ def test_novelai_3_has_no_numbers_and_its_native_schedule_is_uniform() -> None:
         ({"sm": False, "controlnet_model": None, "noise": 0.2, "uncond_scale": 1.0}, ""),
     ],
 )
-def test_what_novelai_did_and_is_not_taken_over_is_said(more: dict[str, Any], what: str) -> None:
+def test_what_novelai_did_and_is_not_taken_over_is_reported(more: dict[str, Any], what: str) -> None:
     found = novelai(**more)
     assert any(what in note for note in found.notes) if what else len(found.notes) == 1
     assert ("denoising_strength" in found.fields) == ("strength" in more)

@@ -134,7 +134,7 @@ SD_PARSERS = {
 
 
 @pytest.mark.parametrize("program", SD_PARSERS)
-def test_somebody_elses_library_finds_the_same(program: str, tmp_path: Path) -> None:
+def test_another_library_finds_the_same(program: str, tmp_path: Path) -> None:
     """That the pictures above are as those programs write them: sd-parsers 0.6 was made for the real ones."""
     path = tmp_path / "picture.png"
     path.write_bytes(SD_PARSERS[program]())
@@ -161,7 +161,7 @@ def test_of_two_passes_the_first_is_shown() -> None:
     assert "its graph samples 2 times; these are the settings of the first" in found.notes
 
 
-def test_what_a_graph_asks_beyond_our_ranges_is_said() -> None:
+def test_what_a_graph_asks_beyond_our_ranges_is_reported() -> None:
     graph = copy.deepcopy(foreign.COMFY)
     graph["3"]["inputs"] |= {"seed": 2**64, "steps": 999}
     graph["5"]["inputs"] |= {"width": 500}
@@ -337,7 +337,7 @@ def test_a1111_s_text_hidden_in_pixels(place: str, packed: bool) -> None:
     assert (found.program, found.infotext) == ("A1111", foreign.A1111)
 
 
-def test_what_is_hidden_does_not_matter_where_something_is_said() -> None:
+def test_what_is_hidden_does_not_matter_where_something_is_reported() -> None:
     image = foreign.hide("x\nSteps: 1, Sampler: Euler, Seed: 9")
     assert read_picture(image).fields["seed"] == 9
 
@@ -391,7 +391,7 @@ def test_a_pasted_text() -> None:
     assert read_text("just a prompt").program == ""
 
 
-def test_what_nobody_here_does_is_said() -> None:
+def test_what_nobody_here_does_is_reported() -> None:
     text = foreign.A1111.replace(
         "Clip skip: 2", "Hires upscale: 2, Denoising strength: 0.5, Face restoration: CodeFormer, Tiling: True"
     )

@@ -57,7 +57,7 @@ def test_sd_next_s_parsers() -> None:
     assert sdnext("Sampler: Euler", "a (cat:1.2)").prompt == "a (cat:1.2)"
 
 
-def test_what_sd_next_did_and_is_not_taken_over_is_said() -> None:
+def test_what_sd_next_did_and_is_not_taken_over_is_reported() -> None:
     found = sdnext("Sampler: Euler, Refine: True, Hires scale: 2.0, Detailer: face, ToMe: 0.5, CFG end: 0.8, TE: clip-l")
     said = (
         "a second pass, details that are painted again, token merging, guidance for a part of the steps, another text encoder"
@@ -107,7 +107,7 @@ def test_the_extension_for_dynamic_thresholding_counts_in_hundredths() -> None:
         ("RP Active: True, RP Divide mode: Matrix", "regions with words of their own"),
     ],
 )
-def test_what_forge_and_extensions_did_and_is_not_taken_over_is_said(settings: str, what: str) -> None:
+def test_what_forge_and_extensions_did_and_is_not_taken_over_is_reported(settings: str, what: str) -> None:
     assert any(what in note for note in forge(settings).notes) if what else forge(settings).notes == ()
 
 

@@ -1,4 +1,4 @@
-"""The real program, started as a user would, with a canary in every file that nobody may read; and hands to knock with."""
+"""The real program, started as a user would, with a canary in every file that nobody may read; and clients."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Listener:
 
 
 class RunningInstance:
-    """A running program.  `ask` knocks; all answers are kept in `heard`, all that it prints in the file `log`."""
+    """A running program.  `ask` sends a request; all answers are kept in `heard`, all that it prints in the file `log`."""
 
     def __init__(self, folder: Path, models: Path, *arguments: str, first: tuple[str, ...] = ()) -> None:
         self.folder, self.data, self.outputs, self.log = folder, folder / "data", folder / "outputs", folder / "log"

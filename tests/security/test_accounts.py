@@ -109,7 +109,7 @@ def test_s11_without_a_name_nothing_answers(accounts_instance: RunningInstance, 
         "/health%2f..%2fconfig",
     ],
 )
-def test_s12_no_spelling_of_a_path_gets_past_the_door(accounts_instance: RunningInstance, family: Family, target: str) -> None:
+def test_s12_no_spelling_of_a_path_gets_past(accounts_instance: RunningInstance, family: Family, target: str) -> None:
     reply = accounts_instance.ask(target.encode())
     assert reply.status in (400, 401, 404), reply.status
     assert "components" not in reply.text
@@ -163,7 +163,7 @@ def test_s17_a_local_instance_listens_on_loopback_only(instance: RunningInstance
     assert addresses == {"0100007F"}
 
 
-def test_s20_nobody_reaches_what_is_somebody_elses(family: Family, painted: tuple[str, str]) -> None:
+def test_s20_another_users_data_is_not_reached(family: Family, painted: tuple[str, str]) -> None:
     job, source = painted
     ways = [
         *(("GET", f"/internal/jobs/{job}{rest}") for rest in ("", "/preview", "/events", "/zip")),
@@ -291,7 +291,7 @@ def test_s18_a_claimed_address_does_not_change_whose_guesses_count(accounts_inst
     assert "evil" not in family.ada.ask("/config", headers=[("X-Forwarded-Host", "evil.example")]).json()["root"]
 
 
-def test_s30_the_door_is_not_held_open_either(accounts_instance: RunningInstance) -> None:
+def test_s30_a_server_with_accounts_is_not_held_open_either(accounts_instance: RunningInstance) -> None:
     idle = [socket.create_connection(("127.0.0.1", accounts_instance.port), timeout=60) for _ in range(100)]
     assert accounts_instance.ask("/health").status == 200
     for connection in idle:

@@ -285,7 +285,7 @@ def test_s30_who_says_nothing_does_not_keep_the_others_out(instance: RunningInst
             connection.close()
 
 
-def test_s34_no_answer_says_where_we_live(instance: RunningInstance, browser: Visitor) -> None:
+def test_s34_no_answer_names_a_folder(instance: RunningInstance, browser: Visitor) -> None:
     """Of everything that the other tests provoked: no traceback, no path, no class; and some of the worst once more."""
     for body in (b'{"data": [{"path": 1}], "fn_index": 0}', b'{"data": null, "fn_index": 99999}', b'{"fn_index": "x"}', b"[]"):
         for route in ("/gradio_api/queue/join", "/gradio_api/run/x", "/gradio_api/call/x", "/gradio_api/component_server"):

@@ -123,7 +123,7 @@ def test_s2_gradio_serves_no_file_of_ours(instance: RunningInstance, browser: Vi
             assert nothing_leaked(reply)
 
 
-def test_s2_no_callback_gives_out_a_file_whose_path_it_is_told(instance: RunningInstance, browser: Visitor) -> None:
+def test_s2_no_callback_gives_out_a_file_whose_path_it_gets(instance: RunningInstance, browser: Visitor) -> None:
     """Gradio copies what a callback returns as a path to where it is served, so none may return what it was told."""
     config = browser.ask("/config").json()
     names = {str(call["api_name"]) for call in config["dependencies"] if call["api_name"]}

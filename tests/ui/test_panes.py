@@ -139,7 +139,7 @@ def test_half_a_picture_is_refused(page: Any, app: FakeApp) -> None:
     assert not app.records
 
 
-def test_choosing_a_checkpoint_that_is_gone_is_said(page: Any, app: FakeApp) -> None:
+def test_choosing_a_checkpoint_that_is_gone_is_reported(page: Any, app: FakeApp) -> None:
     answers: list[int] = []
     page.on("response", lambda response: answers.append(response.status))
     app.models = [model for model in app.models if model.name != "big/landscapes"]

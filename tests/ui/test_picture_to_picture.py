@@ -380,7 +380,7 @@ def test_the_plain_upload_and_advanced_look_like_their_neighbours(visit: Visit, 
         assert own == batch
 
 
-def test_an_answer_that_never_came_is_said_on_the_page(page: Any, app: FakeApp) -> None:
+def test_an_answer_that_never_came_is_reported_on_the_page(page: Any, app: FakeApp) -> None:
     canvas = opened(page, app, "img2img")
     page.route("**/internal/sources", lambda route: route.fulfill(status=507, json={"error": "The disk is nearly full."}))
     canvas.show()

@@ -306,7 +306,7 @@ BEYOND = (
 )
 
 
-def test_what_cannot_be_taken_over_is_said_where_the_settings_go(visit: Visit) -> None:
+def test_what_cannot_be_taken_over_is_reported_where_the_settings_go(visit: Visit) -> None:
     said = "Made with ControlNet, a second pass at a larger size, which is not taken over."
     page = opened(visit)
     choose(page, foreign.png(parameters=BEYOND))

@@ -136,7 +136,7 @@ def test_other_formats_carry_the_text_in_exif(api: TestClient, kind: str, form: 
     assert "Kätzchen 🐈" in info["infotexts"][0]
 
 
-def test_prompts_are_told_as_they_were_painted(api: TestClient, painting: App) -> None:
+def test_prompts_are_returned_as_they_were_drawn(api: TestClient, painting: App) -> None:
     folder = painting.settings.data_dir
     (folder / "styles.csv").write_text("name,prompt,negative_prompt\nPhoto,photo of {prompt},blurry\n")
     body, info = paint(api, prompt="a {red|blue} cat # a note", styles=["Photo"], seed=3)
@@ -146,7 +146,7 @@ def test_prompts_are_told_as_they_were_painted(api: TestClient, painting: App) -
     assert "Template" in info["extra_generation_params"]
 
 
-def test_what_was_left_out_of_a_prompt_is_said(api: TestClient) -> None:
+def test_what_was_left_out_of_a_prompt_is_reported(api: TestClient) -> None:
     _, info = paint(api, prompt="a cat <lora:ink:0.8>")
     assert list(info) == [*INFO_KEYS, "notes"]
     assert "ink" in info["notes"][0]

@@ -123,7 +123,7 @@ def test_upscalers_are_pillow_s(visitor: Visitor) -> None:
     assert set(found[0]) == {"name", "model_name", "model_path", "model_url", "scale"}
 
 
-def test_styles_are_the_household_s(visitor: Visitor, real_app: App) -> None:
+def test_styles_are_those_of_the_instance(visitor: Visitor, real_app: App) -> None:
     client = visitor()
     assert get(client, "prompt-styles") == []
     (real_app.settings.data_dir / "styles.csv").write_text('name,prompt,negative_prompt\nPhoto,"photo of {prompt}",blurry\n')

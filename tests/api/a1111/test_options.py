@@ -25,7 +25,7 @@ def options(client: TestClient) -> dict[str, Any]:
     return dict(client.get("/sdapi/v1/options").json())
 
 
-def test_every_option_is_told_and_may_be_sent_back(visitor: Visitor) -> None:
+def test_every_option_is_reported_and_may_be_sent_back(visitor: Visitor) -> None:
     """Open WebUI changes the checkpoint by sending back all options that it was told."""
     client = visitor()
     said = options(client)

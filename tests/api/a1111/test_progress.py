@@ -268,9 +268,7 @@ def test_a_job_that_is_removed_is_answered(
     assert "removed" in detail(call.answer.result())
 
 
-def test_too_many_are_told_when_to_come_back(
-    visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor
-) -> None:
+def test_too_many_get_a_retry_after(visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor) -> None:
     client = visitor()
     calls = [Call(others, client, real_app, "local") for _ in range(4)]
     refused = client.post("/sdapi/v1/txt2img", json=SMALL)
@@ -286,7 +284,7 @@ def test_too_many_are_told_when_to_come_back(
     assert all(call.answer.result().status_code == 200 for call in calls)
 
 
-def test_a_studio_that_closes_says_so(visitor: Visitor, real_app: App) -> None:
+def test_an_app_that_closes_is_an_error(visitor: Visitor, real_app: App) -> None:
     real_app.service.changes.closing = True
     assert "closing" in detail(visitor().post("/sdapi/v1/txt2img", json=SMALL), 503)
 

@@ -129,7 +129,7 @@ def test_hires_fields_count_with_hires_alone(api: TestClient) -> None:
         ),
     ],
 )
-def test_what_is_passed_over_is_said(api: TestClient, fields: dict[str, Any], note: str) -> None:
+def test_what_is_passed_over_is_reported(api: TestClient, fields: dict[str, Any], note: str) -> None:
     [said] = paint(api, **fields)["notes"]
     assert said.startswith(note)
 

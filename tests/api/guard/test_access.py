@@ -258,7 +258,7 @@ def covered(method: str, path: str) -> bool:
 
 
 @pytest.mark.parametrize("path", ["/", "/account", "/docs", "/internal/jobs"])
-def test_a_browser_is_led_to_the_door(clients: dict[str, TestClient], path: str) -> None:
+def test_a_browser_is_redirected_to_the_login(clients: dict[str, TestClient], path: str) -> None:
     answer = clients[""].get(path, headers={"accept": "text/html", "sec-fetch-mode": "navigate"})
     assert answer.status_code == 303
     assert re.fullmatch(r"/login(\?next=%2F[a-z%2F]+)?", answer.headers["location"])
@@ -266,7 +266,7 @@ def test_a_browser_is_led_to_the_door(clients: dict[str, TestClient], path: str)
     assert fetched.status_code == 401
 
 
-def test_programs_are_told_how_to_say_who_they_are(clients: dict[str, TestClient]) -> None:
+def test_programs_get_an_authentication_challenge(clients: dict[str, TestClient]) -> None:
     answer = clients[""].post("/sdapi/v1/txt2img", json={"prompt": "x"})
     assert answer.status_code == 401
     assert "Basic" in answer.headers["www-authenticate"]
@@ -275,7 +275,7 @@ def test_programs_are_told_how_to_say_who_they_are(clients: dict[str, TestClient
     assert "Basic" not in clients[""].get("/internal/jobs").headers["www-authenticate"], "a browser would ask in its own window"
 
 
-def test_a_viewer_of_the_page_has_nobody_to_act_for(instance: AccountsServer, people: dict[str, Account]) -> None:
+def test_callbacks_of_a_viewer_get_no_user(instance: AccountsServer, people: dict[str, Account]) -> None:
     """Gradio's callbacks are all behind one route, so a viewer gets in, but no callback gets a user to submit for."""
     seen: list[tuple[str, str, str]] = []
 

@@ -231,7 +231,7 @@ def test_a_wrong_method_is_said_to_be_one(client: TestClient, method: str, path:
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
-def test_nothing_is_remembered_of_paths_that_strangers_ask_for() -> None:
+def test_nothing_is_cached_by_paths_of_unknown_clients() -> None:
     """4096 paths of 60 kB stayed in memory: 247 MB for somebody who never logged in."""
     rule_for("GET", "/warm")
     tracemalloc.start()

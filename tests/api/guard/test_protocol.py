@@ -101,7 +101,7 @@ def until_closed(connection: socket.socket) -> bytes:
     ],
     ids=["silence", "half a head", "one byte", "no body", "half a body", "half a chunk", "half of the second"],
 )
-def test_whoever_stops_talking_is_cut_off_and_others_are_served(start: bytes) -> None:
+def test_a_silent_connection_is_closed_and_others_are_served(start: bytes) -> None:
     with serving(Hasty) as address:
         slow = [opened(address, start) for _ in range(20)]
         quick = until_closed(opened(address, b"GET /quick HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))

@@ -171,9 +171,7 @@ def test_the_cookie_lives_on_with_the_session(instance: AccountsServer, ada: Acc
         ("<img src=x onerror=alert(1)>", PASSWORD, 401),
     ],
 )
-def test_wrong_logins_are_refused_in_peace(
-    instance: AccountsServer, ada: Account, name: str, password: str, status: int
-) -> None:
+def test_wrong_logins_are_refused(instance: AccountsServer, ada: Account, name: str, password: str, status: int) -> None:
     answer = instance.client().post("/login", data={"name": name, "password": password})
     assert answer.status_code == status
     assert "set-cookie" not in answer.headers
@@ -407,7 +405,7 @@ def test_only_the_address_one_came_by_and_named_hosts(app: FakeApp, host: str, s
 # ---- a local instance
 
 
-def test_a_local_instance_has_no_door(app: FakeApp) -> None:
+def test_a_local_instance_has_no_login(app: FakeApp) -> None:
     from modules.api.server import build_api
 
     client = TestClient(build_api(app), base_url="http://127.0.0.1:7860", follow_redirects=False)  # type: ignore[arg-type]

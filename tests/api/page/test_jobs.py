@@ -119,9 +119,7 @@ def test_cancel_acts_once(client: TestClient, app: FakeApp) -> None:
         ("GET", "/internal/pictures/{job}/0/thumbnail"),
     ],
 )
-def test_what_belongs_to_somebody_else_does_not_exist(
-    browser_of: Callable[[], TestClient], app: FakeApp, method: str, path: str
-) -> None:
+def test_another_users_job_does_not_exist(browser_of: Callable[[], TestClient], app: FakeApp, method: str, path: str) -> None:
     owner, stranger = browser_of(), browser_of()
     job = app.submit({}, user_of(owner, app)).id
     app.step(job, 1)

@@ -45,7 +45,7 @@ def test_check_tells_tokens_weights_and_texts_over_time(client: TestClient) -> N
     assert side["stages"][0]["pieces"][1] == {"text": "big", "weight": 1.3}
 
 
-def test_check_applies_the_household_s_words(client: TestClient, data: Path) -> None:
+def test_check_applies_styles_and_wildcards(client: TestClient, data: Path) -> None:
     found = check(client, prompt="__animal__, __nope__", styles=["Photo"], seed=-1)
     assert found["prompt"] == "photo of a fox, __nope__, 35mm"
     assert found["negative_prompt"] == "blurry"

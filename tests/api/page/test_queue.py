@@ -96,7 +96,7 @@ def test_the_same_key_is_the_same_job(visitor: Callable[[], TestClient]) -> None
     assert len(client.get("/internal/queue").json()["jobs"]) == 1
 
 
-def test_too_many_are_told_when_to_come_back(visitor: Callable[[], TestClient]) -> None:
+def test_too_many_get_a_retry_after(visitor: Callable[[], TestClient]) -> None:
     client, other = visitor(), visitor()
     for _ in range(3):
         submit(client)
@@ -169,7 +169,7 @@ def test_a_place_that_is_none_is_refused(visitor: Callable[[], TestClient], path
 
 
 @pytest.mark.parametrize("route", ["retry", "remove", "move", "cancel"])
-def test_nobody_touches_anothers_job(visitor: Callable[[], TestClient], link: ScriptedLink, route: str) -> None:
+def test_another_users_job_cannot_be_changed(visitor: Callable[[], TestClient], link: ScriptedLink, route: str) -> None:
     mine, yours = visitor(), visitor()
     job = submit(mine)
     for target in (job, "0" * 32):
@@ -223,7 +223,7 @@ def test_events_follow_a_job_to_its_end(visitor: Callable[[], TestClient], link:
     assert seen[-1][1]["pictures"][0]["index"] == 0
 
 
-def test_a_studio_that_closes_says_so(visitor: Callable[[], TestClient], real_app: App) -> None:
+def test_an_app_that_closes_is_an_error(visitor: Callable[[], TestClient], real_app: App) -> None:
     client = visitor()
     real_app.service.changes.closing = True
     assert client.post("/internal/jobs", json=SMALL).status_code == 503

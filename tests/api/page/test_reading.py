@@ -92,7 +92,7 @@ def test_our_own_picture_comes_back_complete(client: TestClient, app: FakeApp) -
     assert found["fields"]["denoising_strength"] == 0.5
 
 
-def test_somebody_elses_source_is_not_there(browser_of: Any, app: FakeApp) -> None:
+def test_another_users_upload_is_not_there(browser_of: Any, app: FakeApp) -> None:
     owner, other = browser_of(), browser_of()
     source = owner.post("/internal/sources", content=foreign.png(), headers=PNG).json()["id"]
     text = f"a\nSteps: 20, Seed: 1, Denoising strength: 0.5, Source hash: {source}"

@@ -31,7 +31,7 @@ def test_a_picture_goes_in_and_comes_back(client: TestClient) -> None:
     assert same.status_code == 304
 
 
-def test_somebody_elses_picture_does_not_exist(browser_of: Callable[[], TestClient]) -> None:
+def test_another_users_picture_does_not_exist(browser_of: Callable[[], TestClient]) -> None:
     ann, bob = browser_of(), browser_of()
     source = ann.post("/internal/sources", content=picture(), headers=PNG).json()["id"]
     assert bob.get(f"/internal/sources/{source}").status_code == 404

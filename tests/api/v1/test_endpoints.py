@@ -203,7 +203,7 @@ def test_events_tell_the_job_until_it_is_over(client: TestClient) -> None:
     assert said[-1]["pictures"][0]["url"].startswith(job["url"])
 
 
-def test_nobody_sees_anothers(client: TestClient, stranger: TestClient, real_app: App) -> None:
+def test_another_users_jobs_are_not_seen(client: TestClient, stranger: TestClient, real_app: App) -> None:
     job = finished(client, real_app, submit(client)["id"])
     for path in ("", "/events", "/pictures/0", "/pictures/0/infotext"):
         assert reason(stranger.get(job["url"] + path), 404)
@@ -295,7 +295,7 @@ def test_the_examples_of_the_description_can_be_submitted(client: TestClient) ->
     assert client.post("/sdapi/v1/txt2img", json={**example, "steps": 1}).status_code == 200
 
 
-def test_the_page_for_people_needs_nobody_else(client: TestClient) -> None:
+def test_the_docs_page_contacts_no_other_host(client: TestClient) -> None:
     answer = client.get("/docs")
     assert answer.headers["content-type"].startswith("text/html")
     assert "<script" not in answer.text

@@ -226,7 +226,7 @@ def test_mask_files_dropped_and_chosen(canvas: CanvasPage, tmp_path: Path) -> No
     np.testing.assert_array_equal(canvas.mask(), clear[..., 3])
 
 
-def test_mask_of_another_size_is_stretched_and_that_is_said(canvas: CanvasPage) -> None:
+def test_mask_of_another_size_is_stretched_and_that_is_reported(canvas: CanvasPage) -> None:
     canvas.show(100, 80)
     half = np.zeros((40, 50), np.uint8)
     half[:, 25:] = 255

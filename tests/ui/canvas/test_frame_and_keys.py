@@ -174,7 +174,7 @@ def test_every_control_has_a_name(canvas: CanvasPage) -> None:
     assert canvas.page.evaluate("document.activeElement.dataset.tool") == "fill"
 
 
-def test_keys_are_left_to_whoever_writes(canvas: CanvasPage) -> None:
+def test_keys_are_left_to_text_fields(canvas: CanvasPage) -> None:
     canvas.show(80, 60)
     canvas.page.mouse.move(*canvas.at(40, 30))
     canvas.page.focus("#words input")

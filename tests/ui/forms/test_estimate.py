@@ -21,7 +21,7 @@ def told(page: Any, words: str, tab: str = "txt2img") -> None:
     page.wait_for_function("([s, w]) => document.querySelector(s).textContent === w", arg=[f"#{tab}_estimate", words])
 
 
-def test_size_time_and_memory_are_said_before_the_click(app: FakeApp, visit: Visit) -> None:
+def test_size_time_and_memory_are_reported_before_the_click(app: FakeApp, visit: Visit) -> None:
     app.costs.put([(Call("predict", "stickers", 128, 128, 2), 0.5), (Call("decode", "stickers", 128, 128, 1), 2.0)])
     app.weights = 57_000_000
     page = visit().open()

@@ -43,7 +43,7 @@ def test_the_whole_picture_keeps_its_own_size_where_it_may(page: Any, app: FakeA
     assert (request.width, request.height, request.inpaint_area) == (256, 200, "Whole picture")
 
 
-def test_a_smaller_result_is_said_before_and_the_picture_s_size_is_offered(page: Any, app: FakeApp) -> None:
+def test_a_smaller_result_is_reported_before_and_the_picture_s_size_is_offered(page: Any, app: FakeApp) -> None:
     painted(page, app, 512, 384)  # 12 times what the model was made for
     page.wait_for_selector(f"{NOTE}:not([hidden])")
     wait_value(page, "#inpaint_width input", "144")

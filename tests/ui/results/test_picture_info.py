@@ -20,7 +20,7 @@ LABEL = """() => {
 }"""
 
 
-def test_what_differs_in_advanced_is_said_and_nothing_else(page: Any, app: FakeApp) -> None:
+def test_what_differs_in_advanced_is_reported_and_nothing_else(page: Any, app: FakeApp) -> None:
     page.click("#txt2img_options button.label-wrap")
     page.fill("#txt2img_pag_scale :is(input, textarea)", "3")
     page.click("#txt2img_apg input")

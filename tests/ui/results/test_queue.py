@@ -72,7 +72,7 @@ def test_owners_order_cancel_and_try_again(page: Any, app: FakeApp) -> None:
     assert jobs[0] not in app.records
 
 
-def test_a_full_disk_is_told_on_every_job_that_waits_for_it(page: Any, app: FakeApp) -> None:
+def test_a_full_disk_is_reported_on_every_job_that_waits_for_it(page: Any, app: FakeApp) -> None:
     first, second = submit(page, app, "one"), submit(page, app, "two")
     line(page, [first, second])
     app.step(first, 5)
@@ -138,7 +138,7 @@ def test_a_jobs_pictures_come_in_one_zip(page: Any, app: FakeApp) -> None:
         assert archive.namelist() == [f"{job}-{index}.png" for index in range(3)]
 
 
-def test_what_happened_to_the_job_list_is_told(app: FakeApp, visit: Visit) -> None:
+def test_what_happened_to_the_job_list_is_reported(app: FakeApp, visit: Visit) -> None:
     app.notice = "The job list was damaged (file is not a database). It was kept as jobs.sqlite.damaged-1."
     page = visit().open()
     page.wait_for_selector(".queue .notice:text('jobs.sqlite.damaged-1')")

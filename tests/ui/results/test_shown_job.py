@@ -84,7 +84,7 @@ def test_tab_closes_lists_and_stops_only_at_what_has_a_name(page: Any) -> None:
     page.wait_for_selector("#txt2img_sampler [role=option]", state="detached")
 
 
-def test_what_a_prompt_asks_for_in_vain_is_said_in_red_and_the_picture_is_painted(page: Any, app: FakeApp) -> None:
+def test_what_a_prompt_asks_for_in_vain_is_reported_in_red_and_the_picture_is_painted(page: Any, app: FakeApp) -> None:
     page.fill(PROMPT, "a cat <lora:ink:1>")
     page.click(GENERATE)
     job = app.wait_for_job()
@@ -117,7 +117,7 @@ def test_the_dot_says_what_is_going_on(page: Any, app: FakeApp) -> None:
     page.wait_for_selector("#engine[data-state=failed] .engine-word:text-is('Server not reachable')")
 
 
-def test_a_session_that_ended_elsewhere_is_said_with_the_way_back(page: Any) -> None:
+def test_a_session_that_ended_elsewhere_is_reported_with_the_way_back(page: Any) -> None:
     refusal = {"status": 401, "json": {"error": "Log in first, or send an API token."}}
     page.route("**/internal/**", lambda route: route.fulfill(**refusal))
     page.route("**/gradio_api/queue/join*", lambda route: route.fulfill(**refusal))
