@@ -25,9 +25,9 @@ from modules.prompts.tokenizer import Tokenizer
 from modules.request import GenerationRequest
 
 MAX_STAGES = 60
-"""Texts of one timeline that are told."""
+"""Texts of one timeline that are returned."""
 MAX_PIECES = 200
-"""Weighted pieces of one text that are told."""
+"""Weighted pieces of one text that are returned."""
 
 _COMFY_NAME = re.compile(r"\bembedding:([\w.-]{1,100})")
 
@@ -59,7 +59,7 @@ class EditedText:
 
 @dataclass(frozen=True)
 class CheckedSide:
-    """One side of AND.  `more` stages are not told, because they are too many."""
+    """One side of AND.  `more` stages are not returned, because they are too many."""
 
     weight: float
     stages: tuple[EditedText, ...]

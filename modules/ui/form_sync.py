@@ -65,12 +65,12 @@ class FormSync:
             # Every output is answered: for one of our own components Gradio cannot leave an update out
             return {**self._bring(self.app.checkpoint(name)), self.results: message("chosen")}
         except UnknownName:  # its file went away after the list was made
-            told = (
+            words = (
                 f"Checkpoint {str(name)[:80]!r} is not in the models folder any more. Rescan the folder, or choose another one."
             )
         except RequestError as error:
-            told = without_folders(str(error)).rstrip(".") + "."
-        return {self.results: message("refused", error=told[:1].upper() + told[1:], fields=[self.checkpoint.elem_id])}
+            words = without_folders(str(error)).rstrip(".") + "."
+        return {self.results: message("refused", error=words[:1].upper() + words[1:], fields=[self.checkpoint.elem_id])}
 
     def _bring(self, info: CheckpointInfo | None) -> Updates:
         updates: Updates = {}

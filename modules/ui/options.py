@@ -96,8 +96,8 @@ def _control(form: Form, option: Option, interactive: bool, right: bool) -> None
 _DEFAULTS: Values = {name: Txt2Img.model_fields[name].default for name in NAMES}
 
 
-def _names(told: Any) -> set[str]:
-    return {name for name in told if isinstance(name, str)} if isinstance(told, list) else set()
+def _names(value: Any) -> set[str]:
+    return {name for name in value if isinstance(name, str)} if isinstance(value, list) else set()
 
 
 def _idle(request: Txt2Img) -> set[str]:

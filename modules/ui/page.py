@@ -37,7 +37,7 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
     sync = FormSync(app)
     shown = tabs(app, sync, version)
     page = build_page(sync, shown, version)
-    # Only then does Gradio check that a file whose path a callback is told was uploaded; else it would copy any into its cache.
+    # Only then does Gradio check that a file whose path a callback gets was uploaded; else it would copy any into its cache.
     page.has_launched = True
     return gr.mount_gradio_app(
         server,

@@ -1,7 +1,7 @@
 """Checkpoints under the names that A1111 gives them, and back.
 
 There a file has a title "sub/name.safetensors [hash10]" and half a dozen other names, all of which clients send.  No path of
-this machine is ever told: `filename` is the bare file name.
+this machine is ever sent: `filename` is the bare file name.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def find_checkpoint(app: App, wanted: str) -> CheckpointInfo:
     found = named(infos, wanted) or by_hash(infos, wanted, lambda info: hashes[info.name])
     if found is not None:
         return found
-    for part in (wanted.strip().lower(), untitled(wanted).lower()):  # the file may have changed since its hash was told
+    for part in (wanted.strip().lower(), untitled(wanted).lower()):  # the file may have changed since its hash was sent
         fitting = [info for info in infos if part in title(info, hashes[info.name]).lower()]
         if part and fitting:
             return min(fitting, key=lambda info: len(info.name))

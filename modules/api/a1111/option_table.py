@@ -2,7 +2,7 @@
 
 Three kinds.  Some set a field of our request (`PICTURE`).  Some change A1111's picture and are not built here (`UNBUILT`): they
 are kept, and a call for which one would matter is refused or, where only faces, seams or precision differ, answered with a
-note.  The rest concern its page, its files and its console (`KEPT`): each caller's values are kept and told back, and nothing
+note.  The rest concern its page, its files and its console (`KEPT`): each caller's values are kept and sent back, and nothing
 else happens.  `SERVER` options are never set by a caller; their defaults may be sent.
 
 Facts: AUTOMATIC1111 v1.10.1, `modules/shared_options.py` and the settings of its built-in extensions (Lora, canvas-zoom,

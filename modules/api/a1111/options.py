@@ -50,7 +50,7 @@ _SERVERS = re.compile(
 def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """The values that `given` sets, checked; null sets nothing, nor do the server's options at A1111's defaults.
 
-    The checkpoint's hash is a fact, and passed over: clients send all options back that they were told.
+    The checkpoint's hash is a fact, and passed over: clients send all options back that they were sent.
 
     Raises:
         HTTPException: 403, an option of the server's files and ways, which nobody sets over the API.

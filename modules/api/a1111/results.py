@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from modules import __version__
-from modules.api.a1111.pictures import encoded, file_as_asked, grid, to_base64, told
+from modules.api.a1111.pictures import encoded, file_as_asked, grid, saved_infotext, to_base64
 from modules.api.a1111.requests import GenerationBody, PictureBody
 from modules.api.json_writer import json_text
 from modules.errors import RequestError
@@ -65,7 +65,7 @@ def answer(job: JobView, body: GenerationBody, options: Mapping[str, Any], notes
     images = [to_base64(file_as_asked(one.data, options)) for one in painted] if body.send_images else []
     sheet = body.save_images and options["return_grid"] and len(painted) > 1
     if sheet and body.send_images:
-        texts = {png.PARAMETERS: text} if (text := told(painted[0].data)) else {}
+        texts = {png.PARAMETERS: text} if (text := saved_infotext(painted[0].data)) else {}
         images.insert(0, to_base64(encoded(grid([decode(one.data).convert("RGB") for one in painted]), texts, options)))
     parameters = body.model_dump()
     if isinstance(body, PictureBody) and not body.include_init_images:

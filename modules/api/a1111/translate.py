@@ -109,13 +109,13 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
     image = isinstance(body, PictureBody)
     fields = option_fields(options, image)
     named = {name for name in body.model_fields_set if getattr(body, name) is not None}
-    told = recipe_of_text(body.infotext, "infotext") if body.infotext else None
+    recipe = recipe_of_text(body.infotext, "infotext") if body.infotext else None
 
     fields |= _body_fields(body, set(type(body).model_fields) - named, image)
-    if told is not None:
-        fields |= {name: value for name, value in told.fields.items() if name != "checkpoint"}
+    if recipe is not None:
+        fields |= {name: value for name, value in recipe.fields.items() if name != "checkpoint"}
     fields |= _body_fields(body, named, image)
-    if told is None or named & _SAMPLER_FIELDS or "sampler" not in told.fields:
+    if recipe is None or named & _SAMPLER_FIELDS or "sampler" not in recipe.fields:
         fields |= _sampler(body)
     if "eta" not in fields:
         fields |= _option_eta(fields["sampler"], options)
@@ -123,8 +123,8 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
     scripted, said = script_fields(body.alwayson_scripts, image)
     fields |= scripted
     notes += said + _keep_known_styles(app, fields)
-    if told is not None and told.checkpoints and not overridden.get(CHECKPOINT):
-        fields["checkpoint"] = _told_checkpoint(app, told.checkpoints)
+    if recipe is not None and recipe.checkpoints and not overridden.get(CHECKPOINT):
+        fields["checkpoint"] = _recipe_checkpoint(app, recipe.checkpoints)
     elif options[CHECKPOINT]:
         fields["checkpoint"] = find_checkpoint(app, options[CHECKPOINT]).name
     masked = isinstance(body, PictureBody) and bool(body.mask)
@@ -178,7 +178,7 @@ def _option_eta(sampler: str, options: Mapping[str, Any]) -> dict[str, float]:
     return {"eta": options[name]} if name in options else {}
 
 
-def _told_checkpoint(app: App, names: tuple[str, ...]) -> str:
+def _recipe_checkpoint(app: App, names: tuple[str, ...]) -> str:
     for name in names:
         try:
             return find_checkpoint(app, name).name

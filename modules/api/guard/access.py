@@ -22,7 +22,7 @@ class Rule:
     """Of a route: `pattern` has {} for one segment of the path and {*} for all the rest, even an empty one.
 
     `in_person`: only for somebody who logged in with a browser, not for a token.
-    `acts_from`: who is below this role gets in, but the route is told no user: it has nobody to act for.
+    `acts_from`: who is below this role gets in, but the endpoint gets no user to act for.
     """
 
     methods: tuple[str, ...]

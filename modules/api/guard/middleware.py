@@ -128,10 +128,10 @@ class GuardMiddleware:
         self, scope: Scope, receive: Receive, answer: GuardedResponse, identity: Identity, rule: Rule, peer: Peer
     ) -> None:
         user = identity.user if not identity.role or reaches(identity.role, rule.acts_from) else NOBODY
-        told = {"user": user, "role": identity.role, "account": identity.name, "identity": identity, "peer": peer}
+        state = {"user": user, "role": identity.role, "account": identity.name, "identity": identity, "peer": peer}
         client = (peer.address, (scope.get("client") or ("", 0))[1])
         inner = dict(
-            scope, state={**scope.get("state", {}), **told}, headers=_inner_headers(scope), scheme=peer.scheme, client=client
+            scope, state={**scope.get("state", {}), **state}, headers=_inner_headers(scope), scheme=peer.scheme, client=client
         )
         body = _Body(receive, body_cap(scope["path"]), answer, walks=_is_gradio_json(scope))
         try:
@@ -299,7 +299,7 @@ def _is_visit(headers: Headers) -> bool:
 
 
 def _challenge(scope: Scope) -> dict[str, str]:
-    """Programs are told of Basic and Bearer; a browser would open a window of its own for that, so the page is not."""
+    """The authentication challenge: Basic and Bearer for programs; a browser would open a window of its own for it."""
     if _API.fullmatch(scope["path"]):
         return {"www-authenticate": 'Basic realm="Atelier", charset="UTF-8", Bearer realm="Atelier"'}
     return {"www-authenticate": 'Session realm="Atelier"'}

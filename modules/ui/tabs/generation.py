@@ -112,10 +112,10 @@ class GenerationTab:
 
         # These stay in the browser.
         self.cancel.click(None, js="() => document.dispatchEvent(new Event('atelier:cancel'))")
-        told = _TOLD.replace("TAB", json.dumps(self.name))
-        page.load(None, form.outputs, js=told.replace("NAMES", json.dumps(form.names)))
+        changed = _CHANGED.replace("TAB", json.dumps(self.name))
+        page.load(None, form.outputs, js=changed.replace("NAMES", json.dumps(form.names)))
         for name, component in form.components.items():  # alone: Gradio takes time for each input, at each change
-            component.change(None, component, js=told.replace("NAMES", json.dumps([name])))
+            component.change(None, component, js=changed.replace("NAMES", json.dumps([name])))
         self.options.connect()
 
     def _submit(self, data: Mapping[Any, Any], request: gr.Request) -> str:
@@ -179,7 +179,7 @@ _ATTACH = """async (...values) => {
 }"""
 """The attachment is the last of the inputs: Gradio hands them over in the order in which they were made."""
 
-_TOLD = """(...values) => {
+_CHANGED = """(...values) => {
   const forms = (window.atelierForms ??= {});
   Object.assign((forms[TAB] ??= {}), Object.fromEntries(NAMES.map((name, i) => [name, values[i]])));
   document.dispatchEvent(new CustomEvent('atelier:form', { detail: { tab: TAB } }));
