@@ -35,7 +35,7 @@ from modules.settings import Settings
 
 
 class App:
-    """One studio.
+    """The application of one process.
 
     Args:
         settings: resolved settings.
@@ -100,7 +100,7 @@ class App:
 
     @property
     def notice(self) -> str:
-        """What everybody should know about this start, "" when all is well."""
+        """A notice for all users about this start, "" when all is well."""
         return self.store.notice
 
     def engine(self) -> EngineState:
@@ -157,7 +157,7 @@ class App:
             worker.unload()
 
     def preload(self) -> None:
-        """Have the engine bring the default checkpoint in before anybody asks for it."""
+        """Have the engine load the default checkpoint ahead of the first job."""
         default = self.default_checkpoint()
         if default is not None:
             for worker in self.service.workers.all:
@@ -193,7 +193,7 @@ class App:
             QueueError: the job list cannot be written; nothing is started.
             LimitError: too many jobs wait already; says in how many seconds to try again.
             OutputError: pictures could not be saved; nothing is started.
-            EngineError: the studio is closing.
+            EngineError: the App is closing.
         """
         return self.service.submit(fields, user, key, exact)
 

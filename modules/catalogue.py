@@ -59,7 +59,7 @@ class Catalogue:
 
     Args:
         folders: models folders.
-        library: the household's styles and wildcards.
+        library: the instance's styles and wildcards.
         latest: the checkpoint that was asked for last, None when there was none.
     """
 
@@ -71,7 +71,7 @@ class Catalogue:
         return sorted(scan(self.folders), key=lambda info: (bool(info.problem), info.name.lower()))
 
     def checkpoint(self, name: Any) -> CheckpointInfo:
-        """The usable checkpoint of that name, which may be anything that somebody sent, or the usual one when it is none.
+        """The usable checkpoint of that name, which may be any text, or the default one when it is none.
 
         Raises:
             RequestError: there is none, or it cannot be used.

@@ -1,4 +1,4 @@
-"""How log lines are written: so that nobody's text can pass for a line of its own or take the terminal over.
+"""Log formatting: no text of a request can pass for a line of its own or take the terminal over.
 
 Knows characters; not what is logged.  Prompts never are.
 """

@@ -20,12 +20,12 @@ from fastapi import FastAPI
 from starlette.routing import Mount
 
 from modules.accounts import Accounts, AccountStore
-from modules.api.addresses import own_addresses, own_names, url
-from modules.api.guard import Door
-from modules.api.peers import Peers
-from modules.api.protocol import impatient
+from modules.api.guard.addresses import own_addresses, own_names, url
+from modules.api.guard.middleware import AccessConfig
+from modules.api.guard.peers import Peers
+from modules.api.guard.protocol import timeout_protocol
+from modules.api.guard.tls import certificate
 from modules.api.server import answer_errors, build_api
-from modules.api.tls import certificate
 from modules.app import App
 from modules.errors import SettingsError
 from modules.settings import Settings
@@ -43,11 +43,11 @@ FILES = 65536
 """Open files and connections that the operating system is asked to allow."""
 
 
-def build_server(app: App, door: Door | None = None) -> FastAPI:
-    """The whole HTTP application.  `app` is neither started nor closed by it; without a `door` it is a local instance's."""
+def build_server(app: App, access: AccessConfig | None = None) -> FastAPI:
+    """The whole HTTP application.  `app` is neither started nor closed by it; without `access` it is a local instance's."""
     from modules.ui.page import mount_page
 
-    server = mount_page(build_api(app, door), app)
+    server = mount_page(build_api(app, access), app)
     for route in server.routes:  # Gradio's application is one of its own, with FastAPI's handlers, which fail at a NaN
         if isinstance(route, Mount) and isinstance(route.app, FastAPI):
             answer_errors(route.app)
@@ -74,12 +74,12 @@ def serve(app: App, accounts: AccountStore | None = None, on_ready: Callable[[st
         for listener in listeners:
             stack.enter_context(listener)
         port = listeners[0].getsockname()[1]
-        door = make_door(settings, accounts, public_url(settings, port))
+        access = access_config(settings, accounts, public_url(settings, port))
         # asyncio has no other way to say this to a server that somebody else opens; its own patience is a minute.
         asyncio.constants.SSL_HANDSHAKE_TIMEOUT = HANDSHAKE_SECONDS  # type: ignore[attr-defined]
         config = uvicorn.Config(
-            build_server(app, door),
-            http=impatient(Peers(door.proxies)),
+            build_server(app, access),
+            http=timeout_protocol(Peers(access.proxies)),
             ws="none",
             log_level="warning",
             log_config=None,
@@ -96,19 +96,19 @@ def serve(app: App, accounts: AccountStore | None = None, on_ready: Callable[[st
         _Server(config, lambda: on_ready(url(scheme, shown, port))).run(sockets=listeners)
 
 
-def make_door(settings: Settings, accounts: AccountStore | None, address: str = "") -> Door:
-    """Who is let in, as the settings have it; `address` is where other machines reach us.
+def access_config(settings: Settings, accounts: AccountStore | None, address: str = "") -> AccessConfig:
+    """The access configuration of these settings; `address` is where other machines reach us.
 
     Raises:
-        ValueError: the settings need accounts and there is no accounts file: an open door must never be an omission.
+        ValueError: the settings need accounts and there is no accounts file: an open server must never be an omission.
     """
     hosts = {settings.host, *settings.allowed_hosts} - {"0.0.0.0", "::"}
     origins = frozenset(settings.cors_origins)
     if settings.needs_accounts and accounts is None:
         raise ValueError("the settings need accounts, and no accounts file was opened")
     if accounts is None:
-        return Door(hosts=frozenset(hosts), origins=origins, folder=settings.data_dir)
-    return Door(
+        return AccessConfig(hosts=frozenset(hosts), origins=origins, folder=settings.data_dir)
+    return AccessConfig(
         hosts=frozenset(hosts.union(own_names())),
         accounts=Accounts(accounts),
         proxies=settings.trusted_proxies,

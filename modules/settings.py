@@ -79,7 +79,7 @@ class Settings:
 
     @property
     def needs_accounts(self) -> bool:
-        """Whether everybody must say who they are: other machines get in, directly or through a proxy, or it was asked for."""
+        """Whether accounts are needed: other machines can connect, directly or through a proxy, or it was asked for."""
         return self.require_token or bool(self.trusted_proxies) or not self.loopback_only
 
     @property

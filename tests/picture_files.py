@@ -1,4 +1,4 @@
-"""The pixels of a picture file, as the house itself would read them."""
+"""The pixels of a picture file, as the program itself reads them."""
 
 from __future__ import annotations
 

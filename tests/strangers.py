@@ -12,8 +12,8 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from modules.api.identity import Identity, LocalIdentity, cookie, port
-from modules.api.peers import Peer
+from modules.api.guard.identity import Identity, LocalIdentity, cookie, port
+from modules.api.guard.peers import Peer
 from modules.queue.owners import OWNER
 
 

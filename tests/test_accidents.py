@@ -1,6 +1,6 @@
 """The real server as processes: killed in the middle, asked to stop, started twice.  What was accepted comes out, once.
 
-One story, because every start takes seconds: a second server is refused, the first is killed while it paints, the next one is
+One test, because every start takes seconds: a second server is refused, the first is killed while it paints, the next one is
 stopped politely, and the last one finishes everything.
 """
 
@@ -32,7 +32,7 @@ PATIENCE = 240
 """Seconds after which a test gives up; nothing is measured."""
 
 
-class Studio:
+class Server:
     """A server on a folder of its own, as `webui.py serve` starts it."""
 
     def __init__(self, folder: Path) -> None:
@@ -101,10 +101,10 @@ class Studio:
 
 
 @pytest.fixture
-def studio(tmp_path: Path) -> Iterator[Studio]:
+def server(tmp_path: Path) -> Iterator[Server]:
     for name in ("data", "models", "outputs"):
         (tmp_path / name).mkdir()
-    running = Studio(tmp_path)
+    running = Server(tmp_path)
     yield running
     if running.process is not None:
         running.end(signal.SIGKILL)
@@ -116,53 +116,53 @@ def pixels(path: Path) -> bytes:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills as Unix does")
-def test_what_was_accepted_comes_out_once_whatever_happens(studio: Studio) -> None:
+def test_what_was_accepted_comes_out_once_whatever_happens(server: Server) -> None:
     fields = {"prompt": "a cat", "steps": 30, "width": 64, "height": 64, "sampler": "Euler a", "cfg_scale": 5.0}
-    studio.start()
-    studio.ask("/internal/queue")
-    jobs = [studio.ask("/internal/jobs", {**fields, "seed": 100 * n, "count": 3})["id"] for n in range(4)]
+    server.start()
+    server.ask("/internal/queue")
+    jobs = [server.ask("/internal/jobs", {**fields, "seed": 100 * n, "count": 3})["id"] for n in range(4)]
     source, mask = Image.linear_gradient("L").resize((64, 64)).convert("RGB"), Image.new("L", (64, 64))
     mask.paste(255, (0, 0, 32, 64))
-    start = {"source": studio.send(source), "mask": studio.send(mask), "mask_blur_x": 0, "mask_blur_y": 0}
-    part = studio.ask("/internal/jobs", {**fields, **start, "seed": 500})["id"]
-    cancelled = studio.ask("/internal/jobs", {**fields, "seed": 900})["id"]
-    assert studio.ask(f"/internal/jobs/{cancelled}/cancel", {}) == {"cancelled": True}
+    start = {"source": server.send(source), "mask": server.send(mask), "mask_blur_x": 0, "mask_blur_y": 0}
+    part = server.ask("/internal/jobs", {**fields, **start, "seed": 500})["id"]
+    cancelled = server.ask("/internal/jobs", {**fields, "seed": 900})["id"]
+    assert server.ask(f"/internal/jobs/{cancelled}/cancel", {}) == {"cancelled": True}
 
-    second = subprocess.run(studio.command(0), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    second = subprocess.run(server.command(0), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert second.returncode not in (0, -signal.SIGKILL)
     assert "another Atelier is using" in second.stderr
     assert "Traceback" not in second.stderr
 
-    studio.wait(jobs[0], lambda job: job["step"] >= 2 or job["done"])
-    assert studio.end(signal.SIGKILL) == -signal.SIGKILL
+    server.wait(jobs[0], lambda job: job["step"] >= 2 or job["done"])
+    assert server.end(signal.SIGKILL) == -signal.SIGKILL
 
-    studio.start()
-    left = [job["id"] for job in studio.ask("/internal/queue")["jobs"]]
+    server.start()
+    left = [job["id"] for job in server.ask("/internal/queue")["jobs"]]
     assert left == [job for job in [*jobs, part] if job in left], "the order is kept"
-    assert studio.ask(f"/internal/jobs/{cancelled}")["state"] == "cancelled"
-    last = studio.wait(jobs[3], lambda job: job["step"] >= 1 or job["done"])
-    assert studio.end(signal.SIGTERM) == 0, "a polite end, with whatever was under way put back"
+    assert server.ask(f"/internal/jobs/{cancelled}")["state"] == "cancelled"
+    last = server.wait(jobs[3], lambda job: job["step"] >= 1 or job["done"])
+    assert server.end(signal.SIGTERM) == 0, "a polite end, with whatever was under way put back"
     assert last["state"] in ("running", "done")
 
-    studio.start()
+    server.start()
     for number, job in enumerate(jobs):
-        found = studio.wait(job, lambda job: job["state"] in ("done", "failed"))
+        found = server.wait(job, lambda job: job["state"] in ("done", "failed"))
         assert (found["state"], found["done"], found["error"]) == ("done", 3, "")
         assert [picture["seed"] for picture in found["pictures"]] == [100 * number + index for index in range(3)]
-    found = studio.wait(part, lambda job: job["state"] in ("done", "failed"))
+    found = server.wait(part, lambda job: job["state"] in ("done", "failed"))
     assert (found["state"], found["error"]) == ("done", ""), "the pictures that it starts from were still there"
-    painted = next((studio.folder / "outputs").rglob("*-500.png"))
+    painted = next((server.folder / "outputs").rglob("*-500.png"))
     with Image.open(painted) as image:
         assert image.convert("RGB").crop((32, 0, 64, 64)).tobytes() == source.crop((32, 0, 64, 64)).tobytes()
         assert image.convert("RGB").crop((0, 0, 32, 64)).tobytes() != source.crop((0, 0, 32, 64)).tobytes()
-    files = [path.relative_to(studio.folder / "outputs") for path in (studio.folder / "outputs").rglob("*") if path.is_file()]
+    files = [path.relative_to(server.folder / "outputs") for path in (server.folder / "outputs").rglob("*") if path.is_file()]
     assert len([path for path in files if path.parts[0] != "sources"]) == 13, "each picture once, and nothing else"
     assert {path.stem for path in files if path.parts[0] == "sources"} == {start["source"], start["mask"]}
-    again = studio.ask("/internal/jobs", {**fields, "seed": 0, "count": 3})["id"]
-    studio.wait(again, lambda job: job["state"] == "done")
+    again = server.ask("/internal/jobs", {**fields, "seed": 0, "count": 3})["id"]
+    server.wait(again, lambda job: job["state"] == "done")
     for seed in range(3):
-        interrupted, undisturbed = sorted((studio.folder / "outputs").rglob(f"*-{seed:03d}-{seed}.png"))
+        interrupted, undisturbed = sorted((server.folder / "outputs").rglob(f"*-{seed:03d}-{seed}.png"))
         assert pixels(interrupted) == pixels(undisturbed), "the accidents changed not a bit"
     with pytest.raises(urllib.error.HTTPError, match="404"):
-        studio.ask("/internal/jobs/" + "0" * 32)
-    assert studio.end(signal.SIGTERM) == 0
+        server.ask("/internal/jobs/" + "0" * 32)
+    assert server.end(signal.SIGTERM) == 0

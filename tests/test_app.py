@@ -1,4 +1,4 @@
-"""The studio as a whole, without HTTP: what is submitted comes out as pictures with their record, and survives accidents."""
+"""The App as a whole, without HTTP: what is submitted comes out as pictures with their record, and survives accidents."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_cancel_keeps_what_is_finished(scripted: App, link: ScriptedLink) -> Non
 
 
 def test_a_restart_finishes_what_was_accepted_with_the_same_pixels(settings: Settings, link: ScriptedLink) -> None:
-    """The first studio is dropped with a job half done; the second one has it, paints the rest, and nothing twice."""
+    """The first App is dropped with a job half done; the second one has it, paints the rest, and nothing twice."""
     first = App(settings, link)
     first.start()
     view = first.submit({**SMALL, "count": 2}, "me")
@@ -433,7 +433,7 @@ def test_restarts_of_the_program_blame_no_job_and_a_suspect_stays_one(settings: 
     second.close()
 
 
-def test_whoever_listens_hears_of_changes(scripted: App, link: ScriptedLink) -> None:
+def test_listeners_hear_of_changes(scripted: App, link: ScriptedLink) -> None:
     heard: list[int] = []
     end = scripted.listen(lambda: heard.append(1))
     scripted.submit(SMALL, "me")
@@ -444,7 +444,7 @@ def test_whoever_listens_hears_of_changes(scripted: App, link: ScriptedLink) -> 
     assert not heard
 
 
-# ------------------------------------------------------------------------------------------------------ the household's words
+# --------------------------------------------------------------------------------------------------- styles and wildcards
 
 
 @pytest.fixture

@@ -188,7 +188,7 @@ def test_the_reader_agrees_with_a_real_toml_reader() -> None:
         assert optional(extra) == requirements
 
 
-def test_a_missing_list_is_told(tmp_path: Path) -> None:
+def test_a_missing_list_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "pyproject.toml"
     file.write_text("[project]\nname = 'x'\n")
     with pytest.raises(SetupError, match=r"pyproject\.toml has no project\.dependencies"):

@@ -369,7 +369,7 @@ def test_a_cancel_that_cannot_be_recorded_is_refused_and_may_be_repeated(
     assert seen(app, view).state == "cancelled"
 
 
-def test_an_engine_death_that_cannot_be_recorded_strands_nobody(
+def test_an_engine_death_that_cannot_be_recorded_strands_no_job(
     app: App, link: ScriptedLink, refuse: Callable[[str], Refusing]
 ) -> None:
     refuse("engine_died").on = True

@@ -33,7 +33,7 @@ USERS, EACH = 8, 25
 
 
 @pytest.fixture
-def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[App, str]]:
+def served_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[App, str]]:
     tell_apart(monkeypatch)
     tiny_checkpoint(tmp_path / "tiny.safetensors")
     settings = Settings(data_dir=tmp_path / "data", models_dirs=(tmp_path,), outputs_dir=tmp_path / "out")
@@ -95,8 +95,8 @@ async def one_user(address: str, number: int, control: list[float], bill: Bill) 
             await asyncio.sleep(0.1)
 
 
-def test_two_hundred_jobs_of_eight_users(studio: tuple[App, str]) -> None:
-    app, address = studio
+def test_two_hundred_jobs_of_eight_users(served_app: tuple[App, str]) -> None:
+    app, address = served_app
     bill, control = Bill(app), list[float]()
 
     async def everybody() -> list[Any]:
@@ -131,9 +131,9 @@ def test_two_hundred_jobs_of_eight_users(studio: tuple[App, str]) -> None:
     )
 
 
-def test_a_client_that_hangs_up_still_gets_its_picture(studio: tuple[App, str]) -> None:
+def test_a_client_that_hangs_up_still_gets_its_picture(served_app: tuple[App, str]) -> None:
     """As A1111's API: the job was accepted, so it is done, whoever still listens."""
-    _, address = studio
+    _, address = served_app
     cookie = httpx.get(f"{address}/internal/queue").headers["set-cookie"].partition(";")[0]
     body = json.dumps({"prompt": "gone", "steps": 2, "width": 64, "height": 64}).encode()
     host, port = address.removeprefix("http://").split(":")

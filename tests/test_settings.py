@@ -153,7 +153,7 @@ def test_bad_values_are_named_with_their_source(name: str, toml: str, file: Path
     ],
     ids=str,
 )
-def test_whoever_lets_others_in_needs_accounts(flags: dict[str, Any], needs: bool) -> None:
+def test_an_address_that_others_reach_needs_accounts(flags: dict[str, Any], needs: bool) -> None:
     assert load(flags, {}).needs_accounts is needs
 
 
@@ -216,7 +216,7 @@ def test_home_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert load({"outputs_dir": "~/pictures"}, {}).outputs_dir == tmp_path / "pictures"
 
 
-def test_stray_variables_are_told() -> None:
+def test_stray_variables_are_reported() -> None:
     strays = unknown_variables({"ATELIER_PROT": "1", "ATELIER_PORT": "1", "ATELIER_SETTINGS": "x", "PATH": "/"})
     assert strays == ["environment variable ATELIER_PROT is no setting of ours; did you mean ATELIER_PORT?"]
 

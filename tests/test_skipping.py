@@ -98,7 +98,7 @@ def test_every_picture_of_a_job_can_be_skipped(app: App, link: ScriptedLink) -> 
     assert over(app, job) == "done"
 
 
-def test_nobody_skips_anothers_picture(app: App, link: ScriptedLink) -> None:
+def test_another_users_picture_cannot_be_skipped(app: App, link: ScriptedLink) -> None:
     job = app.submit(SMALL, "me").id
     assert not app.skip(job, "you")
     assert not app.skip("0" * 32, "me")
@@ -112,7 +112,7 @@ def test_what_waits_behind_a_pause_is_not_skipped(app: App, link: ScriptedLink) 
     assert app.unfinished(job)
 
 
-def test_the_engine_is_told_to_let_go_and_to_load(app: App, link: ScriptedLink) -> None:
+def test_unload_and_load_reach_the_engine(app: App, link: ScriptedLink) -> None:
     app.unload()
     app.preload()
     assert [(m.kind, m.data) for m in link.sent[-2:]] == [("unload", {}), ("load", {"checkpoint": "tiny"})]

@@ -1,4 +1,4 @@
-"""What people and programs do at the door: log in, show a session or a token, use a code, change a password.
+"""Authentication: log in, show a session or a token, use a code, change a password.
 
 Puts the accounts file, password hashing and the throttle together.  Methods that take a password or a code are slow by
 intent (a tenth of a second) and belong on a thread; the others answer in microseconds.
@@ -89,7 +89,7 @@ class Accounts:
         return self.store.add_code("invite", "administrator", SETUP_SECONDS)
 
     def may_be_set_up(self) -> bool:
-        """Can somebody become the first administrator: does a code for it wait to be used?"""
+        """Whether a code for the first administrator waits to be used."""
         return any(code.kind == "invite" and code.role == "administrator" for code in self.store.codes())
 
     def invite(self, role: Role, hours: float) -> str:

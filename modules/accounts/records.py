@@ -26,7 +26,7 @@ class AccountError(RequestError):
 
 
 class AccountsUnavailable(AtelierError):
-    """The accounts file cannot be read or written, or is another one than was opened: nobody is let in (HTTP 503)."""
+    """The accounts file cannot be read or written, or is another one than was opened: every login fails (HTTP 503)."""
 
 
 class TooLong(AccountError):
@@ -34,7 +34,7 @@ class TooLong(AccountError):
 
 
 class WrongPassword(AccountError):
-    """Name and password do not belong together; which of the two is wrong is not told (HTTP 401)."""
+    """Wrong name or password; the error does not say which (HTTP 401)."""
 
 
 @dataclass(frozen=True)

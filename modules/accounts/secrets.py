@@ -1,4 +1,4 @@
-"""Random secrets that are told once, and the digests by which they are known again."""
+"""Random secrets, shown once, and the digests that are stored of them."""
 
 from __future__ import annotations
 

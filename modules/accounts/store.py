@@ -1,4 +1,4 @@
-"""The accounts file: who there is, which browsers and programs are let in, and which codes may still be used.
+"""The accounts store: accounts, sessions, API tokens and one-time codes, in one SQLite file.
 
 SQLite, readable by its owner alone.  The server and the command line may have it open at the same time, so nothing is kept
 in memory: what one of them takes away, the other knows with the next request.  Passwords arrive here as hashes; secrets are
@@ -105,7 +105,7 @@ class AccountStore:
         return next(((_account(row), row["password"]) for row in rows), None)
 
     def has_administrator(self) -> bool:
-        """Is there anybody who could let others in?"""
+        """Whether there is an administrator who is not disabled."""
         return bool(self._rows("SELECT 1 FROM accounts WHERE role = 'administrator' AND NOT disabled"))
 
     def set_role(self, account: str, role: Role) -> None:
@@ -114,7 +114,11 @@ class AccountStore:
             db.execute("UPDATE accounts SET role = ? WHERE id = ?", (role, account))
 
     def set_disabled(self, account: str, disabled: bool) -> None:
-        """A disabled account is let in nowhere; its sessions end.  Raises AccountError for the last administrator's."""
+        """Disable or enable an account; a disabled one cannot log in, and its sessions end.
+
+        Raises:
+            AccountError: it is the last administrator's.
+        """
         with self._keeping_an_administrator() as db:
             db.execute("UPDATE accounts SET disabled = ? WHERE id = ?", (disabled, account))
             if disabled:
@@ -186,7 +190,7 @@ class AccountStore:
     # ---- tokens
 
     def add_token(self, account: str, label: str) -> str:
-        """Returns the secret, which nobody can find out again.
+        """Add an API token and return its secret, of which only a digest is stored.
 
         Raises:
             AccountError: there are too many already, or the label is none.

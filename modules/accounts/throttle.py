@@ -1,4 +1,4 @@
-"""Slows guessing down without locking anybody out: who fails must wait, twice as long each time, and never for ever.
+"""Login throttling: waits that double with each failure, per account and address, without ever locking one out.
 
 Kept in memory: a restart forgives.
 """

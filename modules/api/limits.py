@@ -9,6 +9,9 @@ from pydantic import BaseModel, Field
 from modules.app import App
 from modules.request import MAX_PIXELS, MAX_PROMPT, MAX_SEED, MAX_SIDE, MAX_STYLES, MIN_SIDE, SIDE_STEP, Txt2Img
 
+DECODERS = 2
+"""Pictures that are decoded at a time: the largest takes some 250 MB while it is."""
+
 
 class Limits(BaseModel):
     prompt_characters: int

@@ -1,6 +1,6 @@
 """What /openapi.json says beyond what FastAPI finds out by itself: bodies that routes read on their own, and refusals.
 
-Bodies are read by `modules.api.bodies`, so that they are parsed on a thread and refused in words; here they are described.
+`modules.api.guard.bodies` reads the bodies, so that they are parsed on a thread and refused in words; here they are described.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from modules.api.refusals import Refusal, TheirRefusal
+from modules.api.error_responses import Refusal, TheirRefusal
 
 _REASONS = {
     400: "The request makes no sense as HTTP, or names a sampler that is not here.",
@@ -23,12 +23,12 @@ _REASONS = {
     429: "Too many jobs or requests; Retry-After says when to come again.",
     431: "The request's headers are too large.",
     500: "A mistake of the server; its log has the details.",
-    503: "The studio is closing, or its engine cannot start.",
+    503: "The server is closing, or its engine cannot start.",
     507: "The disk is full or cannot be written.",
 }
 
 
-def refusals(theirs: bool = False) -> dict[int | str, dict[str, Any]]:
+def error_responses(theirs: bool = False) -> dict[int | str, dict[str, Any]]:
     """The statuses that any route may answer, in the shape of our API or of A1111's."""
     return {status: {"model": TheirRefusal if theirs else Refusal, "description": why} for status, why in _REASONS.items()}
 

@@ -13,18 +13,18 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from modules import __version__
-from modules.api.a1111 import neighbour_routes
-from modules.api.accounts import account_routes
-from modules.api.guard import Door, Guard
-from modules.api.handbook import handbook_routes
-from modules.api.internal import routes
-from modules.api.pages import DOOR_VERSION, door_files
-from modules.api.prompts import prompt_routes
-from modules.api.queue import queue_routes
-from modules.api.reading import reading_routes
-from modules.api.refusals import refusal, refused
-from modules.api.sources import source_routes
-from modules.api.v1 import native_routes
+from modules.api.a1111 import a1111_endpoints
+from modules.api.docs_page import docs_endpoint
+from modules.api.error_responses import error_response, error_response_for
+from modules.api.guard.middleware import AccessConfig, GuardMiddleware
+from modules.api.page.account_pages import LOGIN_VERSION, login_files
+from modules.api.page.accounts import account_endpoints
+from modules.api.page.jobs import job_endpoints
+from modules.api.page.prompts import prompt_endpoints
+from modules.api.page.queue import queue_endpoints
+from modules.api.page.reading import reading_endpoints
+from modules.api.page.uploads import upload_endpoints
+from modules.api.v1.endpoints import v1_endpoints
 from modules.app import App
 from modules.errors import AtelierError
 
@@ -39,22 +39,22 @@ as base64; addresses are never fetched. Whoever hangs up leaves the job running.
 ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def build_api(app: App, door: Door | None = None) -> FastAPI:
-    """Our routes behind the guard.  `door` says who is let in and how; a local instance's unless given."""
-    door = door or Door(folder=app.settings.data_dir)
+def build_api(app: App, access: AccessConfig | None = None) -> FastAPI:
+    """Our routes behind the guard.  `access` says how it is reached and who is let in; a local instance's unless given."""
+    access = access or AccessConfig(folder=app.settings.data_dir)
     server = FastAPI(title="Atelier", version=__version__, description=ABOUT, docs_url=None, redoc_url=None)
-    server.include_router(routes(app))
-    server.include_router(queue_routes(app))
-    server.include_router(prompt_routes(app))
-    server.include_router(source_routes(app))
-    server.include_router(reading_routes(app))
-    server.include_router(native_routes(app))
-    server.include_router(neighbour_routes(app))
-    server.include_router(handbook_routes(server))
-    server.include_router(account_routes(door))
-    server.mount(f"/door/{DOOR_VERSION}", door_files(), name="door")
+    server.include_router(job_endpoints(app))
+    server.include_router(queue_endpoints(app))
+    server.include_router(prompt_endpoints(app))
+    server.include_router(upload_endpoints(app))
+    server.include_router(reading_endpoints(app))
+    server.include_router(v1_endpoints(app))
+    server.include_router(a1111_endpoints(app))
+    server.include_router(docs_endpoint(server))
+    server.include_router(account_endpoints(access))
+    server.mount(f"/door/{LOGIN_VERSION}", login_files(), name="door")
     answer_errors(server)
-    server.add_middleware(Guard, door=door)
+    server.add_middleware(GuardMiddleware, access=access)
     return server
 
 
@@ -65,14 +65,14 @@ def answer_errors(server: FastAPI) -> None:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    return refused(request, error)
+    return error_response_for(request, error)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     """Never echoes what was sent: FastAPI's own handler does, and fails itself on NaN and lone surrogates."""
     assert isinstance(error, RequestValidationError)
     named = ", ".join(dict.fromkeys(str(each["loc"][-1])[:80] for each in error.errors()))
-    return refusal(request.url.path, 422, f"The request is not of the expected form: {named}.")
+    return error_response(request.url.path, 422, f"The request is not of the expected form: {named}.")
 
 
 _ERRORS: dict[type[Exception], ErrorHandler] = {

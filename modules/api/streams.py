@@ -1,4 +1,4 @@
-"""Server-sent events: one's jobs as they change, for as long as somebody listens.
+"""Server-sent events: a user's jobs as they change, for as long as the client is connected.
 
 A stream wakes with the App, looks at most a few times a second, and sends what has changed since it looked last.
 """
@@ -31,8 +31,8 @@ class Streams:
     """The open streams of all users.
 
     Args:
-        job_json: how a job is told.
-        engine_json: how the engine is told; None leaves it out.
+        job_json: a job as JSON-ready data.
+        engine_json: the engine's state as JSON-ready data; None leaves it out.
     """
 
     def __init__(

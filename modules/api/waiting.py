@@ -1,4 +1,4 @@
-"""Waiting for a job without holding a thread, and without owning it: who stops waiting leaves the job as it is."""
+"""Waiting for a job on no thread; a client that disconnects leaves the job as it is."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def until_over(app: App, job_id: str, user: str) -> JobView | None:
             await woken.wait()
             woken.clear()
         return app.job(job_id, user)
-    except asyncio.CancelledError:  # only a server that stops cancels a request; whoever waits is told
+    except asyncio.CancelledError:  # only a server that stops cancels a request; who waits gets an error
         raise EngineError(f"the server is stopping; job {job_id} stays in the queue and goes on at the next start") from None
     finally:
         end()

@@ -72,7 +72,7 @@ class ComponentCache:
         return Leases(self, held)
 
     def keep_only(self, keys: Iterable[Hashable]) -> None:
-        """Let go of all other components: at once of those that nobody leases, of the rest when their last lease ends."""
+        """Let go of all other components: at once of those without a lease, of the rest when their last lease ends."""
         with self._lock:
             self._kept = frozenset(keys)
             self._sweep()

@@ -42,7 +42,7 @@ class EmbeddingInfo:
 
 
 def has_embeddings(folders: Sequence[Path]) -> bool:
-    """Whether there is a folder for them in a models folder: quick, so that nobody waits for a disk in vain."""
+    """Whether there is a folder for them in a models folder: quick, so that no request waits for a disk in vain."""
     return any(_tops(folder, _EMBEDDING_FOLDERS) for folder in folders)
 
 

@@ -1,4 +1,4 @@
-"""The gate in front of every model file: a safetensors header, checked before anything else touches the file.
+"""Validation of a safetensors header, of every model file, before anything else touches the file.
 
 Whatever is not a whole, well-formed safetensors file is refused with what it is instead and what to do about it.  This file
 knows the container format (https://huggingface.co/docs/safetensors, "Format") and nothing about models; it needs no torch.

@@ -1,7 +1,7 @@
 """Textual inversions for the engine: which are known to a text encoder, and their vectors.
 
-Gal et al. (2022), arXiv:2208.01618.  The files may change at any time: each pipeline looks anew, and carries the vectors that
-it found to the encoder.
+Gal et al. (2022), arXiv:2208.01618.  The files may change at any time: each pipeline reads them anew, and carries the vectors
+that it found to the encoder.
 """
 
 from __future__ import annotations

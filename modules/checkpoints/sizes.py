@@ -70,21 +70,21 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
         CheckpointError: the tensors are no U-Net of the form that we build.
     """
     counts = _counts(shapes)
-    levels: list[list[tuple[int, int]]] = [[]]  # per resolution: (channels, transformer depth) of each residual block
+    resolutions: list[list[tuple[int, int]]] = [[]]  # per resolution: (channels, transformer depth) of each residual block
     for index in range(1, counts.get("input_blocks", 0)):
         block = f"input_blocks.{index}"
         if f"{block}.0.op.weight" in shapes or f"{block}.0.op.bias" in shapes:
-            levels.append([])
+            resolutions.append([])
         else:
             width = _size(shapes, f"{block}.0.out_layers.3.weight", 0)
-            levels[-1].append((width, counts.get(f"{block}.1.transformer_blocks", 0)))
-    if any(len(set(level)) != 1 or len(level) != len(levels[0]) for level in levels):
-        raise CheckpointError(f"has a U-Net of an unknown form (blocks per level: {levels}); use a model in SD 1.x layout")
+            resolutions[-1].append((width, counts.get(f"{block}.1.transformer_blocks", 0)))
+    if any(len(set(level)) != 1 or len(level) != len(resolutions[0]) for level in resolutions):
+        raise CheckpointError(f"has a U-Net of an unknown form (blocks per level: {resolutions}); use a model in SD 1.x layout")
 
     context = next((shape for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight")), ())
     if len(context) != 2:
         raise CheckpointError("has a U-Net without attention to a text, so it cannot follow a prompt; use another file")
-    channels = tuple(level[0][0] for level in levels)
+    channels = tuple(level[0][0] for level in resolutions)
     first = _size(shapes, "input_blocks.0.0.weight", 0)
     _check_groups("U-Net", (first, *channels))
     if channels[0] != first:
@@ -95,8 +95,8 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
         in_channels=_size(shapes, "input_blocks.0.0.weight", 1),
         out_channels=_size(shapes, "out.2.weight", 0),
         channels=channels,
-        res_blocks=len(levels[0]),
-        transformer_depth=tuple(level[0][1] for level in levels),
+        res_blocks=len(resolutions[0]),
+        transformer_depth=tuple(level[0][1] for level in resolutions),
         middle_depth=counts.get("middle_block.1.transformer_blocks", 0),
         context_dim=context[1],
         vector_width=_size(shapes, "label_emb.0.0.weight", 1) if "label_emb.0.0.weight" in shapes else 0,
@@ -113,10 +113,10 @@ def vae_sizes(shapes: Shapes) -> VAESizes:
     number = counts.get("encoder.down", 0)
     if not number:
         raise CheckpointError("has an autoencoder without an encoder; use a full checkpoint")
-    levels = [_size(shapes, f"encoder.down.{level}.block.0.conv1.weight", 0) for level in range(number)]
-    _check_groups("autoencoder", levels)
+    resolutions = [_size(shapes, f"encoder.down.{level}.block.0.conv1.weight", 0) for level in range(number)]
+    _check_groups("autoencoder", resolutions)
     return VAESizes(
-        channels=tuple(levels),
+        channels=tuple(resolutions),
         res_blocks=counts.get("encoder.down.0.block", 0),
         latent_channels=_size(shapes, "decoder.conv_in.weight", 1),
         image_channels=_size(shapes, "encoder.conv_in.weight", 1),

@@ -1,4 +1,4 @@
-"""`serve`: one App, one port, until somebody says stop."""
+"""`serve`: one App on one port, until it is stopped."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
         store: AccountStore | None = None
         if settings.needs_accounts:  # one connection, from here to the end: see `modules.accounts.store`
             store = stack.enter_context(contextlib.closing(open_accounts(settings)))
-        check_door(settings, store)
+        check_access(settings, store)
 
         from modules.app import App  # only now: these take seconds
         from modules.server import serve
@@ -47,8 +47,8 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def check_door(settings: Settings, store: AccountStore | None) -> None:
-    """Find out before anything slow whether people can be let in, and nobody else.
+def check_access(settings: Settings, store: AccountStore | None) -> None:
+    """Check before anything slow that the settings and the accounts file go together.
 
     `store` is the open accounts file; None where nobody needs an account.
 
@@ -56,12 +56,12 @@ def check_door(settings: Settings, store: AccountStore | None) -> None:
         SettingsError: there are no accounts and nobody to make one, or no usable certificate.
     """
     if settings.tls or settings.tls_key:
-        from modules.api.tls import certificate
+        from modules.api.guard.tls import certificate
 
         certificate(settings)
     if store is not None:
         somebody = store.has_administrator() or Accounts(store).may_be_set_up()
-        # A code that is printed where nobody reads it, or into a log that everybody reads, would be a door left ajar.
+        # A code that is printed where nobody reads it, or into a log that everybody reads, would let anyone in.
         if not somebody and not sys.stdout.isatty():
             raise SettingsError(
                 "everybody must log in here, but nobody has an account yet, and there is no terminal to show a set-up code on; "
@@ -86,7 +86,7 @@ def greet(url: str, settings: Settings, store: AccountStore | None) -> None:
 
 def greet_house(url: str, settings: Settings, store: AccountStore) -> str:
     """Tell where others find us, and the first time how the administrator is made.  Returns what to open here."""
-    from modules.api.tls import certificate
+    from modules.api.guard.tls import certificate
     from modules.server import public_url
 
     public = public_url(settings, urlsplit(url).port or {"http": 80, "https": 443}[urlsplit(url).scheme])
@@ -158,7 +158,7 @@ def _is_free(host: str, port: int) -> bool:
 
 
 def is_atelier(host: str, port: int) -> bool:
-    """Does whoever answers there look like one of us?  Never through a proxy."""
+    """Whether the server at that address is one of ours.  Never through a proxy."""
     address = f"[{host}]" if ":" in host else host
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

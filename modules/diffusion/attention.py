@@ -1,4 +1,4 @@
-"""The one door to attention.
+"""Attention back ends, behind one function.
 
 Every attention in the U-Net and the autoencoder goes through an `Attend` function that is chosen once, when the network is
 built.  The networks know neither xformers nor the device; this file knows nothing of the networks.

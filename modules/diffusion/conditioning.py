@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modules.diffusion.layers import timestep_embedding
-from modules.prompts.schedule import Timeline
+from modules.prompts.timeline import Timeline
 
 MAX_JOINED_TOKENS = 77 * 12
 """Contexts join up to this common length; beyond it a joint forward would cost more than separate ones."""
@@ -75,7 +75,7 @@ class Conditioning:
 
 
 def size_features(width: int, height: int, device: torch.device) -> Tensor:
-    """SDXL's size conditioning for a picture of this many pixels: (1536,), fp32.
+    """SDXL's size conditioning of a picture of this many pixels: (1536,), fp32.
 
     256 sinusoidal features each of the original height and width, the crop's top and left, and the target's height and width
     (Podell et al. 2023, arXiv:2307.01952, section 2.2): a picture that was neither cropped nor resized.

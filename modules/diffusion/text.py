@@ -1,4 +1,4 @@
-"""CLIP's text encoders: windows of tokens to what the network attends to, and to the pooled text that some are told beside it.
+"""CLIP's text encoders: windows of tokens to cross-attention contexts, and to the pooled text of models that take it.
 
 It knows windows of tokens; the network is `modules.diffusion.clip`, how a prompt becomes windows is `modules.prompts.chunks`',
 and what weights do to encodings is `modules.diffusion.emphasis`'.

@@ -103,7 +103,7 @@ class Middle(nn.Module):
         return self.block_2(self.attn_1(self.block_1(x)))  # type: ignore[no-any-return]
 
 
-class Level(nn.Module):
+class ResolutionLevel(nn.Module):
     """The blocks of one resolution, and the step to the next one (none on the last)."""
 
     def __init__(self, channels: int, out_channels: int, blocks: int, step: str) -> None:
@@ -130,7 +130,7 @@ class Encoder(nn.Module):
         widths = config.channels
         self.conv_in = nn.Conv2d(config.image_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
-            Level(widths[max(0, i - 1)], width, config.res_blocks, "down" if i < len(widths) - 1 else "")
+            ResolutionLevel(widths[max(0, i - 1)], width, config.res_blocks, "down" if i < len(widths) - 1 else "")
             for i, width in enumerate(widths)
         )
         self.mid = Middle(widths[-1], attend)
@@ -152,7 +152,8 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
         self.mid = Middle(widths[-1], attend)
         self.up = nn.ModuleList(  # index = resolution level, finest first, as ldm numbers them; run from the last to the first
-            Level(widths[min(top, i + 1)], width, config.res_blocks + 1, "up" if i else "") for i, width in enumerate(widths)
+            ResolutionLevel(widths[min(top, i + 1)], width, config.res_blocks + 1, "up" if i else "")
+            for i, width in enumerate(widths)
         )
         self.norm_out = _norm(widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.image_channels, 3, padding=1)

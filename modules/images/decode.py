@@ -1,4 +1,4 @@
-"""From an untrusted file to a picture in memory: the one door for every picture that people bring.
+"""From an untrusted file to a picture in memory: the one decoder for every uploaded picture.
 
 The header is read and judged before anything is decoded, the decoder sees the bare picture and nothing else of the file, and
 whatever goes wrong in it is a sentence for a person.  What the file says about itself is `reading`'s business.

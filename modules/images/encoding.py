@@ -1,4 +1,4 @@
-"""A finished picture as the bytes of a file, in the format that the house saves in.
+"""A finished picture as the bytes of a file, in the format that is set.
 
 Every format carries A1111's text and our whole record (`metadata` knows where).  What a format cannot hold, a picture of too
 many pixels or texts too long for a JPEG, becomes a PNG instead: nothing of a picture or its recipe is ever lost to a format.

@@ -127,7 +127,7 @@ def _rename(path: Path, target: Path) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Is this a file, and not a link that somebody put in its place?  What is served is what was saved, nothing elsewhere."""
+    """Whether this is a file, and not a link in its place.  What is served is what was saved, nothing elsewhere."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:

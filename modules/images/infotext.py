@@ -1,4 +1,4 @@
-"""The text that travels with a picture: A1111's "parameters" line, written here, and the door to all that reads it.
+"""The text that travels with a picture: A1111's "parameters" line, written here, and the entry to all that reads it.
 
 The text form is what every other program reads; it is ambiguous in places (a prompt with a line "Negative prompt:", leading
 blanks), therefore our JSON record says the same without loss and is preferred when we read our own pictures.  These files know

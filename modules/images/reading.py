@@ -20,8 +20,8 @@ from modules.images.infotext_keys import NEGATIVE, PROMPT
 from modules.images.infotext_parsing import parse
 from modules.images.metadata import record_of
 from modules.images.png import MAX_TEXTS
-from modules.images.readers import READERS, Network, Reading, Told, a1111
-from modules.images.readers.told import parse_object, said
+from modules.images.readers import READERS, ExtraNetwork, FileTexts, Reading, a1111
+from modules.images.readers.file_texts import parse_object, said
 from modules.request import SIDE_STEP, clean_text, parse_request
 from modules.roles import as_role_fields
 
@@ -47,7 +47,7 @@ class Found:
     negative_prompt: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
     checkpoints: tuple[str, ...] = ()
-    networks: tuple[Network, ...] = ()
+    networks: tuple[ExtraNetwork, ...] = ()
     items: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -63,29 +63,29 @@ def read_picture(data: bytes, name: str = "the picture") -> Found:
         RequestError: no PNG, JPEG, WebP or AVIF, damaged, or with more EXIF than is read.
     """
     container = read_container(data, name)
-    told = _told(container)
-    found = _own(container) or _foreign(told)
+    file = _told(container)
+    found = _own(container) or _foreign(file)
     if not found.program and container.kind in ("PNG", "WEBP") and (hidden := stealth.hidden_text(decode(data, name))):
-        told = replace(told, chunks={**told.chunks, **_hidden_chunks(hidden)})
-        found = _foreign(told)
+        file = replace(file, chunks={**file.chunks, **_hidden_chunks(hidden)})
+        found = _foreign(file)
     long = ", ".join(name[:40] or f"those behind the first {MAX_TEXTS}" for name in container.left_out)
     notes = (*found.notes, f"texts in the file that are too long to be read: {long[:400]}") if long else found.notes
     return replace(
-        found, notes=notes, texts=_shown(told), format=container.kind, width=container.width, height=container.height
+        found, notes=notes, texts=_shown(file), format=container.kind, width=container.width, height=container.height
     )
 
 
 def read_text(text: str) -> Found:
-    """What an A1111 text says that somebody pasted; without settings it is all prompt."""
+    """The recipe of a pasted A1111 text; without settings it is all prompt."""
     reading = a1111.read_text(text)
     return _foreign_found(reading, text) if reading else Found()
 
 
-def _told(container: Container) -> Told:
+def _told(container: Container) -> FileTexts:
     tags = exif.read_tags(container.exif)
     texts = {tag: decoded(value) for tag, value in tags.items() if tag not in (exif.USER_COMMENT, exif.ORIENTATION)}
     comment = user_comment(tags.get(exif.USER_COMMENT, b"")) or decoded(container.comment)
-    return Told(container.texts, comment, texts, container.xmp.decode("utf-8", "replace"))
+    return FileTexts(container.texts, comment, texts, container.xmp.decode("utf-8", "replace"))
 
 
 def user_comment(value: bytes) -> str:
@@ -144,9 +144,9 @@ def _own(container: Container) -> Found | None:
     return Found("Atelier", info.version, infotext, *prompts, fields, checkpoints, a1111.networks(parsed), items)
 
 
-def _foreign(told: Told) -> Found:
-    reading = next((found for read in READERS if (found := read(told)) is not None), None)
-    return _foreign_found(reading, told.chunks.get("parameters") or told.comment) if reading else Found()
+def _foreign(file: FileTexts) -> Found:
+    reading = next((found for read in READERS if (found := read(file)) is not None), None)
+    return _foreign_found(reading, file.chunks.get("parameters") or file.comment) if reading else Found()
 
 
 def _foreign_found(reading: Reading, text: str) -> Found:
@@ -244,9 +244,9 @@ def _as_text(prompt: str, negative: str, items: Mapping[str, str]) -> str:
     return as_text(prompt, negative, items.items()) if "Steps" in items else ""
 
 
-def _shown(told: Told) -> dict[str, str]:
+def _shown(file: FileTexts) -> dict[str, str]:
     names = {exif.DESCRIPTION: "EXIF ImageDescription", exif.MAKE: "EXIF Make", exif.MODEL: "EXIF Model"}
     names |= {exif.SOFTWARE: "EXIF Software", exif.COPYRIGHT: "EXIF Copyright", exif.MAKER_NOTE: "EXIF MakerNote"}
-    texts = {**told.chunks, "EXIF UserComment": told.comment, "XMP": told.xmp if "XML:com.adobe.xmp" not in told.chunks else ""}
-    texts |= {names[tag]: text for tag, text in told.tags.items() if tag in names}
+    texts = {**file.chunks, "EXIF UserComment": file.comment, "XMP": file.xmp if "XML:com.adobe.xmp" not in file.chunks else ""}
+    texts |= {names[tag]: text for tag, text in file.tags.items() if tag in names}
     return {name[:100]: text[:_SHOWN] for name, text in texts.items() if text.strip()}

@@ -38,7 +38,7 @@ def read_recipe(source: Path | bytes) -> Recipe:
 
 
 def recipe_of_text(text: str, name: str = "the text") -> Recipe:
-    """The recipe that an A1111 text tells.
+    """The recipe in an A1111 text.
 
     Raises:
         RequestError: there are no settings in it.

@@ -191,5 +191,5 @@ def pixel_id(image: Image.Image) -> str:
 
 
 def missing(source: str) -> str:
-    """What is said of a picture that is not here, or is somebody else's: both look the same."""
+    """The error for an uploaded picture that is not here, or is another user's: both look the same."""
     return f"the picture {source[:8]} is not here (any more); send it again"

@@ -28,8 +28,8 @@ Values = npt.NDArray[np.float64]
 
 def rgb_to_lab(picture: Picture) -> Values:
     """CIE L*a*b* of sRGB pixels: (H, W, 3) float64, L* from 0 to 100, white point D65 (CIE 15:2004; IEC 61966-2-1)."""
-    levels = np.arange(256) / 255
-    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)[picture]
+    values = np.arange(256) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)[picture]
     ratio = linear @ _TO_XYZ.T / _WHITE
     f = np.where(ratio > _KNEE, np.cbrt(ratio), ratio * (29 / 6) ** 2 / 3 + 4 / 29)
     x, y, z = f[..., 0], f[..., 1], f[..., 2]
@@ -42,8 +42,8 @@ def lab_to_rgb(lab: Values) -> Picture:
     f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
     ratio = np.where(f > 6 / 29, f**3, (f - 4 / 29) * 3 * (6 / 29) ** 2)
     linear = np.clip(ratio * _WHITE @ np.linalg.inv(_TO_XYZ).T, 0, 1)
-    levels = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.asarray(np.clip(np.rint(levels * 255), 0, 255), np.uint8)
+    values = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.asarray(np.clip(np.rint(values * 255), 0, 255), np.uint8)
 
 
 def match_histogram(channel: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -14,20 +14,20 @@ from types import MappingProxyType
 
 from modules.errors import RequestError
 from modules.prompts.chunks import Embedding, Embeddings, chunk
-from modules.prompts.compose import Network, split_and, take_networks
+from modules.prompts.compose import ExtraNetwork, split_and, take_networks
 from modules.prompts.emphasis import weigh
 from modules.prompts.library import Library
 from modules.prompts.limits import check_affordable, check_windows
 from modules.prompts.plan import Plan, plan
 from modules.prompts.scanner import complaint
-from modules.prompts.schedule import Timeline
+from modules.prompts.timeline import Timeline
 from modules.prompts.tokenizer import Tokenizer
 from modules.request import GenerationRequest
 
 MAX_STAGES = 60
-"""Texts of one timeline that are told."""
+"""Texts of one timeline that are returned."""
 MAX_PIECES = 200
-"""Weighted pieces of one text that are told."""
+"""Weighted pieces of one text that are returned."""
 
 _COMFY_NAME = re.compile(r"\bembedding:([\w.-]{1,100})")
 
@@ -43,7 +43,7 @@ class WeightedText:
 
 
 @dataclass(frozen=True)
-class Stage:
+class EditedText:
     """One text of a timeline: what counts in steps `first` to `last`, counted from 1, and how it is cut.
 
     A sampler with two evaluations per step may change the text in the middle of one; that step belongs to both stages.
@@ -59,10 +59,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class CheckedSide:
-    """One side of AND.  `more` stages are not told, because they are too many."""
+    """One side of AND.  `more` stages are not returned, because they are too many."""
 
     weight: float
-    stages: tuple[Stage, ...]
+    stages: tuple[EditedText, ...]
     more: int = 0
 
 
@@ -96,7 +96,7 @@ def check(
 
     Args:
         request: need not be resolved; styles that are not here are noted and left out.
-        library: of the household.
+        library: the styles and wildcards of this instance.
         step_ends: after how many evaluations of the network each step is over, `Sampler.step_ends(steps)`.
         prompt_steps: what prompts are worked out for, `Sampler.prompt_steps(steps)`.
         networks: names of the LoRAs that are here.
@@ -158,10 +158,10 @@ class _Reader:
         stages = [self._stage(timeline.at(run[0]), run[0], run[-1]) for run in runs[:MAX_STAGES]]
         return CheckedSide(weight, tuple(stages), max(0, len(runs) - MAX_STAGES))
 
-    def _stage(self, text: str, first: int, last: int) -> Stage:
+    def _stage(self, text: str, first: int, last: int) -> EditedText:
         tokens, limit = self._tokens(text)
         first, last = (bisect_right(self.step_ends, evaluation) + 1 for evaluation in (first, last))
-        return Stage(first, last, text, tuple(self._pieces(text)), tokens, limit)
+        return EditedText(first, last, text, tuple(self._pieces(text)), tokens, limit)
 
     def _pieces(self, text: str) -> Iterator[WeightedText]:
         if self.request.emphasis == "None":
@@ -213,12 +213,12 @@ def _weighs_break(text: str) -> bool:
     return "BREAK" in text and any("BREAK" in piece.text and piece.weight < 0 and not piece.is_break for piece in weigh(text))
 
 
-def network_notes(networks: Iterable[Network], known: Collection[str] = ()) -> list[str]:
+def network_notes(networks: Iterable[ExtraNetwork], known: Collection[str] = ()) -> list[str]:
     """One sentence for each network: none is applied yet.  `known` are the names that are here."""
     return [f"{network}: {reason}; it is left out" for network in networks if (reason := _unusable(network, known))]
 
 
-def _unusable(network: Network, known: Collection[str]) -> str:
+def _unusable(network: ExtraNetwork, known: Collection[str]) -> str:
     if network.kind not in NETWORK_KINDS:
         return f"{network.kind!r} is no kind of network"
     if network.name not in known:

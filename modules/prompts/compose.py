@@ -1,6 +1,6 @@
 r"""What surrounds the words of a prompt: comments, networks in angle brackets, and AND.
 
-The order is A1111's: comments, then networks, then AND; each side of AND goes on to `schedule`.  Which networks exist, and what
+The order is A1111's: comments, then networks, then AND; each side of AND goes on to `timeline`.  Which networks exist, and what
 they do, is not known here.  The negative prompt has neither networks nor AND.
 """
 
@@ -29,7 +29,7 @@ def without_comments(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Network:
+class ExtraNetwork:
     """`<kind:name:...>` as it was written: what stands behind the name by position and by key (`te=0.5`)."""
 
     kind: str
@@ -59,14 +59,14 @@ def _multiplier(text: str) -> float:
     return value
 
 
-def take_networks(text: str) -> tuple[str, tuple[Network, ...]]:
+def take_networks(text: str) -> tuple[str, tuple[ExtraNetwork, ...]]:
     """`text` without its `<word:anything>` tags, of whatever kind, and the tags in order.
 
     >>> take_networks("a <lora:ink:0.8> cat")
-    ('a  cat', (Network(kind='lora', name='ink', positional=('0.8',), named=()),))
+    ('a  cat', (ExtraNetwork(kind='lora', name='ink', positional=('0.8',), named=()),))
     """
     kept: list[str] = []
-    networks: list[Network] = []
+    networks: list[ExtraNetwork] = []
     start, at = 0, text.find("<")
     while at >= 0:
         head = _NETWORK.match(text, at)
@@ -84,7 +84,7 @@ def take_networks(text: str) -> tuple[str, tuple[Network, ...]]:
     return "".join(kept), tuple(networks)
 
 
-def _network(kind: str, arguments: str) -> Network:
+def _network(kind: str, arguments: str) -> ExtraNetwork:
     positional: list[str] = []
     named: list[tuple[str, str]] = []
     for item in arguments.split(":"):
@@ -94,7 +94,7 @@ def _network(kind: str, arguments: str) -> Network:
         else:
             positional.append(item)
     name = positional[0] if positional else ""
-    return Network(kind, name, tuple(positional[1:]), tuple(named))
+    return ExtraNetwork(kind, name, tuple(positional[1:]), tuple(named))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The household's own words: styles and wildcards, and how a request's prompts become final with them.
+"""The prompt library: styles and wildcards, and how a request's prompts become final with them.
 
 Both live in one folder (`styles.csv`, `wildcards/`) and may change at any time.  The order is A1111's: styles, comments, then
 what is drawn by the image's seed.  What the finished words mean is `plan`'s.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modules.prompts.compose import Network, split_and, take_networks
-from modules.prompts.schedule import Timeline, timeline
+from modules.prompts.compose import ExtraNetwork, split_and, take_networks
+from modules.prompts.timeline import Timeline, timeline
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Plan:
 
     sides: tuple[Side, ...]
     negative: Timeline
-    networks: tuple[Network, ...] = ()
+    networks: tuple[ExtraNetwork, ...] = ()
 
     @property
     def timelines(self) -> tuple[Timeline, ...]:

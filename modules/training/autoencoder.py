@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modules.diffusion.vae import AutoencoderKL, Level, ResnetBlock, VAEConfig
+from modules.diffusion.vae import AutoencoderKL, ResnetBlock, ResolutionLevel, VAEConfig
 from modules.training import parallel
 from modules.training.loop import Budget, Rate, Trainer, generator, rng
 from modules.training.normalise import channels_last, use_fast_norms
@@ -120,8 +120,8 @@ def polish(
         rand, gen = rng(seed, part), generator(seed, part)
         chosen = [rand.randrange(len(scenes)) for _ in range(BATCH // parallel.size())]
         x = pixels_to_tensor([render(scenes[index]) for index in chosen])
-        levels = POLISH_NOISE * torch.rand(len(chosen), 1, 1, 1, generator=gen)
-        z = clean[chosen] + levels * torch.randn(clean[chosen].shape, generator=gen)
+        sigmas = POLISH_NOISE * torch.rand(len(chosen), 1, 1, 1, generator=gen)
+        z = clean[chosen] + sigmas * torch.randn(clean[chosen].shape, generator=gen)
         with torch.autocast("cpu", torch.bfloat16):
             y = model.decode(z.contiguous(memory_format=torch.channels_last))
         return F.l1_loss(y, x) + F.mse_loss(y, x) + 0.5 * _edge_loss(y, x)
@@ -188,8 +188,8 @@ def _edge_loss(y: Tensor, x: Tensor) -> Tensor:
 def _skip_finest_blocks(vae: AutoencoderKL) -> None:
     """Leave out one full-resolution block on each side, 40 % of the cost. `export` puts zeros there, an exact identity."""
     down, up = vae.encoder.down[0], vae.decoder.up[0]
-    assert isinstance(down, Level)
-    assert isinstance(up, Level)
+    assert isinstance(down, ResolutionLevel)
+    assert isinstance(up, ResolutionLevel)
     down.block[0], up.block[1] = nn.Identity(), nn.Identity()
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
+from modules.ui.files import STATIC
 from modules.ui.gradio import gr
-from modules.ui.job_bar import STATIC
 
 Tools = Literal["picture", "sketch", "inpaint"]
 

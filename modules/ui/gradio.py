@@ -1,4 +1,4 @@
-"""The one place that imports Gradio, set up to start fast, keep to itself and call nobody.
+"""The one place that imports Gradio, set up to start fast and to contact no other host.
 
 Everything in `modules.ui` says `from modules.ui.gradio import gr`.
 """
@@ -56,7 +56,7 @@ async def _fetched_by_nobody(url: str, cache_dir: str) -> str:
     raise ValueError("addresses are not fetched here; send the picture itself")
 
 
-# Gradio downloads what any callback is told to be a file at some address, from the whole public internet.
+# Gradio downloads what any callback is given as a file at some address, from the whole public internet.
 processing_utils.async_ssrf_protected_download = _fetched_by_nobody
 
 __all__ = ["gr"]

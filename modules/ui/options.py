@@ -1,4 +1,4 @@
-"""The options beside what everybody sets: a closed accordion at the end of a painting form.
+"""The accordion of further options at the end of a generation form, closed at first.
 
 Built from the table in `modules.options` and the request's declarations.  What makes no difference beside the other settings is
 greyed, and the accordion's title says how many options are not at their default.  Numbers may be left out; what was typed is
@@ -56,7 +56,7 @@ class Options:
         self.state = gr.Textbox(json.dumps(sorted(idle)), visible=False)
 
     def connect(self) -> None:
-        """Last of all that hears a change of a field: by then the page knows the new value."""
+        """Connect the events, last of all that hear a change of a field: by then the page knows the new value."""
         form = self.form
         own = [form.components[name] for name in NAMES]
         changes = [form.components[name].change for name in (*NAMES, *_DECIDE)]
@@ -96,8 +96,8 @@ def _control(form: Form, option: Option, interactive: bool, right: bool) -> None
 _DEFAULTS: Values = {name: Txt2Img.model_fields[name].default for name in NAMES}
 
 
-def _names(told: Any) -> set[str]:
-    return {name for name in told if isinstance(name, str)} if isinstance(told, list) else set()
+def _names(value: Any) -> set[str]:
+    return {name for name in value if isinstance(name, str)} if isinstance(value, list) else set()
 
 
 def _idle(request: Txt2Img) -> set[str]:

@@ -1,8 +1,8 @@
-"""The page: puts header, tabs and studio together and mounts them on the HTTP application.
+"""The page: puts header, tabs and results together and mounts them on the HTTP application.
 
 All tabs are in the document from the beginning, so that each keeps its state and scripts find everything; which one is seen is
 decided by the style sheet and `static/tabs.js`.  Where things stand is decided by the style sheet, by element ids and classes;
-what they do, by the tabs and the studio.
+what they do, by the tabs and the results.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from starlette.staticfiles import StaticFiles
 
 from modules import __version__
 from modules.app import App
-from modules.ui.desk import Desk
+from modules.ui.files import STATIC
+from modules.ui.form_sync import FormSync
 from modules.ui.gradio import gr
-from modules.ui.job_bar import STATIC, Studio
+from modules.ui.results import Results
 from modules.ui.tabs.base import Tab
 from modules.ui.tabs.img2img import Img2ImgTab
 from modules.ui.tabs.inpaint import InpaintTab
@@ -33,10 +34,10 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
     os.environ["GRADIO_TEMP_DIR"] = str(app.settings.data_dir / "gradio")  # its default is shared by all users of the machine
     version = _version(STATIC)
     server.mount(f"/ui/{version}", StaticFiles(directory=STATIC), name="ui")
-    desk = Desk(app)
-    shown = tabs(app, desk, version)
-    page = build_page(desk, shown, version)
-    # Only then does Gradio check that a file whose path a callback is told was uploaded; else it would copy any into its cache.
+    sync = FormSync(app)
+    shown = tabs(app, sync, version)
+    page = build_page(sync, shown, version)
+    # Only then does Gradio check that a file whose path a callback gets was uploaded; else it would copy any into its cache.
     page.has_launched = True
     return gr.mount_gradio_app(
         server,
@@ -56,17 +57,17 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
     )
 
 
-def tabs(app: App, desk: Desk, version: str) -> list[Tab]:
+def tabs(app: App, sync: FormSync, version: str) -> list[Tab]:
     """The tabs in the order of the bar."""
-    return [Txt2ImgTab(app, desk), Img2ImgTab(app, desk, version), InpaintTab(app, desk, version), PngInfoTab()]
+    return [Txt2ImgTab(app, sync), Img2ImgTab(app, sync, version), InpaintTab(app, sync, version), PngInfoTab()]
 
 
-def build_page(desk: Desk, shown: list[Tab], version: str) -> gr.Blocks:
+def build_page(sync: FormSync, shown: list[Tab], version: str) -> gr.Blocks:
     with gr.Blocks(title="Atelier", fill_width=True, analytics_enabled=False, delete_cache=(600, 86400)) as page:
         with gr.Row(elem_id="masthead", elem_classes="plain"):
             gr.HTML((STATIC / "wordmark.html").read_text("utf-8"), elem_id="wordmark", js_on_load=None)
             gr.HTML(_tab_bar(shown), elem_id="tab_bar", js_on_load=None)
-            desk.build()
+            sync.build()
             status = (STATIC / "status.html").read_text("utf-8").replace("VERSION", __version__)
             gr.HTML(status, elem_id="status", js_on_load=None)
         with gr.Column(elem_id="bench", elem_classes="plain"):
@@ -74,10 +75,10 @@ def build_page(desk: Desk, shown: list[Tab], version: str) -> gr.Blocks:
                 with gr.Column(elem_id=f"{tab.name}_panel", elem_classes="plain tab-panel"):
                     tab.build()
             gr.HTML('<p id="complaint" role="alert" hidden></p>', elem_id="complaint_area", js_on_load=None)
-            studio = Studio(version)
-        desk.connect(studio, page)
+            results = Results(version)
+        sync.connect(results, page)
         for tab in shown:
-            tab.connect(studio, page)
+            tab.connect(results, page)
     return page
 
 
@@ -94,20 +95,20 @@ def _version(folder: Path) -> str:
     """Changes with any served file, so that browsers may keep each version for ever."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(path.name.encode() + path.read_bytes())
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
 def _head(version: str, shown: list[Tab]) -> str:
     return (
         f'<link rel="stylesheet" href="ui/{version}/atelier.css">'
-        f'<link rel="stylesheet" href="ui/{version}/prompt.css">'
-        f'<link rel="stylesheet" href="ui/{version}/stage.css">'
+        f'<link rel="stylesheet" href="ui/{version}/prompt/prompt.css">'
+        f'<link rel="stylesheet" href="ui/{version}/results/view_switch.css">'
         f'<link rel="stylesheet" href="ui/{version}/canvas/canvas.css">'
-        f'<link rel="stylesheet" href="ui/{version}/options.css">'
+        f'<link rel="stylesheet" href="ui/{version}/forms/options.css">'
         f'<link rel="stylesheet" href="ui/{version}/png_info.css">'
         f'<link rel="stylesheet" href="ui/{version}/panes.css">'
-        f'<link rel="stylesheet" href="ui/{version}/viewer.css">'
+        f'<link rel="stylesheet" href="ui/{version}/results/viewer.css">'
         f'<link rel="stylesheet" href="ui/{version}/help.css">'
         f'<link rel="stylesheet" href="ui/{version}/account.css">'
         f'<link rel="modulepreload" href="ui/{version}/main.js">'
@@ -125,5 +126,5 @@ def _one_seen(shown: list[Tab]) -> str:
     for tab in shown:
         rules.append(f":root[data-tab={tab.name}] #bench>#{tab.name}_panel{{display:contents}}")
         if tab.shows == "nothing":
-            rules.append(f":root[data-tab={tab.name}] #studio{{display:none}}")
+            rules.append(f":root[data-tab={tab.name}] #results{{display:none}}")
     return "".join(rules)

@@ -125,7 +125,7 @@ def test_others_are_not_slowed_down(accounts: Accounts, ada: Account) -> None:
     assert accounts.log_in("Ada", PASSWORD, HOME, "")
 
 
-def test_one_house_of_ipv6_addresses_is_one_guesser(accounts: Accounts, ada: Account) -> None:
+def test_an_ipv6_network_counts_as_one_address(accounts: Accounts, ada: Account) -> None:
     for n in range(FREE):
         with pytest.raises(WrongPassword):
             accounts.log_in("Ada", "a guess", f"2001:db8:1:2::{n}", "")

@@ -20,7 +20,7 @@ from modules.accounts import AccountStore, AccountsUnavailable
 from modules.accounts import store as store_module
 from modules.accounts.store import FILE_NAME
 from modules.settings import ROOT
-from tests.security.house import House, Visitor
+from tests.security.instance import RunningInstance, Visitor
 
 CODE = re.compile(r"[0-9A-Z]{4}(?:-[0-9A-Z]{4}){3}")
 PASSWORD = "correct horse"
@@ -66,8 +66,8 @@ class Terminal:
         return [line.partition(":")[0] for line in self.run("list").splitlines() if not line.startswith("open code")]
 
 
-def joined(house: House, name: str, code: str) -> Visitor:
-    visitor = Visitor(house)
+def joined(instance: RunningInstance, name: str, code: str) -> Visitor:
+    visitor = Visitor(instance)
     reply = visitor.fill_in("/invite", code=code, name=name, password=PASSWORD)
     assert reply.status == 303, reply.text
     return visitor
@@ -78,36 +78,36 @@ def status(visitor: Visitor) -> int:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[list[House]]:
-    """The houses that a test opened, to be closed whatever happens."""
-    opened: list[House] = []
+def place(tmp_path: Path) -> Iterator[list[RunningInstance]]:
+    """The instances that a test opened, to be closed whatever happens."""
+    opened: list[RunningInstance] = []
     yield opened
-    for house in opened:
-        house.close(signal.SIGKILL)
+    for instance in opened:
+        instance.close(signal.SIGKILL)
 
 
 @linux
 def test_server_and_command_line_lose_nothing_of_each_other(
-    tmp_path: Path, place: list[House], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, place: list[RunningInstance], capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal = Terminal(tmp_path / "data", capsys)
     (tmp_path / "data").mkdir()
     (tmp_path / "models").mkdir()
     first = terminal.code("invite", "--role", "administrator")
 
-    def start() -> House:
-        place.append(House(tmp_path, tmp_path / "models", "--require-token"))
+    def start() -> RunningInstance:
+        place.append(RunningInstance(tmp_path, tmp_path / "models", "--require-token"))
         return place[-1]
 
-    house = start()
-    assert locks_of(house.process.pid, tmp_path / "data" / FILE_NAME), "the server holds its lock right after the start"
-    opened = [os.readlink(file) for file in Path(f"/proc/{house.process.pid}/fd").iterdir() if file.is_symlink()]
+    instance = start()
+    assert locks_of(instance.process.pid, tmp_path / "data" / FILE_NAME), "the server holds its lock right after the start"
+    opened = [os.readlink(file) for file in Path(f"/proc/{instance.process.pid}/fd").iterdir() if file.is_symlink()]
     assert opened.count(str(tmp_path / "data" / FILE_NAME)) == 1, "one connection to the file"
 
-    ada = joined(house, "Ada", first)
-    bob, carol = (joined(house, name, terminal.code("invite")) for name in ("Bob", "Carol"))
+    ada = joined(instance, "Ada", first)
+    bob, carol = (joined(instance, name, terminal.code("invite")) for name in ("Bob", "Carol"))
     token = terminal.run("tokens", "Carol", "--new", "Krita").strip()
-    program = Visitor(house, [("Authorization", f"Bearer {token}")])
+    program = Visitor(instance, [("Authorization", f"Bearer {token}")])
     assert [status(visitor) for visitor in (ada, bob, carol, program)] == [200] * 4
 
     terminal.run("remove", "Bob")
@@ -115,30 +115,30 @@ def test_server_and_command_line_lose_nothing_of_each_other(
     terminal.run("tokens", "Carol", "--revoke", terminal.run("tokens", "Carol").split()[0])
     assert status(program) == 401
     code = terminal.code("reset", "Carol")
-    assert Visitor(house).fill_in("/invite", code=code, name="Carol", password="another horse").status == 303
+    assert Visitor(instance).fill_in("/invite", code=code, name="Carol", password="another horse").status == 303
     assert status(carol) == 401, "a new password ends the sessions of the old one"
     assert ada.fill_in("/account/invitations", role="user", hours="24").status == 303
     shown = CODE.search(ada.ask("/account", headers=PAGE).text)
     assert shown
-    dora = joined(house, "Dora", shown[0])
+    dora = joined(instance, "Dora", shown[0])
     assert terminal.names() == ["Ada", "Carol", "Dora"], "what was made on the page is there for the command line"
-    assert not [link for link in map(os.readlink, Path(f"/proc/{house.process.pid}/fd").iterdir()) if "(deleted)" in link]
+    assert not [link for link in map(os.readlink, Path(f"/proc/{instance.process.pid}/fd").iterdir()) if "(deleted)" in link]
 
-    house.close(signal.SIGKILL)
+    instance.close(signal.SIGKILL)
     assert terminal.names() == ["Ada", "Carol", "Dora"]
-    house = start()
-    late = [Visitor(house), Visitor(house)]
+    instance = start()
+    late = [Visitor(instance), Visitor(instance)]
     for visitor, before in zip(late, (dora, bob), strict=True):
-        visitor.cookies = {f"sid_{house.port}": secret for secret in before.cookies.values()}
+        visitor.cookies = {f"sid_{instance.port}": secret for secret in before.cookies.values()}
     assert [status(visitor) for visitor in late] == [200, 401], "nobody was lost, nobody came back"
-    joined(house, "Eve", terminal.code("invite"))
+    joined(instance, "Eve", terminal.code("invite"))
     terminal.run("remove", "Dora")
     assert status(late[0]) == 401
-    house.close()
+    instance.close()
     assert terminal.names() == ["Ada", "Carol", "Eve"], "nothing comes back with an orderly stop"
 
 
-def test_a_file_that_was_removed_or_replaced_lets_nobody_in(tmp_path: Path) -> None:
+def test_a_file_that_was_removed_or_replaced_ends_every_login(tmp_path: Path) -> None:
     path = tmp_path / FILE_NAME
     with closing(AccountStore(path)) as store:
         ada = store.redeem(store.add_code("invite", "administrator", 60), "Ada", "hash")

@@ -1,4 +1,4 @@
-"""Our routes without Gradio, before a studio without an engine."""
+"""Our routes without Gradio, before a real_app without an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A house with accounts: people of every role before one server, with hashing that costs nothing."""
+"""A server with accounts: people of every role before one server, with hashing that costs nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 from modules.accounts import Account, Accounts, AccountStore, Role
 from modules.accounts.passwords import Passwords
 from modules.accounts.throttle import Throttle
-from modules.api.accounts import account_routes
-from modules.api.guard import Door, Guard
-from modules.api.internal import routes
-from modules.api.pages import DOOR_VERSION, door_files
-from modules.api.queue import queue_routes
-from modules.api.refusals import refused
+from modules.api.error_responses import error_response_for
+from modules.api.guard.middleware import AccessConfig, GuardMiddleware
+from modules.api.page.account_pages import LOGIN_VERSION, login_files
+from modules.api.page.accounts import account_endpoints
+from modules.api.page.jobs import job_endpoints
+from modules.api.page.queue import queue_endpoints
 from modules.errors import AtelierError
 
 BASE = "http://192.168.1.5:7860"
@@ -37,31 +37,31 @@ class Clock:
         return self.now
 
 
-def small_server(app: Any, door: Door) -> FastAPI:
-    """The door and the page's own routes: what most tests need, built in a fraction of the time of the whole."""
+def small_server(app: Any, access: AccessConfig) -> FastAPI:
+    """The login pages and the page's own endpoints: what most tests need, built in a fraction of the time of the whole."""
     server = FastAPI(openapi_url=None)
-    for router in (routes(app), queue_routes(app), account_routes(door)):
+    for router in (job_endpoints(app), queue_endpoints(app), account_endpoints(access)):
         server.include_router(router)
-    server.mount(f"/door/{DOOR_VERSION}", door_files())
+    server.mount(f"/door/{LOGIN_VERSION}", login_files())
     for kind in (AtelierError, HTTPException):
         server.add_exception_handler(kind, _refused)
-    server.add_middleware(Guard, door=door)
+    server.add_middleware(GuardMiddleware, access=access)
     return server
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    return refused(request, error)
+    return error_response_for(request, error)
 
 
-class House:
+class AccountsServer:
     """A server with accounts.  `clock` is the file's, `patience` the throttle's."""
 
-    def __init__(self, app: Any, build: Callable[[Any, Door], FastAPI] = small_server, **door: Any) -> None:
+    def __init__(self, app: Any, build: Callable[[Any, AccessConfig], FastAPI] = small_server, **access: Any) -> None:
         self.clock, self.patience = Clock(), Clock(0.0)
         self.store = AccountStore(None, self.clock)
         self.accounts = Accounts(self.store, CHEAP, Throttle(self.patience))
-        self.door = Door(accounts=self.accounts, **{"address": BASE, **door})
-        self.server = build(app, self.door)
+        self.access = AccessConfig(accounts=self.accounts, **{"address": BASE, **access})
+        self.server = build(app, self.access)
         self._clients: list[TestClient] = []
 
     def person(self, name: str, role: Role = "user") -> Account:
@@ -85,8 +85,8 @@ class House:
 
 
 @contextmanager
-def house(app: Any, **door: Any) -> Iterator[House]:
-    made = House(app, **door)
+def accounts_server(app: Any, **access: Any) -> Iterator[AccountsServer]:
+    made = AccountsServer(app, **access)
     try:
         yield made
     finally:

@@ -88,7 +88,7 @@ def _denoiser(model: ModelHandle) -> Callable[[Tensor, float], Tensor]:
 
 
 class _Still:
-    """Solvers ask for noise where they scale it by nothing."""
+    """Samplers ask for noise where they scale it by nothing."""
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
@@ -104,12 +104,12 @@ class _Still:
 
 
 def _run(sampler: Sampler, x: Tensor, levels: list[float], denoise: Callable[[Tensor, float], Tensor]) -> Tensor:
-    solver: Any = sampler.solve(x, levels, _Still(x), **sampler.options(eta=0.0))
+    program: Any = sampler.solve(x, levels, _Still(x), **sampler.options(eta=0.0))
     try:
-        x, sigma = next(solver)
+        x, sigma = next(program)
         while True:
             answer = denoise(x, sigma)
-            x, sigma = solver.send(Denoised(answer, answer) if sampler.pair else answer)
+            x, sigma = program.send(Denoised(answer, answer) if sampler.pair else answer)
     except StopIteration as finished:
         result: Tensor = finished.value
         return result

@@ -92,7 +92,7 @@ def _in_a_row(app: App, name: str | None) -> dict[str, list[float]]:
 
 
 def _together(app: App, name: str | None) -> dict[str, list[float]]:
-    """Everything is submitted at once, and the studio does as it likes."""
+    """Everything is submitted at once, and the server does as it likes."""
     waits: dict[str, list[float]] = {}
     lock, start = threading.Lock(), time.monotonic()
 

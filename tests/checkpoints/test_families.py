@@ -190,7 +190,7 @@ def test_what_training_leaves_behind_is_ignored_in_silence() -> None:
     assert (layout.unet, layout.vae, layout.text, layout.unexpected) == ({}, {}, {}, [])
 
 
-def test_only_true_strangers_are_unexpected() -> None:
+def test_only_unknown_tensors_are_unexpected() -> None:
     of = [*sd1_shapes(), "control.weight", "model.diffusion_models.x"]
     assert keys.layout(of).unexpected == ["control.weight", "model.diffusion_models.x"]
 

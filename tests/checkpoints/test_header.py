@@ -1,4 +1,4 @@
-"""The gate: every file that is not a whole safetensors file is refused by name and kind, quickly, and nothing else is."""
+"""Header validation: every file that is not a whole safetensors file is refused by name and kind, quickly, and no other."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ def test_a_request_may_ignore_the_file_s_zero_terminal_snr(
         (b"[" * 3000, "is no"),
     ],
 )
-def test_a_damaged_yaml_is_said_and_does_not_stop_the_checkpoint(
+def test_a_damaged_yaml_is_reported_and_does_not_stop_the_checkpoint(
     make: Callable[..., ModelManager], folder: Path, caplog: pytest.LogCaptureFixture, content: bytes, said: str
 ) -> None:
     tiny_checkpoint(folder / "a.safetensors")

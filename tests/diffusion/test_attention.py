@@ -1,4 +1,4 @@
-"""All back ends behind the door compute the same, within bounded memory, and the door says why it took which."""
+"""All attention back ends compute the same, within bounded memory, and the choice says why it took which."""
 
 from __future__ import annotations
 

@@ -132,10 +132,10 @@ def test_cfgpp_begins_with_its_equation(name: str) -> None:
     """The first of two steps of each is Euler's towards the guided answer, along the negative prompt's noise."""
     sampler, sigmas = SAMPLERS[name], [9.0, 4.0, 0.0]
     x = Noise(3, (4, 2, 2))().double() * 9.0
-    solver: Any = sampler.solve(x, sigmas, Noise(4, (4, 2, 2)), **sampler.options(eta=0.0))
-    next(solver)
+    program: Any = sampler.solve(x, sigmas, Noise(4, (4, 2, 2)), **sampler.options(eta=0.0))
+    next(program)
     guided, negative = both(x, 9.0)
-    second, _ = solver.send(Denoised(guided, negative))
+    second, _ = program.send(Denoised(guided, negative))
     if sampler.stages == 2:  # its first stage goes to the middle
         assert torch.allclose(second, guided + (x - negative) * (6.0 / 9.0), atol=1e-9)
     else:

@@ -1,4 +1,4 @@
-"""Solvers against closed forms, against k-diffusion's numbers and against diffusers' schedulers."""
+"""Samplers against closed forms, against k-diffusion's numbers and against diffusers' schedulers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ERRORS = {1: 0.004, 2: 3.3e-5, 3: 2e-8}
 """What 323 steps may leave, by order."""
 CLOSER = {"UniPC": 6e-6, "LMS": 1e-6, "PLMS": 2e-7, "IPNDM": 3e-7, "IPNDM_V": 2.2e-5, "DEIS": 1e-6, "DPM fast": 6e-7}
 CLOSER |= {"DPM++ 3M SDE": 6e-6, "SA-Solver": 1e-8, "SA-Solver PECE": 5e-9, "UniPC bh2": 6e-6}
-"""Multistep solvers and UniPC start with low orders, so their order is two, but their error is that of their further steps."""
+"""Multistep samplers and UniPC start with low orders, so their order is two, but their error is that of their further steps."""
 
 QUIET = [name for name, sampler in SAMPLERS.items() if not sampler.stochastic or "eta" in sampler.takes]
 """Those that solve the ODE, at least where they add no noise."""
@@ -377,8 +377,8 @@ def test_eta_is_the_amount_of_noise(name: str) -> None:
     x = Noise(5, (4, 4, 4))() * sampler.start_scale(sigmas[0])
 
     def result(seed: int, eta: float | None = None) -> Tensor:
-        solver = sampler.solve(x, sigmas, Noise(seed, (4, 4, 4)), **sampler.options(eta=eta))
-        return run(solver, paired(sampler, curved))
+        program = sampler.solve(x, sigmas, Noise(seed, (4, 4, 4)), **sampler.options(eta=eta))
+        return run(program, paired(sampler, curved))
 
     assert torch.equal(result(1), result(1, sampler.eta))
     assert torch.equal(result(1, 0.0), result(2, 0.0)), "without eta no noise"

@@ -58,7 +58,7 @@ def test_a_context_repeated_is_the_same_context(unet: UNet) -> None:
     assert reference.error(thrice, once) < 1e-5
 
 
-def test_the_prompt_and_the_timestep_tell(unet: UNet) -> None:
+def test_the_prompt_and_the_timestep_matter(unet: UNet) -> None:
     x, context = torch.randn(1, 4, 8, 8), torch.randn(1, 77, 48)
     out = unet(x, torch.tensor([300.0]), context)
     assert reference.error(unet(x, torch.tensor([300.0]), -context), out) > 0.01

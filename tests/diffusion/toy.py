@@ -1,4 +1,4 @@
-"""Small worlds in which the right answer is known, and the loop that drives a solver through them.
+"""Small worlds in which the right answer is known, and the loop that drives a sampler through them.
 
 In the Gaussian world the data is N(mean, covariance), so the best denoiser, the solution of the probability-flow ODE and the
 distribution of samples have closed forms (Karras et al. 2022, appendix B).  In the curved one the denoiser is a fixed
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modules.diffusion.samplers import Denoised, PairProgram, Sampler, SamplerProgram
+from modules.diffusion.samplers import CfgPPProgram, Denoised, Sampler, SamplerProgram
 
 Denoise = Callable[[Tensor, float], Tensor]
 
@@ -29,12 +29,12 @@ def paired(sampler: Sampler, denoise: Denoise) -> Any:
     return both if sampler.pair else denoise
 
 
-def run(solver: SamplerProgram | PairProgram, denoise: Any) -> Tensor:
-    """The solver's result with `denoise` as the network."""
+def run(program: SamplerProgram | CfgPPProgram, denoise: Any) -> Tensor:
+    """The sampler's result with `denoise` as the network."""
     try:
-        x, sigma = next(solver)
+        x, sigma = next(program)
         while True:
-            x, sigma = solver.send(denoise(x, sigma))
+            x, sigma = program.send(denoise(x, sigma))
     except StopIteration as finished:
         result: Tensor = finished.value
         return result

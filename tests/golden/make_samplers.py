@@ -128,7 +128,7 @@ def by_textbook(name: str, sigmas: list[float]) -> list[float]:
         return curved(torch.from_numpy(np.asarray(x)), sigma).numpy()
 
     start = math.hypot(1.0, sigmas[0]) if name in textbook.UNIT_START else sigmas[0]
-    return textbook.SOLVERS[name](model, draw() * start, sigmas, draw).flatten().tolist()
+    return textbook.SAMPLERS[name](model, draw() * start, sigmas, draw).flatten().tolist()
 
 
 def main() -> None:
@@ -136,7 +136,7 @@ def main() -> None:
     matrix = {
         label: {
             **{name: by_k_diffusion(name, sigmas) for name in K_DIFFUSION},
-            **{name: by_textbook(name, sigmas) for name in textbook.SOLVERS if name not in textbook.UNIT_START},
+            **{name: by_textbook(name, sigmas) for name in textbook.SAMPLERS if name not in textbook.UNIT_START},
         }
         for label, sigmas in spread.items()
     }

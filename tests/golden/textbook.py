@@ -1,7 +1,7 @@
 """Plain loops after the papers, in NumPy and double precision, for samplers that k-diffusion does not have.
 
 Written from the equations and apart from `modules`: integrals by SciPy's quadrature, the variance-preserving form where the
-paper has it, nothing shared between solvers.  `model(x, sigma)` is the denoised x, `draw()` the next unit noise.
+paper has it, nothing shared between samplers.  `model(x, sigma)` is the denoised x, `draw()` the next unit noise.
 """
 
 from __future__ import annotations
@@ -412,7 +412,7 @@ def sa_solver(model: Model, x: Array, s: list[float], draw: Any, pece: bool = Fa
     return y
 
 
-SOLVERS: dict[str, Callable[..., Array]] = {
+SAMPLERS: dict[str, Callable[..., Array]] = {
     "DDIM": ddim,
     "PLMS": plms,
     "UniPC": unipc,

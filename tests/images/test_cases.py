@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from modules.images.containers import read_container
-from modules.images.readers import Network, names
+from modules.images.readers import ExtraNetwork, names
 from modules.images.reading import Found, read_picture, read_text
 from tests.images import foreign
 
@@ -163,7 +163,7 @@ def test_comfyui_s_nodes_on_the_model_s_way_are_taken_over() -> None:
     assert not found.notes
 
 
-def test_comfyui_s_nodes_that_are_not_taken_over_are_said() -> None:
+def test_comfyui_s_nodes_that_are_not_taken_over_are_reported() -> None:
     found = graph_text(
         m={"class_type": "FreeU_V2", "inputs": {"model": ["c", 0], "b1": 1.3}},
         c={"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "base.safetensors"}},
@@ -204,7 +204,7 @@ def test_texts_of_comfyui_s_nodes_have_comfyui_s_prompts() -> None:
     found = comfy_text("Sampler: Euler Karras", "a (cat:1.2) [dog], embedding:easy AND 16:9")
     assert found.prompt == "a (cat:1.2) \\[dog\\], easy and 16:9:1"
     assert found.fields["emphasis"] == "No norm"
-    assert found.networks == (Network("embedding", "easy"),)
+    assert found.networks == (ExtraNetwork("embedding", "easy"),)
 
 
 def test_the_graph_beside_a_text_of_comfyui_s_says_the_schedule() -> None:
@@ -234,7 +234,7 @@ def test_comfyui_s_schedules_that_a1111_spaces_otherwise(change: dict[str, Any],
     assert fields(found, "sampler", "schedule", "discard_penultimate", "eta") == expected
 
 
-def test_what_comfyui_draws_on_the_gpu_is_said() -> None:
+def test_what_comfyui_draws_on_the_gpu_is_reported() -> None:
     for name, said in (("euler_ancestral", True), ("dpmpp_2m_sde_gpu", True), ("dpmpp_2m_sde", False), ("dpmpp_2m", False)):
         graph = json.loads(json.dumps(foreign.COMFY))
         graph["3"]["inputs"]["sampler_name"] = name
@@ -244,7 +244,7 @@ def test_what_comfyui_draws_on_the_gpu_is_said() -> None:
 def test_comfyui_s_prompts_are_text_but_for_round_brackets() -> None:
     found = graph_text(p={"class_type": "CLIPTextEncode", "inputs": {"text": "[a] {b|c} AND (embedding:d:1.1)"}})
     assert found.prompt == "\\[a\\] \\{b|c} and (d:1.1)"
-    assert found.networks == (Network("embedding", "d"),)
+    assert found.networks == (ExtraNetwork("embedding", "d"),)
     assert found.fields["emphasis"] == "No norm"
     parsed = {"class_type": "smZ CLIPTextEncode", "inputs": {"text": "[a:b:3]", "parser": "A1111", "clip": ["m", 1]}}
     assert graph_text(p=parsed).prompt == "[a:b:3]"
@@ -279,7 +279,7 @@ def test_comfyui_s_samplers_and_levels_from_parts() -> None:
     assert fields(found, "beta_alpha", "beta_beta", "sgm_noise_multiplier") == (0.5, 0.7, True)
 
 
-def test_parts_that_are_not_known_are_said() -> None:
+def test_parts_that_are_not_known_are_reported() -> None:
     found = parts(
         {"class_type": "MySampler", "inputs": {}}, {"class_type": "LaplaceScheduler", "inputs": {"steps": 9, "sigma_max": 9.0}}
     )

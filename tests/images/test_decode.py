@@ -1,4 +1,4 @@
-"""The door for pictures: what comes in right, and that nothing that comes in does harm."""
+"""Decoding uploads: what comes in right, and that nothing that comes in does harm."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ PROMPT = 'a fox & a <cat>, "猫"\non {a|b} mat 🦊'
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_format_tells_the_whole_story(kind: Kind, tmp_path: Path) -> None:
+def test_every_format_holds_the_whole_record(kind: Kind, tmp_path: Path) -> None:
     info = make_info(prompt=PROMPT, negative_prompt="dog", rng="NV")
     outputs = Outputs(tmp_path, Form(kind))
     picture = blocks(64, 64)
@@ -59,7 +59,7 @@ def test_the_text_stands_where_a1111_looks(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
-def test_somebody_elses_library_reads_ours(kind: Kind, tmp_path: Path) -> None:
+def test_another_library_reads_ours(kind: Kind, tmp_path: Path) -> None:
     """sd-parsers 0.6, which sites and tools use: PNG chunks and the EXIF comment (it asks Pillow, and so never for AVIF)."""
     info = make_info(prompt="a red fox", negative_prompt="dog, cat", steps=25, cfg_scale=4.5, clip_skip=2)
     info = replace(info, extras={"Emphasis": "No norm"})

@@ -589,7 +589,7 @@ def test_records_of_earlier_versions_keep_their_steps_and_their_texts() -> None:
     assert read(set()) == (True, False)
 
 
-def test_exact_steps_are_said_where_they_make_a_difference() -> None:
+def test_exact_steps_are_reported_where_they_make_a_difference() -> None:
     exact = Txt2Img(sampler="UniPC", steps=30, seed=1, exact_steps=True)
     assert relevant(exact).exact_steps
     assert not relevant(exact.model_copy(update={"sampler": "Euler"})).exact_steps

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modules.images.readers import Network
+from modules.images.readers import ExtraNetwork
 from modules.images.reading import Found, read_picture
 from tests.images import foreign
 
@@ -81,7 +81,7 @@ def test_swarm_s_tags_in_prompts(prompt: str, text: str, note: str) -> None:
     found = swarm(prompt=prompt)
     assert found.prompt == text
     assert not found.notes if not note else any(note in said for said in found.notes)
-    assert ("embed" in prompt) == (Network("embedding", "easy") in found.networks)
+    assert ("embed" in prompt) == (ExtraNetwork("embedding", "easy") in found.networks)
     assert ("(" in prompt) == (found.fields.get("emphasis") == "No norm")
 
 
@@ -99,7 +99,7 @@ def test_swarm_s_tags_in_prompts(prompt: str, text: str, note: str) -> None:
         ({"sampler": "uni_pc"}, "noise levels of its own"),
     ],
 )
-def test_what_swarm_did_and_is_not_taken_over_is_said(params: dict[str, Any], what: str) -> None:
+def test_what_swarm_did_and_is_not_taken_over_is_reported(params: dict[str, Any], what: str) -> None:
     assert any(what in note for note in swarm(**params).notes)
 
 
@@ -107,7 +107,9 @@ def test_swarm_s_other_sizes_and_the_hashes_of_its_loras() -> None:
     assert fields(swarm(rawresolution="640x768"), "width", "height") == (640, 768)
     assert fields(swarm(altresolutionheightmultiplier=1.5), "width", "height") == (512, 768)
     models = [{"name": "style/fur.safetensors", "param": "loras", "hash": "0x0123456789abcdef0123"}]
-    assert swarm(loras=["style/fur"], loraweights=["0.7"], models=models).networks == (Network("lora", "fur", "0123456789ab"),)
+    assert swarm(loras=["style/fur"], loraweights=["0.7"], models=models).networks == (
+        ExtraNetwork("lora", "fur", "0123456789ab"),
+    )
     assert swarm(loras=["fur"], automaticvae=True, vae="None").notes == ()
 
 
@@ -157,7 +159,7 @@ def test_invokeai_s_modes_devices_and_single_step_solver() -> None:
         ({"generation_mode": "inpaint", "strength": 0.5}, "through a mask"),
     ],
 )
-def test_what_invokeai_did_and_is_not_taken_over_is_said(more: dict[str, Any], what: str) -> None:
+def test_what_invokeai_did_and_is_not_taken_over_is_reported(more: dict[str, Any], what: str) -> None:
     notes = invoke(**more).notes
     assert any(what in note for note in notes) if what else len(notes) == 1
 
@@ -221,7 +223,7 @@ def test_novelai_3_has_no_numbers_and_its_native_schedule_is_uniform() -> None:
         ({"sm": False, "controlnet_model": None, "noise": 0.2, "uncond_scale": 1.0}, ""),
     ],
 )
-def test_what_novelai_did_and_is_not_taken_over_is_said(more: dict[str, Any], what: str) -> None:
+def test_what_novelai_did_and_is_not_taken_over_is_reported(more: dict[str, Any], what: str) -> None:
     found = novelai(**more)
     assert any(what in note for note in found.notes) if what else len(found.notes) == 1
     assert ("denoising_strength" in found.fields) == ("strength" in more)

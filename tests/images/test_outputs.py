@@ -30,7 +30,7 @@ def pngs(outputs: Outputs) -> list[Path]:
     return sorted(outputs.folder.rglob("*.png"))
 
 
-def test_a_picture_lies_in_its_days_folder_and_tells_its_story(outputs: Outputs, pixels: bytes, info: GenerationInfo) -> None:
+def test_a_picture_lies_in_its_days_folder_with_its_record(outputs: Outputs, pixels: bytes, info: GenerationInfo) -> None:
     saved = outputs.save(pixels, 64, 64, info, JOB, 3, NOON)
     assert re.fullmatch(r"2026-08-0\d/\d{6}-01234567-003-7\.png", saved.name)
     assert saved.path == outputs.folder / saved.name
@@ -190,7 +190,7 @@ def test_a_days_folder_that_was_removed_is_made_again(outputs: Outputs, pixels: 
     assert outputs.save(pixels, 64, 64, info, JOB, 0, NOON).path.is_file()
 
 
-def test_a_file_in_place_of_a_folder_is_said(tmp_path: Path, pixels: bytes, info: GenerationInfo) -> None:
+def test_a_file_in_place_of_a_folder_is_reported(tmp_path: Path, pixels: bytes, info: GenerationInfo) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file is not a folder"):
         Outputs(tmp_path / "file")

@@ -16,7 +16,7 @@ from sd_parsers import ParserManager
 
 from modules.errors import RequestError
 from modules.images import exif
-from modules.images.readers import Network, names
+from modules.images.readers import ExtraNetwork, names
 from modules.images.reading import Found, read_picture, read_text, user_comment
 from modules.request import parse_request
 from tests.images import foreign
@@ -43,7 +43,10 @@ def test_a1111_in_every_kind_of_file(kind: str) -> None:
     assert told(found, "cfg_scale", "seed", "width", "height", "clip_skip") == (6.5, 123, 512, 768, 2)
     assert found.fields["rng"] == "GPU"
     assert found.checkpoints == ("6ce0161689", "v1-5-pruned")
-    assert found.networks == (Network("lora", "fur", "0123456789ab"), Network("embedding", "bad_hands", "abcdef012345"))
+    assert found.networks == (
+        ExtraNetwork("lora", "fur", "0123456789ab"),
+        ExtraNetwork("embedding", "bad_hands", "abcdef012345"),
+    )
     assert list(found.items)[:3] == ["Steps", "Sampler", "Schedule type"]
     assert "Size-1" not in found.items
     assert parse_request(found.fields)
@@ -100,7 +103,7 @@ def test_a_graph_of_comfyui(make: Callable[[], bytes]) -> None:
     assert told(found, "sampler", "schedule", "width", "height") == ("DPM++ 2M SDE", "Karras", 640, 512)
     assert told(found, "clip_skip", "rng", "emphasis") == (2, "CPU", "No norm")
     assert found.checkpoints == ("dream",)
-    assert found.networks == (Network("lora", "fur"),)
+    assert found.networks == (ExtraNetwork("lora", "fur"),)
     assert "denoising_strength" not in found.fields
     assert found.infotext.startswith("a glass (bottle:1.2)\nNegative prompt: text, watermark\nSteps: 20, Sampler: DPM++ 2M SDE")
 
@@ -131,7 +134,7 @@ SD_PARSERS = {
 
 
 @pytest.mark.parametrize("program", SD_PARSERS)
-def test_somebody_elses_library_finds_the_same(program: str, tmp_path: Path) -> None:
+def test_another_library_finds_the_same(program: str, tmp_path: Path) -> None:
     """That the pictures above are as those programs write them: sd-parsers 0.6 was made for the real ones."""
     path = tmp_path / "picture.png"
     path.write_bytes(SD_PARSERS[program]())
@@ -158,7 +161,7 @@ def test_of_two_passes_the_first_is_shown() -> None:
     assert "its graph samples 2 times; these are the settings of the first" in found.notes
 
 
-def test_what_a_graph_asks_beyond_our_ranges_is_said() -> None:
+def test_what_a_graph_asks_beyond_our_ranges_is_reported() -> None:
     graph = copy.deepcopy(foreign.COMFY)
     graph["3"]["inputs"] |= {"seed": 2**64, "steps": 999}
     graph["5"]["inputs"] |= {"width": 500}
@@ -255,7 +258,7 @@ def test_invokeai_of_today() -> None:
     assert told(found, "steps", "cfg_scale", "seed", "width", "height") == (50, 7.5, 356120443, 768, 432)
     assert told(found, "sampler", "schedule", "rng", "cfg_rescale", "clip_skip") == ("DPM++ 2M SDE", "Karras", "CPU", 0.5, 2)
     assert found.checkpoints == ("amixx",)
-    assert found.networks == (Network("lora", "fur"),)
+    assert found.networks == (ExtraNetwork("lora", "fur"),)
 
 
 def test_invokeai_2_has_the_negative_prompt_in_brackets() -> None:
@@ -280,7 +283,7 @@ def test_fooocus_in_its_own_scheme(make: Callable[[], bytes]) -> None:
     assert told(found, "steps", "cfg_scale", "seed", "width", "height") == (30, 4.0, 6245, 1152, 896)
     assert told(found, "sampler", "schedule", "clip_skip") == ("DPM++ 2M SDE", "Karras", 2)
     assert found.checkpoints == ("aeb7e9e689", "juggernautXL")
-    assert found.networks == (Network("lora", "sd_xl_offset", "4852686128ff"),)
+    assert found.networks == (ExtraNetwork("lora", "sd_xl_offset", "4852686128ff"),)
 
 
 @pytest.mark.parametrize("make", [foreign.swarm, lambda: foreign.commented("JPEG", json.dumps(foreign.SWARM))])
@@ -291,7 +294,7 @@ def test_swarm(make: Callable[[], bytes]) -> None:
     assert told(found, "steps", "cfg_scale", "seed", "width", "height") == (25, 7.0, 2042464333, 832, 1216)
     assert told(found, "sampler", "schedule", "rng") == ("DPM++ 2M", "Karras", "CPU")
     assert found.checkpoints == ("sd_xl_base_1.0",)
-    assert found.networks == (Network("lora", "fur"),)
+    assert found.networks == (ExtraNetwork("lora", "fur"),)
 
 
 def test_fooocus_in_a1111_s_scheme() -> None:
@@ -334,7 +337,7 @@ def test_a1111_s_text_hidden_in_pixels(place: str, packed: bool) -> None:
     assert (found.program, found.infotext) == ("A1111", foreign.A1111)
 
 
-def test_what_is_hidden_does_not_matter_where_something_is_said() -> None:
+def test_what_is_hidden_does_not_matter_where_something_is_reported() -> None:
     image = foreign.hide("x\nSteps: 1, Sampler: Euler, Seed: 9")
     assert read_picture(image).fields["seed"] == 9
 
@@ -365,7 +368,7 @@ def test_draw_things(data: bytes) -> None:
     assert told(found, "steps", "cfg_scale", "seed", "width", "height") == (24, 4.5, 777, 512, 640)
     assert told(found, "sampler", "schedule") == ("DPM++ 2M", "Karras")
     assert found.checkpoints == ("realistic_vision",)
-    assert found.networks == (Network("lora", "fur_lora"),)
+    assert found.networks == (ExtraNetwork("lora", "fur_lora"),)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -388,7 +391,7 @@ def test_a_pasted_text() -> None:
     assert read_text("just a prompt").program == ""
 
 
-def test_what_nobody_here_does_is_said() -> None:
+def test_what_nobody_here_does_is_reported() -> None:
     text = foreign.A1111.replace(
         "Clip skip: 2", "Hires upscale: 2, Denoising strength: 0.5, Face restoration: CodeFormer, Tiling: True"
     )

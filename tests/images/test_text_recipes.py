@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modules.images.readers import Network
+from modules.images.readers import ExtraNetwork
 from modules.images.reading import Found, read_picture, read_text
 from tests.images import foreign
 
@@ -48,7 +48,7 @@ def test_sd_next_s_own_keys_are_taken_over() -> None:
     )
     assert fields(found, "prediction", "zero_snr", "ensd", "pag_scale", "cfg_rescale") == ("v", True, 31337, 3.0, 0.7)
     assert fields(found, "variation_seed", "variation_strength") == (9, 0.3)
-    assert found.networks == (Network("embedding", "easy"), Network("embedding", "bad"))
+    assert found.networks == (ExtraNetwork("embedding", "easy"), ExtraNetwork("embedding", "bad"))
 
 
 def test_sd_next_s_parsers() -> None:
@@ -57,7 +57,7 @@ def test_sd_next_s_parsers() -> None:
     assert sdnext("Sampler: Euler", "a (cat:1.2)").prompt == "a (cat:1.2)"
 
 
-def test_what_sd_next_did_and_is_not_taken_over_is_said() -> None:
+def test_what_sd_next_did_and_is_not_taken_over_is_reported() -> None:
     found = sdnext("Sampler: Euler, Refine: True, Hires scale: 2.0, Detailer: face, ToMe: 0.5, CFG end: 0.8, TE: clip-l")
     said = (
         "a second pass, details that are painted again, token merging, guidance for a part of the steps, another text encoder"
@@ -107,7 +107,7 @@ def test_the_extension_for_dynamic_thresholding_counts_in_hundredths() -> None:
         ("RP Active: True, RP Divide mode: Matrix", "regions with words of their own"),
     ],
 )
-def test_what_forge_and_extensions_did_and_is_not_taken_over_is_said(settings: str, what: str) -> None:
+def test_what_forge_and_extensions_did_and_is_not_taken_over_is_reported(settings: str, what: str) -> None:
     assert any(what in note for note in forge(settings).notes) if what else forge(settings).notes == ()
 
 
@@ -169,7 +169,7 @@ def test_civitai_s_generator_is_read_as_comfyui() -> None:
     assert fields(found, "seed", "sampler", "schedule", "clip_skip", "width") == (5, "DPM++ 2M", "Karras", 2, 832)
     assert fields(found, "rng", "sgm_noise_multiplier") == ("CPU", True)
     assert any("on the GPU" in note for note in read_text(CIVITAI.replace("DPM++ 2M Karras", "Euler a")).notes)
-    assert (found.checkpoints, found.networks) == (("Dream: Seed: 9, XL",), (Network("lora", "Fur"),))
+    assert (found.checkpoints, found.networks) == (("Dream: Seed: 9, XL",), (ExtraNetwork("lora", "Fur"),))
     assert "do not say what painted" in found.notes[0]
     assert json.loads(found.items["Civitai resources"])[1]["weight"] == 0.8
 
@@ -181,7 +181,7 @@ def test_hashes_of_civitai_s_extension() -> None:
     )
     found = read_text(text)
     assert (found.program, found.fields["rng"], found.checkpoints) == ("A1111", "GPU", ("0123456789",))
-    assert found.networks == (Network("lora", "fur", "abcdef012345"), Network("embedding", "easy", "c74b4e810b03"))
+    assert found.networks == (ExtraNetwork("lora", "fur", "abcdef012345"), ExtraNetwork("embedding", "easy", "c74b4e810b03"))
     assert "lora" not in found.items
 
 
@@ -215,5 +215,5 @@ def test_easy_diffusion(kind: str) -> None:
     assert (found.program, found.prompt, found.negative_prompt) == ("Easy Diffusion", "a cat", "blurry")
     assert fields(found, "sampler", "schedule", "steps", "cfg_scale", "seed") == ("Euler a", "Uniform", 25, 7.5, 5)
     assert fields(found, "width", "height", "clip_skip", "denoising_strength") == (512, 768, 2, None)
-    assert (found.checkpoints, found.networks) == (("dream",), (Network("lora", "fur"),))
+    assert (found.checkpoints, found.networks) == (("dream",), (ExtraNetwork("lora", "fur"),))
     assert found.notes[0] == "made with face restoration, which is not taken over"

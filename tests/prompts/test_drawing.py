@@ -118,7 +118,7 @@ def test_a_name_is_never_a_path(wildcards: Wildcards, name: str) -> None:
     assert resolved.unknown == (name,)
 
 
-def test_unknown_names_are_told_once(wildcards: Wildcards) -> None:
+def test_unknown_names_are_reported_once(wildcards: Wildcards) -> None:
     assert resolve("__a__ __colour__ __b__ __a__", 1, wildcards).unknown == ("a", "b")
 
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from modules.prompts.compose import Network, split_and, take_networks, without_comments
+from modules.prompts.compose import ExtraNetwork, split_and, take_networks, without_comments
 from modules.prompts.emphasis import MAX_DEPTH, Piece, weigh
 from modules.prompts.plan import plan
 from modules.prompts.scanner import MAX_EDITS, scan
-from modules.prompts.schedule import Timeline, timeline
+from modules.prompts.timeline import Timeline, timeline
 from tests.prompts import table
 from tests.prompts.hostile import HOSTILE
 
@@ -91,7 +91,7 @@ def test_multipliers_of_a_lora(tag: str, expected: tuple[float, float]) -> None:
 @pytest.mark.parametrize("argument", ["x", "nan", "inf", "1e9", ""])
 def test_multipliers_that_are_no_numbers_are_refused(argument: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        Network("lora", "a", (argument,)).multipliers()
+        ExtraNetwork("lora", "a", (argument,)).multipliers()
 
 
 @pytest.mark.parametrize(

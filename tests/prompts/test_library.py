@@ -176,7 +176,7 @@ def test_an_embedding_that_does_not_fit_starts_a_new_chunk() -> None:
 
 
 @pytest.mark.parametrize(("name", "note"), [("ink", "write its name alone"), ("gone", "no embedding of this name is here")])
-def test_comfyui_s_way_to_name_embeddings_is_told(name: str, note: str) -> None:
+def test_comfyui_s_way_to_name_embeddings_is_reported(name: str, note: str) -> None:
     (said,) = checked(prompt=f"a embedding:{name}, cat", embeddings=[Embedding("ink", 6)]).notes
     assert note in said
 

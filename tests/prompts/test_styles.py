@@ -165,7 +165,7 @@ def test_a_file_whose_first_lines_are_empty() -> None:
 
 
 @pytest.mark.parametrize("first", ["  ", ",,", '""', "\t"])
-def test_a_first_line_without_names_is_said(first: str, tmp_path: Path) -> None:
+def test_a_first_line_without_names_is_reported(first: str, tmp_path: Path) -> None:
     path = tmp_path / "styles.csv"
     path.write_text(f"{first}\nname,prompt,negative_prompt\nInk,a,b\n")
     with pytest.raises(SettingsError, match="has no column 'name'"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.house import House, Visitor, opened
+from tests.security.instance import RunningInstance, Visitor, opened
 from tests.security.routes import Way, all_ways
 from tests.tiny import tiny_checkpoint
 
@@ -18,16 +18,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[House]:
+def instance(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[RunningInstance]:
     """A local instance, one for all tests."""
     with opened(tmp_path_factory.mktemp("house") / "home", models) as running:
         yield running
 
 
 @pytest.fixture
-def browser(house: House) -> Visitor:
+def browser(instance: RunningInstance) -> Visitor:
     """A browser of its own, with the page's cookie."""
-    visitor = Visitor(house)
+    visitor = Visitor(instance)
     assert visitor.ask("/", headers=[("Accept", "text/html")]).status == 200
     assert visitor.cookies
     return visitor

@@ -35,12 +35,12 @@ def all_ways(folder: Path) -> list[Way]:
 
 def _built(folder: Path) -> Any:
     from modules.accounts import Accounts, AccountStore
-    from modules.api.guard import Door
+    from modules.api.guard.middleware import AccessConfig
     from modules.server import build_server
     from tests.ui.fake_app import FakeApp
 
-    door = Door(accounts=Accounts(AccountStore(folder / "accounts.sqlite")))
-    return build_server(FakeApp(folder), door)  # type: ignore[arg-type]
+    access = AccessConfig(accounts=Accounts(AccountStore(folder / "accounts.sqlite")))
+    return build_server(FakeApp(folder), access)  # type: ignore[arg-type]
 
 
 def walk(routes: Any, prefix: str = "") -> Iterator[Way]:

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from modules.settings import ROOT
-from tests.security.house import JSON, House, Visitor, settled
+from tests.security.instance import JSON, RunningInstance, Visitor, settled
 from tests.security.pictures import png
 from tests.security.raw import PATIENCE, compose, parse
 from tests.security.routes import Way
@@ -128,14 +128,14 @@ def test_s25_prompts_that_are_made_to_hurt(browser: Visitor) -> None:
         assert reply.status in (200, 400, 422), (prompt[:20], reply.status, reply.text[:200])
 
 
-def test_s26_words_that_look_like_paths_lead_nowhere(house: House, browser: Visitor) -> None:
+def test_s26_words_that_look_like_paths_lead_nowhere(instance: RunningInstance, browser: Visitor) -> None:
     prompt = "<lora:../../secret:1> __../../.env__ [datetime<%s>] ../../x /etc/passwd <hypernet:/etc/passwd:1>"
     job = browser.post("/internal/jobs", {"prompt": prompt, "width": 64, "height": 64, "steps": 1})
     if job.status < 300:
         view = settled(browser, job.json()["id"])
-        for file in house.outputs.rglob("*.png"):
-            assert file.resolve().is_relative_to(house.outputs.resolve())
-        assert not any("passwd" in str(path) for path in house.outputs.rglob("*"))
+        for file in instance.outputs.rglob("*.png"):
+            assert file.resolve().is_relative_to(instance.outputs.resolve())
+        assert not any("passwd" in str(path) for path in instance.outputs.rglob("*"))
         assert view["state"] in ("done", "failed")
     else:
         assert job.status == 422
@@ -148,15 +148,15 @@ def big(size: int) -> bytes:
 @pytest.mark.parametrize(
     ("route", "cap"), [("/internal/jobs", 1 << 20), ("/gradio_api/queue/join", 1 << 20), ("/internal/prompt/check", 1 << 20)]
 )
-def test_s29_twice_what_is_allowed(house: House, browser: Visitor, route: str, cap: int) -> None:
-    before, body = house.memory(), big(2 * cap)
+def test_s29_twice_what_is_allowed(instance: RunningInstance, browser: Visitor, route: str, cap: int) -> None:
+    before, body = instance.memory(), big(2 * cap)
     assert browser.ask(route, "POST", [JSON], body=body).status == 413
     pieces = b"".join(
         b"%x\r\n%b\r\n" % (len(part), part) for part in (body[i : i + 50_000] for i in range(0, len(body), 50_000))
     )
     chunked = [JSON, ("Transfer-Encoding", "chunked")]
     assert browser.ask(route, "POST", chunked, body=pieces + b"0\r\n\r\n").status == 413
-    assert house.memory() - before < 50 << 20
+    assert instance.memory() - before < 50 << 20
 
 
 @pytest.mark.parametrize(
@@ -180,19 +180,19 @@ def test_s29_lengths_that_are_none(browser: Visitor, headers: list[tuple[str, st
         assert reply.status in (400, 411, 413, 501), (target, reply.status)
 
 
-def test_s29_a_length_and_chunks_at_once_start_no_second_request(house: House) -> None:
+def test_s29_a_length_and_chunks_at_once_start_no_second_request(instance: RunningInstance) -> None:
     smuggled = b"0\r\n\r\nGET /internal/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     headers = [JSON, ("Content-Length", "5"), ("Transfer-Encoding", "chunked"), ("Connection", "keep-alive")]
-    reply = house.send(compose(house.port, "/internal/jobs", "POST", headers, smuggled).replace(b"keep-alive", b"close"))
+    reply = instance.send(compose(instance.port, "/internal/jobs", "POST", headers, smuggled).replace(b"keep-alive", b"close"))
     assert reply.status in (400, 413, 415, 422)
     assert reply.body.count(b"HTTP/1.1") == 0
 
 
-def test_s29_packed_bodies_are_not_unpacked(house: House, browser: Visitor) -> None:
-    before = house.memory()
+def test_s29_packed_bodies_are_not_unpacked(instance: RunningInstance, browser: Visitor) -> None:
+    before = instance.memory()
     reply = browser.ask("/internal/jobs", "POST", [JSON, ("Content-Encoding", "gzip")], body=gzip.compress(bytes(100 << 20)))
     assert reply.status in (400, 413, 415, 422)
-    assert house.memory() - before < 50 << 20
+    assert instance.memory() - before < 50 << 20
 
 
 def test_s31_ranges(browser: Visitor) -> None:
@@ -226,54 +226,56 @@ def test_s32_everything_answers_while_the_line_is_long(browser: Visitor) -> None
     assert all(settled(browser, job)["state"] in ("cancelled", "done") for job in jobs)
 
 
-def test_s33_the_log_has_lines_of_the_programs_own_only(house: House, browser: Visitor) -> None:
+def test_s33_the_log_has_lines_of_the_programs_own_only(instance: RunningInstance, browser: Visitor) -> None:
     forged = "x\n2026-01-01 ERROR forged by a prompt\r\n\x1b[31mred\x1b]0;title\x07"
     browser.post("/internal/jobs", {"prompt": forged, "width": 63, "checkpoint": forged, "sampler": forged})
     job = browser.post("/internal/jobs", {"prompt": forged, "width": 64, "height": 64, "steps": 1})
     if job.status == 201:
         settled(browser, job.json()["id"])
-    house.ask("/x", headers=[("User-Agent", "\x1b[31mred"), ("Referer", f"http://127.0.0.1:{house.port}/\x1b[2J")])
-    house.ask("/%0a2026-01-01%20ERROR%20forged%20by%20a%20path%1b%5b31m")
-    said = house.said + (house.data / "engine.log").read_text(encoding="utf-8", errors="replace")
+    instance.ask("/x", headers=[("User-Agent", "\x1b[31mred"), ("Referer", f"http://127.0.0.1:{instance.port}/\x1b[2J")])
+    instance.ask("/%0a2026-01-01%20ERROR%20forged%20by%20a%20path%1b%5b31m")
+    said = instance.said + (instance.data / "engine.log").read_text(encoding="utf-8", errors="replace")
     assert "\x1b[31m" not in said
     assert "\x1b]0" not in said
     assert not [line for line in said.splitlines() if line.startswith("2026-01-01 ERROR forged")]
 
 
-def test_s38_a_thousand_pictures_do_not_fill_the_disk(house: House, browser: Visitor) -> None:
+def test_s38_a_thousand_pictures_do_not_fill_the_disk(instance: RunningInstance, browser: Visitor) -> None:
     """Equal pictures are one file, and Gradio, whose upload tells where it keeps files, takes none in."""
     for _ in range(20):
         assert browser.ask("/internal/sources", "POST", [("Content-Type", "image/png")], body=png(64, 64, seed=1)).status == 201
-    kept = list((house.data / "sources").rglob("*.png"))
+    kept = list((instance.data / "sources").rglob("*.png"))
     assert len(kept) < 100
     boundary = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + png(32, 32) + b"\r\n--b--\r\n"
     for route in ("/gradio_api/upload", "/gradio_api/upload?upload_id=x", "/upload"):
         reply = browser.ask(route, "POST", [("Content-Type", "multipart/form-data; boundary=b")], body=boundary)
-        assert (reply.status, str(house.folder) in reply.text) == (404, False), route
-    assert not list((house.data / "gradio").rglob("*.png"))
+        assert (reply.status, str(instance.folder) in reply.text) == (404, False), route
+    assert not list((instance.data / "gradio").rglob("*.png"))
 
 
-def test_no_answer_that_the_page_is_made_of_names_a_folder(house: House, browser: Visitor, ways: list[Way]) -> None:
+def test_no_answer_that_the_page_is_made_of_names_a_folder(
+    instance: RunningInstance, browser: Visitor, ways: list[Way]
+) -> None:
     """Also answers that succeed: the page, Gradio's description of it, and everything that can be had without arguments."""
     streams = ("/internal/events", "/gradio_api/queue/data")
     told = [way.path for way in ways if way.method == "GET" and "{" not in way.path and way.path not in streams]
     assert {"/config", "/gradio_api/info", "/internal/engine", "/sdapi/v1/sd-models"} <= set(told)
     kept = browser.ask("/internal/sources", "POST", [("Content-Type", "image/png")], body=png(64, 64, seed=2))
     replies = [("a picture that was kept", kept), *((path, browser.ask(path)) for path in told)]
-    wrong = [what for what, reply in replies if str(house.folder) in reply.text or str(ROOT) in reply.text]
+    wrong = [what for what, reply in replies if str(instance.folder) in reply.text or str(ROOT) in reply.text]
     assert not wrong
 
 
 @pytest.mark.parametrize(
     "first", [b"GET / HTTP/1.1\r\nHo", b"", b"POST /internal/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{"]
 )
-def test_s30_who_says_nothing_does_not_keep_the_others_out(house: House, first: bytes) -> None:
-    idle = [socket.create_connection(("127.0.0.1", house.port), timeout=PATIENCE) for _ in range(300)]
+def test_s30_who_says_nothing_does_not_keep_the_others_out(instance: RunningInstance, first: bytes) -> None:
+    idle = [socket.create_connection(("127.0.0.1", instance.port), timeout=PATIENCE) for _ in range(300)]
     try:
         for connection in idle:
             connection.sendall(first)
         for _ in range(5):
-            assert house.ask("/health").status == 200
+            assert instance.ask("/health").status == 200
         if not first.startswith(b"POST"):  # a body may pause longer
             for connection in idle:
                 answer = parse(connection.recv(4096))
@@ -283,27 +285,29 @@ def test_s30_who_says_nothing_does_not_keep_the_others_out(house: House, first: 
             connection.close()
 
 
-def test_s34_no_answer_says_where_we_live(house: House, browser: Visitor) -> None:
+def test_s34_no_answer_names_a_folder(instance: RunningInstance, browser: Visitor) -> None:
     """Of everything that the other tests provoked: no traceback, no path, no class; and some of the worst once more."""
     for body in (b'{"data": [{"path": 1}], "fn_index": 0}', b'{"data": null, "fn_index": 99999}', b'{"fn_index": "x"}', b"[]"):
         for route in ("/gradio_api/queue/join", "/gradio_api/run/x", "/gradio_api/call/x", "/gradio_api/component_server"):
             browser.ask(route, "POST", [JSON], body=body)
-    secrets = ("Traceback", str(house.data), "site-packages", "/modules/", 'File "', "sqlite3.", "pydantic_core")
+    secrets = ("Traceback", str(instance.data), "site-packages", "/modules/", 'File "', "sqlite3.", "pydantic_core")
     wrong = [
         (what, secret)
-        for what, reply in house.heard
+        for what, reply in instance.heard
         for secret in secrets
         if reply.status >= 400 and secret in reply.text and secret not in what
     ]
     assert not wrong
-    assert [what for what, reply in house.heard if reply.status == 500] == []
+    assert [what for what, reply in instance.heard if reply.status == 500] == []
 
 
-def test_hung_up_bodies_and_calls_that_no_page_makes_leave_a_line_and_no_traceback(house: House, browser: Visitor) -> None:
-    before = len(house.said)
+def test_hung_up_bodies_and_calls_that_no_page_makes_leave_a_line_and_no_traceback(
+    instance: RunningInstance, browser: Visitor
+) -> None:
+    before = len(instance.said)
     for route in ("/sdapi/v1/txt2img", "/internal/jobs", "/gradio_api/queue/join"):
-        with socket.create_connection(("127.0.0.1", house.port), timeout=30) as half:
-            head = f"POST {route} HTTP/1.1\r\nHost: 127.0.0.1:{house.port}\r\nContent-Type: application/json\r\n"
+        with socket.create_connection(("127.0.0.1", instance.port), timeout=30) as half:
+            head = f"POST {route} HTTP/1.1\r\nHost: 127.0.0.1:{instance.port}\r\nContent-Type: application/json\r\n"
             half.sendall(f'{head}Content-Length: 1000\r\n\r\n{{"a":'.encode())
     for body in (b'{"data": [], "fn_index": 99999}', b'{"data": null, "fn_index": -1, "session_hash": "x"}', b"[]"):
         for route in ("/gradio_api/run/predict", "/gradio_api/queue/join", "/gradio_api/run/made-up"):
@@ -314,6 +318,6 @@ def test_hung_up_bodies_and_calls_that_no_page_makes_leave_a_line_and_no_traceba
     for body in (deep, many):
         assert browser.ask("/gradio_api/queue/join", "POST", [JSON], body=body).status == 413
     assert browser.ask("/health").status == 200
-    said = house.said[before:]
+    said = instance.said[before:]
     assert "Traceback" not in said
     assert len(said.splitlines()) <= 12, said

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.security import pictures
-from tests.security.house import House, Visitor
+from tests.security.instance import RunningInstance, Visitor
 from tests.security.raw import Reply
 
 GROWTH = 50 << 20
@@ -46,19 +46,19 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_s22_more_pixels_than_anybody_needs(house: House, browser: Visitor, bomb: str) -> None:
+def test_s22_more_pixels_than_anybody_needs(instance: RunningInstance, browser: Visitor, bomb: str) -> None:
     data = BOMBS[bomb]()
-    before = house.memory()
+    before = instance.memory()
     for route, reply in routes_for(browser, data).items():
         assert reply.status in (413, 422), (route, reply.status, reply.text[:200])
-    assert house.memory() - before < GROWTH
+    assert instance.memory() - before < GROWTH
 
 
-def test_s22_a_film_is_one_picture_or_refused(house: House, browser: Visitor) -> None:
-    data, before = pictures.many_frames(10_000), house.memory()
+def test_s22_a_film_is_one_picture_or_refused(instance: RunningInstance, browser: Visitor) -> None:
+    data, before = pictures.many_frames(10_000), instance.memory()
     for route in ("/internal/sources", "/internal/read", "/api/v1/sources"):
         assert browser.ask(route, "POST", [("Content-Type", "image/png")], body=data).status in (200, 201, 413, 422)
-    assert house.memory() - before < GROWTH
+    assert instance.memory() - before < GROWTH
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
@@ -87,12 +87,12 @@ def test_s22_honest_files_of_the_other_formats_too(browser: Visitor, kind: str, 
     ],
     ids=["zTXt", "iTXt", "iCCP", "two of 64 MiB", "10 MiB in the open"],
 )
-def test_s23_texts_that_swell(house: House, browser: Visitor, make) -> None:  # type: ignore[no-untyped-def]
-    data, before = make(), house.memory()
+def test_s23_texts_that_swell(instance: RunningInstance, browser: Visitor, make) -> None:  # type: ignore[no-untyped-def]
+    data, before = make(), instance.memory()
     for route, reply in routes_for(browser, data).items():
         assert reply.status < 500, (route, reply.text[:200])
         assert len(reply.body) < 4 << 20, route
-    assert house.memory() - before < GROWTH
+    assert instance.memory() - before < GROWTH
 
 
 def test_s23_a_directory_that_leads_to_itself(browser: Visitor) -> None:
@@ -100,14 +100,14 @@ def test_s23_a_directory_that_leads_to_itself(browser: Visitor) -> None:
         assert reply.status < 500, (route, reply.text[:200])
 
 
-def test_s23_compressed_rows_that_never_end(house: House, browser: Visitor) -> None:
+def test_s23_compressed_rows_that_never_end(instance: RunningInstance, browser: Visitor) -> None:
     """1 GiB of zeros in 1 MiB of data, for a picture of 64 pixels."""
-    packer, before = zlib.compressobj(9), house.memory()
+    packer, before = zlib.compressobj(9), instance.memory()
     rows = b"".join([packer.compress(bytes(1 << 20)) for _ in range(1024)] + [packer.flush()])
     data = pictures.bare_png(8, 8, rows=rows)
     for route in ("/internal/sources", "/internal/read"):
         assert browser.ask(route, "POST", [("Content-Type", "image/png")], body=data).status in (200, 201, 413, 422)
-    assert house.memory() - before < GROWTH
+    assert instance.memory() - before < GROWTH
 
 
 RARE = {

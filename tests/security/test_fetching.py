@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.house import House, Listener, Visitor
+from tests.security.instance import Listener, RunningInstance, Visitor
 
 
 def spellings(port: int) -> list[str]:
@@ -31,7 +31,7 @@ def test_s5_an_address_is_no_picture(browser: Visitor, field: str) -> None:
             reply = sent(browser, field, address)
             assert reply.status in (400, 404, 415, 422), (field, address, reply.status, reply.text[:200])
             assert "root:x:0" not in reply.text
-        assert listener.hits == browser.house.outside.hits == 0
+        assert listener.hits == browser.instance.outside.hits == 0
     finally:
         listener.close()
 
@@ -69,7 +69,7 @@ def test_s5_gradio_relays_nothing(browser: Visitor) -> None:
             for call in browser.ask("/config").json()["dependencies"]:
                 data = [config_value] * len(call["inputs"])
                 browser.post("/gradio_api/queue/join", {"data": data, "fn_index": call["id"], "session_hash": "s5"})
-        assert listener.hits == browser.house.outside.hits == 0
+        assert listener.hits == browser.instance.outside.hits == 0
     finally:
         listener.close()
 
@@ -85,10 +85,10 @@ def test_s5_gradio_cannot_download(tmp_path: Path) -> None:
         asyncio.run(processing_utils.async_ssrf_protected_download("https://example.com/x.png", str(tmp_path)))
 
 
-def test_s39_the_program_itself_asks_nobody(house: House, browser: Visitor) -> None:
+def test_s39_the_program_itself_asks_nobody(instance: RunningInstance, browser: Visitor) -> None:
     """All of its proxies lead to our listener, so whatever fetches by itself - fonts, telemetry, models - would show."""
     assert browser.ask("/", headers=[("Accept", "text/html")]).status == 200
-    assert house.outside.hits == 0
+    assert instance.outside.hits == 0
     page = browser.ask("/", headers=[("Accept", "text/html")]).text
     for tag in ('src="http', "src='http", 'src="//', 'rel="preconnect"', 'rel="dns-prefetch"'):
         assert tag not in page, tag

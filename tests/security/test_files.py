@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.security.house import CANARY, House, Visitor, settled
+from tests.security.instance import CANARY, RunningInstance, Visitor, settled
 from tests.security.pictures import png
 from tests.security.raw import Reply
 
@@ -68,23 +68,23 @@ def nothing_leaked(reply: Reply) -> bool:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_s1_no_path_leads_out(house: House, ways: list, place: str) -> None:
+def test_s1_no_path_leads_out(instance: RunningInstance, ways: list, place: str) -> None:
     assert len(ENCODINGS) >= 60
     for encoding in ENCODINGS:
         target = place.format(encoding).encode()
-        reply = house.ask(target)
+        reply = instance.ask(target)
         assert nothing_leaked(reply), target
         assert reply.status < 500, (target, reply.text)
         if "?" not in place:
             assert reply.status in (400, 403, 404, 405, 422), (target, reply.status)
 
 
-def test_s1_served_scripts_stay_in_their_folder(house: House, browser: Visitor) -> None:
+def test_s1_served_scripts_stay_in_their_folder(instance: RunningInstance, browser: Visitor) -> None:
     page = browser.ask("/", headers=[("Accept", "text/html")]).text
     version = page.split("/ui/")[1].split("/")[0] if "/ui/" in page else page.split("ui/")[1].split("/")[0]
-    assert house.ask(f"/ui/{version}/main.js").status == 200
+    assert instance.ask(f"/ui/{version}/main.js").status == 200
     for encoding in ENCODINGS:
-        reply = house.ask(f"/ui/{version}/{encoding}".encode())
+        reply = instance.ask(f"/ui/{version}/{encoding}".encode())
         assert nothing_leaked(reply)
         assert reply.status in (400, 403, 404, 405, 422), (encoding, reply.status)
 
@@ -110,10 +110,10 @@ def test_s1_no_field_leads_out(browser: Visitor, name: str) -> None:
             assert reply.status in (400, 404, 422, 429), (name, encoding, reply.text)
 
 
-def test_s2_gradio_serves_no_file_of_ours(house: House, browser: Visitor) -> None:
+def test_s2_gradio_serves_no_file_of_ours(instance: RunningInstance, browser: Visitor) -> None:
     wanted = [
-        *(house.data / name for name in (".env", "secret.json", "secret.txt", "settings.toml", "jobs.sqlite", "engine.log")),
-        *(house.folder / name for name in (".env", "secret.txt", "log")),
+        *(instance.data / name for name in (".env", "secret.json", "secret.txt", "settings.toml", "jobs.sqlite", "engine.log")),
+        *(instance.folder / name for name in (".env", "secret.txt", "log")),
         *(Path(__file__), Path("/etc/passwd"), Path("/proc/self/environ"), Path("modules/settings.py").resolve()),
     ]
     for path in wanted:
@@ -123,11 +123,11 @@ def test_s2_gradio_serves_no_file_of_ours(house: House, browser: Visitor) -> Non
             assert nothing_leaked(reply)
 
 
-def test_s2_no_callback_gives_out_a_file_whose_path_it_is_told(house: House, browser: Visitor) -> None:
+def test_s2_no_callback_gives_out_a_file_whose_path_it_gets(instance: RunningInstance, browser: Visitor) -> None:
     """Gradio copies what a callback returns as a path to where it is served, so none may return what it was told."""
     config = browser.ask("/config").json()
     names = {str(call["api_name"]) for call in config["dependencies"] if call["api_name"]}
-    path = str(house.data / "secret.json")
+    path = str(instance.data / "secret.json")
     file = {"path": path, "url": f"/gradio_api/file={path}", "meta": {"_type": "gradio.FileData"}, "orig_name": "x.png"}
     for call in config["dependencies"]:
         for data in ([path] * len(call["inputs"]), [file] * len(call["inputs"])):
@@ -140,14 +140,14 @@ def test_s2_no_callback_gives_out_a_file_whose_path_it_is_told(house: House, bro
     for name in names:
         assert browser.post(f"/gradio_api/call/{name}", {"data": [path]}).status < 500
     copies = [
-        file for file in (house.data / "gradio").rglob("*") if file.is_file() and CANARY in file.read_text(errors="replace")
+        file for file in (instance.data / "gradio").rglob("*") if file.is_file() and CANARY in file.read_text(errors="replace")
     ]
     assert not copies
 
 
-def test_s3_planted_pages_are_not_served(house: House, browser: Visitor) -> None:
+def test_s3_planted_pages_are_not_served(instance: RunningInstance, browser: Visitor) -> None:
     page = "<script>parent.stolen = 1</script>"
-    day = house.outputs / "2026-01-01"
+    day = instance.outputs / "2026-01-01"
     day.mkdir(parents=True, exist_ok=True)
     for name in ("x.html", "x.svg", "120000-x-000-1.png"):
         (day / name).write_text(page, encoding="utf-8")
@@ -172,13 +172,13 @@ def test_s3_a_picture_with_a_page_at_its_end_comes_back_as_a_picture_alone(brows
         assert tail not in reply.body
 
 
-def test_s36_a_picture_replaced_by_a_link_is_not_followed(house: House, browser: Visitor) -> None:
+def test_s36_a_picture_replaced_by_a_link_is_not_followed(instance: RunningInstance, browser: Visitor) -> None:
     job = browser.post("/internal/jobs", {"prompt": "a cat", "width": 64, "height": 64, "steps": 1}).json()["id"]
     assert settled(browser, job)["state"] == "done"
     assert browser.ask(f"/internal/pictures/{job}/0").status == 200
-    file = next(path for path in house.outputs.rglob("*.png") if job[:8] in path.name)
+    file = next(path for path in instance.outputs.rglob("*.png") if job[:8] in path.name)
     file.unlink()
-    file.symlink_to(house.data / "secret.json")
+    file.symlink_to(instance.data / "secret.json")
     for target in (f"/internal/pictures/{job}/0", f"/internal/pictures/{job}/0/thumbnail", f"/api/v1/jobs/{job}/pictures/0"):
         reply = browser.ask(target)
         assert nothing_leaked(reply)
@@ -188,9 +188,9 @@ def test_s36_a_picture_replaced_by_a_link_is_not_followed(house: House, browser:
     file.unlink()
 
 
-def test_s36_a_linked_folder_in_outputs_is_not_followed(house: House, browser: Visitor) -> None:
-    link = house.outputs / "2026-01-02"
-    link.symlink_to(house.data, target_is_directory=True)
+def test_s36_a_linked_folder_in_outputs_is_not_followed(instance: RunningInstance, browser: Visitor) -> None:
+    link = instance.outputs / "2026-01-02"
+    link.symlink_to(instance.data, target_is_directory=True)
     assert browser.ask("/internal/pictures/2026-01-02/secret.json").status in (404, 422)
     link.unlink()
 

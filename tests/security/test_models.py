@@ -14,7 +14,7 @@ import pytest
 from PIL import PngImagePlugin
 
 from tests.security import pictures
-from tests.security.house import House, Visitor, opened, settled
+from tests.security.instance import RunningInstance, Visitor, opened, settled
 from tests.security.routes import Way
 from tests.tiny import tiny_checkpoint
 
@@ -62,8 +62,8 @@ def mark(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trap(tmp_path_factory: pytest.TempPathFactory, mark: Path) -> Iterator[House]:
-    """A house whose models folder is full of traps."""
+def trap(tmp_path_factory: pytest.TempPathFactory, mark: Path) -> Iterator[RunningInstance]:
+    """A instance whose models folder is full of traps."""
     folder = tmp_path_factory.mktemp("traps")
     tiny_checkpoint(folder / "tiny.safetensors")
     plant(folder, mark)
@@ -71,7 +71,7 @@ def trap(tmp_path_factory: pytest.TempPathFactory, mark: Path) -> Iterator[House
         yield running
 
 
-def test_s6_s7_nothing_that_executes_is_opened(trap: House, mark: Path) -> None:
+def test_s6_s7_nothing_that_executes_is_opened(trap: RunningInstance, mark: Path) -> None:
     visitor = Visitor(trap)
     visitor.ask("/", headers=[("Accept", "text/html")])
     assert ".pkl" not in visitor.ask("/internal/checkpoints").text
@@ -92,7 +92,7 @@ def test_s6_s7_nothing_that_executes_is_opened(trap: House, mark: Path) -> None:
     assert not mark.exists()
 
 
-def test_s6_the_good_model_goes_on_working(trap: House, mark: Path) -> None:
+def test_s6_the_good_model_goes_on_working(trap: RunningInstance, mark: Path) -> None:
     visitor = Visitor(trap)
     visitor.ask("/", headers=[("Accept", "text/html")])
     request = {"prompt": "a cat <lora:raw:1>", "width": 64, "height": 64, "steps": 1, "checkpoint": "tiny"}
@@ -108,7 +108,7 @@ def test_s6_the_good_model_goes_on_working(trap: House, mark: Path) -> None:
     assert not mark.exists()
 
 
-def test_s8_nothing_installs_anything(house: House, browser: Visitor, ways: list[Way]) -> None:
+def test_s8_nothing_installs_anything(instance: RunningInstance, browser: Visitor, ways: list[Way]) -> None:
     for way in ways:
         for word in ("install", "git", "pip", "clone", "exec", "eval", "shell", "upload_model", "server-"):
             assert word not in way.path.replace("/pipe", ""), way
@@ -126,8 +126,8 @@ def test_s8_nothing_installs_anything(house: House, browser: Visitor, ways: list
         assert not 200 <= reply.status < 300, (path, reply.text)
 
 
-def test_s9_no_setting_of_the_program_is_changed_from_outside(house: House, browser: Visitor) -> None:
-    written = {file: file.read_bytes() for file in house.data.glob("*.toml")}
+def test_s9_no_setting_of_the_program_is_changed_from_outside(instance: RunningInstance, browser: Visitor) -> None:
+    written = {file: file.read_bytes() for file in instance.data.glob("*.toml")}
     names = [
         *browser.ask("/sdapi/v1/options").json(),
         "outdir_samples",
@@ -142,16 +142,16 @@ def test_s9_no_setting_of_the_program_is_changed_from_outside(house: House, brow
         value = evil[number % len(evil)]
         reply = browser.post("/sdapi/v1/options", {name: value})
         assert reply.status in (200, 400, 403, 404, 422), (name, value, reply.status)
-    assert {file: file.read_bytes() for file in house.data.glob("*.toml")} == written
+    assert {file: file.read_bytes() for file in instance.data.glob("*.toml")} == written
     job = browser.post("/internal/jobs", {"prompt": "x", "width": 64, "height": 64, "steps": 1}).json()["id"]
     assert settled(browser, job)["state"] == "done"
-    assert any(job[:8] in file.name for file in house.outputs.rglob("*.png"))
+    assert any(job[:8] in file.name for file in instance.outputs.rglob("*.png"))
     assert not Path("/tmp/evil").exists()
 
 
-def test_s9_what_one_sets_another_does_not_get(house: House, browser: Visitor) -> None:
+def test_s9_what_one_sets_another_does_not_get(instance: RunningInstance, browser: Visitor) -> None:
     """Without accounts there are two: whoever sits at the browsers, and the programs that call the API without a cookie."""
-    program = Visitor(house)
+    program = Visitor(instance)
     before = program.ask("/sdapi/v1/options").json()
     browser.post("/sdapi/v1/options", {"CLIP_stop_at_last_layers": 7})
     assert browser.ask("/sdapi/v1/options").json()["CLIP_stop_at_last_layers"] == 7

@@ -6,7 +6,7 @@ from itertools import cycle
 
 import pytest
 
-from tests.security.house import House, Visitor
+from tests.security.instance import RunningInstance, Visitor
 from tests.security.routes import Way
 
 PAGE = [("Accept", "text/html")]
@@ -21,23 +21,23 @@ HOSTS = [
 ]
 
 
-def test_s12_a_path_in_the_host_is_no_host(house: House) -> None:
+def test_s12_a_path_in_the_host_is_no_host(instance: RunningInstance) -> None:
     for trick in ("/health?x=", "/health#", "?/health", "\\health", "/login", "%2fhealth", ";/health", "@health"):
-        assert house.ask("/config", host=f"127.0.0.1:{house.port}{trick}").status in (400, 421), trick
+        assert instance.ask("/config", host=f"127.0.0.1:{instance.port}{trick}").status in (400, 421), trick
 
 
-def test_s12_one_host_and_no_more(house: House) -> None:
-    mine = f"127.0.0.1:{house.port}"
+def test_s12_one_host_and_no_more(instance: RunningInstance) -> None:
+    mine = f"127.0.0.1:{instance.port}"
     for first, second in ((mine, mine), (mine, "evil.example"), ("evil.example", mine)):
-        reply = house.ask("/config", host=None, headers=[("Host", first), ("Host", second)])
+        reply = instance.ask("/config", host=None, headers=[("Host", first), ("Host", second)])
         assert reply.status in (400, 421)
-    assert house.ask("/config", host=None).status in (400, 421)
-    assert house.ask(f"http://evil.example:{house.port}/config").status != 200, "a whole address as target"
+    assert instance.ask("/config", host=None).status in (400, 421)
+    assert instance.ask(f"http://evil.example:{instance.port}/config").status != 200, "a whole address as target"
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_s14_other_names_are_not_answered(house: House, host: str) -> None:
-    named = host.format(port=house.port)
+def test_s14_other_names_are_not_answered(instance: RunningInstance, host: str) -> None:
+    named = host.format(port=instance.port)
     for target in (
         "/",
         "/config",
@@ -47,14 +47,14 @@ def test_s14_other_names_are_not_answered(house: House, host: str) -> None:
         "/gradio_api/queue/data",
         "/health",
     ):
-        reply = house.ask(target, host=named or None, headers=[] if named else [("Host", "")])
+        reply = instance.ask(target, host=named or None, headers=[] if named else [("Host", "")])
         assert reply.status in (400, 421), (target, reply.status)
         assert not reply.all("set-cookie")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST:{port}", "[::1]:{port}", "127.0.0.1"])
-def test_s14_its_own_names_are(house: House, host: str) -> None:
-    assert house.ask("/health", host=host.format(port=house.port)).status == 200
+def test_s14_its_own_names_are(instance: RunningInstance, host: str) -> None:
+    assert instance.ask("/health", host=host.format(port=instance.port)).status == 200
 
 
 BODIES = {
@@ -77,20 +77,20 @@ def foreign(port: int) -> list[list[tuple[str, str]]]:
     ]
 
 
-def test_s13_no_route_does_anything_for_another_site(house: House, ways: list[Way], browser: Visitor) -> None:
+def test_s13_no_route_does_anything_for_another_site(instance: RunningInstance, ways: list[Way], browser: Visitor) -> None:
     """Every method of every route that changes something, with the visitor's own cookie, in all ways from elsewhere."""
     changing = [way for way in ways if way.method not in ("GET", "HEAD", "OPTIONS")]
     assert len(changing) > 60
-    jobs = len(house.ask("/internal/queue", headers=[("Cookie", "x=y")]).text)
-    files = sorted(house.data.rglob("*"))
+    jobs = len(instance.ask("/internal/queue", headers=[("Cookie", "x=y")]).text)
+    files = sorted(instance.data.rglob("*"))
     kinds = cycle(BODIES.items())
     for way in changing:
-        for headers in foreign(house.port):
+        for headers in foreign(instance.port):
             kind, body = next(kinds)
             reply = browser.ask(way.filled(), way.method, [*headers, ("Content-Type", kind)], body=body)
             assert reply.status in (403, 415), (way, headers, kind, reply.status)
-    assert sorted(house.data.rglob("*")) == files
-    assert len(house.ask("/internal/queue", headers=[("Cookie", "x=y")]).text) == jobs
+    assert sorted(instance.data.rglob("*")) == files
+    assert len(instance.ask("/internal/queue", headers=[("Cookie", "x=y")]).text) == jobs
 
 
 @pytest.mark.parametrize("kind", [kind for kind in BODIES if kind != "application/json"])
@@ -102,7 +102,7 @@ def test_s13_a_form_is_no_json(browser: Visitor, kind: str) -> None:
         assert reply.status in (400, 415, 422), (target, reply.status)
 
 
-def test_s13_looking_changes_nothing(house: House, ways: list[Way], browser: Visitor) -> None:
+def test_s13_looking_changes_nothing(instance: RunningInstance, ways: list[Way], browser: Visitor) -> None:
     before = browser.ask("/internal/jobs").text
     for way in ways:
         if way.method == "GET" and not any(word in way.path for word in ENDLESS):
@@ -112,19 +112,19 @@ def test_s13_looking_changes_nothing(house: House, ways: list[Way], browser: Vis
 
 @pytest.mark.parametrize("origin", [EVIL, "http://127.0.0.1", "https://localhost", "null", "http://192.168.1.5"])
 @pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "[::1]:{port}", "192.168.1.5:{port}", "mybox.local"])
-def test_s15_no_other_site_may_read(house: House, host: str, origin: str) -> None:
-    named = host.format(port=house.port)
+def test_s15_no_other_site_may_read(instance: RunningInstance, host: str, origin: str) -> None:
+    named = host.format(port=instance.port)
     for target in ("/", "/config", "/internal/engine", "/sdapi/v1/options", "/api/v1/jobs", "/gradio_api/info", "/health"):
         for method, more in (("GET", []), ("OPTIONS", [("Access-Control-Request-Method", "POST")])):
-            reply = house.ask(target, method, [("Origin", origin), *more], host=named)
+            reply = instance.ask(target, method, [("Origin", origin), *more], host=named)
             assert not [name for name, _ in reply.headers if name.lower().startswith("access-control-")]
             assert reply.status in (400, 403, 405, 421), (target, method, reply.status)
 
 
 @pytest.mark.parametrize("origin", ["null", "", "https://", "file://", "http://", "://", " ", "nonsense", "http://[", "data:,"])
-def test_s16_an_origin_that_is_none_is_not_ours(house: House, origin: str) -> None:
+def test_s16_an_origin_that_is_none_is_not_ours(instance: RunningInstance, origin: str) -> None:
     for target in ("/internal/jobs", "/sdapi/v1/txt2img", "/gradio_api/queue/join", "/gradio_api/upload"):
-        reply = house.ask(target, "POST", [("Origin", origin)], json={"prompt": "x"})
+        reply = instance.ask(target, "POST", [("Origin", origin)], json={"prompt": "x"})
         assert reply.status == 403, (target, reply.status)
 
 
@@ -136,18 +136,18 @@ CLAIMS = [
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim[0])
-def test_s18_a_local_instance_answers_no_proxy(house: House, claim: tuple[str, str]) -> None:
+def test_s18_a_local_instance_answers_no_proxy(instance: RunningInstance, claim: tuple[str, str]) -> None:
     for target in ("/", "/config", "/sdapi/v1/options", "/internal/engine"):
-        reply = house.ask(target, headers=[claim, *PAGE])
+        reply = instance.ask(target, headers=[claim, *PAGE])
         assert reply.status == 403
         assert "proxied" in reply.text
 
 
-def test_s18_nor_one_that_speaks_http_1_0(house: House) -> None:
-    assert house.ask("/config", version="1.0").status == 403
+def test_s18_nor_one_that_speaks_http_1_0(instance: RunningInstance) -> None:
+    assert instance.ask("/config", version="1.0").status == 403
 
 
-def test_s18_nothing_turns_the_address_that_it_takes_for_its_own(house: House, browser: Visitor) -> None:
+def test_s18_nothing_turns_the_address_that_it_takes_for_its_own(instance: RunningInstance, browser: Visitor) -> None:
     for claim in (("X-Gradio-Server", EVIL), ("X-Rewrite-URL", EVIL), ("X-Host", "evil.example"), ("X-Url-Scheme", "evil")):
         reply = browser.ask("/config", headers=[claim])
         assert reply.status == 200
@@ -155,7 +155,7 @@ def test_s18_nothing_turns_the_address_that_it_takes_for_its_own(house: House, b
         assert "evil" not in browser.ask("/", headers=[claim, *PAGE]).text.lower().replace("medieval", "")
 
 
-def test_s40_every_kind_of_answer_is_dressed(house: House, browser: Visitor, ways: list[Way]) -> None:
+def test_s40_every_kind_of_answer_is_dressed(instance: RunningInstance, browser: Visitor, ways: list[Way]) -> None:
     """The page, data, files, errors: the same headers on all of them, and the strictest policy on what is no page."""
     for way in ways:
         if way.method != "GET" or any(word in way.path for word in ENDLESS):
@@ -181,7 +181,7 @@ def test_s40_the_page_has_a_nonce_of_its_own_each_time(browser: Visitor) -> None
     assert len(policies) == 3
 
 
-def test_s40_cookies_are_for_this_port_and_for_no_script(house: House) -> None:
-    (cookie,) = house.ask("/", headers=PAGE).all("set-cookie")
-    assert cookie.startswith(f"atelier_{house.port}=")
+def test_s40_cookies_are_for_this_port_and_for_no_script(instance: RunningInstance) -> None:
+    (cookie,) = instance.ask("/", headers=PAGE).all("set-cookie")
+    assert cookie.startswith(f"atelier_{instance.port}=")
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= {part.strip() for part in cookie.split(";")}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.security import pictures
-from tests.security.house import House, Visitor, opened, settled
+from tests.security.instance import RunningInstance, Visitor, opened, settled
 from tests.tiny import TINY_METADATA, tiny_checkpoint
 from tests.ui.conftest import CHROMIUM, FLAGS
 
@@ -22,8 +22,8 @@ TABS = ("txt2img", "img2img", "inpaint", "pnginfo")
 
 
 @pytest.fixture(scope="module")
-def haunted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A house whose model calls itself a script."""
+def haunted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningInstance]:
+    """A instance whose model calls itself a script."""
     models = tmp_path_factory.mktemp("haunted-models")
     named = {
         "modelspec.title": EVIL,
@@ -37,7 +37,7 @@ def haunted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest.fixture
-def page(haunted: House) -> Iterator[Any]:
+def page(haunted: RunningInstance) -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: browser tests need `apt install chromium`")
     from playwright.sync_api import sync_playwright
@@ -50,7 +50,7 @@ def page(haunted: House) -> Iterator[Any]:
         chromium.close()
 
 
-def test_s4_no_text_becomes_a_page(haunted: House, page: Any) -> None:
+def test_s4_no_text_becomes_a_page(haunted: RunningInstance, page: Any) -> None:
     asked: list[str] = []
     page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
     page.on(
@@ -58,7 +58,7 @@ def test_s4_no_text_becomes_a_page(haunted: House, page: Any) -> None:
         lambda request: asked.append(request.url) if "127.0.0.1" not in request.url and request.url[:4] == "http" else None,
     )
     page.goto(f"http://127.0.0.1:{haunted.port}/")
-    page.wait_for_selector(".studio:not([data-view=loading])")
+    page.wait_for_selector(".results:not([data-view=loading])")
 
     cookie = {each["name"]: each["value"] for each in page.context.cookies()}
     visitor = Visitor(haunted)
@@ -73,7 +73,7 @@ def test_s4_no_text_becomes_a_page(haunted: House, page: Any) -> None:
     for tab in TABS:
         page.goto(f"http://127.0.0.1:{haunted.port}/#{tab}")
         page.reload()
-        page.wait_for_selector(".studio:not([data-view=loading])", state="attached")
+        page.wait_for_selector(".results:not([data-view=loading])", state="attached")
         assert page.evaluate("window.__x") is None, tab
     page.goto(f"http://127.0.0.1:{haunted.port}/#txt2img")
     page.fill("#txt2img_prompt textarea", EVIL)
@@ -83,10 +83,10 @@ def test_s4_no_text_becomes_a_page(haunted: House, page: Any) -> None:
     assert asked == []
 
 
-def test_s4_a_script_that_gets_in_by_a_hole_does_not_run(haunted: House, page: Any) -> None:
+def test_s4_a_script_that_gets_in_by_a_hole_does_not_run(haunted: RunningInstance, page: Any) -> None:
     """The second wall: the policy.  An attribute and an inline script put into the page by hand stay dead."""
     page.goto(f"http://127.0.0.1:{haunted.port}/")
-    page.wait_for_selector(".studio:not([data-view=loading])")
+    page.wait_for_selector(".results:not([data-view=loading])")
     page.evaluate(
         """() => {
             document.body.insertAdjacentHTML("beforeend", "<img src=x onerror='window.__x=1'>");

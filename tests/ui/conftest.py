@@ -70,7 +70,7 @@ class Watched:
         page = self.context.new_page()
         page.on("console", lambda m: m.type == "error" and self._on_console(m))
         page.goto(self.origin)
-        page.wait_for_selector(".studio:not([data-view=loading])")
+        page.wait_for_selector(".results:not([data-view=loading])")
         page.wait_for_selector("body[data-forms=filled]")
         return page
 
@@ -96,7 +96,7 @@ def browser() -> Iterator[Any]:
 
 
 class CurrentApp:
-    """Whatever studio the running test has made; so that one server, which takes a second to build, does for all tests."""
+    """The App that the running test has made; so that one server, which takes a second to build, does for all tests."""
 
     def __init__(self, app: FakeApp) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""A studio without an engine: jobs move only when the test says so, so that every state can be looked at for as long as needed.
+"""An App without an engine: jobs move only when the test says so, so that every state can be looked at for as long as needed.
 
 It keeps the promises of `modules.app.App` that page and routes rely on, and validates requests with the real code.
 """

@@ -15,7 +15,7 @@ from PIL import Image
 
 from modules.app import App
 from modules.settings import ROOT, Settings
-from tests.ui.canvas.stand import Easel
+from tests.ui.canvas.stand import CanvasPage
 from tests.ui.conftest import CHROMIUM, FLAGS, Watched, served
 
 PICTURES = 11
@@ -44,7 +44,7 @@ def main() -> None:
                 page = visitor.open()
                 page.wait_for_selector(".chip")
                 prompts = arguments.prompts or page.locator(".chip").all_inner_texts()
-                # The owl last: it is the one on the easel, and fills its place well
+                # The owl last: it is the one on the canvas, and fills its place well
                 for index, prompt in enumerate(sorted(prompts[:PICTURES], key=lambda words: "owl" in words)):
                     page.fill("#txt2img_prompt textarea", prompt)
                     page.fill("#txt2img_seed :is(input, textarea)", str(arguments.seed + index))
@@ -69,17 +69,17 @@ def main() -> None:
 
 
 def _mask(page: Any) -> None:
-    """The picture on the easel, on the canvas of the inpainting tab, with its middle painted over."""
-    page.click(".label [data-to=inpaint]")
+    """The picture on the canvas, on the canvas of the inpainting tab, with its middle painted over."""
+    page.click(".picture-info [data-to=inpaint]")
     page.wait_for_selector("#tab_inpaint[aria-selected=true]")
-    easel = Easel(page, None, "inpaint")
-    easel.wait(128, 128)
+    canvas = CanvasPage(page, None, "inpaint")
+    canvas.wait(128, 128)
     page.wait_for_function("document.querySelector('#inpaint_prompt textarea').value")  # its own comes along first
     page.fill("#inpaint_prompt textarea", "a cat face on a purple background")
-    easel.brush(26, 0.8)
-    easel.stroke((44, 44), (84, 40), (88, 60), (46, 62), (60, 50), steps=12)
-    easel.stored()
-    page.mouse.move(*easel.at(96, 84))
+    canvas.brush(26, 0.8)
+    canvas.stroke((44, 44), (84, 40), (88, 60), (46, 62), (60, 50), steps=12)
+    canvas.stored()
+    page.mouse.move(*canvas.at(96, 84))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.ui.canvas.stand import Easel
+from tests.ui.canvas.stand import CanvasPage
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_txt2img_page import GENERATE, number, paint, wait_value
@@ -46,7 +46,7 @@ def test_the_canvas_covers_nothing_of_its_own(app: FakeApp, visit: Visit, name: 
     page = window(visit, name)
     paint(page, app)  # with a picture in the strip
     page.click("#tab_inpaint")
-    Easel(page, app, "inpaint").show(256, 256)
+    CanvasPage(page, app, "inpaint").show(256, 256)
     buttons = page.locator("#inpaint_canvas :is(.drawing-tools, .drawing-foot) > button")
     assert buttons.count() >= 18
     hidden = [
@@ -61,7 +61,7 @@ def test_the_canvas_covers_nothing_of_its_own(app: FakeApp, visit: Visit, name: 
     assert hidden == []
     assert page.evaluate(HIT, "#inpaint_generate")
     assert page.evaluate(HIT, "#inpaint_below [data-do=send]")
-    assert page.locator("#inpaint_canvas .drawing-stage").bounding_box()["height"] >= 180
+    assert page.locator("#inpaint_canvas .drawing-viewport").bounding_box()["height"] >= 180
 
 
 @pytest.mark.parametrize("name", WINDOWS)
@@ -73,7 +73,7 @@ def test_picture_and_generate_stay_in_sight_while_advanced_is_tuned(app: FakeApp
         page.locator(f"#txt2img_{field} :is(input, textarea)").first.scroll_into_view_if_needed()
         assert page.evaluate(HIT, f"#txt2img_{field} :is(input, textarea)"), field
         assert page.evaluate(HIT, GENERATE), field
-        assert page.evaluate(HIT, "#studio_picture"), field
+        assert page.evaluate(HIT, "#result_picture"), field
     page.hover("#txt2img_cfg_rescale")
     help_text = page.locator("#txt2img_cfg_rescale .info-text").bounding_box()
     pane = page.locator("#txt2img_settings").bounding_box()
@@ -106,7 +106,7 @@ def test_placeholders_can_be_read(visit: Visit, scheme: str) -> None:
 
 def test_the_ring_around_the_first_tile_is_whole(page: Any, app: FakeApp) -> None:
     paint(page, app)
-    tile, strip = page.locator(".film .tile").first.bounding_box(), page.locator(".film").bounding_box()
+    tile, strip = page.locator(".filmstrip .tile").first.bounding_box(), page.locator(".filmstrip").bounding_box()
     assert tile["x"] - strip["x"] >= 4, "the ring is 4 pixels wide"
 
 
@@ -139,7 +139,7 @@ def test_half_a_picture_is_refused(page: Any, app: FakeApp) -> None:
     assert not app.records
 
 
-def test_choosing_a_checkpoint_that_is_gone_is_said(page: Any, app: FakeApp) -> None:
+def test_choosing_a_checkpoint_that_is_gone_is_reported(page: Any, app: FakeApp) -> None:
     answers: list[int] = []
     page.on("response", lambda response: answers.append(response.status))
     app.models = [model for model in app.models if model.name != "big/landscapes"]

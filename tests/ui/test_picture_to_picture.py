@@ -1,4 +1,4 @@
-"""img2img and inpainting in Chromium, before a studio whose jobs move only when the test says so."""
+"""img2img and inpainting in Chromium, before a fake App whose jobs move only when the test says so."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.ui.canvas.stand import Easel, Pixels, noise, png
+from tests.ui.canvas.stand import CanvasPage, Pixels, noise, png
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_tabs import show
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.browser
 STRENGTH = "#inpaint_denoising_strength input[type=number]"
 
 
-def opened(page: Any, app: FakeApp, tab: str) -> Easel:
+def opened(page: Any, app: FakeApp, tab: str) -> CanvasPage:
     show(page, tab)
-    return Easel(page, app, tab)
+    return CanvasPage(page, app, tab)
 
 
 def submitted(page: Any, app: FakeApp, tab: str, number: int = 1) -> Any:
@@ -54,16 +54,16 @@ def test_without_a_picture_the_page_says_what_to_do(page: Any, app: FakeApp) -> 
     show(page, "img2img")
     page.click("#img2img_generate")
     page.wait_for_selector("#complaint:has-text('Drop one on the canvas')")
-    easel = opened(page, app, "inpaint")
-    easel.show()
+    canvas = opened(page, app, "inpaint")
+    canvas.show()
     page.click("#inpaint_generate")
     page.wait_for_selector("#complaint:has-text('Paint over what should change')")
     assert not app.records
 
 
 def test_a_dropped_picture_is_what_the_job_starts_from(page: Any, app: FakeApp) -> None:
-    easel = opened(page, app, "img2img")
-    pixels = easel.show(512, 256)
+    canvas = opened(page, app, "img2img")
+    pixels = canvas.show(512, 256)
     wait_value(page, "#img2img_width input", "184")  # as many pixels as the model's own 128 x 128, in the picture's proportion
     wait_value(page, "#img2img_height input", "88")
     page.click("#img2img_below [data-do=size]")
@@ -83,8 +83,8 @@ def test_a_dropped_picture_is_what_the_job_starts_from(page: Any, app: FakeApp) 
 
 
 def test_a_factor_of_the_picture_s_size(page: Any, app: FakeApp) -> None:
-    easel = opened(page, app, "img2img")
-    easel.show(300, 200)
+    canvas = opened(page, app, "img2img")
+    canvas.show(300, 200)
     page.click("#img2img_size_by >> text=By a factor")
     page.fill("#img2img_size_factor input[type=number]", "1.5")
     page.wait_for_selector("#img2img_below .canvas-size:has-text('becomes 448 × 304')")
@@ -93,10 +93,10 @@ def test_a_factor_of_the_picture_s_size(page: Any, app: FakeApp) -> None:
 
 
 def test_a_mask_is_painted_and_sent_with_its_settings(page: Any, app: FakeApp) -> None:
-    easel = opened(page, app, "inpaint")
-    easel.show(200, 100)
-    easel.brush(20)
-    easel.stroke((50, 50), (90, 50))
+    canvas = opened(page, app, "inpaint")
+    canvas.show(200, 100)
+    canvas.brush(20)
+    canvas.stroke((50, 50), (90, 50))
     page.fill("#inpaint_mask_blur input[type=number]", "7")
     page.click("#inpaint_masked_content input")
     page.get_by_role("option", name="latent noise", exact=True).click()
@@ -112,8 +112,8 @@ def test_a_mask_is_painted_and_sent_with_its_settings(page: Any, app: FakeApp) -
 
 
 def test_the_frame_is_the_same_on_the_canvas_and_in_numbers(page: Any, app: FakeApp) -> None:
-    easel = opened(page, app, "inpaint")
-    easel.show(128, 128)
+    canvas = opened(page, app, "inpaint")
+    canvas.show(128, 128)
     page.fill("#inpaint_outpaint_left input", "30")
     page.keyboard.press("Tab")
     page.wait_for_function("atelier.canvas('inpaint').size().outpaint.left === 32")
@@ -127,35 +127,35 @@ def test_the_frame_is_the_same_on_the_canvas_and_in_numbers(page: Any, app: Fake
 
 
 def test_candidates_are_accepted_onto_the_canvas_and_taken_back(page: Any, app: FakeApp) -> None:
-    easel = opened(page, app, "inpaint")
-    first = easel.show(128, 128)
-    easel.brush(30)
-    easel.stroke((60, 60), (80, 60))
+    canvas = opened(page, app, "inpaint")
+    first = canvas.show(128, 128)
+    canvas.brush(30)
+    canvas.stroke((60, 60), (80, 60))
     page.fill("#inpaint_count input", "2")
     page.click("#inpaint_generate")
     job = app.wait_for_job()
     finished(page, app, job)
-    page.wait_for_selector(".studio[data-view=sheet]")
+    page.wait_for_selector(".results[data-view=sheet]")
     assert page.locator(".sheet .candidate").count() == 2
     page.get_by_role("button", name="Accept picture 2").click()
     page.wait_for_selector(":root[data-face=canvas]")
-    easel.wait(128, 128)
+    canvas.wait(128, 128)
     with Image.open(app.records[job][1].pictures[1].path) as image:
         second = np.asarray(image.convert("RGB"))
-    assert np.array_equal(easel.kept(easel.sent()["source"]), second)
-    assert easel.mask()[60, 70] == 255, "the mask stays, to try again"
+    assert np.array_equal(canvas.kept(canvas.sent()["source"]), second)
+    assert canvas.mask()[60, 70] == 255, "the mask stays, to try again"
 
-    easel.stroke((20, 20), (30, 20))
+    canvas.stroke((20, 20), (30, 20))
     request = submitted(page, app, "inpaint", 2)
     assert np.array_equal(source_of(app, page, request), second)
 
     page.click(".back-to-canvas")
     page.get_by_role("button", name="Back to the picture from before").click()
     page.wait_for_selector("#inpaint_below .steps li:first-child [aria-current=true]")
-    assert np.array_equal(easel.kept(easel.sent()["source"]), first)
+    assert np.array_equal(canvas.kept(canvas.sent()["source"]), first)
     page.get_by_role("button", name="Back to accepted picture 1 of 1").click()
     page.wait_for_selector("#inpaint_below .steps li:last-child [aria-current=true]")
-    assert np.array_equal(easel.kept(easel.sent()["source"]), second)
+    assert np.array_equal(canvas.kept(canvas.sent()["source"]), second)
 
 
 def test_a_result_goes_to_another_tab_with_everything_filled_in(page: Any, app: FakeApp) -> None:
@@ -164,52 +164,52 @@ def test_a_result_goes_to_another_tab_with_everything_filled_in(page: Any, app: 
     page.fill("#txt2img_steps input[type=number]", "31")
     page.fill("#txt2img_width input", "192")
     job = paint(page, app)
-    page.wait_for_selector("#studio_picture")
+    page.wait_for_selector("#result_picture")
     for number, tab in enumerate(("img2img", "inpaint"), start=2):
-        page.click(f".label [data-to={tab}]")
+        page.click(f".picture-info [data-to={tab}]")
         page.wait_for_selector(f"#tab_{tab}[aria-selected=true]")
-        easel = Easel(page, app, tab)
-        easel.wait(192, 128)
+        canvas = CanvasPage(page, app, tab)
+        canvas.wait(192, 128)
         wait_value(page, f"#{tab}_prompt textarea", "a lighthouse")
         wait_value(page, f"#{tab}_negative_prompt textarea", "fog")
         wait_value(page, f"#{tab}_steps input[type=number]", "31")
         wait_value(page, f"#{tab}_width input", "192")
         wait_value(page, f"#{tab}_seed :is(input, textarea)", "1000")
         if tab == "inpaint":
-            easel.stroke((50, 50), (60, 50))
+            canvas.stroke((50, 50), (60, 50))
         request = submitted(page, app, tab, number)
         with Image.open(app.records[job][1].pictures[0].path) as image:
             assert np.array_equal(source_of(app, page, request), np.asarray(image.convert("RGB")))
-        page.click(".film [aria-label*='seed 1000']")
-        page.wait_for_selector(".label [data-to=txt2img]")
-    page.click(".label [data-to=txt2img]")
+        page.click(".filmstrip [aria-label*='seed 1000']")
+        page.wait_for_selector(".picture-info [data-to=txt2img]")
+    page.click(".picture-info [data-to=txt2img]")
     page.wait_for_selector("#tab_txt2img[aria-selected=true]")
 
 
 def test_the_canvas_goes_to_img2img(page: Any, app: FakeApp) -> None:
-    easel = opened(page, app, "inpaint")
-    pixels = easel.show(160, 96)
+    canvas = opened(page, app, "inpaint")
+    pixels = canvas.show(160, 96)
     page.click("#inpaint_below [data-do=send]")
     page.wait_for_selector("#tab_img2img[aria-selected=true]")
-    other = Easel(page, app, "img2img")
+    other = CanvasPage(page, app, "img2img")
     other.wait(160, 96)
     assert np.array_equal(other.kept(other.sent()["source"]), pixels)
 
 
 def test_settings_of_an_inpainting_come_back_with_picture_and_mask(page: Any, app: FakeApp) -> None:
-    easel = opened(page, app, "inpaint")
-    pixels = easel.show(160, 96)
-    easel.brush(20)
-    easel.stroke((40, 40), (60, 40))
+    canvas = opened(page, app, "inpaint")
+    pixels = canvas.show(160, 96)
+    canvas.brush(20)
+    canvas.stroke((40, 40), (60, 40))
     page.fill(STRENGTH, "0.35")
     page.fill("#inpaint_mask_blur input[type=number]", "9")
     page.click("#inpaint_options")
     page.click("#inpaint_emphasis input")
     page.get_by_role("option", name="No norm", exact=True).click()
-    mask = easel.mask()
+    mask = canvas.mask()
     job = submitted(page, app, "inpaint")
     finished(page, app, "job1")
-    page.wait_for_selector("#studio_picture")
+    page.wait_for_selector("#result_picture")
     page.click(".back-to-canvas")
     page.evaluate("atelier.canvas('inpaint').clear()")
     page.fill(STRENGTH, "0.9")
@@ -220,8 +220,8 @@ def test_settings_of_an_inpainting_come_back_with_picture_and_mask(page: Any, ap
     wait_value(page, "#inpaint_mask_blur input[type=number]", "9")
     wait_value(page, "#inpaint_emphasis input", "No norm")
     page.wait_for_function("atelier.canvas('inpaint').hasMask()")
-    assert np.array_equal(easel.kept(easel.sent()["source"]), pixels)
-    assert np.array_equal(easel.mask(), mask)
+    assert np.array_equal(canvas.kept(canvas.sent()["source"]), pixels)
+    assert np.array_equal(canvas.mask(), mask)
     again = submitted(page, app, "inpaint", 2)
     assert again == job.model_copy(update={"seed": again.seed})
 
@@ -284,15 +284,15 @@ def test_what_does_not_fit_into_the_line_waits_and_goes_on_after_a_reload(page: 
 
 
 def test_a_loop_goes_on_with_its_result_over_a_reload_and_says_when_it_stops(page: Any, app: FakeApp) -> None:
-    easel = opened(page, app, "img2img")
-    easel.show(128, 128)
+    canvas = opened(page, app, "img2img")
+    canvas.show(128, 128)
     page.fill("#img2img_denoising_strength input[type=number]", "0.8")
     page.click("#img2img_loop")
     page.fill("#img2img_loops input[type=number]", "3")
     page.fill("#img2img_loop_strength input[type=number]", "0.4")
     page.wait_for_function("window.atelierForms.img2img.loops === 3 && window.atelierForms.img2img.loop_strength === 0.4")
     first = submitted(page, app, "img2img")
-    page.wait_for_selector(".easel .waiting")
+    page.wait_for_selector(".result-pane .waiting")
     app.finish_picture("job1")
     app.wait_for_job(2)
     page.reload()
@@ -380,10 +380,10 @@ def test_the_plain_upload_and_advanced_look_like_their_neighbours(visit: Visit, 
         assert own == batch
 
 
-def test_an_answer_that_never_came_is_said_on_the_page(page: Any, app: FakeApp) -> None:
-    easel = opened(page, app, "img2img")
+def test_an_answer_that_never_came_is_reported_on_the_page(page: Any, app: FakeApp) -> None:
+    canvas = opened(page, app, "img2img")
     page.route("**/internal/sources", lambda route: route.fulfill(status=507, json={"error": "The disk is nearly full."}))
-    easel.show()
+    canvas.show()
     page.click("#img2img_generate")
     page.wait_for_selector("#complaint:has-text('nearly full')")
     assert not app.records
@@ -391,13 +391,13 @@ def test_an_answer_that_never_came_is_said_on_the_page(page: Any, app: FakeApp) 
 
 def test_a_picture_is_repainted_by_keyboard_alone(page: Any, app: FakeApp) -> None:
     paint(page, app)
-    page.wait_for_selector("#studio_picture")
-    page.focus(".label [data-to=inpaint]")
+    page.wait_for_selector("#result_picture")
+    page.focus(".picture-info [data-to=inpaint]")
     page.keyboard.press("Enter")
     page.wait_for_selector("#tab_inpaint[aria-selected=true]")
-    easel = Easel(page, app, "inpaint")
-    easel.wait(128, 128)
-    page.focus(f"{easel.root} [data-do=invert]")
+    canvas = CanvasPage(page, app, "inpaint")
+    canvas.wait(128, 128)
+    page.focus(f"{canvas.root} [data-do=invert]")
     page.keyboard.press("Enter")
     page.wait_for_function("atelier.canvas('inpaint').hasMask()")
     page.keyboard.press("Control+Enter")

@@ -306,7 +306,7 @@ BEYOND = (
 )
 
 
-def test_what_cannot_be_taken_over_is_said_where_the_settings_go(visit: Visit) -> None:
+def test_what_cannot_be_taken_over_is_reported_where_the_settings_go(visit: Visit) -> None:
     said = "Made with ControlNet, a second pass at a larger size, which is not taken over."
     page = opened(visit)
     choose(page, foreign.png(parameters=BEYOND))
@@ -316,7 +316,7 @@ def test_what_cannot_be_taken_over_is_said_where_the_settings_go(visit: Visit) -
     assert said in page.inner_text("#complaint")
 
     page.reload()
-    page.wait_for_selector(".studio:not([data-view=loading])")
+    page.wait_for_selector(".results:not([data-view=loading])")
     drop(page, "#txt2img_prompt", foreign.png(parameters=BEYOND))
     page.wait_for_selector("#complaint:not([hidden])")
     assert said in page.inner_text("#complaint")
@@ -334,8 +334,8 @@ def test_seeds_that_javascript_s_numbers_cannot_hold_come_back_exactly(visit: Vi
     assert request.seed == seed
     for _ in range(2):
         app.finish_picture(job)
-    page.wait_for_selector(f".label dl[data-seed='{seed}']")
-    assert f"{seed} to {(seed + 1) % 2**64}" in page.inner_text(".label dl")
+    page.wait_for_selector(f".picture-info dl[data-seed='{seed}']")
+    assert f"{seed} to {(seed + 1) % 2**64}" in page.inner_text(".picture-info dl")
     page.fill("#txt2img_seed :is(textarea, input)", "")
     page.click("#studio_reuse")
     wait_value(page, "txt2img_seed", str(seed))

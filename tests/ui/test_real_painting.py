@@ -1,4 +1,4 @@
-"""Repainting before the real studio: the starter model paints, and the pixels of what comes back are looked at."""
+"""Repainting before a real App: the starter model paints, and the pixels of what comes back are looked at."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from PIL import Image
 
 from modules.app import App
 from modules.settings import Settings
-from tests.ui.canvas.stand import Easel, Pixels
+from tests.ui.canvas.stand import CanvasPage, Pixels
 from tests.ui.conftest import Watched, served
-from tests.ui.test_real_studio import FIRST_PICTURE_MS, STARTER
+from tests.ui.test_real_engine import FIRST_PICTURE_MS, STARTER
 from tests.ui.test_tabs import show
 
 pytestmark = pytest.mark.browser
@@ -40,17 +40,17 @@ def visitor(browser: Any, address: str) -> Iterator[Watched]:
 
 
 def shown(page: Any) -> Pixels:
-    """The picture on the easel, as it was saved."""
-    url = page.evaluate("document.querySelector('#studio_picture').src")
+    """The picture on the canvas, as it was saved."""
+    url = page.evaluate("document.querySelector('#result_picture').src")
     with Image.open(io.BytesIO(page.request.get(url).body())) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def painted(page: Any, tab: str) -> Pixels:
     """Generate, and the picture that is there when all is over."""
-    before = page.evaluate("document.querySelector('#studio_picture')?.src ?? ''")
+    before = page.evaluate("document.querySelector('#result_picture')?.src ?? ''")
     page.click(f"#{tab}_generate")
-    new = "(old) => !document.body.dataset.busy && (document.querySelector('#studio_picture')?.src ?? old) !== old"
+    new = "(old) => !document.body.dataset.busy && (document.querySelector('#result_picture')?.src ?? old) !== old"
     page.wait_for_function(new, arg=before)
     return shown(page)
 
@@ -61,17 +61,17 @@ def test_erase_an_object_ask_for_another_and_go_on_painting(visitor: Watched) ->
     page.fill("#txt2img_seed :is(input, textarea)", "4")
     page.fill("#txt2img_steps input[type=number]", "8")
     apple = painted(page, "txt2img")
-    page.click(".label [data-to=inpaint]")
+    page.click(".picture-info [data-to=inpaint]")
     page.wait_for_selector("#tab_inpaint[aria-selected=true]")
-    easel = Easel(page, None, "inpaint")
-    easel.wait(128, 128)
+    canvas = CanvasPage(page, None, "inpaint")
+    canvas.wait(128, 128)
 
-    easel.brush(40)
-    easel.stroke((64, 50), (64, 80))
+    canvas.brush(40)
+    canvas.stroke((64, 50), (64, 80))
     page.fill("#inpaint_prompt textarea", "a lemon on a blue background")
     page.fill("#inpaint_denoising_strength input[type=number]", "0.9")
     page.fill("#inpaint_mask_blur input[type=number]", "0")
-    mask = easel.mask()
+    mask = canvas.mask()
     first = painted(page, "inpaint")
     assert np.array_equal(first[mask == 0], apple[mask == 0]), "what is not masked comes back as it was"
     changed = np.abs(first[mask == 255].astype(int) - apple[mask == 255])
@@ -81,29 +81,29 @@ def test_erase_an_object_ask_for_another_and_go_on_painting(visitor: Watched) ->
     page.wait_for_selector(":root[data-face=pictures]")
     page.click("#studio_accept")
     page.wait_for_selector(":root[data-face=canvas]")
-    easel = Easel(page, None, "inpaint")
-    easel.wait(128, 128)
-    assert np.array_equal(easel.mask(), mask), "the mask is there after a reload"
-    assert np.array_equal(easel.kept(easel.sent()["source"]), first)
+    canvas = CanvasPage(page, None, "inpaint")
+    canvas.wait(128, 128)
+    assert np.array_equal(canvas.mask(), mask), "the mask is there after a reload"
+    assert np.array_equal(canvas.kept(canvas.sent()["source"]), first)
 
-    easel.stroke((20, 20), (30, 20))
-    mask = easel.mask()
+    canvas.stroke((20, 20), (30, 20))
+    mask = canvas.mask()
     second = painted(page, "inpaint")
     assert np.array_equal(second[mask == 0], first[mask == 0])
-    assert page.inner_text(".label").count("Whole picture") == 1
+    assert page.inner_text(".picture-info").count("Whole picture") == 1
 
 
 def test_a_picture_from_a_picture_follows_it_as_far_as_the_strength_lets_it(visitor: Watched) -> None:
     page = visitor.open()
     show(page, "img2img")
-    easel = Easel(page, None, "img2img")
+    canvas = CanvasPage(page, None, "img2img")
     source = np.zeros((128, 128, 3), np.uint8)
     source[:, :] = (40, 60, 200)
     source[32:96, 32:96] = (230, 40, 40)
     buffer = io.BytesIO()
     Image.fromarray(source).save(buffer, "PNG")
-    easel.drop((buffer.getvalue(), "square.png", "image/png"))
-    easel.wait(128, 128)
+    canvas.drop((buffer.getvalue(), "square.png", "image/png"))
+    canvas.wait(128, 128)
     page.fill("#img2img_prompt textarea", "a red apple on a blue background")
     page.fill("#img2img_steps input[type=number]", "10")
     far = []

@@ -1,4 +1,4 @@
-"""The tabs of the page in Chromium: one bar, one studio, a form and prompt tools in each."""
+"""The tabs of the page in Chromium: one bar, one results area, a form and prompt tools in each."""
 
 from __future__ import annotations
 
@@ -116,13 +116,13 @@ def test_a_job_in_line_shows_its_place_and_no_empty_sheet(page: Any, app: FakeAp
     page.click("#txt2img_generate")
     app.wait_for_job(2)
     page.wait_for_selector(".tile.under-way >> nth=1")
-    assert page.is_visible(".easel .canvas"), "what is painted goes on being seen"
+    assert page.is_visible(".result-pane .pending"), "what is painted goes on being seen"
     page.click(".tile.under-way >> nth=0")
-    page.wait_for_selector(".easel .waiting:has-text('In line, 1 ahead')")
-    assert page.locator(".easel .canvas").count() == 0
+    page.wait_for_selector(".result-pane .waiting:has-text('In line, 1 ahead')")
+    assert page.locator(".result-pane .pending").count() == 0
     app.finish_picture("job1")
     app.step("job2", 2)
-    page.wait_for_selector("#studio_preview")
+    page.wait_for_selector("#result_preview")
 
 
 def test_the_same_submission_twice_is_one_job(page: Any, app: FakeApp) -> None:

@@ -1,4 +1,4 @@
-"""The txt2img page in Chromium, before a studio whose jobs move only when the test says so."""
+"""The txt2img page in Chromium, before a fake App whose jobs move only when the test says so."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def paint(page: Any, app: FakeApp, which: int = 1) -> str:
     job = app.wait_for_job(which)
     for _ in range(app.records[job][1].count):
         app.finish_picture(job)
-    page.wait_for_selector(f"#studio_picture[src*='{job}/']:visible, .sheet img[src*='{job}/']:visible")
+    page.wait_for_selector(f"#result_picture[src*='{job}/']:visible, .sheet img[src*='{job}/']:visible")
     page.wait_for_selector("body:not([data-busy])")
     return job
 
@@ -73,7 +73,7 @@ def test_what_is_typed_before_the_forms_are_filled_stays(visit: Visit, app: Fake
     visitor = visit()
     page = visitor.context.new_page()
     page.goto(visitor.origin)
-    page.wait_for_selector(".studio:not([data-view=loading])")
+    page.wait_for_selector(".results:not([data-view=loading])")
     page.fill(PROMPT, "a lighthouse")
     page.fill(number("width"), "256")
     assert page.get_attribute("body", "data-forms") is None
@@ -105,20 +105,20 @@ def test_chip_and_generate_give_a_picture_that_downloads_with_its_recipe(page: A
     page.wait_for_selector(".job[data-state=queued]")
 
     app.step(job, 7)
-    page.wait_for_selector("#studio_preview")
+    page.wait_for_selector("#result_preview")
     page.wait_for_selector("text=Step 7 of 20")
     assert "about 4 s left" in page.inner_text(".job-left")
     assert page.get_attribute(".job-line", "aria-valuenow") == "35"
 
     app.finish_picture(job)
-    page.wait_for_selector("#studio_picture")
-    seen = page.evaluate(PIXELS, "#studio_picture")
+    page.wait_for_selector("#result_picture")
+    seen = page.evaluate(PIXELS, "#result_picture")
     assert (seen["w"], seen["h"]) == (128, 128)
     assert seen["middle"] == [200, 40, 50]
     assert seen["corner"] == [230, 235, 240]
-    assert page.locator("#studio_picture").bounding_box()["width"] > 300, "small pictures are shown enlarged"
+    assert page.locator("#result_picture").bounding_box()["width"] > 300, "small pictures are shown enlarged"
 
-    label = page.inner_text(".label")
+    label = page.inner_text(".picture-info")
     assert "a cat face on blue" in label
     assert re.search(r"Seed\s+1000", label)
     with page.expect_download() as download:
@@ -169,8 +169,8 @@ def test_keyboard_generates_and_cancels(page: Any, app: FakeApp) -> None:
     page.wait_for_selector(".job[data-state=cancelled]")
     assert app.records[job][1].state == "cancelled"
     page.wait_for_selector("body:not([data-busy])")
-    page.wait_for_selector(".studio[data-view=ended] .easel:has-text('Cancelled')")
-    page.click(".easel button:text-is('Try again')")
+    page.wait_for_selector(".results[data-view=ended] .result-pane:has-text('Cancelled')")
+    page.click(".result-pane button:text-is('Try again')")
     page.wait_for_selector("body[data-busy]")
     assert app.records[job][1].state == "queued", "the same job again"
 
@@ -204,15 +204,15 @@ def test_reload_in_the_middle_attaches_again(page: Any, app: FakeApp) -> None:
         app.step(job, step)
         page.reload()
         page.wait_for_selector(f"text=Step {step} of 25")
-        page.wait_for_selector("#studio_preview")
+        page.wait_for_selector("#result_preview")
     assert len(app.records) == 1, "nothing was submitted twice"
     wait_value(page, PROMPT, "a rocket")
     wait_value(page, number("steps"), "25")
 
     app.finish_picture(job)
-    page.wait_for_selector("#studio_picture")
+    page.wait_for_selector("#result_picture")
     page.reload()
-    page.wait_for_selector("#studio_picture")
+    page.wait_for_selector("#result_picture")
     assert page.locator(".tile").count() == 1
 
 
@@ -221,9 +221,9 @@ def test_second_tab_and_another_browser_see_the_same_jobs(app: FakeApp, visit: V
     page = visitor.open()
     job = paint(page, app)
     second = visitor.open()
-    second.wait_for_selector("#studio_picture")
+    second.wait_for_selector("#result_picture")
     other = visit().open()
-    other.wait_for_selector(f"#studio_picture[src*='{job}/']")
+    other.wait_for_selector(f"#result_picture[src*='{job}/']")
     assert other.evaluate("async (path) => (await fetch(path)).status", f"internal/pictures/{job}/0") == 200
 
 
@@ -231,7 +231,7 @@ def test_pictures_are_found_again_under_another_host_name_and_port(browser: Any,
     job = paint(visit().open(), app)
     with served(app) as address:
         elsewhere = Watched(browser, address.replace("127.0.0.1", "localhost"))
-        elsewhere.open().wait_for_selector(f"#studio_picture[src*='{job}/']")
+        elsewhere.open().wait_for_selector(f"#result_picture[src*='{job}/']")
         assert not elsewhere.sins
         elsewhere.context.close()
 
@@ -254,14 +254,14 @@ def test_several_pictures_stand_side_by_side_and_one_by_one(page: Any, app: Fake
     page.wait_for_selector(".tile img")
     app.finish_picture(job)
     app.finish_picture(job)
-    page.wait_for_selector(".studio[data-view=sheet]")
+    page.wait_for_selector(".results[data-view=sheet]")
     assert page.locator(".sheet img").count() == 3
 
-    page.locator(".sheet .frame").nth(1).click()
-    page.wait_for_selector("#studio_picture")
-    assert re.search(r"Seed\s+1001", page.inner_text(".label"))
+    page.locator(".sheet .picture-button").nth(1).click()
+    page.wait_for_selector("#result_picture")
+    assert re.search(r"Seed\s+1001", page.inner_text(".picture-info"))
     page.click("text=All 3 pictures")
-    page.wait_for_selector(".studio[data-view=sheet]")
+    page.wait_for_selector(".results[data-view=sheet]")
 
 
 def test_arrow_keys_walk_along_the_film(page: Any, app: FakeApp) -> None:
@@ -270,9 +270,9 @@ def test_arrow_keys_walk_along_the_film(page: Any, app: FakeApp) -> None:
     page.wait_for_selector(".tile[aria-current=true]")
     page.focus(".tile[aria-current=true]")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('.label dl').dataset.seed === '1000'")
+    page.wait_for_function("document.querySelector('.picture-info dl').dataset.seed === '1000'")
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function("document.querySelector('.label dl').dataset.seed === '2000'")
+    page.wait_for_function("document.querySelector('.picture-info dl').dataset.seed === '2000'")
 
 
 def test_settings_of_a_picture_come_back_into_the_form(page: Any, app: FakeApp) -> None:
@@ -461,7 +461,7 @@ def test_text_of_users_never_runs(page: Any, app: FakeApp) -> None:
     page.click(GENERATE)
     app.fail(app.wait_for_job(2), hostile)
     page.wait_for_selector("#complaint[data-kind=bad]")
-    assert hostile in page.inner_text(".label .title")
+    assert hostile in page.inner_text(".picture-info .title")
     assert page.evaluate("window.__x") is None
 
 
@@ -485,8 +485,8 @@ def test_phone_wide_window_needs_no_sideways_scrolling(app: FakeApp, visit: Visi
     page.fill(number("count"), "2")
     paint(page, app)
     assert page.evaluate(widest) <= 390
-    generate, studio, settings = (page.locator(s).bounding_box()["y"] for s in (GENERATE, "#studio", "#txt2img_settings"))
-    assert studio < settings, "the picture comes before the settings"
+    generate, results, settings = (page.locator(s).bounding_box()["y"] for s in (GENERATE, "#results", "#txt2img_settings"))
+    assert results < settings, "the picture comes before the settings"
     assert 0 < generate < 844, "the button stays in sight wherever one scrolls"
 
 
@@ -504,8 +504,8 @@ def test_every_control_has_a_name(page: Any, app: FakeApp) -> None:
 
 def test_full_size_view_opens_and_closes_by_keyboard(page: Any, app: FakeApp) -> None:
     paint(page, app)
-    page.wait_for_selector("#studio_picture")
-    page.focus(".frame")
+    page.wait_for_selector("#result_picture")
+    page.focus(".picture-button")
     page.keyboard.press("Enter")
     page.wait_for_selector("dialog[open] img")
     page.keyboard.press("Escape")
@@ -516,11 +516,11 @@ def test_preview_is_a_picture(page: Any, app: FakeApp, visit: Visit) -> None:
     page.click(GENERATE)
     job = app.wait_for_job()
     app.step(job, 4)
-    page.wait_for_selector("#studio_preview")
-    source = page.get_attribute("#studio_preview", "src")
+    page.wait_for_selector("#result_preview")
+    source = page.get_attribute("#result_preview", "src")
     app.step(job, 5)
-    page.wait_for_function("(old) => document.querySelector('#studio_preview')?.src !== old", arg=source)
-    shot = Image.open(BytesIO(page.locator("#studio_preview").screenshot())).convert("L")
+    page.wait_for_function("(old) => document.querySelector('#result_preview')?.src !== old", arg=source)
+    shot = Image.open(BytesIO(page.locator("#result_preview").screenshot())).convert("L")
     low, high = shot.getextrema()
     assert high - low > 60, "noise, not one colour"
 
@@ -539,7 +539,7 @@ def test_page_survives_a_restart_of_the_server(browser: Any, app: FakeApp) -> No
         page.wait_for_selector("text=Step 9 of 20")
         page.wait_for_selector("#engine[data-state=painting]")
         app.finish_picture(job)
-        page.wait_for_selector("#studio_picture")
+        page.wait_for_selector("#result_picture")
         page.wait_for_selector("#engine[data-state=ready]")
         paint(page, app, 2)
         visitor.context.close()

@@ -10,14 +10,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from modules.api.a1111.timing import TimedRoute
-from modules.api.bodies import read_json
+from modules.api.guard.bodies import read_json
 from modules.errors import RequestError
 
 API_VERSION = 2
 """Of the extension's interface; some clients compare it as a number."""
 
 
-def controlnet_routes() -> APIRouter:
+def controlnet_endpoints() -> APIRouter:
     router = APIRouter(prefix="/controlnet", route_class=TimedRoute)
 
     @router.get("/version", response_model=dict[str, int])

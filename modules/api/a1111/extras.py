@@ -17,11 +17,11 @@ from PIL import Image
 
 from modules.api.a1111.lists import UPSCALERS
 from modules.api.a1111.options import OwnOptions
-from modules.api.a1111.pictures import encoded, picture_bytes, to_base64, told
+from modules.api.a1111.pictures import encoded, picture_bytes, saved_infotext, to_base64
 from modules.api.a1111.replies import Caption, ExtrasImage, ExtrasImages, PictureInfo
 from modules.api.a1111.requests import ExtrasBatchBody, ExtrasBody, InfoBody, InterrogateBody, _ExtrasBody
 from modules.api.a1111.timing import TimedRoute
-from modules.api.bodies import fitted, read_json
+from modules.api.guard.bodies import fitted, read_json
 from modules.api.json_writer import json_text
 from modules.api.schema import body_of
 from modules.app import App
@@ -39,7 +39,7 @@ _EXTRAS = {"image": "iVBORw0KGgo...", "upscaling_resize": 2, "upscaler_1": "Lanc
 _BATCH = {"imageList": [{"data": "iVBORw0KGgo...", "name": "one.png"}], "upscaling_resize": 2, "upscaler_1": "Lanczos"}
 
 
-def extras_routes(app: App, own: OwnOptions) -> APIRouter:
+def extras_endpoints(app: App, own: OwnOptions) -> APIRouter:
     router = APIRouter(route_class=TimedRoute)
     few = anyio.CapacityLimiter(WORKERS)
 
@@ -105,7 +105,7 @@ def worked_on(data: bytes, name: str, body: _ExtrasBody, options: Any) -> tuple[
     if body.gfpgan_visibility or body.codeformer_visibility:
         raise RequestError("face restoration is not built yet; send 0 for gfpgan_visibility and codeformer_visibility")
     image = decode(data, name)
-    texts = {png.PARAMETERS: found} if (found := told(data)) else {}
+    texts = {png.PARAMETERS: found} if (found := saved_infotext(data)) else {}
     first, second = _upscaler(body.upscaler_1, "upscaler_1"), _upscaler(body.upscaler_2, "upscaler_2")
     said: dict[str, object] = {}
     if first != "None":

@@ -18,9 +18,9 @@ from modules.api.a1111.models import chosen_checkpoint, model_name, own_checkpoi
 from modules.api.a1111.options import CHECKPOINT, CHECKPOINT_HASH, OPTIONS, OwnOptions, read_options
 from modules.api.a1111.scripts import script_infos, script_names
 from modules.api.a1111.timing import TimedRoute
-from modules.api.bodies import read_json
+from modules.api.error_responses import caller, only_administrators
+from modules.api.guard.bodies import read_json
 from modules.api.limits import Limits, limits_of
-from modules.api.refusals import caller, only_administrators
 from modules.app import App
 from modules.checkpoints.companions import EmbeddingInfo, text_width
 from modules.diffusion.samplers import SAMPLERS, Sampler
@@ -34,7 +34,7 @@ _READ_THE_MODEL = {"uniform", "sgm_uniform", "simple", "normal", "ddim", "beta",
 UPSCALERS = ("None", "Lanczos", "Nearest")
 
 
-def list_routes(app: App, own: OwnOptions) -> APIRouter:
+def list_endpoints(app: App, own: OwnOptions) -> APIRouter:
     router = APIRouter(route_class=TimedRoute)
     _models(router, app, own)
     _words(router, app)
@@ -55,7 +55,7 @@ def _models(router: APIRouter, app: App, own: OwnOptions) -> None:
     @router.post("/sdapi/v1/refresh-embeddings")
     @router.post("/sdapi/v1/refresh-loras")
     async def refresh(request: Request) -> None:
-        """Nothing to do: folders are looked at whenever somebody asks."""
+        """Nothing to do: folders are scanned with each request."""
         only_administrators(request)
 
     @router.post("/sdapi/v1/unload-checkpoint")
@@ -67,7 +67,7 @@ def _models(router: APIRouter, app: App, own: OwnOptions) -> None:
 
     @router.post("/sdapi/v1/reload-checkpoint")
     async def reload(request: Request) -> dict[str, Any]:
-        """Bring the default checkpoint into memory before anybody asks for it."""
+        """Load the default checkpoint into memory ahead of the first job."""
         only_administrators(request)
         await anyio.to_thread.run_sync(app.preload)
         return {}
@@ -102,7 +102,7 @@ def _models(router: APIRouter, app: App, own: OwnOptions) -> None:
 def _words(router: APIRouter, app: App) -> None:
     @router.get("/sdapi/v1/prompt-styles", response_model=list[replies.StyleItem])
     def prompt_styles() -> Any:
-        """The household's styles."""
+        """The styles of this instance."""
         try:
             styles = app.library.styles()
         except SettingsError as error:
@@ -168,7 +168,7 @@ def _options(router: APIRouter, app: App, own: OwnOptions) -> None:
 
     @router.post("/sdapi/v1/options")
     async def set_options(request: Request) -> None:
-        """Set options of your own; nothing of the server and of nobody else changes."""
+        """Set options of your own; those of the server and of other users do not change."""
         user, given = caller(request), await read_json(request)
 
         def keep() -> None:

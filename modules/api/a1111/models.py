@@ -1,7 +1,7 @@
 """Checkpoints under the names that A1111 gives them, and back.
 
 There a file has a title "sub/name.safetensors [hash10]" and half a dozen other names, all of which clients send.  No path of
-this machine is ever told: `filename` is the bare file name.
+this machine is ever sent: `filename` is the bare file name.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def usable(app: App) -> list[CheckpointInfo]:
 def own_checkpoint(app: App, own: OwnOptions, user: str) -> CheckpointInfo | None:
     """The checkpoint of this caller's options; None when there is none at all.
 
-    Who has chosen none gets the household's latest, and keeps that: what others paint with must not change it afterwards.
+    Who has chosen none gets the instance's latest, and keeps that: what others paint with must not change it afterwards.
     """
     try:
         return find_checkpoint(app, own.of(user)[CHECKPOINT])
@@ -69,7 +69,7 @@ def find_checkpoint(app: App, wanted: str) -> CheckpointInfo:
     found = named(infos, wanted) or by_hash(infos, wanted, lambda info: hashes[info.name])
     if found is not None:
         return found
-    for part in (wanted.strip().lower(), untitled(wanted).lower()):  # the file may have changed since its hash was told
+    for part in (wanted.strip().lower(), untitled(wanted).lower()):  # the file may have changed since its hash was sent
         fitting = [info for info in infos if part in title(info, hashes[info.name]).lower()]
         if part and fitting:
             return min(fitting, key=lambda info: len(info.name))
@@ -77,7 +77,7 @@ def find_checkpoint(app: App, wanted: str) -> CheckpointInfo:
 
 
 def chosen_checkpoint(app: App, wanted: str) -> CheckpointInfo:
-    """`find_checkpoint` for somebody who chooses what to paint with.
+    """`find_checkpoint` for a caller who chooses the checkpoint.
 
     Raises:
         UnknownName: none is meant.

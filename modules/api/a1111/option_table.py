@@ -2,7 +2,7 @@
 
 Three kinds.  Some set a field of our request (`PICTURE`).  Some change A1111's picture and are not built here (`UNBUILT`): they
 are kept, and a call for which one would matter is refused or, where only faces, seams or precision differ, answered with a
-note.  The rest concern its page, its files and its console (`KEPT`): each caller's values are kept and told back, and nothing
+note.  The rest concern its page, its files and its console (`KEPT`): each caller's values are kept and sent back, and nothing
 else happens.  `SERVER` options are never set by a caller; their defaults may be sent.
 
 Facts: AUTOMATIC1111 v1.10.1, `modules/shared_options.py` and the settings of its built-in extensions (Lora, canvas-zoom,
@@ -54,7 +54,7 @@ class Unbuilt:
 
 
 @dataclass(frozen=True)
-class Option:
+class A1111Option:
     """`field` is the request's field that it sets, "" for none; `meaning` turns its value into the field's."""
 
     default: Any
@@ -64,41 +64,41 @@ class Option:
     unbuilt: Unbuilt | None = None
 
 
-PICTURE: dict[str, Option] = {
-    CHECKPOINT: Option("", name),
-    "CLIP_stop_at_last_layers": Option(1, clip_skip, "clip_skip"),
-    "samples_format": Option("png", choice("png", "jpg", "jpeg", "webp", "avif")),
-    "jpeg_quality": Option(80, whole(1, 100)),
-    "webp_lossless": Option(False, switch),
-    "return_grid": Option(True, switch),
-    "enable_pnginfo": Option(True, switch, "private", lambda value: not value),
-    "emphasis": Option("Original", choice(*get_args(Emphasis)), "emphasis"),
-    "enable_prompt_comments": Option(True, switch, "comments"),
-    "use_old_scheduling": Option(False, switch, "old_prompt_editing"),
-    "randn_source": Option("CPU", choice("CPU", "GPU", "NV"), "rng"),
-    "eta_noise_seed_delta": Option(0, whole(0, MAX_SEED), "ensd"),
-    "eta_ancestral": Option(1.0, real(0, 1)),
-    "eta_ddim": Option(0.0, real(0, 1)),
-    "s_churn": Option(0.0, real(0, 100), "s_churn"),
-    "s_tmin": Option(0.0, real(0, 1000), "s_tmin"),
-    "s_tmax": Option(0.0, real(0, 1000), "s_tmax"),
-    "s_noise": Option(1.0, real(0, 2), "s_noise"),
-    "sigma_min": Option(0.0, real(0, 100), "sigma_min"),
-    "sigma_max": Option(0.0, real(0, 10_000), "sigma_max"),
-    "rho": Option(0.0, real(0, 100), "rho"),
-    "beta_dist_alpha": Option(0.6, real(0.01, 10), "beta_alpha"),
-    "beta_dist_beta": Option(0.6, real(0.01, 10), "beta_beta"),
-    "sd_noise_schedule": Option("Default", choice("Default", ZERO_SNR), "zero_snr", lambda value: value == ZERO_SNR),
-    "sgm_noise_multiplier": Option(False, switch, "sgm_noise_multiplier"),
-    "always_discard_next_to_last_sigma": Option(False, switch, "discard_penultimate"),
-    "skip_early_cond": Option(0.0, real(0, 1), "skip_early_cfg"),
-    "s_min_uncond": Option(0.0, real(0, 15), "ngms"),
-    "s_min_uncond_all": Option(False, switch, "ngms_all_steps"),
-    "img2img_fix_steps": Option(False, switch, "fix_steps"),
-    "img2img_color_correction": Option(False, switch, "color_correction"),
-    "initial_noise_multiplier": Option(1.0, real(0, 1.5), "noise_multiplier"),
-    "img2img_extra_noise": Option(0.0, real(0, 1), "extra_noise"),
-    "inpainting_mask_weight": Option(1.0, real(0, 1), "conditioning_mask_strength"),
+PICTURE: dict[str, A1111Option] = {
+    CHECKPOINT: A1111Option("", name),
+    "CLIP_stop_at_last_layers": A1111Option(1, clip_skip, "clip_skip"),
+    "samples_format": A1111Option("png", choice("png", "jpg", "jpeg", "webp", "avif")),
+    "jpeg_quality": A1111Option(80, whole(1, 100)),
+    "webp_lossless": A1111Option(False, switch),
+    "return_grid": A1111Option(True, switch),
+    "enable_pnginfo": A1111Option(True, switch, "private", lambda value: not value),
+    "emphasis": A1111Option("Original", choice(*get_args(Emphasis)), "emphasis"),
+    "enable_prompt_comments": A1111Option(True, switch, "comments"),
+    "use_old_scheduling": A1111Option(False, switch, "old_prompt_editing"),
+    "randn_source": A1111Option("CPU", choice("CPU", "GPU", "NV"), "rng"),
+    "eta_noise_seed_delta": A1111Option(0, whole(0, MAX_SEED), "ensd"),
+    "eta_ancestral": A1111Option(1.0, real(0, 1)),
+    "eta_ddim": A1111Option(0.0, real(0, 1)),
+    "s_churn": A1111Option(0.0, real(0, 100), "s_churn"),
+    "s_tmin": A1111Option(0.0, real(0, 1000), "s_tmin"),
+    "s_tmax": A1111Option(0.0, real(0, 1000), "s_tmax"),
+    "s_noise": A1111Option(1.0, real(0, 2), "s_noise"),
+    "sigma_min": A1111Option(0.0, real(0, 100), "sigma_min"),
+    "sigma_max": A1111Option(0.0, real(0, 10_000), "sigma_max"),
+    "rho": A1111Option(0.0, real(0, 100), "rho"),
+    "beta_dist_alpha": A1111Option(0.6, real(0.01, 10), "beta_alpha"),
+    "beta_dist_beta": A1111Option(0.6, real(0.01, 10), "beta_beta"),
+    "sd_noise_schedule": A1111Option("Default", choice("Default", ZERO_SNR), "zero_snr", lambda value: value == ZERO_SNR),
+    "sgm_noise_multiplier": A1111Option(False, switch, "sgm_noise_multiplier"),
+    "always_discard_next_to_last_sigma": A1111Option(False, switch, "discard_penultimate"),
+    "skip_early_cond": A1111Option(0.0, real(0, 1), "skip_early_cfg"),
+    "s_min_uncond": A1111Option(0.0, real(0, 15), "ngms"),
+    "s_min_uncond_all": A1111Option(False, switch, "ngms_all_steps"),
+    "img2img_fix_steps": A1111Option(False, switch, "fix_steps"),
+    "img2img_color_correction": A1111Option(False, switch, "color_correction"),
+    "initial_noise_multiplier": A1111Option(1.0, real(0, 1.5), "noise_multiplier"),
+    "img2img_extra_noise": A1111Option(0.0, real(0, 1), "extra_noise"),
+    "inpainting_mask_weight": A1111Option(1.0, real(0, 1), "conditioning_mask_strength"),
 }
 
 IMAGE_FIELDS = ("fix_steps", "color_correction", "noise_multiplier", "extra_noise", "conditioning_mask_strength")
@@ -107,19 +107,21 @@ IMAGE_FIELDS = ("fix_steps", "color_correction", "noise_multiplier", "extra_nois
 
 def _unbuilt(
     default: Any, read: Read, what: str, matters: Callable[[Call], bool] = always, same: tuple[Any, ...] = ()
-) -> Option:
-    return Option(default, read, unbuilt=Unbuilt(what, matters, same=same))
+) -> A1111Option:
+    return A1111Option(default, read, unbuilt=Unbuilt(what, matters, same=same))
 
 
-def _noted(default: Any, read: Read, what: str, matters: Callable[[Call], bool] = always, same: tuple[Any, ...] = ()) -> Option:
-    return Option(default, read, unbuilt=Unbuilt(what, matters, noted=True, same=same))
+def _noted(
+    default: Any, read: Read, what: str, matters: Callable[[Call], bool] = always, same: tuple[Any, ...] = ()
+) -> A1111Option:
+    return A1111Option(default, read, unbuilt=Unbuilt(what, matters, noted=True, same=same))
 
 
 _NO_VAE = "there are no VAE files here; the checkpoint's own was used"
 _NO_UNET = "there are no U-Net files here; the checkpoint's own was used"
 _METHODS = choice("Full", "TAESD")
 
-UNBUILT: dict[str, Option] = {
+UNBUILT: dict[str, A1111Option] = {
     # the picture is another one
     "comma_padding_backtrack": _unbuilt(20, whole(0, 74), "a prompt of more than 75 tokens is cut with 20", long),
     "pad_cond_uncond": _unbuilt(False, switch, "prompts of unequal length are not padded", uneven),
@@ -170,18 +172,18 @@ UNBUILT: dict[str, Option] = {
 }
 
 
-def _kept(default: Any, low: float = 0, high: float = 1_000_000) -> Option:
+def _kept(default: Any, low: float = 0, high: float = 1_000_000) -> A1111Option:
     """An option without effect; `low` and `high` bound numbers."""
     if isinstance(default, bool):
-        return Option(default, switch)
+        return A1111Option(default, switch)
     if isinstance(default, int):
-        return Option(default, whole(int(low), int(high)))
+        return A1111Option(default, whole(int(low), int(high)))
     if isinstance(default, float):
-        return Option(default, real(low, high))
-    return Option(default, texts if isinstance(default, list) else text(default))
+        return A1111Option(default, real(low, high))
+    return A1111Option(default, texts if isinstance(default, list) else text(default))
 
 
-KEPT: dict[str, Option] = {
+KEPT: dict[str, A1111Option] = {
     # saving
     **{option: _kept(True) for option in ("save_images_add_number", "grid_only_if_multiple", "export_for_4chan")},
     **{option: _kept(True) for option in ("use_original_name_batch", "save_selected_only", "save_write_log_csv")},
@@ -405,5 +407,5 @@ EXPLANATIONS = frozenset(
 )
 """Paragraphs of A1111's settings page that stand among its options; setting them does nothing there either."""
 
-OPTIONS: dict[str, Option] = {**PICTURE, **UNBUILT, **KEPT}
+OPTIONS: dict[str, A1111Option] = {**PICTURE, **UNBUILT, **KEPT}
 """What may be set, by A1111's names."""

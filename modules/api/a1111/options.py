@@ -50,7 +50,7 @@ _SERVERS = re.compile(
 def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """The values that `given` sets, checked; null sets nothing, nor do the server's options at A1111's defaults.
 
-    The checkpoint's hash is a fact, and passed over: clients send all options back that they were told.
+    The checkpoint's hash is a fact, and passed over: clients send all options back that they were sent.
 
     Raises:
         HTTPException: 403, an option of the server's files and ways, which nobody sets over the API.
@@ -115,7 +115,7 @@ def option_fields(values: Mapping[str, Any], image: bool) -> dict[str, Any]:
 
 
 class Chosen(dict[str, Any]):
-    """Options that were set; of the others, `[]` tells the default, while `in` and `get` say that they were not."""
+    """Options that were set; of the others, `[]` gives the default, while `in` and `get` say that they were not."""
 
     def __missing__(self, name: str) -> Any:
         return OPTIONS[name].default

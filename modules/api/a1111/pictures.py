@@ -66,7 +66,7 @@ def file_as_asked(data: bytes, options: Mapping[str, Any]) -> bytes:
     if container.kind.lower() == form.kind:
         return data
     image = decode(data).convert("RGB")
-    return encode(image.tobytes(), *image.size, told(data), record_of(container), form).data
+    return encode(image.tobytes(), *image.size, saved_infotext(data), record_of(container), form).data
 
 
 def encoded(image: Image.Image, texts: Mapping[str, str], options: Mapping[str, Any]) -> bytes:
@@ -83,7 +83,7 @@ def encoded(image: Image.Image, texts: Mapping[str, str], options: Mapping[str, 
     return buffer.getvalue()
 
 
-def told(data: bytes) -> str:
+def saved_infotext(data: bytes) -> str:
     """The parameters text in a picture's file, "" without one."""
     return reading.read_picture(data).infotext
 

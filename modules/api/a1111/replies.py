@@ -12,7 +12,7 @@ class _Reply(BaseModel):
 
 
 class Images(_Reply):
-    """Painted pictures."""
+    """Generated pictures."""
 
     images: list[str] | None = Field(description="Files as base64, in the option `samples_format`, with their text inside.")
     parameters: dict[str, Any] = Field(description="The request with all defaults.")

@@ -42,7 +42,7 @@ class _Body(BaseModel):
         return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
-class PaintBody(_Body):
+class GenerationBody(_Body):
     """What txt2img and img2img have in common."""
 
     prompt: Prompt | None = ""
@@ -95,7 +95,7 @@ class PaintBody(_Body):
     )
 
 
-class TextBody(PaintBody):
+class TextBody(GenerationBody):
     """`POST /sdapi/v1/txt2img`."""
 
     enable_hr: bool | None = Field(
@@ -118,7 +118,7 @@ class TextBody(PaintBody):
     hr_negative_prompt: Prompt | None = ""
 
 
-class PictureBody(PaintBody):
+class PictureBody(GenerationBody):
     """`POST /sdapi/v1/img2img`."""
 
     init_images: Annotated[list[PictureText], Field(max_length=8)] | None = None

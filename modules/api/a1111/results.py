@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from modules import __version__
-from modules.api.a1111.pictures import encoded, file_as_asked, grid, to_base64, told
-from modules.api.a1111.requests import PaintBody, PictureBody
+from modules.api.a1111.pictures import encoded, file_as_asked, grid, saved_infotext, to_base64
+from modules.api.a1111.requests import GenerationBody, PictureBody
 from modules.api.json_writer import json_text
 from modules.errors import RequestError
 from modules.images import png
@@ -32,7 +32,7 @@ _USUAL = frozenset(
 
 
 @dataclass(frozen=True)
-class Painted:
+class CallResult:
     """A finished picture: its file, the request that it was painted from, and what could not be done of it, in words."""
 
     view: PictureView
@@ -42,7 +42,7 @@ class Painted:
     notes: str
 
 
-def read_painted(job: JobView) -> list[Painted]:
+def read_results(job: JobView) -> list[CallResult]:
     """The job's pictures as far as their files are still there."""
     painted = []
     for view in job.pictures:
@@ -55,17 +55,17 @@ def read_painted(job: JobView) -> list[Painted]:
             request, notes = info.request, info.facts.get("notes", "")
         except RequestError:  # a private picture says nothing
             request, notes = job.request.image(view.index), ""
-        painted.append(Painted(view, data, request, parse(view.infotext), notes))
+        painted.append(CallResult(view, data, request, parse(view.infotext), notes))
     return painted
 
 
-def answer(job: JobView, body: PaintBody, options: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+def answer(job: JobView, body: GenerationBody, options: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
     """The body of the response; `notes` are of what was passed over.  Works on files and pictures: it belongs on a thread."""
-    painted = read_painted(job)
+    painted = read_results(job)
     images = [to_base64(file_as_asked(one.data, options)) for one in painted] if body.send_images else []
     sheet = body.save_images and options["return_grid"] and len(painted) > 1
     if sheet and body.send_images:
-        texts = {png.PARAMETERS: text} if (text := told(painted[0].data)) else {}
+        texts = {png.PARAMETERS: text} if (text := saved_infotext(painted[0].data)) else {}
         images.insert(0, to_base64(encoded(grid([decode(one.data).convert("RGB") for one in painted]), texts, options)))
     parameters = body.model_dump()
     if isinstance(body, PictureBody) and not body.include_init_images:
@@ -74,7 +74,7 @@ def answer(job: JobView, body: PaintBody, options: Mapping[str, Any], notes: Seq
     return {"images": images, "parameters": parameters, "info": info}
 
 
-def _info(job: JobView, body: PaintBody, painted: list[Painted], sheet: bool, notes: Sequence[str]) -> dict[str, Any]:
+def _info(job: JobView, body: GenerationBody, painted: list[CallResult], sheet: bool, notes: Sequence[str]) -> dict[str, Any]:
     request, count = job.request, job.request.count
     each = [one.request for one in painted] or [request.image(index) for index in range(count)]
     first, parsed = each[0], painted[0].parsed if painted else {}

@@ -18,7 +18,7 @@ from modules.api.a1111.hires import hires_fields
 from modules.api.a1111.models import find_checkpoint
 from modules.api.a1111.option_calls import Call
 from modules.api.a1111.options import CHECKPOINT, Chosen, option_fields, option_notes
-from modules.api.a1111.requests import PaintBody, PictureBody, TextBody
+from modules.api.a1111.requests import GenerationBody, PictureBody, TextBody
 from modules.api.a1111.scripts import script_fields
 from modules.app import App
 from modules.diffusion.samplers import find_sampler
@@ -97,7 +97,7 @@ def seed_of(value: int) -> int:
     return value if value == -1 else value % SEEDS
 
 
-def asked_of(app: App, body: PaintBody, options: Chosen, overridden: Mapping[str, Any]) -> Asked:
+def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mapping[str, Any]) -> Asked:
     """What a body asks for.
 
     `options` are the caller's, the call's own included; `overridden` are the latter.
@@ -110,13 +110,13 @@ def asked_of(app: App, body: PaintBody, options: Chosen, overridden: Mapping[str
     image = isinstance(body, PictureBody)
     fields = option_fields(options, image)
     named = {name for name in body.model_fields_set if getattr(body, name) is not None}
-    told = recipe_of_text(body.infotext, "infotext") if body.infotext else None
+    recipe = recipe_of_text(body.infotext, "infotext") if body.infotext else None
 
     fields |= _body_fields(body, set(type(body).model_fields) - named, image)
-    if told is not None:
-        fields |= {name: value for name, value in told.fields.items() if name != "checkpoint"}
+    if recipe is not None:
+        fields |= {name: value for name, value in recipe.fields.items() if name != "checkpoint"}
     fields |= _body_fields(body, named, image)
-    if told is None or named & _SAMPLER_FIELDS or "sampler" not in told.fields:
+    if recipe is None or named & _SAMPLER_FIELDS or "sampler" not in recipe.fields:
         fields |= _sampler(body)
     if "eta" not in fields:
         fields |= _option_eta(fields["sampler"], options)
@@ -129,8 +129,8 @@ def asked_of(app: App, body: PaintBody, options: Chosen, overridden: Mapping[str
     scripted, said = script_fields(body.alwayson_scripts, image)
     fields |= scripted
     notes += said + _keep_known_styles(app, fields)
-    if told is not None and told.checkpoints and not overridden.get(CHECKPOINT):
-        fields["checkpoint"] = _told_checkpoint(app, told.checkpoints)
+    if recipe is not None and recipe.checkpoints and not overridden.get(CHECKPOINT):
+        fields["checkpoint"] = _recipe_checkpoint(app, recipe.checkpoints)
     elif options[CHECKPOINT]:
         fields["checkpoint"] = find_checkpoint(app, options[CHECKPOINT]).name
     masked = isinstance(body, PictureBody) and bool(body.mask)
@@ -151,7 +151,7 @@ def _keep_known_styles(app: App, fields: dict[str, Any]) -> list[str]:
     return [f"style {name[:80]!r} is not here; it was left out" for name in dict.fromkeys(names) if name not in known]
 
 
-def _body_fields(body: PaintBody, names: set[str], image: bool) -> dict[str, Any]:
+def _body_fields(body: GenerationBody, names: set[str], image: bool) -> dict[str, Any]:
     """Our fields from those of the body that are in `names`; None is nothing."""
     table = {**_OURS, **(_OURS_OF_PICTURES if image else {})}
     fields = {}
@@ -164,7 +164,7 @@ def _body_fields(body: PaintBody, names: set[str], image: bool) -> dict[str, Any
     return fields
 
 
-def _sampler(body: PaintBody) -> dict[str, str]:
+def _sampler(body: GenerationBody) -> dict[str, str]:
     """An old combined name says its schedule itself."""
     name = body.sampler_name or body.sampler_index or "Euler"
     try:
@@ -184,7 +184,7 @@ def _option_eta(sampler: str, options: Mapping[str, Any]) -> dict[str, float]:
     return {"eta": options[name]} if name in options else {}
 
 
-def _told_checkpoint(app: App, names: tuple[str, ...]) -> str:
+def _recipe_checkpoint(app: App, names: tuple[str, ...]) -> str:
     for name in names:
         try:
             return find_checkpoint(app, name).name
@@ -193,7 +193,7 @@ def _told_checkpoint(app: App, names: tuple[str, ...]) -> str:
     raise RequestError(f"infotext: its checkpoint {names[-1]!r} is not here; name another in override_settings.{CHECKPOINT}")
 
 
-def _passed_over(body: PaintBody) -> list[str]:
+def _passed_over(body: GenerationBody) -> list[str]:
     """Notes on what the picture is painted without.
 
     Raises:

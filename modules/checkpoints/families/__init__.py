@@ -1,7 +1,7 @@
-"""Model families: what kinds of checkpoints this version paints with, one file each, and how a file's family is told.
+"""Model families: which kinds of checkpoints this version can run, one file each, and how a file's family is detected.
 
 A family is data (`family.Family`): which networks its files hold and under which names, how text encoders are read, what the
-latent space is, what the network is told beside the text.  Adding one that denoises with a U-Net is a file with a table here
+latent space is, what conditions the network beside the text.  Adding one that denoises with a U-Net is a file with a table here
 and its name in `FAMILIES`.  No torch: the web process lists models with it.
 """
 

@@ -74,7 +74,7 @@ class Family:
     of a kind apart.  Its attention heads are either `heads` in number or, where that is 0, `head_width` wide: shapes tell only
     the product.  `text` are the encoders in the order of their columns in the context.
     `prediction` is what the network was trained to output (`modules.diffusion.prediction`), unless the file says otherwise.
-    `sizes_in_vector`: behind the pooled text, the network is told the picture's size, six numbers of 256 features each.
+    `sizes_in_vector`: behind the pooled text, the network gets the picture's size, six numbers of 256 features each.
     `blank_negative`: an empty negative prompt is no text at all, zeros in the place of its encoding.
     """
 

@@ -1,4 +1,4 @@
-"""Which kind of model a file holds, told by the names and shapes of its tensors, never by the file's name."""
+"""Detection of a file's model family, by the names and shapes of its tensors, never by the file's name."""
 
 from __future__ import annotations
 

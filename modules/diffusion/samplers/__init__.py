@@ -1,15 +1,15 @@
-"""The solvers, and the table by which the rest of the house knows them."""
+"""Samplers, and the table by which everything else knows them."""
 
-from modules.diffusion.samplers.solver import Denoised, PairProgram, SamplerProgram, Solve, ancestral_step
+from modules.diffusion.samplers.protocol import CfgPPProgram, Denoised, SamplerFunction, SamplerProgram, ancestral_step
 from modules.diffusion.samplers.table import SAMPLERS, Sampler, find_sampler
 
 __all__ = [
     "SAMPLERS",
+    "CfgPPProgram",
     "Denoised",
-    "PairProgram",
     "Sampler",
+    "SamplerFunction",
     "SamplerProgram",
-    "Solve",
     "ancestral_step",
     "find_sampler",
 ]

@@ -1,7 +1,7 @@
 """CFG++: Chung et al. (2024, arXiv:2406.08070): go to the guided x0, but along the noise that the negative prompt sees.
 
-These solvers receive both (`Denoised`).  Useful guidance scales are around 1, except for A1111's DDIM CFG++, which divides what
-the user sets by 12.5.  The forms of other solvers are ComfyUI's.
+These samplers receive both (`Denoised`).  Useful guidance scales are around 1, except for A1111's DDIM CFG++, which divides
+what the user sets by 12.5.  The forms of other samplers are ComfyUI's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from modules.diffusion.samplers.multistep import res_weights
-from modules.diffusion.samplers.solver import PairProgram, ancestral_step, slope, toward
+from modules.diffusion.samplers.protocol import CfgPPProgram, ancestral_step, slope, toward
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from modules.diffusion.noise import Noise
 
 
-def euler_cfgpp(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 0.0, s_noise: float = 1.0) -> PairProgram:
+def euler_cfgpp(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 0.0, s_noise: float = 1.0) -> CfgPPProgram:
     """Algorithm 2 (CFG++ on DDIM, `eta` for its noise): denoised + sigma_next * eps of the negative prompt."""
     for sigma, sigma_next in pairwise(sigmas):
         denoised, negative = yield x, sigma
@@ -32,18 +32,18 @@ def euler_cfgpp(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 0.
 
 def euler_ancestral_cfgpp(
     x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
-) -> PairProgram:
+) -> CfgPPProgram:
     """`euler_cfgpp` down to less noise than the next level has, then fresh noise on top."""
     return euler_cfgpp(x, sigmas, noise, eta=eta, s_noise=s_noise)
 
 
-def ddim_cfgpp(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 0.0) -> PairProgram:
+def ddim_cfgpp(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 0.0) -> CfgPPProgram:
     """`euler_cfgpp` as A1111 runs it, beside its DDIM: the result is scaled to the variance-preserving form."""
     x = yield from euler_cfgpp(x, sigmas, noise, eta=eta)
     return x / math.hypot(1.0, sigmas[-1])
 
 
-def dpmpp_2m_cfgpp(x: Tensor, sigmas: list[float], noise: Noise) -> PairProgram:
+def dpmpp_2m_cfgpp(x: Tensor, sigmas: list[float], noise: Noise) -> CfgPPProgram:
     """DPM-Solver++(2M) with CFG++: the change of the answer counts from the last negative one to the guided one of now."""
     negative_last: Tensor | None = None
     h_last = 0.0
@@ -61,7 +61,7 @@ def dpmpp_2m_cfgpp(x: Tensor, sigmas: list[float], noise: Noise) -> PairProgram:
 
 def dpmpp_2s_ancestral_cfgpp(
     x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
-) -> PairProgram:
+) -> CfgPPProgram:
     """DPM-Solver++(2S) with CFG++: both stages begin at x shifted by what guidance adds."""
     for sigma, sigma_next in pairwise(sigmas):
         denoised, negative = yield x, sigma
@@ -76,7 +76,9 @@ def dpmpp_2s_ancestral_cfgpp(
     return x
 
 
-def res_multistep_cfgpp(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 0.0, s_noise: float = 1.0) -> PairProgram:
+def res_multistep_cfgpp(
+    x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 0.0, s_noise: float = 1.0
+) -> CfgPPProgram:
     """RES, two steps, with CFG++: x shifted by what guidance adds, then the negative prompt's answers."""
     negative_last: Tensor | None = None
     sigma_before = down_before = sigmas[0]
@@ -96,12 +98,12 @@ def res_multistep_cfgpp(x: Tensor, sigmas: list[float], noise: Noise, *, eta: fl
 
 def res_multistep_ancestral_cfgpp(
     x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
-) -> PairProgram:
+) -> CfgPPProgram:
     """`res_multistep_cfgpp` down to less noise than the next level has, then fresh noise on top."""
     return res_multistep_cfgpp(x, sigmas, noise, eta=eta, s_noise=s_noise)
 
 
-def gradient_estimation_cfgpp(x: Tensor, sigmas: list[float], noise: Noise, *, gamma: float = 2.0) -> PairProgram:
+def gradient_estimation_cfgpp(x: Tensor, sigmas: list[float], noise: Noise, *, gamma: float = 2.0) -> CfgPPProgram:
     """Gradient estimation with CFG++: the negative prompt's slope and its change, from the guided x0."""
     d_last: Tensor | None = None
     for sigma, sigma_next in pairwise(sigmas):

@@ -1,7 +1,7 @@
 """DPM-Solver-1, 2 and 3 on the noise prediction (Lu et al. 2022a, arXiv:2206.00927), by a plan or with steps of their own.
 
 `eps` is (x - denoised) / sigma.  As k-diffusion's `DPMSolver`, which A1111 runs between the lowest and the highest trained
-level: those between are the solver's own, and it stops at the lowest, whose noise stays in the latent.
+level: those between are the sampler's own, and it stops at the lowest, whose noise stays in the latent.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from modules.diffusion.samplers.solver import SamplerProgram, ancestral_step, slope
+from modules.diffusion.samplers.protocol import SamplerProgram, ancestral_step, slope
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ import math
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Literal
 
-from modules.diffusion.samplers.solver import SamplerProgram, ancestral_step, toward
+from modules.diffusion.samplers.protocol import SamplerProgram, ancestral_step, toward
 
 if TYPE_CHECKING:
     from torch import Tensor

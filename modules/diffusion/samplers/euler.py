@@ -1,4 +1,4 @@
-"""Solvers of first order: Euler and its relatives.  One evaluation per step."""
+"""Samplers of first order: Euler and its relatives.  One evaluation per step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from modules.diffusion.samplers.solver import SamplerProgram, ancestral_step, churned, slope, toward
+from modules.diffusion.samplers.protocol import SamplerProgram, ancestral_step, churned, slope, toward
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""Solvers that evaluate a step twice or more: Heun, Heun++, DPM-Solver-2 and Restart."""
+"""Samplers that evaluate a step twice or more: Heun, Heun++, DPM-Solver-2 and Restart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from modules.diffusion.samplers.solver import SamplerProgram, ancestral_step, churned, slope
+from modules.diffusion.samplers.protocol import SamplerProgram, ancestral_step, churned, slope
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""Linear multistep solvers: one evaluation per step, and the last few slopes or answers remembered."""
+"""Linear multistep samplers: one evaluation per step, and the last few slopes or answers remembered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from modules.diffusion.samplers.solver import SamplerProgram, ancestral_step, phi_1, phi_2, slope
+from modules.diffusion.samplers.protocol import SamplerProgram, ancestral_step, phi_1, phi_2, slope
 
 if TYPE_CHECKING:
     from torch import Tensor

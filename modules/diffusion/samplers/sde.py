@@ -1,4 +1,4 @@
-"""Solvers of the reverse-time SDE with fresh noise in every step: ER-SDE, SEEDS and SA-Solver."""
+"""Samplers of the reverse-time SDE with fresh noise in every step: ER-SDE, SEEDS and SA-Solver."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from modules.diffusion.samplers.multistep import integral, lagrange, weighted
-from modules.diffusion.samplers.solver import SamplerProgram, toward
+from modules.diffusion.samplers.protocol import SamplerProgram, toward
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""The table of samplers: their names in A1111, Forge and ComfyUI, and what a run needs to know of each beside its solver."""
+"""The table of samplers: their names in A1111, Forge and ComfyUI, and what a run needs to know of each beside its function."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modules.diffusion.samplers import cfgpp, dpm, dpmpp, euler, heun, multistep, sde, timestep
-from modules.diffusion.samplers.solver import Solve
+from modules.diffusion.samplers.protocol import SamplerFunction
 from modules.diffusion.schedules.spacings import Spacing, ddim_leading, lcm_levels, log_uniform, through_timesteps
 from modules.diffusion.schedules.table import find_schedule
 from modules.errors import UnknownName
@@ -22,7 +22,7 @@ ANCESTRAL = ("eta", "s_noise")
 
 @dataclass(frozen=True)
 class Sampler:
-    """An entry of the table: a solver, and what is not solver.
+    """An entry of the table: a sampler's function, and what else is known of it.
 
     `order` is that of the deterministic part, on even steps where it makes a difference.  `stages` network evaluations make a
     step, the step to sigma 0 takes one; `ends` counts where that is not so.  `default_schedule` is the label that Automatic
@@ -33,7 +33,7 @@ class Sampler:
     """
 
     name: str
-    solve: Solve
+    solve: SamplerFunction
     aliases: tuple[str, ...]
     order: int = 1
     stages: int = 1

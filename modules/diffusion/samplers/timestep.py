@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from modules.diffusion.samplers.multistep import ADAMS_BASHFORTH, weighted
-from modules.diffusion.samplers.solver import SamplerProgram, slope
+from modules.diffusion.samplers.protocol import SamplerProgram, slope
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""Which noise levels a network was trained on.  Plain floats, neither torch nor numpy; knows neither solvers nor spacings."""
+"""Which noise levels a network was trained on.  Plain floats, neither torch nor numpy; knows neither samplers nor spacings."""
 
 from __future__ import annotations
 

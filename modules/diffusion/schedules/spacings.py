@@ -173,7 +173,7 @@ def tabled(sd1: tuple[float, ...], sdxl: tuple[float, ...]) -> Spacing:
 def ddim_leading(levels: NoiseLevels, steps: int, tweaks: Tweaks = PLAIN) -> list[float]:
     """The noise levels of A1111's DDIM and PLMS, which follow its timesteps whatever schedule is chosen.
 
-    Its timesteps are clip(range(0, 1000, 1000 // steps) + 1, 0, 999); the solver starts at the highest and *stops at* the
+    Its timesteps are clip(range(0, 1000, 1000 // steps) + 1, 0, 999); the sampler starts at the highest and *stops at* the
     lowest, timestep 1, whose noise (sigma 0.041) stays in the latent.  So the list does not end in 0.0, and a run takes
     len(list) - 1 steps: 19 when 20 were asked for, 30 for 30.  One step would leave nothing to do (A1111 then returns plain
     noise); here it goes from the highest timestep to the lowest.
@@ -210,5 +210,5 @@ def lcm_levels(levels: NoiseLevels) -> NoiseLevels:
 
 
 def falls(sigmas: list[float]) -> bool:
-    """Whether every level is below the one before, which solvers need."""
+    """Whether every level is below the one before, which samplers need."""
     return all(above > below for above, below in pairwise(sigmas))

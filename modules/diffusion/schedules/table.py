@@ -1,4 +1,4 @@
-"""The table of schedules, and which levels a sampler walks under one of them.  It knows neither solvers nor networks."""
+"""The table of schedules, and which levels a sampler walks under one of them.  It knows neither samplers nor networks."""
 
 from __future__ import annotations
 

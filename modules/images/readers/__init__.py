@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from modules.images.readers import a1111, comfyui, drawthings, easydiffusion, fooocus, invokeai, novelai, swarm
-from modules.images.readers.told import Network, Reading, Told
+from modules.images.readers.file_texts import ExtraNetwork, FileTexts, Reading
 
-__all__ = ["READERS", "Network", "Reading", "Told"]
+__all__ = ["READERS", "ExtraNetwork", "FileTexts", "Reading"]
 
-READERS: tuple[Callable[[Told], Reading | None], ...] = (
+READERS: tuple[Callable[[FileTexts], Reading | None], ...] = (
     fooocus.read,
     swarm.read,
     a1111.read,

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 
 from modules.images.infotext_parsing import parse
 from modules.images.readers import civitai, comfyui, comfyui_text, extensions, sdnext
-from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told
+from modules.images.readers.file_texts import MAX_ITEMS, ExtraNetwork, FileTexts, Reading
 
 _TAG = re.compile(r"<(?:lora|lyco):([^:<>]{1,200})[:>]")
 
 
-def read(told: Told) -> Reading | None:
-    text = told.chunks.get("parameters") or told.comment
+def read(file: FileTexts) -> Reading | None:
+    text = file.chunks.get("parameters") or file.comment
     reading = read_text(text) if text else None
     if reading is not None and reading.program == "ComfyUI":
-        return comfyui_text.with_graph(reading, comfyui.read(told))
+        return comfyui_text.with_graph(reading, comfyui.read(file))
     return reading
 
 
@@ -61,13 +61,13 @@ def program_of(parsed: Mapping[str, str]) -> str:
     return "Civitai" if civitai.is_of_its_generator(parsed) else "A1111"
 
 
-def networks(parsed: Mapping[str, str]) -> tuple[Network, ...]:
+def networks(parsed: Mapping[str, str]) -> tuple[ExtraNetwork, ...]:
     """LoRAs and embeddings: those with hashes from the items, LoRAs without from the prompt's tags."""
-    found = [Network("lora", name, digits) for name, digits in _hashes(parsed.get("Lora hashes", ""))]
-    found += [Network("embedding", name, digits) for name, digits in _hashes(parsed.get("TI hashes", ""))]
+    found = [ExtraNetwork("lora", name, digits) for name, digits in _hashes(parsed.get("Lora hashes", ""))]
+    found += [ExtraNetwork("embedding", name, digits) for name, digits in _hashes(parsed.get("TI hashes", ""))]
     known = {network.name for network in found}
     tags = dict.fromkeys(_TAG.findall(parsed.get("Prompt", "")[: MAX_ITEMS * 300]))
-    found += [Network("lora", name) for name in tags if name not in known]
+    found += [ExtraNetwork("lora", name) for name in tags if name not in known]
     return tuple(found[:MAX_ITEMS])
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modules.images.readers.told import MAX_ITEMS, Network, parse_json, parse_object, said
+from modules.images.readers.file_texts import MAX_ITEMS, ExtraNetwork, parse_json, parse_object, said
 
 _KINDS = {
     "lora": "lora",
@@ -40,7 +40,7 @@ def model(parsed: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def networks(parsed: Mapping[str, str], known: tuple[Network, ...]) -> tuple[Network, ...]:
+def networks(parsed: Mapping[str, str], known: tuple[ExtraNetwork, ...]) -> tuple[ExtraNetwork, ...]:
     """LoRAs and embeddings that these keys name and the text does not."""
     found = []
     for key, value in list(parse_object(parsed.get("Hashes", "")).items())[:MAX_ITEMS]:
@@ -51,7 +51,7 @@ def networks(parsed: Mapping[str, str], known: tuple[Network, ...]) -> tuple[Net
         if kind in _KINDS and (name := said(resource.get("modelName"))):
             found.append((_KINDS[kind], name, ""))
     have = {network.name.casefold() for network in known}
-    added = [Network("lora" if kind == "lora" else "embedding", name, digits) for kind, name, digits in found]
+    added = [ExtraNetwork("lora" if kind == "lora" else "embedding", name, digits) for kind, name, digits in found]
     return tuple(network for network in added if network.name.casefold() not in have)
 
 

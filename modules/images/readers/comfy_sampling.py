@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modules.images.readers import names
-from modules.images.readers.told import number
+from modules.images.readers.file_texts import number
 
 _SCHEDULES = {
     "beta": "Beta timesteps",

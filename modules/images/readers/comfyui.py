@@ -15,7 +15,17 @@ from typing import Any
 from modules.images.infotext_keys import ZERO_SNR
 from modules.images.readers import comfy_sampling, comfyui_parts, language
 from modules.images.readers.comfyui_page import executed
-from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told, made, number, parse_object, said, stem
+from modules.images.readers.file_texts import (
+    MAX_ITEMS,
+    ExtraNetwork,
+    FileTexts,
+    Reading,
+    made,
+    number,
+    parse_object,
+    said,
+    stem,
+)
 
 _MOST_NODES = 2_000
 """Nodes that one walk visits."""
@@ -72,13 +82,13 @@ _NOT_WORDS = {
 }
 
 
-def read(told: Told) -> Reading | None:
-    graph = Graph(parse_object(_text(told, "prompt")))
+def read(file: FileTexts) -> Reading | None:
+    graph = Graph(parse_object(_text(file, "prompt")))
     if not graph.nodes:
         # Some savers put the graph where A1111 has its text, alone or among other things.
-        among = parse_object(told.comment)
+        among = parse_object(file.comment)
         graph = Graph(inner if isinstance(inner := among.get("prompt"), dict) else among)
-    drawn = {} if graph.nodes else parse_object(_text(told, "workflow"))
+    drawn = {} if graph.nodes else parse_object(_text(file, "workflow"))
     if drawn:
         graph = Graph(executed(drawn))
     if sampler := graph.sampler():
@@ -87,11 +97,11 @@ def read(told: Told) -> Reading | None:
     return Reading("ComfyUI", {}, notes=(note,)) if graph.nodes or "nodes" in drawn else None
 
 
-def _text(told: Told, name: str) -> str:
+def _text(file: FileTexts, name: str) -> str:
     """A PNG chunk, or the EXIF text that begins with its name: which tag it is differs between savers."""
-    if text := told.chunks.get(name, ""):
+    if text := file.chunks.get(name, ""):
         return text.strip()
-    begins = (text for text in told.tags.values() if text[: len(name) + 1].casefold() == f"{name}:")
+    begins = (text for text in file.tags.values() if text[: len(name) + 1].casefold() == f"{name}:")
     return next(begins, "")[len(name) + 1 :].strip()
 
 
@@ -246,10 +256,10 @@ def _read(graph: Graph, sampler: Node) -> Reading:
     return Reading("ComfyUI", items, networks=(*loras, *_inversions(graph, guide)), notes=tuple(notes))
 
 
-def _inversions(graph: Graph, guide: Node) -> list[Network]:
+def _inversions(graph: Graph, guide: Node) -> list[ExtraNetwork]:
     """The textual inversions that the texts on the way to the sampler name."""
     texts = [value for node in graph.upstream(guide.id) for value in node.inputs.values() if isinstance(value, str)]
-    return [Network("embedding", name) for name in language.embeddings(" ".join(texts))[:MAX_ITEMS]]
+    return [ExtraNetwork("embedding", name) for name in language.embeddings(" ".join(texts))[:MAX_ITEMS]]
 
 
 def _of_the_model(graph: Graph, start: str) -> dict[str, str]:
@@ -294,9 +304,9 @@ def _sampled(graph: Graph, sampler: Node, sigmas: Node, whole: bool) -> tuple[di
     return items | further, [*unknown, *differs]
 
 
-def _model(graph: Graph, start: str) -> tuple[str, list[Network]]:
+def _model(graph: Graph, start: str) -> tuple[str, list[ExtraNetwork]]:
     """The file that the model was loaded from, and the LoRAs on the way."""
-    loras: list[Network] = []
+    loras: list[ExtraNetwork] = []
     for node in graph.upstream(start, "model", "model1", "MODEL", "unet", "base_model"):
         loras += _loras(node)
         for name in ("ckpt_name", "unet_name", "model_name", "gguf_name"):
@@ -305,13 +315,13 @@ def _model(graph: Graph, start: str) -> tuple[str, list[Network]]:
     return "", loras[:MAX_ITEMS]
 
 
-def _loras(node: Node) -> list[Network]:
+def _loras(node: Node) -> list[ExtraNetwork]:
     """Of one loader; some hold a list of {"on", "lora", "strength"}."""
     given = [node.inputs.get("lora_name")]
     for value in list(node.inputs.values())[:MAX_ITEMS]:
         if isinstance(value, dict) and value.get("on", True):
             given.append(value.get("lora"))
-    return [Network("lora", stem(name)) for name in given if isinstance(name, str) and name not in ("", "None")]
+    return [ExtraNetwork("lora", stem(name)) for name in given if isinstance(name, str) and name not in ("", "None")]
 
 
 def _size(graph: Graph, start: str) -> tuple[Any, Any, bool]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modules.images.readers import names
-from modules.images.readers.told import number, said
+from modules.images.readers.file_texts import number, said
 
 _SAMPLERS = {
     "SamplerEulerAncestral": "euler_ancestral",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from modules.images.infotext_keys import NEGATIVE, PROMPT
 from modules.images.readers import language
 from modules.images.readers.comfy_sampling import sampling
-from modules.images.readers.told import MAX_ITEMS, Network, Reading
+from modules.images.readers.file_texts import MAX_ITEMS, ExtraNetwork, Reading
 
 _SCHEDULERS = (
     *("normal", "karras", "exponential", "sgm_uniform", "simple", "ddim_uniform", "beta", "linear_quadratic", "kl_optimal"),
@@ -38,11 +38,11 @@ def meant(parsed: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     return items, notes
 
 
-def inversions(parsed: Mapping[str, str], known: tuple[Network, ...]) -> tuple[Network, ...]:
+def inversions(parsed: Mapping[str, str], known: tuple[ExtraNetwork, ...]) -> tuple[ExtraNetwork, ...]:
     """The textual inversions that the prompts name and no hash."""
     named = language.embeddings(f"{parsed.get(PROMPT, '')} {parsed.get(NEGATIVE, '')}")[:MAX_ITEMS]
     have = {network.name for network in known}
-    return tuple(Network("embedding", name) for name in named if name not in have)
+    return tuple(ExtraNetwork("embedding", name) for name in named if name not in have)
 
 
 def with_graph(reading: Reading, graph: Reading | None) -> Reading:

@@ -14,7 +14,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from modules.images.readers import names
-from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told, made, number, parse_object, said, stem
+from modules.images.readers.file_texts import (
+    MAX_ITEMS,
+    ExtraNetwork,
+    FileTexts,
+    Reading,
+    made,
+    number,
+    parse_object,
+    said,
+    stem,
+)
 
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 _PRECISION = re.compile(r"(?:_(?:f16|f32|q\d{1,2}p|i8x|8bit))+$")
@@ -37,8 +47,8 @@ _NOT_TAKEN = {
 """Settings that change the picture and have no field here, as both objects call them."""
 
 
-def read(told: Told) -> Reading | None:
-    data = parse_object(_comment(told.xmp)) or parse_object(told.comment)
+def read(file: FileTexts) -> Reading | None:
+    data = parse_object(_comment(file.xmp)) or parse_object(file.comment)
     if "c" not in data or not ("uc" in data or "sampler" in data):
         return None
     more = data["v2"] if isinstance(data.get("v2"), dict) else {}
@@ -131,6 +141,6 @@ def _model(name: Any) -> str:
     return _PRECISION.sub("", stem(name))
 
 
-def _lora(value: Any) -> Network | None:
+def _lora(value: Any) -> ExtraNetwork | None:
     name = _model(value.get("model") or value.get("file")) if isinstance(value, dict) else ""
-    return Network("lora", name) if name else None
+    return ExtraNetwork("lora", name) if name else None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modules.images.readers import names
-from modules.images.readers.told import Network, Reading, Told, made, parse_object, said, stem
+from modules.images.readers.file_texts import ExtraNetwork, FileTexts, Reading, made, parse_object, said, stem
 
 _SHOWN = {
     "prompt": "Prompt",
@@ -43,8 +43,8 @@ _NOT_TAKEN = {
 _NOTHING = ("", "None", "none", "False", "[]")
 
 
-def read(told: Told) -> Reading | None:
-    given: Mapping[str, Any] = told.chunks if _is_its(told.chunks) else parse_object(told.comment)
+def read(file: FileTexts) -> Reading | None:
+    given: Mapping[str, Any] = file.chunks if _is_its(file.chunks) else parse_object(file.comment)
     if not _is_its(given):
         return None
     data = {key: given.get(key, given.get(shown)) for key, shown in _SHOWN.items()}
@@ -70,7 +70,7 @@ def read(told: Told) -> Reading | None:
     notes.append("Easy Diffusion does not say where its noise was drawn nor its schedule: the picture will only be similar")
     lora = stem(data["use_lora_model"])
     return Reading(
-        "Easy Diffusion", items, networks=(Network("lora", lora),) if lora not in _NOTHING else (), notes=tuple(notes)
+        "Easy Diffusion", items, networks=(ExtraNetwork("lora", lora),) if lora not in _NOTHING else (), notes=tuple(notes)
     )
 
 

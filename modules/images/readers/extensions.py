@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from modules.images.readers.told import number
+from modules.images.readers.file_texts import number
 
 _GUIDANCE = {
     "sag_enabled": {"sag_scale": "SAG scale", "sag_blur_sigma": "SAG blur sigma"},

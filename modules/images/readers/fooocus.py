@@ -7,13 +7,13 @@ from typing import Any
 
 from modules.images.infotext_parsing import parse
 from modules.images.readers import a1111, names
-from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told, made, parse_object, said, stem
+from modules.images.readers.file_texts import MAX_ITEMS, ExtraNetwork, FileTexts, Reading, made, parse_object, said, stem
 
 _SIZE = re.compile(r"\D*(\d{1,5})\D+(\d{1,5})\D*")
 
 
-def read(told: Told) -> Reading | None:
-    text = told.chunks.get("parameters") or told.comment
+def read(file: FileTexts) -> Reading | None:
+    text = file.chunks.get("parameters") or file.comment
     if not text:
         return None
     if (data := parse_object(text)) and "prompt" in data and "base_model" in data:
@@ -68,8 +68,8 @@ def _joined(value: Any) -> str:
     return ", ".join(part for part in map(said, value[:MAX_ITEMS]) if part) if isinstance(value, list) else ""
 
 
-def _lora(value: Any) -> Network | None:
+def _lora(value: Any) -> ExtraNetwork | None:
     """From [name, weight, hash]."""
     if not isinstance(value, list) or not value or not (name := stem(value[0])):
         return None
-    return Network("lora", name, said(value[2])[:12] if len(value) > 2 else "")
+    return ExtraNetwork("lora", name, said(value[2])[:12] if len(value) > 2 else "")

@@ -12,7 +12,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from modules.images.readers import compel, invokeai_old, language, names
-from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told, made, number, parse_object, said, stem
+from modules.images.readers.file_texts import (
+    MAX_ITEMS,
+    ExtraNetwork,
+    FileTexts,
+    Reading,
+    made,
+    number,
+    parse_object,
+    said,
+    stem,
+)
 
 _NOT_TAKEN = {
     "controlnets": "a ControlNet",
@@ -35,10 +45,10 @@ _NOT_TAKEN = {
 _LAYERS = ("regionalGuidance", "controlLayers", "inpaintMasks", "referenceImages", "layers")
 
 
-def read(told: Told) -> Reading | None:
-    if data := parse_object(told.chunks.get("invokeai_metadata", "")):
+def read(file: FileTexts) -> Reading | None:
+    if data := parse_object(file.chunks.get("invokeai_metadata", "")):
         return _read(data)
-    return invokeai_old.read(told)
+    return invokeai_old.read(file)
 
 
 def _read(data: Mapping[str, Any]) -> Reading:
@@ -85,10 +95,10 @@ def _name(model: Mapping[str, Any]) -> str:
     return stem(model.get("name") or model.get("model_name"))
 
 
-def _lora(value: Any) -> Network | None:
+def _lora(value: Any) -> ExtraNetwork | None:
     model = value.get("model") or value.get("lora") if isinstance(value, dict) else None
     name = _name(model) if isinstance(model, dict) else ""
-    return Network("lora", name) if name else None
+    return ExtraNetwork("lora", name) if name else None
 
 
 def _left_out(data: Mapping[str, Any], functions: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modules.images.readers import compel, language, names
-from modules.images.readers.told import MAX_ITEMS, Reading, Told, made, number, parse_object, said, stem
+from modules.images.readers.file_texts import MAX_ITEMS, FileTexts, Reading, made, number, parse_object, said, stem
 
 _NEGATIVE = re.compile(r"\[([^\[\]]*)\]")
 _DREAM = re.compile(r'"((?:[^"\\]|\\.)*)"(.*)', re.DOTALL)
@@ -36,10 +36,10 @@ _NOT_TAKEN = {
 _OF_LETTERS = {"v": "variations", "V": "variations", "G": "gfpgan_strength", "U": "upscale", "M": "mask_image_path"}
 
 
-def read(told: Told) -> Reading | None:
-    if data := parse_object(told.chunks.get("sd-metadata", "")):
+def read(file: FileTexts) -> Reading | None:
+    if data := parse_object(file.chunks.get("sd-metadata", "")):
         return _read_sd_metadata(data)
-    if text := (told.chunks.get("Dream") or told.chunks.get("dream", "")):
+    if text := (file.chunks.get("Dream") or file.chunks.get("dream", "")):
         return _read_dream(text)
     return None
 

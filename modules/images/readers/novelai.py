@@ -10,8 +10,8 @@ from typing import Any
 
 from modules.images import exif
 from modules.images.readers import language, names
+from modules.images.readers.file_texts import FileTexts, Reading, made, number, parse_object, said
 from modules.images.readers.novelai_prompts import numbered, weighted
-from modules.images.readers.told import Reading, Told, made, number, parse_object, said
 
 _NOT_TAKEN = {
     "sm": "SMEA",
@@ -33,12 +33,12 @@ _NOT_TAKEN = {
 """Keys that change the picture and have no field here."""
 
 
-def read(told: Told) -> Reading | None:
-    texts = {**told.chunks}
-    if not texts.get("Comment") and (hidden := parse_object(told.comment)) and "Comment" in hidden:
+def read(file: FileTexts) -> Reading | None:
+    texts = {**file.chunks}
+    if not texts.get("Comment") and (hidden := parse_object(file.comment)) and "Comment" in hidden:
         texts = {key: said(value) for key, value in hidden.items()}
-    software = texts.get("Software", "") or told.tags.get(exif.SOFTWARE, "")
-    data = parse_object(texts.get("Comment", "") or (told.comment if "NovelAI" in software else ""))
+    software = texts.get("Software", "") or file.tags.get(exif.SOFTWARE, "")
+    data = parse_object(texts.get("Comment", "") or (file.comment if "NovelAI" in software else ""))
     if not data or not ("NovelAI" in software or ("uc" in data and "sampler" in data and "scale" in data)):
         return None
     in_ours = numbered if isinstance(data.get("v4_prompt"), dict) else weighted

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from modules.images.infotext_keys import NEGATIVE, PROMPT, ZERO_SNR
 from modules.images.readers import compel, language
-from modules.images.readers.told import MAX_ITEMS, Network
+from modules.images.readers.file_texts import MAX_ITEMS, ExtraNetwork
 
 _SAMPLERS = {
     "KDPM2": "DPM2",
@@ -101,7 +101,7 @@ def _words(items: dict[str, str], parser: str) -> list[str]:
     return []
 
 
-def inversions(parsed: Mapping[str, str]) -> tuple[Network, ...]:
+def inversions(parsed: Mapping[str, str]) -> tuple[ExtraNetwork, ...]:
     """The textual inversions that it names: "Embeddings: a, b" in quotes."""
     names = [name.strip() for name in parsed.get("Embeddings", "").split(",")[:MAX_ITEMS]]
-    return tuple(Network("embedding", name) for name in dict.fromkeys(names) if name)
+    return tuple(ExtraNetwork("embedding", name) for name in dict.fromkeys(names) if name)

@@ -15,8 +15,18 @@ from typing import Any
 
 from modules.images.readers import language
 from modules.images.readers.comfy_sampling import sampling, starts_lower
+from modules.images.readers.file_texts import (
+    MAX_ITEMS,
+    ExtraNetwork,
+    FileTexts,
+    Reading,
+    made,
+    number,
+    parse_object,
+    said,
+    stem,
+)
 from modules.images.readers.swarm_prompts import Words, words
-from modules.images.readers.told import MAX_ITEMS, Network, Reading, Told, made, number, parse_object, said, stem
 
 _SIZE = re.compile(r"\s*(\d{1,5})\s*x\s*(\d{1,5})\s*")
 _OFF = ("", "false", "none", "(none)", "0", "0.0", "automatic")
@@ -46,8 +56,8 @@ _NOT_TAKEN = {
 """Beginnings of parameters' names that change the picture and have no field here."""
 
 
-def read(told: Told) -> Reading | None:
-    whole = parse_object(told.chunks.get("parameters") or told.comment)
+def read(file: FileTexts) -> Reading | None:
+    whole = parse_object(file.chunks.get("parameters") or file.comment)
     data = whole.get("sui_image_params")
     if not isinstance(data, dict):
         return None
@@ -82,7 +92,10 @@ def read(told: Told) -> Reading | None:
         items.pop("SGM noise multiplier", None)
     if language.weighs(positive.text, negative.text):
         items["Emphasis"] = "No norm"
-    networks = (*_loras(data, whole), *(Network("embedding", name) for name in (*positive.embeddings, *negative.embeddings)))
+    networks = (
+        *_loras(data, whole),
+        *(ExtraNetwork("embedding", name) for name in (*positive.embeddings, *negative.embeddings)),
+    )
     return Reading("SwarmUI", items, version, networks, (*_left_out(data, positive, negative), *notes))
 
 
@@ -138,7 +151,7 @@ def _left_out(data: Mapping[str, Any], positive: Words, negative: Words) -> list
     return notes
 
 
-def _loras(data: Mapping[str, Any], whole: Mapping[str, Any]) -> list[Network]:
+def _loras(data: Mapping[str, Any], whole: Mapping[str, Any]) -> list[ExtraNetwork]:
     """A list of names, or one text with commas; in "sui_models" with their hashes."""
     given = data.get("loras")
     given = given.split(",") if isinstance(given, str) else given
@@ -148,4 +161,4 @@ def _loras(data: Mapping[str, Any], whole: Mapping[str, Any]) -> list[Network]:
     for model in models[:MAX_ITEMS] if isinstance(models, list) else []:
         if isinstance(model, dict) and model.get("param") == "loras":
             hashes[stem(model.get("name"))] = said(model.get("hash")).removeprefix("0x")[:12]
-    return [Network("lora", name, hashes.get(name, "")) for name in dict.fromkeys([*found, *hashes]) if name]
+    return [ExtraNetwork("lora", name, hashes.get(name, "")) for name in dict.fromkeys([*found, *hashes]) if name]

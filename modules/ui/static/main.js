@@ -1,70 +1,70 @@
-// The studio's conductor: ties jobs, easel, film, label, engine and keys together.  Python starts it with `start`.
+// The page's controller: ties jobs, result pane, filmstrip, picture info, engine and keys together.  Python starts it with `start`.
 
 import { startAccount } from "./account.js";
-import { startArea } from "./area.js";
-import "./attach.js";
-import { clearBatch, startBatches } from "./batch.js";
-import { deleteAsked, finishLabel } from "./deleting.js";
+import { startArea } from "./forms/area.js";
+import "./forms/attachment.js";
+import { clearBatch, startBatches } from "./forms/batch.js";
+import { deleteAsked, finishPictureInfo } from "./results/deleting.js";
 import { duration, getJson, h, pictureUrl } from "./dom.js";
-import { startDropping } from "./dropping.js";
-import { Easel } from "./easel.js";
-import { showEmpty } from "./empty.js";
+import { startDropping } from "./prompt/settings_drop.js";
+import { ResultPane } from "./results/result_pane.js";
+import { showEmpty } from "./results/empty.js";
 import { Engine } from "./engine.js";
-import { Film } from "./film.js";
-import { complain, fields, formsOpened, setPrompt } from "./form.js";
+import { Filmstrip } from "./results/filmstrip.js";
+import { complain, fields, formsOpened, setPrompt } from "./forms/form.js";
 import { startHelp } from "./help.js";
-import { isOver, Jobs } from "./jobs.js";
+import { isOver, Jobs } from "./results/jobs.js";
 import { listenToKeys } from "./keys.js";
-import { Label } from "./label.js";
+import { PictureInfo } from "./results/picture_info.js";
 import { startPanes } from "./panes.js";
 import { startPngInfo } from "./png_info.js";
-import { More } from "./more.js";
-import { startPromptTools } from "./prompt.js";
-import { Queue } from "./queue.js";
-import { startQuotes } from "./quote.js";
-import { startSending, tabOf, takeNote, useSettings } from "./send.js";
-import { startSizes } from "./size.js";
-import { startSliders } from "./sliders.js";
-import { accept, offerPictures, showsPictures, startStage, turn } from "./stage.js";
+import { Continuations } from "./results/continuations.js";
+import { startPromptTools } from "./prompt/prompt_tools.js";
+import { Queue } from "./results/queue.js";
+import { startEstimates } from "./forms/estimate.js";
+import { startSending, tabOf, takeNote, useSettings } from "./forms/send_settings.js";
+import { startSizes } from "./forms/size.js";
+import { startSliders } from "./forms/sliders.js";
+import { accept, offerPictures, showsPictures, startViewSwitch, turn } from "./results/view_switch.js";
 import { currentTab, startTabs } from "./tabs.js";
-import { startUploads } from "./upload.js";
-import { allPictures } from "./viewer.js";
+import { startUploads } from "./forms/upload.js";
+import { allPictures } from "./results/viewer.js";
 
 const SOON_MS = 1000; // what takes longer is said
 const LOGGED_OUT = "You were logged out, here or elsewhere. What you wrote stays in the form.";
 const PATIENCE_MS = 8000; // a request is accepted in a tenth of a second
 
-/** `element` holds the studio's template; `bridge` is {send(name, data), receive(listener)} to Python. */
+/** `element` holds the results area's template; `bridge` is {send(name, data), receive(listener)} to Python. */
 export function start(element, bridge) {
-  new Studio(element.querySelector(".studio"), bridge);
+  new Page(element.querySelector(".results"), bridge);
 }
 
-class Studio {
+class Page {
   constructor(root, bridge) {
     this.root = root;
     this.$ = (selector) => root.querySelector(selector);
     this.shown = null; // {id, index}: index null = the job itself, as it runs or as a sheet
-    this.follow = true; // whether new jobs take the easel
+    this.follow = true; // whether new jobs take the result pane
     this.models = [];
     this.jobs = new Jobs();
     this.engine = new Engine();
-    this.more = new More(this.jobs, bridge);
+    this.continuations = new Continuations(this.jobs, bridge);
     const pick = (id, index) => {
       turn("pictures");
       this.show(id, index);
     };
     const take = (job, picture) => accept(job, pictureUrl(job, picture));
     const all = () => allPictures(this.jobs.all);
-    this.easel = new Easel(this.$(".easel"), (job, picture) => this.show(job.id, picture.index), take, all);
-    this.film = new Film(this.$(".film"), {
+    this.resultPane = new ResultPane(this.$(".result-pane"), (job, picture) => this.show(job.id, picture.index), take, all);
+    this.filmstrip = new Filmstrip(this.$(".filmstrip"), {
       pick,
       older: () => this.jobs.older(),
       search: (words) => this.jobs.search(words).catch(() => this.onReach(false)),
       remove: (id, index) => this.delete(this.jobs.find(id), index),
     });
     this.queue = new Queue(this.$(".queue"), this.jobs, (id) => pick(id, null));
-    this.label = new Label(
-      this.$(".label"),
+    this.pictureInfo = new PictureInfo(
+      this.$(".picture-info"),
       useSettings,
       (job) => this.show(job.id, null),
       take,
@@ -72,10 +72,10 @@ class Studio {
 
     startTabs();
     startSending(bridge);
-    startStage();
+    startViewSwitch();
     startSizes((tab) => this.nativePixels(tab));
     startArea();
-    startQuotes(this.jobs);
+    startEstimates(this.jobs);
     startBatches();
     startUploads();
     this.$(".back-to-canvas").addEventListener("click", () => turn("canvas"));
@@ -116,7 +116,7 @@ class Studio {
       opened: () => formsOpened(),
       submitted: () => this.onSubmitted(data),
       refused: () => this.onRefused(data),
-      more: () => this.more.answered(data),
+      more: () => this.continuations.answered(data),
       reused: () => this.onReused(data),
       rescanned: () => this.onRescanned(data),
     };
@@ -155,7 +155,7 @@ class Studio {
     }
     turn("pictures", tab);
     clearBatch(tab);
-    this.more.submitted(tab, ids, rest);
+    this.continuations.submitted(tab, ids, rest);
     for (const id of ids) await this.jobs.submitted(id);
     this.sayLeftOut(this.jobs.find(ids[0])).catch(() => {});
   }
@@ -219,13 +219,13 @@ class Studio {
     on("list", () => this.onList());
     on("job", ({ job }) => this.onJob(job));
     on("over", ({ job }) => this.onOver(job));
-    on("preview", ({ job, blob }) => this.easel.preview(job, blob));
+    on("preview", ({ job, blob }) => this.resultPane.preview(job, blob));
     on("engine", (state) => this.engine.show(state));
     on("reach", ({ online }) => this.onReach(online));
   }
 
   onList() {
-    this.renderFilm();
+    this.renderFilmstrip();
     const active = this.jobs.active[0];
     if (!this.listed && active && tabOf(active.request) === currentTab()) turn("pictures"); // a reload goes on seeing what is painted
     this.listed = true;
@@ -235,19 +235,19 @@ class Studio {
     this.showProgress();
   }
 
-  renderFilm() {
-    this.film.render(this.jobs.found ?? this.jobs.all, this.jobs.found !== null);
+  renderFilmstrip() {
+    this.filmstrip.render(this.jobs.found ?? this.jobs.all, this.jobs.found !== null);
   }
 
   onJob(job) {
-    if (job.pictures.length) this.renderFilm();
-    this.film.progress(job);
+    if (job.pictures.length) this.renderFilmstrip();
+    this.filmstrip.progress(job);
     if (this.shown?.id === job.id && this.shown.index === null) this.show(job.id, null);
     this.showProgress();
   }
 
   onOver(job) {
-    this.renderFilm();
+    this.renderFilmstrip();
     const next = this.jobs.active[0];
     const mine = this.shown?.id === job.id && this.shown.index === null;
     if (mine) {
@@ -287,7 +287,7 @@ class Studio {
   }
 
   cancel() {
-    this.more.stop();
+    this.continuations.stop();
     const job = this.underWay();
     if (job) this.jobs.cancel(job.id).catch(() => this.onReach(false));
   }
@@ -307,15 +307,15 @@ class Studio {
     this.follow = only === null || !this.jobs.active.length;
     this.jobs.watched = picture === null && !isOver(job) ? id : null;
     const ended = isOver(job) && !job.pictures.length;
-    this.root.dataset.view = picture ? "picture" : ended ? "ended" : isOver(job) ? "sheet" : "canvas";
-    if (picture && !again) this.easel.picture(job, picture);
-    else if (!picture && job.state === "queued") this.easel.waiting(this.waitingWords(job));
-    else if (ended) again || this.easel.ended(this.progressWords(job)[0], ...this.endedButtons(job));
-    else if (!picture && !isOver(job)) this.easel.canvas(job);
-    else if (!picture && !again) this.easel.sheet(job);
-    this.label.show(job, picture, currentTab());
-    finishLabel(this.$(".label"), job, picture, isOver(job), (...gone) => this.onDeleted(...gone));
-    this.film.mark(picture ? `${id}.${picture.index}` : id);
+    this.root.dataset.view = picture ? "picture" : ended ? "ended" : isOver(job) ? "sheet" : "pending";
+    if (picture && !again) this.resultPane.picture(job, picture);
+    else if (!picture && job.state === "queued") this.resultPane.waiting(this.waitingWords(job));
+    else if (ended) again || this.resultPane.ended(this.progressWords(job)[0], ...this.endedButtons(job));
+    else if (!picture && !isOver(job)) this.resultPane.pending(job);
+    else if (!picture && !again) this.resultPane.sheet(job);
+    this.pictureInfo.show(job, picture, currentTab());
+    finishPictureInfo(this.$(".picture-info"), job, picture, isOver(job), (...gone) => this.onDeleted(...gone));
+    this.filmstrip.mark(picture ? `${id}.${picture.index}` : id);
     this.showProgress(this.lastEnded);
   }
 
@@ -346,8 +346,8 @@ class Studio {
     this.shown = null;
     this.jobs.watched = null;
     this.root.dataset.view = "empty";
-    this.easel.clear();
-    this.label.clear();
+    this.resultPane.clear();
+    this.pictureInfo.clear();
     const usable = this.models.filter((model) => !model.problem);
     const model = usable.find((one) => one.name === fields().checkpoint) ?? usable[0] ?? null;
     showEmpty(this.$(".empty"), model, this.models.filter((one) => one.problem), setPrompt);

@@ -2,8 +2,8 @@
 // Whatever a picture says goes into the page as text.
 
 import { h } from "./dom.js";
-import { pickedFrom } from "./picking.js";
-import { KINDS, nameOf, read, send, sentence, takeDrops } from "./recipes.js";
+import { pickedFrom } from "./forms/picking.js";
+import { KINDS, nameOf, read, send, sentence, takeDrops } from "./forms/recipes.js";
 import { currentTab } from "./tabs.js";
 
 const TABS = { txt2img: "txt2img", img2img: "img2img", inpaint: "Inpaint" };

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from modules.ui.gradio import gr
-from modules.ui.job_bar import Studio
+from modules.ui.results import Results
 
 Updates = dict[Any, Any]
 
@@ -24,7 +24,7 @@ from then on. That took seconds of the page's time where an event writes a whole
 class Tab(Protocol):
     """One tab: `name` is the address's hash and begins the ids of its elements, `label` stands in the bar.
 
-    `shows` says what stands below it: the studio's "pictures", the same in the place of the tab's own "canvas", or "nothing".
+    `shows` says what stands below it: the results's "pictures", the same in the place of the tab's own "canvas", or "nothing".
     """
 
     name: str
@@ -34,10 +34,10 @@ class Tab(Protocol):
     def build(self) -> None:
         """Make the components, inside the tab's own column; where they stand is for the style sheet."""
 
-    def connect(self, studio: Studio, page: gr.Blocks) -> None:
-        """Tie them to the studio, when all tabs are built."""
+    def connect(self, results: Results, page: gr.Blocks) -> None:
+        """Tie them to the results, when all tabs are built."""
 
 
 def no_user(request: gr.Request) -> str:
-    """Why nothing can be submitted by whoever sent this."""
+    """The error for a request without a user who may submit."""
     return NO_PAINTING if getattr(request.request.state, "role", "") == "viewer" else NO_COOKIE

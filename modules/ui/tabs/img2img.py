@@ -1,7 +1,7 @@
 """The img2img tab: a picture from a picture.  The inpainting tab stands on it.
 
-What is on the canvas, or was chosen without it (`static/upload.js`), comes with the attachment of the page's scripts
-(`static/attach.js`).  Several pictures at once become one job each.
+What is on the canvas, or was chosen without it (`static/forms/upload.js`), comes with the attachment of the page's scripts
+(`static/forms/attachment.js`).  Several pictures at once become one job each.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from modules.app import App
 from modules.errors import AtelierError, RequestError
 from modules.request import ResizeMode
 from modules.ui.canvas import Canvas, Tools
-from modules.ui.desk import Desk
+from modules.ui.files import STATIC
 from modules.ui.form import Values
+from modules.ui.form_sync import FormSync
 from modules.ui.gradio import gr
-from modules.ui.job_bar import STATIC
-from modules.ui.tabs.painting import PaintingTab
+from modules.ui.tabs.generation import GenerationTab
 
 NO_PICTURE = "There is no picture to start from yet. Drop one on the canvas, paste one or choose a file."
 
@@ -31,8 +31,8 @@ _UPLOAD_IS_THERE = "document.dispatchEvent(new CustomEvent('atelier:upload', { d
 """Gradio makes what is in a closed accordion when it is opened."""
 
 
-class Img2ImgTab(PaintingTab):
-    """Batch and loop-back are driven by the page: see `static/batch.js` and `static/chain.js`."""
+class Img2ImgTab(GenerationTab):
+    """Batch and loop-back are driven by the page: see `static/forms/batch.js` and `static/results/continuations.js`."""
 
     name = "img2img"
     label = "img2img"
@@ -42,14 +42,14 @@ class Img2ImgTab(PaintingTab):
     taken: tuple[str, ...] = ("source",)
     """What of the canvas becomes part of the request."""
 
-    def __init__(self, app: App, desk: Desk, version: str) -> None:
-        super().__init__(app, desk)
+    def __init__(self, app: App, sync: FormSync, version: str) -> None:
+        super().__init__(app, sync)
         self.version = version
 
     def build_canvas(self) -> None:
         with gr.Column(elem_id=self.form.id("canvas_place"), elem_classes="plain canvas-place"):
             Canvas(self.name, self.version, tools=self.tools)
-            below = (STATIC / "below_canvas.html").read_text("utf-8").replace("PREFIX", self.name)
+            below = (STATIC / "results" / "below_canvas.html").read_text("utf-8").replace("PREFIX", self.name)
             gr.HTML(below, elem_id=self.form.id("below_canvas"), elem_classes="below-canvas", js_on_load=None)
 
     def build_settings(self) -> None:
@@ -82,7 +82,7 @@ class Img2ImgTab(PaintingTab):
     def build_many(self) -> None:
         form = self.form
         with gr.Accordion("Many pictures", open=False, elem_id=form.id("many"), elem_classes="more"):
-            batch = (STATIC / "batch.html").read_text("utf-8").replace("PREFIX", self.name)
+            batch = (STATIC / "forms" / "batch.html").read_text("utf-8").replace("PREFIX", self.name)
             gr.HTML(batch, elem_id=form.id("batch_area"), js_on_load=_BATCH_IS_THERE)
             recall = gr.CheckboxGroup(
                 list(RECALLED), value=[], label="Take from each picture's own text", elem_id=form.id("batch_recall")
@@ -135,7 +135,7 @@ class Img2ImgTab(PaintingTab):
 
 
 def upload(tab: str, name: str, label: str) -> gr.HTML:
-    """A file input, tied to `static/upload.js` by tab and name."""
-    template = (STATIC / "upload.html").read_text("utf-8")
+    """A file input, tied to `static/forms/upload.js` by tab and name."""
+    template = (STATIC / "forms" / "upload.html").read_text("utf-8")
     html = template.replace("PREFIX", tab).replace("NAME", name).replace("LABEL", label)
     return gr.HTML(html, elem_id=f"{tab}_upload_{name}", js_on_load=_UPLOAD_IS_THERE)

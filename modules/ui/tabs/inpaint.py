@@ -30,7 +30,7 @@ class InpaintTab(Img2ImgTab):
         form.choice("masked_content", "Masked content", _labelled(get_args(MaskedContent)), "original")
         area = form.choice("inpaint_area", "Inpaint area", get_args(InpaintArea), "Whole picture")
         only_masked = gr.Button("Only masked", elem_id=form.id("only_masked"), elem_classes="by-script")
-        only_masked.click(None, None, area, js="() => 'Only masked'")  # what static/area.js presses
+        only_masked.click(None, None, area, js="() => 'Only masked'")  # what static/forms/area.js presses
         form.keep_for_page("mask_blur", "Mask blur", form.slider("mask_blur", "Mask blur", 0, 64, 4, 1))
         form.slider("masked_padding", "Padding of only masked", 0, 256, 32, 4)
         form.slider("conditioning_mask_strength", "Conditioning mask strength", 0, 1, 1, 0.01)

@@ -6,8 +6,9 @@ upload would keep them.
 
 from __future__ import annotations
 
+from modules.ui.files import STATIC
 from modules.ui.gradio import gr
-from modules.ui.job_bar import STATIC, Studio
+from modules.ui.results import Results
 
 
 class PngInfoTab:
@@ -20,5 +21,5 @@ class PngInfoTab:
     def build(self) -> None:
         gr.HTML((STATIC / "png_info.html").read_text("utf-8"), elem_id="pnginfo_area", js_on_load=None)
 
-    def connect(self, studio: Studio, page: gr.Blocks) -> None:
+    def connect(self, results: Results, page: gr.Blocks) -> None:
         """Nothing: no settings of a picture ever reach Python here."""

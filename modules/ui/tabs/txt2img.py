@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from modules.ui.tabs.painting import PaintingTab
+from modules.ui.tabs.generation import GenerationTab
 
 
-class Txt2ImgTab(PaintingTab):
+class Txt2ImgTab(GenerationTab):
     """Nothing but what every painting tab has."""
 
     name = "txt2img"

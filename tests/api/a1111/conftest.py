@@ -63,7 +63,7 @@ def link() -> ScriptedLink:
 
 
 @pytest.fixture
-def studio(models: Path, tmp_path: Path, link: ScriptedLink) -> Iterator[App]:
+def real_app(models: Path, tmp_path: Path, link: ScriptedLink) -> Iterator[App]:
     """Paints what the test says, when it says it."""
     settings = Settings(
         data_dir=tmp_path / "data", models_dirs=(models,), outputs_dir=tmp_path / "out", jobs_per_user=4, jobs_in_total=6
@@ -76,9 +76,9 @@ def studio(models: Path, tmp_path: Path, link: ScriptedLink) -> Iterator[App]:
 
 
 @pytest.fixture
-def visitor(studio: App) -> Iterator[Visitor]:
+def visitor(real_app: App) -> Iterator[Visitor]:
     """Makes clients before one server: a program without a cookie, or a browser with one of its own."""
-    server, clients = build_api(studio), []
+    server, clients = build_api(real_app), []
 
     def new(browser: bool = False) -> TestClient:
         clients.append(TestClient(server, base_url=BASE, raise_server_exceptions=False))

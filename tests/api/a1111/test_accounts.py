@@ -1,4 +1,4 @@
-"""The APIs in a house with accounts: tokens as Bearer and Basic, roles, and that nobody sees anybody else's work."""
+"""The APIs of a server with accounts: tokens as Bearer and Basic, roles, and that nobody sees anybody else's work."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from modules.accounts import Role
 from modules.api.server import build_api
 from modules.app import App
 from tests.api.a1111.conftest import SMALL, as_text, detail, png
-from tests.api.people import PASSWORD, House
+from tests.api.people import PASSWORD, AccountsServer
 from tests.scripted import ScriptedLink
 
 
 @pytest.fixture
-def home(studio: App) -> Iterator[House]:
-    made = House(studio, build_api)
+def instance(real_app: App) -> Iterator[AccountsServer]:
+    made = AccountsServer(real_app, build_api)
     yield made
     made.close()
 
 
-def program(home: House, name: str, role: Role = "user") -> TestClient:
+def program(instance: AccountsServer, name: str, role: Role = "user") -> TestClient:
     """A program of that person, with a token of its own."""
-    client = home.client()
-    client.headers["authorization"] = f"Bearer {home.store.add_token(home.person(name, role).id, 'a program')}"
+    client = instance.client()
+    client.headers["authorization"] = f"Bearer {instance.store.add_token(instance.person(name, role).id, 'a program')}"
     return client
 
 
-def test_a_program_needs_a_token(home: House) -> None:
-    stranger = home.client()
+def test_a_program_needs_a_token(instance: AccountsServer) -> None:
+    stranger = instance.client()
     for path in ("/sdapi/v1/options", "/sdapi/v1/progress", "/controlnet/version", "/internal/pending-tasks"):
         assert stranger.get(path).status_code == 401
     refused = stranger.post("/sdapi/v1/txt2img", json=SMALL)
@@ -41,17 +41,19 @@ def test_a_program_needs_a_token(home: House) -> None:
         assert stranger.get(path).status_code in (401, 303)
 
 
-def test_a1111_s_clients_send_name_and_password_with_each_call(home: House) -> None:
-    ada = home.person("ada")
-    token = home.store.add_token(ada.id, "Krita")
+def test_a1111_s_clients_send_name_and_password_with_each_call(instance: AccountsServer) -> None:
+    ada = instance.person("ada")
+    token = instance.store.add_token(ada.id, "Krita")
     for secret in (PASSWORD, token):
-        client = home.client()
+        client = instance.client()
         client.headers["authorization"] = "Basic " + base64.b64encode(f"ada:{secret}".encode()).decode()
         assert client.get("/sdapi/v1/options").status_code == 200
 
 
-def test_what_each_role_may(home: House, link: ScriptedLink) -> None:
-    viewer, user, boss = (program(home, name, role) for name, role in (("v", "viewer"), ("u", "user"), ("b", "administrator")))
+def test_what_each_role_may(instance: AccountsServer, link: ScriptedLink) -> None:
+    viewer, user, boss = (
+        program(instance, name, role) for name, role in (("v", "viewer"), ("u", "user"), ("b", "administrator"))
+    )
     for client in (viewer, user, boss):
         assert client.get("/sdapi/v1/sd-models").status_code == 200
         assert client.get("/internal/pending-tasks").json() == {"size": 0, "tasks": []}
@@ -69,8 +71,8 @@ def test_what_each_role_may(home: House, link: ScriptedLink) -> None:
         assert boss.post(f"/sdapi/v1/{path}").status_code == 200
 
 
-def test_everybody_sees_and_stops_their_own(home: House, studio: App, link: ScriptedLink) -> None:
-    ada, bob = program(home, "ada"), program(home, "bob", "administrator")
+def test_everybody_sees_and_stops_their_own(instance: AccountsServer, real_app: App, link: ScriptedLink) -> None:
+    ada, bob = program(instance, "ada"), program(instance, "bob", "administrator")
     job = ada.post("/api/v1/jobs", json=SMALL).json()
     assert bob.get("/sdapi/v1/progress").json()["state"]["job_count"] == 0
     assert bob.get(job["url"]).status_code == 404

@@ -26,9 +26,9 @@ def get(client: TestClient, path: str) -> Any:
     return answer.json()
 
 
-def test_models_have_a1111_s_names_and_no_paths(visitor: Visitor, studio: App, models: Path) -> None:
+def test_models_have_a1111_s_names_and_no_paths(visitor: Visitor, real_app: App, models: Path) -> None:
     client = visitor()
-    file_sha256(models / "tiny.safetensors", studio.settings.data_dir / "hashes.json")
+    file_sha256(models / "tiny.safetensors", real_app.settings.data_dir / "hashes.json")
     found = {model["model_name"]: model for model in get(client, "sd-models")}
     tiny = found["tiny"]
     assert tiny["title"] == f"tiny.safetensors [{tiny['sha256'][:10]}]"
@@ -50,17 +50,17 @@ def test_models_have_a1111_s_names_and_no_paths(visitor: Visitor, studio: App, m
         "sub/other.safetensors [0123456789]",
     ],
 )
-def test_a_checkpoint_is_found_by_any_of_its_names(studio: App, name: str) -> None:
-    assert find_checkpoint(studio, name).name == "sub/other"
+def test_a_checkpoint_is_found_by_any_of_its_names(real_app: App, name: str) -> None:
+    assert find_checkpoint(real_app, name).name == "sub/other"
 
 
-def test_a_checkpoint_is_found_by_its_hash(studio: App, models: Path) -> None:
-    sha256 = file_sha256(models / "sub" / "other.safetensors", studio.settings.data_dir / "hashes.json")
+def test_a_checkpoint_is_found_by_its_hash(real_app: App, models: Path) -> None:
+    sha256 = file_sha256(models / "sub" / "other.safetensors", real_app.settings.data_dir / "hashes.json")
     for name in (sha256, sha256[:10], f"x [{sha256[:10]}]"[3:-1]):
-        assert find_checkpoint(studio, name).name == "sub/other"
+        assert find_checkpoint(real_app, name).name == "sub/other"
     for name in ("gone", "", "[0123456789]"):
         with pytest.raises(UnknownName):
-            find_checkpoint(studio, name)
+            find_checkpoint(real_app, name)
 
 
 def test_samplers_and_schedulers(visitor: Visitor) -> None:
@@ -123,12 +123,12 @@ def test_upscalers_are_pillow_s(visitor: Visitor) -> None:
     assert set(found[0]) == {"name", "model_name", "model_path", "model_url", "scale"}
 
 
-def test_styles_are_the_household_s(visitor: Visitor, studio: App) -> None:
+def test_styles_are_those_of_the_instance(visitor: Visitor, real_app: App) -> None:
     client = visitor()
     assert get(client, "prompt-styles") == []
-    (studio.settings.data_dir / "styles.csv").write_text('name,prompt,negative_prompt\nPhoto,"photo of {prompt}",blurry\n')
+    (real_app.settings.data_dir / "styles.csv").write_text('name,prompt,negative_prompt\nPhoto,"photo of {prompt}",blurry\n')
     assert get(client, "prompt-styles") == [{"name": "Photo", "prompt": "photo of {prompt}", "negative_prompt": "blurry"}]
-    (studio.settings.data_dir / "styles.csv").write_text("nothing,of,this\n1,2,3\n")
+    (real_app.settings.data_dir / "styles.csv").write_text("nothing,of,this\n1,2,3\n")
     assert "no column 'name'" in detail(client.get("/sdapi/v1/prompt-styles"))
 
 
@@ -142,7 +142,7 @@ def test_scripts_are_those_that_a_call_may_name(visitor: Visitor) -> None:
     assert soft["args"][1] == {"label": "Schedule bias", "value": 1, "minimum": 0, "maximum": 8, "step": 0.1, "choices": None}
 
 
-def test_flags_and_memory_tell_no_folders_and_no_secrets(visitor: Visitor, studio: App) -> None:
+def test_flags_and_memory_tell_no_folders_and_no_secrets(visitor: Visitor, real_app: App) -> None:
     client = visitor()
     flags = client.get("/sdapi/v1/cmd-flags")
     assert flags.json()["api"] is True

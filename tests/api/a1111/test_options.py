@@ -25,7 +25,7 @@ def options(client: TestClient) -> dict[str, Any]:
     return dict(client.get("/sdapi/v1/options").json())
 
 
-def test_every_option_is_told_and_may_be_sent_back(visitor: Visitor) -> None:
+def test_every_option_is_reported_and_may_be_sent_back(visitor: Visitor) -> None:
     """Open WebUI changes the checkpoint by sending back all options that it was told."""
     client = visitor()
     said = options(client)
@@ -35,19 +35,19 @@ def test_every_option_is_told_and_may_be_sent_back(visitor: Visitor) -> None:
     assert options(client) == {**said, "sd_model_checkpoint": "sub/other.safetensors"}
 
 
-def test_options_belong_to_who_set_them(visitor: Visitor, studio: App) -> None:
+def test_options_belong_to_who_set_them(visitor: Visitor, real_app: App) -> None:
     mine, yours = visitor(), visitor(browser=True)
-    config = sorted(path.name for path in studio.settings.data_dir.iterdir())
+    config = sorted(path.name for path in real_app.settings.data_dir.iterdir())
     mine.post("/sdapi/v1/options", json={"CLIP_stop_at_last_layers": 2, "sd_model_checkpoint": "tiny"})
     assert options(mine)["CLIP_stop_at_last_layers"] == 2
     assert options(yours)["CLIP_stop_at_last_layers"] == 1
     assert options(yours)["sd_model_checkpoint"] == "sub/other.safetensors"
-    assert {path.name for path in studio.settings.data_dir.iterdir()} - {*config} <= {"api-options.json"}
+    assert {path.name for path in real_app.settings.data_dir.iterdir()} - {*config} <= {"api-options.json"}
 
 
-def test_options_survive_a_restart(visitor: Visitor, studio: App) -> None:
+def test_options_survive_a_restart(visitor: Visitor, real_app: App) -> None:
     visitor().post("/sdapi/v1/options", json={"CLIP_stop_at_last_layers": "2", "sd_model_checkpoint": "other"})
-    with TestClient(build_api(studio), base_url=BASE) as again:
+    with TestClient(build_api(real_app), base_url=BASE) as again:
         said = options(again)
     assert (said["sd_model_checkpoint"], said["CLIP_stop_at_last_layers"]) == ("sub/other.safetensors", 2)
 
@@ -67,11 +67,11 @@ def test_overrides_that_are_not_restored_become_options(api: TestClient) -> None
     api.post("/sdapi/v1/options", json={"CLIP_stop_at_last_layers": 1})
 
 
-def test_what_is_put_back_to_its_default_is_forgotten(visitor: Visitor, studio: App) -> None:
+def test_what_is_put_back_to_its_default_is_forgotten(visitor: Visitor, real_app: App) -> None:
     client = visitor()
     client.post("/sdapi/v1/options", json={"CLIP_stop_at_last_layers": 2})
     client.post("/sdapi/v1/options", json={"CLIP_stop_at_last_layers": 1})
-    kept = json.loads((studio.settings.data_dir / "api-options.json").read_text())
+    kept = json.loads((real_app.settings.data_dir / "api-options.json").read_text())
     assert "CLIP_stop_at_last_layers" not in kept["local"]
 
 

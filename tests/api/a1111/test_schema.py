@@ -14,7 +14,7 @@ from schemathesis.checks import CheckFunction
 from schemathesis.python.asgi import HOST
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
-from modules.api.guard import Door
+from modules.api.guard.middleware import AccessConfig
 from modules.api.server import build_api
 from modules.app import App
 from modules.settings import Settings
@@ -36,7 +36,7 @@ def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
     app = App(Settings(data_dir=folder / "data", models_dirs=(models,), outputs_dir=folder / "out"), link)
     app.start()
     link.hello()
-    yield build_api(app, Door(hosts=frozenset({HOST}), folder=app.settings.data_dir))
+    yield build_api(app, AccessConfig(hosts=frozenset({HOST}), folder=app.settings.data_dir))
     app.close()
 
 

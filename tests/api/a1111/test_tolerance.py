@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from modules.api.a1111 import painting as painting_calls
+from modules.api.a1111 import generation as generation_calls
 from modules.api.a1111.option_table import EXPLANATIONS, KEPT, OPTIONS, PICTURE, SERVER, UNBUILT
 from modules.api.a1111.options import read_options
 from modules.app import App
@@ -130,7 +130,7 @@ def test_hires_fields_count_with_hires_alone(api: TestClient) -> None:
         ),
     ],
 )
-def test_what_is_passed_over_is_said(api: TestClient, fields: dict[str, Any], note: str) -> None:
+def test_what_is_passed_over_is_reported(api: TestClient, fields: dict[str, Any], note: str) -> None:
     [said] = paint(api, **fields)["notes"]
     assert said.startswith(note)
 
@@ -334,12 +334,12 @@ def test_a_number_that_is_none_in_a_picture_s_record_leaves_the_answer_json(
     api: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the answer is made of: here an echo that a reader of the request has missed."""
-    made = painting_calls.answer
+    made = generation_calls.answer
 
     def with_nan(*given: Any) -> dict[str, Any]:
         told = made(*given)
         told["parameters"]["s_noise"] = float("nan")
         return told
 
-    monkeypatch.setattr(painting_calls, "answer", with_nan)
+    monkeypatch.setattr(generation_calls, "answer", with_nan)
     assert strict(api.post("/sdapi/v1/txt2img", json=SMALL).text)["parameters"]["s_noise"] is None

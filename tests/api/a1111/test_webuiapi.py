@@ -165,7 +165,7 @@ def test_interrupt_while_something_runs(address: tuple[str, int], client: Any) -
     other.session.close()
 
 
-def test_what_is_passed_over_is_said(client: Any) -> None:
+def test_what_is_passed_over_is_reported(client: Any) -> None:
     result = client.txt2img(**SMALL, restore_faces=True, tiling=True, styles=["None", "Ink"])
     assert result.image.size == (64, 64)
     assert [note.split(":")[0] for note in result.info["notes"]] == [

@@ -1,4 +1,4 @@
-"""One server and one browser window for all tests of the canvas; each test has a fake studio and a browser tab of its own."""
+"""One server and one browser window for all tests of the canvas; each test has a fake App and a browser tab of its own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.ui.canvas.stand import Easel, canvases
+from tests.ui.canvas.stand import CanvasPage, canvases
 from tests.ui.conftest import CurrentApp, Watched
 from tests.ui.fake_app import FakeApp
 
-Open = Callable[..., Easel]
+Open = Callable[..., CanvasPage]
 
 
 @pytest.fixture(scope="package")
@@ -34,12 +34,12 @@ def open_canvas(window: Watched, canvas_stand: tuple[CurrentApp, str], app: Fake
     canvas_stand[0].app = app
     pages = []
 
-    def open_one(name: str = "inpaint", path: str = "") -> Easel:
+    def open_one(name: str = "inpaint", path: str = "") -> CanvasPage:
         page = window.context.new_page()
         page.on("console", lambda m: m.type == "error" and window._on_console(m))
         pages.append(page)
         page.goto(f"{window.origin}/{path or name + '.html'}")
-        return Easel(page, app, name)
+        return CanvasPage(page, app, name)
 
     yield open_one
     for page in pages:
@@ -49,5 +49,5 @@ def open_canvas(window: Watched, canvas_stand: tuple[CurrentApp, str], app: Fake
 
 
 @pytest.fixture
-def easel(open_canvas: Open) -> Easel:
+def canvas(open_canvas: Open) -> CanvasPage:
     return open_canvas()

@@ -20,8 +20,8 @@ from starlette.staticfiles import StaticFiles
 
 from modules.api.server import build_api
 from modules.ui.canvas import Canvas
+from modules.ui.files import STATIC
 from modules.ui.gradio import gr
-from modules.ui.job_bar import STATIC
 from modules.ui.theme import theme
 from tests.ui.conftest import serving
 
@@ -75,13 +75,13 @@ def canvases(app: Any) -> Iterator[str]:
         yield address
 
 
-class Easel:
+class CanvasPage:
     """One canvas in one page, and what people do with it."""
 
     def __init__(self, page: Any, app: Any, name: str = "inpaint") -> None:
         self.page, self.app, self.name = page, app, name
         self.root = f"#{name}_canvas .drawing"
-        self.stage = f"#{name}_canvas .drawing-stage"
+        self.viewport = f"#{name}_canvas .drawing-viewport"
         page.wait_for_selector(f"{self.root}[data-ready]")
 
     # ---- pictures
@@ -89,12 +89,12 @@ class Easel:
     def drop(self, *files: tuple[bytes, str, str], text: str = "", on: str = "") -> None:
         """Files (bytes, name, type) from outside, or an address, let go over the canvas or over the zone `on`."""
         encoded = [[base64.b64encode(data).decode(), name, kind] for data, name, kind in files]
-        transfer = self.page.evaluate_handle(DROP, [self.stage, encoded, text])
-        target = self.stage
+        transfer = self.page.evaluate_handle(DROP, [self.viewport, encoded, text])
+        target = self.viewport
         for event in ("dragenter", "dragover", "drop"):
             self.page.dispatch_event(target, event, {"dataTransfer": transfer})
             if event == "dragenter" and on:
-                target = f"{self.stage} [data-drop={on}]"
+                target = f"{self.viewport} [data-drop={on}]"
                 self.page.wait_for_selector(target)
 
     def show(self, width: int = 300, height: int = 200, seed: int = 0) -> Pixels:
@@ -123,10 +123,10 @@ class Easel:
     def _place(self) -> tuple[float, float, float]:
         """The picture's corner in the window, and CSS pixels per pixel."""
         corner = self.page.evaluate(
-            "([name, stage]) => { const view = atelier.canvas(name).view();"
-            " const place = document.querySelector(stage).getBoundingClientRect();"
+            "([name, viewport]) => { const view = atelier.canvas(name).view();"
+            " const place = document.querySelector(viewport).getBoundingClientRect();"
             " return [place.left + view.x, place.top + view.y, view.scale]; }",
-            [self.name, self.stage],
+            [self.name, self.viewport],
         )
         return corner[0], corner[1], corner[2]
 
@@ -157,7 +157,7 @@ class Easel:
     def brush(self, size: float, hardness: float = 1.0) -> None:
         for name, value in (("size", size), ("hardness", 100 * hardness)):
             self.page.fill(f"{self.root} [data-number={name}]", f"{value:g}")
-        self.page.focus(self.stage)
+        self.page.focus(self.viewport)
 
     # ---- eyes
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from modules.jobs.views import PictureView
-from tests.ui.canvas.stand import Easel, Pixels, encoded, noise, png, posts_of
+from tests.ui.canvas.stand import CanvasPage, Pixels, encoded, noise, png, posts_of
 from tests.ui.fake_app import FakeApp
 
 pytestmark = pytest.mark.browser
@@ -29,40 +29,40 @@ PASTE = """([data, type]) => {
 }"""
 
 
-def settled(posts: list[str], easel: Easel, count: int) -> None:
+def settled(posts: list[str], canvas: CanvasPage, count: int) -> None:
     """What is asked from the server has arrived there."""
-    easel.page.wait_for_selector(f"{easel.root} .drawing-progress[hidden]", state="attached")
+    canvas.page.wait_for_selector(f"{canvas.root} .drawing-progress[hidden]", state="attached")
     assert posts == [SOURCES] * count
 
 
-def test_picture_goes_once_and_the_mask_when_it_has_changed(easel: Easel) -> None:
-    posts = posts_of(easel.page)
-    pixels = easel.show()
-    first = easel.sent()
-    np.testing.assert_array_equal(easel.kept(first["source"]), pixels)
+def test_picture_goes_once_and_the_mask_when_it_has_changed(canvas: CanvasPage) -> None:
+    posts = posts_of(canvas.page)
+    pixels = canvas.show()
+    first = canvas.sent()
+    np.testing.assert_array_equal(canvas.kept(first["source"]), pixels)
     zeros = {f"outpaint_{side}": 0 for side in ("left", "right", "up", "down")}
     assert first == {"source": first["source"], "mask": None, "box": [0, 0, 0, 0], **zeros}
-    settled(posts, easel, 1)
+    settled(posts, canvas, 1)
 
-    easel.stroke((50, 50), (100, 50))
-    second = easel.sent()
+    canvas.stroke((50, 50), (100, 50))
+    second = canvas.sent()
     assert second["source"] == first["source"]
-    settled(posts, easel, 2)
-    assert easel.sent() == second
-    settled(posts, easel, 2)
-    easel.stroke((50, 80), (100, 80))
-    assert easel.sent()["mask"] != second["mask"]
-    settled(posts, easel, 3)
+    settled(posts, canvas, 2)
+    assert canvas.sent() == second
+    settled(posts, canvas, 2)
+    canvas.stroke((50, 80), (100, 80))
+    assert canvas.sent()["mask"] != second["mask"]
+    settled(posts, canvas, 3)
 
 
-def test_mask_is_a_small_grey_png(easel: Easel, app: Any) -> None:
-    easel.show(640, 480)
-    easel.sent()
+def test_mask_is_a_small_grey_png(canvas: CanvasPage, app: Any) -> None:
+    canvas.show(640, 480)
+    canvas.sent()
     bodies: list[bytes] = []
     app.keep_source = lambda data, user: bodies.append(data) or app.sources.keep(data, user)
-    easel.brush(100, 0.3)
-    easel.stroke((100, 100), (500, 400))
-    easel.sent()
+    canvas.brush(100, 0.3)
+    canvas.stroke((100, 100), (500, 400))
+    canvas.sent()
     (body,) = bodies
     with Image.open(io.BytesIO(body)) as image:
         assert (image.format, image.mode, image.size) == ("PNG", "L", (640, 480))
@@ -70,31 +70,31 @@ def test_mask_is_a_small_grey_png(easel: Easel, app: Any) -> None:
     assert len(body) < 30_000
 
 
-def test_picture_is_on_its_way_as_soon_as_it_is_there(easel: Easel, app: FakeApp) -> None:
-    with easel.page.expect_response(lambda r: r.url.endswith(SOURCES)) as sent:
-        easel.show()
+def test_picture_is_on_its_way_as_soon_as_it_is_there(canvas: CanvasPage, app: FakeApp) -> None:
+    with canvas.page.expect_response(lambda r: r.url.endswith(SOURCES)) as sent:
+        canvas.show()
     assert sent.value.status == 201
 
 
-def test_pasted_and_chosen_pictures(easel: Easel, tmp_path: Path) -> None:
-    easel.page.click(easel.stage, position={"x": 20, "y": 20})
-    easel.page.evaluate(PASTE, [list(png(noise(120, 80))), "image/png"])
-    easel.wait(120, 80)
+def test_pasted_and_chosen_pictures(canvas: CanvasPage, tmp_path: Path) -> None:
+    canvas.page.click(canvas.viewport, position={"x": 20, "y": 20})
+    canvas.page.evaluate(PASTE, [list(png(noise(120, 80))), "image/png"])
+    canvas.wait(120, 80)
     file = tmp_path / "chosen.webp"
     Image.fromarray(noise(90, 70)).save(file, lossless=True)
-    with easel.page.expect_file_chooser() as chooser:
-        easel.do("open")
+    with canvas.page.expect_file_chooser() as chooser:
+        canvas.do("open")
     chooser.value.set_files(file)
-    easel.wait(90, 70)
-    np.testing.assert_array_equal(easel.kept(easel.sent()["source"]), noise(90, 70))
+    canvas.wait(90, 70)
+    np.testing.assert_array_equal(canvas.kept(canvas.sent()["source"]), noise(90, 70))
 
-    easel.page.focus("#words input")
-    easel.page.evaluate(PASTE, [list(png(noise(50, 50))), "image/png"])  # belongs to whoever is being written in
-    easel.page.evaluate("new Promise((done) => setTimeout(done, 50))")
-    assert easel.page.inner_text(easel.size) == "90 × 70"
-    easel.page.focus(easel.stage)
-    easel.page.evaluate(PASTE, [None, ""])
-    assert easel.problem() == "There is no picture in the clipboard."
+    canvas.page.focus("#words input")
+    canvas.page.evaluate(PASTE, [list(png(noise(50, 50))), "image/png"])  # belongs to whoever is being written in
+    canvas.page.evaluate("new Promise((done) => setTimeout(done, 50))")
+    assert canvas.page.inner_text(canvas.size) == "90 × 70"
+    canvas.page.focus(canvas.viewport)
+    canvas.page.evaluate(PASTE, [None, ""])
+    assert canvas.problem() == "There is no picture in the clipboard."
 
 
 def oriented() -> bytes:
@@ -113,15 +113,15 @@ ODD = {
 }
 
 
-def test_odd_pictures_have_the_size_that_the_server_sees(easel: Easel) -> None:
+def test_odd_pictures_have_the_size_that_the_server_sees(canvas: CanvasPage) -> None:
     for name, (data, (width, height)) in ODD.items():
-        easel.drop((data, name, ""))
-        easel.wait(width, height)
-        assert easel.kept(easel.sent()["source"]).shape == (height, width, 3), name
+        canvas.drop((data, name, ""))
+        canvas.wait(width, height)
+        assert canvas.kept(canvas.sent()["source"]).shape == (height, width, 3), name
 
 
-def test_picture_that_the_browser_cannot_read_is_shown_as_the_server_reads_it(easel: Easel) -> None:
-    easel.page.evaluate(
+def test_picture_that_the_browser_cannot_read_is_shown_as_the_server_reads_it(canvas: CanvasPage) -> None:
+    canvas.page.evaluate(
         """() => {
           const real = createImageBitmap;
           window.createImageBitmap = async (from, ...rest) => {
@@ -130,10 +130,10 @@ def test_picture_that_the_browser_cannot_read_is_shown_as_the_server_reads_it(ea
           };
         }"""
     )
-    easel.drop((ODD["some.avif"][0], "some.avif", "image/avif"))
-    easel.wait(48, 64)
-    easel.stroke((20, 20))
-    assert easel.mask().shape == (64, 48)
+    canvas.drop((ODD["some.avif"][0], "some.avif", "image/avif"))
+    canvas.wait(48, 64)
+    canvas.stroke((20, 20))
+    assert canvas.mask().shape == (64, 48)
 
 
 def huge(width: int, height: int) -> bytes:
@@ -156,36 +156,36 @@ NO_PICTURES = [
 ]
 
 
-def test_what_is_no_picture_is_refused_in_words_and_changes_nothing(easel: Easel) -> None:
-    easel.show(120, 90)
-    easel.stroke((50, 50))
-    before = easel.sent()
+def test_what_is_no_picture_is_refused_in_words_and_changes_nothing(canvas: CanvasPage) -> None:
+    canvas.show(120, 90)
+    canvas.stroke((50, 50))
+    before = canvas.sent()
     for data, name, words in NO_PICTURES:
-        easel.drop((data, name, "image/png"))
-        assert words in easel.problem()
-        assert easel.sent() == before
-        assert easel.page.inner_text(easel.size) == "120 × 90"
+        canvas.drop((data, name, "image/png"))
+        assert words in canvas.problem()
+        assert canvas.sent() == before
+        assert canvas.page.inner_text(canvas.size) == "120 × 90"
 
 
-def test_pictures_of_the_page_are_taken_whole_by_their_address(easel: Easel, app: Any) -> None:
+def test_pictures_of_the_page_are_taken_whole_by_their_address(canvas: CanvasPage, app: Any) -> None:
     pixels = noise(200, 100, 5)
     path = app.settings.outputs_dir / "one.png"
     path.write_bytes(png(pixels))
     app.picture = lambda job, index, user: PictureView(index, path.name, path, "", 1, 200, 100)
     for address in ("internal/pictures/job1/0", "internal/pictures/job1/0/thumbnail"):
-        easel.page.evaluate("(src) => document.body.append(Object.assign(new Image(), {src, id: 'own', height: 60}))", address)
-        easel.page.wait_for_function("own.complete && own.naturalWidth > 0")
-        easel.page.drag_and_drop("#own", easel.stage)
-        easel.wait(200, 100)
-        np.testing.assert_array_equal(easel.kept(easel.sent()["source"]), pixels)
-        easel.page.evaluate("own.remove(), atelier.canvas('inpaint').clear()")
-        easel.page.wait_for_selector(f"{easel.root}[data-state=empty]")
-    easel.drop(text="http://elsewhere.test/picture.png")
-    assert "Pictures of other sites cannot be taken" in easel.problem()
+        canvas.page.evaluate("(src) => document.body.append(Object.assign(new Image(), {src, id: 'own', height: 60}))", address)
+        canvas.page.wait_for_function("own.complete && own.naturalWidth > 0")
+        canvas.page.drag_and_drop("#own", canvas.viewport)
+        canvas.wait(200, 100)
+        np.testing.assert_array_equal(canvas.kept(canvas.sent()["source"]), pixels)
+        canvas.page.evaluate("own.remove(), atelier.canvas('inpaint').clear()")
+        canvas.page.wait_for_selector(f"{canvas.root}[data-state=empty]")
+    canvas.drop(text="http://elsewhere.test/picture.png")
+    assert "Pictures of other sites cannot be taken" in canvas.problem()
 
 
-def test_file_dropped_beside_the_canvas_does_not_take_the_page_away(easel: Easel) -> None:
-    stays = easel.page.evaluate(
+def test_file_dropped_beside_the_canvas_does_not_take_the_page_away(canvas: CanvasPage) -> None:
+    stays = canvas.page.evaluate(
         """() => {
           const dataTransfer = new DataTransfer();
           dataTransfer.items.add(new File(["x"], "x.png", {type: "image/png"}));
@@ -194,7 +194,7 @@ def test_file_dropped_beside_the_canvas_does_not_take_the_page_away(easel: Easel
         }"""
     )
     assert stays
-    assert easel.page.get_attribute(easel.root, "data-state") == "empty"
+    assert canvas.page.get_attribute(canvas.root, "data-state") == "empty"
 
 
 # ---- masks from files
@@ -204,34 +204,34 @@ def ramp(width: int, height: int) -> Pixels:
     return np.tile(np.linspace(0, 255, width).round().astype(np.uint8), (height, 1))
 
 
-def test_mask_files_dropped_and_chosen(easel: Easel, tmp_path: Path) -> None:
-    easel.drop((png(ramp(10, 10)), "mask.png", "image/png"), on="picture")  # no picture yet: it is one
-    easel.wait(10, 10)
-    easel.show(100, 50)
-    easel.drop((png(ramp(100, 50)), "mask.png", "image/png"), on="mask")
-    easel.page.wait_for_function("atelier.canvas('inpaint').hasMask()")
-    np.testing.assert_array_equal(easel.mask(), ramp(100, 50))
-    assert easel.page.inner_text(easel.size) == "100 × 50"
-    easel.page.keyboard.press("Control+z")
-    assert easel.sent()["mask"] is None
+def test_mask_files_dropped_and_chosen(canvas: CanvasPage, tmp_path: Path) -> None:
+    canvas.drop((png(ramp(10, 10)), "mask.png", "image/png"), on="picture")  # no picture yet: it is one
+    canvas.wait(10, 10)
+    canvas.show(100, 50)
+    canvas.drop((png(ramp(100, 50)), "mask.png", "image/png"), on="mask")
+    canvas.page.wait_for_function("atelier.canvas('inpaint').hasMask()")
+    np.testing.assert_array_equal(canvas.mask(), ramp(100, 50))
+    assert canvas.page.inner_text(canvas.size) == "100 × 50"
+    canvas.page.keyboard.press("Control+z")
+    assert canvas.sent()["mask"] is None
 
     clear = np.zeros((50, 100, 4), np.uint8)
     clear[10:20, 30:60, 3] = 255  # black paint on nothing
     file = tmp_path / "mask.png"
     file.write_bytes(png(clear))
-    with easel.page.expect_file_chooser() as chooser:
-        easel.do("mask-file")
+    with canvas.page.expect_file_chooser() as chooser:
+        canvas.do("mask-file")
     chooser.value.set_files(file)
-    easel.page.wait_for_function("atelier.canvas('inpaint').hasMask()")
-    np.testing.assert_array_equal(easel.mask(), clear[..., 3])
+    canvas.page.wait_for_function("atelier.canvas('inpaint').hasMask()")
+    np.testing.assert_array_equal(canvas.mask(), clear[..., 3])
 
 
-def test_mask_of_another_size_is_stretched_and_that_is_said(easel: Easel) -> None:
-    easel.show(100, 80)
+def test_mask_of_another_size_is_stretched_and_that_is_reported(canvas: CanvasPage) -> None:
+    canvas.show(100, 80)
     half = np.zeros((40, 50), np.uint8)
     half[:, 25:] = 255
-    easel.drop((png(half), "mask.png", "image/png"), on="mask")
-    assert easel.problem() == "The mask has 50 × 40 pixels, the picture 100 × 80: it was stretched to fit."
-    mask = easel.mask()
+    canvas.drop((png(half), "mask.png", "image/png"), on="mask")
+    assert canvas.problem() == "The mask has 50 × 40 pixels, the picture 100 × 80: it was stretched to fit."
+    mask = canvas.mask()
     assert (mask[:, :48] == 0).all()
     assert (mask[:, 52:] == 255).all()

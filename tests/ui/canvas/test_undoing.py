@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ui.canvas.stand import Easel, same
+from tests.ui.canvas.stand import CanvasPage, same
 
 pytestmark = pytest.mark.browser
 
 
-def test_everything_can_be_taken_back_and_done_again(easel: Easel) -> None:
-    easel.show(400, 300)
-    press = easel.page.keyboard.press
-    easel.brush(30, 0.6)
-    states = [easel.mask()]
+def test_everything_can_be_taken_back_and_done_again(canvas: CanvasPage) -> None:
+    canvas.show(400, 300)
+    press = canvas.page.keyboard.press
+    canvas.brush(30, 0.6)
+    states = [canvas.mask()]
     for act in (
-        lambda: easel.stroke((50, 50), (350, 250)),
-        lambda: easel.stroke((350, 50), (50, 250), button="right"),
+        lambda: canvas.stroke((50, 50), (350, 250)),
+        lambda: canvas.stroke((350, 50), (50, 250), button="right"),
         lambda: press("i"),
-        lambda: (press("r"), easel.stroke((10, 10), (200, 150)), press("b")),
-        lambda: easel.stroke((200, -10), (200, 310)),
+        lambda: (press("r"), canvas.stroke((10, 10), (200, 150)), press("b")),
+        lambda: canvas.stroke((200, -10), (200, 310)),
     ):
         act()
-        states.append(easel.mask())
+        states.append(canvas.mask())
     for state in reversed(states[:-1]):
         press("Control+z")
-        same(easel.mask(), state)
+        same(canvas.mask(), state)
     press("Control+z")  # there is nothing more
-    same(easel.mask(), states[0])
+    same(canvas.mask(), states[0])
     for index, keys in zip(range(1, 6), ("Control+Shift+Z", "Control+y") * 3, strict=False):
         press(keys)
-        same(easel.mask(), states[index])
+        same(canvas.mask(), states[index])
 
-    easel.do("undo")
-    easel.stroke((100, 250))
+    canvas.do("undo")
+    canvas.stroke((100, 250))
     press("Control+y")  # what was taken back is gone after another stroke
-    assert easel.mask()[250, 100] == 255
-    easel.do("undo")
-    same(easel.mask(), states[4])
+    assert canvas.mask()[250, 100] == 255
+    canvas.do("undo")
+    same(canvas.mask(), states[4])
 
 
 SHUFFLE = """async (channels) => {
@@ -77,15 +77,15 @@ SHUFFLE = """async (channels) => {
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-def test_a_hundred_steps_of_any_kind_are_taken_back_and_done_again_to_the_byte(easel: Easel, channels: int) -> None:
-    found = easel.page.evaluate(SHUFFLE, channels)
+def test_a_hundred_steps_of_any_kind_are_taken_back_and_done_again_to_the_byte(canvas: CanvasPage, channels: int) -> None:
+    found = canvas.page.evaluate(SHUFFLE, channels)
     assert found["wrong"] == []
     assert found["steps"] > 90
 
 
-def test_many_steps_keep_to_their_share_of_memory(easel: Easel) -> None:
+def test_many_steps_keep_to_their_share_of_memory(canvas: CanvasPage) -> None:
     limit = 1 << 20
-    found = easel.page.evaluate(
+    found = canvas.page.evaluate(
         """async (limit) => {
           const { History } = await import(new URL("ui/now/canvas/history.js", document.baseURI));
           const history = new History(limit);
@@ -102,42 +102,42 @@ def test_many_steps_keep_to_their_share_of_memory(easel: Easel) -> None:
     assert found["redo"]
 
 
-def test_esc_gives_a_stroke_up_and_the_page_does_not_hear_it(easel: Easel) -> None:
-    easel.show()
-    easel.page.evaluate("document.addEventListener('keydown', (e) => { window.heard = e.key; }, true)")
-    easel.brush(40)
-    mouse = easel.page.mouse
-    mouse.move(*easel.at(50, 50))
+def test_esc_gives_a_stroke_up_and_the_page_does_not_hear_it(canvas: CanvasPage) -> None:
+    canvas.show()
+    canvas.page.evaluate("document.addEventListener('keydown', (e) => { window.heard = e.key; }, true)")
+    canvas.brush(40)
+    mouse = canvas.page.mouse
+    mouse.move(*canvas.at(50, 50))
     mouse.down()
-    mouse.move(*easel.at(150, 100), steps=3)
-    easel.page.keyboard.press("Escape")
-    mouse.move(*easel.at(200, 150), steps=3)
+    mouse.move(*canvas.at(150, 100), steps=3)
+    canvas.page.keyboard.press("Escape")
+    mouse.move(*canvas.at(200, 150), steps=3)
     mouse.up()
-    assert easel.sent()["mask"] is None
-    assert easel.page.evaluate("window.heard") is None
-    easel.page.keyboard.press("Escape")  # now it is the page's
-    assert easel.page.evaluate("window.heard") == "Escape"
+    assert canvas.sent()["mask"] is None
+    assert canvas.page.evaluate("window.heard") is None
+    canvas.page.keyboard.press("Escape")  # now it is the page's
+    assert canvas.page.evaluate("window.heard") == "Escape"
 
 
-def test_keys_in_the_middle_of_a_stroke_do_not_tear_it(easel: Easel) -> None:
-    easel.show()
-    easel.brush(40)
-    easel.stroke((50, 150), (250, 150))
-    before = easel.mask()
-    mouse, press = easel.page.mouse, easel.page.keyboard.press
-    mouse.move(*easel.at(50, 50))
+def test_keys_in_the_middle_of_a_stroke_do_not_tear_it(canvas: CanvasPage) -> None:
+    canvas.show()
+    canvas.brush(40)
+    canvas.stroke((50, 150), (250, 150))
+    before = canvas.mask()
+    mouse, press = canvas.page.mouse, canvas.page.keyboard.press
+    mouse.move(*canvas.at(50, 50))
     mouse.down()
     for keys in ("Control+z", "i", "c", "e", "Delete"):
-        mouse.move(*easel.at(100, 60), steps=2)
+        mouse.move(*canvas.at(100, 60), steps=2)
         press(keys)
-        mouse.move(*easel.at(200, 50), steps=2)
+        mouse.move(*canvas.at(200, 50), steps=2)
     mouse.up()
-    after = easel.mask()
+    after = canvas.mask()
     assert (after[50, 60:200] == 255).all()
     press("Control+z")
-    same(easel.mask(), before)
+    same(canvas.mask(), before)
     press("Control+z")
-    assert easel.sent()["mask"] is None
+    assert canvas.sent()["mask"] is None
     press("Control+y")
     press("Control+y")
-    same(easel.mask(), after)
+    same(canvas.mask(), after)

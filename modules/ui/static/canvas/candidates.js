@@ -5,16 +5,16 @@ import { h } from "../dom.js";
 
 export class Candidates {
   #drawing;
-  #intake;
+  #loader;
   #bar;
   #all = []; // {url, label}
   #at = 0;
   #bitmap = null;
   #peeking = false; // looking at the picture as it is without them
 
-  constructor(drawing, intake) {
+  constructor(drawing, loader) {
     this.#drawing = drawing;
-    this.#intake = intake;
+    this.#loader = loader;
     this.#bar = drawing.root.querySelector(".drawing-candidates");
     drawing.addEventListener("change", (event) => event.detail === "picture" && this.clear());
     this.#bar.addEventListener("keydown", (event) => {
@@ -60,42 +60,42 @@ export class Candidates {
     const bitmap = await fetch(url, { cache: "no-cache" }).then((answer) => answer.blob()).then((blob) => createImageBitmap(blob)).catch(() => null);
     if (this.#all[this.#at]?.url !== wanted) return bitmap?.close();
     if (!bitmap) {
-      this.#intake.tell("This result cannot be fetched; it may have been deleted.");
+      this.#loader.tell("This result cannot be fetched; it may have been deleted.");
       return;
     }
     this.#put(bitmap);
   }
 
   #put(bitmap) {
-    const { scene } = this.#drawing;
+    const { renderer } = this.#drawing;
     this.#bitmap?.close();
     this.#bitmap = bitmap;
-    scene.paper.candidate = this.#peeking ? null : bitmap;
-    scene.stage.toggleAttribute("data-staging", Boolean(bitmap));
-    scene.refresh();
+    renderer.imageLayer.candidate = this.#peeking ? null : bitmap;
+    renderer.viewport.toggleAttribute("data-candidate", Boolean(bitmap));
+    renderer.refresh();
     this.#drawing.settled();
   }
 
   #peek(on) {
     if (this.#peeking === on) return;
     this.#peeking = on;
-    this.#drawing.scene.paper.candidate = on ? null : this.#bitmap;
-    this.#drawing.scene.refresh();
+    this.#drawing.renderer.imageLayer.candidate = on ? null : this.#bitmap;
+    this.#drawing.renderer.refresh();
   }
 
   async accept() {
     const [index, { url }] = [this.#at, this.#all[this.#at]];
-    if (!(await this.#intake.load({ url, keepMask: true }))) return;
+    if (!(await this.#loader.load({ url, keepMask: true }))) return;
     this.clear();
     this.#tell("atelier:canvas-accepted", { index, url });
-    this.#drawing.scene.stage.focus({ preventScroll: true });
+    this.#drawing.renderer.viewport.focus({ preventScroll: true });
     this.#drawing.say("Accepted; undo takes it back");
   }
 
   discard() {
     this.clear();
     this.#tell("atelier:canvas-discarded", {});
-    this.#drawing.scene.stage.focus({ preventScroll: true });
+    this.#drawing.renderer.viewport.focus({ preventScroll: true });
   }
 
   clear() {

@@ -1,11 +1,11 @@
 // A canvas: one document {picture, mask, sketch, box, frame}, what may be done with it, and what can be taken back.  Where it is
-// shown is the scene's, who asks for what is the pointer's, the keyboard's and the toolbar's business.
+// shown is the renderer's, who asks for what is the pointer's, the keyboard's and the toolbar's business.
 
 import { History } from "./history.js";
-import { Box, Frame, boxBetween, stepped } from "./handles.js";
+import { Box, OutpaintFrame, boxBetween, stepped } from "./handles.js";
 import { Layer, weight } from "./layer.js";
-import { Outbox } from "./outbox.js";
-import { Scene } from "./scene.js";
+import { Uploader } from "./upload.js";
+import { Renderer } from "./renderer.js";
 import { invert, wipe } from "./shapes.js";
 
 const NO_FRAME = Object.freeze({ left: 0, right: 0, up: 0, down: 0 });
@@ -30,14 +30,14 @@ export class Drawing extends EventTarget {
     this.settings = { ...DEFAULTS, target: tools === "sketch" ? "sketch" : "mask" };
     this.history = new History();
     this.lastPoint = null; // where the last stroke ended
-    this.scene = new Scene(root.querySelector(".drawing-stage"), () => this.#doc, () => this.#changed("view"));
-    this.outbox = new Outbox((share) => this.#tell("progress", share));
+    this.renderer = new Renderer(root.querySelector(".drawing-viewport"), () => this.#doc, () => this.#changed("view"));
+    this.uploader = new Uploader((share) => this.#tell("progress", share));
     if (tools === "inpaint") {
       const marks = root.querySelector(".drawing-marks");
-      const [box, frame] = [new Box(this, marks), new Frame(this, marks)];
-      this.scene.placed = () => {
-        box.place(this.scene, this.ready ? this.#doc.box : null, this.tool === "box");
-        frame.place(this.scene, this.#doc.frame, this.ready && this.tool === "extend");
+      const [box, frame] = [new Box(this, marks), new OutpaintFrame(this, marks)];
+      this.renderer.placed = () => {
+        box.place(this.renderer, this.ready ? this.#doc.box : null, this.tool === "box");
+        frame.place(this.renderer, this.#doc.frame, this.ready && this.tool === "extend");
       };
     }
   }
@@ -76,7 +76,7 @@ export class Drawing extends EventTarget {
 
   /** Whether it may be changed: not while results are looked at in its place. */
   get editable() {
-    return this.ready && !this.scene.stage.hasAttribute("data-staging");
+    return this.ready && !this.renderer.viewport.hasAttribute("data-candidate");
   }
 
   /** "look" only moves the picture about. */
@@ -126,7 +126,7 @@ export class Drawing extends EventTarget {
     if (this.settings[name] === value) return;
     this.settings[name] = value;
     if (["maskColour", "maskOpacity", "maskShown"].includes(name)) this.showMask();
-    this.scene.refresh();
+    this.renderer.refresh();
     this.#changed("settings");
   }
 
@@ -140,8 +140,8 @@ export class Drawing extends EventTarget {
 
   showMask() {
     const { maskColour, maskOpacity, maskShown } = this.settings;
-    this.scene.overlay.setColour(rgb(maskColour), maskOpacity);
-    this.scene.stage.toggleAttribute("data-mask-hidden", !maskShown);
+    this.renderer.overlay.setColour(rgb(maskColour), maskOpacity);
+    this.renderer.viewport.toggleAttribute("data-mask-hidden", !maskShown);
   }
 
   // ---- painting
@@ -152,14 +152,14 @@ export class Drawing extends EventTarget {
     const tiles = layer.finish();
     if (!tiles || layer !== this.#doc[part]) return; // another picture has come in the middle of a stroke
     this.history.push({ words, bytes: () => weight(tiles), swap: () => this.#doc[part].swap(tiles) });
-    this.scene.refresh(false);
+    this.renderer.refresh(false);
     this.#changed(part);
   }
 
   rollBack(layer) {
     const tiles = layer.finish();
     if (tiles) layer.swap(tiles);
-    this.scene.refresh(false);
+    this.renderer.refresh(false);
   }
 
   #onLayer(words, change) {
@@ -204,14 +204,14 @@ export class Drawing extends EventTarget {
 
   setBox(box) {
     this.#doc.box = box;
-    this.scene.refresh();
+    this.renderer.refresh();
   }
 
   removeBox() {
     const before = this.box;
     this.setBox(null);
     this.settleBox(before);
-    this.scene.stage.focus({ preventScroll: true });
+    this.renderer.viewport.focus({ preventScroll: true });
     this.say("Box removed");
   }
 
@@ -221,13 +221,13 @@ export class Drawing extends EventTarget {
 
   setFrame(frame) {
     this.#doc.frame = frame;
-    this.scene.refresh();
+    this.renderer.refresh();
     this.#changed("frame-moving");
   }
 
   settleFrame(before) {
     this.#settle("frame", before, "Frame");
-    if (this.scene.view.fitted) this.scene.fit();
+    if (this.renderer.view.fitted) this.renderer.fit();
   }
 
   /** As by hand, in whole steps: {left, right, up, down}, pixels. */
@@ -243,7 +243,7 @@ export class Drawing extends EventTarget {
     let other = before;
     const swap = () => {
       [this.#doc[part], other] = [other, this.#doc[part]];
-      if (this.scene.view.fitted) this.scene.fit();
+      if (this.renderer.view.fitted) this.renderer.fit();
     };
     this.history.push({ words, bytes: () => 100, swap });
     this.#changed(part);
@@ -292,9 +292,9 @@ export class Drawing extends EventTarget {
     };
     this.lastPoint = null;
     this.root.dataset.state = picture ? "ready" : "empty";
-    this.scene.paper.show(bitmap, () => this.scene.refresh());
-    if (picture && this.scene.view.width) this.scene.fit();
-    this.scene.refresh();
+    this.renderer.imageLayer.show(bitmap, () => this.renderer.refresh());
+    if (picture && this.renderer.view.width) this.renderer.fit();
+    this.renderer.refresh();
     this.#changed("picture", restored);
   }
 
@@ -326,7 +326,7 @@ export class Drawing extends EventTarget {
       if (this.mask?.step || this.sketch?.step) return; // in the middle of a stroke
       const step = await this.history[which]();
       this.say(step ? `${words}: ${step.words}` : `Nothing to ${which}`);
-      this.scene.refresh();
+      this.renderer.refresh();
       if (step) this.#changed("mask");
     });
   }
@@ -340,7 +340,7 @@ export class Drawing extends EventTarget {
     if (!picture) return "";
     this.#tell("problem", null);
     try {
-      const ids = await this.outbox.flush(this.#doc, this.scene.paper.bitmap);
+      const ids = await this.uploader.flush(this.#doc, this.renderer.imageLayer.bitmap);
       this.settled();
       return JSON.stringify({
         ...ids,

@@ -11,7 +11,7 @@ const CORNERS = [["left", "up"], ["right", "up"], ["left", "down"], ["right", "d
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /** Calls `change(start, dx, dy)` while a handle is dragged or arrow keys are pressed on it, and `settle(start)` when that is over. */
-function draggable(handle, scene, { step, start, change, settle }) {
+function draggable(handle, renderer, { step, start, change, settle }) {
   let held = null;
   handle.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
@@ -19,11 +19,11 @@ function draggable(handle, scene, { step, start, change, settle }) {
     event.stopPropagation();
     handle.focus({ preventScroll: true });
     handle.setPointerCapture(event.pointerId);
-    held = { at: scene.pictureAt(event), start: start() };
+    held = { at: renderer.pictureAt(event), start: start() };
   });
   handle.addEventListener("pointermove", (event) => {
     if (!held) return;
-    const at = scene.pictureAt(event);
+    const at = renderer.pictureAt(event);
     change(held.start, at.x - held.at.x, at.y - held.at.y);
   });
   const release = () => {
@@ -54,7 +54,7 @@ const place = (node, x, y, w, height) => {
 export const stepped = (pixels) => Math.min(FARTHEST, Math.max(0, STEP * Math.round((Number(pixels) || 0) / STEP)));
 
 /** The frame: how much is to be painted on beyond the picture. */
-export class Frame {
+export class OutpaintFrame {
   constructor(drawing, marks) {
     this.drawing = drawing;
     this.node = h("div", { class: "drawing-frame" });
@@ -82,7 +82,7 @@ export class Frame {
       const by = { left: -dx, right: dx, up: -dy, down: dy }[side];
       return stepped(start[side] + by);
     };
-    draggable(handle, drawing.scene, {
+    draggable(handle, drawing.renderer, {
       step: STEP,
       start: () => ({ ...drawing.frame }),
       change: (start, dx, dy) => drawing.setFrame({ ...start, ...Object.fromEntries(sides.map((side) => [side, moved(start, side, dx, dy)])) }),
@@ -129,7 +129,7 @@ export class Box {
 
   #drag(handle, sides) {
     const { drawing } = this;
-    draggable(handle, drawing.scene, {
+    draggable(handle, drawing.renderer, {
       step: 1,
       start: () => drawing.box,
       change: (start, dx, dy) => drawing.setBox(moved(start, sides, Math.round(dx), Math.round(dy), drawing.picture)),

@@ -2,9 +2,9 @@
 
 import { Candidates } from "./candidates.js";
 import { Drawing } from "./drawing.js";
-import { catchMisses, Intake } from "./intake.js";
+import { catchMisses, PictureLoader } from "./load_picture.js";
 import { Keyboard } from "./keyboard.js";
-import { Keeper } from "./keeper.js";
+import { Autosave } from "./autosave.js";
 import { Pointer } from "./pointer.js";
 import { register } from "./registry.js";
 import { sweep } from "./store.js";
@@ -18,30 +18,30 @@ export async function start(element, name, tools) {
   if (!root || root.dataset.started) return;
   root.dataset.started = "";
   const drawing = new Drawing(root, name, tools);
-  const intake = new Intake(drawing);
-  const candidates = new Candidates(drawing, intake);
-  const commands = commandsOf(drawing, intake, candidates);
+  const loader = new PictureLoader(drawing);
+  const candidates = new Candidates(drawing, loader);
+  const commands = commandsOf(drawing, loader, candidates);
   const pointer = new Pointer(drawing);
   new Toolbar(drawing, commands);
   new Keyboard(drawing, pointer, commands);
   drawing.showMask();
-  const keeper = new Keeper(drawing);
+  const autosave = new Autosave(drawing);
 
-  await drawing.queue(() => keeper.restore(async (blob) => (await intake.decode(blob)).bitmap)).catch(() => {
-    intake.tell("What was on this canvas before could not be read again.", "note");
+  await drawing.queue(() => autosave.restore(async (blob) => (await loader.decode(blob)).bitmap)).catch(() => {
+    loader.tell("What was on this canvas before could not be read again.", "note");
   });
   register(name, {
     flush: () => drawing.flush(),
     load: (what, options) => {
       candidates.clear();
-      return intake.load(what, options);
+      return loader.load(what, options);
     },
     setOutpaint: (sides) => drawing.extend(sides),
     clear: () => drawing.clear(),
     undo: () => drawing.undo(),
     redo: () => drawing.redo(),
     size: () => drawing.picture && { width: drawing.picture.width, height: drawing.picture.height, outpaint: { ...drawing.frame } },
-    view: () => ({ scale: drawing.scene.view.scale, x: drawing.scene.view.x, y: drawing.scene.view.y }),
+    view: () => ({ scale: drawing.renderer.view.scale, x: drawing.renderer.view.x, y: drawing.renderer.view.y }),
     box: () => drawing.box && [drawing.box.x, drawing.box.y, drawing.box.width, drawing.box.height],
     hasMask: () => Boolean(drawing.mask?.painted),
     setCandidates: (all, options) => candidates.set(all, options),

@@ -19,11 +19,11 @@ export class Keyboard {
     this.#drawing = drawing;
     this.#pointer = pointer;
     this.#commands = commands;
-    const { root, scene } = drawing;
+    const { root, renderer } = drawing;
     root.addEventListener("pointerenter", () => { this.#over = true; });
     root.addEventListener("pointerleave", () => { this.#over = false; });
-    scene.stage.addEventListener("blur", () => this.#lift(false));
-    scene.stage.addEventListener("pointerdown", () => this.#lift(false));
+    renderer.viewport.addEventListener("blur", () => this.#lift(false));
+    renderer.viewport.addEventListener("pointerdown", () => this.#lift(false));
     // In the capture phase of the window: before the page's own Esc, which would cancel the job under way.
     window.addEventListener("keydown", (event) => this.#down(event), true);
     window.addEventListener("keyup", (event) => {
@@ -34,15 +34,15 @@ export class Keyboard {
 
   #down(event) {
     const drawing = this.#drawing;
-    const { stage } = drawing.scene;
-    if (event.isComposing || !visible(stage) || document.querySelector("dialog[open]")) return;
+    const { viewport } = drawing.renderer;
+    if (event.isComposing || !visible(viewport) || document.querySelector("dialog[open]")) return;
     const inside = drawing.root.contains(document.activeElement);
     const idle = document.activeElement === document.body || document.activeElement === null;
     if (!inside && !(this.#over && idle)) return;
     if (event.target.closest?.("input:not([type=range], [type=color], [type=file]), textarea, select")) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) return; // generates
-    const onStage = event.target === stage || !inside;
-    const did = event.ctrlKey || event.metaKey ? this.#withControl(event) : this.#plain(event, onStage);
+    const onViewport = event.target === viewport || !inside;
+    const did = event.ctrlKey || event.metaKey ? this.#withControl(event) : this.#plain(event, onViewport);
     if (!did) return;
     event.preventDefault();
     event.stopPropagation();
@@ -56,13 +56,13 @@ export class Keyboard {
   }
 
   /** Whether the key meant something. */
-  #plain(event, onStage) {
+  #plain(event, onViewport) {
     const drawing = this.#drawing;
     const { key } = event;
     if (key === "Escape") return this.#escape();
     if (key === "?") return this.#do("help");
     if (!drawing.ready || event.altKey) return false;
-    if (onStage) {
+    if (onViewport) {
       if (key === " ") return this.#space(true);
       if (key in ARROWS && drawing.editable) return this.#walk(ARROWS[key], event.shiftKey ? 10 : 1);
       if (key === "Enter" && drawing.editable) return this.#enter();
@@ -82,10 +82,10 @@ export class Keyboard {
     else if (key === "i") return this.#do("invert");
     else if (key === "h" && drawing.tools === "inpaint") drawing.set("maskShown", !drawing.settings.maskShown);
     else if (key === "c" && drawing.tools === "inpaint") drawing.set("target", drawing.sketching ? "mask" : "sketch");
-    else if (key === "Delete" || key === "Backspace") return onStage && this.#do("wipe");
+    else if (key === "Delete" || key === "Backspace") return onViewport && this.#do("wipe");
     else return this.#look(key);
     if ("[]{}".includes(key)) drawing.say("[]".includes(key) ? `Size ${drawing.size}` : `Hardness ${Math.round(100 * drawing.hardness)} percent`);
-    drawing.scene.showCursor(drawing.scene.cursor, drawing.ring);
+    drawing.renderer.showCursor(drawing.renderer.cursor, drawing.ring);
     return true;
   }
 
@@ -111,23 +111,23 @@ export class Keyboard {
 
   /** The brush goes a step of a pixel on the screen, at least one of the picture. */
   #walk([dx, dy], times) {
-    const { scene } = this.#drawing;
-    const step = Math.max(1, Math.round(4 / scene.view.scale)) * times;
-    const from = scene.cursor ?? this.#middle();
-    const area = scene.area;
+    const { renderer } = this.#drawing;
+    const step = Math.max(1, Math.round(4 / renderer.view.scale)) * times;
+    const from = renderer.cursor ?? this.#middle();
+    const area = renderer.area;
     const point = {
       x: Math.min(area.x + area.width, Math.max(area.x, Math.round(from.x) + dx * step)),
       y: Math.min(area.y + area.height, Math.max(area.y, Math.round(from.y) + dy * step)),
     };
-    scene.showCursor(point, this.#drawing.ring);
-    scene.reveal(point);
+    renderer.showCursor(point, this.#drawing.ring);
+    renderer.reveal(point);
     this.#gesture?.move([point]);
     this.#drawing.say(`${point.x}, ${point.y}`);
     return true;
   }
 
   #middle() {
-    const { x, y, width, height } = this.#drawing.scene.area;
+    const { x, y, width, height } = this.#drawing.renderer.area;
     return { x: Math.round(x + width / 2), y: Math.round(y + height / 2) };
   }
 
@@ -138,8 +138,8 @@ export class Keyboard {
       this.#lift(true);
       return true;
     }
-    const point = drawing.scene.cursor ?? this.#middle();
-    drawing.scene.showCursor(point, drawing.ring);
+    const point = drawing.renderer.cursor ?? this.#middle();
+    drawing.renderer.showCursor(point, drawing.ring);
     this.#gesture = begin(drawing, drawing.tool, { x: point.x, y: point.y });
     drawing.say(this.#gesture ? "Down; arrow keys draw, Enter lifts, Escape gives up" : "Done");
     return true;
@@ -153,7 +153,7 @@ export class Keyboard {
 
   #space(held) {
     this.#pointer.spaceHeld = held;
-    this.#drawing.scene.stage.toggleAttribute("data-pan", held);
+    this.#drawing.renderer.viewport.toggleAttribute("data-pan", held);
     return true;
   }
 }

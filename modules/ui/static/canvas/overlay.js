@@ -1,12 +1,12 @@
-// What is painted, over the picture: the colour sketch, and the mask in its own colour.  A canvas as large as the stage, not as the
-// picture: only the part of the stage on which a stroke fell is written anew, whatever the size of the picture.
+// What is painted, over the picture: the colour sketch, and the mask in its own colour.  A canvas as large as the viewport, not as the
+// picture: only the part of the viewport on which a stroke fell is written anew, whatever the size of the picture.
 
 const STRIPE = 7; // CSS pixels
 const CONTRAST = 0.35; // how far every other stripe is on the way to white or black
 
 export class Overlay {
   #context;
-  #image = null; // pixels of the stage, kept to be written to again
+  #image = null; // pixels of the viewport, kept to be written to again
   #words = null;
   #stripes = [new Uint32Array(256), new Uint32Array(256)]; // a mask's value -> its colour on the screen, by turns
   #tones = [[0, 0, 0], [0, 0, 0]];
@@ -36,7 +36,7 @@ export class Overlay {
     this.#words = this.#image && new Uint32Array(this.#image.data.buffer);
   }
 
-  /** Write the part of the stage that shows `region` of the picture (null: everything). */
+  /** Write the part of the viewport that shows `region` of the picture (null: everything). */
   draw(view, ratio, mask, sketch, region) {
     if (!this.#image) return;
     const { width, height } = this.canvas;

@@ -21,7 +21,7 @@ export function register(name, api) {
  * load(what, {keepMask}): Promise<boolean>, `what` a File or Blob, or {url} or {id} with, if wanted, {mask: id, box, outpaint_*}
  * setOutpaint({left, right, up, down}), pixels, as by hand; clear(), undo(), redo()
  * size(): {width, height, outpaint} or null;  box(): [x, y, width, height] or null;  hasMask(): boolean
- * view(): {scale, x, y}, CSS pixels per pixel and the picture's corner on the stage, or null
+ * view(): {scale, x, y}, CSS pixels per pixel and the picture's corner on the viewport, or null
  * setCandidates([{url, label}], {selected}), clearCandidates(): results to choose from, shown in place of the picture
  */
 export function canvas(name) {

@@ -1,4 +1,4 @@
-// Buttons, sliders and wells around the stage, and what is written there: sizes, zoom, messages, progress.
+// Buttons, sliders and wells around the viewport, and what is written there: sizes, zoom, messages, progress.
 
 import { LARGEST_BRUSH } from "./drawing.js";
 import { showHelp } from "./help.js";
@@ -83,8 +83,8 @@ export class Toolbar {
     const size = picture ? `${picture.width} × ${picture.height}` : "";
     const to = picture && grown.some(Boolean) ? ` → ${picture.width + grown[0]} × ${picture.height + grown[1]}` : "";
     this.$(".drawing-size").textContent = size + to;
-    this.$(".drawing-zoom").textContent = picture ? `${Math.round(100 * drawing.scene.view.scale)} %` : "100 %";
-    drawing.scene.stage.dataset.hand = drawing.tool;
+    this.$(".drawing-zoom").textContent = picture ? `${Math.round(100 * drawing.renderer.view.scale)} %` : "100 %";
+    drawing.renderer.viewport.dataset.hand = drawing.tool;
     roam(this.$$("[data-tool], .drawing-tools [data-do]"), (button) => button.dataset.tool === settings.tool);
     roam(this.$$("[data-target]"), (button) => button.dataset.target === settings.target);
   }
@@ -138,25 +138,25 @@ function walkWithArrows(bar) {
 }
 
 /** What the buttons and keys do, by name. */
-export function commandsOf(drawing, intake, candidates) {
-  const { scene } = drawing;
+export function commandsOf(drawing, loader, candidates) {
+  const { renderer } = drawing;
   const withPicture = (action) => () => drawing.picture && action();
   return {
     undo: () => drawing.undo(),
     redo: () => drawing.redo(),
     invert: () => drawing.invert(),
     wipe: () => drawing.wipe(),
-    open: () => intake.choose("picture"),
-    "mask-file": withPicture(() => intake.choose("mask")),
+    open: () => loader.choose("picture"),
+    "mask-file": withPicture(() => loader.choose("mask")),
     remove: withPicture(() => drawing.clear()),
-    "zoom-in": withPicture(() => scene.zoom(scene.view.scale * ZOOM)),
-    "zoom-out": withPicture(() => scene.zoom(scene.view.scale / ZOOM)),
-    actual: withPicture(() => scene.zoom(1)),
-    fit: withPicture(() => scene.fit()),
+    "zoom-in": withPicture(() => renderer.zoom(renderer.view.scale * ZOOM)),
+    "zoom-out": withPicture(() => renderer.zoom(renderer.view.scale / ZOOM)),
+    actual: withPicture(() => renderer.zoom(1)),
+    fit: withPicture(() => renderer.fit()),
     help: () => showHelp(drawing.tools),
     quiet: () => {
-      intake.tell("");
-      scene.stage.focus({ preventScroll: true });
+      loader.tell("");
+      renderer.viewport.focus({ preventScroll: true });
     },
     escape: () => candidates.escape(),
   };

@@ -26,11 +26,11 @@ export function begin(drawing, tool, point, { erase = false, straight = false } 
 
 /** The colour of the picture and the sketch at a point becomes the one to paint with. */
 export function pick(drawing, point) {
-  const { picture, sketch, scene } = drawing;
+  const { picture, sketch, renderer } = drawing;
   const [x, y] = [Math.floor(point.x), Math.floor(point.y)];
   if (x < 0 || y < 0 || x >= picture.width || y >= picture.height) return;
   const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-  context.drawImage(scene.paper.bitmap, -x, -y);
+  context.drawImage(renderer.imageLayer.bitmap, -x, -y);
   const seen = context.getImageData(0, 0, 1, 1).data;
   if (sketch) {
     const over = sketch.data.subarray(4 * (y * sketch.width + x));
@@ -58,7 +58,7 @@ class Stroke {
     this.last = straight && drawing.lastPoint ? drawing.lastPoint : point;
     this.line(this.last, point, true);
     this.last = point;
-    drawing.scene.refresh(false);
+    drawing.renderer.refresh(false);
   }
 
   radius(point) {
@@ -71,7 +71,7 @@ class Stroke {
       this.line(this.last, point, false);
       this.last = point;
     }
-    this.drawing.scene.refresh(false);
+    this.drawing.renderer.refresh(false);
   }
 
   end() {
@@ -114,14 +114,14 @@ class Outlined {
   }
 
   end() {
-    this.drawing.scene.outline();
+    this.drawing.renderer.outline();
     this.layer.begin();
     this.apply(this.drawing.ink(this.erase));
     this.drawing.commit(this.layer, this.words);
   }
 
   cancel() {
-    this.drawing.scene.outline();
+    this.drawing.renderer.outline();
   }
 }
 
@@ -130,7 +130,7 @@ class Rectangle extends Outlined {
 
   move(points) {
     this.points[1] = points.at(-1);
-    this.drawing.scene.outline(corners(...this.points), true);
+    this.drawing.renderer.outline(corners(...this.points), true);
   }
 
   apply(ink) {
@@ -145,12 +145,12 @@ class Lasso extends Outlined {
   words = "Lasso";
 
   move(points) {
-    const least = 1 / this.drawing.scene.view.scale; // no two points on one pixel of the screen
+    const least = 1 / this.drawing.renderer.view.scale; // no two points on one pixel of the screen
     for (const point of points) {
       const last = this.points.at(-1);
       if (Math.hypot(point.x - last.x, point.y - last.y) >= least) this.points.push(point);
     }
-    this.drawing.scene.outline(this.points, true);
+    this.drawing.renderer.outline(this.points, true);
   }
 
   apply(ink) {
@@ -168,15 +168,15 @@ class BoxDrag {
 
   move(points) {
     this.to = points.at(-1);
-    this.drawing.scene.outline(corners(this.from, this.to), true);
+    this.drawing.renderer.outline(corners(this.from, this.to), true);
   }
 
   end() {
-    this.drawing.scene.outline();
+    this.drawing.renderer.outline();
     this.drawing.drawBox(this.from, this.to);
   }
 
   cancel() {
-    this.drawing.scene.outline();
+    this.drawing.renderer.outline();
   }
 }

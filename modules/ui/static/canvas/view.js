@@ -1,18 +1,18 @@
-// Where the picture stands on the stage: a scale and an offset.  Screen points are CSS pixels from the stage's corner, picture points
+// Where the picture stands on the viewport: a scale and an offset.  Screen points are CSS pixels from the viewport's corner, picture points
 // are pixels of the picture; (0, 0) is its top left corner and what lies outside has coordinates too.
 
 const LARGEST = 32; // CSS pixels per pixel
 const MARGIN = 28; // CSS pixels around a picture that fits
-const STAYS = 48; // CSS pixels of it that cannot be pushed off the stage
+const STAYS = 48; // CSS pixels of it that cannot be pushed off the viewport
 
 export class View {
   constructor() {
     this.scale = 1;
     this.x = 0;
     this.y = 0;
-    this.width = 0; // of the stage
+    this.width = 0; // of the viewport
     this.height = 0;
-    this.fitted = true; // until someone zooms, the picture fits whatever the stage becomes
+    this.fitted = true; // until someone zooms, the picture fits whatever the viewport becomes
   }
 
   toPicture(x, y) {
@@ -50,7 +50,7 @@ export class View {
     this.#hold(area);
   }
 
-  /** Bring a point of the picture onto the stage, if it is not there. */
+  /** Bring a point of the picture onto the viewport, if it is not there. */
   reveal(point, area) {
     const at = this.toScreen(point.x, point.y);
     const past = (value, size) => Math.min(0, value - MARGIN) + Math.max(0, value - size + MARGIN);

@@ -1,0 +1,226 @@
+"""What the generation tabs share: the checkpoint, the styles of this instance, and settings that come from somewhere else.
+
+Settings come from the browser's memory when the page opens, from a picture that somebody wants to paint again, or with another
+checkpoint.  It does not know what a tab does with its form.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules.app import App
+from modules.checkpoints.families import FAMILIES
+from modules.checkpoints.files import CheckpointInfo
+from modules.diffusion.samplers import SAMPLERS, find_sampler
+from modules.diffusion.schedules import SCHEDULES
+from modules.errors import AtelierError, LimitError, RequestError, SettingsError, UnknownName, without_folders
+from modules.ui.form import Choice, Form, Values, fields_of
+from modules.ui.gradio import gr
+from modules.ui.results import Results, message
+from modules.ui.tabs.base import AT_ONCE, Updates, no_user
+
+
+class FormSync:
+    """`forms` are those of the generation tabs by their names, in the order of the bar; tabs put theirs in when they build."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.forms: dict[str, Form] = {}
+
+    def build(self) -> None:
+        """The checkpoint's place in the masthead."""
+        usable, chosen = self.usable(), self.app.default_checkpoint()
+        with gr.Row(elem_id="checkpoint_area", elem_classes="plain"):
+            name = chosen.name if chosen else None
+            self.checkpoint = Choice(_titles(usable), value=name, label="Checkpoint", elem_id="checkpoint", min_width=100)
+            self.rescan = gr.Button("Rescan the models folder", elem_id="rescan", elem_classes=["icon", "icon-rescan"])
+            self.kept = gr.Textbox(visible=False)  # what this browser remembers, see _RECALL
+
+    def connect(self, results: Results, page: gr.Blocks) -> None:
+        self.results = results
+        everything = list({id(c): c for form in self.forms.values() for c in form.outputs}.values())
+        self.checkpoint.input(self._chosen, self.checkpoint, [*everything, results], **AT_ONCE)
+        self.rescan.click(self._rescanned, self.checkpoint, [*everything, results], js=_CLOSED, **AT_ONCE)
+        results.reuse(self._reused, None, [*everything, results], **AT_ONCE)
+        results.more(self._more, None, results, trigger_mode="multiple", **AT_ONCE)
+        page.load(self._opened, self.kept, [*everything, results], js=_RECALL, **AT_ONCE)
+
+    # ---- what is here
+
+    def usable(self) -> list[CheckpointInfo]:
+        return [info for info in self.app.checkpoints() if not info.problem]
+
+    def styles(self) -> tuple[list[str], str | None]:
+        """The names in the styles file, and what is wrong with it."""
+        try:
+            return list(self.app.library.styles()), None
+        except SettingsError as error:
+            return [], f"{error}."
+
+    # ---- what comes from somewhere else
+
+    def _chosen(self, name: str | None) -> Updates:
+        """Another checkpoint brings the settings it is best run with."""
+        try:
+            # Every output is answered: for one of our own components Gradio cannot leave an update out
+            return {**self._bring(self.app.checkpoint(name)), self.results: message("chosen")}
+        except UnknownName:  # its file went away after the list was made
+            words = (
+                f"Checkpoint {str(name)[:80]!r} is not in the models folder any more. Rescan the folder, or choose another one."
+            )
+        except RequestError as error:
+            words = without_folders(str(error)).rstrip(".") + "."
+        return {self.results: message("refused", error=words[:1].upper() + words[1:], fields=[self.checkpoint.elem_id])}
+
+    def _bring(self, info: CheckpointInfo | None) -> Updates:
+        updates: Updates = {}
+        for form in self.forms.values():
+            fields = defaults(info)
+            if form.prefix != "txt2img":  # there a picture says how large
+                del fields["width"], fields["height"]
+            updates |= filled(form, fields) | channel_hints(form, info)
+        return updates
+
+    def _rescanned(self, name: str | None) -> Updates:
+        usable = self.usable()
+        broken = [f"{info.name}: {info.problem}" for info in self.app.checkpoints() if info.problem]
+        notes = [f"{info.name}: {info.note}" for info in usable if info.note]
+        updates: Updates = {self.results: message("rescanned", usable=len(usable), broken=broken, notes=notes)}
+        if name not in [info.name for info in usable]:
+            chosen = self.app.default_checkpoint()
+            name = chosen.name if chosen else None
+            updates |= self._bring(chosen)
+        updates[self.checkpoint] = gr.update(choices=_titles(usable), value=name)
+        return updates
+
+    def _reused(self, event: gr.EventData) -> Updates:
+        """`{"tab", "fields"}`: the settings of a picture, for the form of that tab."""
+        data = event._data if isinstance(event._data, dict) else {}
+        form = self.forms.get(str(data.get("tab")))
+        if form is None:
+            return {self.results: message("reused", missing=[])}
+        fields = fields_of(data.get("fields"))
+        missing = self._drop_unknown(form, fields)
+        if "mask_blur_x" in fields:
+            fields["mask_blur"] = fields["mask_blur_x"]  # one slider for both
+        updates = filled(form, fields)
+        if "checkpoint" in fields:
+            for other in self.forms.values():
+                updates |= channel_hints(other, self.app.checkpoint(fields["checkpoint"]))
+        return {**updates, self.results: message("reused", missing=missing, tab=form.prefix)}
+
+    def _more(self, event: gr.EventData, request: gr.Request) -> str:
+        """`{"what", "requests": [{"fields", "key"}]}`: what the page goes on with by itself, a batch or a loop."""
+        data = event._data if isinstance(event._data, dict) else {}
+        wanted = [one for one in data.get("requests") or [] if isinstance(one, dict)]
+        user, taken = request.request.state.user, {}
+        error, full = "" if user else no_user(request), False
+        try:
+            for one in wanted if user else []:
+                key = str(one.get("key", ""))
+                taken[key] = self.app.submit(fields_of(one.get("fields")), user, key).id
+        except AtelierError as refusal:
+            error, full = without_folders(str(refusal)), isinstance(refusal, LimitError)
+        what = str(data.get("what"))[:20]
+        return message("more", what=what, ids=list(taken.values()), keys=list(taken), error=error, full=full)
+
+    def _opened(self, stored: Any) -> Updates:
+        """A page begins with its forms as this browser left them, and with what is in the models folders now."""
+        usable, (styles, about) = self.usable(), self.styles()
+        kept = fields_of(stored)
+        updates: Updates = {}
+        name = None
+        for tab, form in self.forms.items():
+            fields = fields_of(kept.get(tab))
+            self._drop_unknown(form, fields)
+            name = name or fields.get("checkpoint")
+            if not fields.get("checkpoint"):
+                fields |= defaults(self.app.default_checkpoint())
+            updates |= filled(form, fields)
+            box = form.components["styles"]
+            updates[box] = gr.update(choices=styles, value=updates.get(box, []), info=about, visible=bool(styles or about))
+        chosen = self.app.checkpoint(name) if name else self.app.default_checkpoint()
+        for form in self.forms.values():
+            updates |= channel_hints(form, chosen)
+        updates[self.checkpoint] = gr.update(choices=_titles(usable), value=chosen.name if chosen else None)
+        return updates | {self.results: message("opened")}
+
+    def _drop_unknown(self, form: Form, fields: Values) -> list[str]:
+        """Take names out that nothing here carries; returns them for a note to the user."""
+        known = {
+            "checkpoint": {info.name for info in self.usable()},
+            "sampler": set(SAMPLERS),
+            "schedule": set(SCHEDULES),
+        }
+        missing = [name for name in known if fields.get(name) is not None and fields[name] not in known[name]]
+        notes = [f"{form.labels[name]} {str(fields.pop(name))[:80]!r}" for name in missing]
+        if isinstance(styles := fields.get("styles"), list):
+            here = self.styles()[0]
+            fields["styles"] = [name for name in styles if name in here]
+            notes += [f"Style {str(name)[:80]!r}" for name in styles if name not in here]
+        return notes
+
+
+def defaults(info: CheckpointInfo | None) -> Values:
+    """What a checkpoint is best run with; without one, what suits SD 1.x."""
+    if info is None:
+        return {"width": 512, "height": 512, "steps": 20, "cfg_scale": 7.0, "sampler": "DPM++ 2M", "schedule": "Karras"}
+    best = info.defaults
+    return {
+        "width": best.width,
+        "height": best.height,
+        "steps": best.steps,
+        "cfg_scale": best.cfg_scale,
+        "sampler": best.sampler,
+        "schedule": best.schedule,
+    }
+
+
+def filled(form: Form, fields: Values) -> Updates:
+    """The form with these values, and its schedule as the sampler among them has it."""
+    updates = form.write(fields)
+    schedule = form.components["schedule"]
+    hint = schedule_hint(fields.get("sampler"))
+    if hint:
+        updates[schedule] = hint | ({"value": updates[schedule]} if schedule in updates else {})
+    return updates
+
+
+def schedule_hint(sampler: Any) -> dict[str, Any]:
+    """The schedule's field with this sampler: greyed, with the reason, where it makes no difference."""
+    if not isinstance(sampler, str) or sampler not in SAMPLERS:
+        return {}
+    own = find_sampler(sampler)[0].spacing is not None
+    return dict(gr.update(interactive=not own, info=f"{sampler} has noise levels of its own" if own else None))
+
+
+def channel_hints(form: Form, info: CheckpointInfo | None) -> Updates:
+    """Fields that only some kinds of checkpoint know are seen with those alone."""
+    channels = next((family.in_channels for family in FAMILIES if info and family.name == info.family), 4)
+    needs = {"conditioning_mask_strength": 9, "image_cfg_scale": 8}
+    return {form.components[name]: gr.update(visible=channels == n) for name, n in needs.items() if name in form.components}
+
+
+def _titles(usable: list[CheckpointInfo]) -> list[tuple[str, str]]:
+    """Titles may repeat, names do not."""
+    titles = [info.title for info in usable]
+    return [(info.title if titles.count(info.title) == 1 else info.name, info.name) for info in usable]
+
+
+_RECALL = """() => {
+  const kept = {};
+  try {
+    for (let i = 0; i < localStorage.length; i++) {
+      const name = localStorage.key(i).match(/^atelier\\.form\\.(\\w+)$/)?.[1];
+      if (name) kept[name] = localStorage.getItem(`atelier.form.${name}`);
+    }
+  } catch { /* forbidden: then nothing was kept */ }
+  return [JSON.stringify(kept)];
+}"""
+
+_CLOSED = """async (...values) => {
+  const end = performance.now() + 1000;
+  while (document.querySelector("ul.option-list") && performance.now() < end) await new Promise((go) => setTimeout(go, 20));
+  return values;
+}"""
+"""Waits until a dropdown's list has faded out: Gradio still draws it for 200 ms, and breaks when its choices become fewer."""

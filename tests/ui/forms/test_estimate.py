@@ -1,0 +1,59 @@
+"""Below the size, before the click: time, memory, and what size the checkpoint was made for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modules.engine.costs import Call
+from tests.ui.conftest import Visit
+from tests.ui.fake_app import FakeApp
+from tests.ui.test_picture_to_picture import opened
+from tests.ui.test_txt2img_page import number
+
+pytestmark = pytest.mark.browser
+
+ESTIMATE = "#txt2img_estimate"
+
+
+def told(page: Any, words: str, tab: str = "txt2img") -> None:
+    page.wait_for_function("([s, w]) => document.querySelector(s).textContent === w", arg=[f"#{tab}_estimate", words])
+
+
+def test_size_time_and_memory_are_reported_before_the_click(app: FakeApp, visit: Visit) -> None:
+    app.costs.put([(Call("predict", "stickers", 128, 128, 2), 0.5), (Call("decode", "stickers", 128, 128, 1), 2.0)])
+    app.weights = 57_000_000
+    page = visit().open()
+    told(page, "Takes about 12 s. The model takes 57 MB.")  # 20 steps of half a second, and the decoding
+    page.fill(number("steps"), "40")
+    told(page, "Takes about 22 s. The model takes 57 MB.")
+    page.fill(number("width"), "512")
+    page.fill(number("height"), "512")
+    made_for = "Made for 128 × 128; this is 16 times the pixels."
+    told(page, f"{made_for} At least about 6 min. The model takes 57 MB, and what is computed grows with the pixels.")
+    assert page.get_attribute(ESTIMATE, "data-far") is not None
+    assert not app.records, "nothing was begun for that"
+    page.fill(number("width"), "63")
+    told(page, "")  # the request's own words come at Generate
+    page.click("#checkpoint input")
+    page.get_by_role("option", name="Landscapes", exact=True).click()
+    told(page, "How long it takes is not measured yet. The model takes 57 MB.")
+
+
+def test_a_picture_from_a_picture_counts_its_factor_and_strength(app: FakeApp, visit: Visit) -> None:
+    app.costs.put([(Call("predict", "stickers", 256, 128, 2), 1.0), (Call("decode", "stickers", 256, 128, 1), 2.0)])
+    page = visit().open()
+    canvas = opened(page, app, "img2img")
+    canvas.show(128, 64)
+    page.click("#img2img_size_by >> text=By a factor")
+    page.fill("#img2img_size_factor input[type=number]", "2")
+    page.fill("#img2img_denoising_strength input[type=number]", "0.5")
+    told(page, "Made for 128 × 128. Takes about 13 s.", "img2img")  # of 20 steps half are run, and one more as in A1111
+
+
+def test_what_is_measured_while_the_page_is_open_comes_by_itself(app: FakeApp, visit: Visit) -> None:
+    page = visit().open()
+    told(page, "How long it takes is not measured yet.")
+    app.costs.put([(Call("predict", "stickers", 128, 128, 2), 0.5)])  # the checkpoint was loaded, and timed
+    told(page, "Takes about 10 s.")

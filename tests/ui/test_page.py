@@ -1,0 +1,20 @@
+"""The page's version, which its scripts and styles are served under."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modules.ui.page import _version
+
+
+def test_the_version_changes_with_a_file_in_a_subfolder_and_with_its_place(tmp_path: Path) -> None:
+    """Browsers keep each version for ever: an import that points at a file which has moved must never be an old one."""
+    script = tmp_path / "results" / "jobs.js"
+    script.parent.mkdir()
+    script.write_text("1")
+    first = _version(tmp_path)
+    script.write_text("2")
+    second = _version(tmp_path)
+    (tmp_path / "forms").mkdir()
+    script.rename(tmp_path / "forms" / "jobs.js")
+    assert len({first, second, _version(tmp_path)}) == 3
