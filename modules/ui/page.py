@@ -39,6 +39,8 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
     page = build_page(sync, shown, version)
     # Only then does Gradio check that a file whose path a callback gets was uploaded; else it would copy any into its cache.
     page.has_launched = True
+    # No event of ours is queued, but Gradio looks into its queue a thousand times a second, 6 % of a processor for ever.
+    page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = 1.0
     return gr.mount_gradio_app(
         server,
         page,
