@@ -71,3 +71,16 @@ def test_a_running_job_says_its_settings_too(page: Any, app: FakeApp) -> None:
     page.wait_for_selector(".picture-info dl")
     said = page.evaluate(LABEL)
     assert (said["Clip skip"], said["Size"]) == ("2", "128 × 128")
+
+
+@pytest.mark.parametrize("size", [(390, 844), (820, 1180), (1440, 900)], ids=["phone", "tablet", "wide"])
+def test_what_can_be_done_with_a_picture_covers_nothing_else(app: FakeApp, visit: Visit, size: tuple[int, int]) -> None:
+    page = visit(viewport={"width": size[0], "height": size[1]}).open()
+    paint(page, app)
+    boxes = page.evaluate("""() => [...document.querySelectorAll('#results .actions :is(button, a)')]
+      .map((node) => node.getBoundingClientRect()).filter((box) => box.width)
+      .map((box) => [box.left, box.top, box.right, box.bottom])""")
+    assert len(boxes) >= 6
+    for place, (left, top, right, bottom) in enumerate(boxes):
+        for x0, y0, x1, y1 in boxes[place + 1 :]:
+            assert right <= x0 or x1 <= left or bottom <= y0 or y1 <= top
