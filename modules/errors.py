@@ -11,6 +11,7 @@ AtelierError                 everything that we raise on purpose
 │   └── NotFinite            NaN or infinity in a latent or a picture
 ├── EngineError              the engine process died or does not answer
 ├── QueueError               the job list cannot be opened, read or written
+├── PluginError              an extension adds what cannot stand beside what is there
 └── OutputError              a finished picture could not be written
 """
 
@@ -75,6 +76,10 @@ class EngineError(AtelierError):
 
 class QueueError(AtelierError):
     """The job list cannot be opened, read or written."""
+
+
+class PluginError(AtelierError):
+    """An extension adds what cannot stand beside what is there; without it all works."""
 
 
 class OutputError(AtelierError):

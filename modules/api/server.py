@@ -5,9 +5,9 @@ Pages are mounted later, at "/" and last, because a route that is added behind a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
@@ -27,6 +27,7 @@ from modules.api.page.uploads import upload_endpoints
 from modules.api.v1.endpoints import v1_endpoints
 from modules.app import App
 from modules.errors import AtelierError
+from modules.hooks import HOOKS, hookimpl
 
 ABOUT = """Two ways to paint from a program.
 
@@ -43,19 +44,42 @@ def build_api(app: App, access: AccessConfig | None = None) -> FastAPI:
     """Our routes behind the guard.  `access` says how it is reached and who is let in; a local instance's unless given."""
     access = access or AccessConfig(folder=app.settings.data_dir)
     server = FastAPI(title="Atelier", version=__version__, description=ABOUT, docs_url=None, redoc_url=None)
-    server.include_router(job_endpoints(app))
-    server.include_router(queue_endpoints(app))
-    server.include_router(prompt_endpoints(app))
-    server.include_router(upload_endpoints(app))
-    server.include_router(reading_endpoints(app))
-    server.include_router(v1_endpoints(app))
-    server.include_router(a1111_endpoints(app))
-    server.include_router(docs_endpoint(server))
-    server.include_router(account_endpoints(access))
+    for router in HOOKS.collect("routes", "route", _addresses, app=app, access=access, server=server):
+        server.include_router(router.entry)
     server.mount(f"/door/{LOGIN_VERSION}", login_files(), name="door")
     answer_errors(server)
     server.add_middleware(GuardMiddleware, access=access)
     return server
+
+
+class _BuiltIn:
+    @hookimpl
+    def routes(self, app: App, access: AccessConfig, server: FastAPI) -> tuple[APIRouter, ...]:
+        return (
+            job_endpoints(app),
+            queue_endpoints(app),
+            prompt_endpoints(app),
+            upload_endpoints(app),
+            reading_endpoints(app),
+            v1_endpoints(app),
+            a1111_endpoints(app),
+            docs_endpoint(server),
+            account_endpoints(access),
+        )
+
+
+HOOKS.register(_BuiltIn(), "atelier.routes", built_in=True)
+
+
+def _addresses(router: APIRouter, prefix: str = "") -> Iterator[str]:
+    """Method and path of each route, of routers inside of it too: "GET /api/v1/jobs/{id}"."""
+    for route in router.routes:
+        inner = getattr(route, "original_router", None)  # newer versions of FastAPI keep an included router as it is
+        if inner is not None:
+            yield from _addresses(inner, prefix + getattr(getattr(route, "include_context", None), "prefix", ""))
+        else:
+            path = prefix + getattr(route, "path", "")
+            yield from (f"{method} {path}" for method in sorted(getattr(route, "methods", None) or ("*",)))
 
 
 def answer_errors(server: FastAPI) -> None:

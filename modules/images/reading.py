@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from modules.errors import RequestError
+from modules.hooks import HOOKS
 from modules.images import exif, stealth
 from modules.images.containers import Container, read_container
 from modules.images.decode import decode
@@ -145,8 +146,22 @@ def _own(container: Container) -> Found | None:
 
 
 def _foreign(file: FileTexts) -> Found:
-    reading = next((found for read in READERS if (found := read(file)) is not None), None)
+    reading = _first_reading(file)
     return _foreign_found(reading, file.chunks.get("parameters") or file.comment) if reading else Found()
+
+
+def _first_reading(file: FileTexts) -> Reading | None:
+    """What the first reader says that knows such a file.  An extension's reader that fails is passed over."""
+    for owned in READERS.owned():
+        try:
+            if (found := owned.entry.read(file)) is not None:
+                return found
+        except Exception as error:
+            if HOOKS.is_built_in(owned.owner):
+                raise
+            text = f"its reader {owned.entry.name!r} failed at a picture: {type(error).__name__}"
+            HOOKS.report(owned.owner, "readers", text, error)
+    return None
 
 
 def _foreign_found(reading: Reading, text: str) -> Found:

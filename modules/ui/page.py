@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from html import escape
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from modules import __version__
 from modules.app import App
+from modules.hooks import HOOKS, hookimpl
 from modules.ui.files import STATIC
 from modules.ui.form_sync import FormSync
 from modules.ui.gradio import gr
@@ -59,9 +61,59 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
     )
 
 
+class _BuiltIn:
+    @hookimpl
+    def tabs(self, app: App, sync: FormSync, version: str) -> tuple[Tab, ...]:
+        return Txt2ImgTab(app, sync), Img2ImgTab(app, sync, version), InpaintTab(app, sync, version), PngInfoTab()
+
+
+HOOKS.register(_BuiltIn(), "atelier.tabs", built_in=True)
+
+
 def tabs(app: App, sync: FormSync, version: str) -> list[Tab]:
-    """The tabs in the order of the bar."""
-    return [Txt2ImgTab(app, sync), Img2ImgTab(app, sync, version), InpaintTab(app, sync, version), PngInfoTab()]
+    """The tabs in the order of the bar, those of extensions last."""
+    found = HOOKS.collect("tabs", "tab", lambda tab: (_checked(tab).name,), app=app, sync=sync, version=version)
+    return [one.entry if HOOKS.is_built_in(one.owner) else Guarded(one.entry, one.owner) for one in found]
+
+
+def _checked(tab: Tab) -> Tab:
+    """`tab` with a name that may stand in ids, selectors and addresses.
+
+    Raises:
+        ValueError: it has none, or shows what there is not.
+    """
+    if not re.fullmatch("[a-z][a-z0-9_]*", tab.name):
+        raise ValueError(f"a tab's name is made of small letters, digits and _, not {tab.name!r}")
+    if tab.shows not in ("pictures", "canvas", "nothing"):
+        raise ValueError(f"the tab {tab.name!r} shows pictures, canvas or nothing, not {tab.shows!r}")
+    return tab
+
+
+class Guarded:
+    """A tab of an extension: where it fails, it says so in its own place, and the page stands."""
+
+    def __init__(self, tab: Tab, owner: str) -> None:
+        self._tab, self._owner = tab, owner
+        self.name, self.label, self.shows = tab.name, tab.label, tab.shows
+        self._built = False
+
+    def build(self) -> None:
+        try:
+            self._tab.build()
+            self._built = True
+        except Exception as error:
+            self._failed("built", error)
+            gr.HTML(f"<p>This tab of {escape(self._owner)} could not be built; the log says why.</p>", js_on_load=None)
+
+    def connect(self, results: Results, page: gr.Blocks) -> None:
+        if self._built:
+            try:
+                self._tab.connect(results, page)
+            except Exception as error:
+                self._failed("connected", error)
+
+    def _failed(self, what: str, error: Exception) -> None:
+        HOOKS.report(self._owner, "tabs", f"its tab {self.name!r} could not be {what}: {type(error).__name__}: {error}", error)
 
 
 def build_page(sync: FormSync, shown: list[Tab], version: str) -> gr.Blocks:

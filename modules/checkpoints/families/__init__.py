@@ -2,7 +2,7 @@
 
 A family is data (`family.Family`): which networks its files hold and under which names, how text encoders are read, what the
 latent space is, what conditions the network beside the text.  Adding one that denoises with a U-Net is a file with a table here
-and its name in `FAMILIES`.  No torch: the web process lists models with it.
+and an entry of the plugin in `recognise`.  No torch: the web process lists models with it.
 """
 
 from modules.checkpoints.families.family import Defaults, Family, LatentFormat, TextPart

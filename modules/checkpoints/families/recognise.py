@@ -10,10 +10,21 @@ from modules.checkpoints.families.foreign import COMPANIONS, OTHER_MODELS
 from modules.checkpoints.families.sd1 import SD1
 from modules.checkpoints.families.sdxl import SDXL
 from modules.errors import CheckpointError
+from modules.hooks import HOOKS, Listing, hookimpl
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-FAMILIES = (*SD1, *SDXL)
+
+class _BuiltIn:
+    @hookimpl
+    def families(self) -> tuple[Family, ...]:
+        return (*SD1, *SDXL)
+
+
+FAMILIES: Listing[Family] = Listing(HOOKS, "families", "model family", lambda family: (family.name,))
+"""Every family, those of extensions last."""
+
+HOOKS.register(_BuiltIn(), "atelier.families", built_in=True)
 
 
 def recognise(shapes: Shapes) -> Family:

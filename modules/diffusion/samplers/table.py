@@ -12,6 +12,7 @@ from modules.diffusion.samplers.protocol import SamplerFunction
 from modules.diffusion.schedules.spacings import Spacing, ddim_leading, lcm_levels, log_uniform, through_timesteps
 from modules.diffusion.schedules.table import find_schedule
 from modules.errors import UnknownName
+from modules.hooks import HOOKS, Table, hookimpl
 
 if TYPE_CHECKING:
     from modules.diffusion.schedules.levels import NoiseLevels
@@ -286,8 +287,18 @@ _COMFY = (
     Sampler("UniPC bh2", timestep.unipc_bh2, ("uni_pc_bh2",), order=2, discards_penultimate=True),
 )
 
-SAMPLERS: dict[str, Sampler] = {sampler.name: sampler for sampler in (*_A1111, *_FORGE, *_COMFY)}
-"""Every sampler by its name: first A1111's in its order, then what Forge adds, then what ComfyUI has beyond both."""
+
+class _BuiltIn:
+    @hookimpl
+    def samplers(self) -> tuple[Sampler, ...]:
+        return (*_A1111, *_FORGE, *_COMFY)
+
+
+SAMPLERS: Table[Sampler] = Table(HOOKS, "samplers", "sampler", lambda sampler: (sampler.name, *sampler.aliases))
+"""Every sampler by its name: first A1111's in its order, then what Forge adds, then what ComfyUI has beyond both, then what
+extensions bring."""
+
+HOOKS.register(_BuiltIn(), "atelier.samplers", built_in=True)
 
 _OLD_SUFFIXES = {"_ka": "Karras", "_exp": "Exponential"}
 """How A1111 before 1.9 wrote a schedule into a sampler's alias ("k_dpmpp_2m_ka")."""
@@ -323,7 +334,4 @@ def find_sampler(name: str) -> tuple[Sampler, str]:
 
 
 def _by_name(name: str) -> Sampler | None:
-    return _NAMES.get(" ".join(name.split()).casefold())
-
-
-_NAMES = {known.casefold(): sampler for sampler in SAMPLERS.values() for known in (sampler.name, *sampler.aliases)}
+    return SAMPLERS.find(" ".join(name.split()))

@@ -9,6 +9,7 @@ from modules.diffusion.schedules import published, spacings
 from modules.diffusion.schedules.levels import NoiseLevels
 from modules.diffusion.schedules.spacings import PLAIN, Spacing, Tweaks, falls, tabled
 from modules.errors import RequestError, UnknownName
+from modules.hooks import HOOKS, Table, hookimpl
 
 if TYPE_CHECKING:
     from modules.diffusion.samplers import Sampler
@@ -33,37 +34,41 @@ class Schedule:
 
 _ALIGN = tabled(published.ALIGN_SD1, published.ALIGN_SDXL)
 
-SCHEDULES: dict[str, Schedule] = {
-    schedule.label: schedule
-    for schedule in (
-        Schedule("automatic", "Automatic", None),
-        Schedule("uniform", "Uniform", spacings.uniform),
-        Schedule("karras", "Karras", spacings.karras, takes=(*BOUNDS, "rho")),
-        Schedule("exponential", "Exponential", spacings.exponential, takes=BOUNDS),
-        Schedule("polyexponential", "Polyexponential", spacings.polyexponential, takes=(*BOUNDS, "rho")),
-        Schedule("sgm_uniform", "SGM Uniform", spacings.sgm_uniform, ("SGMUniform",), takes=BOUNDS),
-        Schedule("kl_optimal", "KL Optimal", spacings.kl_optimal, takes=BOUNDS),
-        Schedule("align_your_steps", "Align Your Steps", _ALIGN),
-        Schedule("simple", "Simple", spacings.simple),
-        Schedule("normal", "Normal", spacings.normal, takes=BOUNDS),
-        Schedule("ddim", "DDIM", spacings.ddim_uniform, ("ddim_uniform",)),
-        Schedule("beta", "Beta", spacings.beta, takes=(*BOUNDS, "alpha", "beta")),
-        Schedule("turbo", "Turbo", spacings.turbo),
-        Schedule("align_your_steps_GITS", "Align Your Steps GITS", tabled(published.GITS_SD1, published.GITS_SDXL)),
-        Schedule("align_your_steps_11", "Align Your Steps 11", _ALIGN),
-        Schedule("align_your_steps_32", "Align Your Steps 32", tabled(published.ALIGN_32_SD1, published.ALIGN_32_SDXL)),
-        Schedule("linear_quadratic", "Linear Quadratic", spacings.linear_quadratic),
-        Schedule("beta_timesteps", "Beta timesteps", spacings.beta_timesteps, takes=("alpha", "beta")),
-        Schedule("kl_optimal_to_zero", "KL Optimal to zero", spacings.kl_optimal_to_zero, takes=BOUNDS),
-    )
-}
-"""Every schedule by its label, in the order of A1111, then Forge's, then ComfyUI's."""
+_SCHEDULES = (
+    Schedule("automatic", "Automatic", None),
+    Schedule("uniform", "Uniform", spacings.uniform),
+    Schedule("karras", "Karras", spacings.karras, takes=(*BOUNDS, "rho")),
+    Schedule("exponential", "Exponential", spacings.exponential, takes=BOUNDS),
+    Schedule("polyexponential", "Polyexponential", spacings.polyexponential, takes=(*BOUNDS, "rho")),
+    Schedule("sgm_uniform", "SGM Uniform", spacings.sgm_uniform, ("SGMUniform",), takes=BOUNDS),
+    Schedule("kl_optimal", "KL Optimal", spacings.kl_optimal, takes=BOUNDS),
+    Schedule("align_your_steps", "Align Your Steps", _ALIGN),
+    Schedule("simple", "Simple", spacings.simple),
+    Schedule("normal", "Normal", spacings.normal, takes=BOUNDS),
+    Schedule("ddim", "DDIM", spacings.ddim_uniform, ("ddim_uniform",)),
+    Schedule("beta", "Beta", spacings.beta, takes=(*BOUNDS, "alpha", "beta")),
+    Schedule("turbo", "Turbo", spacings.turbo),
+    Schedule("align_your_steps_GITS", "Align Your Steps GITS", tabled(published.GITS_SD1, published.GITS_SDXL)),
+    Schedule("align_your_steps_11", "Align Your Steps 11", _ALIGN),
+    Schedule("align_your_steps_32", "Align Your Steps 32", tabled(published.ALIGN_32_SD1, published.ALIGN_32_SDXL)),
+    Schedule("linear_quadratic", "Linear Quadratic", spacings.linear_quadratic),
+    Schedule("beta_timesteps", "Beta timesteps", spacings.beta_timesteps, takes=("alpha", "beta")),
+    Schedule("kl_optimal_to_zero", "KL Optimal to zero", spacings.kl_optimal_to_zero, takes=BOUNDS),
+)
 
-_NAMES = {
-    known.casefold(): schedule
-    for schedule in SCHEDULES.values()
-    for known in (schedule.label, schedule.name, *schedule.aliases)
-}
+
+class _BuiltIn:
+    @hookimpl
+    def schedules(self) -> tuple[Schedule, ...]:
+        return _SCHEDULES
+
+
+SCHEDULES: Table[Schedule] = Table(
+    HOOKS, "schedules", "schedule", lambda schedule: tuple(dict.fromkeys((schedule.label, schedule.name, *schedule.aliases)))
+)
+"""Every schedule by its label, in the order of A1111, then Forge's, then ComfyUI's, then what extensions bring."""
+
+HOOKS.register(_BuiltIn(), "atelier.schedules", built_in=True)
 
 
 def find_schedule(name: str) -> Schedule:
@@ -75,7 +80,7 @@ def find_schedule(name: str) -> Schedule:
     >>> find_schedule("sgm_uniform").label
     'SGM Uniform'
     """
-    if found := _NAMES.get(name.strip().casefold()):
+    if found := SCHEDULES.find(name.strip()):
         return found
     raise UnknownName("schedule", name, SCHEDULES)
 

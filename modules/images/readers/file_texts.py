@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -54,6 +54,14 @@ class Reading:
     version: str = ""
     networks: tuple[ExtraNetwork, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What reads the pictures of a program: `read` answers None where a file's texts are none of that program's."""
+
+    name: str
+    read: Callable[[FileTexts], Reading | None]
 
 
 def parse_json(text: str) -> Any:

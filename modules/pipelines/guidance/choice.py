@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modules.diffusion.samplers import Sampler
+from modules.hooks import HOOKS, Listing, hookimpl
 from modules.pipelines.denoisers import Addition, Combine, plain
 from modules.pipelines.guidance.apg import projected
 from modules.pipelines.guidance.early import skip_early
@@ -37,31 +38,94 @@ class Guidance:
     still: int = 0
     consistent: bool = False
 
+    def skipping(self, skips: Skips) -> Guidance:
+        """The same, where the negative prompt is left out whenever `skips` says so too."""
+        earlier = self.skips
+        if earlier is None:
+            return replace(self, skips=skips)
+        return replace(self, skips=lambda evaluation, sigma: earlier(evaluation, sigma) or skips(evaluation, sigma))
+
+    def adding(self, addition: Addition) -> Guidance:
+        """The same with `addition` on top."""
+        return replace(self, added=(*self.added, addition))
+
+
+Apply = Callable[[Guidance, Txt2Img, Sampler], Guidance]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Something that requests may ask of guidance: `apply` makes of the guidance so far that of this request and sampler.
+
+    It answers what it was given where the request does not ask for it.
+    """
+
+    name: str
+    apply: Apply
+
 
 def guidance_for(request: Txt2Img, sampler: Sampler) -> Guidance:
-    """What `request` asks of a run with `sampler`.  Rescaling comes last, over what is combined, before what is added."""
-    combine: Combine = plain
-    if request.apg:
-        combine = projected(request.apg_eta, request.apg_norm, request.apg_momentum)
-    elif request.mimic_scale > 0:
-        combine = thresholded(request.mimic_scale, request.threshold_percentile)
-    elif request.cfg_zero:
-        combine = zero_star
-    if request.cfg_rescale > 0:
-        combine = rescaled(combine, request.cfg_rescale)
+    """What `request` asks of a run with `sampler`: its scale, and what each rule makes of it."""
+    guidance = Guidance(request.cfg_scale / sampler.cfg_divisor, pair=sampler.pair, consistent=sampler.levels is not None)
+    for rule in RULES:
+        guidance = rule.apply(guidance, request, sampler)
+    return guidance
 
-    skips: list[Skips] = []
-    if request.skip_early_cfg > 0:
-        skips.append(skip_early(request.skip_early_cfg, sampler.prompt_steps(request.steps)))
-    if request.ngms > 0:
-        skips.append(skip_at_low_noise(request.ngms, request.ngms_all_steps))
-    any_of = (lambda evaluation, sigma: any(skip(evaluation, sigma) for skip in skips)) if skips else None
-    added: list[Addition] = []
-    if request.pag_scale > 0:
-        added.append(PerturbedAttention(request.pag_scale))
-    if request.sag_scale > 0:
-        added.append(SelfAttention(request.sag_scale, request.sag_blur))
-    still = sampler.prompt_steps(request.cfg_zero_steps)
-    return Guidance(
-        request.cfg_scale / sampler.cfg_divisor, combine, sampler.pair, any_of, tuple(added), still, sampler.levels is not None
-    )
+
+def _combined(guidance: Guidance, request: Txt2Img, sampler: Sampler) -> Guidance:
+    """One way at most: projection, else thresholding, else CFG-Zero*."""
+    if request.apg:
+        return replace(guidance, combine=projected(request.apg_eta, request.apg_norm, request.apg_momentum))
+    if request.mimic_scale > 0:
+        return replace(guidance, combine=thresholded(request.mimic_scale, request.threshold_percentile))
+    return replace(guidance, combine=zero_star) if request.cfg_zero else guidance
+
+
+def _rescaled(guidance: Guidance, request: Txt2Img, sampler: Sampler) -> Guidance:
+    if request.cfg_rescale == 0:
+        return guidance
+    return replace(guidance, combine=rescaled(guidance.combine, request.cfg_rescale))
+
+
+def _skipping_early(guidance: Guidance, request: Txt2Img, sampler: Sampler) -> Guidance:
+    if request.skip_early_cfg == 0:
+        return guidance
+    return guidance.skipping(skip_early(request.skip_early_cfg, sampler.prompt_steps(request.steps)))
+
+
+def _skipping_at_low_noise(guidance: Guidance, request: Txt2Img, sampler: Sampler) -> Guidance:
+    return guidance.skipping(skip_at_low_noise(request.ngms, request.ngms_all_steps)) if request.ngms > 0 else guidance
+
+
+def _perturbed(guidance: Guidance, request: Txt2Img, sampler: Sampler) -> Guidance:
+    return guidance.adding(PerturbedAttention(request.pag_scale)) if request.pag_scale > 0 else guidance
+
+
+def _blurred(guidance: Guidance, request: Txt2Img, sampler: Sampler) -> Guidance:
+    return guidance.adding(SelfAttention(request.sag_scale, request.sag_blur)) if request.sag_scale > 0 else guidance
+
+
+def _still(guidance: Guidance, request: Txt2Img, sampler: Sampler) -> Guidance:
+    return replace(guidance, still=sampler.prompt_steps(request.cfg_zero_steps))
+
+
+class _BuiltIn:
+    """Rescaling comes last of what combines, over all of it; additions come on top."""
+
+    @hookimpl
+    def guidance_rules(self) -> tuple[Rule, ...]:
+        return (
+            Rule("APG, dynamic thresholding, CFG-Zero*", _combined),
+            Rule("CFG rescale", _rescaled),
+            Rule("Skip early", _skipping_early),
+            Rule("NGMS", _skipping_at_low_noise),
+            Rule("PAG", _perturbed),
+            Rule("SAG", _blurred),
+            Rule("Zero-init", _still),
+        )
+
+
+RULES: Listing[Rule] = Listing(HOOKS, "guidance_rules", "guidance rule", lambda rule: (rule.name,))
+"""Every rule in the order in which they are applied, those of extensions last."""
+
+HOOKS.register(_BuiltIn(), "atelier.guidance", built_in=True)

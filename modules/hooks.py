@@ -1,0 +1,302 @@
+"""The hooks: what may be added to this program, and the registry that the look-ups read.
+
+A hook is a function that a plugin object has under that name, marked with `hookimpl`; it answers entries of one kind.  What
+is built in is registered by the same hooks, each room's plugin when the room is imported, so nothing is imported for the sake
+of the registry.  Entries of extensions stand behind the built-in ones, in the order of registration.
+
+Two processes, two halves: what `Shared` and `Web` name is imported by the web process and never imports torch; what `Shared`
+and `Engine` name is imported by the engine.  Commands are no hook: the command line is read before anything is installed.
+
+    class Mine:
+        @hookimpl
+        def samplers(self):
+            return [Sampler("Mine", my_sampler, ())]
+
+    with HOOKS.registered(Mine(), "mine"):
+        find_sampler("Mine")
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
+
+import pluggy
+
+from modules.errors import PluginError
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter, FastAPI
+
+    from modules.api.guard.middleware import AccessConfig
+    from modules.app import App
+    from modules.checkpoints.families import Family
+    from modules.diffusion.samplers import Sampler
+    from modules.diffusion.schedules import Schedule
+    from modules.images.readers import Reader
+    from modules.pipelines.guidance import Rule
+    from modules.ui.form_sync import FormSync
+    from modules.ui.tabs.base import Tab
+
+log = logging.getLogger("atelier")
+
+_PROJECT = "atelier"
+_hookspec = pluggy.HookspecMarker(_PROJECT)
+hookimpl = pluggy.HookimplMarker(_PROJECT)
+"""Marks a plugin's implementation of a hook."""
+
+T = TypeVar("T")
+
+
+class Shared(Protocol):
+    """Hooks of both processes."""
+
+    @_hookspec
+    def samplers(self) -> Iterable[Sampler]:
+        """Samplers by name and aliases.  `solve` runs in the engine, where alone it may import torch."""
+
+    @_hookspec
+    def schedules(self) -> Iterable[Schedule]:
+        """Noise schedules by label, name and aliases: plain floats."""
+
+    @_hookspec
+    def families(self) -> Iterable[Family]:
+        """Model families: data by which a file's kind is told and its networks are built."""
+
+
+class Web(Protocol):
+    """Hooks of the web process."""
+
+    @_hookspec
+    def readers(self) -> Iterable[Reader]:
+        """Readers of what other programs write into pictures, asked in this order."""
+
+    @_hookspec
+    def routes(self, app: App, access: AccessConfig, server: FastAPI) -> Iterable[APIRouter]:
+        """Routers of the HTTP API, behind the guard.  What `api.access` does not name is for administrators."""
+
+    @_hookspec
+    def tabs(self, app: App, sync: FormSync, version: str) -> Iterable[Tab]:
+        """Tabs of the page in the order of the bar; `version` is a part of the addresses of served scripts and styles."""
+
+
+class Engine(Protocol):
+    """Hooks of the engine."""
+
+    @_hookspec
+    def guidance_rules(self) -> Iterable[Rule]:
+        """What requests may ask of guidance beyond its scale, applied in this order."""
+
+
+@dataclass(frozen=True)
+class Owned(Generic[T]):
+    """An entry and the name of the plugin that has it."""
+
+    owner: str
+    entry: T
+
+
+class Registry:
+    """The plugins of this process.
+
+    `revision` changes with every plugin that comes or goes.
+    """
+
+    def __init__(self, *specifications: type) -> None:
+        self._manager = pluggy.PluginManager(_PROJECT)
+        for specification in specifications:
+            self._manager.add_hookspecs(specification)
+        self._built_in: set[str] = set()
+        self._listings: list[Listing[Any]] = []
+        self._failures: dict[tuple[str, str], str] = {}
+        self._clashes: dict[tuple[str, str], str] = {}
+        self.revision = 0
+
+    def register(self, plugin: object, name: str, built_in: bool = False) -> None:
+        """Add the entries of `plugin` to those that are there.
+
+        Raises:
+            PluginError: such a plugin is there, it names a hook that there is not, or an entry of the name of another's.
+                Nothing has changed then.
+        """
+        try:
+            if self._manager.register(plugin, name) is None:
+                raise PluginError(f"the plugin {name!r} is blocked")
+            self._check_hooks(plugin, name)
+        except (ValueError, pluggy.PluginValidationError) as error:
+            self._remove(plugin)
+            raise PluginError(f"the plugin {name!r} cannot be registered: {error}") from None
+        except PluginError:
+            self._remove(plugin)
+            raise
+        if built_in:
+            self._built_in.add(name)
+        self.revision += 1
+        for listing in self._listings:
+            listing.owned()
+        clash = next((text for (owner, _), text in self._clashes.items() if owner == name), "")
+        if clash:
+            self.unregister(name)
+            raise PluginError(clash)
+
+    def unregister(self, name: str) -> None:
+        """Take all entries of a plugin away again."""
+        self._manager.unregister(name=name)
+        self._built_in.discard(name)
+        self._failures = {key: text for key, text in self._failures.items() if key[0] != name}
+        self._clashes = {key: text for key, text in self._clashes.items() if key[0] != name}
+        self.revision += 1
+
+    @contextmanager
+    def registered(self, plugin: object, name: str) -> Iterator[None]:
+        """`plugin` is registered inside of the block."""
+        self.register(plugin, name)
+        try:
+            yield
+        finally:
+            self.unregister(name)
+
+    def is_built_in(self, owner: str) -> bool:
+        return owner in self._built_in
+
+    @property
+    def problems(self) -> dict[tuple[str, str], str]:
+        """A sentence for each thing that was refused or failed, by plugin and hook."""
+        return {**self._failures, **self._clashes}
+
+    def report(self, owner: str, hook: str, text: str, error: BaseException | None = None) -> None:
+        """Remember and log what is wrong with a plugin, which everything else stands without."""
+        if self._failures.get((owner, hook)) != text:
+            log.error("the plugin %r: %s", owner, text, exc_info=error)
+        self._failures[owner, hook] = text
+
+    def collect(self, hook: str, what: str, names: Callable[[Any], Iterable[str]], **given: Any) -> list[Owned[Any]]:
+        """The entries of all plugins for `hook`, those that are built in first.
+
+        An entry of a name that an earlier one has is left out, and so is a plugin that raises; `problems` say so.  What is
+        built in raises as any other code does.
+
+        Args:
+            hook: its name.
+            what: what an entry is called in messages.
+            names: an entry's names, the first of which is shown.
+            given: what the hook's implementations may ask for.
+        """
+        self._clashes = {key: text for key, text in self._clashes.items() if key[1] != hook}
+        found: list[Owned[Any]] = []
+        owners: dict[str, str] = {}
+        for owner, ask in self._implementations(hook, given):
+            try:
+                entries = [(entry, [str(name) for name in names(entry)]) for entry in ask()]
+            except Exception as error:
+                if owner in self._built_in:
+                    raise
+                self.report(owner, hook, f"its {hook} could not be asked: {type(error).__name__}: {error}", error)
+                continue
+            for entry, called in entries:
+                taken = next((name for name in called if name.casefold() in owners), None)
+                if taken is not None:
+                    other = owners[taken.casefold()]
+                    text = f"the {what} {taken!r} of the plugin {owner!r} is refused: {other!r} has one of that name; rename it"
+                    self._clashes[owner, hook] = text
+                    log.error("%s", text)
+                    continue
+                owners |= {name.casefold(): owner for name in called}
+                found.append(Owned(owner, entry))
+        return found
+
+    def _implementations(self, hook: str, given: Mapping[str, Any]) -> list[tuple[str, Callable[[], Iterable[Any]]]]:
+        """Who implements `hook`, and how each is asked with the arguments that it names."""
+        caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
+        names = [name for name, _ in self._manager.list_name_plugin()]
+        one_each = {implementation.plugin_name: implementation for implementation in caller.get_hookimpls()}
+        inside = sorted((name for name in names if name in one_each), key=lambda name: name not in self._built_in)
+
+        def asking(implementation: pluggy.HookImpl) -> Callable[[], Iterable[Any]]:
+            asked = {name: given[name] for name in implementation.argnames}
+            return lambda: cast("Iterable[Any]", implementation.function(**asked))
+
+        return [(name, asking(one_each[name])) for name in inside]
+
+    def _check_hooks(self, plugin: object, name: str) -> None:
+        self._manager.check_pending()
+        for caller in self._manager.get_hookcallers(plugin) or ():
+            wraps = any(one.plugin is plugin and (one.wrapper or one.hookwrapper) for one in caller.get_hookimpls())
+            if wraps:
+                raise PluginError(f"the plugin {name!r} wraps the hook {caller.name}; it can only add entries of its own")
+
+    def _remove(self, plugin: object) -> None:
+        if self._manager.is_registered(plugin):
+            self._manager.unregister(plugin)
+
+
+class Listing(Sequence[T]):
+    """The entries of a hook without arguments, as they are registered now: a sequence that follows the registry."""
+
+    def __init__(self, registry: Registry, hook: str, what: str, names: Callable[[T], Iterable[str]]) -> None:
+        self._registry, self._hook, self._what, self._names = registry, hook, what, names
+        self._known: tuple[int, tuple[Owned[T], ...], dict[str, T]] = (-1, (), {})
+        registry._listings.append(self)
+
+    def owned(self) -> tuple[Owned[T], ...]:
+        """The entries with their owners."""
+        return self._now()[1]
+
+    def find(self, name: str) -> T | None:
+        """The entry of that name or alias, in any case."""
+        return self._now()[2].get(name.casefold())
+
+    def _now(self) -> tuple[int, tuple[Owned[T], ...], dict[str, T]]:
+        revision = self._registry.revision
+        if self._known[0] != revision:
+            owned = tuple(self._registry.collect(self._hook, self._what, self._names))
+            named = {name.casefold(): one.entry for one in owned for name in self._names(one.entry)}
+            self._known = (revision, owned, named)
+        return self._known
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[T]: ...
+
+    def __getitem__(self, place: int | slice) -> T | Sequence[T]:
+        entries = tuple(one.entry for one in self.owned())
+        return entries[place]
+
+    def __iter__(self) -> Iterator[T]:
+        return iter([one.entry for one in self.owned()])
+
+    def __len__(self) -> int:
+        return len(self.owned())
+
+
+class Table(Mapping[str, T]):
+    """The entries of a hook by the first of their names, as they are registered now."""
+
+    def __init__(self, registry: Registry, hook: str, what: str, names: Callable[[T], Sequence[str]]) -> None:
+        self.entries: Listing[T] = Listing(registry, hook, what, names)
+        self._names = names
+
+    def find(self, name: str) -> T | None:
+        """The entry of that name or alias, in any case."""
+        return self.entries.find(name)
+
+    def __getitem__(self, name: str) -> T:
+        found = self.entries.find(name)
+        if found is None or self._names(found)[0] != name:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([self._names(entry)[0] for entry in self.entries])
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+HOOKS = Registry(Shared, Web, Engine)
+"""The plugins of this process: like `sys.modules`, there is one, since names are looked up without a context."""

@@ -1,0 +1,325 @@
+"""The hooks and their registry: what a plugin adds works like what is built in, and is gone when the plugin is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import APIRouter
+from starlette.testclient import TestClient
+
+from modules.api.server import build_api
+from modules.checkpoints.families import FAMILIES
+from modules.checkpoints.families.sd1 import SD1
+from modules.diffusion.samplers import SAMPLERS, Sampler, find_sampler
+from modules.diffusion.samplers.euler import euler
+from modules.diffusion.schedules import SCHEDULES, NoiseLevels, Schedule, find_schedule, sigmas_for
+from modules.errors import PluginError, UnknownName
+from modules.hooks import HOOKS, Engine, Registry, Shared, Table, Web, hookimpl
+from modules.images.readers import READERS, FileTexts, Reader, Reading
+from modules.images.reading import _foreign as read_file
+from modules.settings import ROOT
+from tests.ui.fake_app import FakeApp
+
+
+def zigzag(levels: NoiseLevels, steps: int, tweaks: Any) -> list[float]:
+    return [float(step) for step in range(steps, -1, -1)]
+
+
+def read_mine(file: FileTexts) -> Reading | None:
+    text = file.chunks.get("mine", "")
+    return Reading("Mine", {"Prompt": text, "Steps": "7", "Sampler": "Zig zag", "Seed": "3"}) if text else None
+
+
+class MyTab:
+    name, label, shows = "mine", "My <tab>", "nothing"
+
+    def __init__(self, fails: bool = False) -> None:
+        self.fails = fails
+
+    def build(self) -> None:
+        if self.fails:
+            raise RuntimeError("no components today")
+        from modules.ui.gradio import gr
+
+        gr.Textbox("hello from an extension", elem_id="mine_text")
+
+    def connect(self, results: Any, page: Any) -> None:
+        self.connected = True
+
+
+class Mine:
+    """A plugin with an entry of every kind."""
+
+    def __init__(self, tab_fails: bool = False) -> None:
+        self.tab = MyTab(tab_fails)
+
+    @hookimpl
+    def samplers(self) -> list[Sampler]:
+        return [Sampler("Zig zag", euler, ("zig_zag",))]
+
+    @hookimpl
+    def schedules(self) -> list[Schedule]:
+        return [Schedule("zig", "Zig", zigzag)]
+
+    @hookimpl
+    def families(self) -> list[Any]:
+        return [replace(SD1[0], name="mine", mark="my.very.own.tensor")]
+
+    @hookimpl
+    def readers(self) -> list[Reader]:
+        return [Reader("Mine", read_mine)]
+
+    @hookimpl
+    def routes(self) -> list[APIRouter]:
+        router = APIRouter()
+        router.add_api_route("/mine/hello", lambda: {"hello": "house"}, methods=["GET"])
+        return [router]
+
+    @hookimpl
+    def tabs(self, app: Any) -> list[MyTab]:
+        assert app is not None
+        return [self.tab]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Any:
+    before = (list(SAMPLERS), list(SCHEDULES), [f.name for f in FAMILIES], [r.name for r in READERS], HOOKS.problems)
+    yield
+    assert (list(SAMPLERS), list(SCHEDULES), [f.name for f in FAMILIES], [r.name for r in READERS], HOOKS.problems) == before
+
+
+def test_a_sampler_and_a_schedule_are_found_while_their_plugin_is_registered() -> None:
+    with HOOKS.registered(Mine(), "mine"):
+        assert list(SAMPLERS)[-1] == "Zig zag"
+        assert find_sampler("ZIG_ZAG")[0] is SAMPLERS["Zig zag"]
+        assert find_sampler("Zig zag Zig") == (SAMPLERS["Zig zag"], "Zig")
+        assert find_schedule("zig").label == "Zig"
+        assert sigmas_for("Zig", SAMPLERS["Euler"], NoiseLevels.scaled_linear(), 3) == [3.0, 2.0, 1.0, 0.0]
+    with pytest.raises(UnknownName):
+        find_sampler("Zig zag")
+    with pytest.raises(UnknownName):
+        find_schedule("Zig")
+
+
+def test_a_family_is_recognised_by_its_mark() -> None:
+    from modules.checkpoints import keys
+    from modules.checkpoints.families import recognise
+
+    shapes = {
+        keys.UNET + "input_blocks.0.0.weight": (320, FAMILIES[0].in_channels, 3, 3),
+        keys.VAE + "decoder.conv_in.weight": (512, 4, 3, 3),
+        keys.PARTS["text"] + "embeddings.position_ids": (1, 77),
+        "my.very.own.tensor": (1,),
+    }
+    assert recognise(shapes).name == "sd1"
+    with HOOKS.registered(Mine(), "mine"):
+        assert recognise(shapes).name == "mine"
+
+
+def test_a_reader_reads() -> None:
+    file = FileTexts({"mine": "a fox"})
+    assert read_file(file).program == ""
+    with HOOKS.registered(Mine(), "mine"):
+        found = read_file(file)
+    assert (found.program, found.prompt, found.fields["sampler"], found.fields["seed"]) == ("Mine", "a fox", "Zig zag", 3)
+
+
+class FailingReader:
+    @hookimpl
+    def readers(self) -> list[Reader]:
+        def read(file: FileTexts) -> Reading | None:
+            raise KeyError("no such key")
+
+        return [Reader("Failing", read)]
+
+
+def test_a_reader_that_fails_is_reported_and_the_next_one_reads(caplog: pytest.LogCaptureFixture) -> None:
+    with HOOKS.registered(FailingReader(), "failing"), HOOKS.registered(Mine(), "mine"):
+        assert read_file(FileTexts({"mine": "a fox"})).program == "Mine"
+        assert "KeyError" in HOOKS.problems["failing", "readers"]
+    assert "'failing'" in caplog.text
+
+
+def client_of(app: FakeApp) -> TestClient:
+    return TestClient(build_api(app), base_url="http://127.0.0.1:7860")  # type: ignore[arg-type]
+
+
+def test_a_route_is_served(tmp_path: Path) -> None:
+    with HOOKS.registered(Mine(), "mine"), client_of(FakeApp(tmp_path)) as client:
+        assert client.get("/mine/hello").json() == {"hello": "house"}
+        assert "/mine/hello" in client.get("/openapi.json").json()["paths"]
+    with client_of(FakeApp(tmp_path / "after")) as client:
+        assert client.get("/mine/hello").status_code == 404
+
+
+def page_with(plugin: str, folder: Path) -> dict[str, Any]:
+    """What the page with this plugin is made of; in another process, as Gradio leaves event loops open."""
+    script = f"from tests.test_hooks import show; show({plugin!r}, {str(folder)!r})"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+def show(plugin: str, folder: str) -> None:
+    from modules.server import build_server
+
+    made = {"Mine": Mine, "Fails": lambda: Mine(tab_fails=True), "Raising": Raising, "Takes": Takes}[plugin]()
+    with HOOKS.registered(made, "mine"):
+        server = build_server(FakeApp(Path(folder, "page")))  # type: ignore[arg-type]
+        with TestClient(server, base_url="http://127.0.0.1:7860") as client:
+            problems = {hook: text for (owner, hook), text in HOOKS.problems.items()}
+            said = {"config": client.get("/config").json(), "page": client.get("/").text, "problems": problems}
+    server = build_server(FakeApp(Path(folder, "after")))  # type: ignore[arg-type]
+    with TestClient(server, base_url="http://127.0.0.1:7860") as client:
+        said["after"] = client.get("/config").text
+    connected = getattr(getattr(made, "tab", None), "connected", False)
+    print(json.dumps({**said, "connected": connected}))
+
+
+def test_a_tab_stands_in_the_page(tmp_path: Path) -> None:
+    said = page_with("Mine", tmp_path)
+    components = {one["props"].get("elem_id"): one["props"] for one in said["config"]["components"]}
+    assert components["mine_text"]["value"] == "hello from an extension"
+    bar = components["tab_bar"]["value"]
+    assert bar.index('href="#txt2img"') < bar.index('href="#pnginfo"') < bar.index('href="#mine"')
+    assert "My &lt;tab&gt;" in bar
+    assert "[data-tab=mine]" in said["page"]
+    assert said["connected"]
+    assert said["problems"] == {}
+    assert "mine_text" not in said["after"]
+
+
+def test_a_tab_that_fails_leaves_the_page_standing(tmp_path: Path) -> None:
+    said = page_with("Fails", tmp_path)
+    page = json.dumps(said["config"])
+    assert "could not be built" in page
+    assert "txt2img_prompt" in page
+    assert "no components today" in said["problems"]["tabs"]
+
+
+class Raising:
+    @hookimpl
+    def samplers(self) -> list[Sampler]:
+        raise OSError("the disk is gone")
+
+    @hookimpl
+    def routes(self) -> list[APIRouter]:
+        raise OSError("the disk is gone")
+
+    @hookimpl
+    def tabs(self) -> Iterable[Any]:
+        raise OSError("the disk is gone")
+
+
+def test_a_plugin_that_raises_is_reported_and_leaves_the_others_standing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    with HOOKS.registered(Raising(), "raising"), HOOKS.registered(Mine(), "mine"):
+        assert "Zig zag" in SAMPLERS
+        assert "Euler" in SAMPLERS
+        with client_of(FakeApp(tmp_path)) as client:
+            assert client.get("/mine/hello").status_code == 200
+            assert client.get("/health").status_code == 200
+        assert {hook for owner, hook in HOOKS.problems if owner == "raising"} == {"samplers", "routes"}
+    assert "the disk is gone" in caplog.text
+    said = page_with("Raising", tmp_path)
+    assert "the disk is gone" in said["problems"]["tabs"]
+    assert "txt2img_prompt" in json.dumps(said["config"])
+
+
+class Second:
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    @hookimpl
+    def samplers(self) -> list[Sampler]:
+        return [Sampler(self.names[0], euler, self.names[1:])]
+
+
+@pytest.mark.parametrize("names", [("Euler",), ("eULER",), ("Other", "k_euler_a")])
+def test_a_name_that_is_taken_is_refused_with_both_owners(names: tuple[str, ...]) -> None:
+    with pytest.raises(PluginError) as caught:
+        HOOKS.register(Second(*names), "second")
+    assert "'second'" in str(caught.value)
+    assert "'atelier.samplers'" in str(caught.value)
+    with HOOKS.registered(Mine(), "mine"), pytest.raises(PluginError, match="'mine'"):
+        HOOKS.register(Second("zig_zag"), "second")
+
+
+class Takes:
+    @hookimpl
+    def routes(self) -> list[APIRouter]:
+        router = APIRouter()
+        router.add_api_route("/health", lambda: "mine now", methods=["GET"])
+        return [router]
+
+    @hookimpl
+    def tabs(self) -> list[Any]:
+        tab = MyTab()
+        tab.name = "txt2img"
+        return [tab]
+
+
+def test_a_route_or_tab_that_is_taken_stays_the_first_ones(tmp_path: Path) -> None:
+    with HOOKS.registered(Takes(), "thief"), client_of(FakeApp(tmp_path)) as client:
+        assert client.get("/health").json() != "mine now"
+        assert "'thief' is refused: 'atelier.routes' has one" in HOOKS.problems["thief", "routes"]
+    said = page_with("Takes", tmp_path)
+    assert "mine_text" not in json.dumps(said["config"])
+    assert "'mine' is refused: 'atelier.tabs' has one" in said["problems"]["tabs"]
+
+
+class Misspelt:
+    @hookimpl
+    def sampelrs(self) -> list[Sampler]:
+        return []
+
+
+class Wraps:
+    @hookimpl(wrapper=True)
+    def samplers(self) -> Any:
+        return (yield)
+
+
+class AsksTooMuch:
+    @hookimpl
+    def tabs(self, secrets: Any) -> list[Any]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("plugin", "says"), [(Misspelt(), "sampelrs"), (Wraps(), "wraps the hook samplers"), (AsksTooMuch(), "secrets")]
+)
+def test_a_plugin_that_fits_no_hook_is_refused_whole(plugin: object, says: str) -> None:
+    with pytest.raises(PluginError, match=says):
+        HOOKS.register(plugin, "wrong")
+    with HOOKS.registered(Mine(), "wrong"):  # the name is free again
+        pass
+
+
+def test_a_plugin_is_registered_once() -> None:
+    with HOOKS.registered(Mine(), "mine"), pytest.raises(PluginError, match="'mine' cannot be registered"):
+        HOOKS.register(Mine(), "mine")
+
+
+def test_what_is_built_in_stands_first_whenever_it_comes() -> None:
+    registry = Registry(Shared, Web, Engine)
+    table: Table[Sampler] = Table(registry, "samplers", "sampler", lambda sampler: (sampler.name, *sampler.aliases))
+    registry.register(Second("B"), "extension")
+    registry.register(Second("A"), "built in", built_in=True)
+    assert list(table) == ["A", "B"]
+    registry.register(Second("b"), "late", built_in=True)
+    assert list(table) == ["A", "b"]
+    assert "'late' has one" in registry.problems["extension", "samplers"]
+    registry.unregister("late")
+    assert (list(table), registry.problems) == (["A", "B"], {})
