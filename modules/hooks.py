@@ -22,24 +22,11 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 import pluggy
 
 from modules.errors import PluginError
-
-if TYPE_CHECKING:
-    from fastapi import APIRouter, FastAPI
-
-    from modules.api.guard.middleware import AccessConfig
-    from modules.app import App
-    from modules.checkpoints.families import Family
-    from modules.diffusion.samplers import Sampler
-    from modules.diffusion.schedules import Schedule
-    from modules.images.readers import Reader
-    from modules.pipelines.guidance import Rule
-    from modules.ui.form_sync import FormSync
-    from modules.ui.tabs.base import Tab
 
 log = logging.getLogger("atelier")
 
@@ -52,43 +39,49 @@ T = TypeVar("T")
 
 
 class Shared(Protocol):
-    """Hooks of both processes."""
+    """Hooks of both processes.  Entries are `Any` here: the rooms that they belong to import this file, not the reverse."""
 
     @_hookspec
-    def samplers(self) -> Iterable[Sampler]:
-        """Samplers by name and aliases.  `solve` runs in the engine, where alone it may import torch."""
+    def samplers(self) -> Iterable[Any]:
+        """`diffusion.samplers.Sampler`, found by name and aliases.  `solve` may import torch when it is called."""
 
     @_hookspec
-    def schedules(self) -> Iterable[Schedule]:
-        """Noise schedules by label, name and aliases: plain floats."""
+    def schedules(self) -> Iterable[Any]:
+        """Noise schedules, `diffusion.schedules.Schedule`, found by label, name and aliases: plain floats."""
 
     @_hookspec
-    def families(self) -> Iterable[Family]:
-        """Model families: data by which a file's kind is told and its networks are built."""
+    def families(self) -> Iterable[Any]:
+        """Model families, `checkpoints.families.Family`: data by which a file is recognised and its networks are built."""
 
 
 class Web(Protocol):
     """Hooks of the web process."""
 
     @_hookspec
-    def readers(self) -> Iterable[Reader]:
-        """Readers of what other programs write into pictures, asked in this order."""
+    def readers(self) -> Iterable[Any]:
+        """`images.readers.Reader`, of what other programs write into pictures, asked in this order."""
 
     @_hookspec
-    def routes(self, app: App, access: AccessConfig, server: FastAPI) -> Iterable[APIRouter]:
-        """Routers of the HTTP API, behind the guard.  What `api.access` does not name is for administrators."""
+    def routes(self, app: Any, access: Any, server: Any) -> Iterable[Any]:
+        """`fastapi.APIRouter`, behind the middleware of `api.guard`; what its rules do not name is for administrators.
+
+        `app` is the `App`, `access` the `AccessConfig` of the middleware, `server` the application that they join.
+        """
 
     @_hookspec
-    def tabs(self, app: App, sync: FormSync, version: str) -> Iterable[Tab]:
-        """Tabs of the page in the order of the bar; `version` is a part of the addresses of served scripts and styles."""
+    def tabs(self, app: Any, sync: Any, version: str) -> Iterable[Any]:
+        """Tabs of the page, `ui.tabs.base.Tab`, in the order of the bar.
+
+        `app` is the `App`, `sync` the page's `FormSync`, `version` a part of the addresses of served scripts and styles.
+        """
 
 
 class Engine(Protocol):
     """Hooks of the engine."""
 
     @_hookspec
-    def guidance_rules(self) -> Iterable[Rule]:
-        """What requests may ask of guidance beyond its scale, applied in this order."""
+    def guidance_rules(self) -> Iterable[Any]:
+        """`pipelines.guidance.Rule`: what requests may ask of guidance beyond its scale, applied in this order."""
 
 
 @dataclass(frozen=True)
