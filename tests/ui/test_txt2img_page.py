@@ -97,6 +97,20 @@ def test_without_any_checkpoint_the_page_says_how_to_add_one(app: FakeApp, visit
     assert "No checkpoint found" in page.inner_text("#complaint")
 
 
+def test_no_model_is_missed_before_the_list_of_models_is_there(visit: Visit) -> None:
+    visitor = visit()
+    held: list[Any] = []
+    visitor.context.route("**/internal/checkpoints", lambda route: held.append(route))
+    page = visitor.context.new_page()
+    page.goto(visitor.origin)
+    page.wait_for_selector("body[data-forms=filled]")
+    page.fill(PROMPT, "a lighthouse")
+    page.wait_for_function("window.atelierForms.txt2img.prompt === 'a lighthouse'")
+    assert page.get_attribute(".results", "data-view") == "loading"
+    held.pop().continue_()
+    page.wait_for_selector(".chip")
+
+
 def test_chip_and_generate_give_a_picture_that_downloads_with_its_recipe(page: Any, app: FakeApp, tmp_path: Path) -> None:
     page.click("text=a cat face on blue")
     wait_value(page, PROMPT, "a cat face on blue")

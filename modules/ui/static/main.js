@@ -32,6 +32,7 @@ import { allPictures } from "./results/viewer.js";
 
 const SOON_MS = 1000; // what takes longer is said
 const LOGGED_OUT = "You were logged out, here or elsewhere. What you wrote stays in the form.";
+const AGAIN_MS = 2000; // until a list is asked for that did not come
 const PATIENCE_MS = 8000; // a request is accepted in a tenth of a second
 
 /** `element` holds the results area's template; `bridge` is {send(name, data), receive(listener)} to Python. */
@@ -46,6 +47,7 @@ class Page {
     this.shown = null; // {id, index}: index null = the job itself, as it runs or as a sheet
     this.follow = true; // whether new jobs take the result pane
     this.models = [];
+    this.modelsKnown = false;
     this.jobs = new Jobs();
     this.engine = new Engine();
     this.continuations = new Continuations(this.jobs, bridge);
@@ -206,7 +208,9 @@ class Page {
   async loadModels() {
     try {
       this.models = (await getJson("internal/checkpoints")) ?? [];
+      this.modelsKnown = true;
     } catch {
+      if (!this.modelsKnown) setTimeout(() => this.loadModels(), AGAIN_MS);
       return;
     }
     if (this.shown === null) this.showNothing();
@@ -345,6 +349,7 @@ class Page {
   showNothing() {
     this.shown = null;
     this.jobs.watched = null;
+    if (!this.modelsKnown) return; // what there is to do without a picture depends on them
     this.root.dataset.view = "empty";
     this.resultPane.clear();
     this.pictureInfo.clear();
