@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 import numpy as np
@@ -22,6 +23,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from modules.errors import RequestError
 from modules.request import clean_text
+
+isal_zlib: ModuleType | None
+try:
+    from isal import isal_zlib
+except ImportError:  # no wheel for this kind of machine
+    isal_zlib = None
 
 PARAMETERS = "parameters"
 """Keyword of A1111's text, which other programs read."""
@@ -42,6 +49,7 @@ MAX_FILE = 256 << 20
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_SUB, _UP = 1, 2  # numbers of filters
 _KEYWORD = 80  # bytes of a keyword with its end, at most
 _OVERHEAD = 1024  # bytes of a text chunk that are not its text: keyword, language and the like
 
@@ -79,8 +87,7 @@ def encode(pixels: bytes, width: int, height: int, texts: Mapping[str, str]) -> 
             info.add_itxt(keyword, text)
         else:
             info.add_text(keyword, text)
-    deflate = zlib.compressobj(COMPRESSION["compress_level"], strategy=COMPRESSION["compress_type"])
-    data = deflate.compress(_filtered(np.frombuffer(pixels, np.uint8).reshape(height, width * 3)).data) + deflate.flush()
+    data = _deflated(_filtered(np.frombuffer(pixels, np.uint8).reshape(height, width * 3)))
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
     texts_first = [(kind, text) for kind, text, *_ in info.chunks]
     return _SIGNATURE + b"".join(_chunk(*one) for one in ((b"IHDR", header), *texts_first, (b"IDAT", data), (b"IEND", b"")))
@@ -90,18 +97,38 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 
 
+def _deflated(data: npt.NDArray[np.uint8]) -> bytes:
+    """As a zlib stream: by ISA-L where it is installed, a quarter of zlib's time for 5 % more bytes."""
+    if isal_zlib is not None:
+        return bytes(isal_zlib.compress(data.data, 1))
+    deflate = zlib.compressobj(COMPRESSION["compress_level"], strategy=COMPRESSION["compress_type"])
+    return deflate.compress(data.data) + deflate.flush()
+
+
 def _filtered(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """`rows` (height, width x 3) as differences, each row after the number of its filter: Sub or Up, whichever leaves less.
 
-    The rule is the standard's (12.7, least sum of absolute differences), of a quarter of a row's pixels and two filters of
+    The rule is the standard's (12.7, least sum of absolute differences), of an eighth of a row's bytes and two filters of
     five: a painted picture is 1 to 3 % larger than with libpng's search through all, which took two thirds of encoding's time.
     """
-    sub, up = rows.copy(), rows.copy()
-    sub[:, 3:] -= rows[:, :-3]
-    up[1:] -= rows[:-1]
-    costs = [np.abs(each[:, ::4].view(np.int8)).view(np.uint8).sum(axis=1, dtype=np.uint64) for each in (sub, up)]
-    vertical = (costs[1] < costs[0])[:, None]
-    return np.hstack([vertical.astype(np.uint8) + np.uint8(1), np.where(vertical, up, sub)])
+    filtered = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
+    body = filtered[:, 1:]
+    sample = rows[:, 3::8]
+    left, above = _cost(sample - rows[:, :-3:8]), _cost(sample[1:] - sample[:-1])
+    up = 1 + np.flatnonzero(above < left[1:])
+    filtered[:, 0] = _SUB
+    filtered[up, 0] = _UP
+    body[:, :3] = rows[:, :3]
+    np.subtract(rows[:, 3:], rows[:, :-3], out=body[:, 3:])
+    body[up] = rows[up] - rows[up - 1]
+    return filtered
+
+
+def _cost(differences: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """The sum of absolute values of each row, as bytes that wrap around."""
+    absolute: npt.NDArray[np.uint8] = np.abs(differences.view(np.int8)).view(np.uint8)  # 128 stays 128
+    cost: npt.NDArray[np.uint64] = absolute.sum(axis=1, dtype=np.uint64)
+    return cost
 
 
 def _reads_as_utf8(text: str) -> bool:

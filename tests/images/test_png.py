@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -37,8 +38,23 @@ def blank(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def test_pixels_come_back_exactly(pixels: bytes) -> None:
+@pytest.mark.parametrize("library", ["isal", "zlib"])
+def test_pixels_come_back_exactly(pixels: bytes, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if library == "zlib":
+        monkeypatch.setattr(png, "isal_zlib", None)
     assert read_pixels(encode(pixels, 64, 64, {"parameters": "x"})) == (pixels, 64, 64)
+    assert read_pixels(encode(pixels, 1, 64 * 64, {})) == (pixels, 1, 64 * 64)
+
+
+def test_each_row_has_the_filter_that_leaves_less() -> None:
+    """Rows of one colour each are nothing but zeros by Sub, columns of one colour each by Up."""
+    colours = np.random.default_rng(1).integers(0, 256, (64, 3), np.uint8)
+    rows, columns = colours[:16, None].repeat(64, 1), colours[None].repeat(16, 0)
+    pixels = np.concatenate([rows, columns])
+    idat = encode(pixels.tobytes(), 64, 32, {}).partition(b"IDAT")[2][:-16]
+    filters = np.frombuffer(zlib.decompress(idat), np.uint8).reshape(32, 64 * 3 + 1)[:, 0]
+    assert filters[:16].tolist() == [1] * 16
+    assert filters[17:].tolist() == [2] * 15
 
 
 @settings(max_examples=50)
