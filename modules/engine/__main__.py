@@ -6,6 +6,7 @@ that a library prints goes to stderr, so that it cannot tear a frame.
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -53,6 +54,7 @@ def main() -> int:
         emit(Message("broken", {"error": str(error) or type(error).__name__}))
         return 1
 
+    gc.freeze()  # what the libraries brought stays: no full collection walks it between two steps
     threading.Thread(target=_receive, args=(source, engine.inbox.put), name="inbox", daemon=True).start()
     beat, hung = configuration.data.get("beat", 0.0), HUNG_SECONDS.get(choices.device.type, math.inf)
     if beat:

@@ -1,7 +1,8 @@
 """What a call costs beside the work that it asks for: on a kept-alive connection, on a new one, and of a whole API picture.
 
 A served program with the real engine in a thread.  The picture's overhead is the time from the request to its answer less the
-time that the engine's calls of the device took; the starter model paints unless `ATELIER_BENCH_MODEL` names another checkpoint.
+engine's, from its first call of the device to the picture's pixels; of that, what the host does between the calls (sampler,
+progress, conditioning) is printed too.  The starter model paints unless `ATELIER_BENCH_MODEL` names another checkpoint.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from modules.app import App
+from modules.engine.messages import Done, Message
 from modules.jobs.worker import engine_configuration
+from modules.pipelines.ops import DeviceOp
 from modules.server import build_server
 from modules.settings import Settings
 from tests.bench import Figure
@@ -60,26 +63,37 @@ def _pictures(address: str, link: LocalLink) -> Iterator[Figure]:
         body["override_settings"] = {"sd_model_checkpoint": name}
     _post(kept, body)  # loads the model
     assert link.engine is not None
-    runner, spent = link.engine.runner, [0.0]
+    runner, emit = link.engine.runner, link.engine.emit
+    calls: list[tuple[float, float]] = []
+    finished: list[float] = []
     run = runner.run
 
-    def timed(works: Any) -> Any:
+    def timed(ops: Sequence[DeviceOp]) -> list[Any]:
         start = time.perf_counter()
         try:
-            return run(works)
+            return run(ops)
         finally:
-            spent[0] += time.perf_counter() - start
+            calls.append((start, time.perf_counter()))
 
-    runner.run = timed  # type: ignore[method-assign]
-    whole, engine = [], []
+    def emitted(message: Message) -> None:
+        if message.kind == Done.kind:
+            finished.append(time.perf_counter())
+        emit(message)
+
+    runner.run, link.engine.emit = timed, emitted  # type: ignore[method-assign]
+    whole, engine, device = [], [], []
     for seed in range(PICTURES):
-        before, start = spent[0], time.perf_counter()
+        calls.clear()
+        start = time.perf_counter()
         _post(kept, {**body, "seed": seed})
         whole.append(time.perf_counter() - start)
-        engine.append(spent[0] - before)
-    over = [total - device for total, device in zip(whole, engine, strict=True)]
+        engine.append(finished[-1] - calls[0][0])
+        device.append(sum(end - begin for begin, end in calls))
+    over = [total - within for total, within in zip(whole, engine, strict=True)]
+    host = [within - called for within, called in zip(engine, device, strict=True)]
     yield Figure("one API picture, request to answer", statistics.median(whole) * 1000, "ms", f"median of {PICTURES}, 10 steps")
-    yield Figure("of it calls of the device", statistics.median(engine) * 1000, "ms")
+    yield Figure("of it the engine", statistics.median(engine) * 1000, "ms", "first call of the device to the pixels")
+    yield Figure("of that between calls of the device", statistics.median(host) * 1000, "ms")
     yield Figure("overhead of an API picture", statistics.median(over) * 1000, "ms", "aim: 15 on an idle machine")
 
 
