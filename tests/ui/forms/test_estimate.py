@@ -10,6 +10,7 @@ from modules.engine.costs import Call
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_picture_to_picture import opened
+from tests.ui.test_tabs import show
 from tests.ui.test_txt2img_page import number
 
 pytestmark = pytest.mark.browser
@@ -57,3 +58,18 @@ def test_what_is_measured_while_the_page_is_open_comes_by_itself(app: FakeApp, v
     told(page, "How long it takes is not measured yet.")
     app.costs.put([(Call("predict", "stickers", 128, 128, 2), 0.5)])  # the checkpoint was loaded, and timed
     told(page, "Takes about 10 s.")
+
+
+def test_what_is_below_the_estimate_stays_where_it_is_when_it_comes(app: FakeApp, visit: Visit) -> None:
+    """A click on what moves between press and release is lost."""
+    page = visit().open()
+    answers: list[Any] = []
+    page.route("**/internal/quote", lambda route: answers.append(route))
+    with page.expect_request("**/internal/quote"):
+        show(page, "img2img")
+    assert page.text_content("#img2img_estimate") == ""
+    before = page.locator("#img2img_many").bounding_box()
+    for answer in answers:
+        answer.continue_()
+    told(page, "How long it takes is not measured yet.", "img2img")
+    assert page.locator("#img2img_many").bounding_box() == before
