@@ -40,7 +40,7 @@ from modules.diffusion.attention import Attend
 from modules.diffusion.prediction import PREDICTIONS, Prediction
 from modules.diffusion.preview import SD1_PREVIEW, LinearPreview, fit_rgb_factors
 from modules.diffusion.rows import Answer, Row, UNetDenoiser
-from modules.diffusion.schedules import NoiseLevels
+from modules.diffusion.schedules import TrainedSigmas
 from modules.diffusion.text import TextEncoders
 from modules.diffusion.unet import UNet
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
@@ -64,7 +64,7 @@ class ModelHandle:
     vae: AutoencoderKL
     text: TextEncoders
     prediction: Prediction
-    levels: NoiseLevels
+    levels: TrainedSigmas
     device: torch.device
     unet_dtype: torch.dtype
     vae_dtype: torch.dtype
@@ -106,9 +106,9 @@ class ModelHandle:
         return self._read_otherwise[key]
 
     @property
-    def schedule_levels(self) -> NoiseLevels:
+    def schedule_levels(self) -> TrainedSigmas:
         """The levels that `levels` were stretched from, or are."""
-        return NoiseLevels.scaled_linear() if self.zero_snr else self.levels
+        return TrainedSigmas.scaled_linear() if self.zero_snr else self.levels
 
     @property
     def reading(self) -> dict[str, str]:
@@ -301,7 +301,7 @@ class ModelManager:
             ]
         networks: list[Any] = [component.network for component in components]
         trained = training_of(header, info.path)
-        levels = NoiseLevels.scaled_linear()
+        levels = TrainedSigmas.scaled_linear()
         return ModelHandle(
             info=info,
             sha256=sha256,

@@ -84,14 +84,14 @@ def size_features(width: int, height: int, device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Scheduled:
+class ConditioningTimeline:
     """A prompt that changes while the picture is made: one conditioning, all of one length, per text of `timeline`."""
 
     timeline: Timeline
     conditionings: tuple[Conditioning, ...]
 
     @classmethod
-    def constant(cls, conditioning: Conditioning) -> Scheduled:
+    def constant(cls, conditioning: Conditioning) -> ConditioningTimeline:
         return cls(Timeline((0,), ("",)), (conditioning,))
 
     @property
@@ -102,10 +102,10 @@ class Scheduled:
         """What counts at this evaluation of the network, counted from 0."""
         return self.conditionings[self.timeline.index(evaluation)]
 
-    def lengthened(self, tokens: int) -> Scheduled:
-        return Scheduled(self.timeline, tuple(conditioning.lengthened(tokens) for conditioning in self.conditionings))
+    def lengthened(self, tokens: int) -> ConditioningTimeline:
+        return ConditioningTimeline(self.timeline, tuple(each.lengthened(tokens) for each in self.conditionings))
 
-    def blank(self) -> Scheduled:
+    def blank(self) -> ConditioningTimeline:
         """No text at all: zeros in the place of every encoding, where the timeline says nothing but ""; else as it is."""
         if any(self.timeline.texts):
             return self
@@ -113,11 +113,11 @@ class Scheduled:
             replace(each, context=torch.zeros_like(each.context), vector=None if each.vector is None else each.vector * 0)
             for each in self.conditionings
         )
-        return Scheduled(self.timeline, tuple(blanks))
+        return ConditioningTimeline(self.timeline, tuple(blanks))
 
-    def with_sizes(self, features: Tensor) -> Scheduled:
+    def with_sizes(self, features: Tensor) -> ConditioningTimeline:
         """With sizes (`size_features`) behind the pooled texts."""
-        return Scheduled(
+        return ConditioningTimeline(
             self.timeline,
             tuple(
                 replace(each, vector=features if each.vector is None else torch.cat([each.vector.to(features), features]))
@@ -125,6 +125,6 @@ class Scheduled:
             ),
         )
 
-    def with_channels(self, channels: Tensor) -> Scheduled:
+    def with_channels(self, channels: Tensor) -> ConditioningTimeline:
         """The same texts with concat conditioning, see `Conditioning`."""
-        return Scheduled(self.timeline, tuple(replace(each, channels=channels) for each in self.conditionings))
+        return ConditioningTimeline(self.timeline, tuple(replace(each, channels=channels) for each in self.conditionings))

@@ -18,7 +18,7 @@ from modules.diffusion.adapters import Adapter
 from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.forward import ForwardContext, Residuals, Tap, context_for
 from modules.diffusion.prediction import Prediction
-from modules.diffusion.schedules import NoiseLevels
+from modules.diffusion.schedules import TrainedSigmas
 from modules.diffusion.unet import UNet
 
 MAX_ADAPTERS = 8
@@ -64,7 +64,7 @@ class Row:
     taps: tuple[Tap, ...] = ()
     timestep: float | None = None
 
-    def model_timestep(self, levels: NoiseLevels) -> float:
+    def model_timestep(self, levels: TrainedSigmas) -> float:
         """What the network gets for the noise level, in [0, 999]."""
         return levels.timestep(self.sigma) if self.timestep is None else self.timestep
 
@@ -110,7 +110,7 @@ class UNetDenoiser:
     def _places(self) -> frozenset[str]:
         return frozenset(name for name, _ in self.unet.named_modules())
 
-    def denoise(self, rows: Sequence[Row], levels: NoiseLevels) -> list[Answer]:
+    def denoise(self, rows: Sequence[Row], levels: TrainedSigmas) -> list[Answer]:
         """The answers to `rows` in one forward; `levels` say at which timestep a noise level is."""
         x = torch.stack([row.x for row in rows])
         sigmas = torch.tensor([row.sigma for row in rows], dtype=torch.float32, device=x.device)

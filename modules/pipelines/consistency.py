@@ -11,8 +11,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from modules.diffusion.samplers import Denoised
-from modules.diffusion.schedules import NoiseLevels
-from modules.diffusion.schedules.spacings import lcm_levels
+from modules.diffusion.schedules import TrainedSigmas
+from modules.diffusion.schedules.spacings import lcm_sigmas
 from modules.pipelines.denoisers import Denoiser
 from modules.pipelines.ops import Predict, Program
 
@@ -20,7 +20,7 @@ SIGMA_DATA = 0.5
 TIMESTEP_SCALE = 10.0
 
 
-def consistent(denoise: Denoiser, levels: NoiseLevels) -> Denoiser:
+def consistent(denoise: Denoiser, levels: TrainedSigmas) -> Denoiser:
     """`denoise` for a network that was distilled at 50 of its `levels`.
 
     The model timestep is the nearest of theirs (in log sigma; 999, 979, ... 19), while the input is scaled by the level
@@ -28,7 +28,7 @@ def consistent(denoise: Denoiser, levels: NoiseLevels) -> Denoiser:
     at ten times the timestep: c_skip is below 1e-5 everywhere.  `sd_samplers_lcm.py` of A1111 1.10.1 does both before guidance,
     which is the same, since guidance weighs its answers by 1 in sum.
     """
-    known = lcm_levels(levels)
+    known = lcm_sigmas(levels)
     stride = len(levels.sigmas) // len(known.sigmas)
 
     def bounded(x: Tensor, sigma: float) -> Program[Denoised]:

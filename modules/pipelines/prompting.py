@@ -13,13 +13,13 @@ from torch import Tensor
 
 from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.manager import ModelHandle
-from modules.diffusion.conditioning import Scheduled, size_features
+from modules.diffusion.conditioning import ConditioningTimeline, size_features
 from modules.diffusion.emphasis import contexts
 from modules.diffusion.samplers import Sampler
 from modules.diffusion.text import EncodedWindow
 from modules.errors import RequestError
 from modules.pipelines.consistency import consistent
-from modules.pipelines.denoisers import Denoiser, composed, scheduled, switched
+from modules.pipelines.denoisers import Denoiser, by_evaluation, composed, switched
 from modules.pipelines.guidance import Guidance
 from modules.pipelines.guidance.zero import still
 from modules.pipelines.ops import Program, encode, on_host
@@ -43,9 +43,9 @@ class Prompted:
     are items of the picture's text: which textual inversions stand in the prompts.
     """
 
-    sides: tuple[tuple[Scheduled, float], ...]
-    negative: Scheduled
-    bare: Scheduled | None = None
+    sides: tuple[tuple[ConditioningTimeline, float], ...]
+    negative: ConditioningTimeline
+    bare: ConditioningTimeline | None = None
     image_scale: float = 1.0
     said: Mapping[str, str] = field(default_factory=dict)
 
@@ -61,7 +61,7 @@ class Prompted:
 
     def guided(self, model: ModelHandle, guidance: Guidance) -> Denoiser:
         """Guidance for one run of a sampler, along the prompts' timelines."""
-        denoise = scheduled(lambda evaluation: self.at(model, guidance, evaluation))
+        denoise = by_evaluation(lambda evaluation: self.at(model, guidance, evaluation))
         return consistent(denoise, model.levels) if guidance.consistent else denoise
 
     def at(self, model: ModelHandle, guidance: Guidance, evaluation: int) -> Denoiser:
@@ -93,7 +93,7 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler, steps_befor
     encoded = yield from _encoded(model, list(wanted), request.clip_skip, vectors)
 
     *sides, negative = [
-        Scheduled(
+        ConditioningTimeline(
             timeline,
             tuple(contexts([windows[text] for text in timeline.texts], encoded, request.emphasis, model.text.widths)),
         )

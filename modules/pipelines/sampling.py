@@ -60,7 +60,7 @@ def sample(
     steps = len(sigmas) - 1
     tell = tell or partial(report, model)
     ends = sampler.step_ends(steps, to_zero=sigmas[-1] == 0)
-    steps_of_x: Any = sampler.solve(x, sigmas, noise, **options)
+    steps_of_x: Any = sampler.sample(x, sigmas, noise, **options)
     evaluations = done = 0
     answer: Denoised | None = None
     try:

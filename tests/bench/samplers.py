@@ -104,7 +104,7 @@ class _Still:
 
 
 def _run(sampler: Sampler, x: Tensor, levels: list[float], denoise: Callable[[Tensor, float], Tensor]) -> Tensor:
-    program: Any = sampler.solve(x, levels, _Still(x), **sampler.options(eta=0.0))
+    program: Any = sampler.sample(x, levels, _Still(x), **sampler.options(eta=0.0))
     try:
         x, sigma = next(program)
         while True:

@@ -21,7 +21,7 @@ from modules.checkpoints.files import scan
 from modules.checkpoints.header import read_header
 from modules.checkpoints.manager import ModelHandle, ModelManager, vae_dtype
 from modules.diffusion.attention import sdpa
-from modules.diffusion.schedules.levels import NoiseLevels
+from modules.diffusion.schedules.trained import TrainedSigmas
 from modules.diffusion.unet import UNetConfig
 from modules.errors import AtelierError, CheckpointError, UnknownName
 from modules.prompts.chunks import chunk
@@ -247,7 +247,7 @@ def test_a_request_may_ignore_the_file_s_zero_terminal_snr(
     assert model.zero_snr
     other = model.run_as(prediction, ignore_zero_snr=True)
     assert (other.prediction.name, other.zero_snr) == ("v" if prediction == "Automatic" else "eps", False)
-    assert other.levels == NoiseLevels.scaled_linear()
+    assert other.levels == TrainedSigmas.scaled_linear()
     assert "zero terminal SNR" not in other.reading
     assert other is model.run_as(prediction, ignore_zero_snr=True), "one handle, so that requests share forwards"
     assert model.run_as(zero_snr=True, ignore_zero_snr=True) is model, "what the request asks for itself counts"

@@ -26,13 +26,13 @@ from modules.diffusion.forward import (
 from modules.diffusion.layers import CrossAttention
 from modules.diffusion.prediction import EPS
 from modules.diffusion.rows import MAX_ADAPTERS, Answer, Control, JoinKey, Row, UNetDenoiser
-from modules.diffusion.schedules import NoiseLevels
+from modules.diffusion.schedules import TrainedSigmas
 from modules.diffusion.unet import UNet, UNetConfig
 from tests.diffusion import reference
 from tests.tiny import randomised
 
 CPU = torch.device("cpu")
-LEVELS = NoiseLevels.scaled_linear()
+LEVELS = TrainedSigmas.scaled_linear()
 CONFIG = UNetConfig(channels=(32, 64), res_blocks=1, transformer_depth=(1, 1), context_dim=16, heads=4)
 
 

@@ -34,7 +34,7 @@ from modules.diffusion.attention import sdpa
 from modules.diffusion.clip import TextConfig
 from modules.diffusion.noise import Noise
 from modules.diffusion.prediction import EPS
-from modules.diffusion.schedules import NoiseLevels
+from modules.diffusion.schedules import TrainedSigmas
 from modules.diffusion.text import TextEncoder, TextEncoders
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
@@ -79,7 +79,7 @@ class Model:
         info = CheckpointInfo("random", Path("random"), "random", "sd1", Defaults())
         cpu, fp32 = torch.device("cpu"), torch.float32
         return ModelHandle(
-            info, "0" * 64, FAMILIES[0], unet, vae, TextEncoders([text]), EPS, NoiseLevels.scaled_linear(), cpu, fp32, fp32
+            info, "0" * 64, FAMILIES[0], unet, vae, TextEncoders([text]), EPS, TrainedSigmas.scaled_linear(), cpu, fp32, fp32
         )
 
     def load(self, name: str) -> ModelHandle:

@@ -11,13 +11,13 @@ import torch
 from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.rows import Answer, Row
 from modules.diffusion.samplers import SAMPLERS, Denoised
-from modules.diffusion.schedules import NoiseLevels
+from modules.diffusion.schedules import TrainedSigmas
 from modules.pipelines.consistency import consistent
 from modules.pipelines.guidance import guidance_for
 from modules.pipelines.ops import Predict, Program, predict
 from modules.request import Txt2Img
 
-LEVELS = NoiseLevels.scaled_linear()
+LEVELS = TrainedSigmas.scaled_linear()
 ANY: Any = None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import SAMPLERS, Denoised
-from modules.diffusion.schedules import NoiseLevels, partial_sigmas
+from modules.diffusion.schedules import TrainedSigmas, partial_sigmas
 from modules.pipelines.denoisers import Denoiser
 from modules.pipelines.inpainting import (
     Blend,
@@ -29,7 +29,7 @@ from modules.pipelines.ops import Program
 from modules.pipelines.sampling import sample
 from tests.diffusion.toy import curved
 
-LEVELS = NoiseLevels.scaled_linear()
+LEVELS = TrainedSigmas.scaled_linear()
 SHAPE = (4, 6, 5)
 
 

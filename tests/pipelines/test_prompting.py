@@ -14,7 +14,7 @@ from modules.checkpoints.families import FAMILIES
 from modules.diffusion.noise import Noise
 from modules.diffusion.rows import Answer, Row
 from modules.diffusion.samplers import SAMPLERS
-from modules.diffusion.schedules import NoiseLevels, sigmas_for
+from modules.diffusion.schedules import TrainedSigmas, sigmas_for
 from modules.diffusion.text import EncodedWindow
 from modules.errors import RequestError
 from modules.pipelines.guidance import Guidance
@@ -25,7 +25,7 @@ from modules.prompts.chunks import Chunk
 from modules.prompts.tokenizer import Tokenizer
 from modules.request import Txt2Img
 
-LEVELS = NoiseLevels.scaled_linear()
+LEVELS = TrainedSigmas.scaled_linear()
 TOKENIZER = Tokenizer()
 LONG = " ".join(f"{number} apples" for number in range(1_000))
 MODEL: Any = SimpleNamespace(

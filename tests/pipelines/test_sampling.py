@@ -15,7 +15,7 @@ from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.noise import Noise
 from modules.diffusion.rows import Answer
 from modules.diffusion.samplers import SAMPLERS, Denoised
-from modules.diffusion.schedules import NoiseLevels, sigmas_for
+from modules.diffusion.schedules import TrainedSigmas, sigmas_for
 from modules.errors import NotFinite
 from modules.pipelines.denoisers import composed
 from modules.pipelines.ops import DeviceOp, Predict, Program, Report
@@ -24,7 +24,7 @@ from tests.diffusion.toy import curved, run
 
 SHAPE = (4, 8, 8)
 Network = Callable[[Tensor, float, Conditioning], Tensor]
-LEVELS = NoiseLevels.scaled_linear()
+LEVELS = TrainedSigmas.scaled_linear()
 MODEL = cast(ModelHandle, object())  # only passed on
 POSITIVE, NEGATIVE = Conditioning(torch.ones(77, 8)), Conditioning(torch.zeros(77, 8))
 
@@ -74,7 +74,7 @@ def test_a_run_is_the_solver_with_guidance(name: str) -> None:
         return Denoised(guided, negative) if "CFG++" in name else guided
 
     latent, _ = serve(pipeline(name, 8))
-    assert torch.equal(latent, run(sampler.solve(start, sigmas, noise), denoise))
+    assert torch.equal(latent, run(sampler.sample(start, sigmas, noise), denoise))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
