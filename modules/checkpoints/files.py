@@ -15,7 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from modules.checkpoints.completeness import check_complete
 from modules.checkpoints.families import Defaults, recognise
 from modules.checkpoints.folders import listing
 from modules.checkpoints.hashes import file_sha256, known_sha256
@@ -196,7 +195,7 @@ def _described(path_text: str, name: str, *identity: int) -> CheckpointInfo:
         header = read_header(path)
         try:
             family = recognise(header.shapes)
-            check_complete(header, family)
+            family.check(header)
         except CheckpointError as error:
             raise CheckpointError(f"{path.name} {error}") from None
     except CheckpointError as error:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from modules.checkpoints.manager import ModelHandle, ModelManager
-from modules.diffusion.rows import JoinKey
+from modules.diffusion.rows import can_join
 from modules.engine.costs import Call, CostModel
 from modules.engine.messages import (
     Cancel,
@@ -111,7 +111,7 @@ class Engine:
                 self._answer(self.tasks[task_id], future.exception() or future.result())
         waiting = [self._waiting(task) for task in self.tasks.values() if isinstance(task.op, ON_DEVICE)]
         self.shares.present({w.user for w in waiting})
-        batch = choose(waiting, self.runner.budget, JoinKey.can_join, self.shares.used, self._price)
+        batch = choose(waiting, self.runner.budget, can_join, self.shares.used, self._price)
         if batch:
             self._run(batch)
         if not self.tasks:
@@ -210,7 +210,7 @@ class Engine:
     def _waiting(self, task: Task) -> Waiting:
         op = task.op
         if isinstance(op, Predict):
-            joins = tuple(row.join_key for row in op.rows)
+            joins = tuple([op.model.denoiser.join_key(row) for row in op.rows])
             return Waiting(task.id, task.user, batch_key(op), task.since, len(op.rows), joins)
         assert isinstance(op, Encode | EncodeImage | Decode)
         return Waiting(task.id, task.user, batch_key(op), task.since, len(op.chunks) if isinstance(op, Encode) else 1)

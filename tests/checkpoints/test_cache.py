@@ -68,7 +68,11 @@ def test_a_leased_component_that_had_gone_is_counted_again() -> None:
 def test_a_model_in_use_stays_beside_the_next_one(manager: ModelManager) -> None:
     a = manager.load("a")
     leases, alone = manager.lease(a), manager.cache.size
-    assert alone == sum(t.numel() * t.element_size() for each in (a.unet, a.vae, a.text) for t in each.state_dict().values())
+    assert alone == sum(
+        t.numel() * t.element_size()
+        for each in (a.denoiser.unet, a.latent.vae, a.prompts.encoders)
+        for t in each.state_dict().values()
+    )
     manager.load("b")
     assert manager.cache.size == 2 * alone
     assert not manager.holds(a)
@@ -82,9 +86,9 @@ def test_another_configuration_beside_a_file_loads_no_weights_anew(manager: Mode
     before = manager.load("a")
     (tmp_path / "models" / "a.yaml").write_text("parameterization: v\n")
     after = manager.load("a")
-    assert (before.prediction.name, after.prediction.name) == ("eps", "v")
-    assert after.unet is before.unet
-    assert after.text.first is before.text.first
+    assert (before.noise.prediction.name, after.noise.prediction.name) == ("eps", "v")
+    assert after.denoiser.unet is before.denoiser.unet
+    assert after.prompts.encoders.first is before.prompts.encoders.first
 
 
 def test_a_file_that_cannot_be_loaded_leaves_nothing_behind(manager: ModelManager, tmp_path: Path) -> None:

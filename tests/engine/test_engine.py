@@ -134,7 +134,7 @@ def test_a_task_that_is_to_finish_decodes_what_it_has_with_the_step_that_runs(be
     assert [report.step for report in reports["ends"]] == [1, 2, 3]
     assert len(reports["stays"]) == 6
     model, last = bench.manager.load("tiny"), reports["ends"][-1].denoised
-    image = model.vae.decode(last[None] / model.latent.scale)[0].clamp(-1, 1)
+    image = model.latent.vae.decode(last[None] / model.latent.format.scale)[0].clamp(-1, 1)
     expected = ((image + 1) * 127.5).round().permute(1, 2, 0).numpy()
     assert np.abs(bench.pixels("ends") - expected).max() <= 1
     done = bench.of("done")

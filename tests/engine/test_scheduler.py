@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.diffusion.conditioning import Conditioning
+from modules.diffusion.unet_denoiser import lengths_join
 from modules.engine.scheduler import Shares, Waiting, WaitingLoad, admit, choose
 
 
@@ -55,11 +55,11 @@ def test_contexts_that_cannot_be_joined_wait() -> None:
 
 def test_the_context_tokens_of_a_forward_are_bounded() -> None:
     """A prompt of 220 windows is attended to by every position: many such rows in one call would hold the device for long."""
-    assert Conditioning.can_join([77] * 64)
-    assert Conditioning.can_join([77 * 12, 77 * 4] * 8)
-    assert Conditioning.can_join([77 * 220] * 2)
-    assert not Conditioning.can_join([77 * 220] * 3)
-    assert not Conditioning.can_join([77 * 12, 77] * 40)
+    assert lengths_join([77] * 64)
+    assert lengths_join([77 * 12, 77 * 4] * 8)
+    assert lengths_join([77 * 220] * 2)
+    assert not lengths_join([77 * 220] * 3)
+    assert not lengths_join([77 * 12, 77] * 40)
 
 
 work_lists = st.lists(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,18 @@ import pytest
 import torch
 
 from modules.diffusion.conditioning import Conditioning
+from modules.diffusion.prediction import DiscreteNoise
 from modules.diffusion.rows import Answer, Row
 from modules.diffusion.samplers import SAMPLERS, Denoised
 from modules.diffusion.schedules import TrainedSigmas
+from modules.diffusion.unet_denoiser import UNetDenoiser
 from modules.pipelines.consistency import consistent
 from modules.pipelines.guidance import guidance_for
 from modules.pipelines.ops import Predict, Program, predict
 from modules.request import Txt2Img
 
 LEVELS = TrainedSigmas.scaled_linear()
-ANY: Any = None
+ANY: Any = SimpleNamespace(denoiser=UNetDenoiser)
 
 
 def asked(sigma: float) -> tuple[list[Row], torch.Tensor]:
@@ -28,7 +31,7 @@ def asked(sigma: float) -> tuple[list[Row], torch.Tensor]:
         one, two = yield from predict(ANY, *[Row(x, sigma, Conditioning(torch.zeros(77, 4)))] * 2)
         return Denoised(one.x0, two.x0)
 
-    program = consistent(denoise, LEVELS)(torch.full((4, 8, 8), 3.0), sigma)
+    program = consistent(denoise, DiscreteNoise())(torch.full((4, 8, 8), 3.0), sigma)
     work = next(program)
     assert isinstance(work, Predict)
     with pytest.raises(StopIteration) as end:

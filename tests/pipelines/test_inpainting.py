@@ -12,6 +12,7 @@ from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.noise import Noise
+from modules.diffusion.prediction import DiscreteNoise
 from modules.diffusion.samplers import SAMPLERS, Denoised
 from modules.diffusion.schedules import TrainedSigmas, partial_sigmas
 from modules.pipelines.denoisers import Denoiser
@@ -36,7 +37,7 @@ SHAPE = (4, 6, 5)
 class Model:
     """What the blends and reports ask of a handle."""
 
-    levels = LEVELS
+    noise = DiscreteNoise()
 
 
 MODEL = cast(ModelHandle, Model())

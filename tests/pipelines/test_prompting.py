@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
-from modules.checkpoints.families import FAMILIES
+from modules.diffusion.clip_prompts import CLIPPrompts
 from modules.diffusion.noise import Noise
+from modules.diffusion.prediction import DiscreteNoise
 from modules.diffusion.rows import Answer, Row
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import TrainedSigmas, sigmas_for
-from modules.diffusion.text import EncodedWindow
+from modules.diffusion.text import EncodedWindow, TextEncoders
+from modules.diffusion.unet_denoiser import UNetDenoiser
 from modules.errors import RequestError
 from modules.pipelines.guidance import Guidance
 from modules.pipelines.ops import DeviceOp, Encode, Host, Predict, Program, Report
@@ -29,7 +31,7 @@ LEVELS = TrainedSigmas.scaled_linear()
 TOKENIZER = Tokenizer()
 LONG = " ".join(f"{number} apples" for number in range(1_000))
 MODEL: Any = SimpleNamespace(
-    text=SimpleNamespace(tokenizer=TOKENIZER, widths=(2,)), inversions=None, family=FAMILIES[0], device=torch.device("cpu")
+    prompts=CLIPPrompts(cast(TextEncoders, SimpleNamespace(widths=(2,)))), denoiser=UNetDenoiser, noise=DiscreteNoise()
 )
 
 

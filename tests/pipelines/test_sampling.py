@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ from modules.diffusion.noise import Noise
 from modules.diffusion.rows import Answer
 from modules.diffusion.samplers import SAMPLERS, Denoised
 from modules.diffusion.schedules import TrainedSigmas, sigmas_for
+from modules.diffusion.unet_denoiser import UNetDenoiser
 from modules.errors import NotFinite
 from modules.pipelines.denoisers import composed
 from modules.pipelines.ops import DeviceOp, Predict, Program, Report
@@ -25,7 +27,7 @@ from tests.diffusion.toy import curved, run
 SHAPE = (4, 8, 8)
 Network = Callable[[Tensor, float, Conditioning], Tensor]
 LEVELS = TrainedSigmas.scaled_linear()
-MODEL = cast(ModelHandle, object())  # only passed on
+MODEL = cast(ModelHandle, SimpleNamespace(denoiser=UNetDenoiser))  # which says what shares a forward, and no more
 POSITIVE, NEGATIVE = Conditioning(torch.ones(77, 8)), Conditioning(torch.zeros(77, 8))
 
 
