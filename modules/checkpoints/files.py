@@ -24,6 +24,7 @@ from modules.checkpoints.training import yaml_problem
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import CheckpointError, UnknownName
+from modules.hooks import HOOKS
 from modules.request import MAX_SIDE, MIN_SIDE, SIDE_STEP, clean_text
 
 __all__ = [
@@ -180,7 +181,9 @@ def _name(path: Path, folder: Path) -> str:
 def _info(path: Path, name: str) -> CheckpointInfo:
     try:
         status = path.stat()
-        info = _described(str(path), name, status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+        info = _described(
+            str(path), name, HOOKS.revision, status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
+        )
         note = "" if info.problem else clean_text(yaml_problem(path))
         return replace(info, note=note) if note else info
     except OSError as error:
@@ -189,7 +192,7 @@ def _info(path: Path, name: str) -> CheckpointInfo:
 
 @lru_cache(maxsize=32_768)
 def _described(path_text: str, name: str, *identity: int) -> CheckpointInfo:
-    """What a file's header tells; kept in memory until the file changes, since folders hold thousands of models."""
+    """What a file's header tells; kept in memory until it or the families change: folders hold thousands of models."""
     path = Path(path_text)
     try:
         header = read_header(path)

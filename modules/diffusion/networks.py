@@ -31,7 +31,10 @@ class NoiseProcess(Hashable, Protocol):
 
     @property
     def trained(self) -> TrainedSigmas:
-        """The sigmas of training, over which schedules spread a run; the highest is finite."""
+        """The sigmas of training, over which schedules spread a run.
+
+        The highest is finite, and best below some thousands: a step from far above loses digits in single precision.
+        """
 
     @property
     def facts(self) -> Mapping[str, str]:

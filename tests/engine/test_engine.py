@@ -524,7 +524,7 @@ def test_prompts_are_tokenised_on_host_threads(bench: Bench, monkeypatch: pytest
         threads.append(threading.current_thread() is threading.main_thread())
         return chunk(*given)
 
-    monkeypatch.setattr("modules.pipelines.prompting.chunk", noted)
+    monkeypatch.setattr("modules.diffusion.clip_prompts.chunk", noted)
     bench.submit("one", prompt="a [cat:dog:2]")
     bench.run()
     assert threads
