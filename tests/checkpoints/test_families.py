@@ -230,3 +230,13 @@ def test_sdxl_has_the_published_number_of_parameters() -> None:
     assert list(sizes.unet_tensors(sizes.unet_sizes(shapes_of))) == list(shapes_of.items())
     shapes_of = {name: tuple(tensor.shape) for name, tensor in texts[1].state_dict().items()}
     assert list(sizes.text_tensors(sizes.text_sizes(shapes_of))) == list(shapes_of.items())
+
+
+def test_further_input_channels_say_what_concat_conditioning_a_family_takes() -> None:
+    assert {family.name: family.concat for family in FAMILIES} == {
+        "sd1": "",
+        "sd1-inpaint": "mask",
+        "sd1-edit": "picture",
+        "sdxl": "",
+        "sdxl-inpaint": "mask",
+    }

@@ -10,7 +10,7 @@ models with it.
 from modules.checkpoints.families.family import Family
 from modules.checkpoints.families.parts import Defaults, LatentFormat, TextPart
 from modules.checkpoints.families.recognise import FAMILIES, recognise
-from modules.checkpoints.families.sd1 import EDITING, SD1_LATENT
+from modules.checkpoints.families.sd1 import SD1_LATENT
 from modules.checkpoints.families.unet import UNetFamily
 
-__all__ = ["EDITING", "FAMILIES", "SD1_LATENT", "Defaults", "Family", "LatentFormat", "TextPart", "UNetFamily", "recognise"]
+__all__ = ["FAMILIES", "SD1_LATENT", "Defaults", "Family", "LatentFormat", "TextPart", "UNetFamily", "recognise"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from modules.checkpoints.families.parts import DEFAULTS, Defaults, LatentFormat
 
@@ -27,6 +27,11 @@ class Family(ABC):
     title: str
     latent: LatentFormat
     defaults: Defaults = DEFAULTS
+
+    @property
+    def concat(self) -> Literal["", "mask", "picture"]:
+        """What the network gets as concat conditioning: a mask and the masked picture, a picture to be edited, or nothing."""
+        return ""
 
     def detects(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         """Whether a file with these tensors (names as `keys.canonical` gives them) is of this family, whatever its size.

@@ -36,6 +36,12 @@ class UNetFamily(Family):
     sizes_in_vector: bool = False
     blank_negative: bool = False
 
+    @property
+    def concat(self) -> Literal["", "mask", "picture"]:
+        if self.in_channels == self.latent.channels:
+            return ""
+        return "picture" if self.in_channels == 2 * self.latent.channels else "mask"
+
     def check(self, header: Header) -> None:
         check_complete(header, self.text, self.sizes_in_vector)
 
