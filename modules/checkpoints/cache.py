@@ -1,7 +1,7 @@
 """The component cache: which networks are loaded, how large they are, and who uses them.
 
 What is loaded is a component (a U-Net, a text encoder, an autoencoder), not a checkpoint: each is known by the content of the
-file that it comes from and its part there.  Who uses components holds leases on them; what nobody keeps and nobody leases goes.
+file that it comes from and its part there.  Tasks hold leases on what they use; what is neither kept nor leased goes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 
 @dataclass(eq=False)
 class Component:
-    """A loaded network; `size` in bytes of its weights and buffers, `leases` of those who use it now."""
+    """A loaded network; `size` in bytes of its weights and buffers, `leases` counts its uses now."""
 
     key: Hashable
     network: nn.Module
@@ -38,7 +38,7 @@ class Leases:
 class ComponentCache:
     """Loaded components by key.  All methods may be called from any thread.
 
-    `keep_only` says which components stay without being used; the others stay for as long as somebody leases them.
+    `keep_only` says which components stay without being used; the others stay for as long as there are leases on them.
     """
 
     def __init__(self) -> None:

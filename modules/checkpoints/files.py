@@ -91,7 +91,7 @@ class CheckpointInfo:
     """What it can draw, where that is little enough to be listed."""
     problem: str = ""
     note: str = ""
-    """What is wrong beside the file, which can be used nevertheless: a sentence that names it."""
+    """What is wrong with the file's configuration, without which it can be used: a sentence that names it."""
 
 
 def scan(folders: Sequence[Path]) -> list[CheckpointInfo]:

@@ -253,7 +253,7 @@ class ModelManager:
 
 
 def vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """The autoencoder's number format beside a U-Net in `dtype`: never float16.
+    """The autoencoder's number format where the U-Net computes in `dtype`: never float16.
 
     SD 1.x's decoder overflows float16 on some pictures (black images), and our starter's residual streams, a thousand times
     smaller than usual, lose their variance to its short exponent.  bfloat16 has float32's range and is quick on GPUs from

@@ -85,7 +85,7 @@ class Engine:
         self._load_since: dict[str, float] = {}
         self._watched: set[str] = set()
         self._previewed: dict[str, float] = {}
-        self._costs_told = float("-inf")
+        self._costs_sent = float("-inf")
         self._tick = 0
         self._running = True
 
@@ -142,8 +142,8 @@ class Engine:
     def _learn(self, call: Call, seconds: float) -> None:
         self.costs.learn(call, seconds)
         now = time.monotonic()
-        if now - self._costs_told >= COSTS_SECONDS or not self.tasks:
-            self._costs_told = now
+        if now - self._costs_sent >= COSTS_SECONDS or not self.tasks:
+            self._costs_sent = now
             costs = [[c.work, c.checkpoint, c.width, c.height, c.rows, seconds] for c, seconds in self.costs.take_fresh()]
             self.emit(Costs(costs).message())
 
@@ -285,7 +285,7 @@ class Engine:
         self.busy_since = time.monotonic()
         try:
             measured = self.runner.measure(model, best.height // factor, best.width // factor)
-        except Exception:  # it is the first who paints with this model that is told
+        except Exception:  # the first image that needs this model reports it
             return
         finally:
             self.busy_since = None
@@ -338,7 +338,7 @@ class Engine:
         self.runner.forget(self.manager.holds)
 
     def _fail(self, task_id: str, error: BaseException) -> None:
-        """Tell the cause as text: a stored exception would keep its frames' tensors alive."""
+        """Report the cause as text: a stored exception would keep its frames' tensors alive."""
         if isinstance(error, torch.OutOfMemoryError | MemoryError):
             error = OutOfMemory("the device has not enough memory for this picture; choose a smaller size")
         expected = isinstance(error, AtelierError)

@@ -198,7 +198,7 @@ def _denoised(
         denoise = words.guided(model, guidance_for(request, sampler))
         yield from ahead(noise)
         x = starting_point(sampler, part.sigmas, noise, request.sgm_noise_multiplier)
-        return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, tell=progress))
+        return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, report_step=progress))
     if not part.sigmas:
         return init.latent
     factor = model.latent.factor
@@ -210,7 +210,7 @@ def _denoised(
     run = request.model_copy(update={"steps": len(part.sigmas) - 1})  # parts of a run are counted in what is run
     denoise = words.guided(model, guidance_for(run, sampler))
     if init.mask is None or not isinstance(request, Img2Img):
-        return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, tell=progress))
+        return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, report_step=progress))
 
     blend = blend_for(request, init.latent, init.mask, model, part.sigmas[0])
     before = sampler.unit_start and (request.soft_inpainting or not request.differential)
@@ -240,7 +240,7 @@ def _finished(
 
 
 def _extras(request: Img2Img, model: ModelHandle, region: Region) -> Mapping[str, str]:
-    """Items of the text, under A1111's names, that the request alone does not tell."""
+    """Items of the text, under A1111's names, that the request alone does not say."""
     extras = {"Init image hash": region.digest}
     if model.denoiser.further_channels and not model.edits:
         extras["Conditional mask weight"] = f"{request.conditioning_mask_strength:g}"

@@ -52,7 +52,7 @@ class Predict:
 class EncodeImage:
     """A picture (3, H, W), float32 in [-1, 1] on the CPU, to a latent.  Answer: (C, h, w) fp32 on the device, scaled.
 
-    The mean of the autoencoder's Gaussian: A1111 draws from it with noise of nobody's seed, which nothing repeats.
+    The mean of the autoencoder's Gaussian: A1111 draws from it with unseeded noise, which nothing repeats.
     """
 
     model: ModelHandle

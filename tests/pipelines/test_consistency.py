@@ -1,4 +1,4 @@
-"""LCM as A1111 runs it: the timesteps that the network is told, and the boundary of what it answers."""
+"""LCM as A1111 runs it: the timesteps that the network gets, and the boundary of what it answers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def asked(sigma: float) -> tuple[list[Row], torch.Tensor]:
     return list(work.rows), end.value.value.guided
 
 
-def test_it_is_told_the_nearest_of_the_fifty_timesteps_by_log_sigma() -> None:
+def test_the_network_gets_the_nearest_of_the_fifty_timesteps_by_log_sigma() -> None:
     """A1111's `sigma_to_t`, in NumPy: the index of the nearest of 50 log levels, times 20, plus 19."""
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     alphas = np.cumprod(1 - betas)[19::20]

@@ -36,7 +36,7 @@ class Family(ABC):
     def detects(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         """Whether a file with these tensors (names as `keys.canonical` gives them) is of this family, whatever its size.
 
-        U-Net families say no: their files share the tensors that they are known by, and are told apart together (`recognise`).
+        U-Net families say no: their files share the tensors that they are known by; `recognise` distinguishes them together.
         """
         return False
 

@@ -111,7 +111,7 @@ def simple(trained: TrainedSigmas, steps: int, tweaks: Tweaks = PLAIN) -> list[f
 def normal(trained: TrainedSigmas, steps: int, tweaks: Tweaks = PLAIN) -> list[float]:
     """Evenly spread timesteps between those of sigma_max and sigma_min (ComfyUI's "normal").
 
-    Equal to Uniform as long as nobody overrides sigma_min or sigma_max; A1111 lists both, so recipes name both.
+    Equal to Uniform unless sigma_min or sigma_max is overridden; A1111 lists both, so recipes name both.
     """
     high, low = (trained.timestep(end) for end in tweaks.ends(trained))
     return [trained.sigma(t) for t in linspace(high, low, steps)] + [0.0]
