@@ -24,15 +24,17 @@ class Component:
 
 
 class Leases:
-    """The use of some components, until `release`: none of them goes before that."""
+    """The use of some components, until `release`: none of them goes before that.  `released` is called then."""
 
-    def __init__(self, cache: ComponentCache, components: Iterable[Component]) -> None:
-        self._cache, self._components = cache, tuple(components)
+    def __init__(self, cache: ComponentCache, components: Iterable[Component], released: Callable[[], None]) -> None:
+        self._cache, self._components, self._released = cache, tuple(components), released
 
     def release(self) -> None:
         """The use has ended; doing so again is nothing."""
         held, self._components = self._components, ()
         self._cache._give_back(held)
+        if held:
+            self._released()
 
 
 class ComponentCache:
@@ -62,14 +64,14 @@ class ComponentCache:
             self._kept |= {key}
         return component
 
-    def lease(self, components: Iterable[Component]) -> Leases:
+    def lease(self, components: Iterable[Component], released: Callable[[], None] = lambda: None) -> Leases:
         """Use these components; a component that has gone meanwhile is counted again."""
         held = tuple(components)
         with self._lock:
             for component in held:
                 component.leases += 1
                 self._components.setdefault(component.key, component)
-        return Leases(self, held)
+        return Leases(self, held, released)
 
     def keep_only(self, keys: Iterable[Hashable]) -> None:
         """Let go of all other components: at once of those without a lease, of the rest when their last lease ends."""

@@ -88,7 +88,7 @@ class ModelHandle:
 
 
 class ModelManager:
-    """Loads checkpoints by name and keeps the last `keep` of them.
+    """Loads checkpoints by name and keeps the last `keep` of them, or as many as fit into `budget`.
 
     Args:
         folders: models folders, as for `files.scan`.
@@ -96,7 +96,9 @@ class ModelManager:
         dtype: number format of U-Net and text encoder.
         attend: the attention back end to build networks with.
         cache: JSON file that remembers hashes (`hashes.file_sha256`).
-        keep: how many models stay loaded; the least recently used goes first.
+        keep: how many models stay loaded where there is no budget; the least recently used goes first.
+        budget: bytes that loaded models may take, those in use included.  What is in use stays, and so does the model that was
+            loaded last; of the others the least recently used goes first.  None for no budget.
 
     All methods may be called from any thread.
     """
@@ -109,10 +111,11 @@ class ModelManager:
         attend: Attend,
         cache: Path,
         keep: int = 1,
+        budget: int | None = None,
     ) -> None:
         self.folders, self.device, self.dtype = list(folders), device, dtype
         self.vae_dtype = vae_dtype(device, dtype)
-        self._attend, self._cache, self._keep = attend, cache, max(1, keep)
+        self._attend, self._cache, self._keep, self._budget = attend, cache, max(1, keep), budget
         self.inversions = Inversions(self.folders, cache)
         self.cache = ComponentCache()
         self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
@@ -129,6 +132,7 @@ class ModelManager:
         """
         info, handle = self._find(name)
         if handle:
+            self._used(handle)
             return handle
         with self._loading:
             if handle := self._kept(info):  # another thread loaded it meanwhile
@@ -141,15 +145,13 @@ class ModelManager:
                 raise
             with self._lock:
                 self._loaded[identity] = handle
-                while len(self._loaded) > self._keep:
-                    _, gone = self._loaded.popitem(last=False)
-                    log.info("let go of %s", gone.info.name)
                 self._keep_loaded()
+            self._fit()
             return handle
 
     def lease(self, handle: ModelHandle) -> Leases:
         """Use this model: its components stay loaded until the leases are released."""
-        return self.cache.lease(handle.components)
+        return self.cache.lease(handle.components, self._fit)
 
     def is_loaded(self, name: str) -> bool:
         """Whether `load` would answer at once."""
@@ -163,6 +165,23 @@ class ModelManager:
     def let_go(self) -> None:
         """Keep no model any more; one that a task still uses goes with that task."""
         self._keep_none()
+
+    def _fit(self) -> None:
+        """Let go of models until the rest fits."""
+        with self._lock:
+            while gone := self._superfluous():
+                log.info("let go of %s", self._loaded.pop(gone).info.name)
+                self._keep_loaded()
+
+    def _superfluous(self) -> _Identity | None:
+        """The least recently used model, where one has to go.  Under the lock."""
+        if self._budget is None:
+            return next(iter(self._loaded)) if len(self._loaded) > self._keep else None
+        if self.cache.size <= self._budget:
+            return None
+        others = list(self._loaded.items())[:-1]
+        unused = (one for one, handle in others if not any(component.leases for component in handle.components))
+        return next(unused, None)
 
     def _keep_none(self) -> None:
         with self._lock:
@@ -189,9 +208,12 @@ class ModelManager:
     def _kept(self, info: CheckpointInfo) -> ModelHandle | None:
         identity = _identity(info)
         with self._lock:
-            if identity in self._loaded:
-                self._loaded.move_to_end(identity)
             return self._loaded.get(identity)
+
+    def _used(self, handle: ModelHandle) -> None:
+        with self._lock:
+            for identity in [identity for identity, kept in self._loaded.items() if kept is handle]:
+                self._loaded.move_to_end(identity)
 
     def _read(self, info: CheckpointInfo) -> tuple[_Identity, ModelHandle]:
         if info.problem:
