@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.checkpoints.companions import EmbeddingInfo, lora_names, scan_embeddings, text_width
-from modules.checkpoints.families import EDITING
+from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import CheckpointInfo, find, read_header, scan
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.samplers.relevance import relevant
@@ -119,7 +119,8 @@ class Catalogue:
         }
         given = {name: value for name, value in fields.items() if value is not None}
         request = parse_request({**defaults, **given, "checkpoint": info.name})
-        if info.family == EDITING and not isinstance(request, Img2Img):
+        family = FAMILIES.find(info.family)
+        if family is not None and family.concat == "picture" and not isinstance(request, Img2Img):
             raise RequestError(
                 f"checkpoint {info.name!r} edits a given picture and cannot paint from words alone; "
                 "give it a picture to start from (img2img), or choose another checkpoint"

@@ -43,7 +43,7 @@ class Shared(Protocol):
 
     @_hookspec
     def samplers(self) -> Iterable[Any]:
-        """`diffusion.samplers.Sampler`, found by name and aliases.  `solve` may import torch when it is called."""
+        """`diffusion.samplers.Sampler`, found by name and aliases.  `sample` may import torch when it is called."""
 
     @_hookspec
     def schedules(self) -> Iterable[Any]:

@@ -42,6 +42,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
+    model_memory: int = 0
     exact: bool = False
     browser: bool = True
     host: str = "127.0.0.1"
@@ -162,6 +163,13 @@ def _count(value: Any, _: Path) -> int:
     return int(text)
 
 
+def _whole(value: Any, _: Path) -> int:
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,6}", text):
+        raise ValueError("a whole number from 0 to 999999")
+    return int(text)
+
+
 def _percent(value: Any, _: Path) -> int:
     text = str(value).strip()
     if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= 100:
@@ -265,6 +273,13 @@ TABLE: tuple[Setting, ...] = (
         "how attention is computed: auto, xformers (NVIDIA only), sdpa (torch) or sliced (least memory)",
         "auto",
         "NAME",
+    ),
+    Setting(
+        "model_memory",
+        _whole,
+        "GB of memory in which models stay loaded, the least recently used going first; 0 keeps one model and what is in use",
+        "0",
+        "GB",
     ),
     Setting("exact", _switch, "run every picture alone, so that it repeats bit for bit whatever else is running", "false"),
     Setting("browser", _switch, "open the page in a browser when it is ready", "true"),

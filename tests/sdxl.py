@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modules.checkpoints import keys
-from modules.checkpoints.families.family import SIZE_FEATURES
+from modules.checkpoints.completeness import SIZE_FEATURES
 from modules.diffusion.clip import TextConfig
 from modules.diffusion.text import TextEncoder
 from modules.diffusion.unet import UNet, UNetConfig

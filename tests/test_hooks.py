@@ -20,7 +20,7 @@ from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.families.sd1 import SD1
 from modules.diffusion.samplers import SAMPLERS, Sampler, find_sampler
 from modules.diffusion.samplers.euler import euler
-from modules.diffusion.schedules import SCHEDULES, NoiseLevels, Schedule, find_schedule, sigmas_for
+from modules.diffusion.schedules import SCHEDULES, Schedule, TrainedSigmas, find_schedule, sigmas_for
 from modules.errors import PluginError, UnknownName
 from modules.hooks import HOOKS, Engine, Registry, Shared, Table, Web, hookimpl
 from modules.images.readers import READERS, FileTexts, Reader, Reading
@@ -29,7 +29,7 @@ from modules.settings import ROOT
 from tests.ui.fake_app import FakeApp
 
 
-def zigzag(levels: NoiseLevels, steps: int, tweaks: Any) -> list[float]:
+def zigzag(levels: TrainedSigmas, steps: int, tweaks: Any) -> list[float]:
     return [float(step) for step in range(steps, -1, -1)]
 
 
@@ -102,7 +102,7 @@ def test_a_sampler_and_a_schedule_are_found_while_their_plugin_is_registered() -
         assert find_sampler("ZIG_ZAG")[0] is SAMPLERS["Zig zag"]
         assert find_sampler("Zig zag Zig") == (SAMPLERS["Zig zag"], "Zig")
         assert find_schedule("zig").label == "Zig"
-        assert sigmas_for("Zig", SAMPLERS["Euler"], NoiseLevels.scaled_linear(), 3) == [3.0, 2.0, 1.0, 0.0]
+        assert sigmas_for("Zig", SAMPLERS["Euler"], TrainedSigmas.scaled_linear(), 3) == [3.0, 2.0, 1.0, 0.0]
     with pytest.raises(UnknownName):
         find_sampler("Zig zag")
     with pytest.raises(UnknownName):

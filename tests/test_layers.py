@@ -6,8 +6,10 @@ import ast
 import importlib.util
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 import modules
@@ -36,6 +38,15 @@ def test_contracts() -> None:
     command = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([str(command), "--no-cache"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports within functions and for type checkers count too: a circle of those is a circle of what must be known."""
+    graph = grimp.build_graph("modules", cache_dir=None)
+    waits = {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
+    with pytest.raises(CycleError):
+        TopologicalSorter({"one": {"other"}, "other": {"one"}}).prepare()
+    TopologicalSorter(waits).prepare()
 
 
 @pytest.mark.parametrize(

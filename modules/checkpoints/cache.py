@@ -1,7 +1,7 @@
 """The component cache: which networks are loaded, how large they are, and who uses them.
 
 What is loaded is a component (a U-Net, a text encoder, an autoencoder), not a checkpoint: each is known by the content of the
-file that it comes from and its part there.  Who uses components holds leases on them; what nobody keeps and nobody leases goes.
+file that it comes from and its part there.  Tasks hold leases on what they use; what is neither kept nor leased goes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 
 @dataclass(eq=False)
 class Component:
-    """A loaded network; `size` in bytes of its weights and buffers, `leases` of those who use it now."""
+    """A loaded network; `size` in bytes of its weights and buffers, `leases` counts its uses now."""
 
     key: Hashable
     network: nn.Module
@@ -24,21 +24,23 @@ class Component:
 
 
 class Leases:
-    """The use of some components, until `release`: none of them goes before that."""
+    """The use of some components, until `release`: none of them goes before that.  `released` is called then."""
 
-    def __init__(self, cache: ComponentCache, components: Iterable[Component]) -> None:
-        self._cache, self._components = cache, tuple(components)
+    def __init__(self, cache: ComponentCache, components: Iterable[Component], released: Callable[[], None]) -> None:
+        self._cache, self._components, self._released = cache, tuple(components), released
 
     def release(self) -> None:
         """The use has ended; doing so again is nothing."""
         held, self._components = self._components, ()
         self._cache._give_back(held)
+        if held:
+            self._released()
 
 
 class ComponentCache:
     """Loaded components by key.  All methods may be called from any thread.
 
-    `keep_only` says which components stay without being used; the others stay for as long as somebody leases them.
+    `keep_only` says which components stay without being used; the others stay for as long as there are leases on them.
     """
 
     def __init__(self) -> None:
@@ -62,14 +64,14 @@ class ComponentCache:
             self._kept |= {key}
         return component
 
-    def lease(self, components: Iterable[Component]) -> Leases:
+    def lease(self, components: Iterable[Component], released: Callable[[], None] = lambda: None) -> Leases:
         """Use these components; a component that has gone meanwhile is counted again."""
         held = tuple(components)
         with self._lock:
             for component in held:
                 component.leases += 1
                 self._components.setdefault(component.key, component)
-        return Leases(self, held)
+        return Leases(self, held, released)
 
     def keep_only(self, keys: Iterable[Hashable]) -> None:
         """Let go of all other components: at once of those without a lease, of the rest when their last lease ends."""

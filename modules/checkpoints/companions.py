@@ -1,4 +1,4 @@
-"""What stands beside checkpoints in the models folders: textual inversions, and the names of LoRAs.
+"""The other files in the models folders: textual inversions, and the names of LoRAs.
 
 Both processes list with it, so it needs no torch; vectors are read by `modules.checkpoints.inversions`.  It reads headers,
 never pickles: a .pt or .bin is listed with what to do about it.

@@ -6,22 +6,27 @@ No torch and no tensor is read: the web process lists with it, so that the list 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from modules.checkpoints import keys, sizes
-from modules.checkpoints.families import Family
-from modules.checkpoints.families.family import SIZE_FEATURES
 from modules.checkpoints.header import Header
 from modules.checkpoints.keys import Place, shape_at, stored_name
 from modules.errors import CheckpointError
 from modules.prompts.chunks import WINDOW
 from modules.prompts.tokenizer import VOCABULARY_SIZE
 
+if TYPE_CHECKING:
+    from modules.checkpoints.families.parts import TextPart
+
+SIZE_FEATURES = 6 * 256
+"""Numbers of a network's vector for the picture's size, see `diffusion.conditioning.size_features`."""
+
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 """Number formats in which weights may be stored."""
 
 
-def check_complete(header: Header, family: Family) -> None:
-    """Refuse a checkpoint whose networks are not whole, or do not go together.
+def check_complete(header: Header, encoders: Sequence[TextPart], sizes_in_vector: bool) -> None:
+    """Refuse a checkpoint whose U-Net, autoencoder and text `encoders` are not whole, or do not go together.
 
     Raises:
         CheckpointError: the message is the rest of a sentence that begins with the file's name.
@@ -29,11 +34,11 @@ def check_complete(header: Header, family: Family) -> None:
     layout = keys.layout(header.tensors)
     unet = sizes.unet_sizes(part_shapes(header, layout.unet))
     vae = sizes.vae_sizes(part_shapes(header, layout.vae))
-    texts = [sizes.text_sizes(part_shapes(header, layout.part(encoder.part))) for encoder in family.text]
-    check_together(family, texts, unet)
+    texts = [sizes.text_sizes(part_shapes(header, layout.part(encoder.part))) for encoder in encoders]
+    check_together(encoders, sizes_in_vector, texts, unet)
     _check_part(header, layout.unet, sizes.unet_tensors(unet), "U-Net")
     _check_part(header, layout.vae, sizes.vae_tensors(vae), "VAE")
-    for encoder, text in zip(family.text, texts, strict=True):
+    for encoder, text in zip(encoders, texts, strict=True):
         _check_part(header, layout.part(encoder.part), sizes.text_tensors(text), encoder.title)
 
 
@@ -42,7 +47,9 @@ def part_shapes(header: Header, places: Mapping[str, Place]) -> dict[str, tuple[
     return {name: shape_at(place, header.tensors[stored_name(place)].shape) for name, place in places.items()}
 
 
-def check_together(family: Family, texts: Sequence[sizes.TextSizes], unet: sizes.UNetSizes) -> None:
+def check_together(
+    encoders: Sequence[TextPart], sizes_in_vector: bool, texts: Sequence[sizes.TextSizes], unet: sizes.UNetSizes
+) -> None:
     """Refuse text encoders that are not CLIP's, or not as wide as the context and the vector that the U-Net expects.
 
     Raises:
@@ -54,8 +61,8 @@ def check_together(family: Family, texts: Sequence[sizes.TextSizes], unet: sizes
     if width != unet.context_dim:
         what = "text encoders" if len(texts) > 1 else "a text encoder"
         raise CheckpointError(f"has {what} {width} wide and a U-Net that expects {unet.context_dim}; use another file")
-    pooled = sum(text.projection for encoder, text in zip(family.text, texts, strict=True) if encoder.pooled)
-    vector = pooled + (SIZE_FEATURES if family.sizes_in_vector else 0)
+    pooled = sum(text.projection for encoder, text in zip(encoders, texts, strict=True) if encoder.pooled)
+    vector = pooled + (SIZE_FEATURES if sizes_in_vector else 0)
     if vector != unet.vector_width:
         raise CheckpointError(
             f"gives {vector} numbers of pooled text and sizes to a U-Net that expects {unet.vector_width}; use another file"

@@ -1,61 +1,88 @@
-"""The networks of a checkpoint, made of its tensors: what the component cache holds."""
+"""The networks of a checkpoint with a U-Net, made of its tensors."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, cast
 
 import torch
 
-from modules.checkpoints import shapes
+from modules.checkpoints import keys, shapes
 from modules.checkpoints.completeness import check_together, part_shapes
-from modules.checkpoints.families import Family, TextPart
-from modules.checkpoints.header import Header
 from modules.checkpoints.keys import Layout
+from modules.checkpoints.latent_space import KLLatentSpace
+from modules.checkpoints.model_file import ModelFile
 from modules.checkpoints.sizes import text_sizes, unet_sizes
-from modules.checkpoints.weights import Filler
-from modules.diffusion.attention import Attend
-from modules.diffusion.text import TextEncoder
+from modules.checkpoints.training import training_of
+from modules.diffusion.clip_prompts import CLIPPrompts
+from modules.diffusion.networks import Networks
+from modules.diffusion.prediction import PREDICTIONS, DiscreteNoise
+from modules.diffusion.text import TextEncoder, TextEncoders
 from modules.diffusion.unet import UNet
+from modules.diffusion.unet_denoiser import UNetDenoiser
 from modules.diffusion.vae import AutoencoderKL
+
+if TYPE_CHECKING:
+    from modules.checkpoints.families.parts import LatentFormat, TextPart
 
 
 @dataclass(frozen=True, eq=False)
-class Maker:
-    """Makes the networks of an open file.  They are built on the meta device: no memory and no random numbers for weights that
-    are replaced at once.
+class UNetParts:
+    """Makes the networks of an open file with a U-Net, an autoencoder and text `encoders`.  They are built on the meta device:
+    no memory and no random numbers for weights that are replaced at once.
 
     Raises:
         CheckpointError: its networks do not go together; making one, that it lacks tensors or has them in another shape.
     """
 
-    header: Header
-    layout: Layout
-    family: Family
-    fill: Filler
-    attend: Attend
+    file: ModelFile
+    encoders: Sequence[TextPart]
+    sizes_in_vector: bool
 
     def __post_init__(self) -> None:
-        texts = [text_sizes(part_shapes(self.header, self.layout.part(part.part))) for part in self.family.text]
-        check_together(self.family, texts, unet_sizes(part_shapes(self.header, self.layout.unet)))
+        self.file.ignore(self.layout.unexpected)
+        texts = [text_sizes(part_shapes(self.file.header, self.layout.part(part.part))) for part in self.encoders]
+        unet = unet_sizes(part_shapes(self.file.header, self.layout.unet))
+        check_together(self.encoders, self.sizes_in_vector, texts, unet)
 
-    def unet(self, dtype: torch.dtype) -> UNet:
-        config = shapes.unet_config(part_shapes(self.header, self.layout.unet), self.family)
+    @cached_property
+    def layout(self) -> Layout:
+        return keys.layout(self.file.header.tensors)
+
+    def networks(self, latent: LatentFormat, heads: int, head_width: int, prediction: str, blank_negative: bool) -> Networks:
+        """All of them, read as a family's data says (`families.UNetFamily`)."""
+        file = self.file
+        unet = cast(UNet, file.component("unet", lambda: self._unet(heads, head_width)))
+        vae = cast(AutoencoderKL, file.component("vae", self._vae))
+        texts = [cast(TextEncoder, file.component(part.part, partial(self._text, part))) for part in self.encoders]
+        trained = training_of(file.header, file.path)
+        return Networks(
+            UNetDenoiser(unet, file.dtype, latent.channels),
+            CLIPPrompts(TextEncoders(texts), blank_negative, self.sizes_in_vector, file.inversions),
+            KLLatentSpace(vae, latent, file.vae_dtype, file.device),
+            DiscreteNoise(PREDICTIONS[trained.prediction or prediction], zero_snr=trained.zero_snr),
+        )
+
+    def _unet(self, heads: int, head_width: int) -> UNet:
+        config = shapes.unet_config(part_shapes(self.file.header, self.layout.unet), heads, head_width)
         with torch.device("meta"):
-            network = UNet(config, self.attend)
-        self.fill(network, self.layout.unet, dtype, "U-Net")
+            network = UNet(config, self.file.attend)
+        self.file.fill(network, self.layout.unet, self.file.dtype, "U-Net")
         return network
 
-    def vae(self, dtype: torch.dtype) -> AutoencoderKL:
-        config = shapes.vae_config(part_shapes(self.header, self.layout.vae))
+    def _vae(self) -> AutoencoderKL:
+        config = shapes.vae_config(part_shapes(self.file.header, self.layout.vae))
         with torch.device("meta"):
-            network = AutoencoderKL(config, self.attend)
-        self.fill(network, self.layout.vae, dtype, "VAE")
+            network = AutoencoderKL(config, self.file.attend)
+        self.file.fill(network, self.layout.vae, self.file.vae_dtype, "VAE")
         return network
 
-    def text(self, part: TextPart, dtype: torch.dtype) -> TextEncoder:
+    def _text(self, part: TextPart) -> TextEncoder:
         names = self.layout.part(part.part)
-        config = shapes.text_config(part_shapes(self.header, names), part)
+        config = shapes.text_config(part_shapes(self.file.header, names), part)
         with torch.device("meta"):
             network = TextEncoder(config)
-        self.fill(network.networks, names, dtype, part.title)
+        self.file.fill(network.networks, names, self.file.dtype, part.title)
         return network.eval()

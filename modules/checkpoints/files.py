@@ -15,7 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from modules.checkpoints.completeness import check_complete
 from modules.checkpoints.families import Defaults, recognise
 from modules.checkpoints.folders import listing
 from modules.checkpoints.hashes import file_sha256, known_sha256
@@ -25,6 +24,7 @@ from modules.checkpoints.training import yaml_problem
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import CheckpointError, UnknownName
+from modules.hooks import HOOKS
 from modules.request import MAX_SIDE, MIN_SIDE, SIDE_STEP, clean_text
 
 __all__ = [
@@ -91,7 +91,7 @@ class CheckpointInfo:
     """What it can draw, where that is little enough to be listed."""
     problem: str = ""
     note: str = ""
-    """What is wrong beside the file, which can be used nevertheless: a sentence that names it."""
+    """What is wrong with the file's configuration, without which it can be used: a sentence that names it."""
 
 
 def scan(folders: Sequence[Path]) -> list[CheckpointInfo]:
@@ -181,7 +181,9 @@ def _name(path: Path, folder: Path) -> str:
 def _info(path: Path, name: str) -> CheckpointInfo:
     try:
         status = path.stat()
-        info = _described(str(path), name, status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+        info = _described(
+            str(path), name, HOOKS.revision, status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
+        )
         note = "" if info.problem else clean_text(yaml_problem(path))
         return replace(info, note=note) if note else info
     except OSError as error:
@@ -190,13 +192,13 @@ def _info(path: Path, name: str) -> CheckpointInfo:
 
 @lru_cache(maxsize=32_768)
 def _described(path_text: str, name: str, *identity: int) -> CheckpointInfo:
-    """What a file's header tells; kept in memory until the file changes, since folders hold thousands of models."""
+    """What a file's header tells; kept in memory until it or the families change: folders hold thousands of models."""
     path = Path(path_text)
     try:
         header = read_header(path)
         try:
             family = recognise(header.shapes)
-            check_complete(header, family)
+            family.check(header)
         except CheckpointError as error:
             raise CheckpointError(f"{path.name} {error}") from None
     except CheckpointError as error:

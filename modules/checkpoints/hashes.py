@@ -90,7 +90,7 @@ def _read(cache: Path) -> dict[str, Any]:
 
 
 def _remember(cache: Path, key: str, entry: dict[str, Any]) -> None:
-    """Add to the cache: under a lock, because a server's engine and a command beside it both do, and each writes all of it.
+    """Add to the cache: under a lock, because a server's engine and a command may do so at once, and each writes all of it.
 
     A temporary file is moved into place, so that no reader ever sees half of it.
     """

@@ -18,32 +18,24 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from modules.checkpoints import keys
 from modules.checkpoints.cache import Component, ComponentCache, Leases
-from modules.checkpoints.completeness import listed
-from modules.checkpoints.components import Maker
-from modules.checkpoints.families import SD1_LATENT, Family, LatentFormat, recognise
+from modules.checkpoints.families import Family, recognise
 from modules.checkpoints.files import CheckpointInfo, find
 from modules.checkpoints.hashes import file_sha256
 from modules.checkpoints.header import header_of, open_model
 from modules.checkpoints.inversions import Inversions
-from modules.checkpoints.training import training_of, yaml_of, yaml_problem
+from modules.checkpoints.model_file import ModelFile
+from modules.checkpoints.training import yaml_of, yaml_problem
 from modules.checkpoints.weights import Filler, Weights
 from modules.diffusion.attention import Attend
-from modules.diffusion.prediction import PREDICTIONS, Prediction
-from modules.diffusion.preview import SD1_PREVIEW, LinearPreview, fit_rgb_factors
-from modules.diffusion.rows import Answer, Row, UNetDenoiser
-from modules.diffusion.schedules import NoiseLevels
-from modules.diffusion.text import TextEncoders
-from modules.diffusion.unet import UNet
-from modules.diffusion.vae import AutoencoderKL, VAEConfig
+from modules.diffusion.networks import LatentSpace, NoiseProcess, PromptEncoder, RowDenoiser
+from modules.diffusion.rows import Answer, Row
 from modules.errors import CheckpointError, OutOfMemory, UnknownName
 
 log = logging.getLogger(__name__)
@@ -53,103 +45,50 @@ log = logging.getLogger(__name__)
 class ModelHandle:
     """A loaded checkpoint, ready to run; hashable by identity.
 
-    `unet` and `text` compute in `unet_dtype`, `vae` in `vae_dtype`, all on `device`.  `inversions` are the textual inversions
-    that are here; None knows none.
+    How it runs is its family's to say: `denoiser`, `prompts`, `latent` and `noise` are those of `diffusion.networks.Networks`.
     """
 
     info: CheckpointInfo
     sha256: str
     family: Family
-    unet: UNet
-    vae: AutoencoderKL
-    text: TextEncoders
-    prediction: Prediction
-    levels: NoiseLevels
+    denoiser: RowDenoiser[Any]
+    prompts: PromptEncoder
+    latent: LatentSpace
+    noise: NoiseProcess
     device: torch.device
-    unet_dtype: torch.dtype
-    vae_dtype: torch.dtype
-    inversions: Inversions | None = None
-    zero_snr: bool = False
-    """Whether `levels` have zero terminal signal-to-noise ratio."""
     components: tuple[Component, ...] = ()
     """What was loaded for it; who runs it holds leases on them (`ModelManager.lease`)."""
 
     @property
-    def latent(self) -> LatentFormat:
-        return self.family.latent
-
-    @property
-    def further_channels(self) -> int:
-        """Input channels of the U-Net beside those of x: 5 of inpainting models, 4 of editing models."""
-        return self.unet.config.in_channels - self.latent.channels
-
-    @property
     def edits(self) -> bool:
-        """Whether the further channels are a picture to be edited."""
-        return self.further_channels == self.latent.channels
+        """Whether the network's further channels are a picture to be edited."""
+        return self.denoiser.further_channels == self.latent.channels
 
     def run_as(self, prediction: str = "Automatic", zero_snr: bool = False, ignore_zero_snr: bool = False) -> ModelHandle:
-        """The same networks, read as predicting "eps" or "v", with the noise levels stretched to zero terminal SNR if asked.
+        """The same networks, read as predicting "eps" or "v", with the trained sigmas stretched to zero terminal SNR if asked.
 
-        `ignore_zero_snr` takes the schedule's own levels although the file asks for stretched ones, unless the request does.
+        `ignore_zero_snr` takes the schedule's own sigmas although the file asks for stretched ones, unless the request does.
 
         The same answer for the same question, so that requests which ask alike share forwards.
         """
-        wanted = PREDICTIONS.get(prediction, self.prediction)
-        stretched = zero_snr or (self.zero_snr and not ignore_zero_snr)
-        if wanted is self.prediction and stretched == self.zero_snr:
+        noise = self.noise.read_as(prediction, zero_snr, ignore_zero_snr)
+        if noise == self.noise:
             return self
-        key = (wanted.name, stretched)
-        if key not in self._read_otherwise:
-            levels = self.schedule_levels.zero_terminal_snr() if stretched else self.schedule_levels
-            self._read_otherwise[key] = replace(self, prediction=wanted, levels=levels, zero_snr=stretched)
-        return self._read_otherwise[key]
-
-    @property
-    def schedule_levels(self) -> NoiseLevels:
-        """The levels that `levels` were stretched from, or are."""
-        return NoiseLevels.scaled_linear() if self.zero_snr else self.levels
-
-    @property
-    def reading(self) -> dict[str, str]:
-        """What a picture's record says of how the network's output was read; nothing for eps on the schedule of SD 1.x."""
-        said = {} if self.prediction is PREDICTIONS["eps"] else {"prediction": self.prediction.name}
-        return said | ({"zero terminal SNR": "true"} if self.zero_snr else {})
+        if noise not in self._read_otherwise:
+            self._read_otherwise[noise] = replace(self, noise=noise)
+        return self._read_otherwise[noise]
 
     @cached_property
-    def _read_otherwise(self) -> dict[tuple[str, bool], ModelHandle]:
+    def _read_otherwise(self) -> dict[NoiseProcess, ModelHandle]:
         return {}
 
-    @cached_property
-    def denoiser(self) -> UNetDenoiser:
-        return UNetDenoiser(self.unet, self.prediction, self.unet_dtype)
-
     def denoise(self, rows: Sequence[Row]) -> list[Answer]:
-        """The x0 predictions of `rows` in one forward, see `diffusion.rows`."""
-        return self.denoiser.denoise(rows, self.levels)
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Latents (B, C, h, w), fp32 and as the U-Net sees them, of images (B, 3, H, W) in [-1, 1]: the means, no draw."""
-        mean, _ = self.vae.encode(images.to(self.device, self.vae_dtype))
-        return self.latent.scaled(mean.float())
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, 3, H, W), fp32 around [-1, 1], of latents (B, C, h, w) as the U-Net sees them."""
-        return self.vae.decode(self.latent.raw(latents).to(self.device, self.vae_dtype)).float()
-
-    @cached_property
-    def linear_preview(self) -> LinearPreview:
-        """What a running latent (C, h, w) roughly looks like: uint8 (h, w, 3) on the CPU.
-
-        The first use may run the VAE: an autoencoder that is not SD 1.x's own gets a map fitted to it.
-        """
-        if self.vae.config == VAEConfig() and self.latent == SD1_LATENT:
-            return SD1_PREVIEW
-        return fit_rgb_factors(self.decode, self.latent.channels)
+        """The x0 predictions of `rows`, which may share a forward (`RowDenoiser.join_key`), in one."""
+        return self.denoiser.denoise(self.denoiser.collate(rows), self.noise)
 
 
 class ModelManager:
-    """Loads checkpoints by name and keeps the last `keep` of them.
+    """Loads checkpoints by name and keeps the last `keep` of them, or as many as fit into `budget`.
 
     Args:
         folders: models folders, as for `files.scan`.
@@ -157,7 +96,9 @@ class ModelManager:
         dtype: number format of U-Net and text encoder.
         attend: the attention back end to build networks with.
         cache: JSON file that remembers hashes (`hashes.file_sha256`).
-        keep: how many models stay loaded; the least recently used goes first.
+        keep: how many models stay loaded where there is no budget; the least recently used goes first.
+        budget: bytes that loaded models may take, those in use included.  What is in use stays, and so does the model that was
+            loaded last; of the others the least recently used goes first.  None for no budget.
 
     All methods may be called from any thread.
     """
@@ -170,10 +111,11 @@ class ModelManager:
         attend: Attend,
         cache: Path,
         keep: int = 1,
+        budget: int | None = None,
     ) -> None:
         self.folders, self.device, self.dtype = list(folders), device, dtype
         self.vae_dtype = vae_dtype(device, dtype)
-        self._attend, self._cache, self._keep = attend, cache, max(1, keep)
+        self._attend, self._cache, self._keep, self._budget = attend, cache, max(1, keep), budget
         self.inversions = Inversions(self.folders, cache)
         self.cache = ComponentCache()
         self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
@@ -190,6 +132,7 @@ class ModelManager:
         """
         info, handle = self._find(name)
         if handle:
+            self._used(handle)
             return handle
         with self._loading:
             if handle := self._kept(info):  # another thread loaded it meanwhile
@@ -202,15 +145,13 @@ class ModelManager:
                 raise
             with self._lock:
                 self._loaded[identity] = handle
-                while len(self._loaded) > self._keep:
-                    _, gone = self._loaded.popitem(last=False)
-                    log.info("let go of %s", gone.info.name)
                 self._keep_loaded()
+            self._fit()
             return handle
 
     def lease(self, handle: ModelHandle) -> Leases:
         """Use this model: its components stay loaded until the leases are released."""
-        return self.cache.lease(handle.components)
+        return self.cache.lease(handle.components, self._fit)
 
     def is_loaded(self, name: str) -> bool:
         """Whether `load` would answer at once."""
@@ -224,6 +165,23 @@ class ModelManager:
     def let_go(self) -> None:
         """Keep no model any more; one that a task still uses goes with that task."""
         self._keep_none()
+
+    def _fit(self) -> None:
+        """Let go of models until the rest fits."""
+        with self._lock:
+            while gone := self._superfluous():
+                log.info("let go of %s", self._loaded.pop(gone).info.name)
+                self._keep_loaded()
+
+    def _superfluous(self) -> _Identity | None:
+        """The least recently used model, where one has to go.  Under the lock."""
+        if self._budget is None:
+            return next(iter(self._loaded)) if len(self._loaded) > self._keep else None
+        if self.cache.size <= self._budget:
+            return None
+        others = list(self._loaded.items())[:-1]
+        unused = (one for one, handle in others if not any(component.leases for component in handle.components))
+        return next(unused, None)
 
     def _keep_none(self) -> None:
         with self._lock:
@@ -250,9 +208,12 @@ class ModelManager:
     def _kept(self, info: CheckpointInfo) -> ModelHandle | None:
         identity = _identity(info)
         with self._lock:
-            if identity in self._loaded:
-                self._loaded.move_to_end(identity)
             return self._loaded.get(identity)
+
+    def _used(self, handle: ModelHandle) -> None:
+        with self._lock:
+            for identity in [identity for identity, kept in self._loaded.items() if kept is handle]:
+                self._loaded.move_to_end(identity)
 
     def _read(self, info: CheckpointInfo) -> tuple[_Identity, ModelHandle]:
         if info.problem:
@@ -287,41 +248,34 @@ class ModelManager:
             if _stamp(os.fstat(file.fileno())) != identity[1:4]:
                 raise CheckpointError("changed while it was read; wait until it is complete and try again")
             family = recognise(header.shapes)
-            layout = keys.layout(header.tensors)
-            weights = Weights(file, header)
-            if layout.unexpected:
-                log.warning("%s: ignored %s", info.path.name, listed(layout.unexpected))
-
-            make = Maker(header, layout, family, Filler(weights, self.device, info.path.name), self._attend)
-            content = identity[:4]  # the file's, without what lies beside it
-            components = [
-                self.cache.get((*content, "unet"), lambda: make.unet(self.dtype)),
-                self.cache.get((*content, "vae"), lambda: make.vae(self.vae_dtype)),
-                *(self.cache.get((*content, part.part), partial(make.text, part, self.dtype)) for part in family.text),
-            ]
-        networks: list[Any] = [component.network for component in components]
-        trained = training_of(header, info.path)
-        levels = NoiseLevels.scaled_linear()
+            opened = ModelFile(
+                path=info.path,
+                header=header,
+                fill=Filler(Weights(file, header), self.device, info.path.name),
+                device=self.device,
+                dtype=self.dtype,
+                vae_dtype=self.vae_dtype,
+                attend=self._attend,
+                inversions=self.inversions,
+                cache=self.cache,
+                content=identity[:4],  # the file's, without its configuration
+            )
+            loaded = family.load(opened)
         return ModelHandle(
             info=info,
             sha256=sha256,
             family=family,
-            unet=networks[0],
-            vae=networks[1],
-            text=TextEncoders(networks[2:]),
-            prediction=PREDICTIONS[trained.prediction or family.prediction],
-            levels=levels.zero_terminal_snr() if trained.zero_snr else levels,
-            zero_snr=trained.zero_snr,
+            denoiser=loaded.denoiser,
+            prompts=loaded.prompts,
+            latent=loaded.latent,
+            noise=loaded.noise,
             device=self.device,
-            unet_dtype=self.dtype,
-            vae_dtype=self.vae_dtype,
-            inversions=self.inversions,
-            components=tuple(components),
+            components=tuple(opened.components),
         )
 
 
 def vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """The autoencoder's number format beside a U-Net in `dtype`: never float16.
+    """The autoencoder's number format where the U-Net computes in `dtype`: never float16.
 
     SD 1.x's decoder overflows float16 on some pictures (black images), and our starter's residual streams, a thousand times
     smaller than usual, lose their variance to its short exponent.  bfloat16 has float32's range and is quick on GPUs from

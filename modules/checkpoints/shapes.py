@@ -5,21 +5,25 @@ What shapes do not tell, the number of U-Net heads and how a text encoder is rea
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from modules.checkpoints import sizes
-from modules.checkpoints.families import Family, TextPart
 from modules.checkpoints.sizes import Shapes
 from modules.diffusion.clip import TextConfig
 from modules.diffusion.unet import UNetConfig
 from modules.diffusion.vae import VAEConfig
 
+if TYPE_CHECKING:
+    from modules.checkpoints.families.parts import TextPart
 
-def unet_config(shapes: Shapes, family: Family) -> UNetConfig:
-    """The shape of a U-Net, see `sizes.unet_sizes`.
+
+def unet_config(shapes: Shapes, heads: int, head_width: int) -> UNetConfig:
+    """The shape of a U-Net, see `sizes.unet_sizes`; its attention heads are `heads` in number or, where that is 0, so wide.
 
     Raises:
         CheckpointError: the tensors are no U-Net of the form that we build.
     """
-    return UNetConfig(**sizes.unet_sizes(shapes)._asdict(), heads=family.heads, head_width=family.head_width)
+    return UNetConfig(**sizes.unet_sizes(shapes)._asdict(), heads=heads, head_width=head_width)
 
 
 def vae_config(shapes: Shapes) -> VAEConfig:

@@ -1,4 +1,4 @@
-"""What a file, or one beside it, says of how its network was trained: what it predicts, and up to which noise level.
+"""What a file, or its configuration, says of how its network was trained: what it predicts, and up to which noise level.
 
 Shapes do not tell it.  No torch: names, metadata and a few lines of text.
 """
@@ -17,7 +17,7 @@ from modules.checkpoints import keys
 from modules.checkpoints.header import Header
 
 V_MARK, ZERO_SNR_MARK = "v_pred", "ztsnr"
-"""Empty tensors that models with v-prediction carry beside their weights (ComfyUI writes them and reads them of SDXL)."""
+"""Empty tensors that models with v-prediction carry along with their weights (ComfyUI writes them and reads them of SDXL)."""
 
 MAX_YAML = 256 * 1024
 """Bytes of a configuration that are read; the published ones have 2 kB."""
@@ -43,7 +43,7 @@ class Training:
 def training_of(header: Header, path: Path) -> Training:
     """What is said of the checkpoint at `path`, surest first.
 
-    1. NAME.yaml beside NAME.safetensors, as A1111 reads it: `parameterization: "v"`.
+    1. NAME.yaml next to NAME.safetensors, as A1111 reads it: `parameterization: "v"`.
     2. Tensors called v_pred and ztsnr.
     3. Metadata: `modelspec.prediction_type`, ComfyUI's `modelspec.predict_key`, kohya's `ss_v_parameterization` and
        `ss_zero_terminal_snr`.

@@ -1,8 +1,8 @@
-"""The forward context: what the rows of one network evaluation ask of its layers beside x, timesteps and text.
+"""The forward context: what the rows of one network evaluation ask of its layers in addition to x, timesteps and text.
 
 Three kinds of requests, each per row, so that rows which ask differently (or nothing) share a forward:
 
-- *adapters* (`modules.diffusion.adapters`): side paths beside linear layers and convolutions, W x + strength * up(down(x));
+- *adapters* (`modules.diffusion.adapters`): side paths of linear layers and convolutions, W x + strength * up(down(x));
 - *taps*: edits and observations of one attention (perturbed-attention guidance, self-attention guidance);
 - *control residuals*: what control networks add to the skip connections and to the middle block.
 

@@ -211,7 +211,7 @@ class BrownianPath:
         self.start, self.end = round(sigma_min, self.DIGITS), round(sigma_max, self.DIGITS)
         self._length = sigma_max - sigma_min
         self._halves: dict[tuple[int, int], Tensor] = {}
-        """Left halves' increments by (depth, position): those that the last question used, for the next one is beside it."""
+        """Left halves' increments by (depth, position): those that the last question used, for the next one is adjacent."""
         self._asks = deque(asks)
         self._ready: dict[Step, Tensor] = {}
 

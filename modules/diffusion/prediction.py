@@ -1,16 +1,19 @@
-"""What a network's output means, and how it becomes the denoised x.
+"""The noise process of eps and v networks: what their output means, and how it becomes the denoised x.
 
 A `Prediction` holds the scalings of Karras et al. (2022), equation 7: denoised = c_skip * x + c_out * F(c_in * x).  It knows
-nothing of the network itself; the networks here were all trained with unit data variance and variance-preserving noise.
+nothing of the network itself; networks of these kinds were trained with unit data variance and variance-preserving noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from modules.diffusion.schedules import TrainedSigmas
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,48 @@ V = Prediction("v", skip=lambda sigma: 1 / (sigma**2 + 1), out=lambda sigma: -si
 """The network predicts v = alpha * eps - sigma_vp * x0 (Salimans & Ho 2022, appendix D).  SD 2.x 768."""
 
 PREDICTIONS: dict[str, Prediction] = {prediction.name: prediction for prediction in (EPS, V)}
+
+
+SCALED_LINEAR = TrainedSigmas.scaled_linear()
+"""The trained sigmas of SD 1.x, SD 2.x and SDXL."""
+
+
+@dataclass(frozen=True)
+class DiscreteNoise:
+    """The `networks.NoiseProcess` of training at discrete timesteps of variance-preserving noise.
+
+    `prediction` is what the network was trained to output, `sigmas` the noise levels of its timesteps; with `zero_snr` they
+    were stretched to zero terminal signal-to-noise ratio.
+    """
+
+    prediction: Prediction = EPS
+    sigmas: TrainedSigmas = SCALED_LINEAR
+    zero_snr: bool = False
+
+    @cached_property
+    def trained(self) -> TrainedSigmas:
+        return self.sigmas.zero_terminal_snr() if self.zero_snr else self.sigmas
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """Nothing for eps on the unstretched schedule."""
+        said = {} if self.prediction is EPS else {"prediction": self.prediction.name}
+        return said | ({"zero terminal SNR": "true"} if self.zero_snr else {})
+
+    def model_timestep(self, sigma: float) -> float:
+        """In [0, 999] for SD 1.x, fractions included."""
+        return self.trained.timestep(sigma)
+
+    def scale_input(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.prediction.scale_input(x, sigma)
+
+    def denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.prediction.denoised(output, x, sigma)
+
+    def at_rest(self, x: Tensor, sigma: float) -> Tensor:
+        """x / (1 + sigma^2): y = x / sqrt(1 + sigma^2) stays where it is."""
+        return x / (1.0 + sigma * sigma)
+
+    def read_as(self, prediction: str, zero_snr: bool, ignore_zero_snr: bool) -> DiscreteNoise:
+        wanted = PREDICTIONS.get(prediction, self.prediction)
+        return replace(self, prediction=wanted, zero_snr=zero_snr or (self.zero_snr and not ignore_zero_snr))

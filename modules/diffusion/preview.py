@@ -41,6 +41,9 @@ SD1_PREVIEW = LinearPreview(
 )
 """For SD 1.x's autoencoder; factors by keturn, "Decoding latents to RGB without upscaling", discuss.huggingface.co, 2022."""
 
+PUBLISHED = {"SD 1.x": SD1_PREVIEW}
+"""Maps that are published for the full-size autoencoder (`VAEConfig()`) of a latent space, by its name."""
+
 
 def fit_rgb_factors(
     decode: Callable[[Tensor], Tensor], latent_channels: int, swatches: int = 64, side: int = 2

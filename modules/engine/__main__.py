@@ -1,6 +1,6 @@
 """The engine process: `python -m modules.engine`, messages on stdin and stdout.
 
-Started by `modules.engine.link.ProcessLink`.  It ends when it is told to, or when its parent dies (end of stdin).  Anything
+Started by `modules.engine.link.ProcessLink`.  It ends on a `Stop` message, or when its parent dies (end of stdin).  Anything
 that a library prints goes to stderr, so that it cannot tear a frame.
 """
 

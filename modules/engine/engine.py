@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from modules.checkpoints.manager import ModelHandle, ModelManager
-from modules.diffusion.rows import JoinKey
+from modules.diffusion.rows import can_join
 from modules.engine.costs import Call, CostModel
 from modules.engine.messages import (
     Cancel,
@@ -85,7 +85,7 @@ class Engine:
         self._load_since: dict[str, float] = {}
         self._watched: set[str] = set()
         self._previewed: dict[str, float] = {}
-        self._costs_told = float("-inf")
+        self._costs_sent = float("-inf")
         self._tick = 0
         self._running = True
 
@@ -111,7 +111,7 @@ class Engine:
                 self._answer(self.tasks[task_id], future.exception() or future.result())
         waiting = [self._waiting(task) for task in self.tasks.values() if isinstance(task.op, ON_DEVICE)]
         self.shares.present({w.user for w in waiting})
-        batch = choose(waiting, self.runner.budget, JoinKey.can_join, self.shares.used, self._price)
+        batch = choose(waiting, self.runner.budget, can_join, self.shares.used, self._price)
         if batch:
             self._run(batch)
         if not self.tasks:
@@ -142,8 +142,8 @@ class Engine:
     def _learn(self, call: Call, seconds: float) -> None:
         self.costs.learn(call, seconds)
         now = time.monotonic()
-        if now - self._costs_told >= COSTS_SECONDS or not self.tasks:
-            self._costs_told = now
+        if now - self._costs_sent >= COSTS_SECONDS or not self.tasks:
+            self._costs_sent = now
             costs = [[c.work, c.checkpoint, c.width, c.height, c.rows, seconds] for c, seconds in self.costs.take_fresh()]
             self.emit(Costs(costs).message())
 
@@ -210,7 +210,7 @@ class Engine:
     def _waiting(self, task: Task) -> Waiting:
         op = task.op
         if isinstance(op, Predict):
-            joins = tuple(row.join_key for row in op.rows)
+            joins = tuple([op.model.denoiser.join_key(row) for row in op.rows])
             return Waiting(task.id, task.user, batch_key(op), task.since, len(op.rows), joins)
         assert isinstance(op, Encode | EncodeImage | Decode)
         return Waiting(task.id, task.user, batch_key(op), task.since, len(op.chunks) if isinstance(op, Encode) else 1)
@@ -285,7 +285,7 @@ class Engine:
         self.busy_since = time.monotonic()
         try:
             measured = self.runner.measure(model, best.height // factor, best.width // factor)
-        except Exception:  # it is the first who paints with this model that is told
+        except Exception:  # the first image that needs this model reports it
             return
         finally:
             self.busy_since = None
@@ -338,7 +338,7 @@ class Engine:
         self.runner.forget(self.manager.holds)
 
     def _fail(self, task_id: str, error: BaseException) -> None:
-        """Tell the cause as text: a stored exception would keep its frames' tensors alive."""
+        """Report the cause as text: a stored exception would keep its frames' tensors alive."""
         if isinstance(error, torch.OutOfMemoryError | MemoryError):
             error = OutOfMemory("the device has not enough memory for this picture; choose a smaller size")
         expected = isinstance(error, AtelierError)

@@ -196,5 +196,5 @@ def _write(process: subprocess.Popen[bytes], message: Message) -> None:
 def _close(*streams: IO[bytes] | None) -> None:
     for stream in streams:
         if stream is not None:
-            with contextlib.suppress(OSError):  # what is left to be written has nobody to go to
+            with contextlib.suppress(OSError):  # what is left to be written has no reader any more
                 stream.close()

@@ -182,7 +182,7 @@ class PreviewImage(_Kind):
 
 @dataclass(frozen=True)
 class Done(_Kind):
-    """A finished image: RGB8, height x width x 3 bytes, and what its record says beside the request."""
+    """A finished image: RGB8, height x width x 3 bytes, and what its record says in addition to the request."""
 
     kind = "done"
     task: str

@@ -16,13 +16,10 @@ import torch
 from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
-from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.rows import Answer, Row
-from modules.diffusion.text import EncodedWindow
 from modules.engine.budgets import Budgets, knee
 from modules.errors import NotFinite
 from modules.pipelines.ops import Decode, DeviceOp, Encode, EncodeImage, Predict
-from modules.prompts.chunks import Chunk
 
 CACHED_WINDOWS = 512
 """Encoded windows of 75 tokens that are kept, over all models; 120 MB of SD 1.x in fp32."""
@@ -64,7 +61,7 @@ class Runner:
     forwards: int = 0
     """Network evaluations so far; what sharing saves shows here."""
     rows: int = 0
-    _windows: OrderedDict[tuple[ModelHandle, Chunk, int], EncodedWindow] = field(default_factory=OrderedDict)
+    _windows: OrderedDict[tuple[ModelHandle, Hashable, int], Any] = field(default_factory=OrderedDict)
     _decode_seconds: dict[tuple[ModelHandle, torch.Size], float] = field(default_factory=dict)
     """Of one picture, by the shape of its latent: what a preview of that size would cost."""
     _positions: dict[ModelHandle, int] = field(default_factory=dict)
@@ -95,9 +92,8 @@ class Runner:
         measured: dict[int, float] = {}
         rows, most = 1, max(2, POSITIONS.get(model.device.type, 16_384) // (height * width))
         latent = torch.zeros(model.latent.channels, height, width, device=model.device)
-        channels = torch.zeros(model.further_channels, height, width, device=model.device) if model.further_channels else None
-        context = Conditioning(torch.zeros(77, model.unet.config.context_dim, device=model.device), channels)
-        row = Row(latent, model.levels.sigmas[len(model.levels.sigmas) // 2], context)
+        sigmas = model.noise.trained.sigmas
+        row = Row(latent, sigmas[len(sigmas) // 2], model.denoiser.example(height, width))
         while rows <= most:
             try:
                 seconds = self._timed(model, [row] * rows)  # the first of a shape also chooses algorithms and buffers
@@ -156,7 +152,7 @@ class Runner:
         return self._decode([w for w in ops if isinstance(w, Decode)])
 
     def _predict(self, ops: Sequence[Predict]) -> list[list[Answer]]:
-        """One U-Net forward over the rows of all ops.  Rows differ freely in sigma, seed, guidance and prompt."""
+        """One forward over the rows of all ops.  Rows differ freely in sigma, seed, guidance and prompt."""
         model = ops[0].model
         rows = [row for op in ops for row in op.rows]
         answers = iter(self._forward(model, rows))
@@ -167,11 +163,11 @@ class Runner:
     def _forward(self, model: ModelHandle, rows: Sequence[Row]) -> list[Answer]:
         return model.denoise(rows)
 
-    def _encode(self, ops: Sequence[Encode]) -> list[list[EncodedWindow]]:
+    def _encode(self, ops: Sequence[Encode]) -> list[list[Any]]:
         """All windows of a batch in one go, each distinct one once, those seen lately not at all."""
         model, clip_skip = ops[0].model, ops[0].clip_skip
         wanted = dict.fromkeys(chunk for op in ops for chunk in op.chunks)
-        found: dict[Chunk, EncodedWindow] = {}
+        found: dict[Hashable, Any] = {}
         for chunk in wanted:
             key = (model, chunk, clip_skip)
             if key in self._windows:
@@ -180,7 +176,7 @@ class Runner:
         missing = [chunk for chunk in wanted if chunk not in found]
         if missing:
             vectors = {embedding: vector for op in ops for embedding, vector in op.vectors.items()}
-            for chunk, window in zip(missing, model.text.encode_chunks(missing, clip_skip, vectors), strict=True):
+            for chunk, window in zip(missing, model.prompts.encode(missing, clip_skip, vectors), strict=True):
                 found[chunk] = self._windows[model, chunk, clip_skip] = window
         while len(self._windows) > CACHED_WINDOWS:
             self._windows.popitem(last=False)
@@ -188,7 +184,7 @@ class Runner:
 
     def _encode_images(self, ops: Sequence[EncodeImage]) -> list[Tensor]:
         model = ops[0].model
-        latents = model.encode(torch.stack([op.image for op in ops]))
+        latents = model.latent.encode(torch.stack([op.image for op in ops]))
         if not bool(latents.isfinite().all()):
             raise NotFinite(f"the autoencoder of {model.info.name!r} gave NaN or infinity; try --dtype float32")
         return list(latents)
@@ -202,7 +198,7 @@ class Runner:
 
     def _pixels(self, model: ModelHandle, latents: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 on the CPU."""
-        images = model.decode(latents)
+        images = model.latent.decode(latents)
         if not bool(images.isfinite().all()):
             raise NotFinite(f"the autoencoder of {model.info.name!r} gave NaN or infinity; try --dtype float32")
         pixels = ((images.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
@@ -218,7 +214,7 @@ class Runner:
             pixels = self._pixels(model, denoised[None])[0]
             self._decode_seconds[model, denoised.shape] = time.perf_counter() - start
             return pixels
-        return model.linear_preview(denoised)
+        return model.latent.linear_preview(denoised)
 
     def _decodes_quickly(self, model: ModelHandle, shape: torch.Size) -> bool:
         if (known := self._decode_seconds.get((model, shape))) is not None:

@@ -77,7 +77,10 @@ def _choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, st
 
 
 def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None]) -> tuple[Engine, Choices]:
-    """The engine of a `configure` message: models_dirs, cache_dir, device, dtype, attention, exact, threads, probe."""
+    """The engine of a `configure` message.
+
+    It has models_dirs, cache_dir, device, dtype, attention, exact, threads, probe and model_memory (GB, 0 for one model).
+    """
     if threads := configuration.get("threads") or _cores():
         torch.set_num_threads(threads)
     choices = choose(configuration["device"], configuration["dtype"], configuration["attention"])
@@ -87,6 +90,7 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
         dtype=choices.dtype,
         attend=choices.attention.attend,
         cache=Path(configuration["cache_dir"]) / "hashes.json",
+        budget=configuration.get("model_memory", 0) * 10**9 or None,
     )
     return Engine(manager, emit, exact=configuration["exact"], probe=configuration.get("probe", False)), choices
 

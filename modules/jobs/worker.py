@@ -257,6 +257,7 @@ def engine_configuration(settings: Settings) -> dict[str, Any]:
         "dtype": settings.dtype,
         "attention": settings.attention,
         "exact": settings.exact,
+        "model_memory": settings.model_memory,
     }
 
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from modules.diffusion.networks import NoiseProcess
 from modules.diffusion.samplers import Denoised
-from modules.diffusion.schedules import NoiseLevels
-from modules.diffusion.schedules.spacings import lcm_levels
+from modules.diffusion.schedules.spacings import lcm_sigmas
 from modules.pipelines.denoisers import Denoiser
 from modules.pipelines.ops import Predict, Program
 
@@ -20,16 +20,16 @@ SIGMA_DATA = 0.5
 TIMESTEP_SCALE = 10.0
 
 
-def consistent(denoise: Denoiser, levels: NoiseLevels) -> Denoiser:
-    """`denoise` for a network that was distilled at 50 of its `levels`.
+def consistent(denoise: Denoiser, noise: NoiseProcess) -> Denoiser:
+    """`denoise` for a network that was distilled at 50 of the sigmas that it was trained on.
 
     The model timestep is the nearest of theirs (in log sigma; 999, 979, ... 19), while the input is scaled by the level
     itself.  The answer is c_skip * x + c_out * denoised with the boundary of Luo et al. (2023, arXiv:2310.04378), equation 9,
     at ten times the timestep: c_skip is below 1e-5 everywhere.  `sd_samplers_lcm.py` of A1111 1.10.1 does both before guidance,
     which is the same, since guidance weighs its answers by 1 in sum.
     """
-    known = lcm_levels(levels)
-    stride = len(levels.sigmas) // len(known.sigmas)
+    known = lcm_sigmas(noise.trained)
+    stride = len(noise.trained.sigmas) // len(known.sigmas)
 
     def bounded(x: Tensor, sigma: float) -> Program[Denoised]:
         nearest = min(range(len(known.sigmas)), key=lambda k: abs(math.log(sigma / known.sigmas[k])))
@@ -37,7 +37,7 @@ def consistent(denoise: Denoiser, levels: NoiseLevels) -> Denoiser:
         scaled = TIMESTEP_SCALE * timestep
         skip = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
         out = scaled / math.hypot(scaled, SIGMA_DATA)
-        answer = yield from _at_timestep(denoise(x, sigma), float(timestep))
+        answer = yield from _at_timestep(denoise(x, sigma), noise.model_timestep(known.sigmas[nearest]))
         return Denoised(*(x * skip + denoised * out for denoised in answer))
 
     return bounded

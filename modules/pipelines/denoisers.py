@@ -155,7 +155,7 @@ def switched(elsewhere: Callable[[float], bool], one: Denoiser, other: Denoiser)
     return denoise
 
 
-def scheduled(denoiser_at: Callable[[int], Denoiser]) -> Denoiser:
+def by_evaluation(denoiser_at: Callable[[int], Denoiser]) -> Denoiser:
     """A denoiser that may be another at each evaluation: `denoiser_at` is asked with their count from 0.
 
     It counts calls, as A1111 does for prompt editing, not steps: a sampler with two evaluations per step counts to twice its

@@ -83,11 +83,11 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
 
     pixels = yield from decode(model, latent)
     if not isinstance(request, Img2Img) or region is None or init is None:
-        return Painted(pixels, model, schedules[0], said, runs.reading)
+        return Painted(pixels, model, schedules[0], said, runs.noise.facts)
     moved = (latent - init.latent).norm(dim=0).cpu().numpy() if request.soft_inpainting else None
     result, facts = yield from on_host(lambda: _finished(request, region, init, pixels.numpy(), moved))
     return Painted(
-        torch.tensor(result), model, schedules[0], {**_extras(request, model, region), **said}, {**runs.reading, **facts}
+        torch.tensor(result), model, schedules[0], {**_extras(request, model, region), **said}, {**runs.noise.facts, **facts}
     )
 
 
@@ -156,10 +156,10 @@ def _part(stage: Stage, model: ModelHandle, schedule: str, sampler: Sampler) -> 
     request = stage.settings
     tweaks, discard = tweaks_of(request), request.discard_penultimate
     if stage.start == "noise":
-        sigmas = sigmas_for(schedule, sampler, model.levels, request.steps, tweaks, discard)
+        sigmas = sigmas_for(schedule, sampler, model.noise.trained, request.steps, tweaks, discard)
         return Partial(sigmas, sigmas[0], ())
     how_far = (request.steps, stage.strength, stage.exactly)
-    return (yield from on_host(lambda: partial_sigmas(schedule, sampler, model.levels, *how_far, tweaks, discard)))
+    return (yield from on_host(lambda: partial_sigmas(schedule, sampler, model.noise.trained, *how_far, tweaks, discard)))
 
 
 def noise_for(request: Txt2Img, model: ModelHandle, size: tuple[int, int], span: Sequence[float] = ()) -> Noise:
@@ -198,7 +198,7 @@ def _denoised(
         denoise = words.guided(model, guidance_for(request, sampler))
         yield from ahead(noise)
         x = starting_point(sampler, part.sigmas, noise, request.sgm_noise_multiplier)
-        return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, tell=progress))
+        return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, report_step=progress))
     if not part.sigmas:
         return init.latent
     factor = model.latent.factor
@@ -210,7 +210,7 @@ def _denoised(
     run = request.model_copy(update={"steps": len(part.sigmas) - 1})  # parts of a run are counted in what is run
     denoise = words.guided(model, guidance_for(run, sampler))
     if init.mask is None or not isinstance(request, Img2Img):
-        return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, tell=progress))
+        return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, report_step=progress))
 
     blend = blend_for(request, init.latent, init.mask, model, part.sigmas[0])
     before = sampler.unit_start and (request.soft_inpainting or not request.differential)
@@ -240,8 +240,8 @@ def _finished(
 
 
 def _extras(request: Img2Img, model: ModelHandle, region: Region) -> Mapping[str, str]:
-    """Items of the text, under A1111's names, that the request alone does not tell."""
+    """Items of the text, under A1111's names, that the request alone does not say."""
     extras = {"Init image hash": region.digest}
-    if model.further_channels and not model.edits:
+    if model.denoiser.further_channels and not model.edits:
         extras["Conditional mask weight"] = f"{request.conditioning_mask_strength:g}"
     return extras

@@ -97,7 +97,7 @@ def upscaled(latent: Tensor, upscaler: str, width: int, height: int) -> Tensor:
 
 def concat_init(model: ModelHandle, request: Img2Img, region: Region, init: Init, words: Prompted) -> Program[Prompted]:
     """The words, with concat conditioning of the init image where the network takes any."""
-    if model.further_channels == 0:
+    if model.denoiser.further_channels == 0:
         return words
     if model.edits:  # they get the latent as the autoencoder gives it, unscaled and without noise at any level
         return words.concatenated(model.latent.raw(init.shown), request.image_cfg_scale)
@@ -120,7 +120,7 @@ def concat_empty(model: ModelHandle, size: tuple[int, int], words: Prompted) -> 
     Raises:
         RequestError: it is an editing network, which makes nothing of words alone.
     """
-    if model.further_channels == 0:
+    if model.denoiser.further_channels == 0:
         return words
     if model.edits:
         raise RequestError(

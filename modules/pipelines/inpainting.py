@@ -33,10 +33,10 @@ def differential(init: Tensor, mask: Tensor, model: ModelHandle, first: float) -
     The run begins at the level `first`; a place with grey g is held to the init latent until the timestep has fallen to g times
     that of `first`.  So white is repainted with the run's whole strength, black not at all.
     """
-    start = max(1.0, model.levels.timestep(first))
+    start = max(1.0, model.noise.trained.timestep(first))
 
     def blend(latent: Tensor, sigma: float) -> Tensor:
-        reached = ((mask >= model.levels.timestep(sigma) / start) & (mask > 0)).to(latent.dtype)
+        reached = ((mask >= model.noise.trained.timestep(sigma) / start) & (mask > 0)).to(latent.dtype)
         return latent * reached + init * (1.0 - reached)
 
     return blend

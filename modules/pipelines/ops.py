@@ -6,7 +6,7 @@ sends the answer back.  The typed helpers below give each `yield from` the right
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,10 +15,7 @@ from typing import Any, TypeVar, cast
 from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
-from modules.diffusion.conditioning import MAX_FORWARD_TOKENS
-from modules.diffusion.rows import Answer, Row
-from modules.diffusion.text import EncodedWindow
-from modules.prompts.chunks import Chunk, Embedding
+from modules.diffusion.rows import Answer, JoinKey, Row, can_join
 
 T = TypeVar("T")
 
@@ -32,15 +29,15 @@ class Load:
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode windows of tokens, not yet weighted.  Answer: `list[EncodedWindow]`, one for each.
+    """Encode windows of tokens, not yet weighted.  Answer: what the model's encoders make of each, in their order.
 
-    `vectors` (n, D) are of all embeddings that the windows name.
+    `chunks` and `vectors` are those of `networks.Tokenised`.
     """
 
     model: ModelHandle
-    chunks: tuple[Chunk, ...]
+    chunks: tuple[Hashable, ...]
     clip_skip: int = 1
-    vectors: Mapping[Embedding, Tensor] = field(default_factory=dict)
+    vectors: Mapping[Any, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Predict:
 class EncodeImage:
     """A picture (3, H, W), float32 in [-1, 1] on the CPU, to a latent.  Answer: (C, h, w) fp32 on the device, scaled.
 
-    The mean of the autoencoder's Gaussian: A1111 draws from it with noise of nobody's seed, which nothing repeats.
+    The mean of the autoencoder's Gaussian: A1111 draws from it with unseeded noise, which nothing repeats.
     """
 
     model: ModelHandle
@@ -112,9 +109,9 @@ def load(checkpoint: str) -> Program[ModelHandle]:
 
 
 def encode(
-    model: ModelHandle, *chunks: Chunk, clip_skip: int = 1, vectors: Mapping[Embedding, Tensor] = MappingProxyType({})
-) -> Program[list[EncodedWindow]]:
-    return cast("list[EncodedWindow]", (yield Encode(model, chunks, clip_skip, vectors)))
+    model: ModelHandle, *chunks: Hashable, clip_skip: int = 1, vectors: Mapping[Any, Tensor] = MappingProxyType({})
+) -> Program[list[Any]]:
+    return cast("list[Any]", (yield Encode(model, chunks, clip_skip, vectors)))
 
 
 def encode_image(model: ModelHandle, image: Tensor) -> Program[Tensor]:
@@ -122,18 +119,31 @@ def encode_image(model: ModelHandle, image: Tensor) -> Program[Tensor]:
 
 
 ROWS_AT_ONCE = 8
-"""Rows of one device op at most: many sides of AND are evaluated in several, so that others' come in between.  Where contexts
-are long, they are fewer (`MAX_FORWARD_TOKENS`)."""
+"""Rows of one device op at most: many sides of AND are evaluated in several, so that others' come in between.  Where the model
+cannot take them in one forward (`RowDenoiser.join_key`), they are fewer."""
 
 
 def predict(model: ModelHandle, *rows: Row) -> Program[list[Answer]]:
     """The answer to each row."""
     answers: list[Answer] = []
-    longest = max((row.conditioning.tokens for row in rows), default=1)
-    at_once = max(1, min(ROWS_AT_ONCE, MAX_FORWARD_TOKENS // longest))
-    for start in range(0, len(rows), at_once):
-        answers += cast("list[Answer]", (yield Predict(model, rows[start : start + at_once])))
+    for together in _together(model, rows):
+        answers += cast("list[Answer]", (yield Predict(model, together)))
     return answers
+
+
+def _together(model: ModelHandle, rows: Sequence[Row]) -> Iterator[tuple[Row, ...]]:
+    """The rows in their order, in parts that share a forward."""
+    part: list[Row] = []
+    keys: list[JoinKey] = []
+    for row in rows:
+        key = model.denoiser.join_key(row)
+        if part and (len(part) == ROWS_AT_ONCE or not can_join([*keys, key])):
+            yield tuple(part)
+            part, keys = [], []
+        part.append(row)
+        keys.append(key)
+    if part:
+        yield tuple(part)
 
 
 def decode(model: ModelHandle, latent: Tensor) -> Program[Tensor]:

@@ -38,13 +38,13 @@ def _answer(op: DeviceOp, manager: ModelManager) -> Any:
         case Load(checkpoint):
             return manager.load(checkpoint)
         case Encode(model, chunks, clip_skip, vectors):
-            return [model.text.encode_chunks([chunk], clip_skip, vectors)[0] for chunk in chunks]
+            return [model.prompts.encode([chunk], clip_skip, vectors)[0] for chunk in chunks]
         case EncodeImage(model, image):
-            return model.encode(image[None])[0]
+            return model.latent.encode(image[None])[0]
         case Predict(model, rows):
             return [model.denoise([row])[0] for row in rows]
         case Decode(model, latent):
-            image = model.decode(latent[None])
+            image = model.latent.decode(latent[None])
             return ((image[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu()
         case Host(call):
             return call()

@@ -22,7 +22,7 @@ from modules.errors import NotFinite
 from modules.pipelines.denoisers import Denoiser
 from modules.pipelines.ops import Program, meanwhile, on_host, report
 
-Tell = Callable[[int, int, Tensor], Program[bool]]
+StepReport = Callable[[int, int, Tensor], Program[bool]]
 """(step, steps, x0 prediction) -> program that reports it; its result is whether to end the loop here."""
 
 
@@ -35,7 +35,7 @@ def sample(
     denoise: Denoiser,
     options: Mapping[str, float] = MappingProxyType({}),
     look: Callable[[Tensor], Tensor] = lambda denoised: denoised,
-    tell: Tell | None = None,
+    report_step: StepReport | None = None,
 ) -> Program[Tensor]:
     """Walk `x` down the noise levels and report every step that is complete.
 
@@ -48,7 +48,7 @@ def sample(
         denoise: evaluated wherever the sampler asks.
         options: the sampler's keyword arguments, see `Sampler.options`.
         look: what a report shows of an answer.
-        tell: makes the reports, where the steps are a part of more; without, they are those of `model`.
+        report_step: makes the reports, where the steps are a part of more; without, they are those of `model`.
 
     Returns:
         The latent at the last noise level, (C, h, w); where a report's answer ends the loop, the x0 prediction of that step, as
@@ -58,9 +58,9 @@ def sample(
         NotFinite: a prediction has NaN or infinity; the message carries the step.
     """
     steps = len(sigmas) - 1
-    tell = tell or partial(report, model)
+    report_step = report_step or partial(report, model)
     ends = sampler.step_ends(steps, to_zero=sigmas[-1] == 0)
-    steps_of_x: Any = sampler.solve(x, sigmas, noise, **options)
+    steps_of_x: Any = sampler.sample(x, sigmas, noise, **options)
     evaluations = done = 0
     answer: Denoised | None = None
     try:
@@ -71,11 +71,11 @@ def sample(
             if not bool(answer.guided.isfinite().all()):
                 raise NotFinite(_not_finite(done + 1, steps))
 
-            # A step of a higher-order sampler takes several evaluations; tell of whole steps only
+            # A step of a higher-order sampler takes several evaluations; report whole steps only
             evaluations += 1
             before = done
             done = max(done, _done(sigma, sigmas)) if sampler.adaptive else bisect.bisect_right(ends, evaluations)
-            if done > before and (yield from tell(done, steps, look(answer.guided))):
+            if done > before and (yield from report_step(done, steps, look(answer.guided))):
                 return answer.guided
             if begun and not begun.done():
                 yield from on_host(begun.result)
@@ -83,7 +83,7 @@ def sample(
     except StopIteration as finished:
         latent: Tensor = finished.value
         if done < steps and answer is not None:
-            yield from tell(steps, steps, look(answer.guided))
+            yield from report_step(steps, steps, look(answer.guided))
         return latent
     finally:
         steps_of_x.close()

@@ -68,7 +68,7 @@ class CheckedSide:
 
 @dataclass(frozen=True)
 class PromptCheck:
-    """`tokens` of `limit` is the counter beside a prompt: that of its longest text.  `notes` are sentences for the user."""
+    """`tokens` of `limit` is the counter next to a prompt: that of its longest text.  `notes` are sentences for the user."""
 
     prompt: str
     negative_prompt: str

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 MAX_PARTS = 64
-"""Sides of AND that are told apart; each costs a row of the network at every step."""
+"""Sides of AND that are evaluated apart; each costs a row of the network at every step."""
 
 _COMMENT_LINE = re.compile(r"(?:\A|\n)#[^\n]*\n?")
 _COMMENT_TAIL = re.compile(r"#[^\n]*\n?")

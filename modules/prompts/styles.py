@@ -70,7 +70,7 @@ def _by_name(rows: csv.DictReader[str], path: Path) -> dict[str, Style]:
 
 
 def write_styles(path: Path, styles: Iterable[Style]) -> None:
-    """Replace the file, in one step; the one before stays beside it as `.bak`.
+    """Replace the file, in one step; the one before stays as `.bak`.
 
     Raises:
         SettingsError: it cannot be written; the old file is untouched.

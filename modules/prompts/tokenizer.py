@@ -1,4 +1,4 @@
-"""CLIP's byte-pair tokenizer, from the vocabulary that ships beside this file.
+"""CLIP's byte-pair tokenizer, from the vocabulary that ships with this file.
 
 CLIP's own tokenizer repairs texts with ftfy first (curly quotes, full-width letters, ligatures, HTML entities, mojibake), and
 so does A1111's; ComfyUI's does not.  The vocabulary is OpenAI's `bpe_simple_vocab_16e6` (MIT, as distributed with open_clip);
@@ -53,7 +53,7 @@ class Tokenizer:
 
 
 def repaired(text: str) -> str:
-    """`text` as A1111's tokenizer (transformers' CLIPTokenizer beside ftfy) reads it.
+    """`text` as A1111's tokenizer (transformers' CLIPTokenizer with ftfy) reads it.
 
     >>> repaired("Tom’s ｒｅｄ ﬁsh &amp; “chips”")
     'Tom\\'s red fish & "chips"'

@@ -196,9 +196,9 @@ def schedule_hint(sampler: Any) -> dict[str, Any]:
 
 def channel_hints(form: Form, info: CheckpointInfo | None) -> Updates:
     """Fields that only some kinds of checkpoint know are seen with those alone."""
-    channels = next((family.in_channels for family in FAMILIES if info and family.name == info.family), 4)
-    needs = {"conditioning_mask_strength": 9, "image_cfg_scale": 8}
-    return {form.components[name]: gr.update(visible=channels == n) for name, n in needs.items() if name in form.components}
+    concat = next((family.concat for family in FAMILIES if info and family.name == info.family), "")
+    needs = {"conditioning_mask_strength": "mask", "image_cfg_scale": "picture"}
+    return {form.components[name]: gr.update(visible=concat == of) for name, of in needs.items() if name in form.components}
 
 
 def _titles(usable: list[CheckpointInfo]) -> list[tuple[str, str]]:

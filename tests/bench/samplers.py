@@ -42,7 +42,7 @@ def measure() -> Iterator[Figure]:
     shape = _shape(model)
     starts = torch.stack([Noise(seed, shape)() for seed in SEEDS])
     ode = SAMPLERS["DPM++ 2M"]
-    levels = sigmas_for("Karras", ode, model.levels, REFERENCE_STEPS)
+    levels = sigmas_for("Karras", ode, model.noise.trained, REFERENCE_STEPS)
     reference = _run(ode, starts * levels[0], levels, denoise)
 
     errors: dict[str, list[tuple[int, float]]] = {}
@@ -52,7 +52,7 @@ def measure() -> Iterator[Figure]:
         for evaluations in EVALUATIONS:
             steps = max(k for k in range(1, evaluations + 1) if sampler.evaluations(k) <= evaluations)
             schedule = resolve_schedule("Automatic", sampler)
-            levels = sigmas_for(schedule, sampler, model.levels, steps)
+            levels = sigmas_for(schedule, sampler, model.noise.trained, steps)
             result = _run(sampler, starts * sampler.start_scale(levels[0]), levels, denoise)
             error = float(((result - reference).flatten(1).norm(dim=1) / reference.flatten(1).norm(dim=1)).mean())
             errors.setdefault(name, []).append((evaluations, error))
@@ -71,17 +71,17 @@ def _denoiser(model: ModelHandle) -> Callable[[Tensor, float], Tensor]:
     """Guidance at the checkpoint's own scale, all seeds in one forward."""
     contexts = []
     for text in (PROMPT, ""):
-        windows = [window.bare for window in chunk(text, model.text.tokenizer, "Original").windows]
-        contexts.append(torch.cat([window.context for window in model.text.encode_chunks(windows, 1)]))
+        windows = [window.bare for window in chunk(text, model.prompts.encoders.tokenizer, "Original").windows]
+        contexts.append(torch.cat([window.context for window in model.prompts.encoders.encode_chunks(windows, 1)]))
     context = torch.stack(contexts).repeat_interleave(len(SEEDS), dim=0)
     scale = model.info.defaults.cfg_scale
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         both = torch.cat([x, x])
         sigmas = torch.full((len(both),), sigma)
-        timesteps = torch.full((len(both),), model.levels.timestep(sigma))
-        output = model.unet(model.prediction.scale_input(both, sigmas), timesteps, context)
-        positive, negative = model.prediction.denoised(output.float(), both, sigmas).chunk(2)
+        timesteps = torch.full((len(both),), model.noise.trained.timestep(sigma))
+        output = model.denoiser.unet(model.noise.prediction.scale_input(both, sigmas), timesteps, context)
+        positive, negative = model.noise.prediction.denoised(output.float(), both, sigmas).chunk(2)
         return negative + (positive - negative) * scale
 
     return denoise
@@ -104,7 +104,7 @@ class _Still:
 
 
 def _run(sampler: Sampler, x: Tensor, levels: list[float], denoise: Callable[[Tensor, float], Tensor]) -> Tensor:
-    program: Any = sampler.solve(x, levels, _Still(x), **sampler.options(eta=0.0))
+    program: Any = sampler.sample(x, levels, _Still(x), **sampler.options(eta=0.0))
     try:
         x, sigma = next(program)
         while True:

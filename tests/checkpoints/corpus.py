@@ -1,4 +1,4 @@
-"""Files that people have instead of a checkpoint, and files that somebody made to do harm."""
+"""Files that people have instead of a checkpoint, and files that were made to do harm."""
 
 from __future__ import annotations
 

@@ -68,7 +68,11 @@ def test_a_leased_component_that_had_gone_is_counted_again() -> None:
 def test_a_model_in_use_stays_beside_the_next_one(manager: ModelManager) -> None:
     a = manager.load("a")
     leases, alone = manager.lease(a), manager.cache.size
-    assert alone == sum(t.numel() * t.element_size() for each in (a.unet, a.vae, a.text) for t in each.state_dict().values())
+    assert alone == sum(
+        t.numel() * t.element_size()
+        for each in (a.denoiser.unet, a.latent.vae, a.prompts.encoders)
+        for t in each.state_dict().values()
+    )
     manager.load("b")
     assert manager.cache.size == 2 * alone
     assert not manager.holds(a)
@@ -82,9 +86,9 @@ def test_another_configuration_beside_a_file_loads_no_weights_anew(manager: Mode
     before = manager.load("a")
     (tmp_path / "models" / "a.yaml").write_text("parameterization: v\n")
     after = manager.load("a")
-    assert (before.prediction.name, after.prediction.name) == ("eps", "v")
-    assert after.unet is before.unet
-    assert after.text.first is before.text.first
+    assert (before.noise.prediction.name, after.noise.prediction.name) == ("eps", "v")
+    assert after.denoiser.unet is before.denoiser.unet
+    assert after.prompts.encoders.first is before.prompts.encoders.first
 
 
 def test_a_file_that_cannot_be_loaded_leaves_nothing_behind(manager: ModelManager, tmp_path: Path) -> None:
@@ -118,3 +122,50 @@ def test_a_task_holds_leases_from_its_model_to_its_end(manager: ModelManager) ->
     assert held() == [1, 1, 1]
     bench.run()
     assert (held(), bench.of("done").keys(), bench.of("failed").keys()) == ([0, 0, 0], {"done"}, {"failed"})
+
+
+def test_models_stay_within_a_budget_of_bytes_and_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+    for seed, name in enumerate("abcd"):
+        tiny_checkpoint(tmp_path / "models" / f"{name}.safetensors", seed)
+
+    def made(budget: int | None) -> ModelManager:
+        return ModelManager([tmp_path / "models"], torch.device("cpu"), torch.float32, sdpa, tmp_path / "h.json", budget=budget)
+
+    plain = made(None)
+    plain.load("a")
+    one = plain.cache.size
+    manager = made(2 * one + one // 2)
+
+    def loaded() -> str:
+        return "".join(name for name in "abcd" if manager.is_loaded(name))
+
+    a = manager.load("a")
+    manager.load("b")
+    assert loaded() == "ab", "as many as fit"
+    assert manager.load("a") is a
+    manager.load("c")
+    assert (loaded(), manager.cache.size) == ("ac", 2 * one), "b was used longest ago"
+    leases = manager.lease(manager.load("a"))
+    manager.load("c")
+    manager.load("d")
+    assert loaded() == "ad", "a is older than c, but in use"
+    leases = [leases, manager.lease(manager.load("d"))]
+    manager.load("c")
+    assert (loaded(), manager.cache.size) == ("acd", 3 * one), "what is in use stays, and so does what was loaded last"
+    leases[1].release()
+    assert (loaded(), manager.cache.size) == ("ac", 2 * one), "the end of a lease makes room"
+    leases[0].release()
+    assert loaded() == "ac"
+
+
+def test_a_model_larger_than_the_budget_is_loaded_and_all_can_be_let_go_of(manager: ModelManager) -> None:
+    small = ModelManager(manager.folders, torch.device("cpu"), torch.float32, sdpa, manager.inversions._cache, budget=1)
+    a = small.load("a")
+    assert small.load("a") is a
+    leases = [small.lease(small.load(name)) for name in "ab"]
+    assert small.holds(a), "in use"
+    small.let_go()
+    leases[0].release()
+    assert small.cache.size > 0
+    leases[1].release()
+    assert small.cache.size == 0

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from modules.checkpoints import keys, shapes, sizes
-from modules.checkpoints.completeness import check_complete
 from modules.checkpoints.families import FAMILIES, Family, recognise
 from modules.checkpoints.families.foreign import OTHER_MODELS, Foreign
 from modules.checkpoints.families.sd1 import SD1
@@ -43,7 +42,9 @@ def sd1_shapes(unet: UNetConfig = UNET, vae: VAEConfig = VAE, text: TextConfig =
 def derived(of: dict[str, tuple[int, ...]]) -> tuple[UNetConfig, VAEConfig, TextConfig]:
     layout = keys.layout(of)
     unet, vae, text = ({name: of[key] for name, key in part.items()} for part in (layout.unet, layout.vae, layout.text))
-    return shapes.unet_config(unet, recognise(of)), shapes.vae_config(vae), shapes.text_config(text, BASE.text[0])
+    family = recognise(of)
+    unet_config = shapes.unet_config(unet, family.heads, family.head_width)
+    return unet_config, shapes.vae_config(vae), shapes.text_config(text, BASE.text[0])
 
 
 @pytest.mark.parametrize(
@@ -78,11 +79,11 @@ def test_the_tensors_that_are_wanted_are_those_of_the_networks(unet: UNetConfig,
 def test_no_tensor_may_be_missing() -> None:
     """Whichever it is: the header alone tells, and names its part."""
     of = {name: TensorEntry("F16", shape, 0, 0) for name, shape in sd1_shapes(TINY_UNET, TINY_VAE, TINY_TEXT).items()}
-    check_complete(Header({}, of, 0), BASE)
+    BASE.check(Header({}, of, 0))
     for name in of:
         without = {other: entry for other, entry in of.items() if other != name}
         with pytest.raises(CheckpointError, match=r"lacks|without"):
-            check_complete(Header({}, without, 0), BASE)
+            BASE.check(Header({}, without, 0))
 
 
 def test_the_layout_of_sd_1_5_has_the_published_number_of_tensors() -> None:
@@ -229,3 +230,13 @@ def test_sdxl_has_the_published_number_of_parameters() -> None:
     assert list(sizes.unet_tensors(sizes.unet_sizes(shapes_of))) == list(shapes_of.items())
     shapes_of = {name: tuple(tensor.shape) for name, tensor in texts[1].state_dict().items()}
     assert list(sizes.text_tensors(sizes.text_sizes(shapes_of))) == list(shapes_of.items())
+
+
+def test_further_input_channels_say_what_concat_conditioning_a_family_takes() -> None:
+    assert {family.name: family.concat for family in FAMILIES} == {
+        "sd1": "",
+        "sd1-inpaint": "mask",
+        "sd1-edit": "picture",
+        "sdxl": "",
+        "sdxl-inpaint": "mask",
+    }

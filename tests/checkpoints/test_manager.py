@@ -21,7 +21,7 @@ from modules.checkpoints.files import scan
 from modules.checkpoints.header import read_header
 from modules.checkpoints.manager import ModelHandle, ModelManager, vae_dtype
 from modules.diffusion.attention import sdpa
-from modules.diffusion.schedules.levels import NoiseLevels
+from modules.diffusion.schedules.trained import TrainedSigmas
 from modules.diffusion.unet import UNetConfig
 from modules.errors import AtelierError, CheckpointError, UnknownName
 from modules.prompts.chunks import chunk
@@ -46,17 +46,21 @@ def make(folder: Path, tmp_path: Path) -> Callable[..., ModelManager]:
 def answer(model: ModelHandle, text: str = "a cat") -> Tensor:
     """Something that every part of the model has a share in."""
     with torch.inference_mode():
-        windows = model.text.encode_chunks(chunk(text, model.text.tokenizer).windows)
-        context = torch.cat([window.context for window in windows])[None].to(model.unet_dtype)
+        windows = model.prompts.encoders.encode_chunks(chunk(text, model.prompts.encoders.tokenizer).windows)
+        context = torch.cat([window.context for window in windows])[None].to(model.denoiser.dtype)
         x = torch.linspace(-1, 1, 4 * 8 * 8).view(1, 4, 8, 8)
-        extra = model.unet.config.in_channels - 4
-        noisy = torch.cat([x, torch.ones(1, extra, 8, 8)], dim=1).to(model.unet_dtype)
-        latent = model.unet(noisy, torch.tensor([500.0]), context)
-        return model.vae.decode(latent.to(model.vae_dtype)).float()
+        extra = model.denoiser.unet.config.in_channels - 4
+        noisy = torch.cat([x, torch.ones(1, extra, 8, 8)], dim=1).to(model.denoiser.dtype)
+        latent = model.denoiser.unet(noisy, torch.tensor([500.0]), context)
+        return model.latent.vae.decode(latent.to(model.latent.dtype)).float()
 
 
 def weights(model: ModelHandle) -> dict[str, Tensor]:
-    parts = ((keys.UNET, model.unet), (keys.VAE, model.vae), (keys.TEXT + "text_model.", model.text.first.network))
+    parts = (
+        (keys.UNET, model.denoiser.unet),
+        (keys.VAE, model.latent.vae),
+        (keys.TEXT + "text_model.", model.prompts.encoders.first.network),
+    )
     return {prefix + name: tensor for prefix, part in parts for name, tensor in part.state_dict().items()}
 
 
@@ -70,9 +74,15 @@ def test_every_weight_is_the_files_own(make: Callable[..., ModelManager], folder
     loaded = weights(model)
     assert stored.keys() - loaded.keys() == {keys.TEXT + "text_model.embeddings.position_ids"}
     assert all(torch.equal(tensor, stored[name]) for name, tensor in loaded.items())
-    assert not any(p.requires_grad or p.is_meta for part in (model.unet, model.vae, model.text) for p in part.parameters())
-    assert not any(b.is_meta for part in (model.unet, model.vae, model.text) for b in part.buffers())
-    assert (model.info.name, model.family.name, model.prediction.name) == ("tiny", "sd1", "eps")
+    assert not any(
+        p.requires_grad or p.is_meta
+        for part in (model.denoiser.unet, model.latent.vae, model.prompts.encoders)
+        for p in part.parameters()
+    )
+    assert not any(
+        b.is_meta for part in (model.denoiser.unet, model.latent.vae, model.prompts.encoders) for b in part.buffers()
+    )
+    assert (model.info.name, model.family.name, model.noise.prediction.name) == ("tiny", "sd1", "eps")
     assert answer(model).shape == (1, 3, 64, 64)
 
 
@@ -87,7 +97,7 @@ def test_a_file_that_fits_is_not_copied(make: Callable[..., ModelManager], folde
 def test_other_number_formats_are_converted(stored: torch.dtype, make: Callable[..., ModelManager], folder: Path) -> None:
     make_checkpoint(folder / "other.safetensors", dtype=stored)
     model, exact = make().load("other"), load_file(folder / "other.safetensors")
-    weight = model.unet.state_dict()["input_blocks.0.0.weight"]
+    weight = model.denoiser.unet.state_dict()["input_blocks.0.0.weight"]
     assert weight.dtype == torch.float32
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(weight, exact[keys.UNET + "input_blocks.0.0.weight"].float())
@@ -96,8 +106,8 @@ def test_other_number_formats_are_converted(stored: torch.dtype, make: Callable[
 
 def test_bfloat16_is_for_unet_and_text_and_never_for_the_vae_of_a_cpu(make: Callable[..., ModelManager]) -> None:
     model = make(dtype=torch.bfloat16).load("tiny")
-    assert {p.dtype for part in (model.unet, model.text) for p in part.parameters()} == {torch.bfloat16}
-    assert {p.dtype for p in model.vae.parameters()} == {torch.float32}
+    assert {p.dtype for part in (model.denoiser.unet, model.prompts.encoders) for p in part.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in model.latent.vae.parameters()} == {torch.float32}
     exact = make().load("tiny")
     error = (answer(model) - answer(exact)).norm() / answer(exact).norm()
     assert 0 < error < 0.1
@@ -119,7 +129,7 @@ def test_files_with_more_input_channels_take_the_same_path(
     unet = UNetConfig(channels=(32, 64), res_blocks=1, transformer_depth=(0, 1), context_dim=32, in_channels=channels)
     make_checkpoint(folder / "more.safetensors", unet=unet)
     model = make().load("more")
-    assert (model.family.name, model.info.family, model.unet.config) == (family, family, unet)
+    assert (model.family.name, model.info.family, model.denoiser.unet.config) == (family, family, unet)
     assert answer(model).isfinite().all()
 
 
@@ -186,7 +196,7 @@ def test_strange_tensors_are_named_in_a_warning(
 
 def test_a_file_that_says_v_is_read_as_v_prediction(make: Callable[..., ModelManager], folder: Path) -> None:
     tiny_checkpoint(folder / "v.safetensors", metadata={**TINY_METADATA, "modelspec.prediction_type": "v"})
-    assert make().load("v").prediction.name == "v"
+    assert make().load("v").noise.prediction.name == "v"
 
 
 MARKED = {"v_pred": torch.empty(0), "ztsnr": torch.empty(0)}
@@ -213,18 +223,18 @@ def test_v_prediction_and_zero_terminal_snr_are_read_from_yaml_marks_and_metadat
     if yaml:
         (folder / "trained.v2.yaml").write_text(yaml)
     model = make().load("trained.v2")
-    assert (model.prediction.name, model.zero_snr) == expected
+    assert (model.noise.prediction.name, model.noise.zero_snr) == expected
     said = {"prediction": expected[0] == "v", "zero terminal SNR": expected[1]}
-    assert set(model.reading) == {fact for fact, holds in said.items() if holds}
-    assert model.levels.sigma_max == pytest.approx(4518.8 if expected[1] else 14.6146, rel=1e-4)
+    assert set(model.noise.facts) == {fact for fact, holds in said.items() if holds}
+    assert model.noise.trained.sigma_max == pytest.approx(4518.8 if expected[1] else 14.6146, rel=1e-4)
 
 
 def test_a_yaml_that_is_put_beside_a_loaded_file_counts(make: Callable[..., ModelManager], folder: Path) -> None:
     tiny_checkpoint(folder / "a.safetensors")
     manager = make()
-    assert manager.load("a").prediction.name == "eps"
+    assert manager.load("a").noise.prediction.name == "eps"
     (folder / "a.yaml").write_text("parameterization: v\n")
-    assert manager.load("a").prediction.name == "v"
+    assert manager.load("a").noise.prediction.name == "v"
 
 
 def test_a_request_may_read_a_model_otherwise(make: Callable[..., ModelManager], folder: Path) -> None:
@@ -232,8 +242,8 @@ def test_a_request_may_read_a_model_otherwise(make: Callable[..., ModelManager],
     model = make().load("a")
     assert model.run_as() is model.run_as("eps") is model
     other = model.run_as("v", zero_snr=True)
-    assert (other.prediction.name, other.zero_snr, other.unet) == ("v", True, model.unet)
-    assert other.levels.sigma_max > 4000
+    assert (other.noise.prediction.name, other.noise.zero_snr, other.denoiser.unet) == ("v", True, model.denoiser.unet)
+    assert other.noise.trained.sigma_max > 4000
     assert other is model.run_as("v", zero_snr=True), "one handle, so that requests share forwards"
     assert other.run_as("v", zero_snr=True) is other, "what is stretched is not stretched again"
 
@@ -244,11 +254,11 @@ def test_a_request_may_ignore_the_file_s_zero_terminal_snr(
 ) -> None:
     write(folder / "a.safetensors", {**random_state(TINY_UNET, TINY_VAE, TINY_TEXT), **MARKED})
     model = make().load("a")
-    assert model.zero_snr
+    assert model.noise.zero_snr
     other = model.run_as(prediction, ignore_zero_snr=True)
-    assert (other.prediction.name, other.zero_snr) == ("v" if prediction == "Automatic" else "eps", False)
-    assert other.levels == NoiseLevels.scaled_linear()
-    assert "zero terminal SNR" not in other.reading
+    assert (other.noise.prediction.name, other.noise.zero_snr) == ("v" if prediction == "Automatic" else "eps", False)
+    assert other.noise.trained == TrainedSigmas.scaled_linear()
+    assert "zero terminal SNR" not in other.noise.facts
     assert other is model.run_as(prediction, ignore_zero_snr=True), "one handle, so that requests share forwards"
     assert model.run_as(zero_snr=True, ignore_zero_snr=True) is model, "what the request asks for itself counts"
     tiny_checkpoint(folder / "plain.safetensors")
@@ -275,7 +285,7 @@ def test_a_damaged_yaml_is_reported_and_does_not_stop_the_checkpoint(
 ) -> None:
     tiny_checkpoint(folder / "a.safetensors")
     manager = make()
-    assert manager.load("a").reading == {}
+    assert manager.load("a").noise.facts == {}
     assert scan([folder])[0].note == ""
     (folder / "a.yaml").write_bytes(content)
     info = scan([folder])[0]
@@ -430,9 +440,9 @@ def test_a_full_device_lets_go_of_the_rest_and_tries_again(
 def test_the_preview_of_an_unusual_autoencoder_is_fitted_to_it(make: Callable[..., ModelManager]) -> None:
     model = make().load("tiny")
     latent = torch.linspace(-1, 1, 4 * 8 * 8).view(4, 8, 8)
-    preview = model.linear_preview(latent)
+    preview = model.latent.linear_preview(latent)
     assert (preview.shape, preview.dtype) == ((8, 8, 3), torch.uint8)
-    assert model.linear_preview is model.linear_preview
+    assert model.latent.linear_preview is model.latent.linear_preview
 
 
 def test_the_starter_loads(tmp_path: Path) -> None:
@@ -444,7 +454,7 @@ def test_the_starter_loads(tmp_path: Path) -> None:
     assert model.info.prompts
     assert model.info.motifs
     with torch.inference_mode():
-        picture = model.vae.decode(torch.zeros(1, 4, side, side))
+        picture = model.latent.vae.decode(torch.zeros(1, 4, side, side))
     assert picture.shape[2:] == (model.info.defaults.height, model.info.defaults.width)
     assert picture.isfinite().all()
 

@@ -1,7 +1,7 @@
 """The same networks by other hands: diffusers' U-Net and autoencoder, transformers' text encoder and tokenizer.
 
 Weights come from an ldm state dict through diffusers' own single-file converters, so neither the mathematics nor the mapping of
-names is ours.  Sizes of narrow networks are told through their configurations.
+names is ours.  Sizes of narrow networks are given by their configurations.
 """
 
 from __future__ import annotations

@@ -24,15 +24,15 @@ from modules.diffusion.forward import (
     context_for,
 )
 from modules.diffusion.layers import CrossAttention
-from modules.diffusion.prediction import EPS
-from modules.diffusion.rows import MAX_ADAPTERS, Answer, Control, JoinKey, Row, UNetDenoiser
-from modules.diffusion.schedules import NoiseLevels
+from modules.diffusion.prediction import DiscreteNoise
+from modules.diffusion.rows import Answer, Control, Row, can_join
 from modules.diffusion.unet import UNet, UNetConfig
+from modules.diffusion.unet_denoiser import MAX_ADAPTERS, CrossAttentionKey, UNetDenoiser
 from tests.diffusion import reference
 from tests.tiny import randomised
 
 CPU = torch.device("cpu")
-LEVELS = NoiseLevels.scaled_linear()
+NOISE = DiscreteNoise()
 CONFIG = UNetConfig(channels=(32, 64), res_blocks=1, transformer_depth=(1, 1), context_dim=16, heads=4)
 
 
@@ -45,7 +45,11 @@ def without_gradients() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def denoiser() -> UNetDenoiser:
     unet = randomised(UNet(CONFIG), seed=5).requires_grad_(False).eval()
-    return UNetDenoiser(unet, EPS, torch.float32)
+    return UNetDenoiser(unet, torch.float32)
+
+
+def answers(denoiser: UNetDenoiser, rows: Sequence[Row]) -> list[Answer]:
+    return denoiser.denoise(denoiser.collate(rows), NOISE)
 
 
 def row(seed: int, **asked: object) -> Row:
@@ -77,7 +81,7 @@ def merged(denoiser: UNetDenoiser, adapters: Sequence[tuple[Adapter, float]]) ->
         for name, delta in one.deltas.items():
             change = (delta.up.flatten(1).double() @ delta.down.flatten(1).double()).reshape(weights[f"{name}.weight"].shape)
             weights[f"{name}.weight"].add_(change.float() * (delta.scale * strength))
-    return UNetDenoiser(unet.requires_grad_(False).eval(), EPS, torch.float32)
+    return UNetDenoiser(unet.requires_grad_(False).eval(), torch.float32)
 
 
 def assert_equal(ours: Answer, theirs: Answer) -> None:
@@ -95,11 +99,11 @@ def test_rows_with_different_adapters_and_one_without_share_a_forward_and_equal_
         row(2, adapters=((other, -0.5),)),
         row(3, adapters=((one, 0.3), (other, 1.0))),
     ]
-    together = denoiser.denoise(rows, LEVELS)
+    together = answers(denoiser, rows)
     for shared, single in zip(together, rows, strict=True):
-        assert_equal(shared, denoiser.denoise([single], LEVELS)[0])
-        assert_equal(shared, merged(denoiser, single.adapters).denoise([row_without(single)], LEVELS)[0])
-    plain = denoiser.denoise([row_without(single) for single in rows], LEVELS)
+        assert_equal(shared, answers(denoiser, [single])[0])
+        assert_equal(shared, answers(merged(denoiser, single.adapters), [row_without(single)])[0])
+    plain = answers(denoiser, [row_without(single) for single in rows])
     changed = [float((a.x0 - b.x0).abs().max()) for a, b in zip(together, plain, strict=True)]
     assert changed[1] < 1e-4, "nobody else's adapter reaches a row"
     assert min(changed[0], changed[2], changed[3]) > 0.1, "a comparison of what changes nothing would prove nothing"
@@ -115,7 +119,7 @@ def test_every_layer_of_the_network_that_has_weights_can_be_adapted(denoiser: UN
     for name in sorted(reached):
         one = Adapter("one layer", {name: adapter(denoiser.unet, 4).deltas[name]})
         asked, plain = row(0, adapters=((one, 20.0),)), row(0)
-        difference = (denoiser.denoise([asked], LEVELS)[0].x0 - denoiser.denoise([plain], LEVELS)[0].x0).abs().max()
+        difference = (answers(denoiser, [asked])[0].x0 - answers(denoiser, [plain])[0].x0).abs().max()
         assert float(difference) > 0, name
 
 
@@ -135,8 +139,8 @@ def test_a_convolution_s_adapter_may_have_a_kernel_of_one(kernel: int) -> None:
 
 def test_an_adapter_named_twice_on_a_row_counts_with_both_strengths(denoiser: UNetDenoiser) -> None:
     one = adapter(denoiser.unet, 1)
-    (twice,) = denoiser.denoise([row(0, adapters=((one, 0.5), (one, 0.25)))], LEVELS)
-    (once,) = denoiser.denoise([row(0, adapters=((one, 0.75),))], LEVELS)
+    (twice,) = answers(denoiser, [row(0, adapters=((one, 0.5), (one, 0.25)))])
+    (once,) = answers(denoiser, [row(0, adapters=((one, 0.75),))])
     assert_equal(twice, once)
 
 
@@ -148,12 +152,12 @@ def test_rows_that_ask_for_nothing_make_no_context(denoiser: UNetDenoiser) -> No
 
 def test_the_number_of_adapters_in_a_forward_is_bounded() -> None:
     adapters = [Adapter(str(number), {}) for number in range(MAX_ADAPTERS + 1)]
-    keys = [JoinKey(77, (one,)) for one in adapters]
-    assert JoinKey.can_join([*keys[:-1], *keys[:-1], JoinKey(77)])
-    assert not JoinKey.can_join(keys)
-    assert not JoinKey.can_join([JoinKey(77), JoinKey(77 * 13)]), "contexts bound it too"
+    keys = [CrossAttentionKey(77, (one,)) for one in adapters]
+    assert can_join([*keys[:-1], *keys[:-1], CrossAttentionKey(77)])
+    assert not can_join(keys)
+    assert not can_join([CrossAttentionKey(77), CrossAttentionKey(77 * 13)]), "contexts bound it too"
     row = Row(torch.zeros(4, 8, 8), 1.0, Conditioning(torch.zeros(154, 4)), adapters=((adapters[0], 1.0), (adapters[1], 0.0)))
-    assert row.join_key == JoinKey(154, (adapters[0],))
+    assert UNetDenoiser.join_key(row) == CrossAttentionKey(154, (adapters[0],))
 
 
 # ---- taps
@@ -184,22 +188,22 @@ def test_a_tap_changes_and_observes_its_own_rows_and_no_others(attend: Attend) -
 def test_rows_get_what_their_own_taps_observed_in_the_shape_of_the_layer_s_feature_map(denoiser: UNetDenoiser) -> None:
     middle, first = AttentionMass(), AttentionMass("input_blocks.1.1.transformer_blocks.0.attn1")
     rows = [row(0, taps=(first, middle)), row(1), row(2, taps=(middle,))]
-    together = denoiser.denoise(rows, LEVELS)
+    together = answers(denoiser, rows)
     assert [[tuple(seen.shape) for seen in answer.observed] for answer in together] == [[(9, 14), (5, 7)], [], [(5, 7)]]
     for shared, single in zip(together, rows, strict=True):
-        (alone,) = denoiser.denoise([single], LEVELS)
+        (alone,) = answers(denoiser, [single])
         assert_equal(shared, alone)
         for seen, expected in zip(shared.observed, alone.observed, strict=True):
             torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-4)
-    assert_equal(together[0], denoiser.denoise([row(0)], LEVELS)[0]), "to be observed changes nothing"
+    assert_equal(together[0], answers(denoiser, [row(0)])[0]), "to be observed changes nothing"
 
 
 def test_taps_reach_the_attention_that_they_name(denoiser: UNetDenoiser) -> None:
     places = [name for name, layer in denoiser.unet.named_modules() if isinstance(layer, CrossAttention) and "attn1" in name]
     assert MIDDLE_ATTENTION in places
-    (plain,) = denoiser.denoise([row(0)], LEVELS)
-    answers = denoiser.denoise([row(0, taps=(IdentityAttention(place),)) for place in places], LEVELS)
-    assert all(float((answer.x0 - plain.x0).abs().max()) > 1e-4 for answer in answers)
+    (plain,) = answers(denoiser, [row(0)])
+    perturbed = answers(denoiser, [row(0, taps=(IdentityAttention(place),)) for place in places])
+    assert all(float((answer.x0 - plain.x0).abs().max()) > 1e-4 for answer in perturbed)
     assert denoiser.has(MIDDLE_ATTENTION)
     assert not denoiser.has("middle_block.1.transformer_blocks.7.attn1")
 
@@ -247,10 +251,10 @@ def test_control_networks_run_once_over_their_own_rows(denoiser: UNetDenoiser) -
         row(1),
         row(2, control=(Control(network, torch.tensor([1.5]), 0.7), Control(other, torch.zeros(1)))),
     ]
-    together = denoiser.denoise(rows, LEVELS)
+    together = answers(denoiser, rows)
     assert calls == [(2, [0.5, 1.5])]
     for shared, single in zip(together, rows, strict=True):
-        assert_equal(shared, denoiser.denoise([single], LEVELS)[0])
-    (plain,) = denoiser.denoise([row(1)], LEVELS)
+        assert_equal(shared, answers(denoiser, [single])[0])
+    (plain,) = answers(denoiser, [row(1)])
     assert_equal(together[1], plain)
-    assert float((together[0].x0 - denoiser.denoise([row(0)], LEVELS)[0].x0).abs().max()) > 0.01
+    assert float((together[0].x0 - answers(denoiser, [row(0)])[0].x0).abs().max()) > 0.01

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import SAMPLERS, Denoised
-from modules.diffusion.schedules import SCHEDULES, NoiseLevels, sigmas_for
+from modules.diffusion.schedules import SCHEDULES, TrainedSigmas, sigmas_for
 from tests.diffusion.toy import curved, run
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "samplers.json").read_text())
-LEVELS = NoiseLevels.scaled_linear()
+LEVELS = TrainedSigmas.scaled_linear()
 CHURN: dict[str, dict[str, float]] = {
     "Euler": {"s_churn": 2.0, "s_tmin": 0.2},
     "Heun": {"s_churn": 2.0, "s_noise": 1.05},
@@ -30,7 +30,7 @@ SAMPLES = [(label, name) for label, samples in GOLDEN["samples"].items() for nam
 def ours(name: str, sigmas: list[float]) -> Tensor:
     sampler, noise = SAMPLERS[name], Noise(GOLDEN["seed"], GOLDEN["shape"])
     x = noise().double() * sampler.start_scale(sigmas[0])
-    return run(sampler.solve(x, sigmas, noise, **CHURN.get(name, {})), curved)
+    return run(sampler.sample(x, sigmas, noise, **CHURN.get(name, {})), curved)
 
 
 def assert_close(result: Tensor, expected: list[float], tolerance: float = 3e-5) -> None:
@@ -56,7 +56,7 @@ def test_samplers_under_schedules(label: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN["of_the_range"])
-def test_solvers_between_the_ends(name: str) -> None:
+def test_samplers_between_the_ends(name: str) -> None:
     low, high = GOLDEN["range"]
     sigmas = [high * (low / high) ** (i / 8) for i in range(9)]
     assert_close(ours(name, sigmas), GOLDEN["of_the_range"][name], 1e-4)
@@ -67,7 +67,7 @@ def test_restart_with_its_restarts() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in GOLDEN["timesteps"] if name != "sigmas"])
-def test_solvers_on_timesteps(name: str) -> None:
+def test_samplers_on_timesteps(name: str) -> None:
     assert_close(ours(name, GOLDEN["timesteps"]["sigmas"]), GOLDEN["timesteps"][name])
 
 
@@ -102,7 +102,7 @@ def test_cfgpp_is_its_equation_in_the_papers_form(name: str) -> None:
         noise_of_negative = (y - math.sqrt(now) * negative) / math.sqrt(1 - now)
         y = math.sqrt(then) * guided + math.sqrt(1 - then) * noise_of_negative
     expected = y if name == "DDIM CFG++" else y * math.hypot(1.0, sigmas[-1])
-    assert torch.allclose(run(sampler.solve(x, sigmas, Noise(3, (4, 2, 2))), both), expected, atol=1e-9)
+    assert torch.allclose(run(sampler.sample(x, sigmas, Noise(3, (4, 2, 2))), both), expected, atol=1e-9)
 
 
 PLAIN_FORMS = {
@@ -116,15 +116,15 @@ PLAIN_FORMS = {
 
 
 @pytest.mark.parametrize(("name", "plain"), PLAIN_FORMS.items())
-def test_without_guidance_cfgpp_is_the_plain_solver(name: str, plain: str) -> None:
+def test_without_guidance_cfgpp_is_the_plain_sampler(name: str, plain: str) -> None:
     sigmas = GOLDEN["schedules"]["Karras"]
     x = Noise(3, (4, 2, 2))().double() * sigmas[0]
 
     def same(x: Tensor, sigma: float) -> Denoised:
         return Denoised(curved(x, sigma), curved(x, sigma))
 
-    expected = run(SAMPLERS[plain].solve(x, sigmas, Noise(4, (4, 2, 2))), curved)
-    assert torch.allclose(run(SAMPLERS[name].solve(x, sigmas, Noise(4, (4, 2, 2))), same), expected, atol=1e-9)
+    expected = run(SAMPLERS[plain].sample(x, sigmas, Noise(4, (4, 2, 2))), curved)
+    assert torch.allclose(run(SAMPLERS[name].sample(x, sigmas, Noise(4, (4, 2, 2))), same), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", [name for name, sampler in SAMPLERS.items() if sampler.pair])
@@ -132,7 +132,7 @@ def test_cfgpp_begins_with_its_equation(name: str) -> None:
     """The first of two steps of each is Euler's towards the guided answer, along the negative prompt's noise."""
     sampler, sigmas = SAMPLERS[name], [9.0, 4.0, 0.0]
     x = Noise(3, (4, 2, 2))().double() * 9.0
-    program: Any = sampler.solve(x, sigmas, Noise(4, (4, 2, 2)), **sampler.options(eta=0.0))
+    program: Any = sampler.sample(x, sigmas, Noise(4, (4, 2, 2)), **sampler.options(eta=0.0))
     next(program)
     guided, negative = both(x, 9.0)
     second, _ = program.send(Denoised(guided, negative))

@@ -26,17 +26,19 @@ from diffusers import (
 from torch import Tensor
 
 from modules.checkpoints import keys
-from modules.checkpoints.families import FAMILIES
+from modules.checkpoints.families import FAMILIES, SD1_LATENT
 from modules.checkpoints.files import CheckpointInfo, Defaults
+from modules.checkpoints.latent_space import KLLatentSpace
 from modules.checkpoints.manager import ModelHandle, ModelManager
 from modules.checkpoints.weights import Filler
 from modules.diffusion.attention import sdpa
 from modules.diffusion.clip import TextConfig
+from modules.diffusion.clip_prompts import CLIPPrompts
 from modules.diffusion.noise import Noise
-from modules.diffusion.prediction import EPS
-from modules.diffusion.schedules import NoiseLevels
+from modules.diffusion.prediction import DiscreteNoise
 from modules.diffusion.text import TextEncoder, TextEncoders
 from modules.diffusion.unet import UNet, UNetConfig
+from modules.diffusion.unet_denoiser import UNetDenoiser
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 from modules.pipelines.generate import generate
 from modules.pipelines.reference import run_reference
@@ -79,7 +81,14 @@ class Model:
         info = CheckpointInfo("random", Path("random"), "random", "sd1", Defaults())
         cpu, fp32 = torch.device("cpu"), torch.float32
         return ModelHandle(
-            info, "0" * 64, FAMILIES[0], unet, vae, TextEncoders([text]), EPS, NoiseLevels.scaled_linear(), cpu, fp32, fp32
+            info,
+            "0" * 64,
+            FAMILIES[0],
+            UNetDenoiser(unet, fp32),
+            CLIPPrompts(TextEncoders([text])),
+            KLLatentSpace(vae, SD1_LATENT, fp32, cpu),
+            DiscreteNoise(),
+            cpu,
         )
 
     def load(self, name: str) -> ModelHandle:
@@ -135,7 +144,7 @@ def test_unet(model: Model, size: tuple[int, int]) -> None:
     x, context = model.random(2, 4, *size), model.random(2, 154, model.unet_config.context_dim)
     timesteps = torch.tensor([981.0, 3.25])
     theirs = reference.unet(model.unet_config, model.state)(x, timesteps, context).sample
-    ours = model.ours.unet(x, timesteps, context)
+    ours = model.ours.denoiser.unet(x, timesteps, context)
     assert reference.error(ours, theirs) < CLOSE
     assert float(theirs.std()) > 0.1, "a comparison of zeros would prove nothing"
 
@@ -143,14 +152,14 @@ def test_unet(model: Model, size: tuple[int, int]) -> None:
 def test_vae_decode(model: Model) -> None:
     z = model.random(2, 4, 8, 6)
     theirs = reference.vae(model.vae_config, model.state).decode(z).sample
-    assert reference.error(model.ours.vae.decode(z), theirs) < CLOSE
+    assert reference.error(model.ours.latent.vae.decode(z), theirs) < CLOSE
     assert float(theirs.std()) > 0.1
 
 
 def test_vae_encode(model: Model) -> None:
     x = model.random(2, 3, 64, 48).clamp(-1, 1)
     theirs = reference.vae(model.vae_config, model.state).encode(x).latent_dist
-    mean, logvar = model.ours.vae.encode(x)
+    mean, logvar = model.ours.latent.vae.encode(x)
     assert reference.error(mean, theirs.mean) < CLOSE
     assert reference.error(logvar, theirs.logvar) < CLOSE
     assert float(theirs.mean.std()) > 0.1
@@ -164,7 +173,7 @@ def test_text_encoder(model: Model, clip_skip: int) -> None:
     network = reference.text(model.text_config, model.state)
     hidden = network(ids, output_hidden_states=True).hidden_states[-clip_skip]
     theirs = network.final_layer_norm(hidden)
-    text = model.ours.text
+    text = model.ours.prompts.encoders
     windows = [chunk(each, text.tokenizer).windows[0] for each in texts]
     for ours, expected in zip(text.encode_chunks(windows, clip_skip), theirs, strict=True):
         assert reference.error(ours.context, expected) < CLOSE
@@ -296,11 +305,11 @@ def test_a_file_gives_the_same_networks_as_its_tensors(tmp_path: Path) -> None:
     write(tmp_path / "narrow.safetensors", model.state)
     manager = ModelManager([tmp_path], torch.device("cpu"), torch.float32, sdpa, tmp_path / "hashes.json")
     loaded = manager.load("narrow")
-    assert (loaded.unet.config, loaded.vae.config, loaded.text.first.config) == (
+    assert (loaded.denoiser.unet.config, loaded.latent.vae.config, loaded.prompts.encoders.first.config) == (
         model.unet_config,
         model.vae_config,
         model.text_config,
     )
     x, context = model.random(1, 4, 8, 8), model.random(1, 77, model.unet_config.context_dim)
-    ours, theirs = (network(x, torch.tensor([500.0]), context) for network in (loaded.unet, model.ours.unet))
+    ours, theirs = (network(x, torch.tensor([500.0]), context) for network in (loaded.denoiser.unet, model.ours.denoiser.unet))
     assert reference.error(ours, theirs) < CLOSE

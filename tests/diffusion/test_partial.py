@@ -9,10 +9,10 @@ import pytest
 
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import SAMPLERS, find_sampler
-from modules.diffusion.schedules import SCHEDULES, NoiseLevels, partial_sigmas, resolve_schedule, run_steps, sigmas_for
+from modules.diffusion.schedules import SCHEDULES, TrainedSigmas, partial_sigmas, resolve_schedule, run_steps, sigmas_for
 from modules.diffusion.schedules.spacings import falls
 
-LEVELS = NoiseLevels.scaled_linear()
+LEVELS = TrainedSigmas.scaled_linear()
 
 ALPHAS = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
 SIGMAS = np.sqrt((1 - ALPHAS) / ALPHAS)

@@ -45,13 +45,13 @@ def test_previews_of_the_shipped_model_are_close_to_its_decoded_pictures(tmp_pat
     """
     shipped = scan([MODELS])[0]
     model = ModelManager([MODELS], torch.device("cpu"), torch.float32, sdpa, tmp_path / "hashes.json").load(shipped.name)
-    mean, _ = model.vae.encode(discs(6, 64))
-    latents = mean * model.latent.scale
+    mean, _ = model.latent.vae.encode(discs(6, 64))
+    latents = mean * model.latent.format.scale
 
-    factor = model.vae.config.downsampling
-    decoded = F.avg_pool2d(model.vae.decode(latents / model.latent.scale), factor).clamp(-1, 1)
+    factor = model.latent.vae.config.downsampling
+    decoded = F.avg_pool2d(model.latent.vae.decode(latents / model.latent.format.scale), factor).clamp(-1, 1)
     expected = ((decoded + 1) * 127.5).permute(0, 2, 3, 1)
-    shown = torch.stack([model.linear_preview(latent) for latent in latents]).float()
+    shown = torch.stack([model.latent.linear_preview(latent) for latent in latents]).float()
     error = (shown - expected).abs().mean()
     error_of_one_colour = (expected.mean(dim=(0, 1, 2)) - expected).abs().mean()
     assert error < 1.25 * _best_linear_error(latents, expected)

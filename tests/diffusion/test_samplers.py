@@ -22,12 +22,12 @@ from modules.diffusion.samplers import SAMPLERS, Sampler, ancestral_step, find_s
 from modules.diffusion.samplers.dpmpp import dpmpp_2m, dpmpp_2m_sde
 from modules.diffusion.samplers.euler import euler, euler_ancestral
 from modules.diffusion.samplers.heun import restart_plan
-from modules.diffusion.schedules import NoiseLevels, sigmas_for
+from modules.diffusion.schedules import TrainedSigmas, sigmas_for
 from modules.errors import UnknownName
 from tests.diffusion.toy import Counting, correlated, curved, paired, run
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "sampling.json").read_text())
-LEVELS = NoiseLevels.scaled_linear()
+LEVELS = TrainedSigmas.scaled_linear()
 SD1_TRAINING = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 # numpy 2 warns about how diffusers turns a tensor into an array
@@ -71,7 +71,7 @@ def global_error(sampler: Sampler, steps: int) -> float:
     low = 1.0 if sampler.name in ON_EVEN_STEPS else 0.1
     levels = (even if sampler.name in ON_EVEN_STEPS else falling)(10.0, low, steps)
     x = torch.tensor([[6.0, -8.0, 3.0], [-2.0, 9.0, -11.0]], dtype=torch.float64)
-    result = run(sampler.solve(x, levels, no_noise(), **sampler.options(eta=0.0)), paired(sampler, world.denoise))
+    result = run(sampler.sample(x, levels, no_noise(), **sampler.options(eta=0.0)), paired(sampler, world.denoise))
     if sampler.unit_start:  # A1111's samplers on timesteps hand back the variance-preserving form
         result = result * math.hypot(1.0, low)
     return float((result - world.flow(x, 10.0, low)).abs().max())
@@ -97,12 +97,12 @@ def test_adaptive_steps_keep_the_error_near_the_tolerance(rtol: float, evaluatio
     x = torch.tensor([[6.0, -8.0, 3.0], [-2.0, 9.0, -11.0]], dtype=torch.float64)
     denoise = Counting(world.denoise)
     options: dict[str, float] = {"eta": 0.0, "rtol": rtol, "atol": rtol / 6}
-    result = run(sampler.solve(x, [10.0, 0.1], no_noise(), **options), denoise)
+    result = run(sampler.sample(x, [10.0, 0.1], no_noise(), **options), denoise)
     assert float((result - world.flow(x, 10.0, 0.1)).abs().max()) < rtol
     assert len(denoise.sigmas) < evaluations
 
 
-def test_sde_solver_without_noise_is_the_ode_solver() -> None:
+def test_sde_solver_without_noise_is_the_ode_sampler() -> None:
     x = torch.randn(5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 10
     sigmas = [*falling(10.0, 0.05, 9), 0.0]
     still = run(dpmpp_2m_sde(x, sigmas, no_noise(), eta=0.0), curved)
@@ -153,7 +153,7 @@ def covariance_error(sampler: Sampler, steps: int, end: float = 0.1) -> float:
     noise: Any = BasisNoise(3 * steps + 1, 3)
     start = noise() @ torch.linalg.cholesky(world.covariance + 20.0**2 * identity).T
     levels = falling(20.0, end, steps) if end > 0 else [*falling(20.0, 0.02, steps - 1), 0.0]
-    result = run(sampler.solve(start, levels, noise), paired(sampler, world.denoise))
+    result = run(sampler.sample(start, levels, noise), paired(sampler, world.denoise))
     return float((result.T @ result - world.covariance - end**2 * identity).abs().max())
 
 
@@ -205,7 +205,7 @@ def test_samples_have_the_mean_and_covariance_of_the_data(name: str, steps: int,
     noise = Noise(7, (samples, 3))
     sigmas = [*falling(20.0, 0.02, steps), 0.0]
     start = world.mean + noise().double() * sigmas[0]
-    result = run(SAMPLERS[name].solve(start, sigmas, noise), world.denoise)
+    result = run(SAMPLERS[name].sample(start, sigmas, noise), world.denoise)
     scale = float(world.covariance.diagonal().max())
     assert torch.allclose(result.mean(dim=0), world.mean, atol=0.05 * math.sqrt(scale))
     assert torch.allclose(result.T.cov(), world.covariance, atol=tolerance * scale)
@@ -221,7 +221,7 @@ def test_noise_does_not_stay_in_the_picture(name: str) -> None:
     point = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     noise = Noise(3, shape)
     sigmas = sigmas_for("Karras", sampler, LEVELS, 21)
-    result = run(sampler.solve(noise() * sigmas[0], sigmas, noise), paired(sampler, lambda x, sigma: point))
+    result = run(sampler.sample(noise() * sigmas[0], sigmas, noise), paired(sampler, lambda x, sigma: point))
     assert torch.allclose(result, point, atol=1e-5)
 
 
@@ -230,7 +230,7 @@ def test_k_diffusion_gives_the_same_numbers(name: str) -> None:
     """Same seed, same schedule, same toy network as `tests/golden/make_sampling.py`; a latent's values are around 1."""
     noise = Noise(GOLDEN["seed"], GOLDEN["shape"])
     sigmas = GOLDEN["sigmas"]
-    result = run(SAMPLERS[name].solve(noise() * sigmas[0], sigmas, noise), curved)
+    result = run(SAMPLERS[name].sample(noise() * sigmas[0], sigmas, noise), curved)
     expected = torch.tensor(GOLDEN["samples"][name]).reshape(GOLDEN["shape"])
     assert torch.allclose(result, expected, atol=2e-5, rtol=2e-5)
 
@@ -293,7 +293,7 @@ def test_ddim_matches_diffusers_up_to_timestep_one(steps: int) -> None:
     sampler = SAMPLERS["DDIM"]
     sigmas = sigmas_for("Automatic", sampler, LEVELS, steps)
     denoise = Counting(eps_denoise)
-    ours = run(sampler.solve(start * sampler.start_scale(sigmas[0]), sigmas, noise), denoise)
+    ours = run(sampler.sample(start * sampler.start_scale(sigmas[0]), sigmas, noise), denoise)
     assert [round(LEVELS.timestep(sigma)) for sigma in denoise.sigmas] == scheduler.timesteps[:-1].tolist()
     assert torch.allclose(ours, expected, atol=2e-5)
 
@@ -311,7 +311,7 @@ def test_evaluations_are_as_many_as_the_table_says(name: str, steps: int, schedu
         sigmas = [*sigmas[:-1], 0.0]  # from there on its plan ends at 0, whatever the schedule
     denoise = Counting(curved)
     noise = Noise(0, (4, 4, 4))
-    run(sampler.solve(noise() * sigmas[0], sigmas, noise), paired(sampler, denoise))
+    run(sampler.sample(noise() * sigmas[0], sigmas, noise), paired(sampler, denoise))
     ends = sampler.step_ends(len(sigmas) - 1, sigmas[-1] == 0)
     assert len(denoise.sigmas) == ends[-1]
     assert len(ends) == len(sigmas) - 1
@@ -323,7 +323,7 @@ def test_one_step_gives_the_network_s_own_answer(name: str) -> None:
     sampler = SAMPLERS[name]
     noise = Noise(5, (4, 8, 8))
     x = noise() * 14.6
-    result = run(sampler.solve(x, [14.6, 0.0], noise), paired(sampler, curved))
+    result = run(sampler.sample(x, [14.6, 0.0], noise), paired(sampler, curved))
     assert torch.allclose(result, curved(x, 14.6), atol=2e-5)
 
 
@@ -334,13 +334,13 @@ def test_few_steps_give_finite_pictures(name: str, steps: int) -> None:
     sigmas = sigmas_for("Automatic", sampler, LEVELS, steps)
     noise = Noise(5, (4, 8, 8))
     x = noise() * sampler.start_scale(sigmas[0])
-    result = run(sampler.solve(x, sigmas, noise), paired(sampler, lambda x, sigma: x / (1 + sigma**2)))
+    result = run(sampler.sample(x, sigmas, noise), paired(sampler, lambda x, sigma: x / (1 + sigma**2)))
     assert result.isfinite().all()
     assert float(result.std()) < 11, "not more than the noise that it began with"
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_solvers_change_neither_input_nor_answers(name: str) -> None:
+def test_samplers_change_neither_input_nor_answers(name: str) -> None:
     """The engine hands out views of shared tensors."""
     sampler, noise = SAMPLERS[name], Noise(5, (4, 4, 4))
     x = noise() * 10
@@ -351,7 +351,7 @@ def test_solvers_change_neither_input_nor_answers(name: str) -> None:
         seen.extend([(x, x.clone()), (answer, answer.clone())])
         return answer
 
-    run(sampler.solve(x, [10.0, 3.0, 1.0, 0.3, 0.0], noise), paired(sampler, denoise))
+    run(sampler.sample(x, [10.0, 3.0, 1.0, 0.3, 0.0], noise), paired(sampler, denoise))
     assert all(torch.equal(kept, copy) for kept, copy in seen)
 
 
@@ -361,7 +361,7 @@ def test_churn_adds_noise_between_its_levels_only(name: str) -> None:
     x = Noise(5, (4, 4, 4))() * 10
 
     def result(**options: float) -> Tensor:
-        return run(sampler.solve(x, sigmas, Noise(6, (4, 4, 4)), **sampler.options(**options)), curved)
+        return run(sampler.sample(x, sigmas, Noise(6, (4, 4, 4)), **sampler.options(**options)), curved)
 
     assert torch.equal(result(), result(s_churn=2.0, s_tmin=20.0))
     assert torch.equal(result(), result(s_churn=2.0, s_tmax=0.1))
@@ -377,7 +377,7 @@ def test_eta_is_the_amount_of_noise(name: str) -> None:
     x = Noise(5, (4, 4, 4))() * sampler.start_scale(sigmas[0])
 
     def result(seed: int, eta: float | None = None) -> Tensor:
-        program = sampler.solve(x, sigmas, Noise(seed, (4, 4, 4)), **sampler.options(eta=eta))
+        program = sampler.sample(x, sigmas, Noise(seed, (4, 4, 4)), **sampler.options(eta=eta))
         return run(program, paired(sampler, curved))
 
     assert torch.equal(result(1), result(1, sampler.eta))

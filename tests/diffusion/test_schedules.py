@@ -19,7 +19,7 @@ from modules.diffusion.samplers import SAMPLERS, Sampler
 from modules.diffusion.samplers.euler import euler
 from modules.diffusion.schedules import (
     SCHEDULES,
-    NoiseLevels,
+    TrainedSigmas,
     Tweaks,
     find_schedule,
     img2img_sigmas,
@@ -32,7 +32,7 @@ from modules.diffusion.schedules.beta import beta_quantile
 from modules.errors import RequestError, UnknownName
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "sampling.json").read_text())
-LEVELS = NoiseLevels.scaled_linear()
+LEVELS = TrainedSigmas.scaled_linear()
 PLAIN = Sampler("plain", euler, ())
 
 
@@ -82,7 +82,7 @@ def test_levels_outside_the_training_get_the_nearest_end(sigma: float, timestep:
 @pytest.mark.parametrize("sigmas", [(), (1.0,), (0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (1.0, math.nan)])
 def test_levels_must_rise(sigmas: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="rise"):
-        NoiseLevels(sigmas)
+        TrainedSigmas(sigmas)
 
 
 # Spacings

@@ -112,13 +112,13 @@ def test_a_picture_from_a_picture_and_a_preview(manager: ModelManager) -> None:
     same = run_reference(generate(stages_of(wanted), {"init": given}), manager).pixels.numpy().astype(int)
     model = manager.load("xl")
     assert np.abs(same - _through(model, given)).max() <= 1, "through the family's own latent space"
-    assert model.linear_preview(torch.zeros(4, 8, 8)).shape == (8, 8, 3)
+    assert model.latent.linear_preview(torch.zeros(4, 8, 8)).shape == (8, 8, 3)
 
 
 def _through(model: Any, picture: Any) -> np.ndarray:
     pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    mean, _ = model.vae.encode(pixels)
-    out = model.vae.decode(mean)[0].clamp(-1, 1)
+    mean, _ = model.latent.vae.encode(pixels)
+    out = model.latent.vae.decode(mean)[0].clamp(-1, 1)
     return ((out + 1) * 127.5).round().permute(1, 2, 0).numpy().astype(int)
 
 

@@ -87,7 +87,7 @@ def test_a_picture_of_a_batch_is_that_seed_alone(bench: Bench) -> None:
     assert np.abs(bench.pixels("0") - bench.pixels("1")).max() > 10, "different seeds give different pictures"
 
 
-def test_exact_repeats_to_the_bit_whoever_else_is_there(manager: ModelManager) -> None:
+def test_exact_repeats_to_the_bit_with_other_pipelines_in_flight(manager: ModelManager) -> None:
     quiet, busy = Bench(manager, exact=True), Bench(manager, exact=True)
     quiet.submit("mine")
     quiet.run()
@@ -134,7 +134,7 @@ def test_a_task_that_is_to_finish_decodes_what_it_has_with_the_step_that_runs(be
     assert [report.step for report in reports["ends"]] == [1, 2, 3]
     assert len(reports["stays"]) == 6
     model, last = bench.manager.load("tiny"), reports["ends"][-1].denoised
-    image = model.vae.decode(last[None] / model.latent.scale)[0].clamp(-1, 1)
+    image = model.latent.vae.decode(last[None] / model.latent.format.scale)[0].clamp(-1, 1)
     expected = ((image + 1) * 127.5).round().permute(1, 2, 0).numpy()
     assert np.abs(bench.pixels("ends") - expected).max() <= 1
     done = bench.of("done")
@@ -399,7 +399,7 @@ def test_what_a_preview_costs_is_known_by_its_size(bench: Bench, monkeypatch: py
 
 
 def test_many_sides_of_and_are_evaluated_a_few_at_a_time(bench: Bench) -> None:
-    """One call of the device must not last as long as somebody's prompt has sides; the picture is the same."""
+    """One call of the device must not last as long as one prompt has sides; the picture is the same."""
     seen: list[int] = []
     forward = bench.engine.runner._forward
 
@@ -524,7 +524,7 @@ def test_prompts_are_tokenised_on_host_threads(bench: Bench, monkeypatch: pytest
         threads.append(threading.current_thread() is threading.main_thread())
         return chunk(*given)
 
-    monkeypatch.setattr("modules.pipelines.prompting.chunk", noted)
+    monkeypatch.setattr("modules.diffusion.clip_prompts.chunk", noted)
     bench.submit("one", prompt="a [cat:dog:2]")
     bench.run()
     assert threads

@@ -118,8 +118,8 @@ def test_encoding_is_shared_too(bench: Bench) -> None:
     with torch.inference_mode():
         together = bench.engine.runner.run(works)
         for work, latent in zip(works, together, strict=True):
-            mean, _ = model.vae.encode(work.image[None])
-            assert torch.allclose(latent, mean[0] * model.latent.scale, atol=1e-5)
+            mean, _ = model.latent.vae.encode(work.image[None])
+            assert torch.allclose(latent, mean[0] * model.latent.format.scale, atol=1e-5)
     for number in range(3):
         bench.submit(str(number), source=source(), seed=number)
     bench.run()
@@ -134,7 +134,7 @@ def test_a_strength_of_zero_returns_the_init_image(bench: Bench, sampler: str) -
     bench.submit("in part", **WHOLE, denoising_strength=0.0, sampler=sampler, steps=5, seed=4)
     bench.run()
     model = bench.manager.load("tiny")
-    decoded = model.vae.decode(model.vae.encode(tensor_of(np.asarray(source()))[None])[0])[0]
+    decoded = model.latent.vae.decode(model.latent.vae.encode(tensor_of(np.asarray(source()))[None])[0])[0]
     expected = ((decoded.clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 0).numpy()
     assert close(bench.pixels("kept"), expected)
     assert bench.pixels("in part").shape == expected.shape
@@ -235,7 +235,7 @@ def test_from_words_an_inpainting_model_repaints_all_of_a_grey_picture(family: B
     assert isinstance(work, Predict)
     handle = work.model
     with torch.inference_mode():
-        grey = handle.vae.encode(torch.zeros(1, 3, 64, 64))[0][0] * handle.latent.scale
+        grey = handle.latent.vae.encode(torch.zeros(1, 3, 64, 64))[0][0] * handle.latent.format.scale
     for row in work.rows:
         channels = row.conditioning.channels
         assert channels is not None
@@ -251,7 +251,7 @@ def test_an_editing_model_wants_a_picture_and_says_so(family: Bench) -> None:
     assert (len(plain.rows), len(guided.rows)) == (2, 3)
     shown = [row.conditioning.channels for row in guided.rows]
     assert sorted(bool(channels.any()) for channels in shown if channels is not None) == [False, True, True]
-    unscaled = latent / guided.model.latent.scale
+    unscaled = latent / guided.model.latent.format.scale
     assert all(torch.allclose(channels, unscaled) for channels in shown if channels is not None and channels.any())
 
     family.submit("words", checkpoint="edit")
@@ -282,7 +282,7 @@ def first_rows(bench: Bench, **fields: Any) -> tuple[Predict, torch.Tensor]:
     work = asked(bench, Predict, **fields)
     with torch.inference_mode():
         pixels = torch.tensor(np.asarray(fields["source"])).permute(2, 0, 1)[None] / 127.5 - 1
-        latent = work.model.vae.encode(pixels)[0][0] * work.model.latent.scale
+        latent = work.model.latent.vae.encode(pixels)[0][0] * work.model.latent.format.scale
     return work, latent
 
 

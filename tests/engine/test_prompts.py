@@ -84,8 +84,8 @@ def test_a_prompt_that_asks_too_much_fails_in_words_and_alone(bench: Bench) -> N
 def test_a_textual_inversion_paints_what_its_vectors_mean(bench: Bench, tiny_models: Path) -> None:
     """With the vectors of "red apple" under another name, that name paints one, in a batch as alone, and is recorded."""
     model = bench.manager.load("tiny")
-    ids = torch.tensor(model.text.tokenizer.encode("red apple"))
-    network: Any = model.text.first.network
+    ids = torch.tensor(model.prompts.encoders.tokenizer.encode("red apple"))
+    network: Any = model.prompts.encoders.first.network
     (tiny_models / "embeddings").mkdir()
     try:
         file = write(tiny_models / "embeddings" / "zqx.safetensors", {"emb_params": network.embeddings.token_embedding(ids)})

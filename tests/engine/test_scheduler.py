@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.diffusion.conditioning import Conditioning
+from modules.diffusion.unet_denoiser import lengths_join
 from modules.engine.scheduler import Shares, Waiting, WaitingLoad, admit, choose
 
 
@@ -55,11 +55,11 @@ def test_contexts_that_cannot_be_joined_wait() -> None:
 
 def test_the_context_tokens_of_a_forward_are_bounded() -> None:
     """A prompt of 220 windows is attended to by every position: many such rows in one call would hold the device for long."""
-    assert Conditioning.can_join([77] * 64)
-    assert Conditioning.can_join([77 * 12, 77 * 4] * 8)
-    assert Conditioning.can_join([77 * 220] * 2)
-    assert not Conditioning.can_join([77 * 220] * 3)
-    assert not Conditioning.can_join([77 * 12, 77] * 40)
+    assert lengths_join([77] * 64)
+    assert lengths_join([77 * 12, 77 * 4] * 8)
+    assert lengths_join([77 * 220] * 2)
+    assert not lengths_join([77 * 220] * 3)
+    assert not lengths_join([77 * 12, 77] * 40)
 
 
 work_lists = st.lists(
@@ -129,7 +129,7 @@ class Device:
 
 
 def test_a_newcomer_waits_for_the_running_call_and_no_longer() -> None:
-    """A hundred large pictures are under way; somebody's single small one is served next, and never waits for two in a row."""
+    """A hundred large pictures are under way; a newcomer's small one is served next, and never waits for two in a row."""
     device = Device()
     device.add("ann", 100, "large", seconds=4.0, evaluations=20)
     for _ in range(37):
@@ -164,7 +164,7 @@ def test_device_seconds_are_shared_and_not_pictures() -> None:
     assert device.seconds_of("ann") == pytest.approx(device.seconds_of("bob"), rel=0.02)
 
 
-def test_three_users_get_a_third_each_whoever_has_more_waiting() -> None:
+def test_three_users_get_a_third_each_however_much_each_has_waiting() -> None:
     device = Device(rows=2)
     for user, count, seconds in (("ann", 300, 2.0), ("bob", 30, 3.0), ("cleo", 60, 5.0)):
         device.add(user, count, user, seconds, evaluations=20)

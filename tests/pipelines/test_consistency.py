@@ -1,7 +1,8 @@
-"""LCM as A1111 runs it: the timesteps that the network is told, and the boundary of what it answers."""
+"""LCM as A1111 runs it: the timesteps that the network gets, and the boundary of what it answers."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,18 @@ import pytest
 import torch
 
 from modules.diffusion.conditioning import Conditioning
+from modules.diffusion.prediction import DiscreteNoise
 from modules.diffusion.rows import Answer, Row
 from modules.diffusion.samplers import SAMPLERS, Denoised
-from modules.diffusion.schedules import NoiseLevels
+from modules.diffusion.schedules import TrainedSigmas
+from modules.diffusion.unet_denoiser import UNetDenoiser
 from modules.pipelines.consistency import consistent
 from modules.pipelines.guidance import guidance_for
 from modules.pipelines.ops import Predict, Program, predict
 from modules.request import Txt2Img
 
-LEVELS = NoiseLevels.scaled_linear()
-ANY: Any = None
+LEVELS = TrainedSigmas.scaled_linear()
+ANY: Any = SimpleNamespace(denoiser=UNetDenoiser)
 
 
 def asked(sigma: float) -> tuple[list[Row], torch.Tensor]:
@@ -28,7 +31,7 @@ def asked(sigma: float) -> tuple[list[Row], torch.Tensor]:
         one, two = yield from predict(ANY, *[Row(x, sigma, Conditioning(torch.zeros(77, 4)))] * 2)
         return Denoised(one.x0, two.x0)
 
-    program = consistent(denoise, LEVELS)(torch.full((4, 8, 8), 3.0), sigma)
+    program = consistent(denoise, DiscreteNoise())(torch.full((4, 8, 8), 3.0), sigma)
     work = next(program)
     assert isinstance(work, Predict)
     with pytest.raises(StopIteration) as end:
@@ -36,7 +39,7 @@ def asked(sigma: float) -> tuple[list[Row], torch.Tensor]:
     return list(work.rows), end.value.value.guided
 
 
-def test_it_is_told_the_nearest_of_the_fifty_timesteps_by_log_sigma() -> None:
+def test_the_network_gets_the_nearest_of_the_fifty_timesteps_by_log_sigma() -> None:
     """A1111's `sigma_to_t`, in NumPy: the index of the nearest of 50 log levels, times 20, plus 19."""
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     alphas = np.cumprod(1 - betas)[19::20]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from modules.diffusion.prediction import DiscreteNoise
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.samplers.relevance import relevant
 from modules.pipelines.denoisers import Answers, plain
@@ -96,7 +97,7 @@ def test_still_keeps_x_where_it_is_in_the_variance_preserving_form() -> None:
     x = start
     for sigma, sigma_next in pairwise(levels):
         with pytest.raises(StopIteration) as end:
-            next(still(x, sigma))
+            next(still(DiscreteNoise())(x, sigma))
         x = x + (x - end.value.value.guided) / sigma * (sigma_next - sigma)
     torch.testing.assert_close(x, start * math.hypot(1.0, 7.0) / math.hypot(1.0, 14.0), rtol=1e-3, atol=1e-3)
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.noise import Noise
+from modules.diffusion.prediction import DiscreteNoise
 from modules.diffusion.samplers import SAMPLERS, Denoised
-from modules.diffusion.schedules import NoiseLevels, partial_sigmas
+from modules.diffusion.schedules import TrainedSigmas, partial_sigmas
 from modules.pipelines.denoisers import Denoiser
 from modules.pipelines.inpainting import (
     Blend,
@@ -29,14 +30,14 @@ from modules.pipelines.ops import Program
 from modules.pipelines.sampling import sample
 from tests.diffusion.toy import curved
 
-LEVELS = NoiseLevels.scaled_linear()
+LEVELS = TrainedSigmas.scaled_linear()
 SHAPE = (4, 6, 5)
 
 
 class Model:
     """What the blends and reports ask of a handle."""
 
-    levels = LEVELS
+    noise = DiscreteNoise()
 
 
 MODEL = cast(ModelHandle, Model())

@@ -1,21 +1,23 @@
-"""What the network is told at every evaluation: prompt editing, AND, emphasis and long prompts, from request to rows."""
+"""The conditioning of every evaluation: prompt editing, AND, emphasis and long prompts, from request to rows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
-from modules.checkpoints.families import FAMILIES
+from modules.diffusion.clip_prompts import CLIPPrompts
 from modules.diffusion.noise import Noise
+from modules.diffusion.prediction import DiscreteNoise
 from modules.diffusion.rows import Answer, Row
 from modules.diffusion.samplers import SAMPLERS
-from modules.diffusion.schedules import NoiseLevels, sigmas_for
-from modules.diffusion.text import EncodedWindow
+from modules.diffusion.schedules import TrainedSigmas, sigmas_for
+from modules.diffusion.text import EncodedWindow, TextEncoders
+from modules.diffusion.unet_denoiser import UNetDenoiser
 from modules.errors import RequestError
 from modules.pipelines.guidance import Guidance
 from modules.pipelines.ops import DeviceOp, Encode, Host, Predict, Program, Report
@@ -25,11 +27,11 @@ from modules.prompts.chunks import Chunk
 from modules.prompts.tokenizer import Tokenizer
 from modules.request import Txt2Img
 
-LEVELS = NoiseLevels.scaled_linear()
+LEVELS = TrainedSigmas.scaled_linear()
 TOKENIZER = Tokenizer()
 LONG = " ".join(f"{number} apples" for number in range(1_000))
 MODEL: Any = SimpleNamespace(
-    text=SimpleNamespace(tokenizer=TOKENIZER, widths=(2,)), inversions=None, family=FAMILIES[0], device=torch.device("cpu")
+    prompts=CLIPPrompts(cast(TextEncoders, SimpleNamespace(widths=(2,)))), denoiser=UNetDenoiser, noise=DiscreteNoise()
 )
 
 
@@ -76,7 +78,7 @@ class Network:
         return [TOKENIZER.decode([int(i) for i in row.conditioning.context[1:, 0] if i < 49406]) for row in rows]
 
     def run(self, **fields: Any) -> list[list[str]]:
-        """What the network is told at each evaluation of a whole run."""
+        """The prompts of each evaluation of a whole run."""
         request = Txt2Img(**{"steps": 6, "sampler": "Euler", **fields})
         sampler, noise = SAMPLERS[request.sampler], Noise(1, (4, 8, 8))
         sigmas = sigmas_for("Automatic", sampler, LEVELS, request.steps)
@@ -91,7 +93,7 @@ def network() -> Network:
     return Network()
 
 
-def test_a_plain_prompt_is_told_at_every_evaluation(network: Network) -> None:
+def test_a_plain_prompt_counts_at_every_evaluation(network: Network) -> None:
     assert network.run(prompt="a cat", negative_prompt="blue") == [["a cat", "blue"]] * 6
 
 
@@ -109,7 +111,7 @@ def test_a_plain_prompt_is_told_at_every_evaluation(network: Network) -> None:
         ("[cat:dog:2] | red", ["[ cat : dog : 2 ] | red"] * 6),
     ],
 )
-def test_prompt_editing_changes_what_is_told(network: Network, prompt: str, expected: list[str]) -> None:
+def test_prompt_editing_changes_the_conditioning(network: Network, prompt: str, expected: list[str]) -> None:
     assert network.run(prompt=prompt, negative_prompt="x", emphasis="None") == [[text, "x"] for text in expected]
 
 
@@ -119,21 +121,21 @@ def test_the_negative_prompt_is_edited_too(network: Network) -> None:
 
 def test_second_order_samplers_count_evaluations_not_steps(network: Network) -> None:
     """Heun with 6 steps evaluates 11 times and works prompts out for 12: half is 6, and `[a:b:2]` is over after 3 of 11."""
-    told = [rows[0] for rows in network.run(prompt="[cat:dog:.5]", sampler="Heun")]
-    assert told == ["cat"] * 7 + ["dog"] * 4
-    told = [rows[0] for rows in Network().run(prompt="[cat:dog:2]", sampler="Heun")]
-    assert told == ["cat"] * 3 + ["dog"] * 8
+    asked = [rows[0] for rows in network.run(prompt="[cat:dog:.5]", sampler="Heun")]
+    assert asked == ["cat"] * 7 + ["dog"] * 4
+    asked = [rows[0] for rows in Network().run(prompt="[cat:dog:2]", sampler="Heun")]
+    assert asked == ["cat"] * 3 + ["dog"] * 8
 
 
 def test_old_prompt_editing(network: Network) -> None:
-    told = [rows[0] for rows in network.run(prompt="[cat:dog:2.0]", old_prompt_editing=True)]
-    assert told == ["cat"] * 3 + ["dog"] * 3
+    asked = [rows[0] for rows in network.run(prompt="[cat:dog:2.0]", old_prompt_editing=True)]
+    assert asked == ["cat"] * 3 + ["dog"] * 3
     assert [rows[0] for rows in Network().run(prompt="[cat:dog:2.0]")] == ["cat"] * 6
 
 
 def test_sides_of_and_share_a_forward_and_are_edited_each(network: Network) -> None:
-    told = network.run(prompt="cat AND [dog:red:2] :0.5", negative_prompt="x")
-    assert told == [["cat", "dog", "x"]] * 3 + [["cat", "red", "x"]] * 3
+    asked = network.run(prompt="cat AND [dog:red:2] :0.5", negative_prompt="x")
+    assert asked == [["cat", "dog", "x"]] * 3 + [["cat", "red", "x"]] * 3
 
 
 def contexts(prompts: Prompted, evaluation: int = 0) -> list[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,7 +16,8 @@ from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.noise import Noise
 from modules.diffusion.rows import Answer
 from modules.diffusion.samplers import SAMPLERS, Denoised
-from modules.diffusion.schedules import NoiseLevels, sigmas_for
+from modules.diffusion.schedules import TrainedSigmas, sigmas_for
+from modules.diffusion.unet_denoiser import UNetDenoiser
 from modules.errors import NotFinite
 from modules.pipelines.denoisers import composed
 from modules.pipelines.ops import DeviceOp, Predict, Program, Report
@@ -24,8 +26,8 @@ from tests.diffusion.toy import curved, run
 
 SHAPE = (4, 8, 8)
 Network = Callable[[Tensor, float, Conditioning], Tensor]
-LEVELS = NoiseLevels.scaled_linear()
-MODEL = cast(ModelHandle, object())  # only passed on
+LEVELS = TrainedSigmas.scaled_linear()
+MODEL = cast(ModelHandle, SimpleNamespace(denoiser=UNetDenoiser))  # which says what shares a forward, and no more
 POSITIVE, NEGATIVE = Conditioning(torch.ones(77, 8)), Conditioning(torch.zeros(77, 8))
 
 
@@ -74,7 +76,7 @@ def test_a_run_is_the_solver_with_guidance(name: str) -> None:
         return Denoised(guided, negative) if "CFG++" in name else guided
 
     latent, _ = serve(pipeline(name, 8))
-    assert torch.equal(latent, run(sampler.solve(start, sigmas, noise), denoise))
+    assert torch.equal(latent, run(sampler.sample(start, sigmas, noise), denoise))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -9,6 +9,7 @@ from modules.checkpoints.families.family import Family
 from modules.checkpoints.families.foreign import COMPANIONS, OTHER_MODELS
 from modules.checkpoints.families.sd1 import SD1
 from modules.checkpoints.families.sdxl import SDXL
+from modules.checkpoints.families.unet import UNetFamily
 from modules.errors import CheckpointError
 from modules.hooks import HOOKS, Listing, hookimpl
 
@@ -35,6 +36,8 @@ def recognise(shapes: Shapes) -> Family:
             file's name: "is an SDXL checkpoint; ...".
     """
     shapes = {keys.canonical(name): shape for name, shape in shapes.items()}
+    if found := next((family for family in FAMILIES if family.detects(shapes)), None):
+        return found
     text = "\n" + "\n".join(shapes) + "\n"
     stem = shapes.get(keys.UNET + "input_blocks.0.0.weight")
     if stem is None or len(stem) != 4:
@@ -44,15 +47,16 @@ def recognise(shapes: Shapes) -> Family:
             raise CheckpointError(f"is {foreign.what}; {foreign.advice}")
     if not any(name.startswith(keys.VAE) for name in shapes):
         raise CheckpointError("has no autoencoder (VAE): it is a U-Net alone; use a full checkpoint")
-    marked = [family for family in FAMILIES if family.mark and family.mark in shapes]
-    family = _with_stem(marked or [family for family in FAMILIES if not family.mark], stem[1])
+    known = [family for family in FAMILIES if isinstance(family, UNetFamily)]
+    marked = [family for family in known if family.mark and family.mark in shapes]
+    family = _with_stem(marked or [family for family in known if not family.mark], stem[1])
     for encoder in family.text:
         if not any(name.startswith(keys.PARTS[encoder.part]) for name in shapes):
             raise CheckpointError(f"has no {encoder.title}: it is only a part of a model; use a full checkpoint")
     return family
 
 
-def _with_stem(kind: Sequence[Family], channels: int) -> Family:
+def _with_stem(kind: Sequence[UNetFamily], channels: int) -> UNetFamily:
     for family in kind:
         if family.in_channels == channels:
             return family

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from modules.checkpoints.families.family import Family, LatentFormat, TextPart
+from modules.checkpoints.families.parts import LatentFormat, TextPart
+from modules.checkpoints.families.unet import UNetFamily
 
-SD1_LATENT = LatentFormat(channels=4, scale=0.18215, factor=8)
+SD1_LATENT = LatentFormat(channels=4, scale=0.18215, factor=8, preview="SD 1.x")
 
 CLIP_L = TextPart("text", "CLIP text encoder")
 
-EDITING = "sd1-edit"
-"""The family that changes a given picture as the words say, and paints nothing without one."""
+
+def _member(name: str, title: str, in_channels: int) -> UNetFamily:
+    return UNetFamily(name=name, title=title, in_channels=in_channels, latent=SD1_LATENT, text=(CLIP_L,), heads=8)
+
 
 SD1 = (
-    Family("sd1", "Stable Diffusion 1.x", 4, SD1_LATENT, (CLIP_L,), heads=8),
-    Family("sd1-inpaint", "Stable Diffusion 1.x inpainting", 9, SD1_LATENT, (CLIP_L,), heads=8),
-    Family(EDITING, "Stable Diffusion 1.x editing (InstructPix2Pix)", 8, SD1_LATENT, (CLIP_L,), heads=8),
+    _member("sd1", "Stable Diffusion 1.x", 4),
+    _member("sd1-inpaint", "Stable Diffusion 1.x inpainting", 9),
+    _member("sd1-edit", "Stable Diffusion 1.x editing (InstructPix2Pix)", 8),
 )

@@ -8,7 +8,8 @@ Clip skip changes nothing, as in A1111.
 from __future__ import annotations
 
 from modules.checkpoints import keys
-from modules.checkpoints.families.family import Defaults, Family, LatentFormat, TextPart
+from modules.checkpoints.families.parts import Defaults, LatentFormat, TextPart
+from modules.checkpoints.families.unet import UNetFamily
 
 SDXL_LATENT = LatentFormat(channels=4, scale=0.13025, factor=8)
 
@@ -19,13 +20,13 @@ _TEXT = (
 _DEFAULTS = Defaults(width=1024, height=1024, steps=25, cfg_scale=6.0)
 
 
-def _member(name: str, title: str, in_channels: int) -> Family:
-    return Family(
-        name,
-        title,
-        in_channels,
-        SDXL_LATENT,
-        _TEXT,
+def _member(name: str, title: str, in_channels: int) -> UNetFamily:
+    return UNetFamily(
+        name=name,
+        title=title,
+        in_channels=in_channels,
+        latent=SDXL_LATENT,
+        text=_TEXT,
         head_width=64,
         mark=keys.UNET + "label_emb.0.0.weight",
         sizes_in_vector=True,

@@ -38,7 +38,7 @@ def euler_ancestral_cfgpp(
 
 
 def ddim_cfgpp(x: Tensor, sigmas: list[float], noise: Noise, *, eta: float = 0.0) -> CfgPPProgram:
-    """`euler_cfgpp` as A1111 runs it, beside its DDIM: the result is scaled to the variance-preserving form."""
+    """`euler_cfgpp` as A1111 runs it on timesteps, like its DDIM: the result is scaled to the variance-preserving form."""
     x = yield from euler_cfgpp(x, sigmas, noise, eta=eta)
     return x / math.hypot(1.0, sigmas[-1])
 

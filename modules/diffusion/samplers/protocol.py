@@ -1,7 +1,7 @@
 """What a sampler is, and the few formulas that many of them share.
 
 A sampler is a generator that yields (x, sigma), is sent the denoised x, and returns the final x.  It knows neither networks,
-guidance nor progress, and never loops over a model itself; whoever drives it owns time, so many can share one forward.  Noise
+guidance nor progress, and never loops over a model itself: its driver decides when, so that many share a forward.  Noise
 levels are floats, and torch is not imported here: the web process reads the table of samplers.
 
 In all of them x = x0 + sigma * noise, and (x - denoised) / sigma is the slope dx/dsigma of the probability-flow ODE

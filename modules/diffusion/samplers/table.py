@@ -1,4 +1,4 @@
-"""The table of samplers: their names in A1111, Forge and ComfyUI, and what a run needs to know of each beside its function."""
+"""The table of samplers: their names in A1111, Forge and ComfyUI, each with its function and what a run needs to know of it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from modules.diffusion.samplers import cfgpp, dpm, dpmpp, euler, heun, multistep, sde, timestep
 from modules.diffusion.samplers.protocol import SamplerFunction
-from modules.diffusion.schedules.spacings import Spacing, ddim_leading, lcm_levels, log_uniform, through_timesteps
+from modules.diffusion.schedules.spacings import Spacing, ddim_leading, lcm_sigmas, log_uniform, through_timesteps
 from modules.diffusion.schedules.table import find_schedule
 from modules.errors import UnknownName
 from modules.hooks import HOOKS, Table, hookimpl
 
 if TYPE_CHECKING:
-    from modules.diffusion.schedules.levels import NoiseLevels
+    from modules.diffusion.schedules.trained import TrainedSigmas
 
 CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
 ANCESTRAL = ("eta", "s_noise")
@@ -27,14 +27,14 @@ class Sampler:
 
     `order` is that of the deterministic part, on even steps where it makes a difference.  `stages` network evaluations make a
     step, the step to sigma 0 takes one; `ends` counts where that is not so.  `default_schedule` is the label that Automatic
-    stands for ("" = Uniform).  `spacing` is set where the sampler follows its own noise levels, `levels` where it knows only
-    some of the network's.  `takes` names the options that change its pictures, `eta` is that option's value when nobody sets
-    it.  `adaptive` samplers choose their own steps.  A `pair` sampler receives `Denoised` and so always needs the negative
+    stands for ("" = Uniform).  `spacing` is set where the sampler follows its own noise levels, `distilled` where it knows only
+    some of the trained sigmas.  `takes` names the options that change its pictures, `eta` is that option's value when none is
+    given.  `adaptive` samplers choose their own steps.  A `pair` sampler receives `Denoised` and so always needs the negative
     prompt; `cfg_divisor` divides the guidance scale.
     """
 
     name: str
-    solve: SamplerFunction
+    sample: SamplerFunction
     aliases: tuple[str, ...]
     order: int = 1
     stages: int = 1
@@ -45,7 +45,7 @@ class Sampler:
     brownian: bool = False
     discards_penultimate: bool = False
     spacing: Spacing | None = None
-    levels: Callable[[NoiseLevels], NoiseLevels] | None = None
+    distilled: Callable[[TrainedSigmas], TrainedSigmas] | None = None
     unit_start: bool = False
     adaptive: bool = False
     pair: bool = False
@@ -83,7 +83,7 @@ class Sampler:
         s_tmax: float = 0.0,
         s_noise: float = 1.0,
     ) -> dict[str, float]:
-        """The keyword arguments for `solve`; what it does not take is left out.  An `s_tmax` of 0 means no upper limit."""
+        """The keyword arguments for `sample`; what it does not take is left out.  An `s_tmax` of 0 means no upper limit."""
         given = {"eta": eta, "s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax or math.inf, "s_noise": s_noise}
         return {name: value for name, value in given.items() if name in self.takes and value is not None}
 
@@ -216,7 +216,7 @@ _A1111 = (
     ),
     Sampler("PLMS", timestep.plms, (), order=2, spacing=ddim_leading, unit_start=True, ends=_plms_ends),
     Sampler("UniPC", timestep.unipc, ("uni_pc",), order=2, spacing=through_timesteps, unit_start=True),
-    Sampler("LCM", euler.lcm, ("k_lcm",), stochastic=True, levels=lcm_levels),
+    Sampler("LCM", euler.lcm, ("k_lcm",), stochastic=True, distilled=lcm_sigmas),
 )
 
 _FORGE = (

@@ -4,19 +4,20 @@ Everything is plain floats: the web process reads the table, so nothing here imp
 that cost no device synchronisation.
 """
 
-from modules.diffusion.schedules.levels import NoiseLevels
 from modules.diffusion.schedules.mapping import img2img_sigmas, img2img_steps, img2img_timesteps
 from modules.diffusion.schedules.partial import Partial, partial_sigmas, run_steps
-from modules.diffusion.schedules.spacings import PLAIN, Spacing, Tweaks
+from modules.diffusion.schedules.spacings import PLAIN, SamplerTraits, Spacing, Tweaks
 from modules.diffusion.schedules.table import SCHEDULES, Schedule, find_schedule, resolve_schedule, sigmas_for
+from modules.diffusion.schedules.trained import TrainedSigmas
 
 __all__ = [
     "PLAIN",
     "SCHEDULES",
-    "NoiseLevels",
     "Partial",
+    "SamplerTraits",
     "Schedule",
     "Spacing",
+    "TrainedSigmas",
     "Tweaks",
     "find_schedule",
     "img2img_sigmas",

@@ -8,15 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from modules.diffusion.schedules.levels import NoiseLevels, linspace
 from modules.diffusion.schedules.mapping import img2img_sigmas, img2img_steps, img2img_timesteps
-from modules.diffusion.schedules.spacings import PLAIN, Tweaks, ddim_leading, uniform
+from modules.diffusion.schedules.spacings import PLAIN, SamplerTraits, Tweaks, ddim_leading, uniform
 from modules.diffusion.schedules.table import sigmas_for
-
-if TYPE_CHECKING:
-    from modules.diffusion.samplers import Sampler
+from modules.diffusion.schedules.trained import TrainedSigmas, linspace
 
 LONGEST = 10_000
 """Steps of a whole schedule of which exactly so many are run: 150 at a strength of 0.001 would make 150,000."""
@@ -46,7 +42,7 @@ class Partial:
         return math.hypot(1.0, self.sigmas[0]) / math.hypot(1.0, self.noised)
 
 
-def run_steps(sampler: Sampler, steps: int, strength: float, exactly: bool = False) -> int:
+def run_steps(sampler: SamplerTraits, steps: int, strength: float, exactly: bool = False) -> int:
     """How many steps of `sampler` are run, 0 where nothing is; the schedule "DDIM" alone may have one more."""
     total, t_enc = _counted(steps, strength, exactly)
     if _nothing_to_run(sampler, total, t_enc, strength):
@@ -58,8 +54,8 @@ def run_steps(sampler: Sampler, steps: int, strength: float, exactly: bool = Fal
 
 def partial_sigmas(
     schedule: str,
-    sampler: Sampler,
-    levels: NoiseLevels,
+    sampler: SamplerTraits,
+    trained: TrainedSigmas,
     steps: int,
     strength: float,
     exactly: bool = False,
@@ -82,19 +78,19 @@ def partial_sigmas(
     if _nothing_to_run(sampler, total, t_enc, strength):
         return Partial([], 0.0, [])
     if sampler.unit_start:
-        return _on_timesteps(sampler, levels, total, t_enc) if t_enc else _one_step(levels, strength)
+        return _on_timesteps(sampler, trained, total, t_enc) if t_enc else _one_step(trained, strength)
     if sampler.spacing is None:
-        whole = sigmas_for(schedule, sampler, levels, total, tweaks, discard_penultimate)
+        whole = sigmas_for(schedule, sampler, trained, total, tweaks, discard_penultimate)
         part = img2img_sigmas(whole, total, t_enc)
         return Partial(part, part[0], whole)
-    whole = uniform(levels, total)
+    whole = uniform(trained, total)
     part = img2img_sigmas(whole, total, t_enc)
-    high, low = math.log(part[0]), math.log(part[-2] if t_enc else levels.sigma_min)
+    high, low = math.log(part[0]), math.log(part[-2] if t_enc else trained.sigma_min)
     part = [math.exp(log) for log in linspace(high, low, t_enc + 2)]
     return Partial(part, part[0], whole)
 
 
-def _nothing_to_run(sampler: Sampler, total: int, t_enc: int, strength: float) -> bool:
+def _nothing_to_run(sampler: SamplerTraits, total: int, t_enc: int, strength: float) -> bool:
     if strength <= 0:
         return True
     if sampler.unit_start:
@@ -108,15 +104,15 @@ def _counted(steps: int, strength: float, exactly: bool) -> tuple[int, int]:
     return min(total, max(steps, LONGEST)), t_enc
 
 
-def _one_step(levels: NoiseLevels, strength: float) -> Partial:
-    whole = [levels.sigma(strength * levels.last_timestep), levels.sigmas[1]]
+def _one_step(trained: TrainedSigmas, strength: float) -> Partial:
+    whole = [trained.sigma(strength * trained.last_timestep), trained.sigmas[1]]
     return Partial(whole, whole[0], whole)
 
 
-def _on_timesteps(sampler: Sampler, levels: NoiseLevels, total: int, t_enc: int) -> Partial:
-    whole = ddim_leading(levels, min(total, len(levels.sigmas)))  # at least two
+def _on_timesteps(sampler: SamplerTraits, trained: TrainedSigmas, total: int, t_enc: int) -> Partial:
+    whole = ddim_leading(trained, min(total, len(trained.sigmas)))  # at least two
     noised, part = img2img_timesteps(whole, min(t_enc, len(whole) - 1))
     if sampler.name == "UniPC":
-        part = [levels.sigma(t) for t in linspace(levels.timestep(part[0]), 0.0, t_enc + 1)]
+        part = [trained.sigma(t) for t in linspace(trained.timestep(part[0]), 0.0, t_enc + 1)]
         return Partial(part, noised, whole)
     return Partial(part, noised, whole) if len(part) > 1 else Partial(whole[-2:], whole[-2], whole)

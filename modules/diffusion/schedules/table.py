@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from modules.diffusion.schedules import published, spacings
-from modules.diffusion.schedules.levels import NoiseLevels
-from modules.diffusion.schedules.spacings import PLAIN, Spacing, Tweaks, falls, tabled
+from modules.diffusion.schedules.spacings import PLAIN, SamplerTraits, Spacing, Tweaks, falls, tabled
+from modules.diffusion.schedules.trained import TrainedSigmas
 from modules.errors import RequestError, UnknownName
 from modules.hooks import HOOKS, Table, hookimpl
-
-if TYPE_CHECKING:
-    from modules.diffusion.samplers import Sampler
 
 BOUNDS = ("sigma_min", "sigma_max")
 
@@ -87,8 +83,8 @@ def find_schedule(name: str) -> Schedule:
 
 def sigmas_for(
     schedule: str,
-    sampler: Sampler,
-    levels: NoiseLevels,
+    sampler: SamplerTraits,
+    trained: TrainedSigmas,
     steps: int,
     tweaks: Tweaks = PLAIN,
     discard_penultimate: bool = False,
@@ -98,7 +94,7 @@ def sigmas_for(
     Args:
         schedule: a label, name or alias; Automatic means the sampler's default, and Uniform where it has none.
         sampler: its flags matter: a sampler with its own spacing ignores the schedule.
-        levels: of the network.
+        trained: of the network.
         steps: at least 1.
         tweaks: the user's own ends and shape, where the schedule takes them.
         discard_penultimate: leave out the lowest level above 0 for every sampler, not only for those that want it.
@@ -114,18 +110,18 @@ def sigmas_for(
     chosen = SCHEDULES[resolve_schedule(schedule, sampler)]
     if steps < 1:
         raise RequestError(f"steps: at least 1 is needed, {steps} was given")
-    if sampler.levels is not None:
-        levels = sampler.levels(levels)
+    if sampler.distilled is not None:
+        trained = sampler.distilled(trained)
     if sampler.spacing is not None:
-        return sampler.spacing(levels, steps, tweaks)
+        return sampler.spacing(trained, steps, tweaks)
     assert chosen.spacing is not None
     if sampler.discards_penultimate or discard_penultimate:  # A1111: one step more, then drop the lowest positive level
-        sigmas = chosen.spacing(levels, steps + 1, tweaks)
+        sigmas = chosen.spacing(trained, steps + 1, tweaks)
         sigmas = [*sigmas[:-2], sigmas[-1]]
     else:
-        sigmas = chosen.spacing(levels, steps, tweaks)
+        sigmas = chosen.spacing(trained, steps, tweaks)
     if not falls(sigmas):
-        high, low = tweaks.ends(levels)
+        high, low = tweaks.ends(trained)
         raise RequestError(
             f"schedule: {chosen.label} has no falling noise levels for {steps} steps of {sampler.name} from {high:.4g} to "
             f"{low:.4g}; ask for fewer steps, a lower sigma_min or a higher sigma_max"
@@ -133,7 +129,7 @@ def sigmas_for(
     return sigmas
 
 
-def resolve_schedule(schedule: str, sampler: Sampler) -> str:
+def resolve_schedule(schedule: str, sampler: SamplerTraits) -> str:
     """The label of what `schedule` (label, name or alias) means for `sampler`.
 
     Automatic becomes the sampler's default.  For a sampler that follows its own levels every schedule becomes Automatic: naming

@@ -66,7 +66,7 @@ class Rule:
 
 def guidance_for(request: Txt2Img, sampler: Sampler) -> Guidance:
     """What `request` asks of a run with `sampler`: its scale, and what each rule makes of it."""
-    guidance = Guidance(request.cfg_scale / sampler.cfg_divisor, pair=sampler.pair, consistent=sampler.levels is not None)
+    guidance = Guidance(request.cfg_scale / sampler.cfg_divisor, pair=sampler.pair, consistent=sampler.distilled is not None)
     for rule in RULES:
         guidance = rule.apply(guidance, request, sampler)
     return guidance

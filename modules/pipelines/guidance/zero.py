@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from modules.diffusion.networks import NoiseProcess
 from modules.diffusion.samplers import Denoised
-from modules.pipelines.denoisers import Answers
+from modules.pipelines.denoisers import Answers, Denoiser
 from modules.pipelines.ops import Program
 
 
@@ -24,12 +25,16 @@ def zero_star(answers: Answers) -> Tensor:
     return answers.x - (negative + (positive - negative) * answers.scale)
 
 
-def still(x: Tensor, sigma: float) -> Program[Denoised]:
-    """Their zero-init, a `Denoiser` that does not ask the network: x in its variance-preserving form stays where it is.
+def still(noise: NoiseProcess) -> Denoiser:
+    """Their zero-init, a denoiser that does not ask the network: x in the network's own form stays where it is.
 
-    Zero velocity in that form, dy/dphi with y = x / sqrt(1 + sigma^2), is denoised = x / (1 + sigma^2).  A predicted noise of
-    zero instead would leave all noise in while the level falls, and spoil the picture.
+    Zero velocity in that form (`NoiseProcess.at_rest`).  A predicted noise of zero instead would leave all noise in while the
+    level falls, and spoil the picture.
     """
-    yield from ()
-    stays = x / (1.0 + sigma * sigma)
-    return Denoised(stays, stays)
+
+    def denoise(x: Tensor, sigma: float) -> Program[Denoised]:
+        yield from ()
+        stays = noise.at_rest(x, sigma)
+        return Denoised(stays, stays)
+
+    return denoise

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 
 @dataclass(frozen=True)
-class NoiseLevels:
+class TrainedSigmas:
     """The noise levels of a network's training timesteps: sigma = sqrt((1 - a) / a), where a is the cumulative alpha.
 
     `sigmas` rises with the timestep, has at least two values and all are positive.  SD 1.x has 1000, from 0.0292 to 14.61.
@@ -24,7 +24,7 @@ class NoiseLevels:
             raise ValueError("noise levels must be at least two positive numbers that rise with the timestep")
 
     @classmethod
-    def from_betas(cls, betas: Sequence[float]) -> NoiseLevels:
+    def from_betas(cls, betas: Sequence[float]) -> TrainedSigmas:
         """From the variance added at each timestep (Ho et al. 2020, section 2), each in (0, 1)."""
         alpha, sigmas = 1.0, []
         for beta in betas:
@@ -33,11 +33,11 @@ class NoiseLevels:
         return cls(tuple(sigmas))
 
     @classmethod
-    def scaled_linear(cls, beta_start: float = 0.00085, beta_end: float = 0.012, timesteps: int = 1000) -> NoiseLevels:
+    def scaled_linear(cls, beta_start: float = 0.00085, beta_end: float = 0.012, timesteps: int = 1000) -> TrainedSigmas:
         """Betas whose square roots rise linearly; the defaults are Stable Diffusion 1.x (its `v1-inference.yaml`)."""
         return cls.from_betas([root * root for root in linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps)])
 
-    def zero_terminal_snr(self) -> NoiseLevels:
+    def zero_terminal_snr(self) -> TrainedSigmas:
         """The same levels stretched until nothing of the picture is left at the last: Lin et al. (2023), algorithm 1.
 
         Square roots of the cumulative alphas are shifted so that the last becomes 0, and scaled so that the first stays.  The
@@ -46,7 +46,7 @@ class NoiseLevels:
         roots = [1 / math.hypot(1.0, sigma) for sigma in self.sigmas]
         first, last = roots[0], roots[-1]
         alphas = [((root - last) * first / (first - last)) ** 2 for root in roots[:-1]] + [4.8973451890853435e-08]
-        return NoiseLevels(tuple(math.sqrt((1 - alpha) / alpha) for alpha in alphas))
+        return TrainedSigmas(tuple(math.sqrt((1 - alpha) / alpha) for alpha in alphas))
 
     @property
     def sigma_min(self) -> float:

@@ -1,0 +1,68 @@
+"""What families say of themselves as data: what they are best run with, their latent space, how a text encoder is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a model is best run with.  `width` and `height` are its native size in pixels."""
+
+    width: int = 512
+    height: int = 512
+    steps: int = 20
+    cfg_scale: float = 7.0
+    sampler: str = "DPM++ 2M"
+    schedule: str = "Karras"
+
+
+DEFAULTS = Defaults()
+"""Those of SD 1.x."""
+
+
+@dataclass(frozen=True)
+class LatentFormat:
+    """The latent space of a family: how its denoiser sees a picture.
+
+    The denoiser works on (z - `shift`) * `scale` of the autoencoder's latent z, which has `channels` channels and one position
+    per `factor` x `factor` pixels.  `preview` names the linear preview that is published for the full-size autoencoder
+    (`diffusion.preview.PUBLISHED`); where there is none, one is fitted to the decoder.
+    """
+
+    channels: int
+    scale: float
+    factor: int
+    shift: float = 0.0
+    preview: str = ""
+
+    def scaled(self, z: Tensor) -> Tensor:
+        """The autoencoder's latent as the denoiser sees it."""
+        return (z - self.shift) * self.scale if self.shift else z * self.scale
+
+    def raw(self, latent: Tensor) -> Tensor:
+        """The denoiser's latent as the autoencoder gives and takes it."""
+        return latent / self.scale + self.shift if self.shift else latent / self.scale
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """A text encoder of a family, and what is read of it.
+
+    `part` is its name among a file's parts (`keys.PARTS`), `title` what messages call it.  `layer` is the hidden state that
+    becomes the context, counted from the end with 1 for the last; None takes the one that the request asks for (clip skip).
+    The final normalisation follows where `normalised`.  `pooled`: its projected output at the end-of-text token is part of the
+    network's vector.  `pad` is the token behind the end of a text.
+    """
+
+    part: Literal["text", "text_2"]
+    title: str
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    layer: int | None = None
+    normalised: bool = True
+    pooled: bool = False
+    pad: int = 49_407

@@ -1,0 +1,57 @@
+"""An open checkpoint file, and how its networks are to be built: what a family makes its networks of."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from modules.checkpoints.cache import Component, ComponentCache
+from modules.checkpoints.completeness import listed
+from modules.checkpoints.header import Header
+from modules.checkpoints.inversions import Inversions
+from modules.checkpoints.weights import Filler
+from modules.diffusion.attention import Attend
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """`fill` gives networks that were built on the meta device their weights from the file.
+
+    Denoiser and text encoders compute in `dtype`, autoencoders in `vae_dtype`, on `device`, with the attention back end
+    `attend`.  `inversions` are the textual inversions that are here.
+    """
+
+    path: Path
+    header: Header
+    fill: Filler
+    device: torch.device
+    dtype: torch.dtype
+    vae_dtype: torch.dtype
+    attend: Attend
+    inversions: Inversions | None
+    cache: ComponentCache
+    content: tuple[Hashable, ...]
+    """What the file's content is known by."""
+    components: list[Component] = field(default_factory=list)
+    """Those that were asked for so far."""
+
+    def component(self, part: str, make: Callable[[], nn.Module]) -> nn.Module:
+        """The network that is known as this part of the file, made when it is not loaded.
+
+        It stays loaded for as long as the model is kept or used.
+        """
+        component = self.cache.get((*self.content, part), make)
+        self.components.append(component)
+        return component.network
+
+    def ignore(self, names: list[str]) -> None:
+        """Log tensors that belong to none of the networks."""
+        if names:
+            log.warning("%s: ignored %s", self.path.name, listed(names))
