@@ -137,15 +137,21 @@ class Registry:
             if built_in:
                 self._built_in.add(name)
             self.revision += 1
-            listings = list(self._listings)
-        for listing in listings:
-            if listing.hook not in self._asking.hooks:  # one that is being made is made anew when it is read next
-                listing.owned()
-        with self._lock:
-            clash = next((text for (owner, _), text in self._clashes.items() if owner == name), "")
-        if clash:
+        if clash := self._clash_of(name):
             self.unregister(name)
             raise PluginError(clash)
+
+    def _clash_of(self, name: str) -> str:
+        """What is wrong with the names of a plugin's entries, "" for nothing."""
+        while True:
+            with self._lock:
+                revision, listings = self.revision, list(self._listings)
+            for listing in listings:
+                if listing.hook not in self._asking.hooks:  # one that is being made is made anew when it is read next
+                    listing.owned()
+            with self._lock:
+                if self.revision == revision:  # else another thread's plugin came or went, and the clashes are not of now
+                    return next((text for (owner, _), text in self._clashes.items() if owner == name), "")
 
     def unregister(self, name: str) -> None:
         """Take all entries of a plugin away again."""
@@ -203,6 +209,7 @@ class Registry:
             given: what the hook's implementations may ask for.
         """
         self._asking.check(hook)
+        revision = self.revision
         found: list[Owned[Any]] = []
         owners: dict[str, str] = {}
         clashes: dict[tuple[str, str], str] = {}
@@ -226,7 +233,8 @@ class Registry:
                 owners |= {name.casefold(): owner for name in called}
                 found.append(Owned(owner, entry))
         with self._lock:
-            self._clashes = {key: text for key, text in self._clashes.items() if key[1] != hook} | clashes
+            if self.revision == revision:
+                self._clashes = {key: text for key, text in self._clashes.items() if key[1] != hook} | clashes
         return found
 
     def _implementations(self, hook: str, given: Mapping[str, Any]) -> list[tuple[str, Callable[[], Iterable[Any]]]]:

@@ -201,9 +201,10 @@ def of_text(text: str) -> Given | None:
 
 
 def describe(schema: dict[str, Any]) -> None:
-    """Make the JSON schema of the field `extensions` list those that are installed."""
+    """Make the JSON schema of the field `extensions` list those that are installed, with their fields where those are plain."""
+    described = {name: one.options.model_json_schema() for name, one in EXTENSIONS.items()}
+    properties = {name: {"type": "object"} if "$defs" in one else one for name, one in described.items()}
     schema.clear()
-    properties = {name: one.options.model_json_schema() for name, one in EXTENSIONS.items()}
     schema |= {"type": "object", "description": "Options of extensions by name.", "default": {}, "properties": properties}
 
 
