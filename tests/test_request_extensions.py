@@ -226,6 +226,11 @@ def test_a_stored_request_is_readable_whatever_became_of_the_extension() -> None
     stored = parse_stored(fields)
     assert stored.extensions == {"glow": {"brightness": 3}, "gone": {"deep": [{"a": "b"}]}}
     assert unreadable(json.dumps(fields)) == ""
+    assert ("Glow brightness", "3") in changed_settings(stored)
+    assert relevant(stored).extensions == stored.extensions
+    info = replace(make_info(), request=stored.model_copy(update={"seed": 5}))
+    assert parse_record(render_record(info)).info.request.extensions == stored.extensions
+    assert json.loads(parse(render(info))["Extensions"]) == stored.extensions
     nonsense: Any = {"gone": {"a": float("inf")}}
     assert parse_stored({"extensions": nonsense}).extensions == {}
     with pytest.raises(RequestError, match=r"glow\.brightness.*no extension 'gone'"):

@@ -119,8 +119,7 @@ def without_idle(given: Given) -> Given:
     """`given` with the options put back to their defaults that make no difference beside the others."""
     kept = {}
     for name, options in given.items():
-        if name in EXTENSIONS:
-            read = EXTENSIONS[name].read(options)
+        if read := _read(name, options):
             fields = type(read).model_fields
             read = read.model_copy(update={field: fields[field].get_default() for field in idle_fields(read)})
             options = _dumped(read)
@@ -130,23 +129,21 @@ def without_idle(given: Given) -> Given:
 
 
 def changed_options(given: Given) -> Given:
-    """`given` without the options that are at their defaults; of what is not installed everything."""
-    return {
-        name: EXTENSIONS[name].read(options).model_dump(mode="json", exclude_defaults=True) if name in EXTENSIONS else options
-        for name, options in given.items()
-    }
+    """`given` without the options that are at their defaults; of what is not understood here everything."""
+    read = {name: _read(name, options) for name, options in given.items()}
+    return {name: one.model_dump(mode="json", exclude_defaults=True) if one else given[name] for name, one in read.items()}
 
 
 def idle_options(given: Given) -> set[str]:
     """The options of installed extensions, by their full names, of which no value would make a difference beside the others."""
-    read = {name: one.read(given.get(name, {})) for name, one in EXTENSIONS.items()}
+    read = {name: _read(name, given.get(name, {})) or one.options() for name, one in EXTENSIONS.items()}
     return {f"{PREFIX}{name}.{field}" for name, options in read.items() for field in idle_fields(options)}
 
 
 def value_of(given: Given, option: str) -> Any:
     """The value of an installed extension's option by its full name, `extensions.NAME.FIELD`; its default without one."""
     name, _, field = option.removeprefix(PREFIX).partition(".")
-    return getattr(EXTENSIONS[name].read(given.get(name, {})), field)
+    return getattr(_read(name, given.get(name, {})) or EXTENSIONS[name].options(), field)
 
 
 def options_of(given: Given, name: str, kind: type[M]) -> M:
@@ -213,6 +210,14 @@ def _installed(name: str) -> RequestExtension:
         return EXTENSIONS[name]
     known = ", ".join(EXTENSIONS) or "none"
     raise ValueError(f"extensions: there is no extension {clean_text(name)[:60]!r} here (installed: {known}); leave it out")
+
+
+def _read(name: str, options: dict[str, Any]) -> BaseModel | None:
+    """The options as the extension's class, None where it is not installed or does not take them (any more)."""
+    try:
+        return _installed(name).read(options)
+    except ValueError:
+        return None
 
 
 def _dumped(options: BaseModel) -> dict[str, Any]:
