@@ -70,8 +70,8 @@ def declared_in(*sources: str) -> list[Declared]:
         kind, *metadata = field.annotation.slice.elts if isinstance(field.annotation.slice, ast.Tuple) else (field.annotation,)
         for call in metadata:
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "About":
-                said: dict[str, Any] = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
-                one = About(*map(ast.literal_eval, call.args), **said)
+                words: dict[str, Any] = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+                one = About(*map(ast.literal_eval, call.args), **words)
                 kind = aliases.get(ast.unparse(kind), kind)
                 found.append(Declared(ast.unparse(field.target), one, ast.unparse(kind) == "bool", _words(kind)))
     return found

@@ -18,7 +18,9 @@ from starlette.testclient import TestClient
 
 from modules import cli
 from modules.api.a1111.scripts import script_fields, script_infos
+from modules.api.page.jobs import job_json
 from modules.api.server import build_api
+from modules.api.v1.endpoints import job_answer
 from modules.app import App
 from modules.commands import generate
 from modules.diffusion.samplers.relevance import relevant
@@ -256,11 +258,29 @@ def test_the_command_line_has_a_flag_for_each() -> None:
     assert "options: glow:" in words
 
 
-def page() -> None:
+def test_flags_go_over_the_options_of_a_picture_one_by_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    app: Any = FakeApp(tmp_path)
+    with HOOKS.registered(Glow(), "glow"):
+        (tmp_path / "fox.png").write_bytes(png_of(made_with(GIVEN)))
+        recipe = generate.recipe_fields(app, tmp_path / "fox.png", "stickers")
+        fields = generate.over(recipe, {"steps": "3", "extensions": {"glow": {"strength": "0.75"}}})
+        options = options_of(parse_request(fields).extensions, "glow", GlowOptions)
+        assert options == GlowOptions(**{**GIVEN["glow"], "strength": 0.75})  # type: ignore[arg-type]
+        assert parse_request(fields).steps == 3
+    assert generate.over(recipe, {"steps": "3"})["extensions"] == recipe["extensions"]
+    assert generate.over({}, {"extensions": {"a": {}}}) == {"extensions": {"a": {}}}
+    assert generate.recipe_fields(app, tmp_path / "fox.png", "stickers")["extensions"] == {}
+    assert "fox.png: made with the extension 'glow'" in caplog.text
+
+
+def page(folder: str) -> None:
     """Print what a form with the extension's options is made of; in a process of its own."""
     from modules.ui.form import Figure, Form
+    from modules.ui.form_sync import FormSync
     from modules.ui.gradio import gr
     from modules.ui.options import Options
+
+    app: Any = FakeApp(Path(folder))
 
     with HOOKS.registered(Glow(), "glow"), gr.Blocks():
         form = Form("txt2img")
@@ -289,13 +309,14 @@ def page() -> None:
             ),
             "title": shown[options.accordion]["label"],
             "written": {str(component.elem_id): value for component, value in updates.items()},
+            "missing": FormSync(app)._drop_unknown(form, {"extensions": {"glow": {}, "bloom": {"a": 1}}}),
             "complaint": form.complaint(RequestError("extensions.glow.strength: must be a number from 0 to 1, 7 was given")),
         }
     print(json.dumps(said))
 
 
-def test_the_page_has_a_control_for_each() -> None:
-    script = "from tests.test_request_extensions import page; page()"
+def test_the_page_has_a_control_for_each(tmp_path: Path) -> None:
+    script = f"from tests.test_request_extensions import page; page({str(tmp_path)!r})"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
@@ -311,6 +332,7 @@ def test_the_page_has_a_control_for_each() -> None:
     assert said["written"] == {
         prefix + "strength": 0.25, prefix + "last_steps": 0, prefix + "colour": "warm", prefix + "at_edges": False,
     }  # fmt: skip
+    assert said["missing"] == ["Extension 'bloom'"]
     assert said["complaint"] == {"error": "Glow must be a number from 0 to 1, 7 was given.", "fields": [prefix + "strength"]}
 
 
@@ -326,6 +348,9 @@ def test_our_api_takes_and_describes_them(tmp_path: Path) -> None:
     with TestClient(build_api(app), base_url="http://127.0.0.1:7860") as client:  # type: ignore[arg-type]
         made = client.post("/api/v1/jobs", json={"prompt": "a fox", "extensions": GIVEN})
         assert (made.status_code, made.json()["request"]["extensions"]["glow"]["strength"]) == (201, 0.5)
+        plain = app.submit({"prompt": "a fox"}, "me")
+        assert job_json(plain)["request"]["extensions"] == {}, "for a form, where it sets all to their defaults"
+        assert "extensions" not in job_answer(plain)["request"]
         bad = client.post("/api/v1/jobs", json={"prompt": "a fox", "extensions": {"glow": {"strength": 7}}})
         assert bad.status_code == 422
         assert "extensions.glow.strength: must be a number from 0 to 1, 7 was given" in bad.text

@@ -60,7 +60,7 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
     try:
         fields |= starting_fields(app, values, fields, USER)
         if values.source is not None:
-            fields = _over(recipe_fields(app, Path(values.source), fields.get("checkpoint")), fields)
+            fields = over(recipe_fields(app, Path(values.source), fields.get("checkpoint")), fields)
             if "source" not in fields and not IMG2IMG_FIELDS.isdisjoint(fields):
                 raise RequestError(f"{values.source} was painted from another picture, which its text does not tell")
             app.sourcing.adopt(fields, USER, Path(values.source))
@@ -85,7 +85,7 @@ def given_fields(values: argparse.Namespace) -> dict[str, Any]:
     return fields
 
 
-def _over(recipe: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+def over(recipe: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     """`recipe` with what the command line names in its place; of the options of an extension each by itself."""
     if not {"extensions"} <= recipe.keys() & fields.keys():
         return {**recipe, **fields}

@@ -21,7 +21,7 @@ class MaskOptions(BaseModel):
     stands there before ("tile", "patches" and "blurred" look to the surroundings; see `modules.pixels.infill`), `inpaint_area`
     how much of the picture the network sees: all of it, a crop around the mask at the size of the request, or a crop grown for
     context, at the model's own resolution and returned with a feathered edge ("Crop and stitch").  `box` (x, y, width, height)
-    is that crop where somebody drew it, in the latter two; all 0 is none.  `outpaint_*` extend the picture on each side.
+    is that crop where it was drawn, in the latter two; all 0 is none.  `outpaint_*` extend the picture on each side.
 
     `mask_round` makes the mask black and white for the network.  `differential` lets each grey level begin at its own strength
     (Levin & Fried 2023, arXiv:2306.00950).  `soft_*` are A1111's soft inpainting.
