@@ -20,13 +20,15 @@ from typing import Any, NoReturn
 from modules import __version__
 from modules.errors import AtelierError, SettingsError
 from modules.logs import PlainLines
-from modules.options import FROM_PICTURES, OPTIONS, Option
+from modules.options import FROM_PICTURES, OPTIONS, Groups, Option, joined
 from modules.settings import FILE_NAME, FILE_VARIABLE, TABLE, Setting, Settings, load, unknown_variables
 
 USAGE_ERROR = 2
 """Exit code when something on the command line, in the environment or in the settings file makes no sense."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
+
+NO_OPTIONS: Groups = {}
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,14 @@ class Options:
         return ["test"] if self.command == "test" else []
 
 
-def parse(arguments: Sequence[str]) -> Options:
-    """Read the command line; ends the process with one line and code 2 where it makes no sense."""
+def parse(arguments: Sequence[str], extensions: Groups = NO_OPTIONS) -> Options:
+    """Read the command line; ends the process with one line and code 2 where it makes no sense.
+
+    `extensions` are the options of extensions that `generate` takes, by group.
+    """
     given = list(arguments)
     rest: list[str] = []
-    parser = build_parser()
+    parser = build_parser(extensions)
     place = _command_at(parser, given)
     if given[place : place + 1] == ["test"] and not {"-h", "--help"} & set(given[place + 1 :]):
         given, rest = given[: place + 1], given[place + 1 :]  # what follows is pytest's, whatever it looks like
@@ -141,7 +146,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"atelier: {message}; see {self.prog} --help\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(extensions: Groups = NO_OPTIONS) -> argparse.ArgumentParser:
     """The whole command line.  Settings may stand before and after the command."""
     parser = _Parser(
         prog="webui.py",
@@ -158,7 +163,8 @@ def build_parser() -> argparse.ArgumentParser:
     _generate(
         commands.add_parser(
             "generate", parents=after, help="make pictures without a server", description=_GENERATE, usage=usage
-        )
+        ),
+        extensions,
     )
     verify = commands.add_parser(
         "verify",
@@ -202,7 +208,7 @@ def _accounts(parser: argparse.ArgumentParser) -> None:
 _GENERATE = """Make pictures without a server. What is not given comes from the checkpoint's own defaults."""
 
 
-def _generate(parser: argparse.ArgumentParser) -> None:
+def _generate(parser: argparse.ArgumentParser, extensions: Groups) -> None:
     add = parser.add_argument
     add("prompt", metavar="PROMPT", nargs="?", help="what to see")
     add("--negative", metavar="TEXT", dest="negative_prompt", help="what not to see")
@@ -228,7 +234,7 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add("--strength", metavar="S", dest="denoising_strength", help="how much is painted anew, 0 to 1 [0.75]")
     for option in FROM_PICTURES:
         _option(add, option)
-    for group, options in OPTIONS.items():
+    for group, options in joined(OPTIONS, extensions).items():
         add = parser.add_argument_group(f"options: {group.lower()}").add_argument
         for option in options:
             _option(add, option)
@@ -237,9 +243,9 @@ def _generate(parser: argparse.ArgumentParser) -> None:
 def _option(add: Callable[..., Any], option: Option) -> None:
     text = f"{option.help}: {', '.join(option.choices)}" if option.choices else option.help
     if option.switch:
-        add(option.flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        add(option.flag, dest=option.name, action=argparse.BooleanOptionalAction, default=None, help=text)
     else:
-        add(option.flag, metavar="NAME" if option.choices else "N", help=text)
+        add(option.flag, dest=option.name, metavar="NAME" if option.choices else "N", help=text)
 
 
 def _settings_parser(place: str) -> _Parser:

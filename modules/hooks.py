@@ -19,6 +19,7 @@ and `Engine` name is imported by the engine.  Commands are no hook: the command 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,10 @@ class Shared(Protocol):
     @_hookspec
     def families(self) -> Iterable[Any]:
         """Model families, `checkpoints.families.Family`: data by which a file is recognised and its networks are built."""
+
+    @_hookspec
+    def request_extensions(self) -> Iterable[Any]:
+        """`request.RequestExtension`: a name, and a pydantic class of options that requests may have."""
 
 
 class Web(Protocol):
@@ -93,9 +98,10 @@ class Owned(Generic[T]):
 
 
 class Registry:
-    """The plugins of this process.
+    """The plugins of this process.  Any thread may call.
 
-    `revision` changes with every plugin that comes or goes.
+    `revision` changes with every plugin that comes or goes.  No lock is held while a plugin's code runs: it may import a room,
+    and another thread that imports this room registers its plugin.
     """
 
     def __init__(self, *specifications: type) -> None:
@@ -106,6 +112,8 @@ class Registry:
         self._listings: list[Listing[Any]] = []
         self._failures: dict[tuple[str, str], str] = {}
         self._clashes: dict[tuple[str, str], str] = {}
+        self._lock = threading.RLock()
+        self._asking = _Asking()
         self.revision = 0
 
     def register(self, plugin: object, name: str, built_in: bool = False) -> None:
@@ -115,33 +123,49 @@ class Registry:
             PluginError: such a plugin is there, it names a hook that there is not, or an entry of the name of another's.
                 Nothing has changed then.
         """
-        try:
-            if self._manager.register(plugin, name) is None:
-                raise PluginError(f"the plugin {name!r} is blocked")
-            self._check_hooks(plugin, name)
-        except (ValueError, pluggy.PluginValidationError) as error:
-            self._remove(plugin)
-            raise PluginError(f"the plugin {name!r} cannot be registered: {error}") from None
-        except PluginError:
-            self._remove(plugin)
-            raise
-        if built_in:
-            self._built_in.add(name)
-        self.revision += 1
-        for listing in self._listings:
-            listing.owned()
-        clash = next((text for (owner, _), text in self._clashes.items() if owner == name), "")
-        if clash:
+        with self._lock:
+            try:
+                if self._manager.register(plugin, name) is None:
+                    raise PluginError(f"the plugin {name!r} is blocked")
+                self._check_hooks(plugin, name)
+            except (ValueError, pluggy.PluginValidationError) as error:
+                self._remove(plugin)
+                raise PluginError(f"the plugin {name!r} cannot be registered: {error}") from None
+            except PluginError:
+                self._remove(plugin)
+                raise
+            if built_in:
+                self._built_in.add(name)
+            self.revision += 1
+        if clash := self._clash_of(name):
             self.unregister(name)
             raise PluginError(clash)
 
+    def _clash_of(self, name: str) -> str:
+        """What is wrong with the names of a plugin's entries, "" for nothing."""
+        while True:
+            with self._lock:
+                revision, listings = self.revision, list(self._listings)
+            for listing in listings:
+                if listing.hook not in self._asking.hooks:  # one that is being made is made anew when it is read next
+                    listing.owned()
+            with self._lock:
+                if self.revision == revision:  # else another thread's plugin came or went, and the clashes are not of now
+                    return next((text for (owner, _), text in self._clashes.items() if owner == name), "")
+
     def unregister(self, name: str) -> None:
         """Take all entries of a plugin away again."""
-        self._manager.unregister(name=name)
-        self._built_in.discard(name)
-        self._failures = {key: text for key, text in self._failures.items() if key[0] != name}
-        self._clashes = {key: text for key, text in self._clashes.items() if key[0] != name}
-        self.revision += 1
+        with self._lock:
+            self._manager.unregister(name=name)
+            self._built_in.discard(name)
+            self._failures = {key: text for key, text in self._failures.items() if key[0] != name}
+            self._clashes = {key: text for key, text in self._clashes.items() if key[0] != name}
+            self.revision += 1
+
+    def listen(self, listing: Listing[Any]) -> None:
+        """`listing` shows entries of this registry: a plugin that clashes in it is refused."""
+        with self._lock:
+            self._listings.append(listing)
 
     @contextmanager
     def registered(self, plugin: object, name: str) -> Iterator[None]:
@@ -158,13 +182,16 @@ class Registry:
     @property
     def problems(self) -> dict[tuple[str, str], str]:
         """A sentence for each thing that was refused or failed, by plugin and hook."""
-        return {**self._failures, **self._clashes}
+        with self._lock:
+            return {**self._failures, **self._clashes}
 
     def report(self, owner: str, hook: str, text: str, error: BaseException | None = None) -> None:
         """Remember and log what is wrong with a plugin, which everything else stands without."""
-        if self._failures.get((owner, hook)) != text:
+        with self._lock:
+            known = self._failures.get((owner, hook))
+            self._failures[owner, hook] = text
+        if known != text:
             log.error("the plugin %r: %s", owner, text, exc_info=error)
-        self._failures[owner, hook] = text
 
     def collect(self, hook: str, what: str, names: Callable[[Any], Iterable[str]], **given: Any) -> list[Owned[Any]]:
         """The entries of all plugins for `hook`, those that are built in first.
@@ -172,20 +199,26 @@ class Registry:
         An entry of a name that an earlier one has is left out, and so is a plugin that raises; `problems` say so.  What is
         built in raises as any other code does.
 
+        Raises:
+            PluginError: an implementation of `hook` asks for the entries of `hook`.
+
         Args:
             hook: its name.
             what: what an entry is called in messages.
             names: an entry's names, the first of which is shown.
             given: what the hook's implementations may ask for.
         """
-        self._clashes = {key: text for key, text in self._clashes.items() if key[1] != hook}
+        self._asking.check(hook)
+        revision = self.revision
         found: list[Owned[Any]] = []
         owners: dict[str, str] = {}
+        clashes: dict[tuple[str, str], str] = {}
         for owner, ask in self._implementations(hook, given):
             try:
-                entries = [(entry, [str(name) for name in names(entry)]) for entry in ask()]
+                with self._asking.one(hook):
+                    entries = [(entry, [str(name) for name in names(entry)]) for entry in ask()]
             except Exception as error:
-                if owner in self._built_in:
+                if self.is_built_in(owner):
                     raise
                 self.report(owner, hook, f"its {hook} could not be asked: {type(error).__name__}: {error}", error)
                 continue
@@ -194,19 +227,23 @@ class Registry:
                 if taken is not None:
                     other = owners[taken.casefold()]
                     text = f"the {what} {taken!r} of the plugin {owner!r} is refused: {other!r} has one of that name; rename it"
-                    self._clashes[owner, hook] = text
+                    clashes[owner, hook] = text
                     log.error("%s", text)
                     continue
                 owners |= {name.casefold(): owner for name in called}
                 found.append(Owned(owner, entry))
+        with self._lock:
+            if self.revision == revision:
+                self._clashes = {key: text for key, text in self._clashes.items() if key[1] != hook} | clashes
         return found
 
     def _implementations(self, hook: str, given: Mapping[str, Any]) -> list[tuple[str, Callable[[], Iterable[Any]]]]:
         """Who implements `hook`, and how each is asked with the arguments that it names."""
-        caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
-        names = [name for name, _ in self._manager.list_name_plugin()]
-        one_each = {implementation.plugin_name: implementation for implementation in caller.get_hookimpls()}
-        inside = sorted((name for name in names if name in one_each), key=lambda name: name not in self._built_in)
+        with self._lock:
+            caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
+            names = [name for name, _ in self._manager.list_name_plugin()]
+            one_each = {implementation.plugin_name: implementation for implementation in caller.get_hookimpls()}
+            inside = sorted((name for name in names if name in one_each), key=lambda name: name not in self._built_in)
 
         def asking(implementation: pluggy.HookImpl) -> Callable[[], Iterable[Any]]:
             asked = {name: given[name] for name in implementation.argnames}
@@ -226,13 +263,40 @@ class Registry:
             self._manager.unregister(plugin)
 
 
+class _Asking(threading.local):
+    """The hooks whose implementations this thread is asking, outermost first."""
+
+    def __init__(self) -> None:
+        self.hooks: list[str] = []
+
+    def check(self, hook: str) -> None:
+        """
+        Raises:
+            PluginError: an implementation of `hook` asks for the entries of `hook`.
+        """
+        if hook in self.hooks:
+            raise PluginError(
+                f"the entries of the hook {hook} were read by an implementation of {hook}, which is asked for them; "
+                "return only its own, and look others up when an entry is used"
+            )
+
+    @contextmanager
+    def one(self, hook: str) -> Iterator[None]:
+        """An implementation of `hook` is asked inside of the block."""
+        self.hooks.append(hook)
+        try:
+            yield
+        finally:
+            self.hooks.pop()
+
+
 class Listing(Sequence[T]):
     """The entries of a hook without arguments, as they are registered now: a sequence that follows the registry."""
 
     def __init__(self, registry: Registry, hook: str, what: str, names: Callable[[T], Iterable[str]]) -> None:
-        self._registry, self._hook, self._what, self._names = registry, hook, what, names
+        self._registry, self.hook, self._what, self._names = registry, hook, what, names
         self._known: tuple[int, tuple[Owned[T], ...], dict[str, T]] = (-1, (), {})
-        registry._listings.append(self)
+        registry.listen(self)
 
     def owned(self) -> tuple[Owned[T], ...]:
         """The entries with their owners."""
@@ -243,12 +307,12 @@ class Listing(Sequence[T]):
         return self._now()[2].get(name.casefold())
 
     def _now(self) -> tuple[int, tuple[Owned[T], ...], dict[str, T]]:
-        revision = self._registry.revision
-        if self._known[0] != revision:
-            owned = tuple(self._registry.collect(self._hook, self._what, self._names))
+        known, revision = self._known, self._registry.revision
+        if known[0] != revision:
+            owned = tuple(self._registry.collect(self.hook, self._what, self._names))
             named = {name.casefold(): one.entry for one in owned for name in self._names(one.entry)}
-            self._known = (revision, owned, named)
-        return self._known
+            self._known = known = (revision, owned, named)
+        return known
 
     @overload
     def __getitem__(self, place: int) -> T: ...

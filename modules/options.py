@@ -1,13 +1,31 @@
-"""The options of a request beside what everybody sets, in people's words: one table for the page and the command line.
+"""The options of a request beside what is set for every picture: what the page and the command line offer, by group.
 
-Names are those of the fields in `modules.request`, which knows kinds, ranges and defaults; here are a label and a line of help
-for each, in the groups in which they are shown.  Standard library only: the command line explains itself before anything is
-installed.
+They are read from the field declarations in `modules/request/`: from the source and not by importing it, as the command line
+shows its help with the standard library alone, before pydantic is installed.
 """
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from modules.fields import About, about, kind_of
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Groups = Mapping[str, tuple["Option", ...]]
+"""Options by the heading under which they are shown."""
+
+GROUPS = ("Noise", "Sampler", "Schedule", "Guidance", "Prompt", "File")
+"""Headings in the order in which they are shown; others follow in the order of their first field."""
+PICTURE = "Picture"
+"""The group of what only a picture from a picture has: the page has controls of its own for it."""
+EXTENSIONS = "extensions."
+"""What the name of an extension's option begins with: `extensions.NAME.FIELD`."""
 
 
 @dataclass(frozen=True)
@@ -22,113 +40,85 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """`s_churn` is --s-churn."""
-        return "--" + self.name.replace("_", "-")
+        """`s_churn` is --s-churn, `extensions.glow.at_end` is --glow.at-end."""
+        return "--" + self.name.removeprefix(EXTENSIONS).replace("_", "-")
 
 
-def _yes(name: str, label: str, text: str) -> Option:
-    return Option(name, label, text, switch=True)
+@dataclass(frozen=True)
+class Declared:
+    """A field of which there is an `About`, and its kind in words."""
+
+    name: str
+    about: About
+    switch: bool
+    choices: tuple[str, ...]
 
 
-def _one_of(name: str, label: str, text: str, *choices: str) -> Option:
-    return Option(name, label, text, choices=choices)
+def declared_in(*sources: str) -> list[Declared]:
+    """The fields that these Python sources declare with an `About`, in their order.  Nothing of them is run.
+
+    >>> source = 'class A:\\n    b: Annotated[Literal["c", "d"], About("B", "either", group="G")] = "c"'
+    >>> [(one.name, one.about.label, one.choices) for one in declared_in(source)]
+    [('b', 'B', ('c', 'd'))]
+    """
+    lines = [line for source in sources for line in ast.parse(source).body]
+    aliases = {ast.unparse(line.targets[0]): line.value for line in lines if isinstance(line, ast.Assign)}
+    found = []
+    for field in (field for line in lines if isinstance(line, ast.ClassDef) for field in line.body):
+        if not isinstance(field, ast.AnnAssign) or not isinstance(field.annotation, ast.Subscript):
+            continue
+        kind, *metadata = field.annotation.slice.elts if isinstance(field.annotation.slice, ast.Tuple) else (field.annotation,)
+        for call in metadata:
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "About":
+                words: dict[str, Any] = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+                one = About(*map(ast.literal_eval, call.args), **words)
+                kind = aliases.get(ast.unparse(kind), kind)
+                found.append(Declared(ast.unparse(field.target), one, ast.unparse(kind) == "bool", _words(kind)))
+    return found
 
 
-OPTIONS: dict[str, tuple[Option, ...]] = {
-    "Noise": (
-        _one_of("rng", "Noise source", "CPU paints the same everywhere; GPU and NV paint what A1111 does", "CPU", "GPU", "NV"),
-        Option("ensd", "Noise seed delta", "added to the seed of noise that comes in later (ENSD); 31337 in NovelAI's recipes"),
-        Option("variation_seed", "Variation seed", "the seed towards which the noise is turned; -1 for a random one"),
-        Option("variation_strength", "Variation strength", "how far it is turned, 0 to 1"),
-        Option("seed_resize_width", "Seed from width", "width of the picture whose composition this seed has; 0 is off"),
-        Option("seed_resize_height", "Seed from height", "height of that picture; 0 is off"),
-    ),
-    "Sampler": (
-        Option("eta", "Eta", "noise that comes in at each step, 0 to 1; each sampler has its own"),
-        Option("s_noise", "Noise scale", "what that noise is multiplied by, 0 to 2"),
-        Option("s_churn", "Churn", "noise added before steps, 0 to 100"),
-        Option("s_tmin", "Churn from", "lowest noise level at which there is churn"),
-        Option("s_tmax", "Churn up to", "highest noise level at which there is churn; 0 is no limit"),
-        _yes("discard_penultimate", "Leave out the last step but one", "its noise level is skipped"),
-        _yes("exact_steps", "Exact steps", "as many as asked for with UniPC, not 31 for 30 as A1111"),
-        _yes("sgm_noise_multiplier", "SGM noise", "start from noise of the scale that Stability's own code has"),
-    ),
-    "Schedule": (
-        Option("sigma_min", "Sigma min", "the lowest noise level; 0 is the schedule's own"),
-        Option("sigma_max", "Sigma max", "the highest noise level; 0 is the schedule's own"),
-        Option("rho", "Rho", "how much more steps there are at low noise; 0 is the schedule's own"),
-        Option("beta_alpha", "Beta: alpha", "of the schedule Beta, 0.01 to 10"),
-        Option("beta_beta", "Beta: beta", "of the schedule Beta, 0.01 to 10"),
-        _yes("zero_snr", "Zero terminal SNR", "begin at pure noise, for networks that were trained so"),
-        _yes("ignore_zero_snr", "Ignore zero terminal SNR", "keep the schedule's levels though the file says otherwise"),
-        _one_of("prediction", "Prediction", "what the network predicts, if its file does not say so", "Automatic", "eps", "v"),
-    ),
-    "Guidance": (
-        Option("pag_scale", "PAG scale", "away from a picture without structure, 0 to 20; 3 is usual"),
-        Option("cfg_rescale", "CFG rescale", "give guidance the contrast of the prompt alone, 0 to 1; 0.7 is usual"),
-        Option("sag_scale", "SAG scale", "away from a blurred picture, 0 to 5; 0.75 is usual; costs an evaluation more"),
-        Option("sag_blur", "SAG blur", "how blurred, 0.1 to 10"),
-        Option("skip_early_cfg", "Skip early", "part of the run that goes without the negative prompt, 0 to 1"),
-        Option("ngms", "Skip at low noise", "noise level below which every other step goes without it (NGMS)"),
-        _yes("ngms_all_steps", "Skip all steps at low noise", "not only every other one"),
-        Option("mimic_scale", "Mimic scale", "keep the range of values of this CFG scale (dynamic thresholding); 0 is off"),
-        Option("threshold_percentile", "Mimic percentile", "part of the values that set the range, 0 to 1"),
-        _yes("apg", "Adaptive projected guidance", "a high CFG scale without its burnt colours (APG)"),
-        Option("apg_eta", "APG eta", "how much of the burning part stays, 0 to 1"),
-        Option("apg_norm", "APG norm", "longest difference that is let through; 0 is no limit"),
-        Option("apg_momentum", "APG momentum", "weight of earlier steps, -1 to 1; usually negative"),
-        Option("cfg_zero_steps", "Zero-init steps", "first steps that wait instead of guessing (CFG-Zero*)"),
-        _yes("cfg_zero", "CFG-Zero*", "fit the negative side's length; made for flow models, a small change with SD 1.x"),
-    ),
-    "Prompt": (
-        Option("clip_skip", "Clip skip", "n leaves out the last n - 1 layers of the text encoder, 1 to 12"),
-        _one_of("emphasis", "Emphasis", "what (brackets:1.2) do", "Original", "No norm", "Ignore", "None"),
-        _yes("comments", "Comments", "leave out what stands behind a #"),
-        _yes("old_prompt_editing", "Old prompt editing", "read [a:b:when] as A1111 did before 1.6"),
-        _yes("raw_text", "Raw text", "leave curly quotes, full-width letters and &amp; as they are, like ComfyUI"),
-    ),
-    "File": (_yes("private", "Private", "nothing in the picture's file says how it was made"),),
-}
+def _words(kind: ast.expr) -> tuple[str, ...]:
+    """The words of a `Literal[...]`, none of any other kind."""
+    if not isinstance(kind, ast.Subscript) or ast.unparse(kind.value) != "Literal":
+        return ()
+    words = ast.literal_eval(kind.slice)
+    return words if isinstance(words, tuple) else (words,)
+
+
+def declared_by(model: type[BaseModel], prefix: str = "") -> list[Declared]:
+    """The fields that a pydantic class declares with an `About`; `prefix` comes before their names."""
+    kinds = [(name, one, kind_of(model, name)) for name, one in about(model).items()]
+    return [
+        Declared(prefix + name, one, kind is bool, get_args(kind) if get_origin(kind) is Literal else ())
+        for name, one, kind in kinds
+    ]
+
+
+def grouped(declared: Iterable[Declared]) -> dict[str, tuple[Option, ...]]:
+    """What is offered of these fields, by group."""
+    offered = sorted((one for one in declared if one.about.group), key=lambda one: one.about.position)
+    groups: dict[str, list[Option]] = {name: [] for name in (*GROUPS, *(one.about.group for one in offered))}
+    for one in offered:
+        groups[one.about.group].append(Option(one.name, one.about.label, one.about.help, one.switch, one.choices))
+    return {name: tuple(options) for name, options in groups.items() if options}
+
+
+def joined(*many: Groups) -> dict[str, tuple[Option, ...]]:
+    """The options of several tables, group by group."""
+    groups: dict[str, tuple[Option, ...]] = {}
+    for table in many:
+        for name, options in table.items():
+            groups[name] = (*groups.get(name, ()), *options)
+    return groups
+
+
+SOURCES = tuple(Path(__file__).with_name("request") / f"{name}.py" for name in ("sampling", "guidance", "mask", "requests"))
+"""Where fields of a request are declared that have a group."""
+
+_ALL = grouped(declared_in(*(source.read_text("utf-8") for source in SOURCES)))
+
+OPTIONS: dict[str, tuple[Option, ...]] = {name: options for name, options in _ALL.items() if name != PICTURE}
 """By group, in the order in which they are shown."""
 
-FROM_PICTURES: tuple[Option, ...] = (
-    _one_of(
-        "resize_mode",
-        "Resize mode",
-        "how the picture becomes the size that is painted",
-        "Just resize",
-        "Crop and resize",
-        "Resize and fill",
-        "Just resize (latent upscale)",
-    ),
-    _one_of("mask_mode", "Mask mode", "which side is repainted", "Inpaint masked", "Inpaint not masked"),
-    _one_of(
-        "masked_content",
-        "Masked content",
-        "what stands there before",
-        "fill",
-        "original",
-        "latent noise",
-        "latent nothing",
-        "blurred",
-        "tile",
-        "patches",
-    ),
-    _one_of("inpaint_area", "Inpaint area", "what the network sees", "Whole picture", "Only masked", "Crop and stitch"),
-    Option("masked_padding", "Padding", "pixels around the mask that are seen with Only masked"),
-    Option("mask_blur_x", "Mask blur, across", "pixels, 0 to 64"),
-    Option("mask_blur_y", "Mask blur, down", "pixels, 0 to 64"),
-    Option("outpaint_left", "Outpaint left", "pixels by which the picture grows"),
-    Option("outpaint_right", "Outpaint right", "pixels by which the picture grows"),
-    Option("outpaint_up", "Outpaint up", "pixels by which the picture grows"),
-    Option("outpaint_down", "Outpaint down", "pixels by which the picture grows"),
-    Option("noise_multiplier", "Noise multiplier", "scale of the noise that is added, 0 to 1.5"),
-    Option("extra_noise", "Extra noise", "noise on top of it, 0 to 1"),
-    Option("image_cfg_scale", "Image CFG scale", "guidance towards the picture, of editing models"),
-    Option("conditioning_mask_strength", "Conditioning mask strength", "how much inpainting models see of the mask, 0 to 1"),
-    _yes("fix_steps", "All steps", "run all steps at any strength"),
-    _yes("color_correction", "Colour correction", "give the result the colours of the picture"),
-    _yes("differential", "Differential", "each grey of the mask begins at its own strength"),
-    _yes("soft_inpainting", "Soft inpainting", "blend by what changed, as A1111 does"),
-)
+FROM_PICTURES: tuple[Option, ...] = _ALL[PICTURE]
 """What the command line also offers with a picture to start from; the page has controls of its own for them."""

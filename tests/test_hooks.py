@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -323,3 +324,106 @@ def test_what_is_built_in_stands_first_whenever_it_comes() -> None:
     assert "'late' has one" in registry.problems["extension", "samplers"]
     registry.unregister("late")
     assert (list(table), registry.problems) == (["A", "B"], {})
+
+
+class ReadsItsOwn:
+    @hookimpl
+    def samplers(self) -> list[Sampler]:
+        return [Sampler(f"{name} twice", sampler.solve, ()) for name, sampler in SAMPLERS.items()]
+
+
+def test_a_plugin_that_reads_what_it_adds_to_is_told_so() -> None:
+    with HOOKS.registered(ReadsItsOwn(), "mirror"), HOOKS.registered(Mine(), "mine"):
+        assert ("Euler" in SAMPLERS, "Zig zag" in SAMPLERS, "Euler twice" in SAMPLERS) == (True, True, False)
+        assert (
+            "the entries of the hook samplers were read by an implementation of samplers"
+            in HOOKS.problems["mirror", "samplers"]
+        )
+
+
+class ReadsOthers:
+    """Reads another hook's entries inside of its own, and brings a plugin along."""
+
+    def __init__(self) -> None:
+        self.registered = False
+
+    @hookimpl
+    def schedules(self) -> list[Schedule]:
+        if not self.registered:
+            self.registered = True
+            HOOKS.register(Mine(), "brought")
+        return [Schedule(name.lower().replace(" ", ""), f"of {name}", zigzag) for name in SAMPLERS if name == "Zig zag"]
+
+
+def test_a_plugin_may_read_other_entries_and_register_others() -> None:
+    with HOOKS.registered(ReadsOthers(), "first"):
+        assert find_schedule("of Zig zag").name == "zigzag"
+        assert find_schedule("Zig").label == "Zig"
+        HOOKS.unregister("brought")
+
+
+class Slow:
+    def __init__(self) -> None:
+        self.asked, self.answer, self.waits = threading.Event(), threading.Event(), True
+
+    @hookimpl
+    def samplers(self) -> list[Sampler]:
+        if self.waits and threading.current_thread() is not threading.main_thread():
+            self.asked.set()
+            assert self.answer.wait(30), "the other thread waits for this one"
+        return [Sampler("Slow", euler, ())]
+
+
+def test_another_thread_registers_while_a_plugin_is_asked() -> None:
+    """A plugin may import a room whose own import waits in another thread; what it answers too late is asked for again."""
+    registry = Registry(Shared, Web, Engine)
+    table: Table[Sampler] = Table(registry, "samplers", "sampler", lambda sampler: (sampler.name, *sampler.aliases))
+    slow = Slow()
+    registry.register(slow, "slow")
+    registry.register(Second("A"), "a")
+    registry.unregister("a")
+    seen: list[list[str]] = []
+    reading = threading.Thread(target=lambda: seen.append(list(table)))
+    reading.start()
+    assert slow.asked.wait(30)
+    registry.register(Second("B"), "b")
+    slow.waits = False
+    slow.answer.set()
+    reading.join(30)
+    assert seen == [["Slow"]]
+    assert list(table) == ["Slow", "B"]
+
+
+def test_many_threads_register_and_read() -> None:
+    registry = Registry(Shared, Web, Engine)
+    table: Table[Sampler] = Table(registry, "samplers", "sampler", lambda sampler: (sampler.name, *sampler.aliases))
+    for number in range(1000):  # so much that another thread comes in between
+        registry.report(f"broken {number}", "samplers", "it fails")
+    failed: list[BaseException] = []
+    begin = threading.Barrier(6)
+
+    def come_and_go(number: int) -> None:
+        try:
+            begin.wait(30)
+            for turn in range(60):
+                with registry.registered(Second(f"{number}"), f"plugin {number}"):
+                    assert f"{number}" in list(table), turn
+                registry.report(f"plugin {number}", f"samplers {turn}", "it failed")
+                assert f"{number}" not in list(table), turn
+                assert len(registry.problems) >= 1000
+        except BaseException as error:
+            failed.append(error)
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=come_and_go, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(usual)
+    assert failed == []
+    assert list(table) == []
+    assert registry.revision == 6 * 60 * 2

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from modules.app import App
+from modules.fields import bounds_of
 from modules.request import MAX_PIXELS, MAX_PROMPT, MAX_SEED, MAX_SIDE, MAX_STYLES, MIN_SIDE, SIDE_STEP, Txt2Img
 
 DECODERS = 2
@@ -54,4 +55,4 @@ def limits_of(app: App) -> dict[str, Any]:
 
 
 def _most(field: str) -> Any:
-    return next(part.le for part in Txt2Img.model_fields[field].metadata if hasattr(part, "le"))
+    return bounds_of(Txt2Img, field).le

@@ -24,10 +24,13 @@ from modules.images.infotext_fields import IMG2IMG_FIELDS
 from modules.images.outputs import Outputs, SavedImage
 from modules.images.recipe import read_recipe
 from modules.jobs.views import JobView
-from modules.options import FROM_PICTURES, OPTIONS
+from modules.options import EXTENSIONS, FROM_PICTURES, OPTIONS
+from modules.request.extensions import nested
 from modules.settings import Settings
 
 USER = "command line"
+
+log = logging.getLogger("atelier")
 
 FIELDS = (
     *("prompt", "negative_prompt", "seed", "steps", "cfg_scale", "sampler", "schedule", "count", "checkpoint"),
@@ -51,13 +54,13 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
     outputs = target(values.output, fields.get("count"), form) if values.output else None
     if outputs is None:
         check_writable(settings.outputs_dir, "--outputs-dir")
-    logging.getLogger("atelier").setLevel(logging.WARNING)
+    log.setLevel(logging.WARNING)
 
     app = App(settings, outputs=outputs, durable=False)
     try:
         fields |= starting_fields(app, values, fields, USER)
         if values.source is not None:
-            fields = {**recipe_fields(app, Path(values.source), fields.get("checkpoint")), **fields}
+            fields = over(recipe_fields(app, Path(values.source), fields.get("checkpoint")), fields)
             if "source" not in fields and not IMG2IMG_FIELDS.isdisjoint(fields):
                 raise RequestError(f"{values.source} was painted from another picture, which its text does not tell")
             app.sourcing.adopt(fields, USER, Path(values.source))
@@ -72,13 +75,22 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
 
 def given_fields(values: argparse.Namespace) -> dict[str, Any]:
     """What was said on the command line, as fields of a request.  Whether it makes sense is for the request to say."""
-    fields = {name: getattr(values, name) for name in FIELDS if getattr(values, name) is not None}
+    flags = (*FIELDS, *(name for name in vars(values) if name.startswith(EXTENSIONS)))
+    fields = nested({name: getattr(values, name) for name in flags if getattr(values, name) is not None})
     if values.size is not None:
         size = re.fullmatch(r"\s*(\d{1,6})\s*[xX×]\s*(\d{1,6})\s*", values.size)
         if not size:
             raise RequestError(f"size {values.size[:40]!r} is not understood; write WIDTHxHEIGHT in pixels, such as 512x768")
         fields["width"], fields["height"] = size.groups()
     return fields
+
+
+def over(recipe: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """`recipe` with what the command line names in its place; of the options of an extension each by itself."""
+    if not {"extensions"} <= recipe.keys() & fields.keys():
+        return {**recipe, **fields}
+    both = {name: {**recipe["extensions"].get(name, {}), **options} for name, options in fields["extensions"].items()}
+    return {**recipe, **fields, "extensions": {**recipe["extensions"], **both}}
 
 
 def recipe_fields(app: App, source: Path, checkpoint: str | None) -> dict[str, Any]:
@@ -88,6 +100,8 @@ def recipe_fields(app: App, source: Path, checkpoint: str | None) -> dict[str, A
         RequestError: it is no picture with settings, or its checkpoint is not here.
     """
     recipe = read_recipe(source)
+    for note in recipe.notes:
+        log.warning("%s: %s", source.name, note)
     fields = dict(recipe.fields)
     fields.pop("checkpoint", None)
     if checkpoint is not None or not recipe.checkpoints:

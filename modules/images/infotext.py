@@ -4,7 +4,7 @@ The text form is what every other program reads; it is ambiguous in places (a pr
 blanks), therefore our JSON record says the same without loss and is preferred when we read our own pictures.  These files know
 text only: neither image formats nor which samplers or checkpoints exist.
 
-    infotext_keys      the keys and the request's fields that they tell
+    infotext_keys      the keys and the request's fields that they name
     infotext_info      GenerationInfo, what is written
     infotext_parsing   text -> items, and what A1111 means by what it leaves out
     infotext_fields    items -> fields of a request
@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
+from modules.fields import infotext_keys
 from modules.images.infotext_fields import checkpoint_names, request_fields
 from modules.images.infotext_hires import hires_items
 from modules.images.infotext_info import GenerationInfo
@@ -26,12 +27,11 @@ from modules.images.infotext_keys import (
     A1111_RNG,
     CORE_KEYS,
     EARLY_EXTRAS,
+    EXTENSIONS,
     INIT_HASH,
     MASK_WEIGHT,
     NEGATIVE,
     NEGATIVE_LINE,
-    OPTIONS,
-    OURS,
     PROMPT,
     SOFT_INPAINTING,
     SOURCE,
@@ -39,7 +39,7 @@ from modules.images.infotext_keys import (
 )
 from modules.images.infotext_parsing import completed, is_word, parse
 from modules.images.infotext_record import RECORD_FORMAT, Record, parse_record, render_record
-from modules.request import GenerationRequest, Img2Img, clean_text
+from modules.request import GenerationRequest, Img2Img, clean_text, extensions
 
 __all__ = [
     "A1111_RNG",
@@ -102,6 +102,8 @@ def _items(info: GenerationInfo) -> Iterator[tuple[str, str]]:
     yield from _option_items(request)
     if source is not None:
         yield from _our_items(source)
+    if request.extensions:
+        yield EXTENSIONS, extensions.as_text(request.extensions)
     yield from extras.items()
     yield "Version", clean_text(info.version)
 
@@ -152,8 +154,8 @@ def _mask_items(request: Img2Img) -> Iterator[tuple[str, str]]:
 
 def _option_items(request: GenerationRequest) -> Iterator[tuple[str, str]]:
     """What is not at its default, under A1111's names where it has one."""
-    for key, name in OPTIONS.items():
-        if not hasattr(request, name) or (value := getattr(request, name)) == _default(request, name):
+    for key, name in infotext_keys(type(request), "options").items():
+        if (value := getattr(request, name)) == _default(request, name):
             continue
         if name == "eta" and request.sampler.startswith("DDIM") != (key == "Eta DDIM"):
             continue
@@ -164,7 +166,7 @@ def _option_items(request: GenerationRequest) -> Iterator[tuple[str, str]]:
 
 
 def _our_items(request: Img2Img) -> Iterator[tuple[str, str]]:
-    for key, name in OURS.items():
+    for key, name in infotext_keys(type(request), "picture options").items():
         if (value := getattr(request, name)) != _default(request, name):
             yield key, _text(value)
 

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
+from modules.fields import Section, infotext_keys, kind_of
 from modules.images.infotext_hires import KEYS as SECOND_PASS
 from modules.images.infotext_hires import hires_fields
-from modules.images.infotext_keys import MASK, MASK_WEIGHT, NEGATIVE, OPTIONS, OURS, PROMPT, SOFT_INPAINTING, SOURCE, ZERO_SNR
+from modules.images.infotext_keys import EXTENSIONS, MASK, NEGATIVE, PROMPT, SOURCE, ZERO_SNR
 from modules.images.infotext_parsing import completed
-from modules.request import Img2Img, Txt2Img
+from modules.request import Img2Img, Txt2Img, extensions
 from modules.roles import ROLE_FIELDS
 
 _OLD_SCHEDULE_SUFFIXES = ("SGM Uniform", "Karras", "Exponential", "Polyexponential")
@@ -24,32 +25,12 @@ _SOURCE_ID = re.compile(r"[0-9a-f]{64}")
 IMG2IMG_FIELDS = frozenset(Img2Img.model_fields.keys() - Txt2Img.model_fields.keys()) | ROLE_FIELDS.keys()
 """Fields that only a picture from a picture has."""
 
-_SIMPLE = {
-    "Steps": "steps",
-    "CFG scale": "cfg_scale",
-    "Image CFG scale": "image_cfg_scale",
-    "Seed": "seed",
-    "Size-1": "width",
-    "Size-2": "height",
-    "Clip skip": "clip_skip",
-    "Emphasis": "emphasis",
-    "Old prompt editing timelines": "old_prompt_editing",
-    "RNG": "rng",
-    "ENSD": "ensd",
-    "Variation seed": "variation_seed",
-    "Variation seed strength": "variation_strength",
-    "Seed resize from-1": "seed_resize_width",
-    "Seed resize from-2": "seed_resize_height",
-    "Denoising strength": "denoising_strength",
-    MASK_WEIGHT: "conditioning_mask_strength",
-}
 
-
-def request_fields(parsed: Mapping[str, str]) -> dict[str, Any]:
+def request_fields(parsed: Mapping[str, str], model: type[Txt2Img] = Img2Img) -> dict[str, Any]:
     """The fields for `modules.request.parse_request` that a parsed text names, with what A1111 means by what it leaves out.
 
-    Values that are none of their kind are left out; ranges are the request's to judge.  Fields of an `Img2Img` are there when
-    the text tells of one; only our own texts name its `source`.
+    `model` declares the fields and their keys.  Values that are none of their kind are left out; ranges are the request's to
+    judge.  Fields of an `Img2Img` are there when the text tells of one; only our own texts name its `source`.
     """
     full = completed(parsed)
     fields: dict[str, Any] = {"prompt": full.get(PROMPT, ""), "negative_prompt": full.get(NEGATIVE, "")}
@@ -62,10 +43,13 @@ def request_fields(parsed: Mapping[str, str]) -> dict[str, Any]:
         fields["schedule"] = schedule or "Automatic"
 
     inpaints = any(key in parsed for key in (*MASK, "Mask hash"))
-    keys = _SIMPLE | OPTIONS | OURS | SOURCE | (MASK | SOFT_INPAINTING if inpaints else {})
-    for key, name in keys.items():
-        if (value := _read(name, full.get(key, "").strip())) is not None:
+    sections: tuple[Section, ...] = ("own", "options", "picture options", *(("mask", "soft inpainting") if inpaints else ()))
+    keys = {key: name for section in sections for key, name in infotext_keys(model, section).items()}
+    for key, name in (*keys.items(), *SOURCE.items()):
+        if (value := _read(model, name, full.get(key, "").strip())) is not None:
             fields[name] = value
+    if (given := extensions.of_text(parsed.get(EXTENSIONS, ""))) is not None:
+        fields["extensions"] = given
     if "Mask blur" in parsed and "mask_blur_x" in fields:
         fields.setdefault("mask_blur_y", fields["mask_blur_x"])
     elif inpaints:
@@ -93,17 +77,19 @@ def checkpoint_names(parsed: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(value for key in ("Model hash", "Model") if (value := parsed.get(key, "").strip()))
 
 
-def _read(name: str, value: str) -> Any:
+def _read(model: type[Txt2Img], name: str, value: str) -> Any:
     """`value` as field `name` takes it, None if it is nothing of its kind."""
     if name in ROLE_FIELDS:
         return value if _SOURCE_ID.fullmatch(value) else None
-    kind = Img2Img.model_fields[name].annotation
+    kind = kind_of(model, name)
     if get_origin(kind) is Literal:
         return value if value in get_args(kind) else None
     if name == "box":
         return tuple(map(int, found.groups())) if (found := _BOX.fullmatch(value)) else None
     if kind is bool:
         return {"True": True, "False": False, ZERO_SNR: True}.get(value)
+    if kind is str:
+        return value or None
     if kind is int:
         return int(value) if _INTEGER.fullmatch(value) else None
     return float(value) if _REAL.fullmatch(value) else None

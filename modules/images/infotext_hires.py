@@ -9,17 +9,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from modules.fields import about, infotext_keys
 from modules.request import SIDE_STEP, Hires, Txt2Img, clean_text
 
 KEYS = ("Hires upscale", "Hires upscaler", "Hires resize", "First pass size")
 """With one of these, "Denoising strength" is that of the second pass of a picture from words."""
 
-_TEXTS = {
-    "Hires sampler": "sampler",
-    "Hires prompt": "prompt",
-    "Hires negative prompt": "negative_prompt",
-    "Hires schedule type": "schedule",
-}
+_TEXTS = infotext_keys(Hires, "texts")
+_KEYS = {name: one.keys[0] for name, one in about(Hires).items()}
 _SAME = re.compile(r"Use same \w+")
 _SCALE = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,17})?")
 _INTEGER = re.compile(r"[0-9]{1,9}")
@@ -33,7 +30,7 @@ def hires_items(request: Txt2Img) -> Iterator[tuple[str, str]]:
         if value := getattr(hires, name):
             yield key, clean_text(value)
     if hires.cfg_scale is not None:
-        yield "Hires CFG Scale", _number(hires.cfg_scale)
+        yield _KEYS["cfg_scale"], _number(hires.cfg_scale)
     scale = hires.width / request.width
     exact = f"{scale:g}"
     if hires_size((request.width, request.height), float(exact)) == (hires.width, hires.height) and scale == float(exact):
@@ -41,8 +38,8 @@ def hires_items(request: Txt2Img) -> Iterator[tuple[str, str]]:
     else:
         yield "Hires resize", f"{hires.width}x{hires.height}"
     if hires.steps:
-        yield "Hires steps", str(hires.steps)
-    yield "Hires upscaler", hires.upscaler
+        yield _KEYS["steps"], str(hires.steps)
+    yield _KEYS["upscaler"], hires.upscaler
 
 
 def hires_size(first: tuple[int, int], scale: float = 2.0, resize: tuple[int, int] = (0, 0)) -> tuple[int, int]:
@@ -68,22 +65,22 @@ def hires_fields(full: Mapping[str, str], size: tuple[Any, Any]) -> dict[str, An
 
     As A1111's reader has it: there is one with a denoising strength and one of its keys.
     """
-    strength = full.get("Denoising strength", "").strip()
+    strength = full.get(_KEYS["denoising_strength"], "").strip()
     if not _SCALE.fullmatch(strength) or not any(key in full for key in KEYS):
         return None
     if not all(isinstance(side, int) and side > 0 for side in size):
         return None
-    resize = [full.get(f"Hires resize-{n}", "0") for n in (1, 2)]
+    resize = [full.get(_KEYS[side], "0") for side in ("width", "height")]
     scale = full.get("Hires upscale", "2")
     if not all(map(_INTEGER.fullmatch, resize)) or not _SCALE.fullmatch(scale):
         return None
     width, height = hires_size(size, float(scale), (int(resize[0]), int(resize[1])))
     fields: dict[str, Any] = {"width": width, "height": height, "denoising_strength": float(strength)}
-    upscaler = full.get("Hires upscaler", "Latent")
+    upscaler = full.get(_KEYS["upscaler"], "Latent")
     fields["upscaler"] = "Lanczos" if upscaler == "None" else upscaler
-    if _INTEGER.fullmatch(steps := full.get("Hires steps", "")):
+    if _INTEGER.fullmatch(steps := full.get(_KEYS["steps"], "")):
         fields["steps"] = int(steps)
-    if _SCALE.fullmatch(cfg := full.get("Hires CFG Scale", "")):
+    if _SCALE.fullmatch(cfg := full.get(_KEYS["cfg_scale"], "")):
         fields["cfg_scale"] = float(cfg)
     told = {name: full.get(key, "") for key, name in _TEXTS.items()}
     return fields | {name: value for name, value in told.items() if value and not _SAME.fullmatch(value)}

@@ -10,15 +10,15 @@ from modules.errors import RequestError
 from modules.images.infotext_info import GenerationInfo
 from modules.request import GenerationRequest, Img2Img, clean_text, parse_stored
 
-RECORD_FORMAT = 2
-"""Version of the JSON record; raised when an older reader would misunderstand it.  2 has pictures by role and second passes; a
-record with neither is one of format 1, so that older readers go on reading it."""
+RECORD_FORMAT = 3
+"""Version of the JSON record; raised when an older reader would misunderstand it.  2 has pictures by role and second passes, 3
+options of extensions; a record with none of them is one of format 1, so that older readers go on reading it."""
 
 
 def render_record(info: GenerationInfo, job: str = "", index: int = 0) -> str:
     """The complete JSON record of picture `index` of `job`: request, facts, versions.  Nothing is lost to the text form."""
     record = {
-        "format": RECORD_FORMAT if isinstance(info.request, Img2Img) or info.request.hires else 1,
+        "format": 3 if info.request.extensions else 2 if isinstance(info.request, Img2Img) or info.request.hires else 1,
         "version": info.version,
         "job": job,
         "index": index,

@@ -24,6 +24,7 @@ from modules.images.png import MAX_TEXTS
 from modules.images.readers import READERS, ExtraNetwork, FileTexts, Reading, a1111
 from modules.images.readers.file_texts import parse_object, said
 from modules.request import SIDE_STEP, clean_text, parse_request
+from modules.request.extensions import understood
 from modules.roles import as_role_fields
 
 _SHOWN = 20_000
@@ -141,8 +142,13 @@ def _own(container: Container) -> Found | None:
     fields = as_role_fields(info.request.model_dump(mode="json"))
     checkpoints = tuple(name for name in (info.model_hash, info.model_name) if name)
     prompts = (info.request.prompt, info.request.negative_prompt)
-    items = _items(parsed)
-    return Found("Atelier", info.version, infotext, *prompts, fields, checkpoints, a1111.networks(parsed), items)
+    found = Found(
+        "Atelier", info.version, infotext, *prompts, fields, checkpoints, a1111.networks(parsed), items=_items(parsed)
+    )
+    if not info.request.extensions:
+        return found
+    given, notes = understood(info.request.extensions)
+    return replace(found, fields={**fields, "extensions": given}, notes=tuple(notes))
 
 
 def _foreign(file: FileTexts) -> Found:
@@ -192,6 +198,9 @@ def acceptable(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
     kept: dict[str, Any] = {}
     notes = []
     for name, value in fields.items():
+        if name == "extensions":
+            value, left_out = understood(value)
+            notes += left_out
         if name in ("width", "height") and value % SIDE_STEP:
             rounded = max(SIDE_STEP, (value + SIDE_STEP // 2) // SIDE_STEP * SIDE_STEP)
             notes.append(f"{name}: {value} is painted as {rounded}, a multiple of {SIDE_STEP}")

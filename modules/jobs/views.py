@@ -10,6 +10,7 @@ from modules.images.infotext_hires import described
 from modules.images.infotext_keys import NEGATIVE_LINE
 from modules.options import FROM_PICTURES, OPTIONS
 from modules.request import GenerationRequest, Hires
+from modules.request.extensions import labels_of
 
 Health = Literal["starting", "ready", "restarting", "failed"]
 
@@ -18,9 +19,10 @@ _ALWAYS_SHOWN = frozenset(
     (
         *("prompt", "negative_prompt", "styles", "seed", "count", "checkpoint", "width", "height"),
         *("sampler", "schedule", "steps", "cfg_scale", "pictures", "denoising_strength", "inpaint_area"),
+        "extensions",  # by their options
     )
 )
-"""Fields of a request that whoever shows it shows whatever their value."""
+"""Fields of a request that are shown whatever their value."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def changed_settings(request: GenerationRequest) -> list[tuple[str, str]]:
     """
     fields = type(request).model_fields
     changed = [name for name, field in fields.items() if name not in _ALWAYS_SHOWN and getattr(request, name) != field.default]
-    return [(_LABELS.get(name, name.replace("_", " ").capitalize()), _in_words(getattr(request, name))) for name in changed]
+    shown = {_LABELS.get(name, name.replace("_", " ").capitalize()): getattr(request, name) for name in changed}
+    return [(label, _in_words(value)) for label, value in (shown | labels_of(request.extensions)).items()]
 
 
 def _in_words(value: Any) -> str:

@@ -10,15 +10,18 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from modules.errors import AtelierError, RequestError, without_folders
-from modules.request import MAX_SEED
+from modules.fields import about, bounds_of, kind_of
+from modules.options import EXTENSIONS
+from modules.request import MAX_SEED, Img2Img
+from modules.request.extensions import nested, understood, value_of
 from modules.ui.gradio import gr
 
 Values = dict[str, Any]
 
-_NAMED = re.compile(r"([a-z_]+): (.*)", re.DOTALL)
+_NAMED = re.compile(r"([a-z0-9_.]+): (.*)", re.DOTALL)
 
 
 class Range(gr.Slider):
@@ -44,7 +47,7 @@ class Choice(gr.Dropdown):
 class Figure(gr.Textbox):
     """A number that may be left out: it is typed as text, and the default stands there in grey."""
 
-    default: float | None = None
+    default: float | str | None = None
 
     def preprocess(self, payload: Any) -> Any:
         return str(payload).strip() or None if payload is not None else None
@@ -87,6 +90,16 @@ class Form:
         slider = Range(low, high, value, step=step, label=label, elem_id=self.id(name), buttons=[], min_width=120)
         return self._keep(name, label, slider)
 
+    def declared(self, name: str) -> gr.components.Component:
+        """The control of a switch, of one of several words or of a number, as the request declares the field."""
+        default, kind, one = Img2Img.model_fields[name].default, kind_of(Img2Img, name), about(Img2Img)[name]
+        if kind is bool:
+            return self.check(name, one.label, default)
+        if words := get_args(kind):
+            return self.choice(name, one.label, words, default)
+        bounds = bounds_of(Img2Img, name)
+        return self.slider(name, one.label, bounds.ge, bounds.le, default, one.step)
+
     def choice(self, name: str, label: str, choices: Iterable[Any], value: str | list[str] | None, **options: Any) -> Choice:
         choice = Choice(list(choices), value=value, label=label, elem_id=self.id(name), min_width=100, **options)
         return self._keep(name, label, choice)
@@ -94,11 +107,11 @@ class Form:
     def check(self, name: str, label: str, value: bool = False, **options: Any) -> gr.Checkbox:
         return self._keep(name, label, gr.Checkbox(value, label=label, elem_id=self.id(name), min_width=60, **options))
 
-    def figure(self, name: str, label: str, default: float | None, otherwise: str = "", **options: Any) -> Figure:
+    def figure(self, name: str, label: str, default: float | str | None, otherwise: str = "", **options: Any) -> Figure:
         """A number that may be left out; `otherwise` says in a word what then counts where there is no default to show."""
         self.optional.add(name)
         attributes = gr.InputHTMLAttributes(spellcheck=False, autocomplete="off")
-        shown = otherwise if default is None else f"{default:g}"
+        shown = otherwise if default is None else default if isinstance(default, str) else f"{default:g}"
         figure = Figure(
             label=label,
             placeholder=shown,
@@ -139,7 +152,7 @@ class Form:
         return set(self.components.values())
 
     def read(self, data: Mapping[gr.components.Component, Any]) -> Values:
-        """The request's fields.
+        """The request's fields; options of extensions among them as its `extensions`.
 
         Raises:
             RequestError: a field that needs a value is empty.
@@ -150,11 +163,17 @@ class Form:
         if empty:
             raise RequestError("; ".join(f"{label} is empty, please fill it in" for label in empty))
         values["seed"] = _seed(values["seed"])
-        return values
+        return nested(values)
 
     def write(self, values: Mapping[str, Any]) -> dict[gr.components.Component, Any]:
-        """Gradio's updates that show `values`; names that the form does not have and odd types are left out."""
+        """Gradio's updates that show `values`; names that the form does not have and odd types are left out.
+
+        `values` with `extensions` set all options of extensions, those that it does not name to their defaults.
+        """
         updates: dict[gr.components.Component, Any] = {}
+        if isinstance(given := values.get("extensions"), dict):
+            known, _ = understood(given)
+            values = {**values, **{name: value_of(known, name) for name in self.components if name.startswith(EXTENSIONS)}}
         for name, value in values.items():
             component = self.components.get(name)
             if name == "seed":

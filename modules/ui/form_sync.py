@@ -14,6 +14,7 @@ from modules.checkpoints.files import CheckpointInfo
 from modules.diffusion.samplers import SAMPLERS, find_sampler
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError, SettingsError, UnknownName, without_folders
+from modules.request import EXTENSIONS
 from modules.ui.form import Choice, Form, Values, fields_of
 from modules.ui.gradio import gr
 from modules.ui.results import Results, message
@@ -158,6 +159,7 @@ class FormSync:
             here = self.styles()[0]
             fields["styles"] = [name for name in styles if name in here]
             notes += [f"Style {str(name)[:80]!r}" for name in styles if name not in here]
+        notes += [f"Extension {str(name)[:80]!r}" for name in fields_of(fields.get("extensions")) if name not in EXTENSIONS]
         return notes
 
 

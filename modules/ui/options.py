@@ -1,8 +1,8 @@
 """The accordion of further options at the end of a generation form, closed at first.
 
-Built from the table in `modules.options` and the request's declarations.  What makes no difference beside the other settings is
-greyed, and the accordion's title says how many options are not at their default.  Numbers may be left out; what was typed is
-checked by the request.
+Built from the field declarations of the request (`modules.options`) and of extensions.  What makes no difference beside the
+other settings is greyed, and the accordion's title says how many options are not at their default.  Numbers may be left out;
+what was typed is checked by the request.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from modules.diffusion.samplers.relevance import idle_options
 from modules.errors import AtelierError
-from modules.options import OPTIONS, Option
-from modules.request import Txt2Img, parse_request
+from modules.options import EXTENSIONS, OPTIONS, Option, joined
+from modules.request import Txt2Img, extensions, parse_request
 from modules.ui.form import Form, Values, fields_of
 from modules.ui.gradio import gr
 from modules.ui.tabs.base import AT_ONCE, Updates
@@ -22,7 +22,6 @@ TITLE = "Advanced"
 OWN = "its own"
 """What counts where a number without a default is left out: that of the sampler."""
 
-NAMES = tuple(option.name for group in OPTIONS.values() for option in group)
 _DECIDE = ("sampler", "schedule")
 """Other fields that decide which options make a difference."""
 
@@ -37,18 +36,22 @@ class Options:
 
     def __init__(self, form: Form, tell: str) -> None:
         self.form, self.tell = form, tell
+        self.groups = joined(OPTIONS, extensions.offered())
+        self.names = tuple(option.name for group in self.groups.values() for option in group)
+        self.defaults: Values = {name: _value(Txt2Img(), name) for name in self.names}
 
     def build(self) -> None:
         """Inside the current column."""
         form = self.form
         with gr.Accordion(TITLE, open=False, elem_id=form.id("options"), elem_classes="options") as self.accordion:
             idle = _idle(_readable({name: form.components[name].value for name in _DECIDE}))
-            for group, options in OPTIONS.items():
+            for group, options in self.groups.items():
                 with gr.Group(elem_classes="plain option-group"):
                     gr.HTML(f"<h3>{group}</h3>", js_on_load=None)
                     right = False
                     for option in options:
-                        _control(form, option, option.name not in idle, right and not option.switch)
+                        default = self.defaults[option.name]
+                        _control(form, option, default, option.name not in idle, right and not option.switch)
                         right = not right and not option.switch  # a switch has a line of its own
             self.reset = gr.Button("Set all back", elem_id=form.id("options_reset"), elem_classes="quiet", size="sm")
         # Which options are greyed, and what is asked about them, as JSON: one input, since the browser's side of Gradio takes
@@ -58,33 +61,34 @@ class Options:
     def connect(self) -> None:
         """Connect the events, last of all that hear a change of a field: by then the page knows the new value."""
         form = self.form
-        own = [form.components[name] for name in NAMES]
-        changes = [form.components[name].change for name in (*NAMES, *_DECIDE)]
+        own = [form.components[name] for name in self.names]
+        changes = [form.components[name].change for name in (*self.names, *_DECIDE)]
         ask = f"(idle) => [JSON.stringify({{ idle: JSON.parse(idle), values: {self.tell} }})]"
         outputs = [*own, self.accordion, self.state]
         gr.on(changes, self._shown, self.state, outputs, js=ask, trigger_mode="always_last", **AT_ONCE)
-        self.reset.click(lambda: form.write(_DEFAULTS), None, own, **AT_ONCE)
+        self.reset.click(lambda: form.write(self.defaults), None, own, **AT_ONCE)
 
     def _shown(self, asked: str) -> Updates:
         """Which fields may be changed, where that differs from before, and the title, as the form is now."""
         form, question = self.form, fields_of(asked)
         values = fields_of(question.get("values"))
-        given = {name: values[name] for name in (*NAMES, *_DECIDE) if values.get(name) not in (None, "")}
+        given = {name: values[name] for name in (*self.names, *_DECIDE) if values.get(name) not in (None, "")}
         request = _readable(given)
         idle, before = _idle(request), _names(question.get("idle"))
-        changed = [name for name in NAMES if name not in idle and name in given and getattr(request, name) != _DEFAULTS[name]]
+        active = [name for name in self.names if name not in idle and name in given]
+        changed = [name for name in active if _value(request, name) != self.defaults[name]]
         updates: Updates = {
-            form.components[name]: gr.update(interactive=name not in idle) for name in NAMES if name in idle ^ before
+            form.components[name]: gr.update(interactive=name not in idle) for name in self.names if name in idle ^ before
         }
         updates[self.accordion] = gr.update(label=f"{TITLE} · {len(changed)} set" if changed else TITLE)
         updates[self.state] = json.dumps(sorted(idle))
         return updates
 
 
-def _control(form: Form, option: Option, interactive: bool, right: bool) -> None:
+def _control(form: Form, option: Option, default: Any, interactive: bool, right: bool) -> None:
     """One option; `right`: in the second of the two columns, where its help must not reach beyond the settings."""
     classes = ["figure", "right"] if right else ["figure"]
-    default, more = _DEFAULTS[option.name], {"info": option.help, "interactive": interactive}
+    more = {"info": option.help, "interactive": interactive}
     if option.switch:
         form.check(option.name, option.label, default, **more)
     elif option.choices:
@@ -93,7 +97,9 @@ def _control(form: Form, option: Option, interactive: bool, right: bool) -> None
         form.figure(option.name, option.label, default, OWN, elem_classes=classes, **more)
 
 
-_DEFAULTS: Values = {name: Txt2Img.model_fields[name].default for name in NAMES}
+def _value(request: Txt2Img, name: str) -> Any:
+    """The value of an option, be it the request's own or an extension's."""
+    return extensions.value_of(request.extensions, name) if name.startswith(EXTENSIONS) else getattr(request, name)
 
 
 def _names(value: Any) -> set[str]:
@@ -102,7 +108,7 @@ def _names(value: Any) -> set[str]:
 
 def _idle(request: Txt2Img) -> set[str]:
     try:
-        return idle_options(request)
+        return idle_options(request) | extensions.idle_options(request.extensions)
     except AtelierError:  # a sampler that is not here: the request says so
         return set()
 
@@ -110,17 +116,17 @@ def _idle(request: Txt2Img) -> set[str]:
 def _readable(given: Values) -> Txt2Img:
     """The request of these values; those that make no sense (yet: somebody types) are left out."""
     try:
-        return parse_request(given)
+        return parse_request(extensions.nested(given))
     except AtelierError:
         pass
     sound = {}
     for name, value in given.items():
         try:
-            parse_request({name: value})
+            parse_request(extensions.nested({name: value}))
             sound[name] = value
         except AtelierError:
             continue
     try:
-        return parse_request(sound)
+        return parse_request(extensions.nested(sound))
     except AtelierError:
         return Txt2Img()

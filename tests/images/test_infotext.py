@@ -24,7 +24,7 @@ from modules.images.infotext import (
     request_fields,
 )
 from modules.images.infotext_parsing import a1111_version
-from modules.request import GuidanceOptions, Img2Img, NoiseOptions, SolverOptions, Txt2Img, clean_text, parse_request
+from modules.request import GuidanceOptions, Img2Img, NoiseOptions, SamplerOptions, Txt2Img, clean_text, parse_request
 from modules.roles import ROLE_FIELDS
 from tests.images.conftest import make_info
 
@@ -119,7 +119,7 @@ def test_what_is_rendered_is_read_back(info: GenerationInfo) -> None:
     assert {name: fields[name] for name in expected} == expected
     read = parse_request({**fields, "checkpoint": None})
     assert read.seed == info.request.seed
-    options = {*NoiseOptions.model_fields, *SolverOptions.model_fields, *GuidanceOptions.model_fields}
+    options = {*NoiseOptions.model_fields, *SamplerOptions.model_fields, *GuidanceOptions.model_fields}
     assert read.model_dump(include=options) == info.request.model_dump(include=options)
 
 
@@ -569,7 +569,7 @@ def test_every_field_of_a_request_is_told_or_named_here() -> None:
     without = {"count", "styles", "comments", "private"}  # of the job, gone when prompts are finished, or nobody's business
     assert ROLE_FIELDS.keys() <= tables, "the pictures by role"
     fields = (set(Img2Img.model_fields) - {"pictures"}) | ROLE_FIELDS.keys()
-    assert fields == core | tables | by_extras | without | {"hires"}
+    assert fields == core | tables | by_extras | without | {"hires", "extensions"}, "the last two have tests of their own"
 
 
 def test_records_of_earlier_versions_keep_their_steps_and_their_texts() -> None:

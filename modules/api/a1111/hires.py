@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 from modules.api.a1111.requests import TextBody
 from modules.errors import RequestError
+from modules.fields import about
 from modules.images.infotext_hires import hires_size
-from modules.request import SIDE_STEP, Upscaler
+from modules.request import SIDE_STEP, Hires, Upscaler
 
 _SAME = ("", "None", "none", "Use same sampler", "Use same scheduler", "Use same checkpoint")
 _STRENGTH = 0.75
@@ -34,18 +35,14 @@ def hires_fields(body: TextBody, fields: dict[str, Any]) -> dict[str, Any]:
         raise RequestError("hr_checkpoint_name: the second pass runs with the checkpoint of the first; leave it out")
     if body.firstpass_image:
         raise RequestError("firstpass_image: a second pass over a picture that is sent is not built; send it to img2img")
-    hires: dict[str, Any] = {
-        "width": size[0],
-        "height": size[1],
-        "upscaler": _upscaler(body.hr_upscaler),
-        "denoising_strength": _STRENGTH if body.denoising_strength is None else body.denoising_strength,
-        "steps": max(0, body.hr_second_pass_steps or 0),
-        "cfg_scale": body.hr_cfg,
-        "prompt": body.hr_prompt or "",
-        "negative_prompt": body.hr_negative_prompt or "",
-    }
-    chosen = {"sampler": body.hr_sampler_name, "schedule": body.hr_scheduler}
-    hires |= {name: value for name, value in chosen.items() if value not in (None, *_SAME)}
+    given = {name: getattr(body, one.a1111) for name, one in about(Hires).items()}
+    hires = {name: value for name, value in given.items() if value is not None}
+    hires |= {"width": size[0], "height": size[1], "upscaler": _upscaler(body.hr_upscaler)}
+    hires.setdefault("denoising_strength", _STRENGTH)
+    hires["steps"] = max(0, hires.get("steps", 0))
+    for name in ("sampler", "schedule"):
+        if hires.get(name) in _SAME:
+            del hires[name]
     return {**fields, "width": first[0], "height": first[1], "hires": hires}
 
 

@@ -1,9 +1,9 @@
 """A1111's options by name: defaults, types, and what each of them means for a picture that is painted here.
 
-Three kinds.  Some set a field of our request (`PICTURE`).  Some change A1111's picture and are not built here (`UNBUILT`): they
-are kept, and a call for which one would matter is refused or, where only faces, seams or precision differ, answered with a
-note.  The rest concern its page, its files and its console (`KEPT`): each caller's values are kept and sent back, and nothing
-else happens.  `SERVER` options are never set by a caller; their defaults may be sent.
+Three kinds.  Some set a field of our request (`PICTURE`; its declaration names the option).  Some change A1111's picture and
+are not built here (`UNBUILT`): they are kept, and a call for which one would matter is refused or, where only faces, seams or
+precision differ, answered with a note.  The rest concern its page, its files and its console (`KEPT`): each caller's values are
+kept and sent back, and nothing else happens.  `SERVER` options are never set by a caller; their defaults may be sent.
 
 Facts: AUTOMATIC1111 v1.10.1, `modules/shared_options.py` and the settings of its built-in extensions (Lora, canvas-zoom,
 hypertile, extra options); the last lines of `UNBUILT` and `KEPT` are options of older versions that clients still send.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from modules.api.a1111.option_calls import (
     Call,
@@ -32,7 +32,8 @@ from modules.api.a1111.option_calls import (
     uni_pc,
 )
 from modules.api.a1111.option_values import Read, choice, clip_skip, name, real, switch, text, texts, whole
-from modules.request import MAX_SEED, Emphasis
+from modules.fields import about, bounds_of, kind_of, shortest
+from modules.request import Img2Img
 
 CHECKPOINT = "sd_model_checkpoint"
 CHECKPOINT_HASH = "sd_checkpoint_hash"
@@ -64,45 +65,31 @@ class A1111Option:
     unbuilt: Unbuilt | None = None
 
 
+def _of_field(field: str) -> A1111Option:
+    """An option that means what the request's field means, with the field's own default, kind and bounds."""
+    default, kind, bounds = Img2Img.model_fields[field].default, kind_of(Img2Img, field), bounds_of(Img2Img, field)
+    if kind is bool:
+        return A1111Option(default, switch, field)
+    if get_origin(kind) is Literal:
+        return A1111Option(default, choice(*get_args(kind)), field)
+    low, high = shortest(bounds.ge or 0), shortest(bounds.le or 0)
+    return A1111Option(default, whole(int(low), int(high)) if kind is int else real(low, high), field)
+
+
 PICTURE: dict[str, A1111Option] = {
     CHECKPOINT: A1111Option("", name),
-    "CLIP_stop_at_last_layers": A1111Option(1, clip_skip, "clip_skip"),
     "samples_format": A1111Option("png", choice("png", "jpg", "jpeg", "webp", "avif")),
     "jpeg_quality": A1111Option(80, whole(1, 100)),
     "webp_lossless": A1111Option(False, switch),
     "return_grid": A1111Option(True, switch),
-    "enable_pnginfo": A1111Option(True, switch, "private", lambda value: not value),
-    "emphasis": A1111Option("Original", choice(*get_args(Emphasis)), "emphasis"),
-    "enable_prompt_comments": A1111Option(True, switch, "comments"),
-    "use_old_scheduling": A1111Option(False, switch, "old_prompt_editing"),
-    "randn_source": A1111Option("CPU", choice("CPU", "GPU", "NV"), "rng"),
-    "eta_noise_seed_delta": A1111Option(0, whole(0, MAX_SEED), "ensd"),
     "eta_ancestral": A1111Option(1.0, real(0, 1)),
     "eta_ddim": A1111Option(0.0, real(0, 1)),
-    "s_churn": A1111Option(0.0, real(0, 100), "s_churn"),
-    "s_tmin": A1111Option(0.0, real(0, 1000), "s_tmin"),
-    "s_tmax": A1111Option(0.0, real(0, 1000), "s_tmax"),
-    "s_noise": A1111Option(1.0, real(0, 2), "s_noise"),
-    "sigma_min": A1111Option(0.0, real(0, 100), "sigma_min"),
-    "sigma_max": A1111Option(0.0, real(0, 10_000), "sigma_max"),
-    "rho": A1111Option(0.0, real(0, 100), "rho"),
-    "beta_dist_alpha": A1111Option(0.6, real(0.01, 10), "beta_alpha"),
-    "beta_dist_beta": A1111Option(0.6, real(0.01, 10), "beta_beta"),
+    **{one.a1111_option: _of_field(field) for field, one in about(Img2Img).items() if one.a1111_option},
+    # those that say it in another way than the field
+    "CLIP_stop_at_last_layers": A1111Option(1, clip_skip, "clip_skip"),
+    "enable_pnginfo": A1111Option(True, switch, "private", lambda value: not value),
     "sd_noise_schedule": A1111Option("Default", choice("Default", ZERO_SNR), "zero_snr", lambda value: value == ZERO_SNR),
-    "sgm_noise_multiplier": A1111Option(False, switch, "sgm_noise_multiplier"),
-    "always_discard_next_to_last_sigma": A1111Option(False, switch, "discard_penultimate"),
-    "skip_early_cond": A1111Option(0.0, real(0, 1), "skip_early_cfg"),
-    "s_min_uncond": A1111Option(0.0, real(0, 15), "ngms"),
-    "s_min_uncond_all": A1111Option(False, switch, "ngms_all_steps"),
-    "img2img_fix_steps": A1111Option(False, switch, "fix_steps"),
-    "img2img_color_correction": A1111Option(False, switch, "color_correction"),
-    "initial_noise_multiplier": A1111Option(1.0, real(0, 1.5), "noise_multiplier"),
-    "img2img_extra_noise": A1111Option(0.0, real(0, 1), "extra_noise"),
-    "inpainting_mask_weight": A1111Option(1.0, real(0, 1), "conditioning_mask_strength"),
 }
-
-IMAGE_FIELDS = ("fix_steps", "color_correction", "noise_multiplier", "extra_noise", "conditioning_mask_strength")
-"""Fields that only a picture from a picture has."""
 
 
 def _unbuilt(

@@ -24,13 +24,13 @@ from modules.api.a1111.option_table import (
     CHECKPOINT,
     CHECKPOINT_HASH,
     EXPLANATIONS,
-    IMAGE_FIELDS,
     KEPT,
     OPTIONS,
     SERVER,
     UNBUILT,
 )
 from modules.errors import OutputError, RequestError
+from modules.request import Img2Img, Txt2Img
 
 __all__ = ["CHECKPOINT", "CHECKPOINT_HASH", "OPTIONS", "Chosen", "OwnOptions", "option_fields", "option_notes", "read_options"]
 
@@ -107,10 +107,11 @@ def option_notes(values: Mapping[str, Any], overridden: Iterable[str], call: Cal
 
 def option_fields(values: Mapping[str, Any], image: bool) -> dict[str, Any]:
     """The request's fields that these options set away from their defaults; `image` for a picture from a picture."""
+    known = (Img2Img if image else Txt2Img).model_fields
     return {
         option.field: option.meaning(values[name])
         for name, option in OPTIONS.items()
-        if option.field and name in values and (image or option.field not in IMAGE_FIELDS)
+        if option.field in known and name in values
     }
 
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from modules.api.a1111.coercion import Mapping, Name, Prompt, Real, Switch, Text, Whole
-from modules.request import MAX_SIDE, MAX_STYLES, MIN_SIDE
+from modules.fields import bounds_of
+from modules.request import MAX_SIDE, MAX_STYLES, MIN_SIDE, Img2Img
 
 MAX_PICTURE_TEXT = 90 << 20
 """Characters of a picture as base64; the guard lets 64 MiB through."""
@@ -24,13 +25,20 @@ PictureText = Annotated[
 MAX_BATCH = 100
 """Of batch_size and of n_iter; their product has the bound of a job's pictures."""
 
+
+def _bounds(field: str) -> Any:
+    """The bounds of our field of that name."""
+    bounds = bounds_of(Img2Img, field)
+    return Field(ge=bounds.ge, le=bounds.le)
+
+
 Seed = Annotated[Whole, Field(ge=-(2**63), le=2**64 - 1)]
 """What torch's generators take."""
 Size = Annotated[Whole, Field(ge=MIN_SIDE, le=MAX_SIDE)]
 FromSide = Annotated[Whole, Field(le=MAX_SIDE)]
 """0 and less is none."""
 Share = Annotated[Real, Field(ge=0.0, le=1.0)]
-Blur = Annotated[Whole, Field(ge=0, le=64)]
+Blur = Annotated[Whole, _bounds("mask_blur_x")]
 
 
 class _Body(BaseModel):
@@ -59,8 +67,8 @@ class GenerationBody(_Body):
     scheduler: Name | None = None
     batch_size: Annotated[Whole, Field(ge=1, le=MAX_BATCH)] | None = 1
     n_iter: Annotated[Whole, Field(ge=1, le=MAX_BATCH)] | None = 1
-    steps: Annotated[Whole, Field(ge=1, le=150)] | None = 50
-    cfg_scale: Annotated[Real, Field(ge=0.0, le=50.0)] | None = 7.0
+    steps: Annotated[Whole, _bounds("steps")] | None = 50
+    cfg_scale: Annotated[Real, _bounds("cfg_scale")] | None = 7.0
     width: Size | None = Field(512, description="Rounded down to a multiple of 8.")
     height: Size | None = Field(512, description="Rounded down to a multiple of 8.")
     restore_faces: bool | None = Field(None, description="Not built yet: true is passed over, with a note in info.")
@@ -69,11 +77,11 @@ class GenerationBody(_Body):
     do_not_save_grid: bool | None = False
     eta: Share | None = None
     denoising_strength: Share | None = 0.75
-    s_min_uncond: Annotated[Real, Field(ge=0.0, le=15.0)] | None = None
-    s_churn: Annotated[Real, Field(ge=0.0, le=100.0)] | None = None
-    s_tmax: Annotated[Real, Field(ge=0.0, le=1000.0)] | None = None
-    s_tmin: Annotated[Real, Field(ge=0.0, le=1000.0)] | None = None
-    s_noise: Annotated[Real, Field(ge=0.0, le=2.0)] | None = None
+    s_min_uncond: Annotated[Real, _bounds("ngms")] | None = None
+    s_churn: Annotated[Real, _bounds("s_churn")] | None = None
+    s_tmax: Annotated[Real, _bounds("s_tmax")] | None = None
+    s_tmin: Annotated[Real, _bounds("s_tmin")] | None = None
+    s_noise: Annotated[Real, _bounds("s_noise")] | None = None
     override_settings: Mapping | None = Field(None, description="Options (see /sdapi/v1/options) for this call.")
     override_settings_restore_afterwards: bool | None = Field(True, description="False keeps the overrides as your options.")
     refiner_checkpoint: Name | None = Field(None, description="Not built yet: a name is refused.")
@@ -111,7 +119,7 @@ class TextBody(GenerationBody):
     hr_checkpoint_name: Name | None = None
     hr_sampler_name: Name | None = None
     hr_scheduler: Name | None = None
-    hr_cfg: Annotated[Real, Field(ge=0.0, le=50.0)] | None = Field(
+    hr_cfg: Annotated[Real, _bounds("cfg_scale")] | None = Field(
         None, description="Forge's: the second pass's own guidance scale."
     )
     hr_prompt: Prompt | None = ""
@@ -125,7 +133,7 @@ class PictureBody(GenerationBody):
     resize_mode: Annotated[Whole, Field(ge=0, le=3)] | None = Field(
         0, description="0 just resize, 1 crop and resize, 2 resize and fill, 3 just resize (latent upscale)"
     )
-    image_cfg_scale: Annotated[Real, Field(ge=0.0, le=10.0)] | None = None
+    image_cfg_scale: Annotated[Real, _bounds("image_cfg_scale")] | None = None
     mask: PictureText | None = Field(None, description="White is repainted; a picture with alpha counts by its alpha.")
     mask_blur_x: Blur | None = 4
     mask_blur_y: Blur | None = 4
@@ -135,9 +143,9 @@ class PictureBody(GenerationBody):
         0, description="0 fill, 1 original, 2 latent noise, 3 latent nothing"
     )
     inpaint_full_res: bool | None = Field(True, description="True: only the masked part is painted, at the full size.")
-    inpaint_full_res_padding: Annotated[Whole, Field(ge=0, le=256)] | None = 0
+    inpaint_full_res_padding: Annotated[Whole, _bounds("masked_padding")] | None = 0
     inpainting_mask_invert: Switch | None = 0
-    initial_noise_multiplier: Annotated[Real, Field(ge=0.0, le=1.5)] | None = None
+    initial_noise_multiplier: Annotated[Real, _bounds("noise_multiplier")] | None = None
     latent_mask: PictureText | None = Field(None, description="Not built yet: a picture is refused.")
     include_init_images: bool | None = Field(False, description="True: the answer's parameters repeat init_images and mask.")
 

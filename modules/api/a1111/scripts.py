@@ -1,7 +1,8 @@
 """What stands behind `script_name` and `alwayson_scripts`: which scripts of A1111 have a counterpart here, and their arguments.
 
-Its scripts are plug-ins with positional arguments.  Ours is soft inpainting; the page's own sections (seed, sampler, refiner)
-are scripts there too, whose arguments count on its page alone.  A script that is switched off is passed over with a note.
+Its scripts are plug-ins with positional arguments.  Ours are soft inpainting and the extensions that requests may have options
+of; the page's own sections (seed, sampler, refiner) are scripts there too, whose arguments count on its page alone.  A script
+that is switched off is passed over with a note.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from modules.api.a1111.coercion import NO
 from modules.errors import RequestError
+from modules.fields import About, about, bounds_of, infotext_keys, kind_of, shortest
+from modules.request import EXTENSIONS, Img2Img
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,17 @@ class Argument:
         return {**shown, "choices": None}
 
 
-SOFT_INPAINTING = (
-    Argument("Soft inpainting", False, "soft_inpainting"),
-    Argument("Schedule bias", 1, "soft_bias", 0, 8, 0.1),
-    Argument("Preservation strength", 0.5, "soft_preservation", 0, 8, 0.05),
-    Argument("Transition contrast boost", 4, "soft_contrast_boost", 1, 32, 0.5),
-    Argument("Mask influence", 0, "soft_mask_influence", 0, 1, 0.05),
-    Argument("Difference threshold", 0.5, "soft_difference_threshold", 0, 8, 0.25),
-    Argument("Difference contrast", 2, "soft_difference_contrast", 0, 8, 0.25),
-)
+def _argument(model: type[BaseModel], name: str) -> Argument:
+    """The argument that sets a field of `model`, as the field is declared; numbers as A1111 writes them, 1 for 1.0."""
+    default, bounds, one = model.model_fields[name].default, bounds_of(model, name), about(model).get(name, About())
+    if kind_of(model, name) not in (int, float):
+        return Argument(one.label or name, default, name)
+    value, low, high = (None if end is None else shortest(end) for end in (default, bounds.ge, bounds.le))
+    return Argument(one.label or name, value, name, low, high, one.step or None)
+
+
+SOFT_INPAINTING = tuple(_argument(Img2Img, name) for name in infotext_keys(Img2Img, "soft inpainting").values())
+"""The script's arguments by their places, which are those of the fields' declarations."""
 _SOFT = "soft inpainting"
 _SECTIONS = ("seed", "sampler", "refiner")
 """Those that are listed."""
@@ -48,7 +55,7 @@ _NO_NAME = (None, "", "None", "none")
 
 
 def script_names(image: bool) -> list[str]:
-    return [*_SECTIONS, *([_SOFT] if image else [])]
+    return [*_SECTIONS, *([_SOFT] if image else []), *EXTENSIONS]
 
 
 def script_infos() -> list[dict[str, Any]]:
@@ -56,7 +63,18 @@ def script_infos() -> list[dict[str, Any]]:
         {"name": name, "is_alwayson": True, "is_img2img": image, "args": []} for image in (False, True) for name in _SECTIONS
     ]
     soft = {"name": _SOFT, "is_alwayson": True, "is_img2img": True, "args": [one.described() for one in SOFT_INPAINTING]}
-    return [*sections, soft]
+    extensions = [
+        {"name": name, "is_alwayson": True, "is_img2img": image, "args": [one.described() for one in _arguments(name)]}
+        for name in EXTENSIONS
+        for image in (False, True)
+    ]
+    return [*sections, soft, *extensions]
+
+
+def _arguments(extension: str) -> list[Argument]:
+    """The options of an extension as a script's arguments, in the order of their declaration."""
+    options = EXTENSIONS[extension].options
+    return [_argument(options, name) for name in options.model_fields]
 
 
 def script_fields(asked: Mapping[str, Any] | None, image: bool) -> tuple[dict[str, Any], list[str]]:
@@ -77,6 +95,9 @@ def script_fields(asked: Mapping[str, Any] | None, image: bool) -> tuple[dict[st
             raise RequestError("alwayson_scripts.Refiner: a second checkpoint is not built yet; leave it off")
         if script == _SOFT and image:
             fields |= {argument.field: value for argument, value in zip(SOFT_INPAINTING, args, strict=False)}
+        elif script in EXTENSIONS:
+            options = {argument.field: value for argument, value in zip(_arguments(script), args, strict=False)}
+            fields["extensions"] = {**fields.get("extensions", {}), script: options}
         elif _is_off(script, args):
             notes.append(f"always on script {name[:80]}: not here, and switched off in the call")
         elif script not in _IDLE:

@@ -24,42 +24,12 @@ from modules.app import App
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
 from modules.errors import RequestError, SettingsError, UnknownName
+from modules.fields import about
 from modules.images.recipe import recipe_of_text
-from modules.request import SIDE_STEP, MaskedContent, ResizeMode
+from modules.request import SIDE_STEP, Img2Img, MaskedContent, ResizeMode, Txt2Img
 
-_OURS = {
-    "prompt": "prompt",
-    "negative_prompt": "negative_prompt",
-    "styles": "styles",
-    "seed": "seed",
-    "subseed": "variation_seed",
-    "subseed_strength": "variation_strength",
-    "seed_resize_from_w": "seed_resize_width",
-    "seed_resize_from_h": "seed_resize_height",
-    "steps": "steps",
-    "cfg_scale": "cfg_scale",
-    "width": "width",
-    "height": "height",
-    "eta": "eta",
-    "s_min_uncond": "ngms",
-    "s_churn": "s_churn",
-    "s_tmax": "s_tmax",
-    "s_tmin": "s_tmin",
-    "s_noise": "s_noise",
-}
-_OURS_OF_PICTURES = {
-    "denoising_strength": "denoising_strength",
-    "resize_mode": "resize_mode",
-    "image_cfg_scale": "image_cfg_scale",
-    "mask_blur_x": "mask_blur_x",
-    "mask_blur_y": "mask_blur_y",
-    "mask_round": "mask_round",
-    "inpainting_fill": "masked_content",
-    "inpaint_full_res": "inpaint_area",
-    "inpaint_full_res_padding": "masked_padding",
-    "inpainting_mask_invert": "mask_mode",
-    "initial_noise_multiplier": "noise_multiplier",
-}
+_NAMES = {one.a1111: name for name, one in about(Img2Img).items() if one.a1111}
+"""Our fields by the names that they have in A1111's calls, as their declarations say."""
 
 _MEANINGS: dict[str, Callable[[Any], Any]] = {
     "resize_mode": lambda value: get_args(ResizeMode)[value],
@@ -128,7 +98,7 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
             fields.pop("hires", None)  # an infotext's
     scripted, said = script_fields(body.alwayson_scripts, image)
     fields |= scripted
-    notes += said + _keep_known_styles(app, fields)
+    notes += said + _keep_known_styles(app, fields) + [f"infotext: {note}" for note in (recipe.notes if recipe else ())]
     if recipe is not None and recipe.checkpoints and not overridden.get(CHECKPOINT):
         fields["checkpoint"] = _recipe_checkpoint(app, recipe.checkpoints)
     elif options[CHECKPOINT]:
@@ -153,11 +123,10 @@ def _keep_known_styles(app: App, fields: dict[str, Any]) -> list[str]:
 
 def _body_fields(body: GenerationBody, names: set[str], image: bool) -> dict[str, Any]:
     """Our fields from those of the body that are in `names`; None is nothing."""
-    table = {**_OURS, **(_OURS_OF_PICTURES if image else {})}
+    known = (Img2Img if image else Txt2Img).model_fields
     fields = {}
-    for theirs, ours in table.items():
-        value = getattr(body, theirs)
-        if theirs in names and value is not None:
+    for theirs, ours in _NAMES.items():
+        if ours in known and theirs in names and (value := getattr(body, theirs)) is not None:
             fields[ours] = _MEANINGS[theirs](value) if theirs in _MEANINGS else value
     if isinstance(body, PictureBody) and "mask_blur" in names and body.mask_blur is not None:
         fields["mask_blur_x"] = fields["mask_blur_y"] = body.mask_blur

@@ -28,6 +28,7 @@ from modules.images import files
 from modules.images.decode import decode
 from modules.images.encoding import MEDIA_TYPES
 from modules.jobs.views import EngineState, JobView, PictureView, changed_settings, painted_words
+from modules.request import EXTENSIONS, GenerationRequest
 from modules.roles import as_role_fields
 
 MAX_JOBS = 200
@@ -173,10 +174,15 @@ def job_json(job: JobView) -> dict[str, Any]:
         "held": without_folders(job.held),
         "paused": job.paused,
         "created": job.created,
-        "request": exact(as_role_fields(job.request.model_dump(mode="json"))),
+        "request": exact({**as_role_fields(job.request.model_dump(mode="json")), **_extensions(job.request)}),
         "settings": changed_settings(job.request),
         "pictures": [picture_json(picture) for picture in job.pictures],
     }
+
+
+def _extensions(request: GenerationRequest) -> dict[str, Any]:
+    """The options of extensions, where there are any to set in a form: a request without them sets all to their defaults."""
+    return {"extensions": request.extensions} if EXTENSIONS else {}
 
 
 def picture_json(picture: PictureView) -> dict[str, Any]:

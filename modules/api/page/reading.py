@@ -24,15 +24,15 @@ from modules.diffusion.schedules import find_schedule
 from modules.errors import RequestError, UnknownName
 from modules.images.infotext_parsing import MAX_INFOTEXT
 from modules.images.reading import SECOND_PASS, Found, read_picture, read_text
-from modules.request import GuidanceOptions, NoiseOptions, SolverOptions, Txt2Img
+from modules.request import GuidanceOptions, NoiseOptions, SamplerOptions, Txt2Img
 
 READERS = 2
 """Pictures that are read at a time: one that says nothing openly is decoded."""
 
 _UNSAID = {
     name: Txt2Img.model_fields[name].default
-    for name in (*NoiseOptions.model_fields, *SolverOptions.model_fields, *GuidanceOptions.model_fields)
-} | {"clip_skip": 1, "emphasis": "Original", "comments": True, "old_prompt_editing": False, "styles": []}
+    for name in (*NoiseOptions.model_fields, *SamplerOptions.model_fields, *GuidanceOptions.model_fields)
+} | {"clip_skip": 1, "emphasis": "Original", "comments": True, "old_prompt_editing": False, "styles": [], "extensions": {}}
 """What a recipe means that does not name them, whatever the form shows."""
 
 

@@ -1,4 +1,8 @@
-"""Which options of a request make a difference: a picture's record must not name what had no part in it."""
+"""Which options of a request make a difference: a picture's record must not name what had no part in it.
+
+Where a field is idle because of other fields, its declaration says so (`fields.About`); here is what depends on the sampler,
+the schedule, and on whether there is a picture to start from.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from modules.diffusion.samplers.table import find_sampler
 from modules.diffusion.schedules.spacings import through_timesteps
 from modules.diffusion.schedules.table import SCHEDULES, resolve_schedule
-from modules.request import Img2Img, MaskOptions
+from modules.fields import idle_fields
+from modules.request import Img2Img, MaskOptions, extensions
 
 if TYPE_CHECKING:
     from modules.request import Txt2Img
@@ -29,6 +34,8 @@ def relevant(request: Txt2Img) -> Txt2Img:
         idle |= {"seed_resize_width", "seed_resize_height"}
     fields: dict[str, Any] = type(request).model_fields
     changed = {name: fields[name].default for name in idle if getattr(request, name) != fields[name].default}
+    if (given := extensions.without_idle(request.extensions)) != request.extensions:
+        changed["extensions"] = given
     return request.model_copy(update=changed) if changed else request
 
 
@@ -63,11 +70,9 @@ def idle_options(request: Txt2Img) -> set[str]:
         idle.add("sgm_noise_multiplier")
     if sampler.spacing is not through_timesteps or isinstance(request, Img2Img):
         idle.add("exact_steps")
-    if request.variation_strength == 0:
-        idle.add("variation_seed")
     if isinstance(request, Img2Img):
         idle |= _idle_picture(request) | {"sgm_noise_multiplier"}
-    return idle | _idle_guidance(request)
+    return idle | idle_fields(request)
 
 
 def _idle_picture(request: Img2Img) -> set[str]:
@@ -82,29 +87,4 @@ def _idle_picture(request: Img2Img) -> set[str]:
         idle |= {"masked_padding", "box"}
     else:
         idle.add("resize_mode")
-    if any(request.box):
-        idle.add("masked_padding")
-    if request.soft_inpainting:
-        idle.add("differential")
-    else:
-        idle |= {name for name in MaskOptions.model_fields if name.startswith("soft_")} - {"soft_inpainting"}
-    if request.soft_inpainting or request.differential:
-        idle.add("mask_round")
-    return idle
-
-
-def _idle_guidance(request: Txt2Img) -> set[str]:
-    idle = set()
-    if request.ngms == 0:
-        idle.add("ngms_all_steps")
-    if not request.apg:
-        idle |= {"apg_eta", "apg_norm", "apg_momentum"}
-    if request.apg:  # projection takes the place of thresholding
-        idle.add("mimic_scale")
-    if request.apg or request.mimic_scale == 0:
-        idle.add("threshold_percentile")
-    if request.apg or request.mimic_scale > 0:  # and so they do of CFG-Zero*
-        idle.add("cfg_zero")
-    if request.sag_scale == 0:
-        idle.add("sag_blur")
     return idle

@@ -7,11 +7,10 @@ What is on the canvas, or was chosen without it (`static/forms/upload.js`), come
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from modules.app import App
 from modules.errors import AtelierError, RequestError
-from modules.request import ResizeMode
 from modules.ui.canvas import Canvas, Tools
 from modules.ui.files import STATIC
 from modules.ui.form import Values
@@ -57,7 +56,7 @@ class Img2ImgTab(GenerationTab):
         form.slider("denoising_strength", "Denoising strength", 0, 1, self.strength, 0.01)
         self.build_mask()
         self.build_style_and_solver()
-        form.choice("resize_mode", "Resize mode", get_args(ResizeMode), "Just resize")
+        form.declared("resize_mode")
         size_by = gr.Radio(list(SIZES), value=SIZES[0], label="Size", elem_id=form.id("size_by"), elem_classes="size-by")
         form.keep_for_page("size_by", "Size", size_by)
         self.build_size()
@@ -73,9 +72,9 @@ class Img2ImgTab(GenerationTab):
     def build_noise(self) -> None:
         form = self.form
         with gr.Accordion("Noise and colour", open=False, elem_id=form.id("noise"), elem_classes="more"):
-            form.slider("noise_multiplier", "Noise multiplier", 0, 1.5, 1, 0.01)
-            form.slider("extra_noise", "Extra noise", 0, 1, 0, 0.01)
-            form.slider("image_cfg_scale", "Image CFG scale", 0, 10, 1.5, 0.1)
+            form.declared("noise_multiplier")
+            form.declared("extra_noise")
+            form.declared("image_cfg_scale")
             form.check("color_correction", "Match the colours of the source")
             form.check("fix_steps", "Run all steps at any strength")
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from modules.errors import RequestError
-from modules.request import InpaintArea, MaskedContent, MaskMode
+from modules.fields import infotext_keys
+from modules.request import Img2Img, MaskedContent
 from modules.ui.form import Values
 from modules.ui.gradio import gr
 from modules.ui.tabs.img2img import NO_PICTURE, Img2ImgTab, upload
@@ -26,27 +27,22 @@ class InpaintTab(Img2ImgTab):
 
     def build_mask(self) -> None:
         form = self.form
-        form.choice("mask_mode", "Mask mode", get_args(MaskMode), "Inpaint masked")
+        form.declared("mask_mode")
         form.choice("masked_content", "Masked content", _labelled(get_args(MaskedContent)), "original")
-        area = form.choice("inpaint_area", "Inpaint area", get_args(InpaintArea), "Whole picture")
+        area = form.declared("inpaint_area")
         only_masked = gr.Button("Only masked", elem_id=form.id("only_masked"), elem_classes="by-script")
         only_masked.click(None, None, area, js="() => 'Only masked'")  # what static/forms/area.js presses
         form.keep_for_page("mask_blur", "Mask blur", form.slider("mask_blur", "Mask blur", 0, 64, 4, 1))
         form.slider("masked_padding", "Padding of only masked", 0, 256, 32, 4)
-        form.slider("conditioning_mask_strength", "Conditioning mask strength", 0, 1, 1, 0.01)
+        form.declared("conditioning_mask_strength")
         form.check("differential", "Strength by the mask's grey (differential)")
         with gr.Row(elem_classes="pair sides"):  # not in an accordion: the canvas writes into them
             for name in _SIDES:
                 side = f"Extend {name.removeprefix('outpaint_')}"
                 form.keep_for_page(name, side, form.number(name, side, 0, step=8, precision=0))
         with gr.Accordion("Soft inpainting", open=False, elem_id=form.id("soft"), elem_classes="more"):
-            form.check("soft_inpainting", "Soft inpainting")
-            form.slider("soft_bias", "Schedule bias", 0, 8, 1, 0.1)
-            form.slider("soft_preservation", "Preservation strength", 0, 8, 0.5, 0.05)
-            form.slider("soft_contrast_boost", "Transition contrast boost", 1, 32, 4, 0.5)
-            form.slider("soft_mask_influence", "Mask influence", 0, 1, 0, 0.05)
-            form.slider("soft_difference_threshold", "Difference threshold", 0, 8, 0.5, 0.25)
-            form.slider("soft_difference_contrast", "Difference contrast", 0, 8, 2, 0.25)
+            for name in infotext_keys(Img2Img, "soft inpainting").values():
+                form.declared(name)
 
     def build_upload(self) -> None:
         with gr.Accordion("Upload without the canvas", open=False, elem_id=self.form.id("upload"), elem_classes="more"):

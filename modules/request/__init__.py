@@ -1,0 +1,73 @@
+"""What a user asks for: frozen, JSON-stable data without torch.
+
+A request never changes after it was accepted.  What is found out later (model hash, versions, timings) goes to
+`modules.images.infotext.GenerationInfo`.  Each field is declared once, with an `About` (`modules.fields`) from which page,
+command line, infotext and both APIs follow.  Validation answers in the user's words: what was asked, what is allowed.
+
+    kinds       the kinds of fields and their limits
+    sampling    options of noise, sampler and schedule
+    guidance    options of guidance
+    mask        options of inpainting and outpainting
+    hires       options of a second pass
+    extensions  options of extensions, whose classes plugins name
+    requests    Txt2Img and Img2Img, which have all these options
+    parsing     fields -> request; explaining: what is wrong with one
+"""
+
+from modules.request.extensions import EXTENSIONS, RequestExtension, options_of
+from modules.request.guidance import GuidanceOptions
+from modules.request.hires import Hires, Upscaler
+from modules.request.kinds import (
+    MAX_PIXELS,
+    MAX_PROMPT,
+    MAX_SEED,
+    MAX_SIDE,
+    MAX_SOURCE_PIXELS,
+    MAX_SOURCE_SIDE,
+    MAX_STYLES,
+    MIN_SIDE,
+    SIDE_STEP,
+    Integer,
+    Prompt,
+    Real,
+    clean_text,
+)
+from modules.request.mask import InpaintArea, MaskedContent, MaskMode, MaskOptions
+from modules.request.parsing import parse_request, parse_stored
+from modules.request.requests import Emphasis, GenerationRequest, Img2Img, ResizeMode, Txt2Img
+from modules.request.sampling import NoiseOptions, SamplerOptions
+
+__all__ = [
+    "EXTENSIONS",
+    "MAX_PIXELS",
+    "MAX_PROMPT",
+    "MAX_SEED",
+    "MAX_SIDE",
+    "MAX_SOURCE_PIXELS",
+    "MAX_SOURCE_SIDE",
+    "MAX_STYLES",
+    "MIN_SIDE",
+    "SIDE_STEP",
+    "Emphasis",
+    "GenerationRequest",
+    "GuidanceOptions",
+    "Hires",
+    "Img2Img",
+    "InpaintArea",
+    "Integer",
+    "MaskMode",
+    "MaskOptions",
+    "MaskedContent",
+    "NoiseOptions",
+    "Prompt",
+    "Real",
+    "RequestExtension",
+    "ResizeMode",
+    "SamplerOptions",
+    "Txt2Img",
+    "Upscaler",
+    "clean_text",
+    "options_of",
+    "parse_request",
+    "parse_stored",
+]
