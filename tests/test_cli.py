@@ -29,7 +29,7 @@ from modules.images.encoding import Form
 from modules.images.infotext import GenerationInfo
 from modules.jobs.views import JobView
 from modules.request import Txt2Img
-from modules.settings import ROOT, TABLE, Setting
+from modules.settings import ROOT, TABLE, Setting, Settings
 from tests.tiny import tiny_checkpoint
 
 PATIENCE = 240
@@ -338,6 +338,11 @@ def view(**fields: Any) -> JobView:
         "pictures": (),
     }
     return JobView(**{**basics, **fields})
+
+
+def test_no_more_workers_are_started_than_there_are_pictures() -> None:
+    settings = Settings(workers=3)
+    assert [generate.with_workers(settings, count).workers for count in (None, "1", "2", 8, "many", "-3")] == [1, 1, 2, 3, 1, 1]
 
 
 def test_progress_says_where_it_is() -> None:

@@ -43,7 +43,13 @@ def test_contracts() -> None:
     [
         ("modules.cli", "modules.doctor", "modules.commands.serve", "modules.commands.generate", "modules.commands.check"),
         ("modules.app", "modules.api.server", "modules.server", "modules.ui.page", "modules.ui.tabs.txt2img"),
-        ("modules.engine.link", "modules.checkpoints.files", "modules.diffusion.samplers", "modules.diffusion.schedules"),
+        (
+            "modules.engine.launcher",
+            "modules.engine.link",
+            "modules.checkpoints.files",
+            "modules.diffusion.samplers",
+            "modules.diffusion.schedules",
+        ),
     ],
     ids=["command line", "server", "shared rooms"],
 )

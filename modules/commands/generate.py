@@ -11,6 +11,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
         check_writable(settings.outputs_dir, "--outputs-dir")
     logging.getLogger("atelier").setLevel(logging.WARNING)
 
-    app = App(settings, outputs=outputs, durable=False)
+    app = App(with_workers(settings, fields.get("count")), outputs=outputs, durable=False)
     try:
         fields |= starting_fields(app, values, fields, USER)
         if values.source is not None:
@@ -68,6 +69,12 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
         return 0
     finally:
         app.close()
+
+
+def with_workers(settings: Settings, count: Any) -> Settings:
+    """The settings with no more workers than there are pictures to make: a start of each takes seconds."""
+    pictures = int(count) if str(count).isascii() and str(count).isdecimal() and len(str(count)) < 6 else 1
+    return replace(settings, workers=max(1, min(settings.workers, pictures)))
 
 
 def given_fields(values: argparse.Namespace) -> dict[str, Any]:
@@ -192,7 +199,7 @@ def _watch(app: App, job: str) -> JobView:
     view = None
     try:
         for view in app.events(job, USER):
-            line.show(progress_text(view, app.engine().message))
+            line.show(progress_text(view, view.doing or app.engine().message))
     except BaseException:
         app.cancel(job, USER)
         line.clear()

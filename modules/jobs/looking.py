@@ -130,6 +130,7 @@ class Looking:
             position = self.live.dispatcher.positions().get(job.id, 0) if live else 0
             paused = live is not None and job.user in self.live.paused
             held = self.live.hold.reason if live else ""
+            doing = self.live.workers.doing(self.live.dispatcher.in_flight(job.id)) if live else ""
         count, done = job.request.count, len(job.pictures)
         step, steps = max(stages, default=(0, steps_of(job.request)))
         progress = (done + sum(s / max(1, n) for s, n in stages)) / count if live else float(job.state == "done")
@@ -149,6 +150,7 @@ class Looking:
             created=job.created,
             request=job.request,
             pictures=tuple(self._picture(picture) for picture in job.pictures),
+            doing=doing,
             paused=paused,
             held=held,
         )

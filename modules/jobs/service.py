@@ -13,6 +13,8 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from modules.catalogue import Catalogue
@@ -64,7 +66,12 @@ class JobService:
     ) -> None:
         self.settings, self.store, self.outputs, self.sourcing, self.catalogue = settings, store, outputs, sourcing, catalogue
         self.changes = Changes()
-        self.workers = Workers([Worker(str(number), link, store, self.changes) for number, link in enumerate(links)])
+        self.workers = Workers(
+            [
+                Worker(str(number), link, store, self.changes, f"worker {number + 1}: " if len(links) > 1 else "")
+                for number, link in enumerate(links)
+            ]
+        )
         self.hold = Hold(self.changes, outputs, store, self._look_again, self._save_backlog)
         self.live = LiveJobs(store, self.changes, self.workers, self.hold)
         self.forecasts = Forecasts(self.live)
@@ -87,8 +94,8 @@ class JobService:
             again, self.changes.closing = self.changes.closing, True
             self.changes.wake()
         self.hold.close()
-        for worker in self.workers.all:
-            worker.close()
+        with ThreadPoolExecutor(max_workers=len(self.workers.all), thread_name_prefix="close-worker") as together:
+            list(together.map(Worker.close, self.workers.all))  # each may take seconds to stop
         self.sender.close()
         self.saver.close(last_try=not again)
 
@@ -226,7 +233,7 @@ class JobService:
         with self.changes.lock:
             state, held = self.workers.state, self.hold.reason
         if held and state.state == "ready":
-            return EngineState(state.state, f"Nothing is begun: {held}", state.device, state.dtype, state.attention)
+            return replace(state, message=f"Nothing is begun: {held}")
         return state
 
     # ---- inside

@@ -25,13 +25,15 @@ _ALWAYS_SHOWN = frozenset(
 
 @dataclass(frozen=True)
 class EngineState:
-    """`message` is a sentence for the user; the choices carry their reasons, and are empty until the engine said hello."""
+    """`message` is a sentence for the user; the choices carry their reasons, and are empty until the engine said hello.
+    `workers` are the states of all engines where there are several; the rest is then that of the one that is best off."""
 
     state: Health
     message: str
     device: str = ""
     dtype: str = ""
     attention: str = ""
+    workers: tuple[EngineState, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class JobView:
     request: GenerationRequest
     pictures: tuple[PictureView, ...]
 
+    doing: str = ""
+    """What the workers that have its images do instead of painting, such as loading its checkpoint; "" for nothing special."""
     paused: bool = False
     """The owner paused: nothing more of it is begun."""
     held: str = ""

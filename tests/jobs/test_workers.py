@@ -58,6 +58,11 @@ class Farm:
         assert view is not None
         return view.state, view.done
 
+    def doing(self, job: str) -> str:
+        view = self.app.job(job, "me")
+        assert view is not None
+        return view.doing
+
     def files(self) -> int:
         return len(list(self.app.outputs.folder.rglob("*.png")))
 
@@ -252,6 +257,64 @@ def test_previews_are_asked_of_the_worker_that_has_the_image(farm: Farm) -> None
     farm.app.preview(job, "me")
     watched = [[m.data["tasks"] for m in link.sent if m.kind == "watch"] for link in (farm.a, farm.b)]
     assert watched == [[], [[f"{job}.1"]]]
+
+
+def test_what_one_worker_loads_is_said_of_its_own_jobs(farm: Farm) -> None:
+    farm.hello(farm.a, loaded="tiny")
+    farm.hello(farm.b, loaded="other")
+    tiny, other = farm.app.submit(SMALL, "me").id, farm.app.submit({**SMALL, "checkpoint": "other"}, "me").id
+    farm.b.say(Message("loading", {"checkpoint": "other"}))
+    assert (farm.doing(tiny), farm.doing(other)) == ("", "Loading other …")
+    state = farm.app.engine()
+    assert (state.message, [worker.message for worker in state.workers]) == ("Ready.", ["Ready.", "Loading other …"])
+    farm.b.say(Message("load-failed", {"checkpoint": "other"}))
+    assert farm.doing(other) == ""
+
+
+def test_a_job_on_two_workers_gets_on_while_one_loads(farm: Farm) -> None:
+    farm.hello()
+    job = farm.app.submit({**SMALL, "count": 2}, "me").id
+    farm.b.say(Message("loading", {"checkpoint": "tiny"}))
+    assert farm.doing(job) == ""
+    farm.a.say(Message("loading", {"checkpoint": "tiny"}))
+    assert farm.doing(job) == "Loading tiny …"
+    assert farm.app.engine().message == "Loading tiny …"
+
+
+def test_one_worker_has_no_list_of_workers(studio: Settings) -> None:
+    app = App(studio, ScriptedLink())
+    app.start()
+    assert app.engine().workers == ()
+    app.close()
+
+
+def test_each_of_several_workers_is_seen(farm: Farm) -> None:
+    farm.hello(farm.b)
+    farm.a.say(Message("gave_up", {"cause": "2 workers were asked for, but torch sees 1 CUDA device; use one worker"}))
+    state = farm.app.engine()
+    assert (state.state, state.message) == ("ready", "Ready.")
+    assert [worker.state for worker in state.workers] == ["failed", "ready"]
+    assert "torch sees 1 CUDA device" in state.workers[0].message
+
+
+def test_unloading_reaches_all_workers_and_none_counts_as_having_a_checkpoint(farm: Farm) -> None:
+    farm.hello()
+    farm.app.unload()
+    assert [[message.kind for message in link.sent] for link in (farm.a, farm.b)] == [["load", "unload"]] * 2
+    assert [worker.resident for worker in farm.app.service.workers.all] == ["", ""]
+
+
+def test_costs_of_a_shared_processor_are_not_those_of_a_whole_one(studio: Settings) -> None:
+    call, measured = Call("predict", "tiny", 64, 64, 2), [["predict", "tiny", 64, 64, rows, rows * 3.0] for rows in (2, 4)]
+    for share, known in (("1/2", None), ("", None), ("1/2", 6.0)):
+        link = ScriptedLink()
+        app = App(studio, link)
+        app.start()
+        link.say(Message("hello", {"device": "cpu (test)", "dtype": "float32", "attention": "sdpa", "share": share}))
+        assert app.service.workers.all[0].costs.seconds(call) == known
+        if share and known is None:
+            link.say(Message("costs", {"costs": measured}))
+        app.close()
 
 
 def test_each_worker_knows_the_costs_of_its_own_device(studio: Settings, farm: Farm) -> None:

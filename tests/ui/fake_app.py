@@ -113,6 +113,11 @@ class FakeApp:
             if not job.over:
                 self._put(user, replace(job, held=reason))
 
+    def change(self, job_id: str, **fields: Any) -> None:
+        """Other fields of a view."""
+        user, job = self.records[job_id]
+        self._put(user, replace(job, **fields))
+
     def fail(self, job_id: str, error: str) -> None:
         user, job = self.records[job_id]
         self._put(user, replace(job, state="failed", error=error))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from modules.jobs.views import EngineState
 from tests.ui.conftest import Visit, Watched, served
 from tests.ui.fake_app import BROKEN, FakeApp
 
@@ -455,6 +456,24 @@ def test_engine_state_is_seen(app: FakeApp, visit: Visit) -> None:
     page.wait_for_selector("#engine[data-state=ready]")
     page.click("#engine summary")
     assert "sdpa (no xformers on cpu)" in page.inner_text(".engine-card")
+
+
+def test_each_of_several_workers_is_seen(app: FakeApp, visit: Visit) -> None:
+    ready = app.state
+    other = EngineState("restarting", "The engine is starting again.")
+    app.state = replace(ready, workers=(ready, other))
+    page = visit().open()
+    page.click(GENERATE)
+    job = app.wait_for_job()
+    app.step(job, 3)
+    page.wait_for_selector(".job-what:has-text('Step 3 of')")
+    page.click("#engine summary")
+    assert page.locator(".engine-card dt:has-text('Worker') + dd").all_inner_texts() == [
+        "Ready. cpu (no GPU here)",
+        "The engine is starting again.",
+    ]
+    app.change(job, doing="Loading stickers …")
+    page.wait_for_selector(".job-what:has-text('Loading stickers')")
 
 
 def test_text_of_users_never_runs(page: Any, app: FakeApp) -> None:

@@ -136,5 +136,5 @@ def _said(app: App, job: JobView | None) -> str | None:
         return "Your queue is paused."
     if job.state == "queued":
         return f"In queue: {job.position} before this one." if job.position else without_folders(app.engine().message)
-    message = without_folders(app.engine().message)
+    message = without_folders(job.doing or app.engine().message)
     return None if message == "Ready." else message

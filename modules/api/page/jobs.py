@@ -170,6 +170,7 @@ def job_json(job: JobView) -> dict[str, Any]:
         "eta_s": None if job.eta_s is None else round(job.eta_s, 1),
         "rev": job.rev,
         "error": without_folders(job.error),
+        "doing": without_folders(job.doing),
         "held": without_folders(job.held),
         "paused": job.paused,
         "created": job.created,
@@ -213,6 +214,7 @@ def engine_json(state: EngineState) -> dict[str, Any]:
         "device": state.device,
         "dtype": state.dtype,
         "attention": state.attention,
+        "workers": [engine_json(worker) for worker in state.workers],
     }
 
 

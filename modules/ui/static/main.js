@@ -410,6 +410,7 @@ class Page {
       if (this.engine.state && this.engine.state.state !== "ready") return [this.engine.state.message];
       return [job.position > 0 ? `In line, ${job.position} ahead` : "Next in line"];
     }
+    if (job.state === "running" && job.doing) return [job.doing];
     if (job.state === "running" && this.engine.state && (this.engine.busy || this.engine.state.state !== "ready")) {
       return [this.engine.state.message];
     }
