@@ -20,6 +20,7 @@ from modules.api.guard.middleware import AccessConfig, GuardMiddleware
 from modules.api.page.account_pages import LOGIN_VERSION, login_files
 from modules.api.page.accounts import account_endpoints
 from modules.api.page.jobs import job_endpoints
+from modules.api.page.pictures import picture_endpoints
 from modules.api.page.prompts import prompt_endpoints
 from modules.api.page.queue import queue_endpoints
 from modules.api.page.reading import reading_endpoints
@@ -57,6 +58,7 @@ class _BuiltIn:
     def routes(self, app: App, access: AccessConfig, server: FastAPI) -> tuple[APIRouter, ...]:
         return (
             job_endpoints(app),
+            picture_endpoints(app),
             queue_endpoints(app),
             prompt_endpoints(app),
             upload_endpoints(app),
