@@ -349,6 +349,8 @@ def test_progress_says_where_it_is() -> None:
     assert generate.progress_text(view(), "Loading starter …") == "Loading starter …"
     half = generate.progress_text(view(step=10, progress=0.5, eta_s=3.2), "")
     assert half == "█" * 12 + "░" * 12 + "  50%  step 10 of 20, 3 s left"
+    second = view(step=35, steps=50, stage=2, stages=2, stage_step=5, stage_steps=20, progress=0.7)
+    assert generate.progress_text(second, "").endswith("  70%  second pass, step 5 of 20")
     assert "picture 3 of 4, " in generate.progress_text(view(count=4, done=2, progress=0.6), "")
 
 

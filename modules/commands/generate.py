@@ -228,7 +228,16 @@ def progress_text(view: JobView, engine: str) -> str:
     bar = "█" * full + "░" * (width - full)
     which = f"picture {min(view.done + 1, view.count)} of {view.count}, " if view.count > 1 else ""
     left = f", {view.eta_s:.0f} s left" if view.eta_s is not None else ""
-    return f"{bar} {view.progress:4.0%}  {which}step {view.step} of {view.steps}{left}"
+    return f"{bar} {view.progress:4.0%}  {which}{step_text(view)}{left}"
+
+
+def step_text(view: JobView) -> str:
+    """The step of the picture that is furthest, in its pass where there are two."""
+    if view.stages == 1:
+        return f"step {view.step} of {view.steps}"
+    names = ("first pass", "second pass")
+    name = names[view.stage - 1] if view.stages == len(names) else f"stage {view.stage} of {view.stages}"
+    return f"{name}, step {view.stage_step} of {view.stage_steps}"
 
 
 class Line:

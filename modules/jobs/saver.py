@@ -155,7 +155,7 @@ class Saver:
                 live.unsaved[index] = done
             else:
                 live.unsaved.pop(index, None)
-                live.stages.pop(index, None)
+                live.progress.pop(index, None)
                 self.live.dispatcher.recall(ImageTask(live.job.id, index))
             self._hold.begin(refused)
             return False

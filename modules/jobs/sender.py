@@ -66,7 +66,7 @@ class Sender:
         for live in self.live.jobs.values():
             tasks = self.live.dispatcher.in_flight(live.job.id) if now - live.looked_at < WATCH_SECONDS else []
             if tasks:
-                ahead = max(tasks, key=lambda task: (task.id in watched, live.stages.get(task.index, (0, 1))[0]))
+                ahead = max(tasks, key=lambda task: (task.id in watched, live.steps_done(task.index)))
                 wanted[ahead.worker].add(ahead.id)
         for worker in self._workers.all:
             worker.watch(wanted[worker.name])

@@ -173,7 +173,7 @@ class JobService:
             with self.changes.lock:
                 (self.live.paused.add if paused else self.live.paused.discard)(user)
                 for task in self.live.dispatcher.pause(user, paused):
-                    if paused and task.index not in self.live.jobs[task.job].stages:
+                    if paused and task.index not in self.live.jobs[task.job].progress:
                         self.live.dispatcher.recall(task)
                         self.workers.of(task).cancel(task)
                 for live in self.live.jobs.values():
@@ -199,7 +199,7 @@ class JobService:
             live, tasks = self.live.get(job_id, user), self._to_finish(job_id)
             if live is None or not tasks:
                 return False
-            self._finish(max(tasks, key=lambda task: live.stages.get(task.index, (0, 1))[0]))
+            self._finish(max(tasks, key=lambda task: live.steps_done(task.index)))
         return True
 
     def interrupt(self, job_id: str, user: str) -> bool:

@@ -458,6 +458,17 @@ def test_engine_state_is_seen(app: FakeApp, visit: Visit) -> None:
     assert "sdpa (no xformers on cpu)" in page.inner_text(".engine-card")
 
 
+def test_the_status_line_names_the_pass(app: FakeApp, page: Any) -> None:
+    page.click(GENERATE)
+    job = app.wait_for_job()
+    app.step(job, 3)
+    page.wait_for_selector(".job-what:has-text('Step 3 of')")
+    app.change(job, step=35, steps=50, stage=2, stages=2, stage_step=5, stage_steps=20)
+    page.wait_for_selector(".job-what:has-text('Second pass, step 5 of 20')")
+    app.change(job, step=12, steps=50, stage=1, stages=2, stage_step=12, stage_steps=30)
+    page.wait_for_selector(".job-what:has-text('First pass, step 12 of 30')")
+
+
 def test_each_of_several_workers_is_seen(app: FakeApp, visit: Visit) -> None:
     ready = app.state
     other = EngineState("restarting", "The engine is starting again.")

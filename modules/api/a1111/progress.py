@@ -129,17 +129,20 @@ def _share(job: JobView | None) -> float:
 
 
 def _state(job: JobView | None) -> dict[str, Any]:
+    """As A1111 counts: a second pass is a further job of each picture (`StableDiffusionProcessingTxt2Img.init` doubles the
+    count, `State.nextjob` goes on), and the steps are those of the pass that runs.
+    """
     running = job is not None and job.state == "running"
     return {
         "skipped": False,
         "interrupted": False,
         "stopping_generation": False,
         "job": f"Picture {min(job.done + 1, job.count)} out of {job.count}" if job else "",
-        "job_count": job.count if job else 0,
+        "job_count": job.count * job.stages if job else 0,
         "job_timestamp": timestamp(job.created) if job else "0",
-        "job_no": job.done if job else 0,
-        "sampling_step": job.step if job and running else 0,
-        "sampling_steps": job.steps if job and running else 0,
+        "job_no": job.done * job.stages + job.stage - 1 if job else 0,
+        "sampling_step": job.stage_step if job and running else 0,
+        "sampling_steps": job.stage_steps if job and running else 0,
     }
 
 

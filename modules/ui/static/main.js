@@ -404,7 +404,7 @@ class Page {
   }
 
   progressWords(job) {
-    const step = `Step ${job.step} of ${job.steps}`;
+    const step = stepWords(job);
     if (job.held && ["queued", "running"].includes(job.state)) return [`Waiting: ${job.held}`];
     if (job.state === "queued") {
       if (this.engine.state && this.engine.state.state !== "ready") return [this.engine.state.message];
@@ -419,6 +419,13 @@ class Page {
     const words = { done: "Finished", cancelled: "Cancelled", failed: "Failed", lost: "Lost" };
     return [words[job.state]];
   }
+}
+
+/** Where the picture that is furthest is: its step, in its pass where there are two. */
+function stepWords({ step, steps, stage, stages, stage_step: inStage, stage_steps: ofStage }) {
+  if (stages === 1) return `Step ${step} of ${steps}`;
+  const name = stages === 2 ? `${["First", "Second"][stage - 1]} pass` : `Stage ${stage} of ${stages}`;
+  return `${name}, step ${inStage} of ${ofStage}`;
 }
 
 /** How a job ended, for screen readers. */
