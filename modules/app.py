@@ -19,11 +19,11 @@ from modules.checkpoints.files import CheckpointInfo
 from modules.engine.link import EngineLink
 from modules.images.encoding import form_of
 from modules.images.outputs import Outputs
-from modules.images.sources import Source
+from modules.images.uploads import Upload
 from modules.jobs.dispatch import SLOTS
 from modules.jobs.estimates import Quote, quote
+from modules.jobs.input_images import InputImages
 from modules.jobs.service import JobService
-from modules.jobs.sourcing import Sourcing
 from modules.jobs.views import EngineState, JobView, PictureView, Preview, QueueView
 from modules.jobs.worker import local_engines
 from modules.prompts.check import PromptCheck
@@ -62,15 +62,15 @@ class App:
         )
         self._passing = None if durable else tempfile.TemporaryDirectory(prefix="atelier-")
         folder = Path(self._passing.name) if self._passing else settings.data_dir
-        self.sourcing = Sourcing(folder / "sources", settings.outputs_dir, self.store, settings.keep_sources)
+        self.input_images = InputImages(folder / "sources", settings.outputs_dir, self.store, settings.keep_sources)
         if durable and not settings.needs_accounts:
-            self.sourcing.sources.merge(self.store.merge_owners(), OWNER)
+            self.input_images.uploads.merge(self.store.merge_owners(), OWNER)
         self.library = Library(settings.data_dir)
         self.catalogue = Catalogue(settings.models_dirs, self.library, self.store.latest_checkpoint)
         link = local_engines(settings) if link is None else link
         links = list(link) if isinstance(link, Sequence) else [link]
         self.service = JobService(
-            settings, links, self.store, self.outputs, self.sourcing, self.library, self.catalogue, durable
+            settings, links, self.store, self.outputs, self.input_images, self.library, self.catalogue, durable
         )
 
     @property
@@ -81,7 +81,7 @@ class App:
     def start(self) -> None:
         """Take up the jobs that an earlier run left, and start the engines."""
         self.outputs.sweep()
-        self.sourcing.sources.sweep()
+        self.input_images.uploads.sweep()
         self.service.start()
 
     def close(self) -> None:
@@ -165,7 +165,7 @@ class App:
 
     # ---- one's own pictures to start from
 
-    def keep_source(self, data: bytes, user: str) -> Source:
+    def keep_upload(self, data: bytes, user: str) -> Upload:
         """Keep a picture file (PNG, JPEG, WebP or AVIF) for requests to start from; they name it by its id.
 
         Raises:
@@ -173,18 +173,18 @@ class App:
             LimitError: pictures of unfinished jobs fill the place.
             OutputError: it could not be written.
         """
-        return self.sourcing.sources.keep(data, user)
+        return self.input_images.uploads.keep(data, user)
 
-    def source(self, source: str, user: str) -> Path | None:
+    def upload_path(self, upload: str, user: str) -> Path | None:
         """The PNG of one's own picture; None when it is not here (any more)."""
-        return self.sourcing.path(source, user)
+        return self.input_images.path(upload, user)
 
     # ---- one's own jobs
 
     def submit(self, fields: dict[str, Any], user: str, key: str = "", exact: bool = False) -> JobView:
         """Accept a job.  When this returns, the job is on disk and survives anything.
 
-        With a "source" among the fields it is a picture from that picture, which this user kept before (`keep_source`).
+        With a "source" among the fields it is a picture from that picture, which this user kept before (`keep_upload`).
         `key` is the submitter's own name for it: the same key again is the same job, whatever became of the first answer.
         With `exact`, the same key with other fields is refused.
 

@@ -36,7 +36,7 @@ ABOUT = """Two ways to paint from a program.
 answers when the picture is there.
 
 With accounts, send a token as `Authorization: Bearer ...`, or as the password of HTTP Basic. Pictures come and go as files or \
-as base64; addresses are never fetched. Whoever hangs up leaves the job running."""
+as base64; addresses are never fetched. A client that disconnects leaves the job running."""
 
 ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 

@@ -61,7 +61,7 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
             fields = {**recipe_fields(app, Path(values.source), fields.get("checkpoint")), **fields}
             if "source" not in fields and not IMG2IMG_FIELDS.isdisjoint(fields):
                 raise RequestError(f"{values.source} was painted from another picture, which its text does not tell")
-            app.sourcing.adopt(fields, USER, Path(values.source))
+            app.input_images.adopt(fields, USER, Path(values.source))
         started = time.monotonic()
         app.start()
         view = _watch(app, app.submit(fields, USER).id)

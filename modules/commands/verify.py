@@ -149,7 +149,7 @@ def again(app: App, path: Path) -> Path:
         AtelierError: the file does not say it, or it cannot be made here.
     """
     fields = recipe_fields(app, path, None)
-    app.sourcing.adopt(fields, USER, path)
+    app.input_images.adopt(fields, USER, path)
     job = app.submit({**fields, "count": 1}, USER).id
     *_, last = app.events(job, USER)
     if last.state != "done":

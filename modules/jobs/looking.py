@@ -115,7 +115,7 @@ class Looking:
             with self._changes.lock:
                 live = self.live.jobs.get(job_id)
                 if self._changes.closing:
-                    raise EngineError("the studio is closing; the job stays in the queue")
+                    raise EngineError("the server is closing; the job stays in the queue")
                 if live is not None and self.live.rev(live) == rev:
                     self._changes.lock.wait(timeout=1.0)
 

@@ -77,7 +77,7 @@ class Reports:
                 self.live.touch(live)
 
     def done(self, worker: Worker, done: Done) -> None:
-        """Finished whoever has it by now: an image that was taken back and begun elsewhere is not painted twice for it."""
+        """Finished, whichever worker has it by now: one that was taken back and begun elsewhere is not painted twice for it."""
         task = ImageTask.of(done.task)
         with self._changes.lock:
             live = self.live.jobs.get(task.job)

@@ -20,7 +20,7 @@ _ALWAYS_SHOWN = frozenset(
         *("sampler", "schedule", "steps", "cfg_scale", "pictures", "denoising_strength", "inpaint_area"),
     )
 )
-"""Fields of a request that whoever shows it shows whatever their value."""
+"""Fields of a request that are shown whatever their value."""
 
 
 @dataclass(frozen=True)

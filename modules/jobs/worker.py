@@ -100,7 +100,7 @@ class Worker:
         """The checkpoint that was loaded last, "" after the engine's start."""
         self.costs, self.device = CostModel(), ""
         self.watched: set[str] = set()
-        """The tasks that somebody looks at: their previews are asked for."""
+        """The tasks that are watched: their previews are asked for."""
         self._store, self._costs_kept = costs, time.monotonic()
         self._outbox = Outbox(lambda message: self.link.send(message))
         self._events: EngineEvents | None = None

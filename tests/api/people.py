@@ -70,7 +70,7 @@ class AccountsServer:
         return self.store.redeem(code, name, CHEAP.hash(PASSWORD))
 
     def client(self, account: Account | None = None, base: str = BASE, address: str = "192.168.1.77") -> TestClient:
-        """A browser, logged in as somebody or not."""
+        """A browser, logged in or not."""
         client = TestClient(
             self.server, base_url=base, raise_server_exceptions=False, follow_redirects=False, client=(address, 50000)
         )

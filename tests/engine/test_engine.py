@@ -87,7 +87,7 @@ def test_a_picture_of_a_batch_is_that_seed_alone(bench: Bench) -> None:
     assert np.abs(bench.pixels("0") - bench.pixels("1")).max() > 10, "different seeds give different pictures"
 
 
-def test_exact_repeats_to_the_bit_whoever_else_is_there(manager: ModelManager) -> None:
+def test_exact_repeats_to_the_bit_whatever_else_runs(manager: ModelManager) -> None:
     quiet, busy = Bench(manager, exact=True), Bench(manager, exact=True)
     quiet.submit("mine")
     quiet.run()
@@ -411,7 +411,7 @@ def test_what_a_preview_costs_is_known_by_its_size(bench: Bench, monkeypatch: py
 
 
 def test_many_sides_of_and_are_evaluated_a_few_at_a_time(bench: Bench) -> None:
-    """One call of the device must not last as long as somebody's prompt has sides; the picture is the same."""
+    """One call of the device must not last as long as a prompt has sides; the picture is the same."""
     seen: list[int] = []
     forward = bench.engine.runner._forward
 

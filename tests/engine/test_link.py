@@ -92,7 +92,7 @@ def test_an_engine_that_does_not_answer_is_replaced(tiny_models: Path, tmp_path:
 
 
 def test_an_engine_that_reads_nothing_is_closed_all_the_same(tiny_models: Path, tmp_path: Path) -> None:
-    """It was stopped, and somebody is just sending it more than its pipe holds."""
+    """It was stopped, and a thread is just sending it more than its pipe holds."""
     link, listener = ProcessLink(configuration(tiny_models, tmp_path)), Listener()
     link.start(listener.messages.put)
     pid = listener.wait("hello").data["pid"]

@@ -129,7 +129,7 @@ class Device:
 
 
 def test_a_newcomer_waits_for_the_running_call_and_no_longer() -> None:
-    """A hundred large pictures are under way; somebody's single small one is served next, and never waits for two in a row."""
+    """A hundred large pictures are under way; another user's small one is served next, and never waits for two in a row."""
     device = Device()
     device.add("ann", 100, "large", seconds=4.0, evaluations=20)
     for _ in range(37):
@@ -164,7 +164,7 @@ def test_device_seconds_are_shared_and_not_pictures() -> None:
     assert device.seconds_of("ann") == pytest.approx(device.seconds_of("bob"), rel=0.02)
 
 
-def test_three_users_get_a_third_each_whoever_has_more_waiting() -> None:
+def test_three_users_get_a_third_each_however_much_waits() -> None:
     device = Device(rows=2)
     for user, count, seconds in (("ann", 300, 2.0), ("bob", 30, 3.0), ("cleo", 60, 5.0)):
         device.add(user, count, user, seconds, evaluations=20)

@@ -25,8 +25,8 @@ LONG: dict[str, Any] = {"prompt": "a cat", "steps": 100, "width": 64, "height": 
 
 
 @pytest.fixture
-def app(studio: Settings) -> Iterator[App]:
-    app = App(replace(studio, device="cpu", exact=True, workers=2))
+def app(settings: Settings) -> Iterator[App]:
+    app = App(replace(settings, device="cpu", exact=True, workers=2))
     app.start()
     yield app
     app.close()

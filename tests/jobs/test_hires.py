@@ -143,7 +143,7 @@ def test_its_own_prompts_have_styles_comments_and_wildcards(tmp_path: Path) -> N
     assert Library(tmp_path).finish(final).request == final
 
 
-def test_whoever_shows_a_request_says_its_second_pass() -> None:
+def test_a_request_that_is_shown_says_its_second_pass() -> None:
     request = Txt2Img(hires=Hires(**SECOND, sampler="DDIM"))
     assert changed_settings(request) == [("Hires", "96x96, Latent, denoising strength 0.5, steps 2, sampler DDIM")]
 

@@ -68,8 +68,8 @@ class Farm:
 
 
 @pytest.fixture
-def farm(studio: Settings) -> Iterator[Farm]:
-    farm = Farm(studio)
+def farm(settings: Settings) -> Iterator[Farm]:
+    farm = Farm(settings)
     yield farm
     farm.app.close()
 
@@ -175,7 +175,7 @@ def test_a_poison_job_is_given_up_and_takes_no_other_along(farm: Farm) -> None:
     assert [farm.state(job) for job in good] == [("done", 1)] * 5
 
 
-def test_deaths_of_both_workers_are_one_attempt_of_a_job_that_was_not_alone(studio: Settings, farm: Farm) -> None:
+def test_deaths_of_both_workers_are_one_attempt_of_a_job_that_was_not_alone(settings: Settings, farm: Farm) -> None:
     """It had images with both: neither death says that it was this job."""
     farm.hello()
     job = farm.app.submit({**SMALL, "count": 4}, "me").id
@@ -281,8 +281,8 @@ def test_a_job_on_two_workers_gets_on_while_one_loads(farm: Farm) -> None:
     assert farm.app.engine().message == "Loading tiny …"
 
 
-def test_one_worker_has_no_list_of_workers(studio: Settings) -> None:
-    app = App(studio, ScriptedLink())
+def test_one_worker_has_no_list_of_workers(settings: Settings) -> None:
+    app = App(settings, ScriptedLink())
     app.start()
     assert app.engine().workers == ()
     app.close()
@@ -304,11 +304,11 @@ def test_unloading_reaches_all_workers_and_none_counts_as_having_a_checkpoint(fa
     assert [worker.resident for worker in farm.app.service.workers.all] == ["", ""]
 
 
-def test_costs_of_a_shared_processor_are_not_those_of_a_whole_one(studio: Settings) -> None:
+def test_costs_of_a_shared_processor_are_not_those_of_a_whole_one(settings: Settings) -> None:
     call, measured = Call("predict", "tiny", 64, 64, 2), [["predict", "tiny", 64, 64, rows, rows * 3.0] for rows in (2, 4)]
     for share, known in (("1/2", None), ("", None), ("1/2", 6.0)):
         link = ScriptedLink()
-        app = App(studio, link)
+        app = App(settings, link)
         app.start()
         link.say(Message("hello", {"device": "cpu (test)", "dtype": "float32", "attention": "sdpa", "share": share}))
         assert app.service.workers.all[0].costs.seconds(call) == known
@@ -317,7 +317,7 @@ def test_costs_of_a_shared_processor_are_not_those_of_a_whole_one(studio: Settin
         app.close()
 
 
-def test_each_worker_knows_the_costs_of_its_own_device(studio: Settings, farm: Farm) -> None:
+def test_each_worker_knows_the_costs_of_its_own_device(settings: Settings, farm: Farm) -> None:
     for link, device, seconds in ((farm.a, "cuda:0", 1.0), (farm.b, "cuda:1", 3.0)):
         link.say(Message("hello", {"device": f"{device} (test)", "dtype": "float32", "attention": "sdpa"}))
         link.say(Message("loaded", {"checkpoint": "tiny", "seconds": 0.0}))
@@ -331,7 +331,7 @@ def test_each_worker_knows_the_costs_of_its_own_device(studio: Settings, farm: F
     assert double.eta_s == pytest.approx(4.0 + 1 / (1 / 8.0 + 1 / 24.0)), "two share it by their speeds"
     farm.app.close()
 
-    again = Farm(studio)
+    again = Farm(settings)
     for link, device in ((again.a, "cuda:1"), (again.b, "cuda:0")):
         link.say(Message("hello", {"device": f"{device} (test)", "dtype": "float32", "attention": "sdpa"}))
     assert [worker.costs.seconds(call) for worker in again.app.service.workers.all] == [6.0, 2.0], "by device, not by place"

@@ -1,7 +1,7 @@
 """Watching and stopping: progress, interrupt and skip of the caller's own current job, and progress by the caller's own name.
 
 In A1111 these are one global state that everybody sees and anybody stops.  `/queue/status` is Gradio 3's, which A1111's page
-is made with: plug-ins ask there whether somebody is at home.
+is made with: plug-ins ask there whether the server answers.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class JobList(BaseModel):
     next: str | None = Field(description="The cursor of the next page; null on the last one.")
 
 
-class SourceAnswer(BaseModel):
+class UploadAnswer(BaseModel):
     id: str = Field(description="For a job's `pictures`, as its init or its mask.")
     width: int
     height: int
@@ -240,7 +240,7 @@ def _pictures(router: APIRouter, app: App) -> None:
         """A1111's parameters text of a finished picture."""
         return PlainTextResponse((await found(request, job_id, index)).infotext)
 
-    @router.post("/sources", status_code=201, response_model=SourceAnswer, openapi_extra=_picture_body())
+    @router.post("/sources", status_code=201, response_model=UploadAnswer, openapi_extra=_picture_body())
     async def keep(request: Request) -> Any:
         """Send a picture, or a mask, for jobs to start from: the file itself is the body."""
         user = caller(request)
@@ -248,8 +248,8 @@ def _pictures(router: APIRouter, app: App) -> None:
         if not kind.startswith("image/") and kind != "application/octet-stream":
             raise HTTPException(415, "send the picture itself, with a content type image/png or the like")
         data = await request.body()
-        source = await anyio.to_thread.run_sync(lambda: app.keep_source(data, user), limiter=few)
-        return {"id": source.id, "width": source.width, "height": source.height}
+        kept = await anyio.to_thread.run_sync(lambda: app.keep_upload(data, user), limiter=few)
+        return {"id": kept.id, "width": kept.width, "height": kept.height}
 
 
 def _lists(router: APIRouter, app: App) -> None:

@@ -41,7 +41,7 @@ IDLE = {
 def others(real_app: App) -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor() as pool:
         yield pool
-        for job in real_app.store.unfinished():  # of a test that failed: whoever waits is to be answered
+        for job in real_app.store.unfinished():  # of a test that failed: its calls are to be answered
             real_app.cancel(job.id, job.user)
 
 
