@@ -50,7 +50,9 @@ def _choose_device(requested: str, worker: int, workers: int) -> tuple[torch.dev
         if torch.cuda.is_available():
             device = _own_device(worker, workers)
             return device, torch.cuda.get_device_name(device)
-        return torch.device("cpu"), f"no CUDA device found by torch {torch.__version__}; {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        reason = f"no CUDA device found by torch {torch.__version__}; {threads} thread{'s' * (threads != 1)}"
+        return torch.device("cpu"), reason
     try:
         device = torch.device(requested)
     except RuntimeError:
