@@ -16,16 +16,16 @@ from typing import Any
 from modules.catalogue import Catalogue, weights_of
 from modules.checkpoints.companions import EmbeddingInfo
 from modules.checkpoints.files import CheckpointInfo
-from modules.engine.link import EngineLink, ProcessLink
+from modules.engine.link import EngineLink
 from modules.images.encoding import form_of
 from modules.images.outputs import Outputs
-from modules.images.sources import Source
+from modules.images.uploads import Upload
 from modules.jobs.dispatch import SLOTS
 from modules.jobs.estimates import Quote, quote
+from modules.jobs.input_images import InputImages
 from modules.jobs.service import JobService
-from modules.jobs.sourcing import Sourcing
 from modules.jobs.views import EngineState, JobView, PictureView, Preview, QueueView
-from modules.jobs.worker import engine_configuration
+from modules.jobs.worker import local_engines
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.queue.owners import OWNER
@@ -39,7 +39,8 @@ class App:
 
     Args:
         settings: resolved settings.
-        link: how to reach an engine, or several engines that share the queue; None starts one as a process of its own.
+        link: how to reach an engine, or several engines that share the queue; None starts a process for each of the settings'
+            workers.
         outputs: where pictures go; None takes the outputs folder of the settings.
         durable: keep the job list on disk.  One process at a time can; what runs beside a server keeps its list in memory.
     """
@@ -61,16 +62,15 @@ class App:
         )
         self._passing = None if durable else tempfile.TemporaryDirectory(prefix="atelier-")
         folder = Path(self._passing.name) if self._passing else settings.data_dir
-        self.sourcing = Sourcing(folder / "sources", settings.outputs_dir, self.store, settings.keep_sources)
+        self.input_images = InputImages(folder / "sources", settings.outputs_dir, self.store, settings.keep_sources)
         if durable and not settings.needs_accounts:
-            self.sourcing.sources.merge(self.store.merge_owners(), OWNER)
+            self.input_images.uploads.merge(self.store.merge_owners(), OWNER)
         self.library = Library(settings.data_dir)
         self.catalogue = Catalogue(settings.models_dirs, self.library, self.store.latest_checkpoint)
-        if link is None:
-            link = ProcessLink(engine_configuration(settings), settings.data_dir / "engine.log")
+        link = local_engines(settings) if link is None else link
         links = list(link) if isinstance(link, Sequence) else [link]
         self.service = JobService(
-            settings, links, self.store, self.outputs, self.sourcing, self.library, self.catalogue, durable
+            settings, links, self.store, self.outputs, self.input_images, self.library, self.catalogue, durable
         )
 
     @property
@@ -79,13 +79,13 @@ class App:
         return self.service.workers.all[0].link
 
     def start(self) -> None:
-        """Take up the jobs that an earlier run left, and start the engine."""
+        """Take up the jobs that an earlier run left, and start the engines."""
         self.outputs.sweep()
-        self.sourcing.sources.sweep()
+        self.input_images.uploads.sweep()
         self.service.start()
 
     def close(self) -> None:
-        """Stop the engine.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
+        """Stop the engines.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
         self.service.close()
         self.store.close()
         if self._passing:
@@ -152,12 +152,12 @@ class App:
         return min(quotes, key=lambda each: math.inf if each.seconds is None else each.seconds)
 
     def unload(self) -> None:
-        """Have the engine let go of its models; what is painted now keeps its own until it is done."""
+        """Have all engines let go of their models; what is painted now keeps its own until it is done."""
         for worker in self.service.workers.all:
             worker.unload()
 
     def preload(self) -> None:
-        """Have the engine load the default checkpoint ahead of the first job."""
+        """Have all engines load the default checkpoint ahead of the first job."""
         default = self.default_checkpoint()
         if default is not None:
             for worker in self.service.workers.all:
@@ -165,7 +165,7 @@ class App:
 
     # ---- one's own pictures to start from
 
-    def keep_source(self, data: bytes, user: str) -> Source:
+    def keep_upload(self, data: bytes, user: str) -> Upload:
         """Keep a picture file (PNG, JPEG, WebP or AVIF) for requests to start from; they name it by its id.
 
         Raises:
@@ -173,18 +173,18 @@ class App:
             LimitError: pictures of unfinished jobs fill the place.
             OutputError: it could not be written.
         """
-        return self.sourcing.sources.keep(data, user)
+        return self.input_images.uploads.keep(data, user)
 
-    def source(self, source: str, user: str) -> Path | None:
+    def upload_path(self, upload: str, user: str) -> Path | None:
         """The PNG of one's own picture; None when it is not here (any more)."""
-        return self.sourcing.path(source, user)
+        return self.input_images.path(upload, user)
 
     # ---- one's own jobs
 
     def submit(self, fields: dict[str, Any], user: str, key: str = "", exact: bool = False) -> JobView:
         """Accept a job.  When this returns, the job is on disk and survives anything.
 
-        With a "source" among the fields it is a picture from that picture, which this user kept before (`keep_source`).
+        With a "source" among the fields it is a picture from that picture, which this user kept before (`keep_upload`).
         `key` is the submitter's own name for it: the same key again is the same job, whatever became of the first answer.
         With `exact`, the same key with other fields is refused.
 

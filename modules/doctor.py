@@ -82,13 +82,13 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     memory = _memory()
     if memory:
         total, free = memory
-        small = total < 4e9
+        small = total < 4e9 * settings.workers
         yield Finding(
             "machine",
             "memory",
             f"{total / 1e9:.1f} GB, {free / 1e9:.1f} GB of it available",
             "note" if small else "good",
-            "a real SD 1.x checkpoint needs about 6 GB in float32; the starter runs in 2 GB" if small else "",
+            "a real SD 1.x checkpoint needs about 6 GB in float32 for each worker; the starter runs in 2 GB" if small else "",
         )
     yield from _gpu()
 
@@ -163,9 +163,11 @@ import torch
 said = {"torch": torch.__version__, "cuda": torch.version.cuda or "", "available": torch.cuda.is_available()}
 try:
     from modules.engine.setup import choose
-    chosen = choose(*sys.argv[1:4])
+    workers = int(sys.argv[4])
+    each = [choose(*sys.argv[1:4], worker, workers) for worker in range(workers)]
+    chosen = each[0]
     said["chosen"] = {
-        "device": f"{chosen.device} ({chosen.device_reason})",
+        "device": ", ".join(dict.fromkeys(f"{one.device} ({one.device_reason})" for one in each)),
         "dtype": f"{chosen.dtype_name} ({chosen.dtype_reason})",
         "attention": f"{chosen.attention.name} ({chosen.attention.reason})",
     }
@@ -185,9 +187,8 @@ def _choices(settings: Settings, usable: bool) -> Iterator[Finding]:
         yield Finding("chosen", "torch", f"cannot be used: {said['broken']}", "missing", "rm -r .venv; python3 webui.py")
         return
     if "error" in said:
-        yield Finding(
-            "chosen", "device", said["error"], "missing", "take the setting back: --device auto --dtype auto --attention auto"
-        )
+        remedy = "take the setting back: --device auto --dtype auto --attention auto --workers 1"
+        yield Finding("chosen", "device", said["error"], "missing", remedy)
     for what, choice in said.get("chosen", {}).items():
         yield Finding("chosen", what, choice)
     if cuda_driver() is not None and not said["available"]:
@@ -199,7 +200,8 @@ def _choices(settings: Settings, usable: bool) -> Iterator[Finding]:
 
 def _ask_torch(settings: Settings) -> dict[str, Any]:
     """What torch and the engine say, from a process of their own; under "broken" why they say nothing."""
-    command = [sys.executable, "-c", _ASK_TORCH, settings.device, settings.dtype, settings.attention]
+    asked = (settings.device, settings.dtype, settings.attention, str(settings.workers))
+    command = [sys.executable, "-c", _ASK_TORCH, *asked]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TORCH_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -76,7 +76,7 @@ def serve(app: App, accounts: AccountStore | None = None, on_ready: Callable[[st
             stack.enter_context(listener)
         port = listeners[0].getsockname()[1]
         access = access_config(settings, accounts, public_url(settings, port))
-        # asyncio has no other way to say this to a server that somebody else opens; its own patience is a minute.
+        # asyncio has no other way to say this to a server that it does not open itself; its own patience is a minute.
         asyncio.constants.SSL_HANDSHAKE_TIMEOUT = HANDSHAKE_SECONDS  # type: ignore[attr-defined]
         config = uvicorn.Config(
             build_server(app, access),
@@ -199,7 +199,7 @@ def _give_memory_back() -> None:
 
 
 def _allow_many_files() -> None:
-    """Each connection is an open file, and the usual limit of 1024 is soon reached by somebody who means no good."""
+    """Each connection is an open file, and the usual limit of 1024 is soon reached by an attacker."""
     try:
         import resource
     except ImportError:  # Windows has no such limit

@@ -25,6 +25,9 @@ PREFIX = "ATELIER_"
 FILE_VARIABLE = PREFIX + "SETTINGS"
 """Names the settings file, as --settings does."""
 
+MAX_WORKERS = 64
+"""Engine processes of one server."""
+
 FILE_NAME = "settings.toml"
 """Looked for in the data folder when no file is named."""
 
@@ -40,6 +43,7 @@ class Settings:
     models_dirs: tuple[Path, ...] = (ROOT / "models",)
     outputs_dir: Path = ROOT / "outputs"
     device: str = "auto"
+    workers: int = 1
     dtype: str = "auto"
     attention: str = "auto"
     model_memory: int = 0
@@ -170,6 +174,13 @@ def _whole(value: Any, _: Path) -> int:
     return int(text)
 
 
+def _workers(value: Any, _: Path) -> int:
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,2}", text) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"a whole number from 1 to {MAX_WORKERS}")
+    return int(text)
+
+
 def _percent(value: Any, _: Path) -> int:
     text = str(value).strip()
     if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= 100:
@@ -260,6 +271,13 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting("outputs_dir", _folder, "where pictures are saved, in a folder per day", "outputs", "DIR"),
     Setting("device", _device, "what computes: auto, cpu, cuda or cuda:N", "auto", "DEVICE"),
+    Setting(
+        "workers",
+        _workers,
+        "engine processes that generate at the same time: with CUDA one on each device, else they divide the processor's cores",
+        "1",
+        "N",
+    ),
     Setting(
         "dtype",
         _one_of("auto", "float32", "float16", "bfloat16"),
@@ -373,7 +391,18 @@ def load(
         setting = BY_NAME[name]
         values[setting.field] = _value(setting, value, base, source)
         sources[setting.field] = source
-    return Settings(**values, sources=sources)
+    settings = Settings(**values, sources=sources)
+    _check_workers(settings)
+    return settings
+
+
+def _check_workers(settings: Settings) -> None:
+    """Raises SettingsError when several workers are asked for on one named CUDA device."""
+    if settings.workers > 1 and settings.device.startswith("cuda:"):
+        raise SettingsError(
+            f"{settings.source('workers')}: {settings.workers} workers need a CUDA device each, and device {settings.device} "
+            "is one; use --device cuda, and CUDA_VISIBLE_DEVICES to choose among the devices, or --workers 1"
+        )
 
 
 def read_file(path: Path, required: bool = True) -> dict[str, Any]:

@@ -58,8 +58,9 @@ class ScriptedLink:
         self.sent.clear()
         self.say(Message("died", {"cause": cause}))
 
-    def step(self, task: str, step: int = 1, steps: int = 2) -> None:
-        self.say(Message("progress", {"task": task, "step": step, "steps": steps}))
+    def step(self, task: str, step: int = 1, steps: int = 2, stage: int = 0, stages: int = 1) -> None:
+        said = {"task": task, "step": step, "steps": steps, "stage": stage, "stages": stages}
+        self.say(Message("progress", said))
 
     def flying(self) -> list[str]:
         """The tasks that an engine would have now."""

@@ -400,7 +400,7 @@ def test_retry_makes_what_is_lacking_and_remove_forgets(scripted: App, link: Scr
     assert scripted.jobs("me") == []
 
 
-def test_a_closing_studio_accepts_nothing(settings: Settings, link: ScriptedLink) -> None:
+def test_a_closing_server_accepts_nothing(settings: Settings, link: ScriptedLink) -> None:
     app = App(settings, link)
     app.start()
     app.close()

@@ -29,7 +29,7 @@ from modules.images.encoding import Form
 from modules.images.infotext import GenerationInfo
 from modules.jobs.views import JobView
 from modules.request import Txt2Img
-from modules.settings import ROOT, TABLE, Setting
+from modules.settings import ROOT, TABLE, Setting, Settings
 from tests.tiny import tiny_checkpoint
 
 PATIENCE = 240
@@ -340,10 +340,17 @@ def view(**fields: Any) -> JobView:
     return JobView(**{**basics, **fields})
 
 
+def test_no_more_workers_are_started_than_there_are_pictures() -> None:
+    settings = Settings(workers=3)
+    assert [generate.with_workers(settings, count).workers for count in (None, "1", "2", 8, "many", "-3")] == [1, 1, 2, 3, 1, 1]
+
+
 def test_progress_says_where_it_is() -> None:
     assert generate.progress_text(view(), "Loading starter …") == "Loading starter …"
     half = generate.progress_text(view(step=10, progress=0.5, eta_s=3.2), "")
     assert half == "█" * 12 + "░" * 12 + "  50%  step 10 of 20, 3 s left"
+    second = view(step=35, steps=50, stage=2, stages=2, stage_step=5, stage_steps=20, progress=0.7)
+    assert generate.progress_text(second, "").endswith("  70%  second pass, step 5 of 20")
     assert "picture 3 of 4, " in generate.progress_text(view(count=4, done=2, progress=0.6), "")
 
 

@@ -424,7 +424,7 @@ def test_of_many_submits_with_one_key_at_once_one_is_painted(app: App, link: Scr
 
 
 def test_a_repeated_submit_finds_the_job_in_its_place(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between its record and its place in memory, whoever asks for the same key waits."""
+    """Between its record and its place in memory, a submit with the same key waits."""
     recorded, go_on, take_up = threading.Event(), threading.Event(), app.service.live.take_up
 
     def slow(job: Any) -> None:

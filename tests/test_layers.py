@@ -34,6 +34,21 @@ def imported(file: Path) -> set[str]:
     return names
 
 
+MOST_LINES = 80
+"""Of one function: what is longer has several ideas, and each of them a name."""
+
+
+def test_no_function_is_longer_than_a_page() -> None:
+    lengths = {
+        f"{file.relative_to(ROOT)}:{node.lineno} {node.name}": node.end_lineno - node.lineno + 1
+        for file in sorted((ROOT / "modules").rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno is not None
+    }
+    assert len(lengths) > 1000, "the walk found them"
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
 def test_contracts() -> None:
     command = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([str(command), "--no-cache"], cwd=ROOT, capture_output=True, text=True)
@@ -54,7 +69,13 @@ def test_no_module_imports_itself_through_others() -> None:
     [
         ("modules.cli", "modules.doctor", "modules.commands.serve", "modules.commands.generate", "modules.commands.check"),
         ("modules.app", "modules.api.server", "modules.server", "modules.ui.page", "modules.ui.tabs.txt2img"),
-        ("modules.engine.link", "modules.checkpoints.files", "modules.diffusion.samplers", "modules.diffusion.schedules"),
+        (
+            "modules.engine.launcher",
+            "modules.engine.link",
+            "modules.checkpoints.files",
+            "modules.diffusion.samplers",
+            "modules.diffusion.schedules",
+        ),
     ],
     ids=["command line", "server", "shared rooms"],
 )

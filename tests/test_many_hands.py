@@ -132,7 +132,7 @@ def test_two_hundred_jobs_of_eight_users(served_app: tuple[App, str]) -> None:
 
 
 def test_a_client_that_hangs_up_still_gets_its_picture(served_app: tuple[App, str]) -> None:
-    """As A1111's API: the job was accepted, so it is done, whoever still listens."""
+    """As A1111's API: the job was accepted, so it is done, though its client has gone."""
     _, address = served_app
     cookie = httpx.get(f"{address}/internal/queue").headers["set-cookie"].partition(";")[0]
     body = json.dumps({"prompt": "gone", "steps": 2, "width": 64, "height": 64}).encode()

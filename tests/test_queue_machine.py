@@ -109,14 +109,14 @@ class Queue(RuleBasedStateMachine):
             self.keys[user, key] = view.id
         return view.id
 
-    def somebody(self, job: str, stranger: int) -> str:
+    def a_user(self, job: str, stranger: int) -> str:
         """Mostly the owner."""
         owner = USERS.index(self.known[job].user)
         return USERS[(owner + stranger) % len(USERS)]
 
     @rule(job=jobs, stranger=STRANGERS)
     def cancel(self, job: str, stranger: int) -> None:
-        user, known = self.somebody(job, stranger), self.known[job]
+        user, known = self.a_user(job, stranger), self.known[job]
         mine = known.user == user and not known.end
         assert self.app.cancel(job, user) == mine
         if mine:
@@ -124,7 +124,7 @@ class Queue(RuleBasedStateMachine):
 
     @rule(job=jobs, stranger=STRANGERS)
     def retry(self, job: str, stranger: int) -> None:
-        user, known = self.somebody(job, stranger), self.known[job]
+        user, known = self.a_user(job, stranger), self.known[job]
         if sum(self.known[other].user == user for other in self.order) >= 6:
             return
         mine = known.user == user and known.end in ("failed", "cancelled")
@@ -137,7 +137,7 @@ class Queue(RuleBasedStateMachine):
 
     @rule(job=jobs, stranger=STRANGERS, to=st.integers(0, 2))
     def move(self, job: str, stranger: int, to: int) -> None:
-        user = self.somebody(job, stranger)
+        user = self.a_user(job, stranger)
         mine = self.known[job].user == user and job in self.order
         assert self.app.move(job, user, to) == mine
         if mine:

@@ -106,7 +106,7 @@ def test_the_accounts_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().out
     assert "http://127.0.0.1:7860/invite?code=" in said
     store = AccountStore(tmp_path / FILE_NAME)
-    serve.check_access(settings, store)  # somebody has a code now
+    serve.check_access(settings, store)  # there is a code now
 
     ada = store.redeem(code_in(said), "Ada", "hash")
     assert run(tmp_path, "tokens", "ada", "--new", "Krita") == 0

@@ -19,6 +19,7 @@ EXAMPLES: dict[str, list[tuple[str, str, Any]]] = {
     "models_dir": [(f"/x/{n}", f'["/x/{n}"]', (Path(f"/x/{n}"), ROOT / "models")) for n in "abc"],
     "outputs_dir": [(f"/x/{n}", f'"/x/{n}"', Path(f"/x/{n}")) for n in "abc"],
     "device": [("cpu", '"cpu"', "cpu"), ("cuda", '"cuda"', "cuda"), ("cuda:1", '"cuda:1"', "cuda:1")],
+    "workers": [("2", "2", 2), ("3", '"3"', 3), ("64", "64", 64)],
     "dtype": [(n, f'"{n}"', n) for n in ("float32", "float16", "bfloat16")],
     "attention": [(n, f'"{n}"', n) for n in ("xformers", "sdpa", "sliced")],
     "exact": [("true", "true", True), ("on", "true", True), ("1", "true", True)],
@@ -59,6 +60,7 @@ BAD: dict[str, list[str]] = {
     "models_dir": ["7", "[7]", '[""]'],
     "outputs_dir": ["true", '"  "'],
     "device": ['"gpu"', '"cuda:"', '"cuda:x"', "1", '"mps"'],
+    "workers": ["0", "65", "-1", "1.5", '"many"', "true"],
     "dtype": ['"fp16"', "16"],
     "attention": ['"flash"', "false"],
     "exact": ['"maybe"', "2"],
@@ -216,6 +218,18 @@ def test_home_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert load({"outputs_dir": "~/pictures"}, {}).outputs_dir == tmp_path / "pictures"
+
+
+def test_several_workers_need_several_devices() -> None:
+    for device in ("auto", "cpu", "cuda"):
+        assert load({"workers": "2", "device": device}, {}).workers == 2
+    assert load({"workers": "1", "device": "cuda:1"}, {}).device == "cuda:1"
+    with pytest.raises(
+        SettingsError, match=r"^--workers: 2 workers need a CUDA device each, and device cuda:1 is one; use --device cuda"
+    ):
+        load({"workers": "2", "device": "cuda:1"}, {})
+    with pytest.raises(SettingsError, match=r"^\$ATELIER_WORKERS: 3 workers"):
+        load({"device": "cuda:0"}, {"ATELIER_WORKERS": "3"})
 
 
 def test_stray_variables_are_reported() -> None:

@@ -47,7 +47,7 @@ class Passwords:
         """
         data = _bytes(password)
         with self._few:
-            nobodys = self._nobodys  # made by whoever comes first, known name or not
+            nobodys = self._nobodys  # made by the first login, known name or not
             try:
                 return self._hasher.verify(stored or nobodys, data) and stored is not None
             except (Argon2Error, InvalidHashError):

@@ -1,6 +1,6 @@
 """What there is to know about people: accounts, sessions, tokens and codes as frozen data, and the rules for names.
 
-No secret is in any of these: secrets are told once to whoever gets them, and only their digests are stored.
+No secret is in any of these: secrets are shown once, to the user who gets them, and only their digests are stored.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 SQLite, readable by its owner alone.  The server and the command line may have it open at the same time, so nothing is kept
 in memory: what one of them takes away, the other knows with the next request.  Passwords arrive here as hashes; secrets are
-made here, told once and stored as digests.
+made here, shown once and stored as digests.
 
 Nothing but SQLite opens the file.  POSIX record locks belong to the process and not to the descriptor: closing any
 descriptor of a file drops all locks that the process has on it (fcntl(2)), SQLite's too, and a connection elsewhere then takes
@@ -64,7 +64,7 @@ class AccountStore:
 
     Raises:
         AccountError: it cannot be opened, or a newer version made it.  It is not made anew by itself: an empty list of
-            accounts would let whoever comes first become the administrator.
+            accounts would let the first visitor become the administrator.
     """
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
@@ -289,7 +289,7 @@ class AccountStore:
                         (account, name, name_key(name), found.role, password, self._clock()),
                     )
                 except sqlite3.IntegrityError:
-                    raise AccountError(f"somebody here is called {name!r} already; take another name") from None
+                    raise AccountError(f"the name {name!r} is taken here; take another name") from None
             db.execute("DELETE FROM codes WHERE id = ?", (found.id,))
             made = self.account(account)
         assert made is not None, "made in this transaction"
@@ -323,7 +323,7 @@ class AccountStore:
             before = self.has_administrator()
             yield db
             if before and not self.has_administrator():
-                raise AccountError("this is the last administrator; make somebody else one first")
+                raise AccountError("this is the last administrator; make another account one first")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -1,6 +1,6 @@
 """The documentation page of both APIs: /docs, made from the same description as /openapi.json.
 
-Plain HTML without a script or a word from another host; whoever wants to try calls out loads /openapi.json into a tool.
+Plain HTML without a script or a word from another host; to try calls out, load /openapi.json into a tool.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Error responses: the status of each of our errors, and the body in the shape that the caller knows.
 
-A1111 1.10.1 answers every refusal as {error, detail, body, errors}, and its clients show `detail`; our own page and API say
+A1111 1.10.1 answers every error as {error, detail, body, errors}, and its clients show `detail`; our own page and API say
 {error} and nothing else.  Neither ever echoes what was sent.
 """
 
@@ -29,14 +29,14 @@ _STATUS: dict[type[Exception], int] = {
 }
 
 
-class Refusal(BaseModel):
-    """Why a request was refused."""
+class ErrorResponse(BaseModel):
+    """The body of an error response."""
 
     error: str = Field(description="What was asked, what was found, what to do.")
 
 
-class TheirRefusal(BaseModel):
-    """Why a request was refused, as A1111 says it."""
+class A1111ErrorResponse(BaseModel):
+    """The body of an error response of A1111's API."""
 
     error: str = Field(description="The kind of error.")
     detail: str = Field(description="What was asked, what was found, what to do.")
@@ -64,8 +64,8 @@ def error_body(path: str, status: int, reason: str) -> dict[str, str]:
     {'error': 'There is no such job.'}
     """
     if path.startswith(A1111_PATHS):
-        return TheirRefusal(error="HTTPException", detail=reason, body="", errors=f"{status}: {reason}").model_dump()
-    return Refusal(error=reason).model_dump()
+        return A1111ErrorResponse(error="HTTPException", detail=reason, body="", errors=f"{status}: {reason}").model_dump()
+    return ErrorResponse(error=reason).model_dump()
 
 
 def caller(request: Request) -> str:

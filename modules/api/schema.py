@@ -1,4 +1,4 @@
-"""What /openapi.json says beyond what FastAPI finds out by itself: bodies that routes read on their own, and refusals.
+"""What /openapi.json says beyond what FastAPI finds out by itself: bodies that routes read on their own, and error responses.
 
 `modules.api.guard.bodies` reads the bodies, so that they are parsed on a thread and refused in words; here they are described.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from modules.api.error_responses import Refusal, TheirRefusal
+from modules.api.error_responses import A1111ErrorResponse, ErrorResponse
 
 _REASONS = {
     400: "The request makes no sense as HTTP, or names a sampler that is not here.",
@@ -28,9 +28,12 @@ _REASONS = {
 }
 
 
-def error_responses(theirs: bool = False) -> dict[int | str, dict[str, Any]]:
+def error_responses(a1111: bool = False) -> dict[int | str, dict[str, Any]]:
     """The statuses that any route may answer, in the shape of our API or of A1111's."""
-    return {status: {"model": TheirRefusal if theirs else Refusal, "description": why} for status, why in _REASONS.items()}
+    return {
+        status: {"model": A1111ErrorResponse if a1111 else ErrorResponse, "description": why}
+        for status, why in _REASONS.items()
+    }
 
 
 def body_of(model: type[BaseModel], example: dict[str, Any], required: bool = True) -> dict[str, Any]:

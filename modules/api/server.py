@@ -20,6 +20,7 @@ from modules.api.guard.middleware import AccessConfig, GuardMiddleware
 from modules.api.page.account_pages import LOGIN_VERSION, login_files
 from modules.api.page.accounts import account_endpoints
 from modules.api.page.jobs import job_endpoints
+from modules.api.page.pictures import picture_endpoints
 from modules.api.page.prompts import prompt_endpoints
 from modules.api.page.queue import queue_endpoints
 from modules.api.page.reading import reading_endpoints
@@ -35,7 +36,7 @@ ABOUT = """Two ways to paint from a program.
 answers when the picture is there.
 
 With accounts, send a token as `Authorization: Bearer ...`, or as the password of HTTP Basic. Pictures come and go as files or \
-as base64; addresses are never fetched. Whoever hangs up leaves the job running."""
+as base64; addresses are never fetched. A client that disconnects leaves the job running."""
 
 ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -57,6 +58,7 @@ class _BuiltIn:
     def routes(self, app: App, access: AccessConfig, server: FastAPI) -> tuple[APIRouter, ...]:
         return (
             job_endpoints(app),
+            picture_endpoints(app),
             queue_endpoints(app),
             prompt_endpoints(app),
             upload_endpoints(app),

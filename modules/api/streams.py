@@ -96,4 +96,4 @@ class Streams:
 
 
 def _mark(job: JobView) -> object:
-    return job.state, job.rev, job.done, job.position, job.paused, job.held
+    return job.state, job.rev, job.done, job.position, job.paused, job.held, job.doing

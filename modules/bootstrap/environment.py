@@ -1,7 +1,7 @@
 """The virtual environment, what belongs into it, and what is known of how far its set-up got.
 
 A virtual environment cannot be moved (its scripts carry its path), so it is made in place, and a note inside says how far it
-got.  An environment whose note does not say "complete" is made anew, unless somebody made it by other means: then what
+got.  An environment whose note does not say "complete" is made anew, unless it was made by other means: then what
 is missing is added to it.
 """
 

@@ -1,6 +1,6 @@
 """`accounts`: who may come in, from the command line of the machine itself.  May run beside a server.
 
-Whoever may write to the data folder may do all of this; no password is asked for.
+A user who may write to the data folder may do all of this; no password is asked for.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,14 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
         check_writable(settings.outputs_dir, "--outputs-dir")
     log.setLevel(logging.WARNING)
 
-    app = App(settings, outputs=outputs, durable=False)
+    app = App(with_workers(settings, fields.get("count")), outputs=outputs, durable=False)
     try:
         fields |= starting_fields(app, values, fields, USER)
         if values.source is not None:
             fields = over(recipe_fields(app, Path(values.source), fields.get("checkpoint")), fields)
             if "source" not in fields and not IMG2IMG_FIELDS.isdisjoint(fields):
                 raise RequestError(f"{values.source} was painted from another picture, which its text does not tell")
-            app.sourcing.adopt(fields, USER, Path(values.source))
+            app.input_images.adopt(fields, USER, Path(values.source))
         started = time.monotonic()
         app.start()
         view = _watch(app, app.submit(fields, USER).id)
@@ -71,6 +72,12 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
         return 0
     finally:
         app.close()
+
+
+def with_workers(settings: Settings, count: Any) -> Settings:
+    """The settings with no more workers than there are pictures to make: a start of each takes seconds."""
+    pictures = int(count) if str(count).isascii() and str(count).isdecimal() and len(str(count)) < 6 else 1
+    return replace(settings, workers=max(1, min(settings.workers, pictures)))
 
 
 def given_fields(values: argparse.Namespace) -> dict[str, Any]:
@@ -206,7 +213,7 @@ def _watch(app: App, job: str) -> JobView:
     view = None
     try:
         for view in app.events(job, USER):
-            line.show(progress_text(view, app.engine().message))
+            line.show(progress_text(view, view.doing or app.engine().message))
     except BaseException:
         app.cancel(job, USER)
         line.clear()
@@ -235,7 +242,16 @@ def progress_text(view: JobView, engine: str) -> str:
     bar = "█" * full + "░" * (width - full)
     which = f"picture {min(view.done + 1, view.count)} of {view.count}, " if view.count > 1 else ""
     left = f", {view.eta_s:.0f} s left" if view.eta_s is not None else ""
-    return f"{bar} {view.progress:4.0%}  {which}step {view.step} of {view.steps}{left}"
+    return f"{bar} {view.progress:4.0%}  {which}{step_text(view)}{left}"
+
+
+def step_text(view: JobView) -> str:
+    """The step of the picture that is furthest, in its pass where there are two."""
+    if view.stages == 1:
+        return f"step {view.step} of {view.steps}"
+    names = ("first pass", "second pass")
+    name = names[view.stage - 1] if view.stages == len(names) else f"stage {view.stage} of {view.stages}"
+    return f"{name}, step {view.stage_step} of {view.stage_steps}"
 
 
 class Line:

@@ -60,9 +60,9 @@ def check_access(settings: Settings, store: AccountStore | None) -> None:
 
         certificate(settings)
     if store is not None:
-        somebody = store.has_administrator() or Accounts(store).may_be_set_up()
+        can_start = store.has_administrator() or Accounts(store).may_be_set_up()
         # A code that is printed where nobody reads it, or into a log that everybody reads, would let anyone in.
-        if not somebody and not sys.stdout.isatty():
+        if not can_start and not sys.stdout.isatty():
             raise SettingsError(
                 "everybody must log in here, but nobody has an account yet, and there is no terminal to show a set-up code on; "
                 "run python3 webui.py accounts invite --role administrator (with the same --data-dir), or start once from a "

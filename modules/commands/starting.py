@@ -10,7 +10,7 @@ from typing import Any
 from modules.app import App
 from modules.errors import RequestError
 from modules.images.infotext_fields import IMG2IMG_FIELDS
-from modules.images.sources import Source
+from modules.images.uploads import Upload
 from modules.options import FROM_PICTURES
 from modules.request import MAX_SIDE, MIN_SIDE, SIDE_STEP
 
@@ -57,7 +57,7 @@ def _flag(name: str) -> str:
     return next((option.flag for option in FROM_PICTURES if option.name == name), "--strength")
 
 
-def _kept(app: App, flag: str, name: str, user: str) -> Source:
+def _kept(app: App, flag: str, name: str, user: str) -> Upload:
     path = Path(name).expanduser()
     try:
         if path.stat().st_size > MAX_FILE:
@@ -65,4 +65,4 @@ def _kept(app: App, flag: str, name: str, user: str) -> Source:
         data = path.read_bytes()
     except OSError as error:
         raise RequestError(f"{flag} {name}: it cannot be read ({error.strerror})") from None
-    return app.sourcing.sources.keep(data, user, name)
+    return app.input_images.uploads.keep(data, user, name)

@@ -15,7 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def render(paths: list[Path], settings: Settings) -> bool:
     """Make each picture again and say how it compares; True when each is the same, or nearly."""
     good = True
     with tempfile.TemporaryDirectory(prefix="atelier-verify-") as folder:
-        app = App(settings, outputs=Outputs(Path(folder)), durable=False)
+        app = App(replace(settings, workers=1), outputs=Outputs(Path(folder)), durable=False)
         try:
             app.start()
             for path, verdict in _verdicts(app, paths, settings.output_quality):
@@ -149,7 +149,7 @@ def again(app: App, path: Path) -> Path:
         AtelierError: the file does not say it, or it cannot be made here.
     """
     fields = recipe_fields(app, path, None)
-    app.sourcing.adopt(fields, USER, path)
+    app.input_images.adopt(fields, USER, path)
     job = app.submit({**fields, "count": 1}, USER).id
     *_, last = app.events(job, USER)
     if last.state != "done":

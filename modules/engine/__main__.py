@@ -48,7 +48,7 @@ def main() -> int:
         from modules.engine.setup import build_engine, hello
 
         engine, choices = build_engine(configuration.data, emit)
-        emit(hello(choices))
+        emit(hello(choices, configuration.data.get("workers", 1)))
     except Exception as error:
         traceback.print_exc()
         emit(Message("broken", {"error": str(error) or type(error).__name__}))

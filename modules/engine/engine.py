@@ -29,6 +29,7 @@ from modules.engine.messages import (
     Finish,
     LoadCheckpoint,
     Loaded,
+    LoadFailed,
     Loading,
     Message,
     PreviewImage,
@@ -270,7 +271,11 @@ class Engine:
         there = self.manager.is_loaded(checkpoint)
         if not there:
             self.emit(Loading(checkpoint).message())
-        handle = self.manager.load(checkpoint)
+        try:
+            handle = self.manager.load(checkpoint)
+        except Exception:
+            self.emit(LoadFailed(checkpoint).message())
+            raise
         self.emit(Loaded(checkpoint, time.monotonic() - start).message())
         if not there and self.probe:
             self.inbox.put(Loaded(checkpoint).message())

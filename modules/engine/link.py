@@ -1,25 +1,21 @@
 """The web side's end of the wall: sends messages to an engine, hears its messages, starts it anew when it dies.
 
-Never imports torch.  `ProcessLink` runs the engine as a process of its own; tests and other links implement `EngineLink`.
+Never imports torch.  `ProcessLink` keeps an engine process running that a `Launcher` starts; tests implement `EngineLink`.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from modules.engine.launcher import EngineProcess, Launcher, LocalLauncher
 from modules.engine.messages import Died, GaveUp, Message, Stop, read_message, write_message
 
-ROOT = Path(__file__).resolve().parents[2]
 STILLBORN = 3
 """An engine that dies this often in a row before its hello is not started again until `start` is called anew."""
 
@@ -47,21 +43,28 @@ class EngineLink(Protocol):
 
 
 class ProcessLink:
-    """The engine as `python -m modules.engine`, restarted at once when it dies.
+    """The engine as a process of its own, restarted at once when it dies.
 
     Args:
         configuration: the fields of the `configure` message.
-        log: where the engine's own output goes; None inherits stderr.
+        log: where the engine's own output goes; None keeps only the last lines, for the cause of its death.
         silence: seconds without a word after which a running engine is given up.
+        launcher: starts it; None starts it on this machine.
     """
 
-    def __init__(self, configuration: dict[str, Any], log: Path | None = None, silence: float = SILENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        configuration: dict[str, Any],
+        log: Path | None = None,
+        silence: float = SILENCE_SECONDS,
+        launcher: Launcher | None = None,
+    ) -> None:
         self.configuration = {"probe": True, "beat": silence / BEATS, **configuration}
-        self.log, self.silence = log, silence
+        self.log, self.silence, self.launcher = log, silence, launcher or LocalLauncher()
         self._heard = time.monotonic()
         self._hung = False
         self.pid: int | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: EngineProcess | None = None
         self._lock = threading.Lock()
         """Guards which process it is; held for moments."""
         self._writing = threading.Lock()
@@ -93,9 +96,7 @@ class ProcessLink:
                 threading.Thread(target=self.send, args=(Stop().message(),), name="engine-stop", daemon=True).start()
             else:
                 process.kill()
-            try:
-                process.wait(timeout=5.0)
-            except subprocess.TimeoutExpired:
+            if not process.wait(timeout=5.0):
                 process.kill()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5.0)
@@ -103,14 +104,18 @@ class ProcessLink:
     def _supervise(self, on_message: Callable[[Message], None]) -> None:
         stillborn = 0
         while not self._closing.is_set():
-            process = self._spawn()
+            try:
+                process = self._spawn()
+            except OSError as error:
+                on_message(GaveUp(f"no process could be started ({error.strerror or error})").message())
+                return
             if process is None:
                 return
             broken = self._listen(process, on_message)
             cause = self._cause(process)
             with self._lock:
                 self._process, self.pid = None, None
-            _close(process.stdin, process.stdout)
+            _close(process.to_engine, process.from_engine)
             if self._closing.is_set():
                 return
             stillborn = 0 if self._alive else stillborn + 1
@@ -119,20 +124,12 @@ class ProcessLink:
                 on_message(GaveUp(broken or cause).message())
                 return
 
-    def _spawn(self) -> subprocess.Popen[bytes] | None:
+    def _spawn(self) -> EngineProcess | None:
         """A new engine, known to `close` from its first moment; None when that came first."""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         with self._lock:
             if self._closing.is_set():
                 return None
-            process = subprocess.Popen(
-                [sys.executable, "-m", "modules.engine"],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
+            process = self.launcher.launch()
             self._process, self.pid, self._alive = process, process.pid, False
         self._hung = False
         threading.Thread(target=self._drain, args=(process,), name="engine-stderr", daemon=True).start()
@@ -140,12 +137,11 @@ class ProcessLink:
         _write(process, Message("configure", self.configuration))
         return process
 
-    def _listen(self, process: subprocess.Popen[bytes], on_message: Callable[[Message], None]) -> str:
+    def _listen(self, process: EngineProcess, on_message: Callable[[Message], None]) -> str:
         """Deliver messages until the engine is gone.  Returns why it could not start, if it said so."""
         broken = ""
-        assert process.stdout is not None
         with contextlib.suppress(ValueError, OSError):
-            while (message := read_message(process.stdout)) is not None:
+            while (message := read_message(process.from_engine)) is not None:
                 self._heard = time.monotonic()
                 if message.kind == "broken":
                     broken = message.data["error"]
@@ -155,46 +151,38 @@ class ProcessLink:
         process.kill()
         return broken
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+    def _watch(self, process: EngineProcess) -> None:
         """Kill an engine that is there and says nothing.  While it starts nothing is expected: torch may take its time."""
-        while process.poll() is None and not self._closing.wait(self.silence / BEATS):
+        while process.running and not self._closing.wait(self.silence / BEATS):
             if self._alive and self._process is process and time.monotonic() - self._heard > self.silence:
                 self._hung = True
                 process.kill()  # also ends a stopped one
                 return
 
-    def _drain(self, process: subprocess.Popen[bytes]) -> None:
+    def _drain(self, process: EngineProcess) -> None:
         """Keep the last lines that the engine printed, for the cause of its death, and write all of them to the log."""
-        assert process.stderr is not None
         log = self.log.open("ab") if self.log else None
         with contextlib.suppress(ValueError, OSError), contextlib.closing(log) if log else contextlib.nullcontext():
-            for line in process.stderr:
+            for line in process.printed:
                 self._stderr.append(line.decode(errors="replace").rstrip())
                 if log:
                     log.write(line)
                     log.flush()
-        _close(process.stderr)
+        _close(process.printed)
 
-    def _cause(self, process: subprocess.Popen[bytes]) -> str:
-        code = process.wait()
+    def _cause(self, process: EngineProcess) -> str:
+        process.wait()
         if self._hung:
             return f"the engine did not answer for {self.silence:.0f} seconds"
-        if code < 0:
-            name = signal.Signals(-code).name
-            hint = " (most often: the machine ran out of memory)" if name == "SIGKILL" else ""
-            return f"the engine was ended by {name}{hint}"
-        last = next((line for line in reversed(self._stderr) if line), "")
-        return f"the engine ended with code {code}" + (f": {last}" if last else "")
+        return process.ending(next((line for line in reversed(self._stderr) if line), ""))
 
 
-def _write(process: subprocess.Popen[bytes], message: Message) -> None:
-    assert process.stdin is not None
+def _write(process: EngineProcess, message: Message) -> None:
     with contextlib.suppress(OSError, ValueError):
-        write_message(process.stdin, message)
+        write_message(process.to_engine, message)
 
 
-def _close(*streams: IO[bytes] | None) -> None:
+def _close(*streams: IO[bytes]) -> None:
     for stream in streams:
-        if stream is not None:
-            with contextlib.suppress(OSError):  # what is left to be written has no reader any more
-                stream.close()
+        with contextlib.suppress(OSError):  # what is left to be written has no reader any more
+            stream.close()

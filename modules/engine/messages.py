@@ -123,13 +123,14 @@ class Stop(_Kind):
 
 @dataclass(frozen=True)
 class Hello(_Kind):
-    """The first: what the engine runs on, each choice with its reason."""
+    """The first: what the engine runs on, each choice with its reason; `share` is its part of a device that workers share."""
 
     kind = "hello"
     device: str
     dtype: str
     attention: str
     pid: int = 0
+    share: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,14 @@ class Loaded(_Kind):
     kind = "loaded"
     checkpoint: str
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class LoadFailed(_Kind):
+    """A checkpoint that was `loading` is not; the images that want it fail with the reason."""
+
+    kind = "load-failed"
+    checkpoint: str
 
 
 @dataclass(frozen=True)
@@ -232,7 +241,7 @@ class GaveUp(_Kind):
 
 
 ToEngine = Submit | Cancel | Finish | Watch | LoadCheckpoint | Unload | Stop
-FromEngine = Hello | Loading | Loaded | Costs | Progress | PreviewImage | Done | Failed | Cancelled
+FromEngine = Hello | Loading | Loaded | LoadFailed | Costs | Progress | PreviewImage | Done | Failed | Cancelled
 FromLink = Died | GaveUp
 
 _KINDS: dict[str, Any] = {each.kind: each for union in (ToEngine, FromEngine, FromLink) for each in union.__args__}

@@ -34,22 +34,25 @@ class Choices:
         return str(self.dtype).removeprefix("torch.")
 
 
-def choose(device: str, dtype: str, attention: str) -> Choices:
-    """Resolve "auto" in each of the three settings.
+def choose(device: str, dtype: str, attention: str, worker: int = 0, workers: int = 1) -> Choices:
+    """Resolve "auto" in each of the three settings, for worker `worker` (from 0) of `workers` on this machine.
 
     Raises:
         SettingsError: what was asked for is not here.
     """
-    place, place_reason = _choose_device(device)
+    place, place_reason = _choose_device(device, worker, workers)
     number, number_reason = _choose_dtype(dtype, place)
     return Choices(place, place_reason, number, number_reason, choose_attention(attention, place))
 
 
-def _choose_device(requested: str) -> tuple[torch.device, str]:
+def _choose_device(requested: str, worker: int, workers: int) -> tuple[torch.device, str]:
     if requested == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda", 0), torch.cuda.get_device_name(0)
-        return torch.device("cpu"), f"no CUDA device found by torch {torch.__version__}; {torch.get_num_threads()} threads"
+            device = _own_device(worker, workers)
+            return device, torch.cuda.get_device_name(device)
+        threads = torch.get_num_threads()
+        reason = f"no CUDA device found by torch {torch.__version__}; {threads} thread{'s' * (threads != 1)}"
+        return torch.device("cpu"), reason
     try:
         device = torch.device(requested)
     except RuntimeError:
@@ -60,8 +63,19 @@ def _choose_device(requested: str) -> tuple[torch.device, str]:
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
             raise SettingsError(f"device {requested!r} was asked for, but torch sees {count} CUDA devices; use --device auto")
-        device = torch.device("cuda", device.index or 0)
+        device = _own_device(worker, workers) if device.index is None else device
     return device, "asked for"
+
+
+def _own_device(worker: int, workers: int) -> torch.device:
+    """The CUDA device of a worker: each has one of its own, as two on one would hold every model twice."""
+    count = torch.cuda.device_count()
+    if worker >= count:
+        fewer = f"--workers {count}" if count > 1 else "one worker"
+        raise SettingsError(
+            f"{workers} workers were asked for, but torch sees {count} CUDA device{'s' * (count > 1)}; use {fewer}"
+        )
+    return torch.device("cuda", worker)
 
 
 def _choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, str]:
@@ -79,11 +93,13 @@ def _choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, st
 def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None]) -> tuple[Engine, Choices]:
     """The engine of a `configure` message.
 
-    It has models_dirs, cache_dir, device, dtype, attention, exact, threads, probe and model_memory (GB, 0 for one model).
+    It has models_dirs, cache_dir, device, dtype, attention, exact, threads, probe, model_memory (GB, 0 for one model), and which
+    `worker` (from 0) of `workers` on this machine it is.
     """
-    if threads := configuration.get("threads") or _cores():
+    worker, workers = configuration.get("worker", 0), configuration.get("workers", 1)
+    if threads := configuration.get("threads") or _threads(workers):
         torch.set_num_threads(threads)
-    choices = choose(configuration["device"], configuration["dtype"], configuration["attention"])
+    choices = choose(configuration["device"], configuration["dtype"], configuration["attention"], worker, workers)
     manager = ModelManager(
         [Path(folder) for folder in configuration["models_dirs"]],
         device=choices.device,
@@ -95,21 +111,28 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
     return Engine(manager, emit, exact=configuration["exact"], probe=configuration.get("probe", False)), choices
 
 
-def _cores() -> int:
-    """Cores that this process may use, where torch would count those of the whole machine; 0 leaves torch's choice.
+def _threads(workers: int) -> int:
+    """A worker's threads: its part of the cores that this process may use, where torch would count those of the whole machine.
 
-    Whoever sets OMP_NUM_THREADS has chosen.
+    0 leaves torch's choice; OMP_NUM_THREADS in the environment is the user's, for each worker.
     """
-    if "OMP_NUM_THREADS" in os.environ or not hasattr(os, "sched_getaffinity"):
+    if "OMP_NUM_THREADS" in os.environ:
         return 0
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)) // workers)
+    return max(1, torch.get_num_threads() // workers) if workers > 1 else 0
 
 
-def hello(choices: Choices) -> Message:
-    """The engine's first message: what it runs on, each choice with its reason."""
+def hello(choices: Choices, workers: int = 1) -> Message:
+    """The engine's first message: what it runs on, each choice with its reason.
+
+    One of several `workers` on a CPU has a part of it, and measures other costs than one alone.
+    """
+    shared = workers > 1 and choices.device.type == "cpu"
     return Hello(
         device=f"{choices.device} ({choices.device_reason})",
         dtype=f"{choices.dtype_name} ({choices.dtype_reason})",
         attention=f"{choices.attention.name} ({choices.attention.reason})",
         pid=os.getpid(),
+        share=f"1/{workers}" if shared else "",
     ).message()

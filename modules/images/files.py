@@ -2,7 +2,7 @@
 
     unique .part (O_EXCL, same folder) -> write -> fsync -> link() to the final name, refused if taken -> fsync the folder
 
-Whoever returns from `Part.publish` may tell the world: the file survives power loss.  A crash at any point leaves at most a
+When `Part.publish` returns, the file survives power loss.  A crash at any point leaves at most a
 `.part`, which its writer holds locked while it lives; `sweep` takes those whose writer is gone.  This file knows neither names
 nor pictures, and raises plain OSErrors.
 """

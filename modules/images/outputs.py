@@ -180,7 +180,7 @@ class Outputs:
         """The file of a `SavedImage.name`.
 
         Raises:
-            RequestError: it leads out of the outputs folder, or there is no such file (somebody removed it).
+            RequestError: it leads out of the outputs folder, or there is no such file (it was removed by hand).
         """
         path = self.folder / name
         try:

@@ -1,7 +1,7 @@
 """When jobs will be finished: from measured costs, what is ahead of them, and that users share the devices equally.
 
-Pure functions over plain data.  Nothing is made up: what was never measured has no estimate, and whoever shares the device with
-it is told the time that it takes if that work never ends.
+Pure functions over plain data.  Nothing is made up: what was never measured has no estimate, and for the users who
+share the device with it the time is that which it takes if that work never ends.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def finish_times(queues: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str,
     finished: dict[str, float] = {}
     now = 0.0
     while left:
-        share = min(jobs[0][1] for jobs in left.values())  # what everybody gets until somebody's job is finished
+        share = min(jobs[0][1] for jobs in left.values())  # what everybody gets until a job is finished
         if math.isinf(share):
             return finished | {job: math.inf for jobs in left.values() for job, _ in jobs}
         now += share * len(left)

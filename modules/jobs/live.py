@@ -9,6 +9,7 @@ from modules.errors import QueueError
 from modules.jobs.changes import Changes
 from modules.jobs.dispatch import Dispatcher, ImageTask
 from modules.jobs.hold import Hold
+from modules.jobs.progress import ImageProgress
 from modules.jobs.views import Preview
 from modules.jobs.worker import Workers
 from modules.prompts.library import Finished
@@ -20,14 +21,14 @@ from modules.queue.store import JobStore
 class LiveJob:
     """A job that is not over.
 
-    `left` are its images that are not saved.  Of each image in flight, `stages` is (step, steps) and `words` its prompts as
-    they were sent; `finishing` are those that are to end with the step that runs.  `unsaved` has the engine's messages of
-    finished images that the disk refused, and `ending` how the job ends once that can be recorded.
+    `left` are its images that are not saved.  Of each image in flight, `progress` is what was reported last and `words` its
+    prompts as they were sent; `finishing` are those that are to end with the step that runs.  `unsaved` has the engine's
+    messages of finished images that the disk refused, and `ending` how the job ends once that can be recorded.
     """
 
     job: Job
     left: set[int]
-    stages: dict[int, tuple[int, int]] = field(default_factory=dict)
+    progress: dict[int, ImageProgress] = field(default_factory=dict)
     words: dict[int, Finished] = field(default_factory=dict)
     finishing: set[int] = field(default_factory=set)
     unsaved: dict[int, Done] = field(default_factory=dict)
@@ -38,10 +39,15 @@ class LiveJob:
 
     def forget(self, index: int) -> None:
         """The image is over."""
-        for each in (self.stages, self.words, self.unsaved):
+        for each in (self.progress, self.words, self.unsaved):
             each.pop(index, None)
         self.finishing.discard(index)
         self.left.discard(index)
+
+    def steps_done(self, index: int) -> int:
+        """Of an image, over all its stages."""
+        there = self.progress.get(index)
+        return there.step if there else 0
 
 
 class LiveJobs:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from modules.errors import EngineError
 from modules.images.outputs import Outputs
 from modules.jobs.dispatch import SLOTS
-from modules.jobs.estimates import Forecast, Pending, forecast, steps_of
+from modules.jobs.estimates import Forecast, Pending, forecast
 from modules.jobs.live import LiveJobs
+from modules.jobs.progress import not_begun
 from modules.jobs.sender import Sender
 from modules.jobs.views import JobView, Load, PictureView, Preview, QueueView
 from modules.queue.records import Job, Picture
@@ -33,7 +34,7 @@ class Forecasts:
             ready, pending = self._live.workers.ready(), []
             for job_id, user in self._live.dispatcher.jobs() if ready else ():
                 live = self._live.jobs[job_id]
-                begun = sum(step / max(1, steps) for index, (step, steps) in live.stages.items() if index in live.left)
+                begun = sum(each.share for index, each in live.progress.items() if index in live.left)
                 if user not in self._live.paused:
                     pending.append(Pending(job_id, user, live.job.request, len(live.left), begun))
             self._forecast, self._at = forecast([worker.known for worker in ready], pending, SLOTS), now
@@ -114,7 +115,7 @@ class Looking:
             with self._changes.lock:
                 live = self.live.jobs.get(job_id)
                 if self._changes.closing:
-                    raise EngineError("the studio is closing; the job stays in the queue")
+                    raise EngineError("the server is closing; the job stays in the queue")
                 if live is not None and self.live.rev(live) == rev:
                     self._changes.lock.wait(timeout=1.0)
 
@@ -125,14 +126,15 @@ class Looking:
         with self._changes.lock:
             live = self.live.jobs.get(job.id)
             rev = self.live.rev(live) if live else 0
-            stages = list(live.stages.values()) if live else []
+            images = list(live.progress.values()) if live else []
             ends = self._forecasts.now().ends if live else {}
             position = self.live.dispatcher.positions().get(job.id, 0) if live else 0
             paused = live is not None and job.user in self.live.paused
             held = self.live.hold.reason if live else ""
+            doing = self.live.workers.doing(self.live.dispatcher.in_flight(job.id)) if live else ""
         count, done = job.request.count, len(job.pictures)
-        step, steps = max(stages, default=(0, steps_of(job.request)))
-        progress = (done + sum(s / max(1, n) for s, n in stages)) / count if live else float(job.state == "done")
+        furthest = max(images, key=lambda image: image.step, default=not_begun(job.request))
+        progress = (done + sum(image.share for image in images)) / count if live else float(job.state == "done")
         eta = ends.get(job.id, math.inf)
         return JobView(
             id=job.id,
@@ -140,8 +142,12 @@ class Looking:
             position=position,
             count=count,
             done=done,
-            step=step,
-            steps=steps,
+            step=furthest.step,
+            steps=furthest.steps,
+            stage=furthest.stage,
+            stages=furthest.stages,
+            stage_step=furthest.stage_step,
+            stage_steps=furthest.stage_steps,
             progress=min(1.0, progress),
             eta_s=None if math.isinf(eta) else eta,
             rev=rev,
@@ -149,6 +155,7 @@ class Looking:
             created=job.created,
             request=job.request,
             pictures=tuple(self._picture(picture) for picture in job.pictures),
+            doing=doing,
             paused=paused,
             held=held,
         )

@@ -12,6 +12,7 @@ from modules.engine.messages import Done, Failed, PreviewImage, Progress
 from modules.errors import QueueError
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.live import LiveJobs
+from modules.jobs.progress import reported
 from modules.jobs.saver import Saver
 from modules.jobs.sender import Sender
 from modules.jobs.views import Preview
@@ -46,7 +47,7 @@ class Reports:
                 for job in lost.retried:
                     live = self.live.jobs[job]
                     there = {task.index for task in self.live.dispatcher.in_flight(job)}
-                    live.stages = {index: stage for index, stage in live.stages.items() if index in there}
+                    live.progress = {index: each for index, each in live.progress.items() if index in there}
                     self.live.touch(live)
                 self._changes.wake()
             for job in lost.given_up:
@@ -65,7 +66,7 @@ class Reports:
         task = ImageTask.of(progress.task)
         with self._changes.lock:
             if live := self.live.painted_by(worker.name, task):
-                live.stages[task.index] = (progress.step, progress.steps)
+                live.progress[task.index] = reported(live.job.request, progress)
                 self.live.touch(live)
 
     def preview(self, worker: Worker, preview: PreviewImage) -> None:
@@ -76,7 +77,7 @@ class Reports:
                 self.live.touch(live)
 
     def done(self, worker: Worker, done: Done) -> None:
-        """Finished whoever has it by now: an image that was taken back and begun elsewhere is not painted twice for it."""
+        """Finished, whichever worker has it by now: one that was taken back and begun elsewhere is not painted twice for it."""
         task = ImageTask.of(done.task)
         with self._changes.lock:
             live = self.live.jobs.get(task.job)

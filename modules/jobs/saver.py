@@ -14,8 +14,8 @@ from modules.errors import AtelierError, OutputError, QueueError
 from modules.images.infotext import GenerationInfo
 from modules.images.outputs import Outputs, SavedImage
 from modules.jobs.dispatch import ImageTask
+from modules.jobs.input_images import InputImages
 from modules.jobs.live import LiveJob, LiveJobs
-from modules.jobs.sourcing import Sourcing
 from modules.prompts.check import network_notes
 from modules.prompts.compose import take_networks
 from modules.prompts.library import Finished, infotext_items
@@ -31,7 +31,7 @@ class Saver:
 
     Args:
         live: the jobs.
-        outputs, catalogue, sourcing: where pictures go, and what their records say.
+        outputs, catalogue, input_images: where pictures go, and what their records say.
         durable: keep what the disk refuses; otherwise its job fails at once.
         saved: called on the saver's thread when a picture or a job is over.
     """
@@ -41,12 +41,12 @@ class Saver:
         live: LiveJobs,
         outputs: Outputs,
         catalogue: Catalogue,
-        sourcing: Sourcing,
+        input_images: InputImages,
         durable: bool,
         saved: Callable[[], None],
     ) -> None:
         self.live, self._changes, self._hold = live, live.changes, live.hold
-        self.outputs, self._catalogue, self._sourcing = outputs, catalogue, sourcing
+        self.outputs, self._catalogue, self._input_images = outputs, catalogue, input_images
         self._durable, self._saved = durable, saved
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
 
@@ -110,7 +110,7 @@ class Saver:
             **_also_said(finished, done, self._catalogue.loras),
         )
         saved = self.outputs.save(done.pixels, done.width, done.height, info, job=job.id, index=index, when=job.created)
-        self._sourcing.keep_beside(info.request, job.user)
+        self._input_images.keep_beside(info.request, job.user)
         return saved, info.request.seed
 
     def _record(self, live: LiveJob, index: int, saved: SavedImage, seed: int) -> None:
@@ -155,13 +155,13 @@ class Saver:
                 live.unsaved[index] = done
             else:
                 live.unsaved.pop(index, None)
-                live.stages.pop(index, None)
+                live.progress.pop(index, None)
                 self.live.dispatcher.recall(ImageTask(live.job.id, index))
             self._hold.begin(refused)
             return False
 
     def _save_kept(self) -> None:
-        """In the order of the queue; the first refusal ends it."""
+        """In the order of the queue; the first that the disk refuses ends it."""
         with self._changes.lock:
             jobs = list(self.live.jobs.values())
             waiting = [(live, index, done) for live in jobs for index, done in live.unsaved.items()]

@@ -14,8 +14,8 @@ from PIL import Image
 from modules.engine.messages import Submit
 from modules.errors import AtelierError, QueueError
 from modules.jobs.dispatch import ImageTask
+from modules.jobs.input_images import InputImages, named
 from modules.jobs.live import LiveJob, LiveJobs
-from modules.jobs.sourcing import Sourcing, named
 from modules.prompts.library import Finished, Library
 from modules.queue.store import NotQueued
 
@@ -31,13 +31,13 @@ class Sender:
     Args:
         live: the jobs.
         library: finishes prompts with styles and wildcards.
-        sourcing: reads the pictures that jobs start from.
+        input_images: reads the pictures that jobs start from.
     """
 
-    def __init__(self, live: LiveJobs, library: Library, sourcing: Sourcing) -> None:
+    def __init__(self, live: LiveJobs, library: Library, input_images: InputImages) -> None:
         self.live, self._changes, self._hold = live, live.changes, live.hold
-        self._workers, self._library, self._sourcing = live.workers, library, sourcing
-        self._readers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-source")
+        self._workers, self._library, self._input_images = live.workers, library, input_images
+        self._readers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-input")
 
     def close(self) -> None:
         self._readers.shutdown(wait=True, cancel_futures=True)
@@ -66,7 +66,7 @@ class Sender:
         for live in self.live.jobs.values():
             tasks = self.live.dispatcher.in_flight(live.job.id) if now - live.looked_at < WATCH_SECONDS else []
             if tasks:
-                ahead = max(tasks, key=lambda task: (task.id in watched, live.stages.get(task.index, (0, 1))[0]))
+                ahead = max(tasks, key=lambda task: (task.id in watched, live.steps_done(task.index)))
                 wanted[ahead.worker].add(ahead.id)
         for worker in self._workers.all:
             worker.watch(wanted[worker.name])
@@ -146,7 +146,7 @@ class Sender:
         """On the reader's thread, because decoding and packing large pictures takes a while."""
         error, message = "", None
         try:
-            message = _submit(live, task, finished, self._sourcing.read(finished.request, live.job.user))
+            message = _submit(live, task, finished, self._input_images.read(finished.request, live.job.user))
         except AtelierError as problem:
             error = str(problem)
         except Exception as problem:

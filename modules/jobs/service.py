@@ -13,6 +13,8 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from modules.catalogue import Catalogue
@@ -22,12 +24,12 @@ from modules.images.outputs import Outputs
 from modules.jobs.changes import Changes
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.hold import Hold
+from modules.jobs.input_images import InputImages
 from modules.jobs.live import LiveJobs
 from modules.jobs.looking import Forecasts, Looking
 from modules.jobs.reports import Reports
 from modules.jobs.saver import Saver
 from modules.jobs.sender import Sender
-from modules.jobs.sourcing import Sourcing
 from modules.jobs.views import EngineState, JobView
 from modules.jobs.worker import Worker, Workers
 from modules.prompts.library import Library
@@ -47,7 +49,7 @@ class JobService:
     Args:
         settings: limits.
         links: how to reach engines; each becomes a worker.
-        store, outputs, sourcing, library, catalogue: the job list, and where things come from and go.
+        store, outputs, input_images, library, catalogue: the job list, and where things come from and go.
         durable: hold jobs while a disk refuses their pictures; otherwise they fail.
     """
 
@@ -57,19 +59,30 @@ class JobService:
         links: Sequence[EngineLink],
         store: JobStore,
         outputs: Outputs,
-        sourcing: Sourcing,
+        input_images: InputImages,
         library: Library,
         catalogue: Catalogue,
         durable: bool,
     ) -> None:
-        self.settings, self.store, self.outputs, self.sourcing, self.catalogue = settings, store, outputs, sourcing, catalogue
+        self.settings, self.store, self.outputs, self.input_images, self.catalogue = (
+            settings,
+            store,
+            outputs,
+            input_images,
+            catalogue,
+        )
         self.changes = Changes()
-        self.workers = Workers([Worker(str(number), link, store, self.changes) for number, link in enumerate(links)])
+        self.workers = Workers(
+            [
+                Worker(str(number), link, store, self.changes, f"worker {number + 1}: " if len(links) > 1 else "")
+                for number, link in enumerate(links)
+            ]
+        )
         self.hold = Hold(self.changes, outputs, store, self._look_again, self._save_backlog)
         self.live = LiveJobs(store, self.changes, self.workers, self.hold)
         self.forecasts = Forecasts(self.live)
-        self.sender = Sender(self.live, library, sourcing)
-        self.saver = Saver(self.live, outputs, catalogue, sourcing, durable, self.sender.dispatch)
+        self.sender = Sender(self.live, library, input_images)
+        self.saver = Saver(self.live, outputs, catalogue, input_images, durable, self.sender.dispatch)
         self.reports = Reports(self.live, self.sender, self.saver, catalogue)
         self.looking = Looking(self.live, self.forecasts, outputs, self.sender, settings.jobs_per_user, settings.jobs_in_total)
 
@@ -87,13 +100,13 @@ class JobService:
             again, self.changes.closing = self.changes.closing, True
             self.changes.wake()
         self.hold.close()
-        for worker in self.workers.all:
-            worker.close()
+        with ThreadPoolExecutor(max_workers=len(self.workers.all), thread_name_prefix="close-worker") as together:
+            list(together.map(Worker.close, self.workers.all))  # each may take seconds to stop
         self.sender.close()
         self.saver.close(last_try=not again)
 
     def settle(self, timeout: float | None = None) -> None:
-        """Wait until what was done by now has had its effect: pictures saved, sources read, messages handed over."""
+        """Wait until what was done by now has had its effect: pictures saved, uploads read, messages handed over."""
         self.saver.settle(timeout)
         self.sender.settle(timeout)
 
@@ -108,8 +121,8 @@ class JobService:
             with self.changes.recording:  # if it is being accepted just now, it has its place in memory afterwards
                 return self.looking.view(_repeated(there, sent, exact))
         best = self.catalogue.checkpoint(fields.get("checkpoint")).defaults
-        request = self.catalogue.complete(self.sourcing.sized(fields, user, (best.width, best.height)))
-        self.sourcing.check(request, user)
+        request = self.catalogue.complete(self.input_images.sized(fields, user, (best.width, best.height)))
+        self.input_images.check(request, user)
         self.outputs.check_writable()
         with self.changes.recording:  # of several submitters with one key, all find the job in its place
             job, new = self._within_limits(lambda: self.store.accept(request, user, key, sent), user)
@@ -122,7 +135,7 @@ class JobService:
     def retry(self, job_id: str, user: str) -> bool:
         self._check_open("try")
         if (ended := self.store.get(job_id, user)) is not None and ended.over:
-            self.sourcing.check(ended.request, user)
+            self.input_images.check(ended.request, user)
         self.outputs.check_writable()
         with self.changes.recording:
             job = self._within_limits(lambda: self.store.retry(job_id, user), user)
@@ -166,7 +179,7 @@ class JobService:
             with self.changes.lock:
                 (self.live.paused.add if paused else self.live.paused.discard)(user)
                 for task in self.live.dispatcher.pause(user, paused):
-                    if paused and task.index not in self.live.jobs[task.job].stages:
+                    if paused and task.index not in self.live.jobs[task.job].progress:
                         self.live.dispatcher.recall(task)
                         self.workers.of(task).cancel(task)
                 for live in self.live.jobs.values():
@@ -192,7 +205,7 @@ class JobService:
             live, tasks = self.live.get(job_id, user), self._to_finish(job_id)
             if live is None or not tasks:
                 return False
-            self._finish(max(tasks, key=lambda task: live.stages.get(task.index, (0, 1))[0]))
+            self._finish(max(tasks, key=lambda task: live.steps_done(task.index)))
         return True
 
     def interrupt(self, job_id: str, user: str) -> bool:
@@ -226,7 +239,7 @@ class JobService:
         with self.changes.lock:
             state, held = self.workers.state, self.hold.reason
         if held and state.state == "ready":
-            return EngineState(state.state, f"Nothing is begun: {held}", state.device, state.dtype, state.attention)
+            return replace(state, message=f"Nothing is begun: {held}")
         return state
 
     # ---- inside
@@ -252,22 +265,22 @@ class JobService:
         self.sender.dispatch()
 
     def _within_limits(self, accept: Callable[[], T], user: str) -> T:
-        """Do `accept`; a refusal says when there may be a place."""
+        """Do `accept`; an error says when there may be a place."""
         try:
             return accept()
-        except LimitError as refusal:
+        except LimitError as error:
             with self.changes.lock:
                 ends = self.forecasts.now().ends
                 mine = [ends.get(live.job.id, math.inf) for live in self.live.jobs.values() if live.job.user == user]
             full = len(mine) >= self.settings.jobs_per_user
             soonest = min(mine if full else ends.values(), default=math.inf)
             if not math.isinf(soonest):
-                refusal.retry_after = min(3600.0, max(1.0, soonest))
+                error.retry_after = min(3600.0, max(1.0, soonest))
             raise
 
     def _check_open(self, what: str) -> None:
         if self.changes.closing:
-            raise EngineError(f"the studio is closing; {what} again when it is back")
+            raise EngineError(f"the server is closing; {what} again when it is back")
 
     def _look_again(self) -> None:
         self.sender.dispatch()

@@ -27,13 +27,15 @@ _ALWAYS_SHOWN = frozenset(
 
 @dataclass(frozen=True)
 class EngineState:
-    """`message` is a sentence for the user; the choices carry their reasons, and are empty until the engine said hello."""
+    """`message` is a sentence for the user; the choices carry their reasons, and are empty until the engine said hello.
+    `workers` are the states of all engines where there are several; the rest is then that of the one that is best off."""
 
     state: Health
     message: str
     device: str = ""
     dtype: str = ""
     attention: str = ""
+    workers: tuple[EngineState, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,10 @@ class Preview:
 class JobView:
     """A job as its owner sees it.
 
-    `position` counts the jobs before it (0 = its turn); `done` of `count` pictures are finished; `step` of `steps` is the
-    current picture's; `progress` is of the whole job in [0, 1]; `eta_s` seconds, None while nothing is known; `rev` grows with
-    each change.
+    `position` counts the jobs before it (0 = its turn); `done` of `count` pictures are finished.  `step` of `steps` is that of
+    the picture that is furthest, over all its stages (a second pass is the second); `stage` of `stages` counts those from 1,
+    and `stage_step` of `stage_steps` is within that one.  `progress` is of the whole job in [0, 1]; `eta_s` seconds, None
+    while nothing is known; `rev` grows with each change.
     """
 
     id: str
@@ -81,6 +84,12 @@ class JobView:
     request: GenerationRequest
     pictures: tuple[PictureView, ...]
 
+    stage: int = 1
+    stages: int = 1
+    stage_step: int = 0
+    stage_steps: int = 0
+    doing: str = ""
+    """What the workers that have its images do instead of painting, such as loading its checkpoint; "" for nothing special."""
     paused: bool = False
     """The owner paused: nothing more of it is begun."""
     held: str = ""

@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from modules.engine.costs import Call, CostModel
-from modules.engine.link import EngineLink
+from modules.engine.launcher import Launcher, LocalLauncher
+from modules.engine.link import EngineLink, ProcessLink
 from modules.engine.messages import (
     Cancel,
     Cancelled,
@@ -26,6 +27,7 @@ from modules.engine.messages import (
     Hello,
     LoadCheckpoint,
     Loaded,
+    LoadFailed,
     Loading,
     Message,
     PreviewImage,
@@ -45,6 +47,9 @@ from modules.queue.store import Cost
 from modules.settings import Settings
 
 log = logging.getLogger("atelier")
+
+READY = "Ready."
+"""The message of an engine that has nothing to say, and may have images."""
 
 COSTS_SECONDS = 60.0
 """At most once in this time, what was learned about costs goes to disk."""
@@ -85,16 +90,17 @@ class Worker:
         link: how its engine is reached.
         costs: where measured costs are kept.
         changes: its lock guards the worker's fields.
+        label: stands before what is logged of it.
     """
 
-    def __init__(self, name: str, link: EngineLink, costs: CostStore, changes: Changes) -> None:
-        self.name, self.link, self.changes = name, link, changes
+    def __init__(self, name: str, link: EngineLink, costs: CostStore, changes: Changes, label: str = "") -> None:
+        self.name, self.link, self.changes, self.label = name, link, changes, label
         self.state = EngineState("starting", "The engine is starting.")
         self.resident = ""
         """The checkpoint that was loaded last, "" after the engine's start."""
         self.costs, self.device = CostModel(), ""
         self.watched: set[str] = set()
-        """The tasks that somebody looks at: their previews are asked for."""
+        """The tasks that are watched: their previews are asked for."""
         self._store, self._costs_kept = costs, time.monotonic()
         self._outbox = Outbox(lambda message: self.link.send(message))
         self._events: EngineEvents | None = None
@@ -133,7 +139,10 @@ class Worker:
         self.send(LoadCheckpoint(checkpoint))
 
     def unload(self) -> None:
-        self.send(Unload())
+        """Have the engine let go of its models."""
+        with self.changes.lock:
+            self.resident = ""
+            self.send(Unload())
 
     def watch(self, tasks: set[str]) -> None:
         """Have previews of these tasks made, and of no others.  Under the lock."""
@@ -186,6 +195,8 @@ class Worker:
                 self.set_state(replace(self.state, message=f"Loading {checkpoint} …"))
             case Loaded() as loaded:
                 self._loaded(loaded)
+            case LoadFailed():
+                self.set_state(replace(self.state, message=READY))
             case Costs(costs):
                 self._learn(costs)
             case Progress() as progress:
@@ -201,24 +212,25 @@ class Worker:
             case Died(cause):
                 self._died(events, cause)
             case GaveUp(cause):
+                log.error("%sthe engine could not start: %s", self.label, cause)
                 self.set_state(EngineState("failed", f"The engine could not start: {cause}"))
                 events.gave_up(self, cause)
             case _:
                 log.warning("the engine sent a message of the unexpected kind %r", message.kind)
 
     def _hello(self, hello: Hello) -> None:
-        self._know_costs_of(hello.device.partition(" ")[0])
-        self.set_state(EngineState("ready", "Ready.", hello.device, hello.dtype, hello.attention))
-        log.info("device: %s", hello.device)
-        log.info("dtype: %s", hello.dtype)
-        log.info("attention: %s", hello.attention)
+        self._know_costs_of(" ".join(filter(None, (hello.device.partition(" ")[0], hello.share))))
+        self.set_state(EngineState("ready", READY, hello.device, hello.dtype, hello.attention))
+        log.info("%sdevice: %s", self.label, hello.device)
+        log.info("%sdtype: %s", self.label, hello.dtype)
+        log.info("%sattention: %s", self.label, hello.attention)
 
     def _loaded(self, loaded: Loaded) -> None:
         with self.changes.lock:
             self.resident = loaded.checkpoint
             if loaded.seconds > 0.05:  # less means that it was there
                 self.costs.learn(Call("load", self.resident), loaded.seconds)
-        self.set_state(replace(self.state, message="Ready."))
+        self.set_state(replace(self.state, message=READY))
 
     def _learn(self, costs: Sequence[Sequence[Any]]) -> None:
         with self.changes.lock:
@@ -227,7 +239,7 @@ class Worker:
             self.keep_costs()
 
     def _died(self, events: EngineEvents, cause: str) -> None:
-        log.error("%s", cause)
+        log.error("%s%s", self.label, cause)
         with self.changes.lock:
             self.state, self.resident = EngineState("restarting", f"The engine is starting again: {cause}."), ""
             self.watched = set()
@@ -248,8 +260,8 @@ class Worker:
             self.costs.take_fresh()
 
 
-def engine_configuration(settings: Settings) -> dict[str, Any]:
-    """The fields of the engine's `configure` message."""
+def engine_configuration(settings: Settings, worker: int = 0) -> dict[str, Any]:
+    """The fields of the `configure` message of the engine of worker `worker` (from 0)."""
     return {
         "models_dirs": [str(folder) for folder in settings.models_dirs],
         "cache_dir": str(settings.data_dir),
@@ -258,7 +270,25 @@ def engine_configuration(settings: Settings) -> dict[str, Any]:
         "attention": settings.attention,
         "exact": settings.exact,
         "model_memory": settings.model_memory,
+        "worker": worker,
+        "workers": settings.workers,
     }
+
+
+def local_engines(settings: Settings, launcher: Launcher | None = None) -> list[EngineLink]:
+    """A link to an engine process for each of the settings' workers, started by `launcher`, on this machine unless given.
+
+    What the engine prints goes into the data folder: `engine.log`, the second's `engine-2.log` and so on.
+    """
+    launcher = launcher or LocalLauncher()
+    return [
+        ProcessLink(
+            engine_configuration(settings, worker),
+            settings.data_dir / f"engine{f'-{worker + 1}' if worker else ''}.log",
+            launcher=launcher,
+        )
+        for worker in range(settings.workers)
+    ]
 
 
 class Workers:
@@ -286,9 +316,16 @@ class Workers:
 
     @property
     def state(self) -> EngineState:
-        """The state of the one that is best off: as long as one paints, all is well."""
+        """The state of the one that is best off: as long as one paints, all is well.  Of several, `workers` has each."""
         order = ("ready", "restarting", "starting", "failed")
-        return min((worker.state for worker in self.all), key=lambda state: order.index(state.state))
+        states = [worker.state for worker in self.all]
+        best = min(states, key=lambda state: (order.index(state.state), state.message != READY))
+        return replace(best, workers=tuple(states)) if len(states) > 1 else best
+
+    def doing(self, tasks: Iterable[ImageTask]) -> str:
+        """What the workers of these images do before any of them gets on, such as loading; "" when one has nothing to say."""
+        messages = {self.of(task).state.message for task in tasks}
+        return "" if READY in messages or not messages else min(messages)
 
     @property
     def given_up(self) -> bool:

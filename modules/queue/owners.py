@@ -17,7 +17,7 @@ _BROWSERS = "browser-*"
 def merge_owners(db: sqlite3.Connection) -> list[str]:
     """Hand the jobs of all browsers to `OWNER`, within the caller's transaction.  Returns the users that were there.
 
-    Idempotency keys are unique for each user: of two jobs with the same key the newer one keeps it.  A pause of somebody
+    Idempotency keys are unique for each user: of two jobs with the same key the newer one keeps it.  A pause of one of them
     whose unfinished jobs still wait stays one, so that nothing starts by itself.
     """
     found = "SELECT user FROM jobs WHERE user GLOB ? UNION SELECT user FROM pauses WHERE user GLOB ?"

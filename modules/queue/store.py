@@ -122,7 +122,7 @@ class JobStore:
         return found[0] if found else None
 
     def get(self, job: str, user: str | None = None) -> Job | None:
-        """The job of that id; None when there is none, or when `user` is given and it is somebody else's."""
+        """The job of that id; None when there is none, or when `user` is given and it is another user's."""
         found = self._jobs("WHERE id = ?", (job,))
         return found[0] if found and user in (None, found[0].user) else None
 
@@ -143,10 +143,10 @@ class JobStore:
         which = f"WHERE user = ? AND position < ?{says} ORDER BY position DESC LIMIT ?"
         return self._jobs(which, (user, newest, *wanted, limit))
 
-    def refers(self, source: str, user: str) -> bool:
-        """Whether a remembered job of this user began with the picture of that id (`modules.images.sources`)."""
-        found = self._jobs("WHERE user = ? AND instr(request, ?) LIMIT 100", (user, json.dumps(source)))
-        return any(source in getattr(job.request, "pictures", {}).values() for job in found)
+    def refers(self, upload: str, user: str) -> bool:
+        """Whether a remembered job of this user began with the picture of that id (`modules.images.uploads`)."""
+        found = self._jobs("WHERE user = ? AND instr(request, ?) LIMIT 100", (user, json.dumps(upload)))
+        return any(upload in getattr(job.request, "pictures", {}).values() for job in found)
 
     def unfinished(self) -> list[Job]:
         """Everybody's queued and running jobs in the order of the queue."""
@@ -208,7 +208,7 @@ class JobStore:
         return ended
 
     def cancel(self, job: str, user: str) -> Job | None:
-        """End one's own job; may be repeated.  None when there is none of that id, or it is somebody else's."""
+        """End one's own job; may be repeated.  None when there is none of that id, or it is another user's."""
         return self.finish(job, "cancelled") if self.get(job, user) else None
 
     # ---- what owners may do to the order of things

@@ -156,7 +156,7 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions):
 class Img2Img(Txt2Img, MaskOptions):
     """A picture from a picture; with a mask, or to be extended, only in part: inpainting and outpainting.
 
-    `pictures` are ids of kept pictures (`modules.images.sources`) by role: the init image, and the mask, which is as large and
+    `pictures` are ids of kept pictures (`modules.images.uploads`) by role: the init image, and the mask, which is as large and
     white where it counts.  The fields `source` and `mask`, which older versions and other clients have for them, are read too.
     `denoising_strength` is how much of the noise schedule is run; `fix_steps` runs `steps` of it at any strength.
     `noise_multiplier` scales the noise that is added, `extra_noise` is added on top.  `image_cfg_scale` is the guidance towards

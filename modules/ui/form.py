@@ -183,7 +183,7 @@ class Form:
         return updates
 
     def complaint(self, error: AtelierError) -> Values:
-        """A refusal as the page shows it: sentences with the form's own labels, and the ids of the fields they are about."""
+        """An error as the page shows it: sentences with the form's own labels, and the ids of the fields they are about."""
         sentences, ids = [], []
         for part in without_folders(str(error)).split("; "):
             match = _NAMED.fullmatch(part)

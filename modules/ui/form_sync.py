@@ -1,6 +1,6 @@
 """What the generation tabs share: the checkpoint, the styles of this instance, and settings that come from somewhere else.
 
-Settings come from the browser's memory when the page opens, from a picture that somebody wants to paint again, or with another
+Settings come from the browser's memory when the page opens, from a picture that is to be made again, or with another
 checkpoint.  It does not know what a tab does with its form.
 """
 
@@ -120,8 +120,8 @@ class FormSync:
             for one in wanted if user else []:
                 key = str(one.get("key", ""))
                 taken[key] = self.app.submit(fields_of(one.get("fields")), user, key).id
-        except AtelierError as refusal:
-            error, full = without_folders(str(refusal)), isinstance(refusal, LimitError)
+        except AtelierError as problem:
+            error, full = without_folders(str(problem)), isinstance(problem, LimitError)
         what = str(data.get("what"))[:20]
         return message("more", what=what, ids=list(taken.values()), keys=list(taken), error=error, full=full)
 

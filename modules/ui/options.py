@@ -114,7 +114,7 @@ def _idle(request: Txt2Img) -> set[str]:
 
 
 def _readable(given: Values) -> Txt2Img:
-    """The request of these values; those that make no sense (yet: somebody types) are left out."""
+    """The request of these values; those that make no sense (yet: they are being typed) are left out."""
     try:
         return parse_request(extensions.nested(given))
     except AtelierError:

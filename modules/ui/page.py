@@ -124,7 +124,7 @@ def build_page(sync: FormSync, shown: list[Tab], version: str) -> gr.Blocks:
             sync.build()
             status = (STATIC / "status.html").read_text("utf-8").replace("VERSION", __version__)
             gr.HTML(status, elem_id="status", js_on_load=None)
-        with gr.Column(elem_id="bench", elem_classes="plain"):
+        with gr.Column(elem_id="workspace", elem_classes="plain"):
             for tab in shown:
                 with gr.Column(elem_id=f"{tab.name}_panel", elem_classes="plain tab-panel"):
                     tab.build()
@@ -176,9 +176,9 @@ def _head(version: str, shown: list[Tab]) -> str:
 def _one_seen(shown: list[Tab]) -> str:
     """Styles that show the parts of one tab, from the first moment on.  Which one, `static/where.js` has said by then."""
     known = "".join(f":not([data-tab={tab.name}])" for tab in shown)
-    rules = [f":root{known} #bench>#{shown[0].name}_panel{{display:contents}}"]
+    rules = [f":root{known} #workspace>#{shown[0].name}_panel{{display:contents}}"]
     for tab in shown:
-        rules.append(f":root[data-tab={tab.name}] #bench>#{tab.name}_panel{{display:contents}}")
+        rules.append(f":root[data-tab={tab.name}] #workspace>#{tab.name}_panel{{display:contents}}")
         if tab.shows == "nothing":
             rules.append(f":root[data-tab={tab.name}] #results{{display:none}}")
     return "".join(rules)

@@ -16,7 +16,7 @@ from modules.ui.gradio import gr
 
 _LOAD = """
 const url = new URL("ui/VERSION/main.js", document.baseURI).href;
-const events = ["reuse", "more"];  // what this component may send, see StudioView.__getattr__ of gr.HTML
+const events = ["reuse", "more"];  // what this component may send, see gr.HTML.__getattr__
 import(url).then((page) => page.start(element, {
   send: (name, data) => events.includes(name) && trigger(name, data),
   receive: (listen) => { watch("value", () => listen(props.value)); listen(props.value); },

@@ -76,7 +76,7 @@ def test_passwords_may_be_anything_between_8_bytes_and_1024() -> None:
 
 
 def test_an_unknown_name_costs_what_a_known_one_does(accounts: Accounts, ada: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One hash of the same cost, whoever is asked for: time that is spent in nothing else."""
+    """One hash of the same cost, whatever name is asked for: time that is spent in nothing else."""
     computed: list[str] = []
     verify = PasswordHasher.verify
 
@@ -169,7 +169,7 @@ def test_basic_takes_token_or_password(accounts: Accounts, ada: Account) -> None
     assert accounts.by_basic("ada", token, HOME) == ada
     assert accounts.by_basic("Ada", PASSWORD, HOME) == ada
     with pytest.raises(WrongPassword):
-        accounts.by_basic("somebody", token, HOME)
+        accounts.by_basic("a name", token, HOME)
 
 
 def test_basic_remembers_a_right_password_until_it_changes(

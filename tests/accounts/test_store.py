@@ -1,4 +1,4 @@
-"""The accounts file: what is let in, what no longer is, and what is in the file for whoever reads it."""
+"""The accounts file: what is let in, what no longer is, and what a reader of the file finds in it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_reset_code_changes_the_password_and_ends_sessions(store: AccountStore
     secret = store.add_session(ada.id, "Firefox", "::1")
     older, code = store.add_code("reset", "user", 60, ada.id), store.add_code("reset", "user", 60, ada.id)
     assert store.code(older) is None, "only the newest counts"
-    assert store.redeem(code, "somebody else", "new hash") == ada
+    assert store.redeem(code, "another name", "new hash") == ada
     assert store.named("Ada") == (ada, "new hash")
     assert store.session(secret) is None
 
@@ -128,7 +128,7 @@ def test_sessions_are_listed_and_ended_one_by_one(store: AccountStore, clock: Cl
     bobs = store.add_session(bob.id, "bob's", "::1")
     listed = store.sessions(ada.id)
     assert [session.agent for session in listed] == ["agent 2", "agent 1", "agent 0"]
-    assert not store.end_session(bob.id, listed[0].id), "somebody else's"
+    assert not store.end_session(bob.id, listed[0].id), "another user's"
     assert store.end_session(ada.id, listed[0].id)
     assert store.session(secrets[2]) is None
     assert store.end_sessions(ada.id, keep=listed[1].id)
@@ -190,7 +190,7 @@ def test_a_removed_account_leaves_nothing_that_lets_in(store: AccountStore) -> N
     assert store.token(token) is None
     assert store.code(code) is None
     again = person(store, "Bob")
-    assert again.user != bob.user, "whoever takes the name does not get the pictures"
+    assert again.user != bob.user, "the next owner of the name does not get the pictures"
 
 
 @pytest.mark.parametrize("act", ["remove", "disable", "user", "viewer"])
@@ -250,7 +250,7 @@ def test_two_processes_see_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["text", "newer", "folder"])
 def test_a_file_that_is_none_is_not_made_anew(tmp_path: Path, damage: str) -> None:
-    """An empty list of accounts would let in whoever comes first."""
+    """An empty list of accounts would let in the first visitor."""
     path = tmp_path / "accounts.sqlite"
     if damage == "folder":
         path.mkdir()

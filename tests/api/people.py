@@ -18,6 +18,7 @@ from modules.api.guard.middleware import AccessConfig, GuardMiddleware
 from modules.api.page.account_pages import LOGIN_VERSION, login_files
 from modules.api.page.accounts import account_endpoints
 from modules.api.page.jobs import job_endpoints
+from modules.api.page.pictures import picture_endpoints
 from modules.api.page.queue import queue_endpoints
 from modules.errors import AtelierError
 
@@ -40,7 +41,7 @@ class Clock:
 def small_server(app: Any, access: AccessConfig) -> FastAPI:
     """The login pages and the page's own endpoints: what most tests need, built in a fraction of the time of the whole."""
     server = FastAPI(openapi_url=None)
-    for router in (job_endpoints(app), queue_endpoints(app), account_endpoints(access)):
+    for router in (job_endpoints(app), picture_endpoints(app), queue_endpoints(app), account_endpoints(access)):
         server.include_router(router)
     server.mount(f"/door/{LOGIN_VERSION}", login_files())
     for kind in (AtelierError, HTTPException):
@@ -69,7 +70,7 @@ class AccountsServer:
         return self.store.redeem(code, name, CHEAP.hash(PASSWORD))
 
     def client(self, account: Account | None = None, base: str = BASE, address: str = "192.168.1.77") -> TestClient:
-        """A browser, logged in as somebody or not."""
+        """A browser, logged in or not."""
         client = TestClient(
             self.server, base_url=base, raise_server_exceptions=False, follow_redirects=False, client=(address, 50000)
         )

@@ -16,7 +16,7 @@ from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.engine.engine import Engine
 from modules.engine.messages import Message, Submit
-from modules.images.sources import pixel_id
+from modules.images.uploads import pixel_id
 from modules.pipelines.generate import generate
 from modules.pipelines.reference import run_reference
 from modules.pipelines.stages import stages_of

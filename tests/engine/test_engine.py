@@ -363,6 +363,18 @@ def test_previews_are_made_only_for_those_who_look(bench: Bench) -> None:
     assert len(set(first.blob)) > 4, "a preview shows something"
 
 
+def test_a_checkpoint_that_cannot_be_loaded_is_not_loading_for_ever(bench: Bench) -> None:
+    (path := bench.manager.folders[0] / "torn.safetensors").write_bytes(b"no model")
+    try:
+        bench.submit("bad", checkpoint="torn")
+        bench.run()
+    finally:
+        path.unlink()
+    kinds = [message.kind for message in bench.said if message.kind in ("loading", "loaded", "load-failed")]
+    assert kinds == ["loading", "load-failed"]
+    assert set(bench.of("failed")) == {"bad"}
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), NotFinite("NaN")])
 def test_a_preview_that_fails_costs_the_preview_only(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception

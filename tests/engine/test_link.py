@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from modules.engine.link import ROOT, ProcessLink
+from modules.engine.launcher import ROOT
+from modules.engine.link import ProcessLink
 from modules.engine.messages import Message, read_message, write_message
 
 PATIENCE = 120

@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from modules.engine.messages import Costs, Done, Hello, Message, Submit, Unload, Watch, parse, read_message, write_message
+from modules.engine.messages import (
+    Costs,
+    Done,
+    Hello,
+    LoadFailed,
+    Message,
+    Submit,
+    Unload,
+    Watch,
+    parse,
+    read_message,
+    write_message,
+)
 
 
 def test_messages_come_out_as_they_went_in() -> None:
@@ -44,6 +56,7 @@ def test_noise_is_not_a_frame() -> None:
         Watch(["a.0", "b.1"]),
         Unload(),
         Hello("cpu (nothing else)", "float32", "sdpa", 12),
+        LoadFailed("tiny"),
         Costs([["predict", "tiny", 64, 64, 2, 0.5]]),
         Done("a.0", 2, 1, "Karras", "tiny", "0" * 10, {"Clip skip": "2"}, {"notes": "none"}, bytes(6)),
     ],

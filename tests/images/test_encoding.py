@@ -1,4 +1,4 @@
-"""Our pictures in every format: what is written is read by us, by A1111's rules, and by somebody else's library."""
+"""Our pictures in every format: what is written is read by us, by A1111's rules, and by another library."""
 
 from __future__ import annotations
 

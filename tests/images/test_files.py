@@ -135,9 +135,9 @@ def test_without_hard_links_the_name_is_reserved_and_never_replaced(
     assert intact(saved, pixels)
     assert everything_in(outputs.folder) == [saved.path]
 
-    saved.path.write_bytes(b"somebody else's")
+    saved.path.write_bytes(b"another program's")
     other = save(outputs, pixels, info)
-    assert saved.path.read_bytes() == b"somebody else's"
+    assert saved.path.read_bytes() == b"another program's"
     assert other.path != saved.path
 
     for n in range(1, 40):

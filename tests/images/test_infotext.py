@@ -565,7 +565,10 @@ def test_every_field_of_a_request_is_told_or_named_here() -> None:
     tables = {
         name for table in (keys.OPTIONS, keys.SOFT_INPAINTING, keys.SOURCE, keys.OURS, keys.MASK) for name in table.values()
     }
-    by_extras = {"emphasis", "old_prompt_editing"}  # said by whoever finished the prompts, only where they make a difference
+    by_extras = {
+        "emphasis",
+        "old_prompt_editing",
+    }  # said by the code that finished the prompts, only where they make a difference
     without = {"count", "styles", "comments", "private"}  # of the job, gone when prompts are finished, or nobody's business
     assert ROLE_FIELDS.keys() <= tables, "the pictures by role"
     fields = (set(Img2Img.model_fields) - {"pictures"}) | ROLE_FIELDS.keys()

@@ -1,4 +1,4 @@
-"""A studio before engines whose messages the test says itself."""
+"""Settings of an App with tiny checkpoints."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def studio(tiny_folder: Path, tmp_path: Path) -> Settings:
+def settings(tiny_folder: Path, tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", models_dirs=(tiny_folder,), outputs_dir=tmp_path / "out")

@@ -47,7 +47,7 @@ def test_its_job_list_is_read_with_pictures_by_role(tmp_path: Path) -> None:
     pictures = [getattr(job.request, "pictures", None) for job in reversed(store.list_for("me"))]
     assert pictures == [None, BOTH, BOTH, {"init": INIT}]
     assert store.refers(MASK, "me")
-    assert not store.refers(MASK, "somebody else")
+    assert not store.refers(MASK, "another user")
     store.close()
     db = sqlite3.connect(tmp_path / "jobs.sqlite")
     stored = [json.loads(text) for (text,) in db.execute("SELECT request FROM jobs ORDER BY position")]

@@ -1,4 +1,4 @@
-"""What a picture costs beside the engine: each flush of a disk is milliseconds that somebody waits for."""
+"""What a picture costs beside the engine: each flush of a disk is milliseconds that a user waits for."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.scripted import ScriptedLink
 SMALL: dict[str, Any] = {"prompt": "a cat", "seed": 7, "steps": 2, "width": 64, "height": 64}
 
 
-def test_a_picture_takes_four_flushes(studio: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_takes_four_flushes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The accepted job; the picture and its name; its row together with the job's end.  Nothing else is waited for."""
     link = ScriptedLink()
-    app = App(studio, link)
+    app = App(settings, link)
     app.start()
     link.hello()
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from modules.app import App
+from modules.engine.messages import Message
 from modules.errors import RequestError
 from modules.images.infotext import parse, request_fields
 from modules.images.recipe import read_recipe
@@ -62,6 +63,28 @@ def test_a_recipe_paints_the_same_pixels_again(app: App) -> None:
         fields.pop("checkpoint")
         assert np.abs(pixels(finish(app, app.submit(fields, "me"))) - pixels(first)).max() <= 1
     assert not np.array_equal(pixels(finish(app, app.submit({**SMALL, "hires": SECOND}, "me"))), pixels(first))
+
+
+def test_progress_knows_the_pass_and_its_step(app: App) -> None:
+    """From the engine's reports: every step of both passes is one of the whole image, and one of its pass."""
+    app.pause("me", True)
+    waiting = app.submit({**SMALL, "steps": 3, "hires": SECOND}, "me")
+    assert (waiting.stage, waiting.stages, waiting.stage_steps, waiting.steps) == (1, 2, 3, 5)
+    [link] = [worker.link for worker in app.service.workers.all]
+    assert isinstance(link, LocalLink)
+    assert link.engine is not None
+    seen: list[tuple[int, ...]] = []
+    emit = link.engine.emit
+
+    def look(message: Message) -> None:
+        emit(message)
+        if message.kind == "progress" and (view := app.job(waiting.id, "me")) is not None:
+            seen.append((view.step, view.steps, view.stage, view.stages, view.stage_step, view.stage_steps))
+
+    link.engine.emit = look
+    app.pause("me", False)
+    finish(app, waiting)
+    assert seen == [(1, 5, 1, 2, 1, 3), (2, 5, 1, 2, 2, 3), (3, 5, 1, 2, 3, 3), (4, 5, 2, 2, 1, 2), (5, 5, 2, 2, 2, 2)]
 
 
 def test_a_two_stage_job_is_taken_up_after_a_restart(app: App) -> None:
@@ -120,7 +143,7 @@ def test_its_own_prompts_have_styles_comments_and_wildcards(tmp_path: Path) -> N
     assert Library(tmp_path).finish(final).request == final
 
 
-def test_whoever_shows_a_request_says_its_second_pass() -> None:
+def test_a_request_that_is_shown_says_its_second_pass() -> None:
     request = Txt2Img(hires=Hires(**SECOND, sampler="DDIM"))
     assert changed_settings(request) == [("Hires", "96x96, Latent, denoising strength 0.5, steps 2, sampler DDIM")]
 

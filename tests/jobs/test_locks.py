@@ -43,8 +43,8 @@ def link() -> Iterator[StuckLink]:
 
 
 @pytest.fixture
-def app(studio: Settings, link: StuckLink) -> Iterator[App]:
-    app = App(studio, link)
+def app(settings: Settings, link: StuckLink) -> Iterator[App]:
+    app = App(settings, link)
     app.start()
     yield app
     link.gate.set()
@@ -155,7 +155,7 @@ def test_what_a_dead_engine_did_not_take_is_not_given_to_the_next(app: App, link
     assert tasks == [f"{jobs[0]}.0"], "the first suspect, and no second time"
 
 
-def test_an_outbox_keeps_the_order_whoever_puts() -> None:
+def test_an_outbox_keeps_the_order_of_several_threads() -> None:
     got: list[str] = []
     outbox = Outbox(lambda message: got.append(message.data["task"]))
     lock, put = threading.Lock(), list[str]()

@@ -58,13 +58,18 @@ class Farm:
         assert view is not None
         return view.state, view.done
 
+    def doing(self, job: str) -> str:
+        view = self.app.job(job, "me")
+        assert view is not None
+        return view.doing
+
     def files(self) -> int:
         return len(list(self.app.outputs.folder.rglob("*.png")))
 
 
 @pytest.fixture
-def farm(studio: Settings) -> Iterator[Farm]:
-    farm = Farm(studio)
+def farm(settings: Settings) -> Iterator[Farm]:
+    farm = Farm(settings)
     yield farm
     farm.app.close()
 
@@ -170,7 +175,7 @@ def test_a_poison_job_is_given_up_and_takes_no_other_along(farm: Farm) -> None:
     assert [farm.state(job) for job in good] == [("done", 1)] * 5
 
 
-def test_deaths_of_both_workers_are_one_attempt_of_a_job_that_was_not_alone(studio: Settings, farm: Farm) -> None:
+def test_deaths_of_both_workers_are_one_attempt_of_a_job_that_was_not_alone(settings: Settings, farm: Farm) -> None:
     """It had images with both: neither death says that it was this job."""
     farm.hello()
     job = farm.app.submit({**SMALL, "count": 4}, "me").id
@@ -254,7 +259,65 @@ def test_previews_are_asked_of_the_worker_that_has_the_image(farm: Farm) -> None
     assert watched == [[], [[f"{job}.1"]]]
 
 
-def test_each_worker_knows_the_costs_of_its_own_device(studio: Settings, farm: Farm) -> None:
+def test_what_one_worker_loads_is_said_of_its_own_jobs(farm: Farm) -> None:
+    farm.hello(farm.a, loaded="tiny")
+    farm.hello(farm.b, loaded="other")
+    tiny, other = farm.app.submit(SMALL, "me").id, farm.app.submit({**SMALL, "checkpoint": "other"}, "me").id
+    farm.b.say(Message("loading", {"checkpoint": "other"}))
+    assert (farm.doing(tiny), farm.doing(other)) == ("", "Loading other …")
+    state = farm.app.engine()
+    assert (state.message, [worker.message for worker in state.workers]) == ("Ready.", ["Ready.", "Loading other …"])
+    farm.b.say(Message("load-failed", {"checkpoint": "other"}))
+    assert farm.doing(other) == ""
+
+
+def test_a_job_on_two_workers_gets_on_while_one_loads(farm: Farm) -> None:
+    farm.hello()
+    job = farm.app.submit({**SMALL, "count": 2}, "me").id
+    farm.b.say(Message("loading", {"checkpoint": "tiny"}))
+    assert farm.doing(job) == ""
+    farm.a.say(Message("loading", {"checkpoint": "tiny"}))
+    assert farm.doing(job) == "Loading tiny …"
+    assert farm.app.engine().message == "Loading tiny …"
+
+
+def test_one_worker_has_no_list_of_workers(settings: Settings) -> None:
+    app = App(settings, ScriptedLink())
+    app.start()
+    assert app.engine().workers == ()
+    app.close()
+
+
+def test_each_of_several_workers_is_seen(farm: Farm) -> None:
+    farm.hello(farm.b)
+    farm.a.say(Message("gave_up", {"cause": "2 workers were asked for, but torch sees 1 CUDA device; use one worker"}))
+    state = farm.app.engine()
+    assert (state.state, state.message) == ("ready", "Ready.")
+    assert [worker.state for worker in state.workers] == ["failed", "ready"]
+    assert "torch sees 1 CUDA device" in state.workers[0].message
+
+
+def test_unloading_reaches_all_workers_and_none_counts_as_having_a_checkpoint(farm: Farm) -> None:
+    farm.hello()
+    farm.app.unload()
+    assert [[message.kind for message in link.sent] for link in (farm.a, farm.b)] == [["load", "unload"]] * 2
+    assert [worker.resident for worker in farm.app.service.workers.all] == ["", ""]
+
+
+def test_costs_of_a_shared_processor_are_not_those_of_a_whole_one(settings: Settings) -> None:
+    call, measured = Call("predict", "tiny", 64, 64, 2), [["predict", "tiny", 64, 64, rows, rows * 3.0] for rows in (2, 4)]
+    for share, known in (("1/2", None), ("", None), ("1/2", 6.0)):
+        link = ScriptedLink()
+        app = App(settings, link)
+        app.start()
+        link.say(Message("hello", {"device": "cpu (test)", "dtype": "float32", "attention": "sdpa", "share": share}))
+        assert app.service.workers.all[0].costs.seconds(call) == known
+        if share and known is None:
+            link.say(Message("costs", {"costs": measured}))
+        app.close()
+
+
+def test_each_worker_knows_the_costs_of_its_own_device(settings: Settings, farm: Farm) -> None:
     for link, device, seconds in ((farm.a, "cuda:0", 1.0), (farm.b, "cuda:1", 3.0)):
         link.say(Message("hello", {"device": f"{device} (test)", "dtype": "float32", "attention": "sdpa"}))
         link.say(Message("loaded", {"checkpoint": "tiny", "seconds": 0.0}))
@@ -268,7 +331,7 @@ def test_each_worker_knows_the_costs_of_its_own_device(studio: Settings, farm: F
     assert double.eta_s == pytest.approx(4.0 + 1 / (1 / 8.0 + 1 / 24.0)), "two share it by their speeds"
     farm.app.close()
 
-    again = Farm(studio)
+    again = Farm(settings)
     for link, device in ((again.a, "cuda:1"), (again.b, "cuda:0")):
         link.say(Message("hello", {"device": f"{device} (test)", "dtype": "float32", "attention": "sdpa"}))
     assert [worker.costs.seconds(call) for worker in again.app.service.workers.all] == [6.0, 2.0], "by device, not by place"

@@ -1,4 +1,4 @@
-"""A small studio that is killed again and again: run by test_crash in a process of its own.
+"""A small App that is killed again and again: run by test_crash in a process of its own.
 
 Each round, a child takes up the queue where the last one left it, paints (noise from the seed) and saves, and writes a line
 to a pipe for everything that it acknowledges.  It dies by SIGKILL: at the n-th system call of a save or edge of a transaction,

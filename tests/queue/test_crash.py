@@ -15,7 +15,7 @@ ROUNDS = int(os.environ.get("ATELIER_CRASH_ROUNDS", "100"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_studio_that_is_killed_again_and_again(tmp_path: Path) -> None:
+def test_an_app_that_is_killed_again_and_again(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.queue.crash_rounds", str(tmp_path), str(ROUNDS)],
         cwd=ROOT,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from modules.app import App
 from modules.images.outputs import SavedImage
-from modules.images.sources import Sources
+from modules.images.uploads import Uploads
 from modules.queue.owners import OWNER
 from modules.queue.store import JobStore
 from modules.request import Txt2Img
@@ -44,11 +44,11 @@ def test_only_without_accounts_an_old_list_is_handed_over(tmp_path: Path, accoun
     store = JobStore(tmp_path / "jobs.sqlite")
     store.add(Txt2Img(prompt="old"), "browser-0123")
     store.close()
-    source = Sources(tmp_path / "sources").keep_image(Image.new("RGB", (64, 64)), "browser-0123").id
+    source = Uploads(tmp_path / "sources").keep_image(Image.new("RGB", (64, 64)), "browser-0123").id
     settings = Settings(data_dir=tmp_path, outputs_dir=tmp_path / "out", require_token=accounts)
     app = App(settings, ScriptedLink())
     assert len(app.store.list_for(OWNER)) == found
-    assert (app.source(source, OWNER) is not None) == bool(found)
+    assert (app.upload_path(source, OWNER) is not None) == bool(found)
     app.close()
 
 
@@ -97,7 +97,7 @@ def test_deleting_takes_files_and_records_of_ones_own_finished_jobs(tmp_path: Pa
     outside.write_bytes(b"not ours")
     assert not app.delete(job, OWNER), "it is not over"
     app.store.finish(job, "done")
-    assert not app.delete(job, "somebody"), "it is not theirs"
+    assert not app.delete(job, "another"), "it is not theirs"
     assert app.delete(job, OWNER, 0)
     assert [path.exists() for path in files] == [False, True]
     assert not app.delete(job, OWNER, 0)

@@ -27,7 +27,7 @@ CANARY = "canary-" + secrets.token_hex(12)
 
 
 class Listener:
-    """Another machine's server, as far as the program can tell: counts whoever connects."""
+    """Another machine's server, as far as the program can tell: counts its connections."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)

@@ -150,7 +150,7 @@ def test_s9_no_setting_of_the_program_is_changed_from_outside(instance: RunningI
 
 
 def test_s9_what_one_sets_another_does_not_get(instance: RunningInstance, browser: Visitor) -> None:
-    """Without accounts there are two: whoever sits at the browsers, and the programs that call the API without a cookie."""
+    """Without accounts there are two: the user at the browsers, and the programs that call the API without a cookie."""
     program = Visitor(instance)
     before = program.ask("/sdapi/v1/options").json()
     browser.post("/sdapi/v1/options", {"CLIP_stop_at_last_layers": 7})

@@ -23,7 +23,7 @@ from modules.diffusion.schedules import find_schedule
 from modules.engine.costs import CostModel
 from modules.errors import LimitError, RequestError, UnknownName
 from modules.images.infotext import as_text
-from modules.images.sources import Source, Sources
+from modules.images.uploads import Upload, Uploads
 from modules.jobs.estimates import Quote, quote
 from modules.jobs.views import EngineState, JobView, Load, PictureView, Preview, QueueView
 from modules.prompts.check import PromptCheck
@@ -68,7 +68,7 @@ class FakeApp:
         self.limit = 0  # unfinished jobs that one may have; 0 is any number
         self.costs = CostModel()  # what was measured
         self.weights = 0
-        self.sources = Sources(folder / "sources")
+        self.uploads = Uploads(folder / "sources")
         self._ids = itertools.count(1)
 
     # ---- what the test does
@@ -113,6 +113,11 @@ class FakeApp:
             if not job.over:
                 self._put(user, replace(job, held=reason))
 
+    def change(self, job_id: str, **fields: Any) -> None:
+        """Other fields of a view."""
+        user, job = self.records[job_id]
+        self._put(user, replace(job, **fields))
+
     def fail(self, job_id: str, error: str) -> None:
         user, job = self.records[job_id]
         self._put(user, replace(job, state="failed", error=error))
@@ -154,11 +159,11 @@ class FakeApp:
         request = parse_request({**given, "checkpoint": info.name})
         return quote(self.costs, request, info.name, 4, (info.defaults.width, info.defaults.height), self.weights)
 
-    def keep_source(self, data: bytes, user: str) -> Source:
-        return self.sources.keep(data, user)
+    def keep_upload(self, data: bytes, user: str) -> Upload:
+        return self.uploads.keep(data, user)
 
-    def source(self, source: str, user: str) -> Path | None:
-        return self.sources.path(source, user)
+    def upload_path(self, upload: str, user: str) -> Path | None:
+        return self.uploads.path(upload, user)
 
     def submit(self, fields: dict[str, Any], user: str, key: str = "", exact: bool = False) -> JobView:
         if key and (user, key) in self.keys:

@@ -56,7 +56,7 @@ def test_setting_up_inviting_logging_in_and_out(browser: Any, instance: Accounts
         secret = page.inner_text(".secret")
         assert instance.store.token(secret) is not None
         page.select_option("form[action='/account/invitations'] [name=role]", "viewer")
-        page.click("text=Invite somebody")
+        page.click("text=Create an invitation")
         page.wait_for_selector(".qr svg")
         link = page.get_attribute(".notice .link a", "href")
         page.reload()

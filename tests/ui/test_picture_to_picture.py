@@ -135,8 +135,8 @@ def test_candidates_are_accepted_onto_the_canvas_and_taken_back(page: Any, app: 
     page.click("#inpaint_generate")
     job = app.wait_for_job()
     finished(page, app, job)
-    page.wait_for_selector(".results[data-view=sheet]")
-    assert page.locator(".sheet .candidate").count() == 2
+    page.wait_for_selector(".results[data-view=grid]")
+    assert page.locator(".picture-grid .candidate").count() == 2
     page.get_by_role("button", name="Accept picture 2").click()
     page.wait_for_selector(":root[data-face=canvas]")
     canvas.wait(128, 128)
@@ -214,7 +214,7 @@ def test_settings_of_an_inpainting_come_back_with_picture_and_mask(page: Any, ap
     page.evaluate("atelier.canvas('inpaint').clear()")
     page.fill(STRENGTH, "0.9")
     show(page, "txt2img")
-    page.click("#studio_reuse")
+    page.click("#result_reuse")
     page.wait_for_selector("#tab_inpaint[aria-selected=true]")
     wait_value(page, STRENGTH, "0.35")
     wait_value(page, "#inpaint_mask_blur input[type=number]", "9")
@@ -404,7 +404,7 @@ def test_a_picture_is_repainted_by_keyboard_alone(page: Any, app: FakeApp) -> No
     request = app.records[app.wait_for_job(2)][1].request
     assert kept(page, request.mask).min() == 255
     app.finish_picture("job2")
-    page.wait_for_selector("#studio_accept:visible")
-    page.focus("#studio_accept")
+    page.wait_for_selector("#result_accept:visible")
+    page.focus("#result_accept")
     page.keyboard.press("Enter")
     page.wait_for_selector(":root[data-face=canvas]")

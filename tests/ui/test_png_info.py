@@ -337,7 +337,7 @@ def test_seeds_that_javascript_s_numbers_cannot_hold_come_back_exactly(visit: Vi
     page.wait_for_selector(f".picture-info dl[data-seed='{seed}']")
     assert f"{seed} to {(seed + 1) % 2**64}" in page.inner_text(".picture-info dl")
     page.fill("#txt2img_seed :is(textarea, input)", "")
-    page.click("#studio_reuse")
+    page.click("#result_reuse")
     wait_value(page, "txt2img_seed", str(seed))
 
     info = GenerationInfo(request.image(1), "", "", "Karras", "Atelier 0.1.0")

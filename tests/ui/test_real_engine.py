@@ -52,7 +52,7 @@ def test_a_chip_becomes_a_picture_that_carries_its_recipe(visitor: Watched, tmp_
     page.click("#txt2img_generate")
     page.wait_for_selector("#result_picture")
     with page.expect_download() as download:
-        page.click("#studio_download")
+        page.click("#result_download")
     download.value.save_as(tmp_path / "picture.png")
     with Image.open(tmp_path / "picture.png") as image:
         image.load()

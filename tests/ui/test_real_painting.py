@@ -79,7 +79,7 @@ def test_erase_an_object_ask_for_another_and_go_on_painting(visitor: Watched) ->
 
     page.reload()
     page.wait_for_selector(":root[data-face=pictures]")
-    page.click("#studio_accept")
+    page.click("#result_accept")
     page.wait_for_selector(":root[data-face=canvas]")
     canvas = CanvasPage(page, None, "inpaint")
     canvas.wait(128, 128)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from modules.jobs.views import EngineState
 from tests.ui.conftest import Visit, Watched, served
 from tests.ui.fake_app import BROKEN, FakeApp
 
@@ -47,7 +48,7 @@ def paint(page: Any, app: FakeApp, which: int = 1) -> str:
     job = app.wait_for_job(which)
     for _ in range(app.records[job][1].count):
         app.finish_picture(job)
-    page.wait_for_selector(f"#result_picture[src*='{job}/']:visible, .sheet img[src*='{job}/']:visible")
+    page.wait_for_selector(f"#result_picture[src*='{job}/']:visible, .picture-grid img[src*='{job}/']:visible")
     page.wait_for_selector("body:not([data-busy])")
     return job
 
@@ -66,7 +67,7 @@ def test_first_visit_offers_what_the_model_does_well(page: Any) -> None:
 
 
 def test_what_is_typed_before_the_forms_are_filled_stays(visit: Visit, app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that takes its time answers with the defaults after somebody has begun to write."""
+    """A server that takes its time answers with the defaults after the user has begun to write."""
     answer = threading.Event()
     styles = app.library.styles
     monkeypatch.setattr(app.library, "styles", lambda: answer.wait(60) and styles())
@@ -136,7 +137,7 @@ def test_chip_and_generate_give_a_picture_that_downloads_with_its_recipe(page: A
     assert "a cat face on blue" in label
     assert re.search(r"Seed\s+1000", label)
     with page.expect_download() as download:
-        page.click("#studio_download")
+        page.click("#result_download")
     download.value.save_as(tmp_path / "saved.png")
     assert download.value.suggested_filename == f"{job}-0.png"
     with Image.open(tmp_path / "saved.png") as image:
@@ -268,14 +269,14 @@ def test_several_pictures_stand_side_by_side_and_one_by_one(page: Any, app: Fake
     page.wait_for_selector(".tile img")
     app.finish_picture(job)
     app.finish_picture(job)
-    page.wait_for_selector(".results[data-view=sheet]")
-    assert page.locator(".sheet img").count() == 3
+    page.wait_for_selector(".results[data-view=grid]")
+    assert page.locator(".picture-grid img").count() == 3
 
-    page.locator(".sheet .picture-button").nth(1).click()
+    page.locator(".picture-grid .picture-button").nth(1).click()
     page.wait_for_selector("#result_picture")
     assert re.search(r"Seed\s+1001", page.inner_text(".picture-info"))
     page.click("text=All 3 pictures")
-    page.wait_for_selector(".results[data-view=sheet]")
+    page.wait_for_selector(".results[data-view=grid]")
 
 
 def test_arrow_keys_walk_along_the_film(page: Any, app: FakeApp) -> None:
@@ -297,7 +298,7 @@ def test_settings_of_a_picture_come_back_into_the_form(page: Any, app: FakeApp) 
     page.fill(PROMPT, "other words")
     page.fill(number("steps"), "40")
     page.fill(number("width"), "64")
-    page.click("#studio_reuse")
+    page.click("#result_reuse")
     wait_value(page, PROMPT, "first words")
     wait_value(page, number("steps"), "11")
     wait_value(page, number("width"), "192")
@@ -309,7 +310,7 @@ def test_settings_of_a_picture_come_back_into_the_form(page: Any, app: FakeApp) 
 def test_settings_that_name_something_gone_say_so(page: Any, app: FakeApp) -> None:
     paint(page, app)
     app.models = app.models[1:]
-    page.click("#studio_reuse")
+    page.click("#result_reuse")
     page.wait_for_selector("#complaint:not([hidden])")
     assert "Checkpoint 'stickers'" in page.inner_text("#complaint")
 
@@ -457,6 +458,35 @@ def test_engine_state_is_seen(app: FakeApp, visit: Visit) -> None:
     assert "sdpa (no xformers on cpu)" in page.inner_text(".engine-card")
 
 
+def test_the_status_line_names_the_pass(app: FakeApp, page: Any) -> None:
+    page.click(GENERATE)
+    job = app.wait_for_job()
+    app.step(job, 3)
+    page.wait_for_selector(".job-what:has-text('Step 3 of')")
+    app.change(job, step=35, steps=50, stage=2, stages=2, stage_step=5, stage_steps=20)
+    page.wait_for_selector(".job-what:has-text('Second pass, step 5 of 20')")
+    app.change(job, step=12, steps=50, stage=1, stages=2, stage_step=12, stage_steps=30)
+    page.wait_for_selector(".job-what:has-text('First pass, step 12 of 30')")
+
+
+def test_each_of_several_workers_is_seen(app: FakeApp, visit: Visit) -> None:
+    ready = app.state
+    other = EngineState("restarting", "The engine is starting again.")
+    app.state = replace(ready, workers=(ready, other))
+    page = visit().open()
+    page.click(GENERATE)
+    job = app.wait_for_job()
+    app.step(job, 3)
+    page.wait_for_selector(".job-what:has-text('Step 3 of')")
+    page.click("#engine summary")
+    assert page.locator(".engine-card dt:has-text('Worker') + dd").all_inner_texts() == [
+        "Ready. cpu (no GPU here)",
+        "The engine is starting again.",
+    ]
+    app.change(job, doing="Loading stickers …")
+    page.wait_for_selector(".job-what:has-text('Loading stickers')")
+
+
 def test_text_of_users_never_runs(page: Any, app: FakeApp) -> None:
     hostile = "<img src=x onerror=window.__x=1>${window.__x=1}{{window.__x=1}}<script>window.__x=1</script>"
     app.models = [
@@ -468,7 +498,7 @@ def test_text_of_users_never_runs(page: Any, app: FakeApp) -> None:
     page.fill("#txt2img_negative_prompt textarea", hostile)
     page.click(".chip")
     paint(page, app)
-    page.click("#studio_reuse")
+    page.click("#result_reuse")
     wait_value(page, PROMPT, hostile)
     page.get_by_role("button", name="Rescan the models folder").click()
     page.wait_for_selector("#complaint:not([hidden])")

@@ -26,7 +26,7 @@ OPTIONS_FILE = "api-options.json"
 def a1111_endpoints(app: App) -> APIRouter:
     """`/sdapi/v1/*`, `/controlnet/*`, and of `/internal/*` what A1111's clients call."""
     own, tasks = OwnOptions(app.settings.data_dir / OPTIONS_FILE), Tasks()
-    router = APIRouter(tags=["A1111"], responses=error_responses(theirs=True))
+    router = APIRouter(tags=["A1111"], responses=error_responses(a1111=True))
     router.include_router(generation_endpoints(app, own, tasks))
     router.include_router(progress_endpoints(app, tasks))
     router.include_router(extras_endpoints(app, own))

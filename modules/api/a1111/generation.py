@@ -1,6 +1,6 @@
 """txt2img and img2img: a call becomes a job like any other, and is answered when that is over.
 
-Whoever hangs up leaves the job running; its pictures are in the outputs folder and in the caller's list of jobs.
+A client that disconnects leaves the job running; its pictures are in the outputs folder and in the caller's list of jobs.
 """
 
 from __future__ import annotations
@@ -107,13 +107,13 @@ def _kept(app: App, body: PictureBody, user: str) -> dict[str, str]:
         raise RequestError(
             f"init_images: {len(body.init_images)} pictures were given, and one call paints from one; send one call for each"
         )
-    source = app.keep_source(picture_bytes(body.init_images[0], "init_images.0"), user)
+    source = app.keep_upload(picture_bytes(body.init_images[0], "init_images.0"), user)
     if not body.mask:
         return {"source": source.id}
     mask = Image.fromarray(from_image(read_picture(body.mask, "mask"), body.mask_round is not False))
     if mask.size != (source.width, source.height):  # A1111 brings both to the size of the result, each on its own
         mask = mask.resize((source.width, source.height), Image.Resampling.LANCZOS)
-    return {"source": source.id, "mask": app.sourcing.sources.keep_image(mask.convert("RGB"), user).id}
+    return {"source": source.id, "mask": app.input_images.uploads.keep_image(mask.convert("RGB"), user).id}
 
 
 def _say_why(app: App, job: JobView) -> None:

@@ -1,7 +1,7 @@
 """Each caller's own options, on top of A1111's defaults: reading what is set, keeping it, and what it means for a call.
 
 There, options are one global dictionary with paths and code in it, which any caller may write; that was its worst hole.  Here
-a value belongs to whoever set it, touches no setting of the server, and a name that A1111 has not either is refused.
+a value belongs to the user who set it, touches no setting of the server, and a name that A1111 has not either is refused.
 `option_table` lists them.
 """
 

@@ -1,7 +1,7 @@
 """Watching and stopping: progress, interrupt and skip of the caller's own current job, and progress by the caller's own name.
 
 In A1111 these are one global state that everybody sees and anybody stops.  `/queue/status` is Gradio 3's, which A1111's page
-is made with: plug-ins ask there whether somebody is at home.
+is made with: plug-ins ask there whether the server answers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,16 @@ from modules.jobs.views import JobView
 
 
 def progress_endpoints(app: App, tasks: Tasks) -> APIRouter:
+    """`/sdapi/v1/progress`, `interrupt` and `skip`, and A1111's `/internal/*` and `/queue/status`."""
     router = APIRouter(route_class=TimedRoute)
+    _progress(router, app, tasks)
+    _stopping(router, app)
+    _waiting(router, app, tasks)
+    return router
+
+
+def _progress(router: APIRouter, app: App, tasks: Tasks) -> None:
+    """How far a job is: the caller's current one, or one that the caller named."""
 
     @router.get("/sdapi/v1/progress", response_model=Progress)
     async def progress(request: Request, skip_current_image: bool = Query(False)) -> Any:
@@ -41,21 +50,6 @@ def progress_endpoints(app: App, tasks: Tasks) -> APIRouter:
             "current_image": base64.b64encode(preview.jpeg).decode() if preview else None,
             "textinfo": _said(app, job),
         }
-
-    @router.post("/sdapi/v1/interrupt")
-    async def interrupt(request: Request) -> dict[str, Any]:
-        """Stop your current job with the step that runs; the unfinished picture is answered and kept too."""
-        user = caller(request)
-        if job := current_job(app, user):
-            await anyio.to_thread.run_sync(app.interrupt, job.id, user)
-        return {}
-
-    @router.post("/sdapi/v1/skip")
-    async def skip(request: Request) -> None:
-        """Finish the picture that is painted for you now with the step that runs, and go on with the next one of its job."""
-        user = caller(request)
-        if job := current_job(app, user):
-            await anyio.to_thread.run_sync(app.skip, job.id, user)
 
     @router.post(
         "/internal/progress", response_model=TaskProgress, openapi_extra=body_of(TaskBody, {"id_task": "task(my-call-1)"})
@@ -78,6 +72,29 @@ def progress_endpoints(app: App, tasks: Tasks) -> APIRouter:
             "id_live_preview": preview.rev if preview else body.id_live_preview,
             "textinfo": _said(app, job),
         }
+
+
+def _stopping(router: APIRouter, app: App) -> None:
+    """The caller's current job ended early, as a whole or the picture that is made now."""
+
+    @router.post("/sdapi/v1/interrupt")
+    async def interrupt(request: Request) -> dict[str, Any]:
+        """Stop your current job with the step that runs; the unfinished picture is answered and kept too."""
+        user = caller(request)
+        if job := current_job(app, user):
+            await anyio.to_thread.run_sync(app.interrupt, job.id, user)
+        return {}
+
+    @router.post("/sdapi/v1/skip")
+    async def skip(request: Request) -> None:
+        """Finish the picture that is painted for you now with the step that runs, and go on with the next one of its job."""
+        user = caller(request)
+        if job := current_job(app, user):
+            await anyio.to_thread.run_sync(app.skip, job.id, user)
+
+
+def _waiting(router: APIRouter, app: App, tasks: Tasks) -> None:
+    """The caller's own queue, and whether anything answers here."""
 
     @router.get("/internal/pending-tasks", response_model=PendingTasks)
     async def pending(request: Request) -> Any:
@@ -105,8 +122,6 @@ def progress_endpoints(app: App, tasks: Tasks) -> APIRouter:
     async def ping() -> dict[str, Any]:
         return {}
 
-    return router
-
 
 def _share(job: JobView | None) -> float:
     """Never 0 while something is under way: clients take that for idle."""
@@ -114,17 +129,20 @@ def _share(job: JobView | None) -> float:
 
 
 def _state(job: JobView | None) -> dict[str, Any]:
+    """As A1111 counts: a second pass is a further job of each picture (`StableDiffusionProcessingTxt2Img.init` doubles the
+    count, `State.nextjob` goes on), and the steps are those of the pass that runs.
+    """
     running = job is not None and job.state == "running"
     return {
         "skipped": False,
         "interrupted": False,
         "stopping_generation": False,
         "job": f"Picture {min(job.done + 1, job.count)} out of {job.count}" if job else "",
-        "job_count": job.count if job else 0,
+        "job_count": job.count * job.stages if job else 0,
         "job_timestamp": timestamp(job.created) if job else "0",
-        "job_no": job.done if job else 0,
-        "sampling_step": job.step if job and running else 0,
-        "sampling_steps": job.steps if job and running else 0,
+        "job_no": job.done * job.stages + job.stage - 1 if job else 0,
+        "sampling_step": job.stage_step if job and running else 0,
+        "sampling_steps": job.stage_steps if job and running else 0,
     }
 
 
@@ -136,5 +154,5 @@ def _said(app: App, job: JobView | None) -> str | None:
         return "Your queue is paused."
     if job.state == "queued":
         return f"In queue: {job.position} before this one." if job.position else without_folders(app.engine().message)
-    message = without_folders(app.engine().message)
+    message = without_folders(job.doing or app.engine().message)
     return None if message == "Ready." else message

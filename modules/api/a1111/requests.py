@@ -1,7 +1,7 @@
 """The bodies of A1111's API: its names, its defaults (which are not those of its page), its tolerance of unknown fields.
 
-Values are converted as its models do (`coercion`), and null stands for a field's default.  Ranges are ours, so that a refusal
-names the field that was sent.  What the fields mean here is `translate`'s affair.
+Values are converted as its models do (`coercion`), and null stands for a field's default.  Ranges are ours, so that an error
+response names the field that was sent.  What the fields mean here is `translate`'s affair.
 
 Facts: AUTOMATIC1111 v1.10.1, `modules/api/models.py` and the dataclasses in `modules/processing.py` that it is made from.
 """

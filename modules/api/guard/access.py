@@ -21,7 +21,7 @@ _GET, _POST = ("GET",), ("POST",)
 class Rule:
     """Of a route: `pattern` has {} for one segment of the path and {*} for all the rest, even an empty one.
 
-    `in_person`: only for somebody who logged in with a browser, not for a token.
+    `in_person`: only for a user who logged in with a browser, not for a token.
     `acts_from`: who is below this role gets in, but the endpoint gets no user to act for.
     """
 

@@ -37,8 +37,8 @@ def _reachable(text: str) -> bool:
 
 def url(scheme: str, host: str, port: int) -> str:
     """
-    >>> url("http", "::1", 7860), url("https", "studio.lan", 443)
-    ('http://[::1]:7860', 'https://studio.lan')
+    >>> url("http", "::1", 7860), url("https", "gpu.lan", 443)
+    ('http://[::1]:7860', 'https://gpu.lan')
     """
     shown = f"[{host}]" if ":" in host else host
     usual = {"http": 80, "https": 443}[scheme]

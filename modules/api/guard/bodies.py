@@ -39,7 +39,7 @@ async def read_json(request: Request) -> dict[str, Any]:
         for start in range(0, len(data), SLICE):
             empty = False
             reader.feed(data[start : start + SLICE])
-            await anyio.lowlevel.checkpoint()  # whoever sends much lets others run in between
+            await anyio.lowlevel.checkpoint()  # a large body lets other requests run in between
     return {} if empty else await anyio.to_thread.run_sync(_object, reader)
 
 

@@ -64,7 +64,7 @@ class LocalIdentity:
     """All browsers are one user, `OWNER`: pictures are found again whatever the port, host name or browser.  Programs that call
     the API are another, `LOCAL`, so that what they interrupt or list is their own.
 
-    Whoever reaches a local instance sits at the machine, so everybody is its administrator.  A browser shows an HttpOnly,
+    The users of a local instance sit at the machine, so each is its administrator.  A browser shows an HttpOnly,
     SameSite=Strict cookie.  It says nothing about who it is: it tells requests of the page itself, which act for the user,
     from visits that another site started, which come without and act for nobody.
     """
@@ -95,7 +95,7 @@ class LocalIdentity:
 class AccountIdentity:
     """A session's cookie, an API token as Bearer, or HTTP Basic with a token or the password.
 
-    A header that shows nothing is refused even beside a good cookie: whoever sends it means it.
+    A header that shows nothing is refused even beside a good cookie: a client that sends it means it.
     """
 
     def __init__(self, accounts: Accounts) -> None:

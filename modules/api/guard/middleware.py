@@ -60,7 +60,7 @@ class AccessConfig:
 
     Args:
         hosts: names and addresses beside the loopback ones under which this server may be reached.
-        accounts: who has one; None on a local instance, which lets in whoever sits at this machine.
+        accounts: who has one; None on a local instance, which lets in every user of this machine.
         proxies: networks of reverse proxies that are believed.
         origins: other sites whose pages may call the API, as browsers write them.
         folder: where uploads go; the disk that must not become full.
@@ -113,7 +113,7 @@ class GuardMiddleware:
             if cors and scope["method"] == "OPTIONS":
                 await _preflight(send, headers, cors)
                 return
-            if cors:  # another site's page acts for itself and never with the cookies of whoever has it open
+            if cors:  # another site's page acts for itself and never with the cookies of the user who has it open
                 scope = dict(scope, headers=[pair for pair in scope["headers"] if pair[0] != b"cookie"])
             identity = await self._identify(scope, peer)
             rule = self._check_role(scope, identity)
@@ -285,7 +285,7 @@ def body_cap(path: str) -> int:
 def _free(folder: Path) -> int:
     try:
         return shutil.disk_usage(folder).free
-    except OSError:  # not there yet: whoever makes it says what is wrong
+    except OSError:  # not there yet: the code that makes it says what is wrong
         return 1 << 62
 
 

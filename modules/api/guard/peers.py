@@ -59,7 +59,7 @@ class Peers:
 def plain(text: str) -> str:
     """An IP address as it is compared, "" when it is none: without zone, port brackets or IPv4 in IPv6's clothes.
 
-    >>> plain("::ffff:10.0.0.1"), plain("[fe80::1%eth0]"), plain("somebody")
+    >>> plain("::ffff:10.0.0.1"), plain("[fe80::1%eth0]"), plain("a name")
     ('10.0.0.1', 'fe80::1', '')
     """
     try:

@@ -242,7 +242,7 @@ def account_page(view: AccountView, notice: Notice | None = None, status: int = 
     if view.me.role == "administrator":
         parts += [_people(view), _invitations(view)]
     parts += [_password(), _sessions(view), _tokens(view)]
-    return page("Account", html('<main class="sheet">{}</main>', parts), status, narrow=False)
+    return page("Account", html('<main class="account-panel">{}</main>', parts), status, narrow=False)
 
 
 def _section(heading: str, about: str, body: Iterable[Html]) -> Html:
@@ -298,7 +298,7 @@ def _invitations(view: AccountView) -> Html:
     rows = [
         html(
             '<tr><th scope="row">{}</th><td>{}</td><td class="acts">{}</td></tr>',
-            f"A new password for {names.get(code.account, 'somebody')}" if code.kind == "reset" else f"For a new {code.role}",
+            f"A new password for {names.get(code.account, 'an account')}" if code.kind == "reset" else f"For a new {code.role}",
             f"open for {left}",
             _button(f"invitations/{code.id}/withdraw", "Withdraw"),
         )
@@ -309,7 +309,7 @@ def _invitations(view: AccountView) -> Html:
         '<label><span>Role</span><select name="role">{}</select></label>'
         '<label><span>Open for</span><select name="hours"><option value="1">an hour</option>'
         '<option value="24" selected>a day</option><option value="168">a week</option></select></label>'
-        '<button class="primary">Invite somebody</button></form>',
+        '<button class="primary">Create an invitation</button></form>',
         [html('<option value="{}"{}>{}</option>', r, Html(" selected") if r == "user" else "", r) for r in ROLES],
     )
     return _section("Invitations", "A link or QR code that works once, for one new account.", [_table(rows), form])

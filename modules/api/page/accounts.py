@@ -240,7 +240,7 @@ def _people(router: APIRouter, desk: _Desk) -> None:
         gone = store.withdraw_code(code)
         return desk.done(request, Notice("The invitation is withdrawn." if gone else "That invitation is not open any more."))
 
-    def _for_somebody(act: str, does: Callable[[Account, dict[str, str]], str]) -> None:
+    def _for_account(act: str, does: Callable[[Account, dict[str, str]], str]) -> None:
         async def route(request: Request, person: str) -> Response:
             account, form = store.account(person), await read_form(request)
             if account is None:
@@ -270,11 +270,11 @@ def _people(router: APIRouter, desk: _Desk) -> None:
         store.remove(account.id)
         return f"The account of {account.name} is removed."
 
-    _for_somebody("role", change_role)
-    _for_somebody("disable", disable)
-    _for_somebody("enable", enable)
-    _for_somebody("end", end)
-    _for_somebody("remove", remove)
+    _for_account("role", change_role)
+    _for_account("disable", disable)
+    _for_account("enable", enable)
+    _for_account("end", end)
+    _for_account("remove", remove)
 
     @router.post("/account/people/{person}/reset")
     async def reset(request: Request, person: str) -> Response:

@@ -1,4 +1,4 @@
-"""The endpoints of the page: jobs, previews, pictures, checkpoints, the engine's state.
+"""The endpoints of the page: jobs, previews, checkpoints, the engine's state.
 
 Handlers are async; what asks the job list does so on a thread, for SQLite may be waiting for the disk.  A job or picture that
 is not the caller's is answered like one that does not exist.  The guard has already decided who the caller is
@@ -7,26 +7,17 @@ is not the caller's is answered like one that does not exist.  The guard has alr
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
-import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
-from PIL import Image
+from fastapi.responses import JSONResponse, Response
 
 from modules.api.checkpoints import checkpoint_json
 from modules.api.error_responses import caller
 from modules.api.json_writer import json_text
 from modules.app import App
-from modules.errors import RequestError, without_folders
-from modules.images import files
-from modules.images.decode import decode
-from modules.images.encoding import MEDIA_TYPES
+from modules.errors import without_folders
 from modules.jobs.views import EngineState, JobView, PictureView, changed_settings, painted_words
 from modules.request import EXTENSIONS, GenerationRequest
 from modules.roles import as_role_fields
@@ -37,16 +28,19 @@ MAX_LIST_BYTES = 2 << 20
 """Of JSON in one answer of the list: prompts may be long.  What does not fit comes with the next page."""
 MAX_SEARCH = 400
 """Characters of a search."""
-THUMBNAIL_SIDE = 256
-"""Pixels of a thumbnail's longer side."""
-MAX_THUMBNAILS = 512
-"""Thumbnails kept in memory, some 10 kB each."""
 
 
 def job_endpoints(app: App) -> APIRouter:
     """`/internal/*` for the page, and `/health` for monitoring."""
     router = APIRouter(include_in_schema=False)
-    thumbnails = _Thumbnails()
+    _state(router, app)
+    _looking(router, app)
+    _ending(router, app)
+    return router
+
+
+def _state(router: APIRouter, app: App) -> None:
+    """Of the program: engines and checkpoints."""
 
     @router.get("/health")
     async def health() -> Response:
@@ -60,6 +54,10 @@ def job_endpoints(app: App) -> APIRouter:
     async def checkpoints() -> Response:
         found = await anyio.to_thread.run_sync(app.checkpoints)
         return JSONResponse([checkpoint_json(info) for info in found])
+
+
+def _looking(router: APIRouter, app: App) -> None:
+    """Jobs as they are, and what a picture that is being made looks like."""
 
     @router.get("/internal/jobs")
     async def jobs(request: Request) -> Response:
@@ -77,7 +75,7 @@ def job_endpoints(app: App) -> APIRouter:
     @router.get("/internal/jobs/{job_id}")
     async def job(request: Request, job_id: str) -> Response:
         found = await anyio.to_thread.run_sync(app.job, job_id, request.state.user)
-        return JSONResponse(job_json(found) | {"engine": engine_json(app.engine())}) if found else _missing("job")
+        return JSONResponse(job_json(found) | {"engine": engine_json(app.engine())}) if found else missing("job")
 
     @router.get("/internal/jobs/{job_id}/preview")
     async def preview(request: Request, job_id: str) -> Response:
@@ -86,10 +84,14 @@ def job_endpoints(app: App) -> APIRouter:
         found = await anyio.to_thread.run_sync(app.preview, job_id, user)
         if found is None:
             there = await anyio.to_thread.run_sync(app.job, job_id, user)
-            return Response(status_code=204) if there else _missing("job")
+            return Response(status_code=204) if there else missing("job")
         if request.query_params.get("rev") == str(found.rev):
             return Response(status_code=204)
         return Response(found.jpeg, media_type="image/jpeg", headers={"x-preview-rev": str(found.rev)})
+
+
+def _ending(router: APIRouter, app: App) -> None:
+    """Jobs stopped, and forgotten with their files."""
 
     @router.post("/internal/jobs/{job_id}/cancel")
     async def cancel(request: Request, job_id: str) -> Response:
@@ -97,7 +99,7 @@ def job_endpoints(app: App) -> APIRouter:
         user = request.state.user
         cancelled = await anyio.to_thread.run_sync(app.cancel, job_id, user)
         there = cancelled or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
-        return JSONResponse({"cancelled": cancelled}) if there else _missing("job")
+        return JSONResponse({"cancelled": cancelled}) if there else missing("job")
 
     @router.post("/internal/jobs/{job_id}/delete")
     async def delete_job(request: Request, job_id: str) -> Response:
@@ -105,46 +107,7 @@ def job_endpoints(app: App) -> APIRouter:
         user = caller(request)
         deleted = await anyio.to_thread.run_sync(app.delete, job_id, user)
         there = deleted or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
-        return JSONResponse({"deleted": deleted}) if there else _missing("job")
-
-    @router.post("/internal/pictures/{job_id}/{index:int}/delete")
-    async def delete_picture(request: Request, job_id: str, index: int) -> Response:
-        """One picture with its file, for good, and the job with its last one; `deleted` as for a job."""
-        user = caller(request)
-        deleted = await anyio.to_thread.run_sync(app.delete, job_id, user, index)
-        there = deleted or await anyio.to_thread.run_sync(app.picture, job_id, index, user) is not None
-        return JSONResponse({"deleted": deleted}) if there else _missing("picture")
-
-    @router.get("/internal/pictures/{job_id}/{index:int}")
-    async def picture(request: Request, job_id: str, index: int) -> Response:
-        """The file as it was saved, with its texts.  `?download=1` offers it as a file."""
-        found = await anyio.to_thread.run_sync(app.picture, job_id, index, request.state.user)
-        if found is None or not await anyio.to_thread.run_sync(files.is_ours, found.path):
-            return _missing("picture")
-        tag = _tag(job_id, index, found)
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers=_revalidated(tag))
-        download = request.query_params.get("download") == "1"
-        return FileResponse(
-            found.path,
-            media_type=MEDIA_TYPES.get(found.path.suffix, "image/png"),
-            filename=found.name,
-            content_disposition_type="attachment" if download else "inline",
-            headers=_revalidated(tag),
-        )
-
-    @router.get("/internal/pictures/{job_id}/{index:int}/thumbnail")
-    async def thumbnail(request: Request, job_id: str, index: int) -> Response:
-        found = await anyio.to_thread.run_sync(app.picture, job_id, index, request.state.user)
-        if found is None:
-            return _missing("picture")
-        tag = _tag(job_id, index, found)
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers=_revalidated(tag))
-        jpeg = await thumbnails.get(tag, found.path)
-        return Response(jpeg, media_type="image/jpeg", headers=_revalidated(tag)) if jpeg else _missing("picture")
-
-    return router
+        return JSONResponse({"deleted": deleted}) if there else missing("job")
 
 
 def _bounded(jobs: list[dict[str, Any]]) -> bytes:
@@ -167,10 +130,15 @@ def job_json(job: JobView) -> dict[str, Any]:
         "done": job.done,
         "step": job.step,
         "steps": job.steps,
+        "stage": job.stage,
+        "stages": job.stages,
+        "stage_step": job.stage_step,
+        "stage_steps": job.stage_steps,
         "progress": round(job.progress, 4),
         "eta_s": None if job.eta_s is None else round(job.eta_s, 1),
         "rev": job.rev,
         "error": without_folders(job.error),
+        "doing": without_folders(job.doing),
         "held": without_folders(job.held),
         "paused": job.paused,
         "created": job.created,
@@ -219,46 +187,10 @@ def engine_json(state: EngineState) -> dict[str, Any]:
         "device": state.device,
         "dtype": state.dtype,
         "attention": state.attention,
+        "workers": [engine_json(worker) for worker in state.workers],
     }
 
 
-class _Thumbnails:
-    """Small JPEGs of saved pictures, the most recently asked for kept in memory."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-
-    async def get(self, tag: str, path: Path) -> bytes:
-        """Empty when the file is gone or is no picture any more."""
-        jpeg = self._kept.get(tag, b"") or await anyio.to_thread.run_sync(_shrink, path)
-        if jpeg:
-            self._kept[tag] = jpeg
-            self._kept.move_to_end(tag)
-        while len(self._kept) > MAX_THUMBNAILS:
-            self._kept.popitem(last=False)
-        return jpeg
-
-
-def _shrink(path: Path) -> bytes:
-    try:
-        small = decode(path.read_bytes() if files.is_ours(path) else b"").convert("RGB")
-    except (OSError, RequestError):  # gone, torn or replaced by hand
-        return b""
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=88)
-    return buffer.getvalue()
-
-
-def _tag(job_id: str, index: int, picture: PictureView) -> str:
-    digest = hashlib.sha256(f"{job_id}/{index}/{picture.path}".encode()).hexdigest()[:16]
-    return f'"{digest}"'
-
-
-def _revalidated(tag: str) -> dict[str, str]:
-    """A browser may keep its copy, but asks each time, so that every look is authorised."""
-    return {"etag": tag, "cache-control": "private, no-cache"}
-
-
-def _missing(kind: str) -> Response:
+def missing(kind: str) -> Response:
+    """The answer about a "job" or a "picture" that is not here, or not the caller's."""
     return JSONResponse({"error": f"There is no such {kind} here (any more)."}, status_code=404)

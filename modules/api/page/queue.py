@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from modules.api.error_responses import caller
 from modules.api.guard.bodies import read_json
-from modules.api.page.jobs import engine_json, job_json
+from modules.api.page.jobs import engine_json, job_json, missing
 from modules.api.streams import Streams
 from modules.app import App
 from modules.errors import RequestError, without_folders
@@ -23,12 +23,17 @@ from modules.jobs.views import QueueView
 
 
 def queue_endpoints(app: App) -> APIRouter:
+    """`/internal/queue`, `/internal/events` and what is done with jobs, for the page."""
     router = APIRouter(include_in_schema=False)
-    streams = Streams(app, job_json, engine_json)
+    _submitting(router, app)
+    _ordering(router, app)
+    _taking(router, app)
+    _events(router, app)
+    return router
 
-    @router.get("/internal/queue")
-    async def queue(request: Request) -> Response:
-        return JSONResponse(queue_json(await anyio.to_thread.run_sync(app.queue, request.state.user)) | {"notice": app.notice})
+
+def _submitting(router: APIRouter, app: App) -> None:
+    """Jobs that come in, once or again, and what they would cost."""
 
     @router.post("/internal/jobs")
     async def submit(request: Request) -> Response:
@@ -56,15 +61,15 @@ def queue_endpoints(app: App) -> APIRouter:
         user = request.state.user
         retried = await anyio.to_thread.run_sync(lambda: app.retry(job_id, user))
         there = retried or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
-        return JSONResponse({"retried": retried}) if there else _missing()
+        return JSONResponse({"retried": retried}) if there else missing("job")
 
-    @router.post("/internal/jobs/{job_id}/remove")
-    async def remove(request: Request, job_id: str) -> Response:
-        """`removed` is false for a job that is not over: cancel it first."""
-        user = request.state.user
-        removed = await anyio.to_thread.run_sync(lambda: app.remove(job_id, user))
-        there = removed or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
-        return JSONResponse({"removed": removed}) if there else _missing()
+
+def _ordering(router: APIRouter, app: App) -> None:
+    """The queue and its order."""
+
+    @router.get("/internal/queue")
+    async def queue(request: Request) -> Response:
+        return JSONResponse(queue_json(await anyio.to_thread.run_sync(app.queue, request.state.user)) | {"notice": app.notice})
 
     @router.post("/internal/jobs/{job_id}/move")
     async def move(request: Request, job_id: str) -> Response:
@@ -74,7 +79,7 @@ def queue_endpoints(app: App) -> APIRouter:
             raise RequestError("to: must be a place from 0, the first")
         moved = await anyio.to_thread.run_sync(lambda: app.move(job_id, user, to))
         there = moved or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
-        return JSONResponse({"moved": moved}) if there else _missing()
+        return JSONResponse({"moved": moved}) if there else missing("job")
 
     @router.post("/internal/queue/pause")
     async def pause(request: Request) -> Response:
@@ -85,11 +90,23 @@ def queue_endpoints(app: App) -> APIRouter:
         await anyio.to_thread.run_sync(lambda: app.pause(user, paused))
         return JSONResponse({"paused": paused})
 
+
+def _taking(router: APIRouter, app: App) -> None:
+    """Jobs that leave the list, and all pictures of one taken along."""
+
+    @router.post("/internal/jobs/{job_id}/remove")
+    async def remove(request: Request, job_id: str) -> Response:
+        """`removed` is false for a job that is not over: cancel it first."""
+        user = request.state.user
+        removed = await anyio.to_thread.run_sync(lambda: app.remove(job_id, user))
+        there = removed or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
+        return JSONResponse({"removed": removed}) if there else missing("job")
+
     @router.get("/internal/jobs/{job_id}/zip")
     async def zipped(request: Request, job_id: str) -> Response:
         job = await anyio.to_thread.run_sync(app.job, job_id, request.state.user)
         if job is None or not job.pictures:
-            return _missing()
+            return missing("job")
         name = f"atelier-{datetime.fromtimestamp(job.created):%Y%m%d-%H%M%S}-{job.id[:8]}.zip"
         return StreamingResponse(
             stream_zip([(picture.name, picture.path) for picture in job.pictures], job.created),
@@ -97,19 +114,22 @@ def queue_endpoints(app: App) -> APIRouter:
             headers={"content-disposition": f'attachment; filename="{name}"'},
         )
 
+
+def _events(router: APIRouter, app: App) -> None:
+    """Changes as they happen."""
+    streams = Streams(app, job_json, engine_json)
+
     @router.get("/internal/jobs/{job_id}/events")
     async def job_events(request: Request, job_id: str) -> Response:
         """The job as it changes, as server-sent events; ends when it is over."""
         user = caller(request)
         there = await anyio.to_thread.run_sync(app.job, job_id, user)
-        return streams.answer(user, job_id) if there else _missing()
+        return streams.answer(user, job_id) if there else missing("job")
 
     @router.get("/internal/events")
     async def events(request: Request) -> Response:
         """All of one's jobs as they change, and the engine.  For programs: a browser keeps only six connections to a server."""
         return streams.answer(caller(request))
-
-    return router
 
 
 def queue_json(queue: QueueView) -> dict[str, Any]:
@@ -135,7 +155,3 @@ async def json_object(request: Request) -> dict[str, Any]:
     if not body:
         raise RequestError("the request is not valid JSON")
     return await read_json(request)
-
-
-def _missing() -> Response:
-    return JSONResponse({"error": "There is no such job here (any more)."}, status_code=404)

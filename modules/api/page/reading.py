@@ -69,7 +69,7 @@ def match(found: Found, app: App, user: str) -> Here:
     if fields.pop("hires", None):
         notes.append(f"made with {SECOND_PASS}, which is not taken over")  # the forms have no fields for it
     for name in ("source", "mask"):
-        if fields.get(name) and app.source(fields[name], user) is None:
+        if fields.get(name) and app.upload_path(fields[name], user) is None:
             del fields[name]
             notes.append(f"the picture's {name} is not kept here (any more)")
     return Here(fields, checkpoint, tuple(missing), tuple(notes))

@@ -1,6 +1,6 @@
 """The endpoints of uploaded pictures: a raw file goes in, an id comes out, and the owner may look at what was kept.
 
-Somebody else's picture is answered like one that does not exist.  What a file may be is `modules.images.decode`'s to say.
+Another user's picture is answered like one that does not exist.  What a file may be is `modules.images.decode`'s to say.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def upload_endpoints(app: App) -> APIRouter:
             return JSONResponse({"error": f"Send the picture itself, with a content type image/...; {found}."}, status_code=415)
         data = await request.body()
         user = request.state.user
-        source = await anyio.to_thread.run_sync(lambda: app.keep_source(data, user), limiter=few)
-        body = {"id": source.id, "width": source.width, "height": source.height}
+        kept = await anyio.to_thread.run_sync(lambda: app.keep_upload(data, user), limiter=few)
+        body = {"id": kept.id, "width": kept.width, "height": kept.height}
         return JSONResponse(body, status_code=201)
 
     @router.get("/internal/sources/{source}")
     async def look(request: Request, source: str) -> Response:
         user = request.state.user
-        path = await anyio.to_thread.run_sync(lambda: app.source(source, user))
+        path = await anyio.to_thread.run_sync(lambda: app.upload_path(source, user))
         if path is None:
             return JSONResponse({"error": "There is no such picture here (any more)."}, status_code=404)
         headers = {"etag": f'"{source}"', "cache-control": "private, no-cache"}

@@ -61,11 +61,18 @@ class JobAnswer(BaseModel):
     position: int = Field(description="Jobs before it; 0: its turn.")
     count: int = Field(description="Pictures that it makes.")
     done: int = Field(description="Pictures that are finished.")
-    step: int = Field(description="Of the picture that is furthest.")
+    step: int = Field(description="Of the picture that is furthest, over all its stages.")
     steps: int
+    stage: int = Field(description="The stage of that picture, from 1; a second pass is the second.")
+    stages: int
+    stage_step: int = Field(description="Its step within the stage.")
+    stage_steps: int
     progress: float = Field(description="Of the whole job, from 0 to 1.")
     eta_s: float | None = Field(description="Seconds; null while nothing is known.")
     paused: bool
+    doing: str = Field(
+        description="What is done before its next step, such as loading its checkpoint; empty for nothing special."
+    )
     error: str = Field(description="Why it failed; empty otherwise.")
     held: str = Field(
         description="Why it waits though nothing is wrong with it: the disk is full, for instance; empty otherwise."
@@ -81,7 +88,7 @@ class JobList(BaseModel):
     next: str | None = Field(description="The cursor of the next page; null on the last one.")
 
 
-class SourceAnswer(BaseModel):
+class UploadAnswer(BaseModel):
     id: str = Field(description="For a job's `pictures`, as its init or its mask.")
     width: int
     height: int
@@ -233,7 +240,7 @@ def _pictures(router: APIRouter, app: App) -> None:
         """A1111's parameters text of a finished picture."""
         return PlainTextResponse((await found(request, job_id, index)).infotext)
 
-    @router.post("/sources", status_code=201, response_model=SourceAnswer, openapi_extra=_picture_body())
+    @router.post("/sources", status_code=201, response_model=UploadAnswer, openapi_extra=_picture_body())
     async def keep(request: Request) -> Any:
         """Send a picture, or a mask, for jobs to start from: the file itself is the body."""
         user = caller(request)
@@ -241,8 +248,8 @@ def _pictures(router: APIRouter, app: App) -> None:
         if not kind.startswith("image/") and kind != "application/octet-stream":
             raise HTTPException(415, "send the picture itself, with a content type image/png or the like")
         data = await request.body()
-        source = await anyio.to_thread.run_sync(lambda: app.keep_source(data, user), limiter=few)
-        return {"id": source.id, "width": source.width, "height": source.height}
+        kept = await anyio.to_thread.run_sync(lambda: app.keep_upload(data, user), limiter=few)
+        return {"id": kept.id, "width": kept.width, "height": kept.height}
 
 
 def _lists(router: APIRouter, app: App) -> None:
@@ -290,9 +297,14 @@ def job_answer(job: JobView) -> dict[str, Any]:
         "done": job.done,
         "step": job.step,
         "steps": job.steps,
+        "stage": job.stage,
+        "stages": job.stages,
+        "stage_step": job.stage_step,
+        "stage_steps": job.stage_steps,
         "progress": round(job.progress, 4),
         "eta_s": None if job.eta_s is None else round(job.eta_s, 1),
         "paused": job.paused,
+        "doing": without_folders(job.doing),
         "error": without_folders(job.error),
         "held": without_folders(job.held),
         "created": job.created,

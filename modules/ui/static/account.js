@@ -18,7 +18,7 @@ export async function startAccount() {
   menu.hidden = false;
 }
 
-/** End the session.  The page that follows clears away what this browser kept for whoever sits down next. */
+/** End the session.  The page that follows clears away what this browser kept for the next person at this machine. */
 async function leave() {
   await fetch("logout", { method: "POST", redirect: "manual" }).catch(() => null);
   location.assign("login?left");

@@ -51,7 +51,7 @@ export class Engine {
     ].filter(([, value]) => value);
     box.querySelector(".engine-card").replaceChildren(
       h("p", {}, state.message),
-      h("dl", {}, ...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+      h("dl", {}, ...[...rows, ...workers(state)].flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
     );
   }
 
@@ -78,4 +78,9 @@ export class Engine {
     box.querySelector(".engine-word").textContent = words;
     box.querySelector(".engine-card").replaceChildren(h("p", {}, `${words}.`));
   }
+}
+
+/** Of several workers, what each does, and on which device. */
+function workers({ workers: all = [] }) {
+  return all.map(({ message, device }, index) => [`Worker ${index + 1}`, device ? `${message} ${device}` : message]);
 }

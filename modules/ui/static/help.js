@@ -1,4 +1,4 @@
-// Help: the page's keys, the version, where everything of A1111's page is here, and what is not here yet.  One list, kept honest: whoever
+// Help: the page's keys, the version, where everything of A1111's page is here, and what is not here yet.  One list, kept true: a change that
 // adds a feature moves its line.  In a modal <dialog>, so that Esc and focus are the browser's business.
 
 import { h } from "./dom.js";

@@ -44,7 +44,7 @@ class Page {
   constructor(root, bridge) {
     this.root = root;
     this.$ = (selector) => root.querySelector(selector);
-    this.shown = null; // {id, index}: index null = the job itself, as it runs or as a sheet
+    this.shown = null; // {id, index}: index null = the job itself, as it runs or as a grid
     this.follow = true; // whether new jobs take the result pane
     this.models = [];
     this.modelsKnown = false;
@@ -128,7 +128,7 @@ class Page {
   /** Gradio says nothing of its own near the form when a server is gone. */
   expectAnswer() {
     clearTimeout(this.patience);
-    this.engine.watch(); // whoever is logged out, or has no server any more, learns it at once
+    this.engine.watch(); // so that a logout or a lost server is noticed at once
     const words = "The server does not answer. Is it still running? Nothing is lost: try again.";
     this.patience = setTimeout(() => complain(words, [], "bad", { everywhere: true }), PATIENCE_MS);
   }
@@ -178,7 +178,7 @@ class Page {
     for (const id of made) await this.jobs.submitted(id);
   }
 
-  /** A loop goes on: whoever sees its last round sees the next one. */
+  /** A loop goes on: a page that shows its last round shows the next one. */
   onRound({ from, to }) {
     if (this.shown?.id !== from) return;
     this.shown = { id: to, index: null };
@@ -311,12 +311,12 @@ class Page {
     this.follow = only === null || !this.jobs.active.length;
     this.jobs.watched = picture === null && !isOver(job) ? id : null;
     const ended = isOver(job) && !job.pictures.length;
-    this.root.dataset.view = picture ? "picture" : ended ? "ended" : isOver(job) ? "sheet" : "pending";
+    this.root.dataset.view = picture ? "picture" : ended ? "ended" : isOver(job) ? "grid" : "pending";
     if (picture && !again) this.resultPane.picture(job, picture);
     else if (!picture && job.state === "queued") this.resultPane.waiting(this.waitingWords(job));
     else if (ended) again || this.resultPane.ended(this.progressWords(job)[0], ...this.endedButtons(job));
     else if (!picture && !isOver(job)) this.resultPane.pending(job);
-    else if (!picture && !again) this.resultPane.sheet(job);
+    else if (!picture && !again) this.resultPane.grid(job);
     this.pictureInfo.show(job, picture, currentTab());
     finishPictureInfo(this.$(".picture-info"), job, picture, isOver(job), (...gone) => this.onDeleted(...gone));
     this.filmstrip.mark(picture ? `${id}.${picture.index}` : id);
@@ -392,7 +392,7 @@ class Page {
     if (!others.length) return place.replaceChildren();
     if (this.underWay()) return place.replaceChildren(`${others.length} more in line`);
     const words = `${others.length} ${others[0].state === "running" ? "being painted" : "in line"}: show`;
-    const there = place.querySelector("button"); // stays while somebody is about to press it
+    const there = place.querySelector("button"); // stays, as it may be about to be pressed
     if (there) there.textContent = words;
     else place.replaceChildren(h("button", { type: "button", class: "show-running", onclick: () => this.jobs.active[0] && this.show(this.jobs.active[0].id, null) }, words));
   }
@@ -404,12 +404,13 @@ class Page {
   }
 
   progressWords(job) {
-    const step = `Step ${job.step} of ${job.steps}`;
+    const step = stepWords(job);
     if (job.held && ["queued", "running"].includes(job.state)) return [`Waiting: ${job.held}`];
     if (job.state === "queued") {
       if (this.engine.state && this.engine.state.state !== "ready") return [this.engine.state.message];
       return [job.position > 0 ? `In line, ${job.position} ahead` : "Next in line"];
     }
+    if (job.state === "running" && job.doing) return [job.doing];
     if (job.state === "running" && this.engine.state && (this.engine.busy || this.engine.state.state !== "ready")) {
       return [this.engine.state.message];
     }
@@ -418,6 +419,13 @@ class Page {
     const words = { done: "Finished", cancelled: "Cancelled", failed: "Failed", lost: "Lost" };
     return [words[job.state]];
   }
+}
+
+/** Where the picture that is furthest is: its step, in its pass where there are two. */
+function stepWords({ step, steps, stage, stages, stage_step: inStage, stage_steps: ofStage }) {
+  if (stages === 1) return `Step ${step} of ${steps}`;
+  const name = stages === 2 ? `${["First", "Second"][stage - 1]} pass` : `Stage ${stage} of ${stages}`;
+  return `${name}, step ${inStage} of ${ofStage}`;
 }
 
 /** How a job ended, for screen readers. */

@@ -1,5 +1,5 @@
 // What is open on top of the page, the newest last, so that Esc closes one after the other.  Panels (every <details>) are found by
-// themselves; whoever opens something else says so.  Dialogs are the browser's own and come before all of this.
+// themselves; other code that opens something says so.  Dialogs are the browser's own and come before all of this.
 
 const stack = []; // {node, close}
 

@@ -5,10 +5,10 @@ import { visible } from "./dom.js";
 
 export function startPanes() {
   const root = document.documentElement;
-  const panes = [...document.querySelectorAll("#bench .settings")];
+  const panes = [...document.querySelectorAll("#workspace .settings")];
   const place = () => {
     const pane = panes.find(visible);
-    const head = pane?.closest("#bench");
+    const head = pane?.closest("#workspace");
     if (!pane || !head) return;
     // Not the pane's own top, which changes while it sticks: the bottom of what stands above it.
     const above = [document.getElementById("masthead"), ...head.querySelectorAll(".prompt-area, .reading-area, #complaint_area")].filter(visible);
@@ -16,7 +16,7 @@ export function startPanes() {
     root.style.setProperty("--settings-top", `${Math.round(bottom)}px`);
   };
   const sizes = new ResizeObserver(place);
-  for (const node of document.querySelectorAll("#masthead, #bench .prompt-area, #bench .reading-area, #complaint_area")) sizes.observe(node);
+  for (const node of document.querySelectorAll("#masthead, #workspace .prompt-area, #workspace .reading-area, #complaint_area")) sizes.observe(node);
   window.addEventListener("resize", place);
   document.addEventListener("atelier:tab", place);
   // An open list of Gradio's follows its field when the window scrolls, and hears of nothing else.
@@ -28,5 +28,5 @@ export function startPanes() {
       if (visible(target)) target.toggleAttribute("data-away", !isIntersecting);
     }
   });
-  for (const area of document.querySelectorAll("#bench .prompt-area")) seen.observe(area);
+  for (const area of document.querySelectorAll("#workspace .prompt-area")) seen.observe(area);
 }

@@ -13,7 +13,7 @@ export const hasTab = (name) => links().some((link) => nameOf(link) === name);
 export function showTab(name) {
   if (!hasTab(name) || name === location.hash.slice(1)) return select();
   location.hash = name;
-  select(); // the event comes later, and whoever asked goes on now
+  select(); // the event comes later, and the caller goes on now
 }
 
 export function startTabs() {

@@ -63,11 +63,11 @@ class GenerationTab:
         """The place of a source picture, in tabs that have one."""
 
     def build_settings(self) -> None:
-        self.build_style_and_solver()
+        self.build_styles_and_sampler()
         self.build_size()
         self.build_seed_and_count()
 
-    def build_style_and_solver(self) -> None:
+    def build_styles_and_sampler(self) -> None:
         form, best = self.form, defaults(self.app.default_checkpoint())
         styles, about = self.sync.styles()
         shown = bool(styles or about)  # an instance without styles is not bothered with an empty list

@@ -55,7 +55,7 @@ class Img2ImgTab(GenerationTab):
         form = self.form
         form.slider("denoising_strength", "Denoising strength", 0, 1, self.strength, 0.01)
         self.build_mask()
-        self.build_style_and_solver()
+        self.build_styles_and_sampler()
         form.declared("resize_mode")
         size_by = gr.Radio(list(SIZES), value=SIZES[0], label="Size", elem_id=form.id("size_by"), elem_classes="size-by")
         form.keep_for_page("size_by", "Size", size_by)

@@ -70,7 +70,7 @@ def get(api: TestClient, path: str) -> Any:
 
 
 def test_open_webui(api: TestClient) -> None:
-    """It asks for options to see that somebody is there, and chooses a model by sending all of them back."""
+    """It asks for options to see that the server answers, and chooses a model by sending all of them back."""
     options = get(api, "/sdapi/v1/options")
     models = [(model["title"], model["model_name"]) for model in get(api, "/sdapi/v1/sd-models")]
     chosen = next(title for title, name in models if name == "sub_other")

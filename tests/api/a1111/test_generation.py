@@ -96,8 +96,8 @@ def test_sizes_are_rounded_down_to_what_latents_have(api: TestClient) -> None:
 
 def test_the_same_seed_paints_the_same_picture_as_the_page(api: TestClient, painting: App) -> None:
     body, _ = paint(api, sampler_name="DPM++ 2M Karras")
-    job = painting.submit({**SMALL, "cfg_scale": 7, "sampler": "DPM++ 2M", "schedule": "Karras"}, "somebody")
-    *_, view = painting.events(job.id, "somebody")
+    job = painting.submit({**SMALL, "cfg_scale": 7, "sampler": "DPM++ 2M", "schedule": "Karras"}, "another")
+    *_, view = painting.events(job.id, "another")
     mine, theirs = (np.asarray(image.convert("RGB")).astype(int) for image in (opened(body["images"][0]), _open(view)))
     assert np.abs(mine - theirs).max() <= 1
 
@@ -208,7 +208,7 @@ def test_masks_count_by_alpha_and_are_brought_to_the_picture_s_size(api: TestCli
     fields = {"init_images": [as_text(png())], "mask": as_text(_png_of(mask)), "mask_blur": 7, "inpainting_fill": 2}
     paint(api, "img2img", inpainting_mask_invert=1, **fields)
     request = newest(painting)
-    kept = np.asarray(painting.sourcing.sources.open(request.mask, "local").convert("L"))
+    kept = np.asarray(painting.input_images.uploads.open(request.mask, "local").convert("L"))
     assert kept.shape == (64, 64)
     assert (kept[32, 32], kept[2, 2]) == (255, 0)
     assert (request.mask_mode, request.masked_content) == ("Inpaint not masked", "latent noise")
@@ -246,8 +246,8 @@ def test_overrides_hold_for_one_call(api: TestClient, painting: App) -> None:
     _, info = paint(api, override_settings=overrides, sampler_name="Euler a")
     assert (info["clip_skip"], info["sd_model_name"]) == (2, "sub/other")
     assert newest(painting).ensd == 31337
-    job = painting.submit({**SMALL, "checkpoint": "sub/other"}, "somebody")
-    assert [*painting.events(job.id, "somebody")][-1].state == "done"
+    job = painting.submit({**SMALL, "checkpoint": "sub/other"}, "another")
+    assert [*painting.events(job.id, "another")][-1].state == "done"
     _, info = paint(api)
     assert (info["clip_skip"], info["sd_model_name"]) == (1, "tiny"), "the instance's latest is not the caller's"
     assert api.get("/sdapi/v1/options").json()["CLIP_stop_at_last_layers"] == 1
@@ -367,7 +367,7 @@ def test_an_init_image_of_forty_megabytes_is_taken_and_one_beyond_the_limit_is_4
     answer = api.post("/sdapi/v1/img2img", json=body)
     assert answer.status_code == 200, answer.text[:300]
     assert opened(answer.json()["images"][0]).size == (64, 64)
-    source = painting.source(painting.jobs("local", 1)[0].request.source, "local")
+    source = painting.upload_path(painting.jobs("local", 1)[0].request.source, "local")
     with Image.open(source) as kept:
         assert np.array_equal(np.asarray(kept.convert("RGB")), noise)
     headers = {"content-type": "application/json", "content-length": str(PICTURES + 1)}

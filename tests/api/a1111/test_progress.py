@@ -41,7 +41,7 @@ IDLE = {
 def others(real_app: App) -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor() as pool:
         yield pool
-        for job in real_app.store.unfinished():  # of a test that failed: whoever waits is to be answered
+        for job in real_app.store.unfinished():  # of a test that failed: its calls are to be answered
             real_app.cancel(job.id, job.user)
 
 
@@ -101,6 +101,32 @@ def test_progress_is_the_caller_s_own(visitor: Visitor, real_app: App, link: Scr
     link.done(f"{call.job}.1")
     assert call.answer.result().status_code == 200
     assert progress(mine)["progress"] == 0
+
+
+def test_a_second_pass_is_a_further_job_of_each_picture(
+    visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor
+) -> None:
+    """A1111's clients work out the progress from job_no, job_count and the steps of the pass that runs."""
+    client = visitor()
+    second = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "hr_second_pass_steps": 3, "denoising_strength": 0.5}
+    call = Call(others, client, real_app, "local", n_iter=2, steps=4, **second)
+    numbers = ("job_no", "job_count", "sampling_step", "sampling_steps")
+
+    def state() -> tuple[int, ...]:
+        return tuple(progress(client)["state"][name] for name in numbers)
+
+    assert state() == (0, 4, 0, 4)
+    link.step(f"{call.job}.0", 4, 7, stage=0, stages=2)
+    assert state() == (0, 4, 4, 4)
+    link.step(f"{call.job}.0", 5, 7, stage=1, stages=2)
+    assert state() == (1, 4, 1, 3)
+    link.done(f"{call.job}.0")
+    real_app.service.settle()
+    assert state() == (2, 4, 0, 4)
+    link.step(f"{call.job}.1", 6, 7, stage=1, stages=2)
+    assert state() == (3, 4, 2, 3)
+    link.done(f"{call.job}.1")
+    assert call.answer.result().status_code == 200
 
 
 def test_asking_for_progress_keeps_previews_being_made(

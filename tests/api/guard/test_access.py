@@ -198,7 +198,7 @@ def is_nobodys(path: str) -> bool:
 
 
 ENDLESS = ("GET /gradio_api/queue/data", "GET /gradio_api/heartbeat/x", "POST /logout")
-"""Answers as long as somebody listens, or ends the session that the other cases need: only who is refused is tried here."""
+"""Answers as long as a client listens, or ends the session that the other cases need: only who is refused is tried here."""
 CASES = [(route, role) for route in EXPECTED for role in ORDER if not (role and route in ENDLESS)]
 
 

@@ -52,7 +52,7 @@ def echo_server(folder: Path | None = None) -> FastAPI:
 
     @server.get("/broken")
     async def broken() -> None:
-        raise RuntimeError("/home/somebody/secret.py")
+        raise RuntimeError("/home/user/secret.py")
 
     access = AccessConfig(hosts=frozenset({"Studio.lan"}), origins=frozenset({"http://127.0.0.1:8000"}), folder=folder)
     server.add_middleware(GuardMiddleware, access=access)
@@ -232,7 +232,7 @@ def test_a_wrong_method_is_said_to_be_one(client: TestClient, method: str, path:
 
 
 def test_nothing_is_cached_by_paths_of_unknown_clients() -> None:
-    """4096 paths of 60 kB stayed in memory: 247 MB for somebody who never logged in."""
+    """4096 paths of 60 kB stayed in memory: 247 MB for a client that never logged in."""
     rule_for("GET", "/warm")
     tracemalloc.start()
     for number in range(50):

@@ -63,7 +63,7 @@ def test_preview_comes_once_per_revision(client: TestClient, app: FakeApp) -> No
     job = app.submit({}, user_of(client, app)).id
     path = f"/internal/jobs/{job}/preview"
     assert client.get(path).status_code == 204
-    assert app.looked.is_set(), "asking marks somebody as looking"
+    assert app.looked.is_set(), "asking marks the job as watched"
     app.step(job, 1)
     answer = client.get(path)
     assert answer.headers["content-type"] == "image/jpeg"
@@ -167,7 +167,7 @@ def test_no_answer_tells_where_files_lie(client: TestClient, app: FakeApp) -> No
     assert answer.json()["error"] == told
 
     def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("/home/somebody/secret.py")
+        raise RuntimeError("/home/user/secret.py")
 
     app.submit = broken  # type: ignore[method-assign,assignment]
     answer = client.post("/internal/jobs", json={"prompt": "x"})

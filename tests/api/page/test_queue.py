@@ -266,6 +266,6 @@ def test_a_quote_is_asked_for_with_a_form_s_fields(
     assert (larger["seconds"], larger["beyond"]) == (13.0, True)
     for wrong in ({"width": 63}, {"steps": True}, {"checkpoint": "none"}, {"sampler": "none"}, {"source": 3}):
         found = client.post("/internal/quote", json={**fields, **wrong})
-        assert found.status_code == 200, "somebody types"
+        assert found.status_code == 200, "it is being typed"
         assert found.json()["error"]
     assert client.get("/internal/jobs").json() == [], "nothing was begun"

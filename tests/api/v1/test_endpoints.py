@@ -323,7 +323,7 @@ def test_the_docs_page_contacts_no_other_host(client: TestClient) -> None:
 
 
 def test_a_file_beside_the_list_is_no_picture_of_ours(client: TestClient, real_app: App, tmp_path: Path) -> None:
-    """A link that somebody put in a picture's place is not followed."""
+    """A link that was put in a picture's place is not followed."""
     job = finished(client, real_app, submit(client)["id"])
     secret = tmp_path / "secret.txt"
     secret.write_text("CANARY")

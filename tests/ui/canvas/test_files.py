@@ -59,7 +59,7 @@ def test_mask_is_a_small_grey_png(canvas: CanvasPage, app: Any) -> None:
     canvas.show(640, 480)
     canvas.sent()
     bodies: list[bytes] = []
-    app.keep_source = lambda data, user: bodies.append(data) or app.sources.keep(data, user)
+    app.keep_upload = lambda data, user: bodies.append(data) or app.uploads.keep(data, user)
     canvas.brush(100, 0.3)
     canvas.stroke((100, 100), (500, 400))
     canvas.sent()
@@ -89,7 +89,7 @@ def test_pasted_and_chosen_pictures(canvas: CanvasPage, tmp_path: Path) -> None:
     np.testing.assert_array_equal(canvas.kept(canvas.sent()["source"]), noise(90, 70))
 
     canvas.page.focus("#words input")
-    canvas.page.evaluate(PASTE, [list(png(noise(50, 50))), "image/png"])  # belongs to whoever is being written in
+    canvas.page.evaluate(PASTE, [list(png(noise(50, 50))), "image/png"])  # belongs to the field that is being written in
     canvas.page.evaluate("new Promise((done) => setTimeout(done, 50))")
     assert canvas.page.inner_text(canvas.size) == "90 × 70"
     canvas.page.focus(canvas.viewport)

@@ -138,7 +138,7 @@ LOAD = "([name, what, options]) => atelier.canvas(name).load(what, options)"
 
 
 def keep(app: Any, canvas: CanvasPage, pixels: Pixels) -> str:
-    """A picture as a source of whoever looks at this page."""
+    """A picture as an upload of the user of this page."""
     posted = canvas.page.request.post(
         urljoin(canvas.page.url, "internal/sources"), data=png(pixels), headers={"content-type": "image/png"}
     )

@@ -183,10 +183,10 @@ def test_one_finger_paints_two_zoom_and_paint_nothing(canvas: CanvasPage) -> Non
     touch = canvas.page.context.new_cdp_session(canvas.page)
 
     def send(kind: str, *points: tuple[float, float]) -> None:
-        places = [dict(zip(("x", "y", "id"), (*easel_places[point], i), strict=True)) for i, point in enumerate(points)]
+        places = [dict(zip(("x", "y", "id"), (*canvas_places[point], i), strict=True)) for i, point in enumerate(points)]
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
 
-    easel_places = {(x, y): canvas.at(x, y) for x in range(0, 300, 10) for y in range(0, 200, 10)}
+    canvas_places = {(x, y): canvas.at(x, y) for x in range(0, 300, 10) for y in range(0, 200, 10)}
     send("touchStart", (50, 50))
     for x in (70, 100, 130, 150):
         send("touchMove", (x, 50))

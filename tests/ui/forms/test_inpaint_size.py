@@ -79,14 +79,14 @@ def test_accept_says_when_the_canvas_becomes_smaller(page: Any, app: FakeApp) ->
     page.fill("#inpaint_count input", "2")
     page.click("#inpaint_generate")
     finished(page, app, app.wait_for_job())
-    page.wait_for_selector(".results[data-view=sheet]")
-    first = page.locator(".sheet .accept").first
+    page.wait_for_selector(".results[data-view=grid]")
+    first = page.locator(".picture-grid .accept").first
     assert first.inner_text() == "Accept at 144 × 112"
     assert "512 × 384" in first.get_attribute("aria-label")
-    page.click(".sheet .picture-button >> nth=0")
-    page.wait_for_selector("#studio_accept")
-    assert page.inner_text("#studio_accept") == "Accept at 144 × 112 (canvas: 512 × 384)"
-    page.click("#studio_accept")
+    page.click(".picture-grid .picture-button >> nth=0")
+    page.wait_for_selector("#result_accept")
+    assert page.inner_text("#result_accept") == "Accept at 144 × 112 (canvas: 512 × 384)"
+    page.click("#result_accept")
     canvas.wait(144, 112)
     page.wait_for_selector("#complaint:not([hidden])")
     said = "The picture on the canvas is 144 × 112 now; the one before it was 512 × 384. Undo on the canvas takes it back."

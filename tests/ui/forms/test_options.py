@@ -176,7 +176,7 @@ def test_options_are_in_the_picture_s_text_and_come_back_from_it(real_app: tuple
     page.click("#txt2img_options_reset")
     page.wait_for_function(f"() => document.querySelector({LABEL!r}).textContent === 'Advanced'")
     page.click("#txt2img_options > button")
-    page.click("#studio_reuse")
+    page.click("#result_reuse")
     page.wait_for_selector(f"{LABEL}:has-text('7 set')")
     page.click("#txt2img_options > button")
     for name, value in set_to.items():

@@ -257,7 +257,7 @@ def test_styles_are_chosen_in_the_form_and_read_with_the_prompt(page: Any, data:
     page.wait_for_selector("#txt2img_styles >> text=Photo")
     count_is(page, "4/75")
     (data / "styles.csv").write_text("name,prompt,negative_prompt\nInk,ink drawing,\n", "utf-8")
-    page.click("#studio_reuse")
+    page.click("#result_reuse")
     page.wait_for_selector("#complaint:has-text(\"Style 'Photo'\")")
 
 

@@ -67,12 +67,12 @@ def test_a_picture_is_deleted_with_its_file_after_a_question(app: FakeApp, visit
     path = app.records[gone][1].pictures[0].path
     page = visit().open()
     page.wait_for_selector(f"#result_picture[src*='{gone}/']")
-    page.click("#studio_delete")
+    page.click("#result_delete")
     page.wait_for_selector("dialog.confirm")
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog.confirm", state="detached")
     assert path.exists()
-    page.click("#studio_delete")
+    page.click("#result_delete")
     page.click("dialog.confirm >> text='Delete'")
     page.wait_for_selector(f"#result_picture[src*='{kept}/']")
     assert not path.exists()
@@ -85,7 +85,7 @@ def test_one_of_several_pictures_is_deleted_by_the_delete_key(app: FakeApp, visi
     for _ in range(2):
         app.finish_picture(job)
     page = visit().open()
-    page.wait_for_selector(".sheet")
+    page.wait_for_selector(".picture-grid")
     page.focus(".filmstrip .tile >> nth=1")
     page.keyboard.press("Delete")
     page.click("dialog.confirm >> text='Delete'")

@@ -46,7 +46,7 @@ def test_the_style_s_words_and_what_a_wildcard_drew(app: FakeApp, visit: Visit) 
     assert page.inner_text(".picture-info .title") == "a crimson apple, ink drawing"
     said = page.evaluate(LABEL)
     assert (said["As written"], said["Negative"], said["Styles"]) == ("a __colour__ apple", "photo, blurry", "Ink")
-    page.click("#studio_reuse")
+    page.click("#result_reuse")
     page.wait_for_function("document.querySelector('#complaint').hidden")
     assert page.input_value(PROMPT) == "a __colour__ apple", "its settings are those that it was asked for with"
 

@@ -130,9 +130,9 @@ def test_a_jobs_pictures_come_in_one_zip(page: Any, app: FakeApp) -> None:
     job = submit(page, app, "many")
     for _ in range(3):
         app.finish_picture(job)
-    page.wait_for_selector("#studio_zip:text-is('Download all 3')")
+    page.wait_for_selector("#result_zip:text-is('Download all 3')")
     with page.expect_download() as download:
-        page.click("#studio_zip")
+        page.click("#result_zip")
     data = download.value.path().read_bytes()
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.namelist() == [f"{job}-{index}.png" for index in range(3)]

@@ -54,7 +54,7 @@ def test_a_job_that_is_over_before_the_page_hears_of_it_is_shown(
     page.fill(number("count"), "2")
     page.click(GENERATE)
     job = app.wait_for_job(2)
-    page.wait_for_selector(f".sheet img[src*='{job}/'] >> nth=1")
+    page.wait_for_selector(f".picture-grid img[src*='{job}/'] >> nth=1")
 
 
 def test_a_finished_picture_says_nothing_of_another_job_and_leads_to_it(page: Any, app: FakeApp) -> None:
@@ -166,8 +166,8 @@ def test_a_reload_shows_accepted_pictures_and_the_job_of_a_canvas(page: Any, app
     canvas.stroke((60, 60), (80, 60))
     submitted(page, app, "inpaint")
     app.finish_picture("job1")
-    page.wait_for_selector("#studio_accept")
-    page.click("#studio_accept")
+    page.wait_for_selector("#result_accept")
+    page.click("#result_accept")
     page.wait_for_selector("#inpaint_below .steps li:nth-child(2)")
     page.wait_for_selector("#inpaint_canvas .drawing:not([data-unsaved])")
     page.reload()

@@ -42,7 +42,7 @@ def test_arrows_and_buttons_walk_through_all_pictures(page: Any, app: FakeApp) -
     first, second = painted(page, app, 2)
     page.fill(number("count"), "2")
     third = paint(page, app, 3)
-    page.click(".sheet .picture-button >> nth=0")
+    page.click(".picture-grid .picture-button >> nth=0")
     opened(page)
     assert "1 of 4 · 128 × 128 · seed 3000" in page.inner_text(SAID).replace("\u00a0", " ")
     assert page.is_hidden(".viewer [data-do=before]"), "there is none before the first"

@@ -113,7 +113,7 @@ export class Drawing extends EventTarget {
     return this.#doc.sketch;
   }
 
-  /** A mask's worth of zeros for a stroke on `layer`; whoever uses it leaves zeros behind. */
+  /** A mask's worth of zeros for a stroke on `layer`; its user leaves zeros behind. */
   strength(layer) {
     const pixels = layer.width * layer.height;
     if (this.#strength?.length !== pixels) this.#strength = new Uint8Array(pixels);

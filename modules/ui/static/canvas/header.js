@@ -55,7 +55,7 @@ function avifSize(bytes, view) {
 }
 
 /** Why a file cannot be taken, in words; "" when it can, as far as its head tells. */
-export function refusal(blob, found, name) {
+export function whyNot(blob, found, name) {
   const called = name ? `“${name.slice(0, 60)}”` : "This";
   if (blob.size === 0) return `${called} is an empty file. Choose a PNG, JPEG, WebP or AVIF picture.`;
   if (!found) return `${called} is not a picture that can be read here. PNG, JPEG, WebP and AVIF can.`;

@@ -72,7 +72,7 @@ export class ImageLayer {
     context.beginPath();
     context.rect(x, y, w, h);
     context.clip();
-    context.fillStyle = style.getPropertyValue("--sheet");
+    context.fillStyle = style.getPropertyValue("--surface");
     context.fillRect(x, y, w, h);
     context.fillStyle = style.getPropertyValue("--rule");
     const [right, bottom] = [Math.min(x + w, this.canvas.width), Math.min(y + h, this.canvas.height)];

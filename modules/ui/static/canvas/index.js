@@ -47,6 +47,6 @@ export async function start(element, name, tools) {
     setCandidates: (all, options) => candidates.set(all, options),
     clearCandidates: () => candidates.clear(),
   });
-  root.dataset.ready = ""; // for whoever waits for it
+  root.dataset.ready = ""; // for code and tests that wait for it
   sweep();
 }

@@ -2,7 +2,7 @@
 // words, and what was there stays.
 
 import { h, visible } from "../dom.js";
-import { refusal, sniff } from "./header.js";
+import { sniff, whyNot } from "./header.js";
 import { Layer } from "./layer.js";
 import { maskFrom } from "./png.js";
 import { download, SendError, sourceUrl } from "./transfer.js";
@@ -103,7 +103,7 @@ export class PictureLoader {
   /** {bitmap, blob}: what this browser cannot read, the server may, and then gives back as PNG. */
   async decode(blob, name = "") {
     const found = await sniff(blob).catch(() => null);
-    const no = refusal(blob, found, name);
+    const no = whyNot(blob, found, name);
     if (no) throw new SendError(no, "refused");
     const bitmap = await createImageBitmap(blob).catch(() => null);
     if (bitmap) return { bitmap, blob };

@@ -1,5 +1,5 @@
 // To the server and back: pictures are kept there by their content and named by an id.  Everything that can go wrong is told in words
-// for whoever looks at the canvas.
+// for the user of the canvas.
 
 const ROUTE = "internal/sources";
 
@@ -64,7 +64,7 @@ export async function download(url) {
   if (address.origin !== location.origin && address.protocol !== "blob:" && address.protocol !== "data:") {
     throw new SendError("Pictures of other sites cannot be taken directly. Save the picture, then drop the file here.", "refused");
   }
-  address.pathname = address.pathname.replace(/(\/internal\/pictures\/[^/]+\/\d+)\/thumbnail$/, "$1"); // whoever drags a tile means the picture
+  address.pathname = address.pathname.replace(/(\/internal\/pictures\/[^/]+\/\d+)\/thumbnail$/, "$1"); // a tile that is dragged means its picture
   const response = await fetch(address, { cache: "no-cache" }).catch(() => {
     throw new SendError(OFFLINE, "offline");
   });

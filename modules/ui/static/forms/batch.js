@@ -1,4 +1,4 @@
-// Many pictures at once: a list of files below the settings, each of which becomes a job.  A file is uploaded when somebody generates,
+// Many pictures at once: a list of files below the settings, each of which becomes a job.  A file is uploaded when the user generates,
 // and not before.
 
 import { h, postFile } from "../dom.js";

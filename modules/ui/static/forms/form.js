@@ -9,7 +9,7 @@ export const fields = (tab = currentTab()) => window.atelierForms?.[tab] ?? {};
 let opened = false;
 const early = new Map(); // input -> what was typed into it before the forms were filled
 
-const TYPED = "#bench :is(input:not([type=checkbox], [type=radio], [role=listbox]), textarea)";
+const TYPED = "#workspace :is(input:not([type=checkbox], [type=radio], [role=listbox]), textarea)";
 
 document.addEventListener("input", ({ target }) => {
   if (!opened && target.matches?.(TYPED)) early.set(target, target.value);
@@ -94,7 +94,7 @@ export function complain(text, ids = [], kind = "bad", { everywhere = false, lin
   place.replaceChildren(text, ...(link ? [" ", linkTo(link)] : []));
   place.dataset.kind = kind;
   place.hidden = !text;
-  for (const input of document.querySelectorAll(":is(#bench, #masthead) [aria-invalid]")) {
+  for (const input of document.querySelectorAll(":is(#workspace, #masthead) [aria-invalid]")) {
     input.removeAttribute("aria-invalid");
     input.removeAttribute("aria-describedby");
   }

@@ -1,4 +1,4 @@
-// Sending settings and pictures to a tab: "Use these settings", "Send to", and whoever dispatches `atelier:send` on the document with
+// Sending settings and pictures to a tab: "Use these settings", "Send to", and code that dispatches `atelier:send` on the document with
 // {tab, fields?, source?, mask?, note?}: fields by the request's names; the source as the canvas loads it, {url}, {id} or a File; the mask
 // as the id of a kept picture.  The settings go through Python, which knows what is here and says what is not.
 

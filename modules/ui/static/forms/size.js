@@ -140,7 +140,7 @@ function typeNumber(id, value) {
   if (box && Number(box.value) !== value) typeInto(box, String(value));
 }
 
-/** What somebody typed goes to the canvas, which answers with what is possible. */
+/** What was typed goes to the canvas, which answers with what is possible. */
 function takeSides(tab) {
   const form = fields(tab);
   if (form.outpaint_left === undefined || !canvas(tab).size()) return;

@@ -3,7 +3,7 @@
 
 import { complain, typeInto } from "./form.js";
 
-const BOX = "#bench input[data-testid=number-input]";
+const BOX = "#workspace input[data-testid=number-input]";
 const good = new WeakMap(); // box -> the last text of it that was a number in range
 
 const inRange = ({ value, min, max }) => value !== "" && Number(value) >= Number(min) && Number(value) <= Number(max);

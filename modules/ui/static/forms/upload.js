@@ -1,4 +1,4 @@
-// File inputs for a source picture and a mask, for browsers whose canvas does not work.  A file goes to `internal/sources` when somebody
+// File inputs for a source picture and a mask, for browsers whose canvas does not work.  A file goes to `internal/sources` when the user
 // generates, as the canvas' picture does, and not through Gradio, whose upload route answers with a path of the server.
 
 import { postFile } from "../dom.js";

@@ -4,8 +4,8 @@
 import { h } from "../dom.js";
 
 const CHUNK = 75;
-const RANGES = 8; // ranges of steps that are told of one text
-const ROWS = 40; // texts that are told of one side
+const RANGES = 8; // ranges of steps that are shown of one text
+const ROWS = 40; // texts that are shown of one side
 
 const isBreak = (piece) => piece.text === "BREAK" && piece.weight === -1;
 const rounded = (number) => String(Number(number.toFixed(3)));
@@ -103,9 +103,9 @@ function byText(stages) {
 }
 
 function steps(ranges) {
-  const told = ranges.slice(0, RANGES).map(([first, last]) => (first === last ? `${first}` : `${first}–${last}`));
+  const shown = ranges.slice(0, RANGES).map(([first, last]) => (first === last ? `${first}` : `${first}–${last}`));
   const only = ranges.length === 1 && ranges[0][0] === ranges[0][1];
-  return `${only ? "Step" : "Steps"} ${told.join(", ")}${ranges.length > RANGES ? " …" : ""}`;
+  return `${only ? "Step" : "Steps"} ${shown.join(", ")}${ranges.length > RANGES ? " …" : ""}`;
 }
 
 function words(piece) {

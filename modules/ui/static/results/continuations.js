@@ -11,7 +11,7 @@ const KEY = "atelier.more";
 function load() {
   try {
     const kept = { rest: [], loops: [], ...JSON.parse(localStorage.getItem(KEY) ?? "{}") };
-    for (const loop of kept.loops) delete loop.asking; // whoever was asked never answered here; the key says it is the same round
+    for (const loop of kept.loops) delete loop.asking; // the question was never answered here; the key says it is the same round
     return kept;
   } catch {
     return { rest: [], loops: [] };
@@ -103,7 +103,7 @@ export class Continuations {
     this.#offer();
   }
 
-  /** Offer the rest of a batch; whoever has no place for it says so, and is asked again when a job is over. */
+  /** Offer the rest of a batch; a tab that has no place for it says so, and is asked again when a job is over. */
   #offer() {
     if (this.#busy || !this.#kept.rest.length) return;
     this.#busy = true;

@@ -48,7 +48,7 @@ export function finishPictureInfo(label, job, picture, over, onDeleted) {
   if (left) label.append(h("p", { class: "left-out" }, `Left out, because this version does not apply networks yet: ${left}`));
   if (!over || !job.pictures.length) return;
   const words = picture ? "Delete this picture" : `Delete all ${job.pictures.length}`;
-  const button = h("button", { type: "button", class: "delete", id: "studio_delete" }, words);
+  const button = h("button", { type: "button", class: "delete", id: "result_delete" }, words);
   button.addEventListener("click", async () => {
     if (await deleteAsked(job, picture)) onDeleted(job, picture);
   });

@@ -13,7 +13,7 @@ export const isOver = (job) => ["done", "failed", "cancelled", "lost"].includes(
 /** Events: `list` (jobs came or went), `job` (detail: {job}), `over` (detail: {job}), `preview` (detail: {job, blob}),
  *  `reach` (detail: {online}), `engine` (detail: state). */
 export class Jobs extends EventTarget {
-  all = []; // newest first: the newest page, and older ones as far as somebody looked
+  all = []; // newest first: the newest page, and older ones as far as they were looked at
   found = null; // what a search found, newest first; null without one
   #watched = null;
   #timer = 0;
@@ -179,7 +179,7 @@ export class Jobs extends EventTarget {
 
   async #poll() {
     const seen = this.active.find((job) => job.id === this.watched);
-    const followed = [...new Set([this.active[0], seen])].filter(Boolean); // what is painted next, and what somebody sees
+    const followed = [...new Set([this.active[0], seen])].filter(Boolean); // what is painted next, and what is shown
     if (!followed.length) return;
     let delay = document.hidden ? HIDDEN_MS : EVERY_MS;
     try {

@@ -75,18 +75,18 @@ export class PictureInfo {
 
   #actions(job, picture, seed, tab, larger) {
     const fields = { ...job.request, seed, count: picture ? 1 : job.request.count };
-    const reuse = h("button", { type: "button", id: "studio_reuse", onclick: () => this.#onReuse(fields) }, "Use these settings");
+    const reuse = h("button", { type: "button", id: "result_reuse", onclick: () => this.#onReuse(fields) }, "Use these settings");
     const zip =
       job.pictures.length > 1
-        ? h("a", { id: "studio_zip", href: `internal/jobs/${job.id}/zip`, download: "", role: "button" }, `Download all ${job.pictures.length}`)
+        ? h("a", { id: "result_zip", href: `internal/jobs/${job.id}/zip`, download: "", role: "button" }, `Download all ${job.pictures.length}`)
         : null;
     if (!picture) return h("div", { class: "actions" }, zip, reuse);
     const download = h(
       "a",
-      { id: "studio_download", href: `${pictureUrl(job, picture)}?download=1`, download: picture.name, role: "button" },
+      { id: "result_download", href: `${pictureUrl(job, picture)}?download=1`, download: picture.name, role: "button" },
       "Download",
     );
-    const copy = h("button", { type: "button", id: "studio_copy" }, "Copy as text");
+    const copy = h("button", { type: "button", id: "result_copy" }, "Copy as text");
     copy.addEventListener("click", async () => {
       const done = await copyText(picture.infotext);
       copy.textContent = done ? "Copied" : "Not possible here";
@@ -96,7 +96,7 @@ export class PictureInfo {
     const back = all > 1 ? h("button", { type: "button", onclick: () => this.#onSheet(job) }, `All ${all} pictures`) : null;
     const words = larger ? `Accept at ${picture.width} × ${picture.height} (canvas: ${larger.width} × ${larger.height})` : "Accept onto the canvas";
     const take = document.getElementById(`${tab}_canvas`)
-      ? h("button", { type: "button", id: "studio_accept", class: "accept", onclick: () => this.#onAccept(job, picture) }, words)
+      ? h("button", { type: "button", id: "result_accept", class: "accept", onclick: () => this.#onAccept(job, picture) }, words)
       : null;
     return h("div", { class: "actions" }, take, download, reuse, this.#send(job, picture, fields), copy, back);
   }

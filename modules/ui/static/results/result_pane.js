@@ -1,4 +1,4 @@
-// The result pane: one picture, a sheet of several, or the picture that is being painted.
+// The result pane: one picture, a grid of several, or the picture that is being painted.
 
 import { h, pictureUrl } from "../dom.js";
 import { largerOnCanvas } from "../forms/size.js";
@@ -48,7 +48,7 @@ export class ResultPane {
   }
 
   /** All pictures of a job side by side. */
-  sheet(job) {
+  grid(job) {
     this.#turn++;
     const buttons = job.pictures.map((picture) => {
       const image = h("img", { src: pictureUrl(job, picture), alt: `Picture ${picture.index + 1}, seed ${picture.seed}` });
@@ -61,18 +61,18 @@ export class ResultPane {
       return h("div", { class: "candidate" }, button, take);
     });
     const columns = Math.ceil(Math.sqrt(buttons.length));
-    const sheet = h("div", { class: "sheet" }, ...buttons);
-    this.#measure(sheet, job.pictures[0].width, job.pictures[0].height);
-    sheet.style.setProperty("--columns", columns);
-    sheet.style.setProperty("--rows", Math.ceil(buttons.length / columns));
-    this.#put("sheet", sheet);
+    const grid = h("div", { class: "picture-grid" }, ...buttons);
+    this.#measure(grid, job.pictures[0].width, job.pictures[0].height);
+    grid.style.setProperty("--columns", columns);
+    grid.style.setProperty("--rows", Math.ceil(buttons.length / columns));
+    this.#put("grid", grid);
   }
 
   /** A job that is not begun: its place in the line, in words. */
   waiting(words) {
-    const told = this.#root.querySelector(".waiting");
-    if (told) {
-      if (told.textContent !== words) told.replaceChildren(h("b", {}, words));
+    const said = this.#root.querySelector(".waiting");
+    if (said) {
+      if (said.textContent !== words) said.replaceChildren(h("b", {}, words));
       return;
     }
     this.#turn++;

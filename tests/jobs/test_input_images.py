@@ -18,7 +18,7 @@ from PIL import Image
 from modules.app import App
 from modules.errors import LimitError, RequestError
 from modules.images.recipe import read_recipe
-from modules.images.sources import LEAST
+from modules.images.uploads import LEAST
 from modules.jobs.views import JobView
 from modules.jobs.worker import engine_configuration
 from modules.request import Img2Img
@@ -96,8 +96,8 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def test_an_inpaint_comes_out_and_its_recipe_paints_it_again_elsewhere(app: App, settings: Settings, tmp_path: Path) -> None:
-    """As `generate --from` does it: a fresh studio, an empty data folder, and the picture with what lies beside it."""
-    start = {"source": app.keep_source(png(), "me").id, "mask": app.keep_source(mask(), "me").id}
+    """As `generate --from` does it: a fresh App, an empty data folder, and the picture with what lies beside it."""
+    start = {"source": app.keep_upload(png(), "me").id, "mask": app.keep_upload(mask(), "me").id}
     picture = finish(app, app.submit({**SMALL, **start, "denoising_strength": 0.6}, "me")).pictures[0]
     assert sorted(path.stem for path in (settings.outputs_dir / "sources").iterdir()) == sorted(start.values())
     recipe = read_recipe(picture.path)
@@ -110,7 +110,7 @@ def test_an_inpaint_comes_out_and_its_recipe_paints_it_again_elsewhere(app: App,
         fields = {**recipe.fields, "checkpoint": "tiny"}
         with pytest.raises(RequestError, match="not here"):
             second.submit(fields, "me")
-        second.sourcing.adopt(fields, "me", picture.path)
+        second.input_images.adopt(fields, "me", picture.path)
         again = finish(second, second.submit(fields, "me")).pictures[0]
         assert np.abs(pixels(again.path) - pixels(picture.path)).max() <= 1
     finally:
@@ -119,17 +119,19 @@ def test_an_inpaint_comes_out_and_its_recipe_paints_it_again_elsewhere(app: App,
 
 def test_a_recipe_whose_source_is_nowhere_says_where_it_was_looked_for(scripted: App, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"cat\.png was painted from a picture \(mask 000000000000\).*sources"):
-        scripted.sourcing.adopt({"source": scripted.keep_source(png(), "me").id, "mask": "0" * 64}, "me", tmp_path / "cat.png")
+        scripted.input_images.adopt(
+            {"source": scripted.keep_upload(png(), "me").id, "mask": "0" * 64}, "me", tmp_path / "cat.png"
+        )
 
 
 def test_what_lies_beside_the_outputs_must_have_the_pixels_of_its_name(app: App, settings: Settings, tmp_path: Path) -> None:
-    """A file that somebody exchanged is not painted from."""
-    source = app.keep_source(png(1), "me").id
+    """A file that was exchanged is not painted from."""
+    source = app.keep_upload(png(1), "me").id
     beside = settings.outputs_dir / "sources"
     beside.mkdir(exist_ok=True)
     (beside / f"{source}.png").write_bytes(png(2))
     with pytest.raises(RequestError, match="in none of"):
-        app.sourcing.adopt({"source": source}, "command line", tmp_path / "x.png")
+        app.input_images.adopt({"source": source}, "command line", tmp_path / "x.png")
 
 
 def test_sources_are_not_kept_where_nobody_wants_them(settings: Settings) -> None:
@@ -137,24 +139,24 @@ def test_sources_are_not_kept_where_nobody_wants_them(settings: Settings) -> Non
     app = App(settings, LocalLink(engine_configuration(settings)))
     app.start()
     try:
-        finish(app, app.submit({**SMALL, "source": app.keep_source(png(), "me").id}, "me"))
+        finish(app, app.submit({**SMALL, "source": app.keep_upload(png(), "me").id}, "me"))
         assert not (settings.outputs_dir / "sources").exists()
     finally:
         app.close()
 
 
 def test_a_private_picture_leaves_no_source_beside_it(app: App, settings: Settings) -> None:
-    finish(app, app.submit({**SMALL, "source": app.keep_source(png(), "me").id, "private": True}, "me"))
+    finish(app, app.submit({**SMALL, "source": app.keep_upload(png(), "me").id, "private": True}, "me"))
     assert not (settings.outputs_dir / "sources").exists()
 
 
 def test_only_ones_own_pictures_are_painted_from(scripted: App) -> None:
-    mine = scripted.keep_source(png(), "me").id
+    mine = scripted.keep_upload(png(), "me").id
     for fields, user in (({"source": mine}, "you"), ({"source": "0" * 64}, "me"), ({"source": mine, "mask": "1" * 64}, "me")):
         with pytest.raises(RequestError, match="not here"):
             scripted.submit({**SMALL, **fields}, user)
     assert scripted.submit({**SMALL, "source": mine}, "me").state == "queued"
-    assert scripted.source(mine, "you") is None
+    assert scripted.upload_path(mine, "you") is None
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,7 @@ def test_only_ones_own_pictures_are_painted_from(scripted: App) -> None:
     ],
 )
 def test_bad_fields_are_refused_in_words_once_each(scripted: App, fields: dict[str, Any], words: str) -> None:
-    source = scripted.keep_source(png(size=(7000, 16)), "me").id
+    source = scripted.keep_upload(png(size=(7000, 16)), "me").id
     with pytest.raises(RequestError) as caught:
         scripted.submit({**SMALL, "source": source, **fields}, "me")
     assert words in str(caught.value)
@@ -182,7 +184,7 @@ def test_bad_fields_are_refused_in_words_once_each(scripted: App, fields: dict[s
 
 def test_the_message_to_the_engine_carries_the_pixels(scripted: App, link: ScriptedLink) -> None:
     link.hello()
-    source, drawn = scripted.keep_source(png(), "me"), scripted.keep_source(mask(), "me")
+    source, drawn = scripted.keep_upload(png(), "me"), scripted.keep_upload(mask(), "me")
     scripted.submit({**SMALL, "source": source.id, "mask": drawn.id, "count": 2}, "me")
     settled(scripted)
     sent = [message for message in link.sent if message.kind == "submit"]
@@ -195,9 +197,9 @@ def test_a_job_that_was_cancelled_meanwhile_is_not_sent(
     scripted: App, link: ScriptedLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link.hello()
-    source = scripted.keep_source(png(), "me").id
-    read, cancelled = scripted.sourcing.read, threading.Event()
-    monkeypatch.setattr(scripted.sourcing, "read", lambda *what: (cancelled.wait(60), read(*what))[1])
+    source = scripted.keep_upload(png(), "me").id
+    read, cancelled = scripted.input_images.read, threading.Event()
+    monkeypatch.setattr(scripted.input_images, "read", lambda *what: (cancelled.wait(60), read(*what))[1])
     view = scripted.submit({**SMALL, "source": source}, "me")
     scripted.cancel(view.id, "me")
     cancelled.set()
@@ -209,37 +211,37 @@ def test_a_job_that_was_cancelled_meanwhile_is_not_sent(
 
 
 def test_unfinished_jobs_hold_their_pictures_and_finished_ones_let_go(scripted: App, link: ScriptedLink) -> None:
-    scripted.sourcing.sources._per_user = 2 * LEAST
-    held = scripted.keep_source(png(1), "me").id
+    scripted.input_images.uploads._per_user = 2 * LEAST
+    held = scripted.keep_upload(png(1), "me").id
     view = scripted.submit({**SMALL, "source": held}, "me")
     for shade in range(2, 8):
-        scripted.keep_source(png(shade), "me")
-    assert scripted.source(held, "me") is not None
-    scripted.submit({**SMALL, "source": scripted.keep_source(png(9), "me").id}, "me")
+        scripted.keep_upload(png(shade), "me")
+    assert scripted.upload_path(held, "me") is not None
+    scripted.submit({**SMALL, "source": scripted.keep_upload(png(9), "me").id}, "me")
     with pytest.raises(LimitError, match="wait"):
-        scripted.keep_source(png(10), "me")
+        scripted.keep_upload(png(10), "me")
     scripted.cancel(view.id, "me")
-    assert scripted.keep_source(png(10), "me")
-    assert scripted.source(held, "me") is None
+    assert scripted.keep_upload(png(10), "me")
+    assert scripted.upload_path(held, "me") is None
 
 
-def test_a_source_that_made_room_comes_back_from_beside_the_outputs_for_whoever_used_it(app: App) -> None:
-    source = app.keep_source(png(3), "me").id
+def test_a_source_that_made_room_comes_back_from_beside_the_outputs_for_the_user_who_used_it(app: App) -> None:
+    source = app.keep_upload(png(3), "me").id
     finish(app, app.submit({**SMALL, "source": source}, "me"))
-    kept = app.source(source, "me")
+    kept = app.upload_path(source, "me")
     assert kept is not None
     kept.unlink()
-    assert app.source(source, "you") is None, "somebody who never sent it"
-    assert app.source(source, "me") is not None
+    assert app.upload_path(source, "you") is None, "a user who never sent it"
+    assert app.upload_path(source, "me") is not None
     finish(app, app.submit({**SMALL, "source": source, "seed": 8}, "me"))
 
 
 def test_a_job_whose_source_vanished_fails_in_words_and_can_be_retried_when_it_is_back(
     scripted: App, link: ScriptedLink
 ) -> None:
-    source = scripted.keep_source(png(4), "me").id
+    source = scripted.keep_upload(png(4), "me").id
     view = scripted.submit({**SMALL, "source": source}, "me")
-    path = scripted.source(source, "me")
+    path = scripted.upload_path(source, "me")
     assert path is not None
     path.unlink()
     link.hello()
@@ -249,7 +251,7 @@ def test_a_job_whose_source_vanished_fails_in_words_and_can_be_retried_when_it_i
     assert (failed.state, "send it again" in failed.error) == ("failed", True)
     with pytest.raises(RequestError, match="not here"):
         scripted.retry(view.id, "me")
-    scripted.keep_source(png(4), "me")
+    scripted.keep_upload(png(4), "me")
     assert scripted.retry(view.id, "me")
     settled(scripted)
     assert link.tasks() == [f"{view.id}.0"]
@@ -258,7 +260,7 @@ def test_a_job_whose_source_vanished_fails_in_words_and_can_be_retried_when_it_i
 def test_a_queued_inpaint_survives_a_restart(settings: Settings) -> None:
     first = App(settings, ScriptedLink())
     first.start()
-    start = {"source": first.keep_source(png(), "me").id, "mask": first.keep_source(mask(), "me").id}
+    start = {"source": first.keep_upload(png(), "me").id, "mask": first.keep_upload(mask(), "me").id}
     view = first.submit({**SMALL, **start, "count": 2}, "me")
     first.close()
     second = App(settings, LocalLink(engine_configuration(settings)))
@@ -273,7 +275,7 @@ def test_a_queued_inpaint_survives_a_restart(settings: Settings) -> None:
 
 
 def test_a_source_without_a_size_is_painted_in_its_own_shape(scripted: App) -> None:
-    source = scripted.keep_source(png(size=(300, 100)), "me").id
+    source = scripted.keep_upload(png(size=(300, 100)), "me").id
     fields = {name: value for name, value in SMALL.items() if name not in ("width", "height")}
     request = scripted.submit({**fields, "source": source}, "me").request
     assert (request.width, request.height) == (112, 64), "the model's 64x64 pixels, no side below 64"
@@ -281,7 +283,7 @@ def test_a_source_without_a_size_is_painted_in_its_own_shape(scripted: App) -> N
 
 
 def test_what_makes_no_difference_is_not_recorded(scripted: App) -> None:
-    source = scripted.keep_source(png(), "me").id
+    source = scripted.keep_upload(png(), "me").id
     request = scripted.submit({**SMALL, "source": source, "mask_blur_x": 9, "soft_bias": 3, "masked_padding": 7}, "me").request
     assert isinstance(request, Img2Img)
     assert (request.mask_blur_x, request.soft_bias, request.masked_padding) == (4, 1.0, 32)
@@ -289,7 +291,7 @@ def test_what_makes_no_difference_is_not_recorded(scripted: App) -> None:
 
 def test_a_job_of_a_newer_version_still_shows_what_it_started_from(settings: Settings) -> None:
     first = App(settings, ScriptedLink())
-    source = first.keep_source(png(), "me").id
+    source = first.keep_upload(png(), "me").id
     view = first.submit({**SMALL, "source": source, "denoising_strength": 0.4}, "me")
     first.close()
     with sqlite3.connect(settings.data_dir / "jobs.sqlite") as db:

@@ -35,7 +35,7 @@ _COMPRESSION = 1  # of zlib: a few per cent larger than 4 in a third of its time
 
 
 @dataclass(frozen=True)
-class Source:
+class Upload:
     """A kept picture: its id, and its size in pixels."""
 
     id: str
@@ -43,8 +43,8 @@ class Source:
     height: int
 
 
-class Sources:
-    """The folder of source pictures.  Any thread may call.
+class Uploads:
+    """The folder of uploaded pictures.  Any thread may call.
 
     `needed` tells the ids that must stay; it is asked whenever room has to be made.
     """
@@ -60,8 +60,8 @@ class Sources:
         self._per_user, self._in_total = per_user, in_total
         self._lock = threading.Lock()
 
-    def keep(self, data: bytes, user: str, name: str = "the picture") -> Source:
-        """Take a picture file in; the same pixels again are the same source.
+    def keep(self, data: bytes, user: str, name: str = "the picture") -> Upload:
+        """Take a picture file in; the same pixels again are the same upload.
 
         Raises:
             RequestError: it is no picture that is read here (`modules.images.decode`).
@@ -71,44 +71,44 @@ class Sources:
         image = decode(data, name)
         return self.keep_image(image, user)
 
-    def keep_image(self, image: Image.Image, user: str) -> Source:
+    def keep_image(self, image: Image.Image, user: str) -> Upload:
         """The same for a decoded picture, RGB or RGBA.  Raises LimitError and OutputError as `keep`."""
-        source = Source(pixel_id(image), image.width, image.height)
-        if self.path(source.id, user) is not None:
-            return source
+        upload = Upload(pixel_id(image), image.width, image.height)
+        if self.path(upload.id, user) is not None:
+            return upload
         buffer = io.BytesIO()
         Image.frombytes(image.mode, image.size, image.tobytes()).save(buffer, "PNG", compress_level=_COMPRESSION)
         with self._lock:
             self._make_room(user, max(LEAST, buffer.tell()))
-            self._write(self._path(source.id, user), buffer.getvalue())
-        return source
+            self._write(self._path(upload.id, user), buffer.getvalue())
+        return upload
 
-    def path(self, source: str, user: str) -> Path | None:
+    def path(self, upload: str, user: str) -> Path | None:
         """The PNG of this user's picture, None when there is no such one.  Asking counts as using it."""
-        if not _ID.fullmatch(source):
+        if not _ID.fullmatch(upload):
             return None
-        path = self._path(source, user)
+        path = self._path(upload, user)
         with suppress(OSError):
             if files.is_ours(path):
                 os.utime(path)
                 return path
         return None
 
-    def open(self, source: str, user: str) -> Image.Image:
+    def open(self, upload: str, user: str) -> Image.Image:
         """The decoded picture, RGB or RGBA.
 
         Raises:
             RequestError: it is not here (any more), or its file was damaged meanwhile.
         """
-        path = self.path(source, user)
+        path = self.path(upload, user)
         if path is None:
-            raise RequestError(missing(source))
+            raise RequestError(missing(upload))
         try:
             image = decode(path.read_bytes(), "the kept picture")
         except (OSError, RequestError) as error:
-            raise RequestError(f"the picture {source[:8]} that was kept here cannot be read any more ({error})") from None
-        if pixel_id(image) != source:
-            raise RequestError(f"the picture {source[:8]} that was kept here was changed by somebody; send it again")
+            raise RequestError(f"the picture {upload[:8]} that was kept here cannot be read any more ({error})") from None
+        if pixel_id(image) != upload:
+            raise RequestError(f"the picture {upload[:8]} that was kept here was changed on disk; send it again")
         return image
 
     def merge(self, users: Iterable[str], owner: str) -> None:
@@ -126,8 +126,8 @@ class Sources:
 
     # ---- inside
 
-    def _path(self, source: str, user: str) -> Path:
-        return self.folder / hashlib.sha256(user.encode()).hexdigest()[:32] / f"{source}.png"
+    def _path(self, upload: str, user: str) -> Path:
+        return self.folder / hashlib.sha256(user.encode()).hexdigest()[:32] / f"{upload}.png"
 
     def _write(self, path: Path, data: bytes) -> None:
         try:
@@ -190,6 +190,6 @@ def pixel_id(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def missing(source: str) -> str:
+def missing(upload: str) -> str:
     """The error for an uploaded picture that is not here, or is another user's: both look the same."""
-    return f"the picture {source[:8]} is not here (any more); send it again"
+    return f"the picture {upload[:8]} is not here (any more); send it again"

@@ -1,6 +1,6 @@
 """The pictures that jobs start from: whose they are, whether they are here, how they reach the engine, and what stays of them.
 
-A request names pictures by id alone.  Here ids become files: those that the user sent lately (`modules.images.sources`), or,
+A request names pictures by id alone.  Here ids become files: those that the user sent lately (`modules.images.uploads`), or,
 where one of the user's own jobs began with it, the copy beside the outputs.  It knows neither HTTP nor tensors.
 """
 
@@ -17,7 +17,7 @@ from PIL import Image
 from modules.errors import OutputError, RequestError
 from modules.images import files
 from modules.images.decode import decode
-from modules.images.sources import Source, Sources, missing, pixel_id
+from modules.images.uploads import Upload, Uploads, missing, pixel_id
 from modules.pixels.regions import Box, working_size
 from modules.queue.store import JobStore
 from modules.request import MAX_SOURCE_PIXELS, MAX_SOURCE_SIDE, GenerationRequest, Img2Img
@@ -29,31 +29,31 @@ KEPT = "sources"
 """The folder below the outputs where pictures stay that pictures were made from."""
 
 
-class Sourcing:
-    """Source pictures for jobs.
+class InputImages:
+    """Init images and masks for jobs.
 
     Args:
         folder: where pictures lie that were sent.
-        outputs: the outputs folder; sources of saved pictures are kept in its folder `KEPT`.
+        outputs: the outputs folder; init images and masks of saved pictures are kept in its folder `KEPT`.
         store: the job list, which knows what is needed and by whom.
         keep: whether they are kept there.
     """
 
     def __init__(self, folder: Path, outputs: Path, store: JobStore, keep: bool = True) -> None:
-        self.sources = Sources(folder, self._needed)
+        self.uploads = Uploads(folder, self._needed)
         self._beside, self._store, self._keep = outputs / KEPT, store, keep
 
-    def path(self, source: str, user: str) -> Path | None:
+    def path(self, upload: str, user: str) -> Path | None:
         """The PNG of a picture that this user sent, or began a remembered job with; None of any other."""
-        if found := self.sources.path(source, user):
+        if found := self.uploads.path(upload, user):
             return found
-        if self._store.refers(source, user) and self._revive(source, user):
-            return self.sources.path(source, user)
+        if self._store.refers(upload, user) and self._revive(upload, user):
+            return self.uploads.path(upload, user)
         return None
 
     def sized(self, fields: Mapping[str, Any], user: str, native: tuple[int, int]) -> dict[str, Any]:
-        """`fields` with the size that a picture from a picture has when nobody says: its source's aspect ratio, at the number
-        of pixels of the model's own size `native`."""
+        """`fields` with a size where none is given: the init image's aspect ratio, at as many pixels as the model's own size
+        `native` has."""
         given = {name: value for name, value in fields.items() if value is not None}
         path = self.path(init, user) if isinstance(init := pictures_of(given).get("init"), str) else None
         if path is None or "width" in given or "height" in given:
@@ -91,24 +91,24 @@ class Sourcing:
         """
         for picture in named(request).values():
             self.path(picture, user)  # takes one that made room for others back from beside the outputs
-        return {role: self.sources.open(picture, user) for role, picture in named(request).items()}
+        return {role: self.uploads.open(picture, user) for role, picture in named(request).items()}
 
     def keep_beside(self, request: GenerationRequest, user: str) -> None:
         """Keep the pictures that a saved one was made from beside it, so that it can be made again.  Never raises."""
         if not self._keep or request.private:
             return
-        for source in named(request).values():
-            target = self._beside / f"{source}.png"
+        for upload in named(request).values():
+            target = self._beside / f"{upload}.png"
             try:
-                if not target.exists() and (path := self.sources.path(source, user)) is not None:
+                if not target.exists() and (path := self.uploads.path(upload, user)) is not None:
                     self._beside.mkdir(parents=True, exist_ok=True)
                     with files.part(self._beside, path.read_bytes()) as part, suppress(FileExistsError):
                         part.publish(target)
             except OSError as error:
-                log.warning("the source of a picture could not be kept in %s: %s", self._beside, error.strerror or error)
+                log.warning("an init image or mask could not be kept in %s: %s", self._beside, error.strerror or error)
 
     def adopt(self, fields: Mapping[str, Any], user: str, near: Path) -> None:
-        """For whoever holds the files: take over the pictures that a recipe names from beside the outputs.
+        """For the command line, whose user holds the files: take over the pictures that a recipe names from beside the outputs.
 
         `near` is the picture whose recipe it is; a folder `sources` around it is looked into as well.  What a web user may have
         is for `path` to say; this is for the command line, which may read the files anyway.
@@ -117,31 +117,31 @@ class Sourcing:
             RequestError: one is nowhere; where it was looked for.
         """
         folders = dict.fromkeys([self._beside, *(parent / KEPT for parent in list(near.absolute().parents)[:2])])
-        for role, source in pictures_of(fields).items():
-            if not isinstance(source, str) or self.sources.path(source, user) is not None:
+        for role, upload in pictures_of(fields).items():
+            if not isinstance(upload, str) or self.uploads.path(upload, user) is not None:
                 continue
-            if not any(self._revive(source, user, folder) for folder in folders):
+            if not any(self._revive(upload, user, folder) for folder in folders):
                 raise RequestError(
-                    f"{near.name} was painted from a picture ({FIELD_OF_ROLE.get(role, role)} {source[:12]}) that is in "
+                    f"{near.name} was painted from a picture ({FIELD_OF_ROLE.get(role, role)} {upload[:12]}) that is in "
                     f"none of {', '.join(map(str, folders))}; put it back, or give another to start from"
                 )
 
-    def _found(self, source: str, user: str) -> Path:
-        path = self.path(source, user)
+    def _found(self, upload: str, user: str) -> Path:
+        path = self.path(upload, user)
         if path is None:
-            raise RequestError(missing(source))
+            raise RequestError(missing(upload))
         return path
 
-    def _revive(self, source: str, user: str, folder: Path | None = None) -> Source | None:
+    def _revive(self, upload: str, user: str, folder: Path | None = None) -> Upload | None:
         """Take a picture back from `folder` (beside the outputs unless given) if its pixels are still those of its id."""
         try:
-            image = decode(((folder or self._beside) / f"{source}.png").read_bytes())
-            return self.sources.keep_image(image, user) if pixel_id(image) == source else None
+            image = decode(((folder or self._beside) / f"{upload}.png").read_bytes())
+            return self.uploads.keep_image(image, user) if pixel_id(image) == upload else None
         except (OSError, RequestError, OutputError):
             return None
 
     def _needed(self) -> set[str]:
-        return {source for job in self._store.unfinished() for source in named(job.request).values()}
+        return {upload for job in self._store.unfinished() for upload in named(job.request).values()}
 
 
 def named(request: GenerationRequest) -> dict[str, str]:
@@ -150,7 +150,7 @@ def named(request: GenerationRequest) -> dict[str, str]:
 
 
 def pictures_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What fields of a request, which may be anything that somebody sent, name as pictures, by role."""
+    """What fields of a request, which may be anything that a client sent, name as pictures, by role."""
     try:
         pictures = by_role(dict(fields)).get("pictures")
     except ValueError:  # two for one role: the request says so

@@ -1,0 +1,55 @@
+"""Which device and how many threads a worker has, alone and among several."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from modules.engine import setup
+from modules.engine.setup import choose, hello
+from modules.errors import SettingsError
+
+
+@pytest.fixture
+def two_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card {torch.device(device).index}")
+
+
+@pytest.mark.usefixtures("two_devices")
+def test_each_worker_has_a_cuda_device_of_its_own() -> None:
+    alone = [setup._choose_device(asked, 0, 1) for asked in ("auto", "cuda", "cuda:1")]
+    assert alone == [
+        (torch.device("cuda", 0), "card 0"),
+        (torch.device("cuda", 0), "asked for"),
+        (torch.device("cuda", 1), "asked for"),
+    ]
+    for asked in ("auto", "cuda"):
+        assert [setup._choose_device(asked, worker, 2)[0] for worker in (0, 1)] == [torch.device("cuda", n) for n in (0, 1)]
+    with pytest.raises(SettingsError, match=r"^3 workers were asked for, but torch sees 2 CUDA devices; use --workers 2$"):
+        setup._choose_device("auto", 2, 3)
+
+
+def test_several_workers_on_one_card_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(SettingsError, match=r"^2 workers were asked for, but torch sees 1 CUDA device; use one worker$"):
+        setup._choose_device("cuda", 1, 2)
+
+
+def test_workers_of_a_processor_divide_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert [setup._threads(workers) for workers in (1, 2, 3, 64)] == [8, 4, 2, 1]
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    assert [setup._threads(workers) for workers in (1, 2)] == [0, 3], "alone, torch's own choice is left"
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert setup._threads(2) == 0, "the user's choice"
+
+
+def test_an_engine_says_that_it_has_a_part_of_the_processor() -> None:
+    choices = choose("cpu", "auto", "sdpa", 1, 2)
+    assert (hello(choices).data["share"], hello(choices, 2).data["share"]) == ("", "1/2")
