@@ -93,8 +93,8 @@ def _choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, st
 def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None]) -> tuple[Engine, Choices]:
     """The engine of a `configure` message.
 
-    It has models_dirs, cache_dir, device, dtype, attention, exact, threads, probe, model_memory (GB, 0 for one model), and which
-    `worker` (from 0) of `workers` on this machine it is.
+    It has models_dirs, cache_dir, device, dtype, attention, exact, threads, probe, model_memory (GB, 0 for one model), and
+    which `worker` (from 0) of `workers` on this machine it is.
     """
     worker, workers = configuration.get("worker", 0), configuration.get("workers", 1)
     if threads := configuration.get("threads") or _threads(workers):
