@@ -479,7 +479,7 @@ def test_what_is_left_out_stands_in_the_record(app: App) -> None:
     view = finish(app, app.submit({**SMALL, "prompt": "a (cat:1.2) <lora:ink:0.8>", "emphasis": "No norm"}, "me"))
     picture = view.pictures[0]
     record = infotext.parse_record(png.read_texts(picture.path).texts[png.RECORD]).info
-    assert "no network of the name 'ink' is here" in record.facts["notes"]
+    assert "<lora:ink:0.8>: network 'ink' is not here" in record.facts["notes"]
     said = infotext.parse(picture.infotext)
     assert (said["Prompt"], said["Emphasis"]) == ("a (cat:1.2) <lora:ink:0.8>", "No norm")
     assert said["Networks left out"] == "<lora:ink:0.8>"

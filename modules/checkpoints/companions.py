@@ -66,6 +66,14 @@ def lora_names(folders: Sequence[Path]) -> list[str]:
     return sorted({_stem(path) for path in _files(folders, _LORA_FOLDERS, (_SAFE,))}, key=str.casefold)
 
 
+def lora_files(folders: Sequence[Path]) -> dict[str, Path]:
+    """The files behind `lora_names`, by name in lower case; of equal names the first counts."""
+    found: dict[str, Path] = {}
+    for path in _files(folders, _LORA_FOLDERS, (_SAFE,)):
+        found.setdefault(_stem(path).casefold(), path)
+    return found
+
+
 def text_width(checkpoint: Path) -> int:
     """How wide the text encoder of a checkpoint is, 768 for SD 1.x; 0 when the file does not say."""
     try:

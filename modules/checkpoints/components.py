@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from modules.checkpoints import keys, shapes
+from modules.checkpoints import keys, lora_names, shapes
 from modules.checkpoints.completeness import check_together, part_shapes
 from modules.checkpoints.keys import Layout
 from modules.checkpoints.latent_space import KLLatentSpace
@@ -17,7 +17,8 @@ from modules.checkpoints.model_file import ModelFile
 from modules.checkpoints.sizes import text_sizes, unet_sizes
 from modules.checkpoints.training import training_of
 from modules.diffusion.clip_prompts import CLIPPrompts
-from modules.diffusion.networks import Networks
+from modules.diffusion.forward import adaptable_layers
+from modules.diffusion.networks import AdaptableNetwork, Networks
 from modules.diffusion.prediction import PREDICTIONS, DiscreteNoise
 from modules.diffusion.text import TextEncoder, TextEncoders
 from modules.diffusion.unet import UNet
@@ -57,13 +58,24 @@ class UNetParts:
         unet = cast(UNet, file.component("unet", lambda: self._unet(heads, head_width)))
         vae = cast(AutoencoderKL, file.component("vae", self._vae))
         texts = [cast(TextEncoder, file.component(part.part, partial(self._text, part))) for part in self.encoders]
+        parts = tuple(part.part for part in self.encoders)
         trained = training_of(file.header, file.path)
         return Networks(
             UNetDenoiser(unet, file.dtype, latent.channels),
-            CLIPPrompts(TextEncoders(texts), blank_negative, self.sizes_in_vector, file.inversions),
+            CLIPPrompts(TextEncoders(texts), blank_negative, self.sizes_in_vector, file.inversions, parts),
             KLLatentSpace(vae, latent, file.vae_dtype, file.device),
             DiscreteNoise(PREDICTIONS[trained.prediction or prediction], zero_snr=trained.zero_snr),
+            {"unet": self._adaptable_unet(unet)} | dict(zip(parts, map(self._adaptable_text, texts), strict=True)),
         )
+
+    def _adaptable_unet(self, unet: UNet) -> AdaptableNetwork:
+        layers = adaptable_layers(unet)
+        stems = lora_names.unet_aliases(layers, len(unet.config.channels), unet.config.res_blocks)
+        return AdaptableNetwork(layers, stems, self.file.device, self.file.dtype)
+
+    def _adaptable_text(self, encoder: TextEncoder) -> AdaptableNetwork:
+        layers = adaptable_layers(encoder.networks)
+        return AdaptableNetwork(layers, lora_names.text_aliases(layers), self.file.device, self.file.dtype)
 
     def _unet(self, heads: int, head_width: int) -> UNet:
         config = shapes.unet_config(part_shapes(self.file.header, self.layout.unet), heads, head_width)

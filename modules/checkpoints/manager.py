@@ -15,9 +15,9 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,12 @@ from modules.checkpoints.files import CheckpointInfo, find
 from modules.checkpoints.hashes import file_sha256
 from modules.checkpoints.header import header_of, open_model
 from modules.checkpoints.inversions import Inversions
+from modules.checkpoints.loras import Loras
 from modules.checkpoints.model_file import ModelFile
 from modules.checkpoints.training import yaml_of, yaml_problem
 from modules.checkpoints.weights import Filler, Weights
 from modules.diffusion.attention import Attend
-from modules.diffusion.networks import LatentSpace, NoiseProcess, PromptEncoder, RowDenoiser
+from modules.diffusion.networks import AdaptableNetwork, LatentSpace, LoadedAdapter, NoiseProcess, PromptEncoder, RowDenoiser
 from modules.diffusion.rows import Answer, Row
 from modules.errors import CheckpointError, OutOfMemory, UnknownName
 
@@ -56,6 +57,10 @@ class ModelHandle:
     latent: LatentSpace
     noise: NoiseProcess
     device: torch.device
+    adaptable: Mapping[str, AdaptableNetwork] = field(default_factory=dict)
+    """By part, what adapters can change."""
+    loras: Loras | None = None
+    """The adapters that are here; None knows none."""
     components: tuple[Component, ...] = ()
     """What was loaded for it; who runs it holds leases on them (`ModelManager.lease`)."""
 
@@ -81,6 +86,12 @@ class ModelHandle:
     @cached_property
     def _read_otherwise(self) -> dict[NoiseProcess, ModelHandle]:
         return {}
+
+    def adapter(self, name: str) -> LoadedAdapter:
+        """The adapter of this name, as `Loras.read`."""
+        if self.loras is None:
+            raise UnknownName("network", name, [])
+        return self.loras.read(name, self.adaptable, self.denoiser)
 
     def denoise(self, rows: Sequence[Row]) -> list[Answer]:
         """The x0 predictions of `rows`, which may share a forward (`RowDenoiser.join_key`), in one."""
@@ -117,6 +128,7 @@ class ModelManager:
         self.vae_dtype = vae_dtype(device, dtype)
         self._attend, self._cache, self._keep, self._budget = attend, cache, max(1, keep), budget
         self.inversions = Inversions(self.folders, cache)
+        self.loras = Loras(self.folders)
         self.cache = ComponentCache()
         self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
         self._lock = threading.Lock()
@@ -270,6 +282,8 @@ class ModelManager:
             latent=loaded.latent,
             noise=loaded.noise,
             device=self.device,
+            adaptable=loaded.adaptable,
+            loras=self.loras,
             components=tuple(opened.components),
         )
 

@@ -1,42 +1,105 @@
-"""Adapters as side paths: what is added to a layer's output, low rank, without touching its weights.
+"""Adapters as side paths: what is added to a layer's output, without touching its weights.
 
-LoRA (Hu et al. 2021, arXiv:2106.09685): W x + strength * (alpha / rank) * up(down(x)).  Because the weights stay as they are,
-rows with different adapters share a forward, and changing one costs nothing.  This file knows the arithmetic; it knows neither
-files nor names of files.
+Because the weights stay as they are, rows with different adapters share a forward, and changing one costs nothing.  This file
+knows what an adapter is and the low-rank form, LoRA (Hu et al. 2021, arXiv:2106.09685); the other kinds are in `deltas`.
+Neither knows files or names of files.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+D = TypeVar("D", bound="Delta")
+
 
 @dataclass(frozen=True, eq=False)
-class LowRank:
-    """The change of one layer.
+class Delta(ABC):
+    """The change of one layer: its weight W becomes W + strength * `weight(W)`.
+
+    What a strength multiplies is always the difference, so that side paths of several adapters add up (A1111 does the same,
+    also for DoRA and OFT).
+    """
+
+    @abstractmethod
+    def weight(self, weight: Tensor) -> Tensor:
+        """What is added to the layer's `weight` (out, in) or (out, in, kh, kw) at strength 1: its shape, fp32."""
+
+    def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+        """What is added to the layer's output for its input `x`, at strength 1."""
+        return applied(layer, x, self.weight(layer.weight).to(x.dtype))
+
+    def to(self: D, *where: Any) -> D:
+        """The same with its tensors on another device or in another number format (`Tensor.to`)."""
+        return replace(self, **{each.name: _moved(getattr(self, each.name), where) for each in fields(self) if each.init})
+
+
+def _moved(value: Any, where: tuple[Any, ...]) -> Any:
+    if isinstance(value, Tensor | Delta):
+        return value.to(*where)
+    return tuple(_moved(one, where) for one in value) if isinstance(value, tuple) else value
+
+
+def applied(layer: nn.Linear | nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+    """`layer` with another weight, without its bias."""
+    if isinstance(layer, nn.Linear):
+        return F.linear(x, weight)
+    return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation)
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank(Delta):
+    """LoRA and LoCon: scale * up(mid(down(x))).
 
     For a linear layer `down` is (rank, in) and `up` (out, rank).  For a convolution `down` is (rank, in, kh, kw), run with the
-    layer's stride and padding where its kernel is the layer's own, and `up` is (out, rank, 1, 1).  `scale` is alpha / rank.
+    layer's stride and padding where its kernel is the layer's own, and `up` is (out, rank, 1, 1).  With a `mid` (rank, rank,
+    kh, kw), `down` is (rank, in, 1, 1) and the kernel is that of `mid` (CP decomposition).  `scale` is alpha / rank.
     """
 
     down: Tensor
     up: Tensor
     scale: float = 1.0
+    mid: Tensor | None = None
+
+    def weight(self, weight: Tensor) -> Tensor:
+        up, down = self.up.float().flatten(1), self.down.float()
+        if self.mid is not None:
+            product = torch.einsum("oa,abhw,bi->oihw", up, self.mid.float(), down.flatten(1))
+        else:
+            product = (up @ down.flatten(1)).reshape(len(up), *down.shape[1:])
+        return _as(product, weight) * self.scale
 
     def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
-        """What is added to the layer's output for its input `x`, at strength 1."""
         if isinstance(layer, nn.Linear):
             return F.linear(F.linear(x, self.down.flatten(1)), self.up.flatten(1)) * self.scale
-        down = self.down if self.down.ndim == 4 else self.down[:, :, None, None]
-        up = self.up if self.up.ndim == 4 else self.up[:, :, None, None]
-        if down.shape[2:] == layer.weight.shape[2:]:
-            low = F.conv2d(x, down, None, layer.stride, layer.padding, layer.dilation)
+        down, up = _kernel(self.down), _kernel(self.up)
+        if self.mid is not None:
+            low = F.conv2d(F.conv2d(x, down), self.mid, None, layer.stride, layer.padding, layer.dilation)
+        elif down.shape[2:] == layer.weight.shape[2:]:
+            low = applied(layer, x, down)
         else:
             low = F.conv2d(x, down, None, layer.stride)
         return F.conv2d(low, up) * self.scale
+
+
+def _kernel(matrix: Tensor) -> Tensor:
+    return matrix if matrix.ndim == 4 else matrix[:, :, None, None]
+
+
+def _as(product: Tensor, weight: Tensor) -> Tensor:
+    """A product of factors in the shape of the layer's weight; a 1x1 kernel in the middle of a larger one stands for it."""
+    if product.numel() == weight.numel():
+        return product.reshape(weight.shape)
+    if weight.ndim == 4 and product.ndim == 4 and product.shape[:2] == weight.shape[:2] and product.shape[2:] == (1, 1):
+        (height, width) = weight.shape[2:]
+        return F.pad(product, (width // 2, (width - 1) // 2, height // 2, (height - 1) // 2))
+    raise ValueError(f"it is for a layer of shape {tuple(product.shape)}, this one has {tuple(weight.shape)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,4 +108,4 @@ class Adapter:
     and in its number format."""
 
     name: str
-    deltas: Mapping[str, LowRank]
+    deltas: Mapping[str, Delta]

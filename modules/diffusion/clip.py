@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from modules.diffusion.forward import ForwardContext, Linear
 from modules.prompts.chunks import WINDOW
 from modules.prompts.tokenizer import EOS, VOCABULARY_SIZE
 
@@ -48,11 +49,11 @@ class CLIPText(nn.Module):
         self.encoder = _Encoder(config)
         self.final_layer_norm = nn.LayerNorm(config.width)
 
-    def forward(self, tokens: Tensor) -> list[Tensor]:
+    def forward(self, tokens: Tensor, ctx: ForwardContext | None = None) -> list[Tensor]:
         """(B, T, width) behind the embeddings and behind each layer, none of them normalised, for token ids (B, T)."""
         hidden: list[Tensor] = [self.embeddings(tokens)]
         for layer in self.encoder.layers:
-            hidden.append(layer(hidden[-1]))
+            hidden.append(layer(hidden[-1], ctx))
         return hidden
 
 
@@ -82,9 +83,9 @@ class _Layer(nn.Module):
         self.mlp = _FeedForward(config.width, config.hidden, config.activation)
         self.layer_norm2 = nn.LayerNorm(config.width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x), ctx)
+        return x + self.mlp(self.layer_norm2(x), ctx)  # type: ignore[no-any-return]
 
 
 class _CausalAttention(nn.Module):
@@ -93,28 +94,29 @@ class _CausalAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.q_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
+        self.k_proj = Linear(width, width)
+        self.v_proj = Linear(width, width)
+        self.q_proj = Linear(width, width)
+        self.out_proj = Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
         q, k, v = (
-            project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project in (self.q_proj, self.k_proj, self.v_proj)
+            project(x, ctx).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.out_proj(out.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
+        return self.out_proj(out.transpose(1, 2).flatten(-2), ctx)  # type: ignore[no-any-return]
 
 
 class _FeedForward(nn.Module):
     def __init__(self, width: int, hidden: int, activation: str) -> None:
         super().__init__()
         self.activate: Callable[[Tensor], Tensor] = _quick_gelu if activation == "quick_gelu" else F.gelu
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.activate(self.fc1(x)))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        return self.fc2(self.activate(self.fc1(x, ctx)), ctx)  # type: ignore[no-any-return]
 
 
 def _quick_gelu(x: Tensor) -> Tensor:

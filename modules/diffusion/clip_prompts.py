@@ -14,6 +14,7 @@ from torch import Tensor
 
 from modules.diffusion.conditioning import Conditioning, size_features
 from modules.diffusion.emphasis import contexts
+from modules.diffusion.networks import Strengths
 from modules.diffusion.text import EncodedWindow, TextEncoders
 from modules.errors import RequestError
 from modules.prompts.chunks import EMPTY, NO_EMBEDDINGS, Chunk, Embedding, Embeddings, chunk
@@ -50,6 +51,8 @@ class CLIPPrompts:
     blank_negative: bool = False
     sizes_in_vector: bool = False
     inversions: Inversions | None = None
+    parts: tuple[str, ...] = ("text",)
+    """What adapters call the encoders, in their order."""
 
     def tokenise(self, texts: Sequence[str], request: Txt2Img) -> CLIPTexts:
         """The windows of each text, and the vectors of the inversions in them.  A long prompt takes a tenth of a second.
@@ -75,8 +78,11 @@ class CLIPPrompts:
         said = {"TI hashes": ", ".join(f"{name}: {digits}" for name, digits in hashes.items())}
         return CLIPTexts(self, request, windows, pieces, vectors, said)
 
-    def encode(self, pieces: Sequence[Chunk], clip_skip: int, vectors: Mapping[Embedding, Tensor]) -> list[EncodedWindow]:
-        return self.encoders.encode_chunks(pieces, clip_skip, vectors)
+    def encode(
+        self, pieces: Sequence[Chunk], clip_skip: int, vectors: Mapping[Embedding, Tensor], adapters: Strengths = ()
+    ) -> list[EncodedWindow]:
+        on = [[(each.parts[part], strength) for each, strength in adapters if part in each.parts] for part in self.parts]
+        return self.encoders.encode_chunks(pieces, clip_skip, vectors, on)
 
 
 @dataclass(frozen=True, eq=False)

@@ -185,6 +185,11 @@ class Sequential(nn.Sequential):
         return x
 
 
+def adaptable_layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
+    """The layers of `network` that adapters reach, by their places."""
+    return {name: layer for name, layer in network.named_modules() if isinstance(layer, Linear | Conv2d)}
+
+
 def name_layers(network: nn.Module, reachable: Callable[[nn.Module], bool] = lambda module: hasattr(module, "place")) -> None:
     """Tell every layer of `network` that can be reached its place."""
     for name, module in network.named_modules():

@@ -8,11 +8,13 @@ how noise was added in training, and how pictures become latents.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from modules.diffusion.adapters import Adapter
 from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.rows import Answer, JoinKey, Row
 from modules.diffusion.schedules import TrainedSigmas
@@ -103,6 +105,36 @@ class Tokenised(Protocol):
         """
 
 
+@dataclass(frozen=True, eq=False)
+class AdaptableNetwork:
+    """What adapters can change of a network: its `layers` by place, and their places by the `stems` that files name them by."""
+
+    layers: Mapping[str, nn.Linear | nn.Conv2d]
+    stems: Mapping[str, str]
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedAdapter:
+    """A file's changes of a model, by the part that they are for ("unet", "text", "text_2"); hashable by identity.
+
+    `version` changes with the file, `digest` are 12 digits of its hash, `unmatched` its tensors that belong to no layer, `size`
+    its bytes.
+    """
+
+    name: str
+    version: str
+    digest: str
+    parts: Mapping[str, Adapter]
+    unmatched: tuple[str, ...] = ()
+    size: int = 0
+
+
+Strengths = tuple[tuple[LoadedAdapter, float], ...]
+"""Adapters with how much of each."""
+
+
 class PromptEncoder(Protocol):
     """The text encoders of a model, and how texts become conditionings."""
 
@@ -113,8 +145,10 @@ class PromptEncoder(Protocol):
             RequestError: they are too long, or name what cannot be read.
         """
 
-    def encode(self, pieces: Sequence[Any], clip_skip: int, vectors: Mapping[Any, Tensor]) -> list[Any]:
-        """One answer for each of some images' `pieces`, on the device."""
+    def encode(
+        self, pieces: Sequence[Any], clip_skip: int, vectors: Mapping[Any, Tensor], adapters: Strengths = ()
+    ) -> list[Any]:
+        """One answer for each of some images' `pieces`, on the device, with `adapters` on the encoders."""
 
 
 class LatentSpace(Protocol):
@@ -148,3 +182,5 @@ class Networks:
     prompts: PromptEncoder
     latent: LatentSpace
     noise: NoiseProcess
+    adaptable: Mapping[str, AdaptableNetwork] = field(default_factory=dict)
+    """By part, what adapters can change."""

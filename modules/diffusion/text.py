@@ -14,7 +14,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from modules.diffusion.adapters import Adapter
 from modules.diffusion.clip import CLIPText, TextConfig
+from modules.diffusion.forward import ForwardContext, Linear, context_for, name_layers
 from modules.prompts.chunks import Chunk, Embedding, Insert
 from modules.prompts.tokenizer import EOS, Tokenizer
 
@@ -37,7 +39,8 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.network = CLIPText(config)
-        self.text_projection = nn.Linear(config.width, config.projection, bias=False) if config.projection else None
+        self.text_projection = Linear(config.width, config.projection, bias=False) if config.projection else None
+        name_layers(self.networks)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -50,7 +53,11 @@ class TextEncoder(nn.Module):
         return nn.ModuleDict(parts | ({"text_projection": self.text_projection} if self.text_projection else {}))
 
     def encode_chunks(
-        self, chunks: Iterable[Chunk], clip_skip: int = 1, vectors: Mapping[Embedding, Tensor] | None = None
+        self,
+        chunks: Iterable[Chunk],
+        clip_skip: int = 1,
+        vectors: Mapping[Embedding, Tensor] | None = None,
+        adapters: Sequence[tuple[Adapter, float]] = (),
     ) -> list[EncodedWindow]:
         """(77, width) per window, and its pooled text; windows of equal content are encoded once.
 
@@ -60,6 +67,7 @@ class TextEncoder(nn.Module):
                 final normalisation follows in any case, as A1111 does for SD 1.x.  Where the configuration names a layer, that
                 one is read whatever is asked for.
             vectors: (n, width) of every embedding that the windows name (textual inversion).
+            adapters: side paths of the network's layers, with their strengths.
         """
         bare = [chunk.bare for chunk in chunks]
         distinct = list(dict.fromkeys(bare))
@@ -67,7 +75,10 @@ class TextEncoder(nn.Module):
         for start in range(0, len(distinct), BATCH):
             batch = distinct[start : start + BATCH]
             with self._inserted([chunk.inserts for chunk in batch], vectors or {}):
-                contexts, pooled = self(torch.tensor([chunk.tokens for chunk in batch]), clip_skip)
+                tokens = torch.tensor([chunk.tokens for chunk in batch])
+                device = self.network.final_layer_norm.weight.device
+                ctx = context_for([adapters] * len(batch), [()] * len(batch), None, device)
+                contexts, pooled = self(tokens, clip_skip, ctx)
             windows = map(EncodedWindow, contexts, [None] * len(batch) if pooled is None else pooled)
             encoded.update(zip(batch, windows, strict=True))
         return [encoded[chunk] for chunk in bare]
@@ -93,7 +104,7 @@ class TextEncoder(nn.Module):
         finally:
             handle.remove()
 
-    def forward(self, tokens: Tensor, clip_skip: int = 1) -> tuple[Tensor, Tensor | None]:
+    def forward(self, tokens: Tensor, clip_skip: int = 1, ctx: ForwardContext | None = None) -> tuple[Tensor, Tensor | None]:
         """Contexts (B, 77, width) of windows of token ids (B, 77), and their pooled texts (B, projection) if it has them.
 
         The pooled text is the last layer's output at the first end-of-text token, normalised and projected, whatever layer the
@@ -101,14 +112,14 @@ class TextEncoder(nn.Module):
         """
         network = self.network
         tokens = _padded(tokens, self.config.pad).to(network.final_layer_norm.weight.device)
-        hidden = network(tokens)
+        hidden = network(tokens, ctx)
         context = hidden[-min(self.config.layer or clip_skip, self.config.layers)]
         context = network.final_layer_norm(context) if self.config.normalised else context
         if self.text_projection is None:
             return context, None
         ends = (tokens == EOS).int().argmax(dim=-1)
         rows = torch.arange(len(tokens), device=tokens.device)
-        return context, self.text_projection(network.final_layer_norm(hidden[-1][rows, ends]))
+        return context, self.text_projection(network.final_layer_norm(hidden[-1][rows, ends]), ctx)
 
 
 class TextEncoders(nn.Module):
@@ -135,11 +146,19 @@ class TextEncoders(nn.Module):
         return tuple(encoder.config.width for encoder in self)
 
     def encode_chunks(
-        self, chunks: Iterable[Chunk], clip_skip: int = 1, vectors: Mapping[Embedding, Tensor] | None = None
+        self,
+        chunks: Iterable[Chunk],
+        clip_skip: int = 1,
+        vectors: Mapping[Embedding, Tensor] | None = None,
+        adapters: Sequence[Sequence[tuple[Adapter, float]]] = (),
     ) -> list[EncodedWindow]:
-        """As `TextEncoder.encode_chunks`, of all encoders: contexts (77, sum of widths), pooled texts one behind the other."""
+        """As `TextEncoder.encode_chunks`, of all encoders: contexts (77, sum of widths), pooled texts one behind the other.
+
+        `adapters` are by encoder, in their order.
+        """
         chunks = list(chunks)
-        by_encoder = [encoder.encode_chunks(chunks, clip_skip, vectors) for encoder in self]
+        on = [*adapters, *[()] * (len(self.encoders) - len(adapters))]
+        by_encoder = [encoder.encode_chunks(chunks, clip_skip, vectors, each) for encoder, each in zip(self, on, strict=True)]
         return by_encoder[0] if len(by_encoder) == 1 else [_side_by_side(windows) for windows in zip(*by_encoder, strict=True)]
 
 

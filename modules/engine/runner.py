@@ -43,7 +43,7 @@ def batch_key(op: DeviceOp) -> tuple[str, ModelHandle, Any]:
     if isinstance(op, Predict):
         return ("predict", op.model, tuple(op.rows[0].x.shape))
     if isinstance(op, Encode):
-        return ("encode", op.model, op.clip_skip)
+        return ("encode", op.model, (op.clip_skip, _versions(op)))
     if isinstance(op, EncodeImage):
         factor = op.model.latent.factor
         channels, height, width = op.image.shape
@@ -51,6 +51,11 @@ def batch_key(op: DeviceOp) -> tuple[str, ModelHandle, Any]:
     if isinstance(op, Decode):
         return ("decode", op.model, tuple(op.latent.shape))
     raise TypeError(f"{type(op).__name__} is not for the device")
+
+
+def _versions(op: Encode) -> tuple[tuple[str, float], ...]:
+    """The adapters of an encode as what they are remembered by: no cache keeps their tensors."""
+    return tuple((adapter.version, strength) for adapter, strength in op.adapters)
 
 
 @dataclass
@@ -61,7 +66,7 @@ class Runner:
     forwards: int = 0
     """Network evaluations so far; what sharing saves shows here."""
     rows: int = 0
-    _windows: OrderedDict[tuple[ModelHandle, Hashable, int], Any] = field(default_factory=OrderedDict)
+    _windows: OrderedDict[tuple[ModelHandle, Hashable, Hashable], Any] = field(default_factory=OrderedDict)
     _decode_seconds: dict[tuple[ModelHandle, torch.Size], float] = field(default_factory=dict)
     """Of one picture, by the shape of its latent: what a preview of that size would cost."""
     _positions: dict[ModelHandle, int] = field(default_factory=dict)
@@ -165,19 +170,20 @@ class Runner:
 
     def _encode(self, ops: Sequence[Encode]) -> list[list[Any]]:
         """All windows of a batch in one go, each distinct one once, those seen lately not at all."""
-        model, clip_skip = ops[0].model, ops[0].clip_skip
+        model, clip_skip, adapters = ops[0].model, ops[0].clip_skip, ops[0].adapters
+        how = (clip_skip, _versions(ops[0]))
         wanted = dict.fromkeys(chunk for op in ops for chunk in op.chunks)
         found: dict[Hashable, Any] = {}
         for chunk in wanted:
-            key = (model, chunk, clip_skip)
+            key = (model, chunk, how)
             if key in self._windows:
                 self._windows.move_to_end(key)
                 found[chunk] = self._windows[key]
         missing = [chunk for chunk in wanted if chunk not in found]
         if missing:
             vectors = {embedding: vector for op in ops for embedding, vector in op.vectors.items()}
-            for chunk, window in zip(missing, model.prompts.encode(missing, clip_skip, vectors), strict=True):
-                found[chunk] = self._windows[model, chunk, clip_skip] = window
+            for chunk, window in zip(missing, model.prompts.encode(missing, clip_skip, vectors, adapters), strict=True):
+                found[chunk] = self._windows[model, chunk, how] = window
         while len(self._windows) > CACHED_WINDOWS:
             self._windows.popitem(last=False)
         return [[found[chunk] for chunk in op.chunks] for op in ops]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from modules import __version__
-from modules.catalogue import Catalogue
 from modules.diffusion.samplers import find_sampler
 from modules.engine.messages import Done
 from modules.errors import AtelierError, OutputError, QueueError
@@ -16,8 +15,6 @@ from modules.images.outputs import Outputs, SavedImage
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.input_images import InputImages
 from modules.jobs.live import LiveJob, LiveJobs
-from modules.prompts.check import network_notes
-from modules.prompts.compose import take_networks
 from modules.prompts.library import Finished, infotext_items
 
 log = logging.getLogger("atelier")
@@ -31,7 +28,7 @@ class Saver:
 
     Args:
         live: the jobs.
-        outputs, catalogue, input_images: where pictures go, and what their records say.
+        outputs, input_images: where pictures and their init images go.
         durable: keep what the disk refuses; otherwise its job fails at once.
         saved: called on the saver's thread when a picture or a job is over.
     """
@@ -40,13 +37,12 @@ class Saver:
         self,
         live: LiveJobs,
         outputs: Outputs,
-        catalogue: Catalogue,
         input_images: InputImages,
         durable: bool,
         saved: Callable[[], None],
     ) -> None:
         self.live, self._changes, self._hold = live, live.changes, live.hold
-        self.outputs, self._catalogue, self._input_images = outputs, catalogue, input_images
+        self.outputs, self._input_images = outputs, input_images
         self._durable, self._saved = durable, saved
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
 
@@ -107,7 +103,7 @@ class Saver:
             model_hash=done.model_hash,
             schedule_label=done.schedule,
             version=f"Atelier {__version__}",
-            **_also_said(finished, done, self._catalogue.loras),
+            **_also_said(finished, done),
         )
         saved = self.outputs.save(done.pixels, done.width, done.height, info, job=job.id, index=index, when=job.created)
         self._input_images.keep_beside(info.request, job.user)
@@ -178,17 +174,9 @@ class Saver:
         self._saved()
 
 
-def _also_said(finished: Finished, done: Done, loras: Callable[[], Collection[str]]) -> dict[str, dict[str, str]]:
-    """What a picture's record says beside its request: of its prompts, and what the engine found.  `loras` are here."""
+def _also_said(finished: Finished, done: Done) -> dict[str, dict[str, str]]:
+    """What a picture's record says beside its request: of its prompts, and what the engine found."""
     request = finished.request
     sampler, _ = find_sampler(request.sampler)
-    facts = dict(done.facts)
-    networks = take_networks(request.prompt)[1]
-    notes = [*(network_notes(networks, loras()) if networks else ()), *filter(None, [facts.get("notes")])]
     words = infotext_items(finished, sampler.prompt_steps(request.steps))
-    if networks:  # none is applied yet
-        words = {**words, "Networks left out": " ".join(map(str, networks))}
-    return {
-        "extras": {**done.extras, **words},
-        "facts": facts | ({"notes": ". ".join(notes)} if notes else {}),
-    }
+    return {"extras": {**done.extras, **words}, "facts": dict(done.facts)}

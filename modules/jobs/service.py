@@ -82,7 +82,7 @@ class JobService:
         self.live = LiveJobs(store, self.changes, self.workers, self.hold)
         self.forecasts = Forecasts(self.live)
         self.sender = Sender(self.live, library, input_images)
-        self.saver = Saver(self.live, outputs, catalogue, input_images, durable, self.sender.dispatch)
+        self.saver = Saver(self.live, outputs, input_images, durable, self.sender.dispatch)
         self.reports = Reports(self.live, self.sender, self.saver, catalogue)
         self.looking = Looking(self.live, self.forecasts, outputs, self.sender, settings.jobs_per_user, settings.jobs_in_total)
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
+from modules.diffusion.adapters import Adapter
 from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.forward import MIDDLE_ATTENTION, AttentionMass, IdentityAttention
 from modules.diffusion.rows import Row
@@ -96,12 +97,14 @@ def composed(
     combine: Combine = plain,
     pair: bool = False,
     added: Sequence[Addition] = (),
+    adapters: Sequence[tuple[Adapter, float]] = (),
 ) -> Denoiser:
     """Guidance towards several prompts, `a AND b :0.5`: negative + sum of cfg_scale * weight * (side - negative).
 
     Composable diffusion (Liu et al. 2022, arXiv:2206.01714, equation 11) with weights that may be negative.  What has no weight
     in the sum is not evaluated, unless a `pair` of answers is wanted.  Without a `negative` the first side stands for it, which
     is what A1111 does in the steps that skip it.  What is `added` shares the forward where it can.
+    `adapters` are on every row.
 
     Raises:
         RequestError: something is to be added that works on attention which the network does not have.
@@ -122,9 +125,10 @@ def composed(
     prompts = list(dict.fromkeys([*(side for side, _ in counted), negative]))
 
     def denoise(x: Tensor, sigma: float) -> Program[Denoised]:
-        rows = [Row(x, sigma, prompt, taps=(AttentionMass(),) if watches and prompt is negative else ()) for prompt in prompts]
+        watching = {negative: (AttentionMass(),)} if watches else {}
+        rows = [Row(x, sigma, prompt, tuple(adapters), taps=watching.get(prompt, ())) for prompt in prompts]
         if perturbs:
-            rows += [Row(x, sigma, side, taps=(IdentityAttention(),)) for side, _ in counted]
+            rows += [Row(x, sigma, side, tuple(adapters), taps=(IdentityAttention(),)) for side, _ in counted]
         answered = yield from predict(model, *rows)
         said = {prompt: answer.x0 for prompt, answer in zip(prompts, answered, strict=False)}
         observed = [mass for answer in answered for mass in answer.observed]
@@ -136,7 +140,7 @@ def composed(
             scale=cfg_scale,
             perturbed=tuple(answer.x0 for answer in answered[len(prompts) :]),
             mass=observed[0] if watches else None,
-            again=lambda other: conditioned(model, negative)(other, sigma),
+            again=lambda other: conditioned(model, negative, adapters)(other, sigma),
         )
         guided = combine(answers)
         for addition in added:
@@ -169,11 +173,11 @@ def by_evaluation(denoiser_at: Callable[[int], Denoiser]) -> Denoiser:
     return denoise
 
 
-def conditioned(model: ModelHandle, conditioning: Conditioning) -> Denoiser:
+def conditioned(model: ModelHandle, conditioning: Conditioning, adapters: Sequence[tuple[Adapter, float]] = ()) -> Denoiser:
     """The network's own prediction under one prompt, without guidance."""
 
     def denoise(x: Tensor, sigma: float) -> Program[Denoised]:
-        (answer,) = yield from predict(model, Row(x, sigma, conditioning))
+        (answer,) = yield from predict(model, Row(x, sigma, conditioning, tuple(adapters)))
         return Denoised(answer.x0, answer.x0)
 
     return denoise

@@ -7,7 +7,7 @@ conditioning for networks that were trained with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -66,6 +66,7 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     runs = model.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
 
     latent, init, said, done = torch.empty(0), None, dict[str, str](), 0
+    notes: dict[str, None] = {}
     schedules = []
     for number, stage in enumerate(stages):
         sampler, _ = find_sampler(stage.settings.sampler)
@@ -77,15 +78,17 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
         after = sum(later.steps for later in stages[number + 1 :])
         progress = _Progress(runs, number, len(stages), done, after)
         latent = yield from _denoised(stage, runs, sampler, words, init, part, progress)
+        notes |= dict.fromkeys(words.notes)
         said, done = {**said, **words.said}, done + max(0, len(part.sigmas) - 1)
         if progress.ended:
             break
 
     pixels = yield from decode(model, latent)
     if not isinstance(request, Img2Img) or region is None or init is None:
-        return Painted(pixels, model, schedules[0], said, runs.noise.facts)
+        return Painted(pixels, model, schedules[0], said, {**runs.noise.facts, **_noted(notes)})
     moved = (latent - init.latent).norm(dim=0).cpu().numpy() if request.soft_inpainting else None
     result, facts = yield from on_host(lambda: _finished(request, region, init, pixels.numpy(), moved))
+    facts |= _noted([*notes, *region.notes])
     return Painted(
         torch.tensor(result), model, schedules[0], {**_extras(request, model, region), **said}, {**runs.noise.facts, **facts}
     )
@@ -231,12 +234,18 @@ def _finished(
     """The picture that the user gets, and what the record says about it.  `moved` is how far the latent went, (h, w)."""
     if request.color_correction:
         painted = colour.color_correct(painted, region.picture)
-    facts = {"notes": ". ".join(region.notes)} if region.notes else {}
+    facts: dict[str, str] = {}
     if moved is not None and init.mask is not None:
         return region.returned(painted, region.adaptive(request, moved, init.mask[0].cpu().numpy())), facts
     result = region.returned(painted)
     seam = region.seam(result)
     return result, facts | ({"seam error": f"{seam:.2f}"} if seam is not None else {})
+
+
+def _noted(notes: Iterable[str]) -> dict[str, str]:
+    """Sentences for the user, as a fact of the record; nothing where there are none."""
+    text = ". ".join(notes)
+    return {"notes": text} if text else {}
 
 
 def _extras(request: Img2Img, model: ModelHandle, region: Region) -> Mapping[str, str]:

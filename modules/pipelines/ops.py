@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
+from modules.diffusion.networks import Strengths
 from modules.diffusion.rows import Answer, JoinKey, Row, can_join
 
 T = TypeVar("T")
@@ -31,13 +32,14 @@ class Load:
 class Encode:
     """Encode windows of tokens, not yet weighted.  Answer: what the model's encoders make of each, in their order.
 
-    `chunks` and `vectors` are those of `networks.Tokenised`.
+    `chunks` and `vectors` are those of `networks.Tokenised`, `adapters` those on the encoders, with their strengths.
     """
 
     model: ModelHandle
     chunks: tuple[Hashable, ...]
     clip_skip: int = 1
     vectors: Mapping[Any, Tensor] = field(default_factory=dict)
+    adapters: Strengths = ()
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,13 @@ def load(checkpoint: str) -> Program[ModelHandle]:
 
 
 def encode(
-    model: ModelHandle, *chunks: Hashable, clip_skip: int = 1, vectors: Mapping[Any, Tensor] = MappingProxyType({})
+    model: ModelHandle,
+    *chunks: Hashable,
+    clip_skip: int = 1,
+    vectors: Mapping[Any, Tensor] = MappingProxyType({}),
+    adapters: Strengths = (),
 ) -> Program[list[Any]]:
-    return cast("list[Any]", (yield Encode(model, chunks, clip_skip, vectors)))
+    return cast("list[Any]", (yield Encode(model, chunks, clip_skip, vectors, adapters)))
 
 
 def encode_image(model: ModelHandle, image: Tensor) -> Program[Tensor]:

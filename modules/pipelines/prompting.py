@@ -7,18 +7,20 @@ here they are asked.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
+from modules.diffusion.adapters import Adapter
 from modules.diffusion.conditioning import ConditioningTimeline
-from modules.diffusion.networks import Tokenised
+from modules.diffusion.networks import Strengths, Tokenised
 from modules.diffusion.samplers import Sampler
 from modules.pipelines.consistency import consistent
 from modules.pipelines.denoisers import Denoiser, by_evaluation, composed, switched
+from modules.pipelines.extra_networks import read_networks
 from modules.pipelines.guidance import Guidance
 from modules.pipelines.guidance.zero import still
 from modules.pipelines.ops import Program, encode, on_host
@@ -43,6 +45,10 @@ class Prompted:
     bare: ConditioningTimeline | None = None
     image_scale: float = 1.0
     said: Mapping[str, str] = field(default_factory=dict)
+    adapters: tuple[tuple[Adapter, float], ...] = ()
+    """On the denoising network, with their strengths."""
+    notes: tuple[str, ...] = ()
+    """Sentences about what of the prompts could not be done."""
 
     def concatenated(self, channels: Tensor, image_scale: float = 1.0) -> Prompted:
         """The same words with concat conditioning: a picture as further input channels (C2, h, w) of the network.
@@ -52,7 +58,8 @@ class Prompted:
         """
         sides = tuple((side.with_channels(channels), weight) for side, weight in self.sides)
         bare = self.negative.with_channels(torch.zeros_like(channels)) if image_scale != 1.0 else None
-        return Prompted(sides, self.negative.with_channels(channels), bare, image_scale, self.said)
+        negative = self.negative.with_channels(channels)
+        return replace(self, sides=sides, negative=negative, bare=bare, image_scale=image_scale)
 
     def guided(self, model: ModelHandle, guidance: Guidance) -> Denoiser:
         """Guidance for one run of a sampler, along the prompts' timelines."""
@@ -66,10 +73,11 @@ class Prompted:
         scale, pair, added = guidance.scale, guidance.pair, guidance.added
         if self.bare is not None and scale != 0:  # + (image_scale - 1) * (negative - bare), as one more side of AND
             sides.append((self.bare.at(evaluation), (1.0 - self.image_scale) / scale))
-        full = composed(model, sides, self.negative.at(evaluation), scale, guidance.combine, pair, added)
+        negative = self.negative.at(evaluation)
+        full = composed(model, sides, negative, scale, guidance.combine, pair, added, self.adapters)
         if guidance.skips is None:
             return full
-        skips, without = guidance.skips, composed(model, sides, None, scale, pair=pair, added=added)
+        skips, without = guidance.skips, composed(model, sides, None, scale, pair=pair, added=added, adapters=self.adapters)
         return switched(lambda sigma: skips(evaluation, sigma), full, without)
 
 
@@ -82,12 +90,16 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler, steps_befor
         RequestError: prompt editing makes too many different texts.
     """
     planned, texts = yield from on_host(lambda: _tokenised(model, request, sampler, steps_before))
-    encoded = yield from _encoded(model, texts, request.clip_skip)
+    networks = yield from on_host(lambda: read_networks(model, planned.networks))
+    encoded = yield from _encoded(model, texts, request.clip_skip, networks.on_text)
     *sides, negative = [timeline.texts for timeline in planned.timelines]
     made = texts.conditionings(sides, negative, encoded)
     *positive, below = [ConditioningTimeline(*one) for one in zip(planned.timelines, made, strict=True)]
     weights = [side.weight for side in planned.sides]
-    return Prompted(tuple(zip(positive, weights, strict=True)), below, said=texts.said)
+    said = {**texts.said, **networks.said}
+    return Prompted(
+        tuple(zip(positive, weights, strict=True)), below, said=said, adapters=networks.on_unet, notes=networks.notes
+    )
 
 
 def _tokenised(model: ModelHandle, request: Txt2Img, sampler: Sampler, steps_before: int | None) -> tuple[Plan, Tokenised]:
@@ -100,11 +112,11 @@ def _tokenised(model: ModelHandle, request: Txt2Img, sampler: Sampler, steps_bef
     return planned, model.prompts.tokenise(texts, request)
 
 
-def _encoded(model: ModelHandle, texts: Tokenised, clip_skip: int) -> Program[dict[Hashable, Any]]:
+def _encoded(model: ModelHandle, texts: Tokenised, clip_skip: int, adapters: Strengths) -> Program[dict[Hashable, Any]]:
     """The encoders' output for each piece."""
     encoded: dict[Hashable, Any] = {}
     for start in range(0, len(texts.pieces), AT_ONCE):
         part = texts.pieces[start : start + AT_ONCE]
-        answers = yield from encode(model, *part, clip_skip=clip_skip, vectors=texts.vectors)
+        answers = yield from encode(model, *part, clip_skip=clip_skip, vectors=texts.vectors, adapters=adapters)
         encoded.update(zip(part, answers, strict=True))
     return encoded

@@ -37,8 +37,8 @@ def _answer(op: DeviceOp, manager: ModelManager) -> Any:
     match op:
         case Load(checkpoint):
             return manager.load(checkpoint)
-        case Encode(model, chunks, clip_skip, vectors):
-            return [model.prompts.encode([chunk], clip_skip, vectors)[0] for chunk in chunks]
+        case Encode(model, chunks, clip_skip, vectors, adapters):
+            return [model.prompts.encode([chunk], clip_skip, vectors, adapters)[0] for chunk in chunks]
         case EncodeImage(model, image):
             return model.latent.encode(image[None])[0]
         case Predict(model, rows):

@@ -214,20 +214,28 @@ def _weighs_break(text: str) -> bool:
 
 
 def network_notes(networks: Iterable[ExtraNetwork], known: Collection[str] = ()) -> list[str]:
-    """One sentence for each network: none is applied yet.  `known` are the names that are here."""
-    return [f"{network}: {reason}; it is left out" for network in networks if (reason := _unusable(network, known))]
+    """One sentence for each network that will be left out.  `known` are the names that are here."""
+    there = {name.casefold() for name in known}
+    return [f"{network}: {reason}; it is left out" for network in networks if (reason := _unusable(network, there))]
 
 
 def _unusable(network: ExtraNetwork, known: Collection[str]) -> str:
+    if problem := network_problem(network):
+        return problem
+    return "" if network.name.casefold() in known else f"no network of the name {network.name!r} is here"
+
+
+def network_problem(network: ExtraNetwork) -> str:
+    """Why a network cannot be used, whichever files are here; "" where it may be."""
     if network.kind not in NETWORK_KINDS:
         return f"{network.kind!r} is no kind of network"
-    if network.name not in known:
-        return f"no network of the name {network.name!r} is here"
+    if network.kind == "hypernet":
+        return "hypernetworks are not applied"
     try:
         network.multipliers()
     except ValueError:
         return "what stands behind the name must be numbers"
-    return "it is here, but this version does not apply networks yet"
+    return ""
 
 
 def _embeddings_in(texts: Iterable[str], known: Iterable[Embedding], tokenizer: Tokenizer) -> list[Embedding]:

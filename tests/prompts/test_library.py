@@ -157,7 +157,10 @@ def test_sides_and_networks() -> None:
     made = checked(prompt="a <lora:ink:0.5> AND b :0.7", networks=("ink",))
     assert [side.weight for side in made.sides] == [1.0, 0.7]
     assert made.networks == ("<lora:ink:0.5>",)
-    assert made.notes == ("<lora:ink:0.5>: it is here, but this version does not apply networks yet; it is left out",)
+    assert made.notes == ()
+    assert checked(prompt="a <lora:ink:much>", networks=("ink",)).notes == (
+        "<lora:ink:much>: what stands behind the name must be numbers; it is left out",
+    )
 
 
 def test_embeddings_are_counted_as_vectors_and_named() -> None:

@@ -1,5 +1,4 @@
-// Names that fit what is being typed in a prompt: wildcards after two underscores, embeddings as words.  LoRAs are not offered as long
-// as this version does not apply them.
+// Names that fit what is being typed in a prompt: wildcards after two underscores, LoRAs after "<lora:", embeddings as words.
 // A list below the field; arrows choose, Enter or Tab takes, Esc closes.
 
 import { getJson, h, replaceText } from "../dom.js";
@@ -8,6 +7,7 @@ const SHOWN = 8;
 const FRESH_MS = 10_000; // files come and go
 const KINDS = [
   { of: "wildcards", typed: /__([\w ./*-]{0,80})$/, written: (name) => `__${name}__`, rest: /^__/ },
+  { of: "loras", typed: /<(?:lora|lyco):([^<>:\n]{0,80})$/i, written: (name) => `<lora:${name}:1>`, rest: /^[^<>\n]*>/ },
   { of: "embeddings", typed: /(?:^|[\s,([{|:])([^\s,:|()[\]{}<>_]{2,80})$/, written: (name) => name, rest: /^(?!)/ },
 ];
 const WHOLE_WILDCARD = /__(?!_)[\w ./*-]{1,200}?__/g;
@@ -45,6 +45,7 @@ function typing(area) {
   if (area.selectionStart !== cursor) return null;
   const before = area.value.slice(Math.max(0, cursor - 400), cursor).replace(WHOLE_WILDCARD, (whole) => " ".repeat(whole.length));
   for (const kind of KINDS) {
+    if (kind.of === "loras" && area.closest("[id$=negative_prompt]")) continue; // which has none
     const found = before.match(kind.typed);
     if (!found) continue;
     const from = kind.of === "embeddings" ? cursor - found[1].length : cursor - found[0].length;

@@ -45,7 +45,7 @@ export function finishPictureInfo(label, job, picture, over, onDeleted) {
   label.dataset.finished = key;
   label.querySelectorAll(".left-out, .delete").forEach((node) => node.remove());
   const left = picture ? leftOut(picture.infotext) : "";
-  if (left) label.append(h("p", { class: "left-out" }, `Left out, because this version does not apply networks yet: ${left}`));
+  if (left) label.append(h("p", { class: "left-out" }, `Painted without ${left}: its notes say why.`));
   if (!over || !job.pictures.length) return;
   const words = picture ? "Delete this picture" : `Delete all ${job.pictures.length}`;
   const button = h("button", { type: "button", class: "delete", id: "result_delete" }, words);

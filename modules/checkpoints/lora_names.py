@@ -1,0 +1,138 @@
+"""The names under which adapter files keep their changes, brought to the layers of our networks.
+
+A tensor's name is a stem, which names a layer in one of several spellings, and an ending, which says what it is of that layer's
+change.  Spellings: kohya's (`lora_unet_down_blocks_0_...`, `lora_te1_text_model_...`), diffusers' old and new ones and peft's
+(`unet.down_blocks.0....lora_A.weight`), ldm's (`diffusion_model.input_blocks.1....`), LyCORIS' (`lycoris_...`).  No torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+ENDINGS: Mapping[str, str] = {
+    **{f".lora_{side}.weight": side for side in ("down", "up", "mid")},
+    **{f".lora.{side}.weight": side for side in ("down", "up")},
+    **{f"_lora.{side}.weight": side for side in ("down", "up")},
+    **{f".lora_linear_layer.{side}.weight": side for side in ("down", "up")},
+    **{f".lora_{letter}{name}.weight": side for letter, side in (("A", "down"), ("B", "up")) for name in ("", ".default")},
+    **{f".{name}": name for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")},
+    **{f".lokr_{name}": f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
+    **{f".{name}.weight": name for name in ("a1", "a2", "b1", "b2")},
+    **{f".{name}": name for name in ("alpha", "dora_scale", "diff", "diff_b", "oft_blocks", "oft_diag", "rescale", "scalar")},
+    **{f".{name}": name for name in ("w_norm", "b_norm", "set_weight", "on_input")},
+    ".lora_magnitude_vector": "dora_scale",
+    ".lora_magnitude_vector.weight": "dora_scale",
+    ".lora_magnitude_vector.default.weight": "dora_scale",
+    ".weight": "weight",
+}
+"""What a name may end in, and what that tensor is of the layer's change."""
+
+_LONGEST_FIRST = sorted(ENDINGS, key=len, reverse=True)
+
+_PREFIXES = (
+    ("unet", re.compile(r"(?:lora|oft|lycoris)_unet_|(?:model\.)?diffusion_model\.|unet\.")),
+    ("text_2", re.compile(r"(?:lora|oft|lycoris)_te2_|text_encoder_2\.|text_encoders\.clip_g\.(?:transformer\.)?")),
+    ("text", re.compile(r"(?:lora|oft|lycoris)_te1?_|text_encoder\.|text_encoders\.clip_l\.(?:transformer\.)?")),
+    ("text", re.compile(r"lycoris_(?=text_model_)")),
+    ("unet", re.compile(r"lycoris_")),
+)
+
+
+def split(name: str) -> tuple[str, str, str]:
+    """(part, stem, what) of a tensor: `part` is "unet", "text" or "text_2", `stem` has underscores only.
+
+    All are "" for a name that no adapter has.
+
+    >>> split("lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight")
+    ('text', 'encoder_layers_0_mlp_fc1', 'down')
+    >>> split("unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.up.weight")[1]
+    'mid_block_attentions_0_transformer_blocks_0_attn1_to_out_0'
+    """
+    ending = next((one for one in _LONGEST_FIRST if name.endswith(one)), None)
+    if ending is None:
+        return "", "", ""
+    stem, part = name.removesuffix(ending).removeprefix("base_model.model."), "unet"
+    for kind, prefix in _PREFIXES:
+        if found := prefix.match(stem):
+            part, stem = kind, stem[found.end() :]
+            break
+    if ending.startswith("_lora."):  # diffusers of 2023: the processor of an attention held its changes
+        stem = re.sub(r"to_out$", "to_out.0", stem.replace(".processor.", "."))
+    stem = stem.replace(".", "_")
+    if part != "unet":
+        stem = stem.removeprefix("text_model_")
+    return part, stem, ENDINGS[ending]
+
+
+def text_aliases(places: Iterable[str]) -> dict[str, str]:
+    """The layers of a text encoder (`encoder.layers.0.mlp.fc1`) by stem."""
+    return {place.replace(".", "_"): place for place in places}
+
+
+def unet_aliases(places: Iterable[str], levels: int, res_blocks: int) -> dict[str, str]:
+    """The layers of a U-Net with ldm's names, by stem in ldm's and in diffusers' spelling.
+
+    Args:
+        places: names of layers, `input_blocks.1.1.transformer_blocks.0.attn1.to_q`.
+        levels: resolutions of the network.
+        res_blocks: residual blocks of each on the way down.
+    """
+    aliases: dict[str, str] = {}
+    for place in places:
+        aliases[diffusers_name(place, levels, res_blocks).replace(".", "_")] = place
+        aliases[place.replace(".", "_")] = place
+    return aliases
+
+
+_OUTSIDE = {
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "label_emb.0.0": "add_embedding.linear_1",
+    "label_emb.0.2": "add_embedding.linear_2",
+    "input_blocks.0.0": "conv_in",
+    "out.2": "conv_out",
+}
+_IN_RESNET = {
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+_BLOCK = re.compile(r"(input|output|middle)_blocks?\.(\d+)(?:\.(\d+))?\.(.+)")
+
+
+def diffusers_name(place: str, levels: int, res_blocks: int) -> str:
+    """What diffusers calls a layer of a U-Net that ldm calls `place`.
+
+    >>> diffusers_name("input_blocks.3.0.op", 4, 2)
+    'down_blocks.0.downsamplers.0.conv'
+    >>> diffusers_name("output_blocks.5.2.conv", 4, 2), diffusers_name("output_blocks.5.1.proj_in", 4, 2)
+    ('up_blocks.1.upsamplers.0.conv', 'up_blocks.1.attentions.2.proj_in')
+    """
+    if place in _OUTSIDE:
+        return _OUTSIDE[place]
+    found = _BLOCK.fullmatch(place)
+    if not found:
+        return place
+    side, number, child, layer = found[1], int(found[2]), found[3], found[4]
+    if side == "middle":
+        layer = layer if child is None else f"{child}.{layer}"  # its children are numbered once
+        return (
+            f"mid_block.attentions.0.{layer}"
+            if number == 1
+            else f"mid_block.resnets.{number // 2}.{_IN_RESNET.get(layer, layer)}"
+        )
+    if side == "input":
+        level, index = divmod(number - 1, res_blocks + 1)
+        block = f"down_blocks.{level}"
+    else:
+        level, index = divmod(number, res_blocks + 1)
+        block = f"up_blocks.{level}"
+    if layer == "op":
+        return f"{block}.downsamplers.0.conv"
+    if layer == "conv":
+        return f"{block}.upsamplers.0.conv"
+    if child == "0":
+        return f"{block}.resnets.{index}.{_IN_RESNET.get(layer, layer)}"
+    return f"{block}.attentions.{index}.{layer}"

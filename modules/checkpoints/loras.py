@@ -1,0 +1,269 @@
+"""LoRAs and their relatives for the engine: from a file to the changes of a model's layers, kept while the model is.
+
+Files are read as checkpoints are: their headers are checked, never a pickle is opened.  What is not understood of a file is
+listed, what cannot be right (no rank, not finite, made for other layers) is refused with the reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from modules.checkpoints import lora_names
+from modules.checkpoints.companions import lora_files
+from modules.checkpoints.completeness import listed
+from modules.checkpoints.header import Header, header_of, open_model
+from modules.checkpoints.weights import Weights
+from modules.diffusion.adapters import Adapter, Delta, LowRank
+from modules.diffusion.deltas import Decomposed, Full, Generalised, Hadamard, Kronecker, Rotation, Scaled
+from modules.diffusion.networks import AdaptableNetwork, LoadedAdapter
+from modules.errors import CheckpointError, UnknownName
+
+log = logging.getLogger(__name__)
+
+MAX_FILE = 4 << 30
+"""Bytes of a file that is read."""
+KEPT, KEPT_BYTES = 16, 2 << 30
+"""LoRAs that stay loaded for a model, and their bytes; the least recently used goes first."""
+
+
+class Loras:
+    """The LoRA folders of the models folders.  Any thread may call."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = list(folders)
+        self._lock = threading.Lock()
+        self._loaded: WeakKeyDictionary[object, OrderedDict[str, LoadedAdapter]] = WeakKeyDictionary()
+
+    def read(self, name: str, networks: Mapping[str, AdaptableNetwork], model: object) -> LoadedAdapter:
+        """The LoRA of this name for the `networks` of `model`, by part; the same object while its file does not change.
+
+        Raises:
+            UnknownName: no file has this name.
+            CheckpointError: the file cannot be used, or is for another family; the message does not name it.
+        """
+        files = lora_files(self._folders)
+        path = files.get(name.casefold())
+        if path is None:
+            raise UnknownName("network", name, list(files))
+        with open_model(path) as file:
+            header = header_of(file, path)
+            status = os.fstat(file.fileno())
+            if status.st_size > MAX_FILE:
+                raise CheckpointError(
+                    f"it is no LoRA: it has {status.st_size / 1e9:.1f} GB, at most {MAX_FILE / 1e9:.1f} are read"
+                )
+            version = f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}-{path}"
+            with self._lock:
+                kept = self._loaded.setdefault(model, OrderedDict())
+                if version in kept:
+                    kept.move_to_end(version)
+                    return kept[version]
+            loaded = _Reader(file, header, name, version, networks).read()
+        if loaded.unmatched:
+            log.warning("%s: changes no layer of this model: %s", path.name, listed(list(loaded.unmatched)))
+        with self._lock:
+            kept[version] = loaded
+            while len(kept) > KEPT or (len(kept) > 1 and sum(one.size for one in kept.values()) > KEPT_BYTES):
+                kept.popitem(last=False)
+        return loaded
+
+
+Tensors = Mapping[str, Tensor]
+
+
+class _Reader:
+    """One file for one model."""
+
+    def __init__(
+        self, file: BinaryIO, header: Header, name: str, version: str, networks: Mapping[str, AdaptableNetwork]
+    ) -> None:
+        self._file, self._header, self._weights = file, header, Weights(file, header)
+        self._name, self._version, self._networks = name, version, networks
+
+    def read(self) -> LoadedAdapter:
+        deltas: dict[str, dict[str, Delta]] = {}
+        unmatched: list[str] = []
+        unfit = ""
+        for (part, stem), names in self._by_layer().items():
+            network = self._networks.get(part)
+            place = network.stems.get(stem) if network else None
+            if network is None or place is None or set(names) <= {"w_norm", "b_norm", "alpha"}:
+                unmatched += names.values()
+                continue
+            layer = network.layers[place]
+            delta = self._delta(names, layer.weight)
+            if delta is None:
+                unmatched += names.values()
+            elif unfit_here := _misfit(delta, layer):
+                unmatched += names.values()
+                unfit = unfit or f"{next(iter(names.values()))!r}: {unfit_here}"
+            else:
+                deltas.setdefault(part, {})[place] = delta.to(network.device, network.dtype)
+        if not deltas:
+            why = f" ({unfit})" if unfit else f": it has {listed(sorted(self._header.tensors)[:3])}"
+            raise CheckpointError(f"it fits no layer of this checkpoint, whose family it is not made for{why}")
+        return LoadedAdapter(
+            name=self._name,
+            version=self._version,
+            digest=self._digest(),
+            parts={part: Adapter(self._name, found) for part, found in deltas.items()},
+            unmatched=tuple(unmatched),
+            size=sum(entry.end - entry.start for entry in self._header.tensors.values()),
+        )
+
+    def _by_layer(self) -> dict[tuple[str, str], dict[str, str]]:
+        """Names of tensors by layer, and by what they are of its change."""
+        layers: dict[tuple[str, str], dict[str, str]] = {}
+        for name in self._header.tensors:
+            part, stem, what = lora_names.split(name)
+            layers.setdefault((part, stem or name), {})[what] = name
+        return layers
+
+    def _digest(self) -> str:
+        """A1111's hash of a LoRA: the metadata's, or that of what is behind the header; 12 digits."""
+        told = self._header.metadata.get("sshs_model_hash", "")
+        if len(told) >= 12 and all(digit in "0123456789abcdef" for digit in told.lower()):
+            return told[:12].lower()
+        self._file.seek(self._header.data_start)
+        digest = hashlib.sha256()
+        while block := self._file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()[:12]
+
+    def _delta(self, names: Mapping[str, str], weight: Tensor) -> Delta | None:
+        """What these tensors say of a layer of this weight; None for what is no change that is known here."""
+        tensors = {what: self._tensor(name) for what, name in names.items()}
+        if bad := next((name for what, name in names.items() if not bool(tensors[what].float().isfinite().all())), None):
+            raise CheckpointError(f"its tensor {bad!r} has NaN or infinity")
+        for kind, needed in _KINDS:
+            if needed <= tensors.keys():
+                try:
+                    delta = kind(tensors, weight)
+                except (RuntimeError, ValueError, IndexError) as error:
+                    raise CheckpointError(
+                        f"its tensors for {next(iter(names.values()))!r} do not go together: {error}"
+                    ) from None
+                break
+        else:
+            return None
+        if (magnitude := tensors.get("dora_scale")) is not None:
+            by_row = magnitude.ndim == 1 or magnitude.shape[0] != 1 or weight.shape[0] == 1
+            delta = Decomposed(delta, magnitude, by_row)
+        return delta
+
+    def _tensor(self, name: str) -> Tensor:
+        entry = self._header.tensors[name]
+        if entry.dtype in ("BOOL", "U8", "I8", "I32", "I64"):  # flags and counts beside the changes
+            self._file.seek(self._header.data_start + entry.start)
+            number = int.from_bytes(self._file.read(min(8, entry.end - entry.start)), "little", signed=entry.dtype[0] == "I")
+            return torch.tensor(float(number))
+        return self._weights[name].clone()
+
+
+def _misfit(delta: Delta, layer: nn.Module) -> str:
+    """Why this change is not one of this layer, "" when it is."""
+    try:
+        weight = torch.empty_like(layer.weight, device="meta")  # type: ignore[arg-type]
+        found = delta.to("meta").weight(weight)
+    except (RuntimeError, ValueError, IndexError) as error:
+        return str(error).split("\n", 1)[0]
+    return "" if found.shape == weight.shape else f"it is for a layer of shape {tuple(found.shape)}, not {tuple(weight.shape)}"
+
+
+# ---- the kinds, by the tensors that tell them
+
+
+def _scale(tensors: Tensors, rank: int) -> float:
+    """alpha / rank, 1 without an alpha; times LyCORIS' learned scalar."""
+    if rank < 1:
+        raise ValueError("its rank is 0")
+    scale = float(tensors["alpha"]) / rank if "alpha" in tensors else 1.0
+    return scale * (float(tensors["scalar"]) if "scalar" in tensors else 1.0)
+
+
+def _lora(tensors: Tensors, weight: Tensor) -> Delta:
+    down, up, mid = tensors["down"], tensors["up"], tensors.get("mid")
+    if down.shape[0] != up.shape[1]:
+        raise ValueError(f"ranks {down.shape[0]} and {up.shape[1]}")
+    return LowRank(down, up, _scale(tensors, down.shape[0]), mid)
+
+
+def _loha(tensors: Tensors, weight: Tensor) -> Delta:
+    left1, right1, left2, right2 = (tensors[f"hada_{name}"] for name in ("w1_a", "w1_b", "w2_a", "w2_b"))
+    scale = _scale(tensors, right1.shape[0])
+    return Hadamard(left1, right1, left2, right2, scale, tensors.get("hada_t1"), tensors.get("hada_t2"))
+
+
+def _lokr(tensors: Tensors, weight: Tensor) -> Delta:
+    def matrix(name: str) -> Tensor:
+        if (whole := tensors.get(f"lokr_{name}")) is not None:
+            return whole
+        left, right = tensors[f"lokr_{name}_a"].float(), tensors[f"lokr_{name}_b"].float()
+        if name == "w2" and (core := tensors.get("lokr_t2")) is not None:
+            return torch.einsum("abhw,ao,bi->oihw", core.float(), left, right)
+        return left @ right.flatten(1)
+
+    try:
+        w1, w2 = matrix("w1"), matrix("w2")
+    except KeyError as missing:
+        raise ValueError(f"{missing.args[0]} is missing") from None
+    if weight.ndim == 4 and w2.ndim == 2:
+        w2 = w2.reshape(w2.shape[0], weight.shape[1] // w1.shape[1], *weight.shape[2:])
+    factored = next((tensors[name] for name in ("lokr_w1_b", "lokr_w2_b") if name in tensors), None)
+    return Kronecker(w1, w2, 1.0 if factored is None else _scale(tensors, factored.shape[0]))
+
+
+def _glora(tensors: Tensors, weight: Tensor) -> Delta:
+    """Which of two matrices comes first was changed once; their shapes tell."""
+    a1, a2, b1, b2 = (tensors[name] for name in ("a1", "a2", "b1", "b2"))
+    new = a2.shape[0] < a2.shape[1] and a2.shape[1] == weight.shape[1]
+    left, right, up, down = (a1, a2, b1, b2) if new else (a2, a1, b2, b1)
+    scale = _scale(tensors, right.shape[0])
+    return Generalised(left, right, LowRank(down, up, scale), scale)
+
+
+def _ia3(tensors: Tensors, weight: Tensor) -> Delta:
+    return Scaled(tensors["weight"].flatten(), bool(tensors["on_input"]))
+
+
+def _full(tensors: Tensors, weight: Tensor) -> Delta:
+    return Full(tensors.get("diff"), tensors.get("diff_b"))
+
+
+def _replaced(tensors: Tensors, weight: Tensor) -> Delta:
+    return Full(tensors["set_weight"].float() - weight.float().cpu())
+
+
+def _oft(tensors: Tensors, weight: Tensor) -> Delta:
+    constraint = float(tensors["alpha"]) * weight.shape[0] if "alpha" in tensors else 0.0
+    return Rotation.from_skew(tensors["oft_blocks"], constraint, tensors.get("rescale"))
+
+
+def _oft_made(tensors: Tensors, weight: Tensor) -> Delta:
+    return Rotation(tensors["oft_diag"], tensors.get("rescale"))
+
+
+_KINDS: tuple[tuple[Callable[[Tensors, Tensor], Delta], frozenset[str]], ...] = (
+    (_lora, frozenset({"down", "up"})),
+    (_loha, frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})),
+    (_lokr, frozenset({"lokr_w1"})),
+    (_lokr, frozenset({"lokr_w1_a", "lokr_w1_b"})),
+    (_glora, frozenset({"a1", "a2", "b1", "b2"})),
+    (_ia3, frozenset({"weight", "on_input"})),
+    (_oft, frozenset({"oft_blocks"})),
+    (_oft_made, frozenset({"oft_diag"})),
+    (_replaced, frozenset({"set_weight"})),
+    (_full, frozenset({"diff"})),
+    (_full, frozenset({"diff_b"})),
+)

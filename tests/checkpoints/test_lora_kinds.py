@@ -1,0 +1,140 @@
+"""Every kind of adapter against LyCORIS' own modules with random weights: what a layer answers with the side path is what it
+answers there, and what a file of that module says is what we read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lycoris.modules import (
+    ButterflyOFTModule,
+    DiagOFTModule,
+    FullModule,
+    GLoRAModule,
+    IA3Module,
+    LoConModule,
+    LohaModule,
+    LokrModule,
+)
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from modules.checkpoints.loras import Loras
+from modules.diffusion.forward import Conv2d, Linear, context_for, name_layers
+from modules.diffusion.networks import AdaptableNetwork
+from modules.errors import CheckpointError
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "linear": lambda: Linear(16, 32),
+    "1x1": lambda: Conv2d(16, 32, 1),
+    "3x3": lambda: Conv2d(16, 32, 3, padding=1),
+    "strided": lambda: Conv2d(16, 32, 3, stride=2, padding=1),
+}
+KINDS: dict[str, tuple[type, dict[str, Any], tuple[str, ...]]] = {
+    "lora": (LoConModule, {"lora_dim": 4, "alpha": 2}, ("linear", "1x1", "3x3", "strided")),
+    "lora, tucker": (LoConModule, {"lora_dim": 4, "alpha": 2, "use_tucker": True}, ("3x3", "strided")),
+    "lora, scalar": (LoConModule, {"lora_dim": 4, "alpha": 2, "use_scalar": True}, ("linear",)),
+    "dora": (LoConModule, {"lora_dim": 4, "weight_decompose": True, "wd_on_out": True}, ("linear", "3x3", "strided")),
+    "dora, columns": (LoConModule, {"lora_dim": 4, "weight_decompose": True, "wd_on_out": False}, ("linear", "3x3")),
+    "loha": (LohaModule, {"lora_dim": 4, "alpha": 2}, ("linear", "1x1", "3x3", "strided")),
+    "loha, tucker": (LohaModule, {"lora_dim": 4, "alpha": 2, "use_tucker": True}, ("3x3",)),
+    "lokr": (LokrModule, {"lora_dim": 1, "alpha": 2, "factor": 4}, ("linear", "1x1", "3x3", "strided")),
+    "lokr, both factored": (LokrModule, {"lora_dim": 1, "decompose_both": True, "factor": 4}, ("linear", "3x3")),
+    "lokr, full": (LokrModule, {"lora_dim": 100, "alpha": 2, "factor": 4}, ("linear",)),
+    "lokr, tucker": (LokrModule, {"lora_dim": 1, "use_tucker": True, "factor": 4}, ("3x3",)),
+    "glora": (GLoRAModule, {"lora_dim": 4, "alpha": 2}, ("linear", "1x1")),
+    "ia3": (IA3Module, {"train_on_input": False}, ("linear", "3x3")),
+    "ia3, on input": (IA3Module, {"train_on_input": True}, ("linear", "3x3")),
+    "oft": (DiagOFTModule, {"lora_dim": 4, "alpha": 1, "constraint": 0}, ("linear", "3x3")),
+    "oft, constrained and rescaled": (
+        DiagOFTModule,
+        {"lora_dim": 4, "alpha": 1, "constraint": 1, "rescaled": True},
+        ("linear",),
+    ),
+    "boft": (ButterflyOFTModule, {"lora_dim": 4, "alpha": 1, "constraint": 0}, ("linear", "3x3")),
+    "full": (FullModule, {}, ("linear", "3x3")),
+}
+
+
+class Network(nn.Module):
+    """One layer called "proj"."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.proj = layer
+
+
+def read(folder: Path, layer: nn.Module, tensors: dict[str, Tensor], name: str = "ink") -> Any:
+    """What we read of a file with these tensors for a network with this one layer."""
+    (folder / "loras").mkdir(exist_ok=True)
+    save_file(
+        {f"lora_unet_proj.{key}": value.contiguous() for key, value in tensors.items()},
+        folder / "loras" / f"{name}.safetensors",
+    )
+    network = AdaptableNetwork({"proj": layer}, {"proj": "proj"}, torch.device("cpu"), torch.float32)  # type: ignore[dict-item]
+    return Loras([folder]).read(name, {"unet": network}, network)
+
+
+@pytest.mark.parametrize(("kind", "shape"), [(kind, shape) for kind, (_, _, shapes) in KINDS.items() for shape in shapes])
+def test_side_paths_equal_lycoris(kind: str, shape: str, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    made, options, _ = KINDS[kind]
+    layer = LAYERS[shape]()
+    plain = nn.Linear(16, 32) if shape == "linear" else nn.Conv2d(16, 32, layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
+    plain.load_state_dict(layer.state_dict())
+    module = made("proj", plain, multiplier=1.0, **options)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    module.apply_to()
+    tensors = {key: value.detach().clone() for key, value in module.state_dict().items()}
+    x = torch.randn(3, 5, 16) if shape == "linear" else torch.randn(3, 16, 8, 8)
+    with torch.no_grad():
+        expected = module(x)
+        adapter = read(tmp_path, layer, tensors).parts["unet"]
+        rows = [[(adapter, 1.0)], [], [(adapter, 1.0)]]
+        name_layers(Network(layer))
+        out = layer(x, context_for(rows, [()] * 3, None, torch.device("cpu")))
+        assert torch.allclose(out[1], layer(x)[1], atol=1e-6), "a row without it is as it was"
+    assert (expected - layer(x)).abs().max() > 0.05, "the test can fail"
+    assert torch.allclose(out[[0, 2]], expected[[0, 2]], atol=2e-5, rtol=1e-4)
+    delta = adapter.deltas["proj"]
+    merged = _with(layer, layer.weight + delta.weight(layer.weight), x) - _with(layer, layer.weight, x)  # type: ignore[operator, arg-type]
+    changed = delta.change(x, layer) - delta.change(torch.zeros_like(x), layer)  # without the bias of a full difference
+    assert torch.allclose(changed, merged, atol=2e-5, rtol=1e-4), "its cheap form is its difference of the weight"
+
+
+def _with(layer: nn.Module, weight: Any, x: Tensor) -> Tensor:
+    if isinstance(layer, nn.Linear):
+        return nn.functional.linear(x, weight)
+    assert isinstance(layer, nn.Conv2d)
+    return nn.functional.conv2d(x, weight, None, layer.stride, layer.padding)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"lora_down.weight": torch.zeros(0, 16), "lora_up.weight": torch.zeros(32, 0)}, "rank is 0"),
+        ({"lora_down.weight": torch.full((2, 16), float("nan")), "lora_up.weight": torch.zeros(32, 2)}, "NaN"),
+        ({"lora_down.weight": torch.zeros(3, 16), "lora_up.weight": torch.zeros(32, 2)}, "ranks 3 and 2"),
+        ({"lora_down.weight": torch.zeros(2, 8), "lora_up.weight": torch.zeros(32, 2)}, "fits no layer"),
+        ({"lokr_w1": torch.zeros(2, 2)}, "lokr_w2_a is missing"),
+        ({"something": torch.zeros(2)}, "fits no layer"),
+    ],
+    ids=["rank 0", "NaN", "ranks", "shape", "half", "foreign"],
+)
+def test_what_cannot_be_right_is_refused_with_the_reason(tensors: dict[str, Tensor], message: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        read(tmp_path, Linear(16, 32), tensors)
+
+
+def test_a_full_difference_of_the_bias_and_a_replaced_weight(tmp_path: Path) -> None:
+    layer, x = Linear(16, 32), torch.randn(2, 16)
+    bias, weight = torch.randn(32), torch.randn(32, 16)
+    changed = read(tmp_path, layer, {"diff": torch.zeros(32, 16), "diff_b": bias}, "bias").parts["unet"].deltas["proj"]
+    assert torch.allclose(changed.change(x, layer), bias.expand(2, 32), atol=1e-6)
+    replaced = read(tmp_path, layer, {"set_weight": weight}, "set").parts["unet"].deltas["proj"]
+    assert torch.allclose(layer(x) + replaced.change(x, layer), nn.functional.linear(x, weight, layer.bias), atol=1e-5)
