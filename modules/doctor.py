@@ -162,8 +162,9 @@ import json, sys
 import torch
 said = {"torch": torch.__version__, "cuda": torch.version.cuda or "", "available": torch.cuda.is_available()}
 try:
-    from modules.engine.setup import choose
+    from modules.engine.setup import choose, set_threads
     workers = int(sys.argv[4])
+    set_threads(workers)
     each = [choose(*sys.argv[1:4], worker, workers) for worker in range(workers)]
     chosen = each[0]
     said["chosen"] = {

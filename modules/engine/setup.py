@@ -97,8 +97,7 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
     which `worker` (from 0) of `workers` on this machine it is.
     """
     worker, workers = configuration.get("worker", 0), configuration.get("workers", 1)
-    if threads := configuration.get("threads") or _threads(workers):
-        torch.set_num_threads(threads)
+    set_threads(workers, configuration.get("threads", 0))
     choices = choose(configuration["device"], configuration["dtype"], configuration["attention"], worker, workers)
     manager = ModelManager(
         [Path(folder) for folder in configuration["models_dirs"]],
@@ -109,6 +108,12 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
         budget=configuration.get("model_memory", 0) * 10**9 or None,
     )
     return Engine(manager, emit, exact=configuration["exact"], probe=configuration.get("probe", False)), choices
+
+
+def set_threads(workers: int, threads: int = 0) -> None:
+    """Have torch use `threads` in this process, or a worker's part of the cores."""
+    if threads := threads or _threads(workers):
+        torch.set_num_threads(threads)
 
 
 def _threads(workers: int) -> int:
