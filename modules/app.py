@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.catalogue import Catalogue, weights_of
-from modules.checkpoints.companions import EmbeddingInfo
+from modules.checkpoints.companions import EmbeddingInfo, LoraInfo
 from modules.checkpoints.files import CheckpointInfo
 from modules.engine.link import EngineLink
 from modules.images.encoding import form_of
@@ -132,6 +132,10 @@ class App:
     def loras(self) -> list[str]:
         """See `Catalogue.loras`."""
         return self.catalogue.loras()
+
+    def lora_infos(self) -> list[LoraInfo]:
+        """See `Catalogue.lora_infos`."""
+        return self.catalogue.lora_infos()
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         """See `Catalogue.check_prompt`."""

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from modules.checkpoints.companions import EmbeddingInfo, lora_names, scan_embeddings, text_width
+from modules.checkpoints.companions import EmbeddingInfo, LoraInfo, lora_names, scan_embeddings, scan_loras, text_width
 from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import CheckpointInfo, find, read_header, scan
 from modules.diffusion.samplers import find_sampler
@@ -171,7 +171,9 @@ class Catalogue:
             self.library,
             sampler.step_ends(request.steps),
             sampler.prompt_steps(request.steps),
-            networks=self.loras(),
+            networks=[*self.loras(), *(info.alias for info in self.lora_infos() if info.alias)]
+            if "<" in request.prompt
+            else (),
             embeddings=usable,
             skipped=skipped,
         )
@@ -183,6 +185,10 @@ class Catalogue:
     def loras(self) -> list[str]:
         """The names of the LoRAs in the models folders."""
         return lora_names(self.folders)
+
+    def lora_infos(self) -> list[LoraInfo]:
+        """The LoRAs in the models folders, with what their headers say; the first time it reads all of them."""
+        return scan_loras(self.folders)
 
     def _embeddings_for(self, checkpoint: Any) -> tuple[list[Embedding], dict[str, str]]:
         """Those that fit this checkpoint (or the usual one), and the others with the reason why they are skipped.

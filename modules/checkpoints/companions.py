@@ -6,7 +6,7 @@ never pickles: a .pt or .bin is listed with what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,8 @@ _EMBEDDING_FOLDERS = frozenset(("embeddings",))
 _LORA_FOLDERS = frozenset(("lora", "loras", "lycoris", "locon"))
 _PICKLES = (".pt", ".bin", ".ckpt", ".pth")
 _SAFE = ".safetensors"
+MAX_ALIAS = 200
+"""Characters of a name that a trainer gave."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,20 @@ class EmbeddingInfo:
     width: int = 0
     tensor: str = ""
     version: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class LoraInfo:
+    """A LoRA's file: `name` is what one writes in a prompt, or `alias`, the name that its trainer gave it ("" for none).
+
+    `metadata` is its header's; `problem` is a sentence that names the file, empty when its header is sound.
+    """
+
+    name: str
+    path: Path
+    alias: str = ""
+    metadata: tuple[tuple[str, str], ...] = ()
     problem: str = ""
 
 
@@ -66,12 +82,44 @@ def lora_names(folders: Sequence[Path]) -> list[str]:
     return sorted({_stem(path) for path in _files(folders, _LORA_FOLDERS, (_SAFE,))}, key=str.casefold)
 
 
-def lora_files(folders: Sequence[Path]) -> dict[str, Path]:
-    """The files behind `lora_names`, by name in lower case; of equal names the first counts."""
-    found: dict[str, Path] = {}
-    for path in _files(folders, _LORA_FOLDERS, (_SAFE,)):
-        found.setdefault(_stem(path).casefold(), path)
-    return found
+def lora_file(folders: Sequence[Path], name: str) -> Path | None:
+    """The file that `<lora:name>` means, in any case; its own name goes before the one that a trainer gave it.
+
+    Headers are read only where no file has the name.
+    """
+    wanted, files = name.casefold(), list(_files(folders, _LORA_FOLDERS, (_SAFE,)))
+    if own := next((path for path in files if _stem(path).casefold() == wanted), None):
+        return own
+    return next((info.path for info in _infos(files) if info.alias and info.alias.casefold() == wanted), None)
+
+
+def scan_loras(folders: Sequence[Path]) -> list[LoraInfo]:
+    """All LoRAs in the models folders, by name; headers are read once."""
+    infos: dict[str, LoraInfo] = {}
+    for info in _infos(_files(folders, _LORA_FOLDERS, (_SAFE,))):
+        infos.setdefault(info.name.casefold(), info)
+    return sorted(infos.values(), key=lambda info: info.name.casefold())
+
+
+def _infos(files: Iterable[Path]) -> Iterator[LoraInfo]:
+    for path in files:
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        yield _lora(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@lru_cache(maxsize=32_768)
+def _lora(path_text: str, *identity: int) -> LoraInfo:
+    """What a file's header says; kept in memory until the file changes."""
+    path = Path(path_text)
+    try:
+        metadata = read_header(path).metadata
+    except CheckpointError as error:
+        return LoraInfo(_stem(path), path, problem=str(error))
+    alias = clean_text(metadata.get("ss_output_name", ""))[:MAX_ALIAS]
+    return LoraInfo(_stem(path), path, alias if alias != _stem(path) else "", tuple(metadata.items()))
 
 
 def text_width(checkpoint: Path) -> int:

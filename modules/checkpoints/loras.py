@@ -19,10 +19,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from modules.checkpoints import lora_names
-from modules.checkpoints.companions import lora_files
+from modules.checkpoints.companions import lora_file, lora_names
 from modules.checkpoints.completeness import listed
 from modules.checkpoints.header import Header, header_of, open_model
+from modules.checkpoints.lora_names import split
 from modules.checkpoints.weights import Weights
 from modules.diffusion.adapters import Adapter, Delta, LowRank
 from modules.diffusion.deltas import Decomposed, Full, Generalised, Hadamard, Kronecker, Rotation, Scaled
@@ -52,10 +52,9 @@ class Loras:
             UnknownName: no file has this name.
             CheckpointError: the file cannot be used, or is for another family; the message does not name it.
         """
-        files = lora_files(self._folders)
-        path = files.get(name.casefold())
+        path = lora_file(self._folders, name)
         if path is None:
-            raise UnknownName("network", name, list(files))
+            raise UnknownName("network", name, lora_names(self._folders))
         with open_model(path) as file:
             header = header_of(file, path)
             status = os.fstat(file.fileno())
@@ -69,7 +68,7 @@ class Loras:
                 if version in kept:
                     kept.move_to_end(version)
                     return kept[version]
-            loaded = _Reader(file, header, name, version, networks).read()
+            loaded = _Reader(file, header, path.stem, version, networks).read()
         if loaded.unmatched:
             log.warning("%s: changes no layer of this model: %s", path.name, listed(list(loaded.unmatched)))
         with self._lock:
@@ -126,7 +125,7 @@ class _Reader:
         """Names of tensors by layer, and by what they are of its change."""
         layers: dict[tuple[str, str], dict[str, str]] = {}
         for name in self._header.tensors:
-            part, stem, what = lora_names.split(name)
+            part, stem, what = split(name)
             layers.setdefault((part, stem or name), {})[what] = name
         return layers
 

@@ -114,7 +114,7 @@ def test_a_lora_paints_what_its_changes_in_the_weights_paint(models: Path, spell
     assert apart(both.pixels("lora"), both.pixels("merged")) <= 1
     assert apart(both.pixels("lora"), both.pixels("plain")) > 20, "the test can fail"
     done = both.of("done")["lora"].data
-    assert done["extras"]["Lora hashes"].startswith("Ink: ")
+    assert done["extras"]["Lora hashes"].startswith("ink: ")
     assert "notes" not in done["facts"]
 
 
@@ -149,6 +149,17 @@ def test_strengths_of_nothing_and_of_two_halves(models: Path) -> None:
     assert apart(on.pixels("off"), on.pixels("plain")) <= 1
     assert apart(on.pixels("halves"), on.pixels("whole")) <= 1
     assert "Lora hashes" not in on.of("done")["off"].data["extras"]
+
+
+def test_the_name_that_a_trainer_gave_is_known_too(models: Path) -> None:
+    path = lora_file(models / "loras" / "v2-final.safetensors", changes(1))
+    save_file(load_file(path), path, {"ss_output_name": "Ink wash", "sshs_model_hash": "0123456789abcdef" * 4})
+    on = bench(models)
+    model = on.manager.load("tiny")
+    assert model.adapter("ink WASH") is model.adapter("v2-final")
+    on.submit("a", prompt="a cat <lora:Ink wash:1>")
+    on.run()
+    assert on.of("done")["a"].data["extras"]["Lora hashes"] == "v2-final: 0123456789ab"
 
 
 def test_a_file_that_changes_is_read_again_and_one_that_does_not_is_kept(models: Path) -> None:

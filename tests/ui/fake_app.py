@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from modules.catalogue import COST_FIELDS, Catalogue
-from modules.checkpoints.companions import EmbeddingInfo
+from modules.checkpoints.companions import EmbeddingInfo, LoraInfo
 from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
@@ -149,6 +149,9 @@ class FakeApp:
 
     def loras(self) -> list[str]:
         return self.catalogue.loras()
+
+    def lora_infos(self) -> list[LoraInfo]:
+        return self.catalogue.lora_infos()
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         return self.catalogue.check_prompt(fields)

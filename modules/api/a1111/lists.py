@@ -79,7 +79,6 @@ def _models(router: APIRouter, app: App, own: OwnOptions) -> None:
         "face-restorers",
         "latent-upscale-modes",
         "extensions",
-        "loras",
     ):
 
         @router.get(f"/sdapi/v1/{path}", name=path, response_model=list[dict[str, Any]])
@@ -97,6 +96,15 @@ def _models(router: APIRouter, app: App, own: OwnOptions) -> None:
             "loaded": {info.name: _embedding_item(info) for info in found if width in (0, info.width)},
             "skipped": {info.name: _embedding_item(info) for info in found if width not in (0, info.width)},
         }
+
+    @router.get("/sdapi/v1/loras", response_model=list[replies.LoraItem])
+    def loras() -> Any:
+        """The LoRAs that can be named in a prompt, with what their trainers wrote into them."""
+        return [
+            {"name": info.name, "alias": info.alias or info.name, "path": info.path.name, "metadata": dict(info.metadata)}
+            for info in app.lora_infos()
+            if not info.problem
+        ]
 
 
 def _words(router: APIRouter, app: App) -> None:

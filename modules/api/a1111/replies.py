@@ -137,6 +137,14 @@ class Embeddings(_Reply):
     skipped: dict[str, Any]
 
 
+class LoraItem(_Reply):
+    name: str
+    alias: str
+    path: str
+    """The file's name; where it lies is not said."""
+    metadata: dict[str, Any]
+
+
 class Scripts(_Reply):
     txt2img: list[str]
     img2img: list[str]

@@ -96,6 +96,19 @@ def test_embeddings_are_those_that_fit_the_default_checkpoint(visitor: Visitor, 
     assert found["loaded"] == {"ink": {**unknown, "shape": 32, "vectors": 2}}
 
 
+def test_loras_have_the_names_and_the_metadata_of_their_files(visitor: Visitor, models: Path) -> None:
+    (models / "Lora").mkdir()
+    try:
+        metadata = {"ss_output_name": "Ink wash", "ss_network_dim": "8"}
+        write(models / "Lora" / "ink.safetensors", {"lora_unet_x.lora_down.weight": torch.zeros(4, 4)}, metadata)
+        (models / "Lora" / "torn.safetensors").write_bytes(b"torn")
+        found = get(visitor(), "loras")
+    finally:
+        shutil.rmtree(models / "Lora")
+    assert found == [{"name": "ink", "alias": "Ink wash", "path": "ink.safetensors", "metadata": metadata}]
+    assert get(visitor(), "loras") == []
+
+
 def test_what_is_not_built_is_an_empty_list(visitor: Visitor) -> None:
     client = visitor()
     for path in (
@@ -105,7 +118,6 @@ def test_what_is_not_built_is_an_empty_list(visitor: Visitor) -> None:
         "realesrgan-models",
         "latent-upscale-modes",
         "extensions",
-        "loras",
     ):
         assert get(client, path) == []
     assert get(client, "embeddings") == {"loaded": {}, "skipped": {}}
