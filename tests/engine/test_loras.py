@@ -17,6 +17,7 @@ from modules.diffusion.forward import adaptable_layers
 from modules.diffusion.text import TextEncoder
 from modules.diffusion.unet import UNet
 from tests.engine.conftest import Bench
+from tests.sdxl import sdxl_checkpoint
 from tests.tiny import TINY_METADATA, TINY_TEXT, TINY_UNET, tiny_checkpoint, write
 
 LEVELS, RES_BLOCKS = len(TINY_UNET.channels), TINY_UNET.res_blocks
@@ -217,3 +218,35 @@ def test_tensors_that_belong_to_no_layer_are_counted_in_a_note(models: Path) -> 
     on.submit("a", prompt="a cat <lora:ink:1>")
     on.run()
     assert "1 of its tensors belong to no layer" in on.of("done")["a"].data["facts"]["notes"]
+
+
+def test_sdxl_takes_them_on_both_text_encoders_and_under_ldm_names(tmp_path: Path) -> None:
+    """The changes added to the loaded weights paint the same picture."""
+    sdxl_checkpoint(tmp_path / "xl.safetensors")
+    on = bench(tmp_path)
+    model = on.manager.load("xl")
+    generator, tensors, made = torch.Generator().manual_seed(3), {}, []
+    starts = {"unet": "lora_unet_", "text": "lora_te1_text_model_", "text_2": "lora_te2_text_model_"}
+    for part, network in model.adaptable.items():
+        for place, layer in network.layers.items():
+            out, *rest = layer.weight.shape
+            linear = len(rest) == 1 or place.endswith(("proj_in", "proj_out"))  # SDXL's are linear, ours 1x1 convolutions
+            down = torch.randn(2, *(rest[:1] if linear else rest), generator=generator) * 0.2
+            up = torch.randn(out, 2, *([] if linear else [1, 1]), generator=generator) * 0.2
+            stem = starts[part] + place.replace(".", "_")
+            tensors |= {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up, f"{stem}.alpha": torch.tensor(1.0)}
+            made.append((layer, 0.5 * (up.flatten(1) @ down.flatten(1)).reshape(layer.weight.shape)))
+    (tmp_path / "loras").mkdir()
+    save_file(tensors, tmp_path / "loras" / "ink.safetensors")
+    assert model.adapter("ink").unmatched == ()
+    on.submit("lora", prompt="a cat <lora:ink:0.6>", checkpoint="xl")
+    on.submit("plain", prompt="a cat ", checkpoint="xl")
+    on.run()
+    with torch.no_grad():
+        for layer, change in made:
+            layer.weight += 0.6 * change
+    on.submit("merged", prompt=" a cat", checkpoint="xl")  # other words in the encoder's cache, the same tokens
+    on.engine.runner.forget(lambda model: False)
+    on.run()
+    assert apart(on.pixels("lora"), on.pixels("merged")) <= 1
+    assert apart(on.pixels("lora"), on.pixels("plain")) > 20, "the test can fail"
