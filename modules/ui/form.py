@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -74,6 +74,8 @@ class Form:
     labels: dict[str, str] = field(default_factory=dict)
     page_only: set[str] = field(default_factory=set)
     optional: set[str] = field(default_factory=set)
+    spread: Callable[[Mapping[str, Any]], Values] = dict
+    """A request's fields as those of this form, where one of them has several controls."""
 
     def id(self, name: str) -> str:
         return f"{self.prefix}_{name}"
@@ -171,6 +173,7 @@ class Form:
         `values` with `extensions` set all options of extensions, those that it does not name to their defaults.
         """
         updates: dict[gr.components.Component, Any] = {}
+        values = self.spread(values)
         if isinstance(given := values.get("extensions"), dict):
             known, _ = understood(given)
             values = {**values, **{name: value_of(known, name) for name in self.components if name.startswith(EXTENSIONS)}}

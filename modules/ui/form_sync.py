@@ -100,7 +100,7 @@ class FormSync:
         form = self.forms.get(str(data.get("tab")))
         if form is None:
             return {self.results: message("reused", missing=[])}
-        fields = fields_of(data.get("fields"))
+        fields = {"hires": None, **fields_of(data.get("fields"))}  # requests without a second pass do not name it
         missing = self._drop_unknown(form, fields)
         if "mask_blur_x" in fields:
             fields["mask_blur"] = fields["mask_blur_x"]  # one slider for both

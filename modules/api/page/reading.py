@@ -23,7 +23,7 @@ from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
 from modules.errors import RequestError, UnknownName
 from modules.images.infotext_parsing import MAX_INFOTEXT
-from modules.images.reading import SECOND_PASS, Found, read_picture, read_text
+from modules.images.reading import Found, read_picture, read_text
 from modules.request import GuidanceOptions, NoiseOptions, SamplerOptions, Txt2Img
 
 READERS = 2
@@ -32,7 +32,15 @@ READERS = 2
 _UNSAID = {
     name: Txt2Img.model_fields[name].default
     for name in (*NoiseOptions.model_fields, *SamplerOptions.model_fields, *GuidanceOptions.model_fields)
-} | {"clip_skip": 1, "emphasis": "Original", "comments": True, "old_prompt_editing": False, "styles": [], "extensions": {}}
+} | {
+    "clip_skip": 1,
+    "emphasis": "Original",
+    "comments": True,
+    "old_prompt_editing": False,
+    "styles": [],
+    "extensions": {},
+    "hires": None,
+}
 """What a recipe means that does not name them, whatever the form shows."""
 
 
@@ -66,8 +74,6 @@ def match(found: Found, app: App, user: str) -> Here:
         if network.name.casefold() not in (loras if network.kind == "lora" else embeddings):
             missing.append(_missing(network.kind, network.name, network.hash))
     notes += _known_names(fields)
-    if fields.pop("hires", None):
-        notes.append(f"made with {SECOND_PASS}, which is not taken over")  # the forms have no fields for it
     for name in ("source", "mask"):
         if fields.get(name) and app.upload_path(fields[name], user) is None:
             del fields[name]

@@ -70,9 +70,21 @@ function questionOf(tab) {
   const form = fields(tab);
   const given = Object.fromEntries(MATTER.filter((name) => form[name] !== null && form[name] !== undefined && form[name] !== "").map((name) => [name, form[name]]));
   for (const name of ["pag_scale", "sag_scale"]) if (name in given) given[name] = Number(given[name]);
-  if (tab === "txt2img") return given;
+  if (tab === "txt2img") return form.hires === true ? { ...given, hires: secondPass(form) } : given;
   const whole = wholeSize(tab);
   return { ...given, ...(whole && factorSize(form, whole.width, whole.height)), source: SOURCE };
+}
+
+const STEP = 8; // of a picture's sides
+
+/** What of the second pass decides what it takes (second_pass.py reads the form in the same way). */
+function secondPass(form) {
+  const down = (side) => Math.floor(side / STEP) * STEP;
+  const [width, height, factor] = [form.hires_width, form.hires_height, form.hires_factor].map((value) => Math.floor(100 * Number(value)) / 100 || 0);
+  const [first, beside] = [Number(form.width), Number(form.height)];
+  const sides = width || height ? [width || (height * first) / beside, height || (width * beside) / first] : [first * factor, beside * factor];
+  const own = Number(form.hires_steps) || 0;
+  return { width: down(sides[0]), height: down(sides[1]), denoising_strength: form.hires_denoising_strength, upscaler: form.hires_upscaler, steps: own };
 }
 
 function show(place, found, question) {
@@ -85,7 +97,7 @@ function show(place, found, question) {
 const times = ({ native: [width, height] }, question) => (question.width * question.height) / (width * height);
 
 function sentences({ seconds, beyond, native: [width, height], weights }, question) {
-  const words = [];
+  const words = question.hires ? [`Becomes ${question.hires.width} × ${question.hires.height}.`] : [];
   const share = times({ native: [width, height] }, question);
   const other = question.width !== width || question.height !== height;
   if (other) words.push(`Made for ${width} × ${height}${share > FAR || share < 1 / FAR ? `; this is ${inWords(share)} the pixels` : ""}.`);
