@@ -69,7 +69,7 @@ def test_windows_are_encoded_as_if_alone_and_in_their_order(encoder: TextEncoder
 def test_equal_windows_are_encoded_once(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
     real = encoder.network.forward
-    monkeypatch.setattr(encoder.network, "forward", lambda tokens: rows.append(len(tokens)) or real(tokens))
+    monkeypatch.setattr(encoder.network, "forward", lambda tokens, ctx: rows.append(len(tokens)) or real(tokens))
     a, b = windows("a", encoder)[0], windows("b", encoder)[0]
     contexts(encoder, [a, b, a, a, b])
     assert rows == [2]

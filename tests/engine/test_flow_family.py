@@ -161,7 +161,7 @@ class Words:
     def tokenise(self, texts: Sequence[str], request: Txt2Img) -> WordTexts:
         return WordTexts({text: ids(text) for text in texts})
 
-    def encode(self, pieces: Sequence[Any], clip_skip: int, vectors: Mapping[Any, Tensor]) -> list[Tensor]:
+    def encode(self, pieces: Sequence[Any], clip_skip: int, vectors: Mapping[Any, Tensor], adapters: Any = ()) -> list[Tensor]:
         return [self.network.words(torch.tensor(piece)) for piece in pieces]
 
 

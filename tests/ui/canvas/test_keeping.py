@@ -52,7 +52,7 @@ def test_what_the_server_has_lost_is_sent_again(canvas: CanvasPage, app: FakeApp
     canvas.stroke((50, 40))
     before = canvas.sent()
     posts = posts_of(canvas.page)
-    app.source = lambda source, user: None  # type: ignore[method-assign]
+    app.upload_path = lambda source, user: None  # type: ignore[method-assign]
     again = canvas.page.evaluate("atelier.canvas('inpaint').flush().then(JSON.parse)")
     assert again == before
     assert posts == [SOURCES, SOURCES]
