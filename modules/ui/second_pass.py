@@ -32,20 +32,20 @@ def build(form: Form) -> None:
     strength = bounds_of(Hires, "denoising_strength")
     with gr.Accordion("Second pass (hires)", open=False, elem_id=form.id("second_pass"), elem_classes="more"):
         form.check("hires", "Paint a second pass at another size")
-        form.slider(f"{PREFIX}factor", "Times as large", LOW, HIGH, FACTOR, STEP)
+        form.slider(f"{PREFIX}factor", "Upscale by", LOW, HIGH, FACTOR, STEP)
         with gr.Row(elem_classes="pair"):
-            form.figure(f"{PREFIX}width", "Second width", None, "by the factor")
-            form.figure(f"{PREFIX}height", "Second height", None, "by the factor")
+            form.figure(f"{PREFIX}width", "Resize width to", None, "by the factor")
+            form.figure(f"{PREFIX}height", "Resize height to", None, "by the factor")
         form.choice(f"{PREFIX}upscaler", "Upscaler", get_args(Upscaler), defaults["upscaler"])
         low, high = strength.ge, strength.le
-        form.slider(f"{PREFIX}denoising_strength", "Second strength", low, high, defaults["denoising_strength"], 0.01)
+        form.slider(f"{PREFIX}denoising_strength", "Denoising strength", low, high, defaults["denoising_strength"], 0.01)
         with gr.Row(elem_classes="pair"):
-            form.figure(f"{PREFIX}steps", "Second steps", None, "as the first")
-            form.figure(f"{PREFIX}cfg_scale", "Second CFG scale", None, "as the first")
-        form.choice(f"{PREFIX}sampler", "Second sampler", [SAME, *SAMPLERS], SAME)
-        form.choice(f"{PREFIX}schedule", "Second schedule type", [SAME, *SCHEDULES], SAME)
-        form.text(f"{PREFIX}prompt", "Second prompt", "As the first pass", lines=1, max_lines=6)
-        form.text(f"{PREFIX}negative_prompt", "Second negative prompt", "As the first pass", lines=1, max_lines=6)
+            form.figure(f"{PREFIX}steps", "Hires steps", None, "as the first")
+            form.figure(f"{PREFIX}cfg_scale", "Hires CFG scale", None, "as the first")
+        form.choice(f"{PREFIX}sampler", "Hires sampler", [SAME, *SAMPLERS], SAME)
+        form.choice(f"{PREFIX}schedule", "Hires schedule type", [SAME, *SCHEDULES], SAME)
+        form.text(f"{PREFIX}prompt", "Hires prompt", "As the first pass", lines=1, max_lines=6)
+        form.text(f"{PREFIX}negative_prompt", "Hires negative prompt", "As the first pass", lines=1, max_lines=6)
     form.optional |= {name for name in form.components if name.startswith(PREFIX)}  # nothing of it is asked for while it is off
     form.spread = spread
 

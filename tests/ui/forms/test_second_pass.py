@@ -83,7 +83,7 @@ def test_it_is_painted_shown_in_the_panel_and_taken_over_again(page: Any, app: F
     request = app.records[job][1].request
     assert request.hires is not None
     assert (request.hires.width, request.hires.height, request.hires.steps) == (192, 192, 7)
-    page.wait_for_selector(".picture-info dd:has-text('192 × 192, Latent, strength 0.7')")
+    page.wait_for_selector(".picture-info dd:has-text('192x192, Latent, denoising strength 0.7')")
 
     page.uncheck("#txt2img_hires input")
     page.fill("#txt2img_hires_steps :is(input, textarea)", "")

@@ -19,7 +19,6 @@ function rowsOf({ request, settings = [] }, picture, seeds) {
     ["CFG scale", request.cfg_scale],
     ["Size", size(picture ?? request)],
     [request.hires ? "First pass" : "Painted at", other ? size(request) : ""],
-    ["Second pass", request.hires ? `${size(request.hires)}, ${request.hires.upscaler}, strength ${request.hires.denoising_strength}` : ""],
     ["Strength", request.denoising_strength ?? ""],
     ["Area", request.mask ? request.inpaint_area : ""],
     ...settings,
