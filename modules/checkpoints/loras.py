@@ -131,9 +131,9 @@ class _Reader:
 
     def _digest(self) -> str:
         """A1111's hash of a LoRA: the metadata's, or that of what is behind the header; 12 digits."""
-        told = self._header.metadata.get("sshs_model_hash", "")
-        if len(told) >= 12 and all(digit in "0123456789abcdef" for digit in told.lower()):
-            return told[:12].lower()
+        stored = self._header.metadata.get("sshs_model_hash", "")
+        if len(stored) >= 12 and all(digit in "0123456789abcdef" for digit in stored.lower()):
+            return stored[:12].lower()
         self._file.seek(self._header.data_start)
         digest = hashlib.sha256()
         while block := self._file.read(1 << 20):

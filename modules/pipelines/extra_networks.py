@@ -41,6 +41,7 @@ def read_networks(model: ModelHandle, wanted: Sequence[ExtraNetwork]) -> ReadNet
     strengths: dict[LoadedAdapter, tuple[float, float]] = {}
     left_out: dict[ExtraNetwork, str] = {}
     notes: list[str] = []
+    names: set[str] = set()
     for network in wanted:
         if problem := network_problem(network):
             left_out[network] = problem
@@ -48,14 +49,15 @@ def read_networks(model: ModelHandle, wanted: Sequence[ExtraNetwork]) -> ReadNet
         te, unet = network.multipliers()
         if te == unet == 0.0:
             continue
+        if len(names | {network.name.casefold()}) > MAX_ADAPTERS:  # before it is read
+            left_out[network] = f"{MAX_ADAPTERS} different networks are the most of one picture"
+            continue
         try:
             adapter = model.adapter(network.name)
         except AtelierError as error:
             left_out[network] = str(error)
             continue
-        if adapter not in strengths and len(strengths) >= MAX_ADAPTERS:
-            left_out[network] = f"{MAX_ADAPTERS} different networks are the most of one picture"
-            continue
+        names.add(network.name.casefold())
         if adapter not in strengths and adapter.unmatched:
             notes.append(f"{network}: {len(adapter.unmatched)} of its tensors belong to no layer of this checkpoint")
         before = strengths.get(adapter, (0.0, 0.0))

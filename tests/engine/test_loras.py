@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from modules.checkpoints import keys, lora_names
-from modules.checkpoints.manager import ModelManager
+from modules.checkpoints.manager import ModelHandle, ModelManager
 from modules.diffusion.attention import sdpa
 from modules.diffusion.forward import adaptable_layers
 from modules.diffusion.text import TextEncoder
@@ -200,15 +200,19 @@ def test_what_cannot_be_used_is_left_out_and_said(models: Path) -> None:
         assert words in notes
 
 
-def test_more_than_a_picture_can_have_are_left_out(models: Path) -> None:
+def test_more_than_a_picture_can_have_are_left_out_unread(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(10):
         lora_file(models / "loras" / f"n{number}.safetensors", changes(number, rank=1))
     on = bench(models)
+    read: list[str] = []
+    adapter = ModelHandle.adapter
+    monkeypatch.setattr(ModelHandle, "adapter", lambda model, name: read.append(name) or adapter(model, name))
     on.submit("a", prompt="a cat " + "".join(f"<lora:n{number}:0.1>" for number in range(10)))
     on.run()
     done = on.of("done")["a"].data
     assert done["extras"]["Networks left out"] == "<lora:n8:0.1> <lora:n9:0.1>"
     assert done["extras"]["Lora hashes"].count(":") == 8
+    assert read == [f"n{number}" for number in range(8)]
 
 
 def test_tensors_that_belong_to_no_layer_are_counted_in_a_note(models: Path) -> None:
