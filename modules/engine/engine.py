@@ -12,7 +12,7 @@ import queue
 import time
 import traceback
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -56,6 +56,10 @@ LOAD_TURN_SECONDS = 0.02
 PREVIEW_SECONDS = 0.3
 """At most one preview of a task in this time; each costs a decode on the device."""
 
+QUICK_SECONDS = 0.005
+"""So long one call of the device waits for host ops that have only just begun (tokenising takes a tenth of it), so that
+pictures which come together start together: a batch that some of them miss would cost a forward more at each step."""
+
 COSTS_SECONDS = 1.0
 """At most one message in this time with what calls of the device took."""
 
@@ -82,7 +86,8 @@ class Engine:
         self.tasks: dict[str, Task] = {}
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._host = ThreadPoolExecutor(max_workers=2, thread_name_prefix="host")
-        self._parked: dict[str, Future[Any]] = {}
+        self._parked: dict[str, tuple[Future[Any], float]] = {}
+        """What tasks wait for on host threads, and since when on the monotonic clock."""
         self._load_since: dict[str, float] = {}
         self._watched: set[str] = set()
         self._previewed: dict[str, float] = {}
@@ -106,10 +111,8 @@ class Engine:
         """Admit loads, collect finished host ops, run one batch."""
         self._tick += 1
         self._admit_loads()
-        for task_id, future in list(self._parked.items()):
-            if future.done() and task_id in self.tasks:
-                del self._parked[task_id]
-                self._answer(self.tasks[task_id], future.exception() or future.result())
+        self._collect()
+        self._wait_for_quick_ops()
         waiting = [self._waiting(task) for task in self.tasks.values() if isinstance(task.op, ON_DEVICE)]
         self.shares.present({w.user for w in waiting})
         batch = choose(waiting, self.runner.budget, can_join, self.shares.used, self._price)
@@ -117,6 +120,24 @@ class Engine:
             self._run(batch)
         if not self.tasks:
             self.shares.clear()
+
+    def _collect(self) -> None:
+        """Hand out the answers of host ops that have ended."""
+        for task_id, (future, _) in list(self._parked.items()):
+            if future.done() and task_id in self.tasks:
+                del self._parked[task_id]
+                self._answer(self.tasks[task_id], future.exception() or future.result())
+
+    def _wait_for_quick_ops(self) -> None:
+        """Where the device has something to do, give host ops that have only just begun the time to end."""
+        end = time.monotonic() + QUICK_SECONDS
+        while (left := end - time.monotonic()) > 0 and any(isinstance(task.op, ON_DEVICE) for task in self.tasks.values()):
+            begun = time.monotonic() - QUICK_SECONDS
+            fresh = [future for future, since in self._parked.values() if since > begun]
+            if not fresh:
+                return
+            wait(fresh, timeout=left)
+            self._collect()
 
     def _run(self, batch: list[Waiting]) -> None:
         """One call of the device, its answers, and its bill.  What answers bring about (previews, messages) is part of it."""
@@ -262,7 +283,8 @@ class Engine:
 
     def _park(self, task: str, call: Callable[[], Any]) -> None:
         """Let a thread answer what this task waits for."""
-        future = self._parked[task] = self._host.submit(call)
+        future = self._host.submit(call)
+        self._parked[task] = future, time.monotonic()
         future.add_done_callback(lambda _: self.inbox.put(Message("ended")))
 
     def _load(self, checkpoint: str) -> ModelHandle:

@@ -36,8 +36,6 @@ class ReadNetworks:
 def read_networks(model: ModelHandle, wanted: Sequence[ExtraNetwork]) -> ReadNetworks:
     """Read them, at most `MAX_ADAPTERS` different ones; one that is named twice counts with both strengths.  Reads files: it
     belongs on a host thread."""
-    if not wanted:
-        return ReadNetworks()
     strengths: dict[LoadedAdapter, tuple[float, float]] = {}
     left_out: dict[ExtraNetwork, str] = {}
     notes: list[str] = []

@@ -20,7 +20,7 @@ from modules.diffusion.networks import Strengths, Tokenised
 from modules.diffusion.samplers import Sampler
 from modules.pipelines.consistency import consistent
 from modules.pipelines.denoisers import Denoiser, by_evaluation, composed, switched
-from modules.pipelines.extra_networks import read_networks
+from modules.pipelines.extra_networks import ReadNetworks, read_networks
 from modules.pipelines.guidance import Guidance
 from modules.pipelines.guidance.zero import still
 from modules.pipelines.ops import Program, encode, on_host
@@ -90,7 +90,9 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler, steps_befor
         RequestError: prompt editing makes too many different texts.
     """
     planned, texts = yield from on_host(lambda: _tokenised(model, request, sampler, steps_before))
-    networks = yield from on_host(lambda: read_networks(model, planned.networks))
+    networks = ReadNetworks()
+    if planned.networks:
+        networks = yield from on_host(lambda: read_networks(model, planned.networks))
     encoded = yield from _encoded(model, texts, request.clip_skip, networks.on_text)
     *sides, negative = [timeline.texts for timeline in planned.timelines]
     made = texts.conditionings(sides, negative, encoded)

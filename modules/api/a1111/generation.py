@@ -19,13 +19,12 @@ from modules.api.a1111.options import CHECKPOINT, Chosen, OwnOptions, read_optio
 from modules.api.a1111.pictures import picture_bytes, read_picture
 from modules.api.a1111.replies import Images
 from modules.api.a1111.requests import GenerationBody, PictureBody, TextBody
-from modules.api.a1111.results import answer
+from modules.api.a1111.results import answer, answer_text
 from modules.api.a1111.tasks import Tasks
 from modules.api.a1111.timing import TimedRoute
 from modules.api.a1111.translate import asked_of
 from modules.api.error_responses import caller
 from modules.api.guard.bodies import fitted, read_json
-from modules.api.json_writer import json_text
 from modules.api.schema import body_of
 from modules.api.waiting import until_over
 from modules.app import App
@@ -79,7 +78,7 @@ def generation_endpoints(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
             raise RequestError("the job was removed from the list before it was answered")
         if over.state == "failed":
             _say_why(app, over)
-        text = await anyio.to_thread.run_sync(lambda: json_text(answer(over, body, options, notes)), limiter=encoders)
+        text = await anyio.to_thread.run_sync(lambda: answer_text(answer(over, body, options, notes)), limiter=encoders)
         return Response(text, media_type="application/json")
 
     return router

@@ -74,6 +74,12 @@ def answer(job: JobView, body: GenerationBody, options: Mapping[str, Any], notes
     return {"images": images, "parameters": parameters, "info": info}
 
 
+def answer_text(found: Mapping[str, Any]) -> str:
+    """The response's JSON.  Base64 needs no escaping, so its megabytes are put in as they are and not searched for quotes."""
+    images = ", ".join(f'"{image}"' for image in found["images"])
+    return f'{{"images": [{images}], {json_text({key: value for key, value in found.items() if key != "images"})[1:]}'
+
+
 def _info(job: JobView, body: GenerationBody, painted: list[CallResult], sheet: bool, notes: Sequence[str]) -> dict[str, Any]:
     request, count = job.request, job.request.count
     each = [one.request for one in painted] or [request.image(index) for index in range(count)]
