@@ -163,14 +163,15 @@ import torch
 said = {"torch": torch.__version__, "cuda": torch.version.cuda or "", "available": torch.cuda.is_available()}
 try:
     from modules.engine.setup import choose, set_threads
-    workers = int(sys.argv[4])
+    workers = int(sys.argv[5])
     set_threads(workers)
-    each = [choose(*sys.argv[1:4], worker, workers) for worker in range(workers)]
+    each = [choose(*sys.argv[1:5], worker, workers) for worker in range(workers)]
     chosen = each[0]
     said["chosen"] = {
         "device": ", ".join(dict.fromkeys(f"{one.device} ({one.device_reason})" for one in each)),
         "dtype": f"{chosen.dtype_name} ({chosen.dtype_reason})",
         "attention": f"{chosen.attention.name} ({chosen.attention.reason})",
+        "accelerator": f"{chosen.accelerator.name} ({chosen.accelerator.reason})",
     }
 except Exception as error:
     said["error"] = str(error)
@@ -188,7 +189,7 @@ def _choices(settings: Settings, usable: bool) -> Iterator[Finding]:
         yield Finding("chosen", "torch", f"cannot be used: {said['broken']}", "missing", "rm -r .venv; python3 webui.py")
         return
     if "error" in said:
-        remedy = "take the setting back: --device auto --dtype auto --attention auto --workers 1"
+        remedy = "take the setting back: --device auto --dtype auto --attention auto --accelerator auto --workers 1"
         yield Finding("chosen", "device", said["error"], "missing", remedy)
     for what, choice in said.get("chosen", {}).items():
         yield Finding("chosen", what, choice)
@@ -201,7 +202,7 @@ def _choices(settings: Settings, usable: bool) -> Iterator[Finding]:
 
 def _ask_torch(settings: Settings) -> dict[str, Any]:
     """What torch and the engine say, from a process of their own; under "broken" why they say nothing."""
-    asked = (settings.device, settings.dtype, settings.attention, str(settings.workers))
+    asked = (settings.device, settings.dtype, settings.attention, settings.accelerator, str(settings.workers))
     command = [sys.executable, "-c", _ASK_TORCH, *asked]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TORCH_SECONDS)

@@ -46,6 +46,7 @@ class Settings:
     workers: int = 1
     dtype: str = "auto"
     attention: str = "auto"
+    accelerator: str = "auto"
     model_memory: int = 0
     exact: bool = False
     browser: bool = True
@@ -289,6 +290,13 @@ TABLE: tuple[Setting, ...] = (
         "attention",
         _one_of("auto", "xformers", "sdpa", "sliced"),
         "how attention is computed: auto, xformers (NVIDIA only), sdpa (torch) or sliced (least memory)",
+        "auto",
+        "NAME",
+    ),
+    Setting(
+        "accelerator",
+        _one_of("auto", "none", "graphs", "compile", "openvino"),
+        "what evaluates the network: auto, none (torch's kernels one by one), graphs (CUDA), compile or openvino (CPU)",
         "auto",
         "NAME",
     ),

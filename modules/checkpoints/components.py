@@ -61,7 +61,7 @@ class UNetParts:
         parts = tuple(part.part for part in self.encoders)
         trained = training_of(file.header, file.path)
         return Networks(
-            UNetDenoiser(unet, file.dtype, latent.channels),
+            UNetDenoiser(unet, file.dtype, latent.channels, file.accelerate),
             CLIPPrompts(TextEncoders(texts), blank_negative, self.sizes_in_vector, file.inversions, parts),
             KLLatentSpace(vae, latent, file.vae_dtype, file.device),
             DiscreteNoise(PREDICTIONS[trained.prediction or prediction], zero_snr=trained.zero_snr),

@@ -15,6 +15,7 @@ from modules.checkpoints.completeness import listed
 from modules.checkpoints.header import Header
 from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.weights import Filler
+from modules.diffusion.accelerators import Accelerate, eager
 from modules.diffusion.attention import Attend
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class ModelFile:
     cache: ComponentCache
     content: tuple[Hashable, ...]
     """What the file's content is known by."""
+    accelerate: Accelerate = eager
+    """What evaluates a U-Net of it."""
     components: list[Component] = field(default_factory=list)
     """Those that were asked for so far."""
 

@@ -14,6 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from modules.diffusion.accelerators import Accelerate, UNetForward, eager
 from modules.diffusion.adapters import Adapter
 from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.forward import ForwardContext, Residuals, context_for
@@ -59,11 +60,17 @@ class UNetBatch:
 
 @dataclass(frozen=True, eq=False)
 class UNetDenoiser:
-    """A U-Net and the number format that it computes in; the latents that it works on have `latent_channels`."""
+    """A U-Net, what evaluates it, and the number format that it computes in; the latents that it works on have
+    `latent_channels`."""
 
     unet: UNet
     dtype: torch.dtype
     latent_channels: int = 4
+    accelerate: Accelerate = eager
+
+    @cached_property
+    def forward(self) -> UNetForward:
+        return self.accelerate(self.unet)
 
     @property
     def further_channels(self) -> int:
@@ -115,7 +122,7 @@ class UNetDenoiser:
         residuals = control_residuals(rows, scaled, timesteps, batch.context)
         ctx = context_for([row.adapters for row in rows], [row.taps for row in rows], residuals, x.device)
         x_in = scaled if batch.channels is None else torch.cat([scaled, batch.channels.to(scaled)], dim=1)
-        output = self.unet(x_in, timesteps, batch.context, ctx, batch.vector)
+        output = self.forward(x_in, timesteps, batch.context, ctx, batch.vector)
         predictions = noise.denoised(output.float(), x, batch.sigmas)
         return [Answer(x0, seen) for x0, seen in zip(predictions, _observed(rows, ctx), strict=True)]
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from modules.checkpoints.manager import ModelManager
+from modules.diffusion.accelerators import AcceleratorChoice, eager
 from modules.diffusion.attention import AttentionChoice, choose_attention
 from modules.engine.engine import Engine
 from modules.engine.messages import Hello, Message
@@ -28,21 +29,26 @@ class Choices:
     dtype: torch.dtype
     dtype_reason: str
     attention: AttentionChoice
+    accelerator: AcceleratorChoice
 
     @property
     def dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
 
 
-def choose(device: str, dtype: str, attention: str, worker: int = 0, workers: int = 1) -> Choices:
-    """Resolve "auto" in each of the three settings, for worker `worker` (from 0) of `workers` on this machine.
+def choose(device: str, dtype: str, attention: str, accelerator: str = "auto", worker: int = 0, workers: int = 1) -> Choices:
+    """Resolve "auto" in each of the four settings, for worker `worker` (from 0) of `workers` on this machine.
 
     Raises:
         SettingsError: what was asked for is not here.
     """
     place, place_reason = _choose_device(device, worker, workers)
     number, number_reason = _choose_dtype(dtype, place)
-    return Choices(place, place_reason, number, number_reason, choose_attention(attention, place))
+    return Choices(
+        *(place, place_reason, number, number_reason),
+        choose_attention(attention, place),
+        choose_accelerator(accelerator, place),
+    )
 
 
 def _choose_device(requested: str, worker: int, workers: int) -> tuple[torch.device, str]:
@@ -90,15 +96,34 @@ def _choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, st
     return DTYPES[requested], "asked for"
 
 
+def choose_accelerator(requested: str, device: torch.device) -> AcceleratorChoice:
+    """What evaluates U-Nets on `device`.
+
+    Raises:
+        SettingsError: `requested` is unknown, or does not run here.
+    """
+    if requested == "none":
+        return AcceleratorChoice("none", "asked for", eager)
+    if requested != "auto":
+        raise SettingsError(f"accelerator {requested!r} is unknown; choose auto or none")
+    return AcceleratorChoice("none", f"nothing faster is known for {device.type}", eager)
+
+
 def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None]) -> tuple[Engine, Choices]:
     """The engine of a `configure` message.
 
-    It has models_dirs, cache_dir, device, dtype, attention, exact, threads, probe, model_memory (GB, 0 for one model), and
-    which `worker` (from 0) of `workers` on this machine it is.
+    It has models_dirs, cache_dir, device, dtype, attention, accelerator, exact, threads, probe, model_memory (GB, 0 for one
+    model), and which `worker` (from 0) of `workers` on this machine it is.
     """
     worker, workers = configuration.get("worker", 0), configuration.get("workers", 1)
     set_threads(workers, configuration.get("threads", 0))
-    choices = choose(configuration["device"], configuration["dtype"], configuration["attention"], worker, workers)
+    asked = (
+        configuration["device"],
+        configuration["dtype"],
+        configuration["attention"],
+        configuration.get("accelerator", "auto"),
+    )
+    choices = choose(*asked, worker, workers)
     manager = ModelManager(
         [Path(folder) for folder in configuration["models_dirs"]],
         device=choices.device,
@@ -106,6 +131,7 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
         attend=choices.attention.attend,
         cache=Path(configuration["cache_dir"]) / "hashes.json",
         budget=configuration.get("model_memory", 0) * 10**9 or None,
+        accelerate=choices.accelerator.accelerate,
     )
     return Engine(manager, emit, exact=configuration["exact"], probe=configuration.get("probe", False)), choices
 
@@ -138,6 +164,7 @@ def hello(choices: Choices, workers: int = 1) -> Message:
         device=f"{choices.device} ({choices.device_reason})",
         dtype=f"{choices.dtype_name} ({choices.dtype_reason})",
         attention=f"{choices.attention.name} ({choices.attention.reason})",
+        accelerator=f"{choices.accelerator.name} ({choices.accelerator.reason})",
         pid=os.getpid(),
         share=f"1/{workers}" if shared else "",
     ).message()

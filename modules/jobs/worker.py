@@ -224,6 +224,7 @@ class Worker:
         log.info("%sdevice: %s", self.label, hello.device)
         log.info("%sdtype: %s", self.label, hello.dtype)
         log.info("%sattention: %s", self.label, hello.attention)
+        log.info("%saccelerator: %s", self.label, hello.accelerator)
 
     def _loaded(self, loaded: Loaded) -> None:
         with self.changes.lock:
@@ -268,6 +269,7 @@ def engine_configuration(settings: Settings, worker: int = 0) -> dict[str, Any]:
         "device": settings.device,
         "dtype": settings.dtype,
         "attention": settings.attention,
+        "accelerator": settings.accelerator,
         "exact": settings.exact,
         "model_memory": settings.model_memory,
         "worker": worker,

@@ -51,5 +51,5 @@ def test_workers_of_a_processor_divide_its_cores(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_engine_says_that_it_has_a_part_of_the_processor() -> None:
-    choices = choose("cpu", "auto", "sdpa", 1, 2)
+    choices = choose("cpu", "auto", "sdpa", "none", 1, 2)
     assert (hello(choices).data["share"], hello(choices, 2).data["share"]) == ("", "1/2")
