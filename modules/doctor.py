@@ -171,6 +171,7 @@ try:
         "device": ", ".join(dict.fromkeys(f"{one.device} ({one.device_reason})" for one in each)),
         "dtype": f"{chosen.dtype_name} ({chosen.dtype_reason})",
         "attention": f"{chosen.attention.name} ({chosen.attention.reason})",
+        "kernels": f"{chosen.kernels.name} ({chosen.kernels.reason})",
         "accelerator": f"{chosen.accelerator.name} ({chosen.accelerator.reason})",
     }
 except Exception as error:

@@ -80,14 +80,16 @@ class UNetParts:
     def _unet(self, heads: int, head_width: int) -> UNet:
         config = shapes.unet_config(part_shapes(self.file.header, self.layout.unet), heads, head_width)
         with torch.device("meta"):
-            network = UNet(config, self.file.attend)
+            network = UNet(config, self.file.attend, self.file.kernels)
         self.file.fill(network, self.layout.unet, self.file.dtype, "U-Net")
+        if self.file.device.type == "cuda":
+            network.join()  # elsewhere the weights are used where the file is mapped, and few launches bring nothing
         return network
 
     def _vae(self) -> AutoencoderKL:
         config = shapes.vae_config(part_shapes(self.file.header, self.layout.vae))
         with torch.device("meta"):
-            network = AutoencoderKL(config, self.file.attend)
+            network = AutoencoderKL(config, self.file.attend, self.file.kernels)
         self.file.fill(network, self.layout.vae, self.file.vae_dtype, "VAE")
         return network
 

@@ -36,6 +36,7 @@ from modules.checkpoints.training import yaml_of, yaml_problem
 from modules.checkpoints.weights import Filler, Weights
 from modules.diffusion.accelerators import Accelerate, eager
 from modules.diffusion.attention import Attend
+from modules.diffusion.kernels import PLAIN, Kernels
 from modules.diffusion.networks import AdaptableNetwork, LatentSpace, LoadedAdapter, NoiseProcess, PromptEncoder, RowDenoiser
 from modules.diffusion.rows import Answer, Row
 from modules.errors import CheckpointError, OutOfMemory, UnknownName
@@ -111,6 +112,7 @@ class ModelManager:
         keep: how many models stay loaded where there is no budget; the least recently used goes first.
         budget: bytes that loaded models may take, those in use included.  What is in use stays, and so does the model that was
             loaded last; of the others the least recently used goes first.  None for no budget.
+        kernels: what the networks compute between convolutions and matrix products.
         accelerate: what evaluates U-Nets.
 
     All methods may be called from any thread.
@@ -125,11 +127,12 @@ class ModelManager:
         cache: Path,
         keep: int = 1,
         budget: int | None = None,
+        kernels: Kernels = PLAIN,
         accelerate: Accelerate = eager,
     ) -> None:
         self.folders, self.device, self.dtype = list(folders), device, dtype
         self.vae_dtype = vae_dtype(device, dtype)
-        self._accelerate = accelerate
+        self._kernels, self._accelerate = kernels, accelerate
         self._attend, self._cache, self._keep, self._budget = attend, cache, max(1, keep), budget
         self.inversions = Inversions(self.folders, cache)
         self.loras = Loras(self.folders)
@@ -275,6 +278,7 @@ class ModelManager:
                 inversions=self.inversions,
                 cache=self.cache,
                 content=identity[:4],  # the file's, without its configuration
+                kernels=self._kernels,
                 accelerate=self._accelerate,
             )
             loaded = family.load(opened)

@@ -17,6 +17,7 @@ from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.weights import Filler
 from modules.diffusion.accelerators import Accelerate, eager
 from modules.diffusion.attention import Attend
+from modules.diffusion.kernels import PLAIN, Kernels
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class ModelFile:
     cache: ComponentCache
     content: tuple[Hashable, ...]
     """What the file's content is known by."""
+    kernels: Kernels = PLAIN
     accelerate: Accelerate = eager
     """What evaluates a U-Net of it."""
     components: list[Component] = field(default_factory=list)

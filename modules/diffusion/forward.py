@@ -18,8 +18,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from modules.diffusion.adapters import Adapter
+from modules.diffusion.kernels import Kernels
 
 MIDDLE_ATTENTION = "middle_block.1.transformer_blocks.0.attn1"
 """The self-attention in the middle of a U-Net, where PAG and SAG work."""
@@ -73,10 +75,13 @@ def attention_mass(q: Tensor, k: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Applied:
-    """An adapter on some rows of a forward: `rows` (n,) are their numbers, `strengths` (n,) how much of it each gets."""
+    """An adapter on some rows of a forward: `rows` (n,) are their numbers, `strengths` (n,) how much of it each gets.
+
+    Without `rows` it is on all of them.
+    """
 
     adapter: Adapter
-    rows: Tensor
+    rows: Tensor | None
     strengths: Tensor
 
 
@@ -103,9 +108,10 @@ class ForwardContext:
         for applied in self.adapters:
             delta = applied.adapter.deltas.get(place)
             if delta is not None:
-                change = delta.change(x[applied.rows], layer)
+                change = delta.change(x if applied.rows is None else x[applied.rows], layer)
                 strengths = applied.strengths.to(change).reshape(-1, *[1] * (change.ndim - 1))
-                out = out.index_add(0, applied.rows, change * strengths)
+                change = change * strengths
+                out = out + change if applied.rows is None else out.index_add(0, applied.rows, change)
         return out
 
     def tapped(self, place: str, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Tensor:
@@ -138,7 +144,11 @@ def context_for(
         return None
     context = ForwardContext(residuals=residuals)
     context.adapters = tuple(
-        Applied(adapter, torch.tensor(rows, device=device), torch.tensor(strengths, device=device))
+        Applied(
+            adapter,
+            None if rows == list(range(len(adapters))) else torch.tensor(rows, device=device),
+            torch.tensor(strengths, device=device),
+        )
         for adapter, (rows, strengths) in by_adapter.items()
     )
     for tap, (rows, _) in by_tap.items():
@@ -162,7 +172,10 @@ class Linear(nn.Linear):
     place = ""
 
     def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
-        out = super().forward(x)
+        return self.adapted(x, super().forward(x), ctx)
+
+    def adapted(self, x: Tensor, out: Tensor, ctx: ForwardContext | None) -> Tensor:
+        """`out`, what the layer computes for x, with what adapters add."""
         return out if ctx is None or not ctx.adapters else ctx.adapted(self.place, self, x, out)
 
 
@@ -172,8 +185,60 @@ class Conv2d(nn.Conv2d):
     place = ""
 
     def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
-        out = super().forward(x)
+        return self.adapted(x, super().forward(x), ctx)
+
+    def unbiased(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        """Without the bias, for those who add it together with something else."""
+        return self.adapted(x, unbiased(self, x), ctx)
+
+    def pointwise(self, x: Tensor, kernels: Kernels, ctx: ForwardContext | None = None) -> Tensor:
+        """As `forward`, for a kernel of 1x1."""
+        return self.adapted(x, kernels.pointwise(x, self.weight, self.bias), ctx)
+
+    def adapted(self, x: Tensor, out: Tensor, ctx: ForwardContext | None) -> Tensor:
+        """`out`, what the layer computes for x, with what adapters add."""
         return out if ctx is None or not ctx.adapters else ctx.adapted(self.place, self, x, out)
+
+
+def unbiased(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """The convolution of x without the bias."""
+    return F.conv2d(x, layer.weight, None, layer.stride, layer.padding, layer.dilation)
+
+
+class Stack:
+    """Linear layers with one input.  Where their weights lie behind one another in memory, they are one matrix product."""
+
+    def __init__(self, layers: Sequence[Linear]) -> None:
+        self.layers = tuple(layers)
+        self.widths = [layer.out_features for layer in layers]
+        self.joined = False
+
+    def join(self) -> None:
+        """Put the weights behind one another: parts of one tensor that takes the memory of before."""
+        with torch.no_grad():
+            for tensors in ([layer.weight for layer in self.layers], [layer.bias for layer in self.layers]):
+                if all(tensor is not None for tensor in tensors):
+                    _behind_one_another(tensors)
+        self.joined = True
+
+    def __call__(self, x: Tensor, ctx: ForwardContext | None = None) -> tuple[Tensor, ...]:
+        """What each of the layers computes for x."""
+        if not self.joined:
+            return tuple([layer(x, ctx) for layer in self.layers])
+        first, total = self.layers[0], sum(self.widths)
+        weight = first.weight.as_strided((total, first.in_features), (first.in_features, 1))
+        bias = None if first.bias is None else first.bias.as_strided((total,), (1,))
+        parts = F.linear(x, weight, bias).split_with_sizes(self.widths, dim=-1)
+        if ctx is None or not ctx.adapters:
+            return tuple(parts)
+        return tuple([layer.adapted(x, part, ctx) for layer, part in zip(self.layers, parts, strict=True)])
+
+
+def _behind_one_another(tensors: Sequence[Tensor]) -> None:
+    """Make the parameters parts of one tensor."""
+    together = torch.cat([tensor.data for tensor in tensors])
+    for tensor, part in zip(tensors, together.split([len(tensor) for tensor in tensors]), strict=True):
+        tensor.data = part
 
 
 class Sequential(nn.Sequential):

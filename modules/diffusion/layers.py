@@ -7,13 +7,15 @@ columns, N = H·W tokens, T context tokens, D context width.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modules.diffusion.attention import Attend, sdpa
-from modules.diffusion.forward import Conv2d, ForwardContext, Linear, Sequential
+from modules.diffusion.forward import Conv2d, ForwardContext, Linear, Sequential, Stack
+from modules.diffusion.kernels import PLAIN, Kernels
 
 
 def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
@@ -35,8 +37,9 @@ def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10_000
 class ResBlock(nn.Module):
     """Residual block with the time embedding added between its two convolutions."""
 
-    def __init__(self, channels: int, time_width: int, out_channels: int) -> None:
+    def __init__(self, channels: int, time_width: int, out_channels: int, kernels: Kernels = PLAIN) -> None:
         super().__init__()
+        self.kernels = kernels
         self.in_layers = Sequential(nn.GroupNorm(32, channels), nn.SiLU(), Conv2d(channels, out_channels, 3, padding=1))
         self.emb_layers = Sequential(nn.SiLU(), Linear(time_width, out_channels))
         self.out_layers = Sequential(
@@ -47,11 +50,15 @@ class ResBlock(nn.Module):
         )
         self.skip_connection = None if channels == out_channels else Conv2d(channels, out_channels, 1)
 
-    def forward(self, x: Tensor, time: Tensor, ctx: ForwardContext | None = None) -> Tensor:
-        h: Tensor = self.in_layers(x, ctx)
-        h = h + self.emb_layers(time, ctx)[:, :, None, None]
-        skip = x if self.skip_connection is None else self.skip_connection(x, ctx)
-        return skip + self.out_layers(h, ctx)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, embedded: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        """`embedded` (B, out_channels) is what `emb_layers` make of the time embedding."""
+        norm, conv = cast(nn.GroupNorm, self.in_layers[0]), cast(Conv2d, self.in_layers[2])
+        h = conv.unbiased(self.kernels.group_norm(x, norm, silu=True), ctx)
+        shift = embedded if conv.bias is None else embedded + conv.bias
+        norm, conv = cast(nn.GroupNorm, self.out_layers[0]), cast(Conv2d, self.out_layers[3])
+        h = conv.unbiased(self.kernels.group_norm(h, norm, silu=True, shift=shift), ctx)
+        skip = x if self.skip_connection is None else self.skip_connection.pointwise(x, self.kernels, ctx)
+        return self.kernels.add(skip, h, conv.bias)
 
 
 class Downsample(nn.Module):
@@ -86,10 +93,11 @@ class CrossAttention(nn.Module):
         self.to_k = Linear(context_width, width, bias=False)
         self.to_v = Linear(context_width, width, bias=False)
         self.to_out = Sequential(Linear(width, width), nn.Identity())
+        self.of_x = Stack([self.to_q, self.to_k, self.to_v])
+        self.of_context = Stack([self.to_k, self.to_v])
 
     def forward(self, x: Tensor, context: Tensor | None = None, ctx: ForwardContext | None = None) -> Tensor:
-        context = x if context is None else context
-        projected = self.to_q(x, ctx), self.to_k(context, ctx), self.to_v(context, ctx)
+        projected = self.of_x(x, ctx) if context is None else (self.to_q(x, ctx), *self.of_context(context, ctx))
         q, k, v = (each.unflatten(-1, (self.heads, -1)) for each in projected)
         out = self.attend(q, k, v)
         if ctx is not None and ctx.taps:
@@ -100,19 +108,19 @@ class CrossAttention(nn.Module):
 class GEGLU(nn.Module):
     """Gated linear unit with GELU (Shazeer 2020)."""
 
-    def __init__(self, width: int, out_width: int) -> None:
+    def __init__(self, width: int, out_width: int, kernels: Kernels = PLAIN) -> None:
         super().__init__()
+        self.kernels = kernels
         self.proj = Linear(width, out_width * 2)
 
     def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
-        value, gate = self.proj(x, ctx).chunk(2, dim=-1)
-        return value * F.gelu(gate)  # type: ignore[no-any-return]
+        return self.kernels.geglu(self.proj(x, ctx))
 
 
 class FeedForward(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, kernels: Kernels = PLAIN) -> None:
         super().__init__()
-        self.net = nn.ModuleList([GEGLU(width, width * 4), nn.Identity(), Linear(width * 4, width)])  # ldm's dropout between
+        self.net = nn.ModuleList([GEGLU(width, width * 4, kernels), nn.Identity(), Linear(width * 4, width)])  # ldm's dropout
 
     def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
         return self.net[2](self.net[0](x, ctx), ctx)  # type: ignore[no-any-return]
@@ -121,37 +129,46 @@ class FeedForward(nn.Module):
 class BasicTransformerBlock(nn.Module):
     """Self-attention, cross-attention to the text, feed-forward; each with a norm before and a residual around it."""
 
-    def __init__(self, width: int, context_width: int, heads: int, attend: Attend = sdpa) -> None:
+    def __init__(self, width: int, context_width: int, heads: int, attend: Attend = sdpa, kernels: Kernels = PLAIN) -> None:
         super().__init__()
+        self.kernels = kernels
         self.attn1 = CrossAttention(width, width, heads, attend)
-        self.ff = FeedForward(width)
+        self.ff = FeedForward(width, kernels)
         self.attn2 = CrossAttention(width, context_width, heads, attend)
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
 
+    def join(self) -> None:
+        """Let projections of one input be one matrix product each (`Stack`)."""
+        self.attn1.of_x.join()
+        self.attn2.of_context.join()
+
     def forward(self, x: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
-        x = x + self.attn1(self.norm1(x), None, ctx)
-        x = x + self.attn2(self.norm2(x), context, ctx)
-        return x + self.ff(self.norm3(x), ctx)  # type: ignore[no-any-return]
+        x, normal = self.kernels.add_norm(x, self.attn1(self.norm1(x), None, ctx), self.norm2)
+        x, normal = self.kernels.add_norm(x, self.attn2(normal, context, ctx), self.norm3)
+        return x + self.ff(normal, ctx)  # type: ignore[no-any-return]
 
 
 class SpatialTransformer(nn.Module):
     """Transformer blocks over the positions of a feature map, between two 1x1 convolutions (SD 1.x's form)."""
 
-    def __init__(self, channels: int, context_width: int, heads: int, depth: int, attend: Attend = sdpa) -> None:
+    def __init__(
+        self, channels: int, context_width: int, heads: int, depth: int, attend: Attend = sdpa, kernels: Kernels = PLAIN
+    ) -> None:
         super().__init__()
+        self.kernels = kernels
         self.norm = nn.GroupNorm(32, channels, eps=1e-6)
         self.proj_in = Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
-            BasicTransformerBlock(channels, context_width, heads, attend) for _ in range(depth)
+            BasicTransformerBlock(channels, context_width, heads, attend, kernels) for _ in range(depth)
         )
         self.proj_out = Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
         if ctx is not None:
             ctx.grid = x.shape[-2], x.shape[-1]
-        h: Tensor = self.proj_in(self.norm(x), ctx)
+        h = self.proj_in.pointwise(self.kernels.group_norm(x, self.norm), self.kernels, ctx)
         tokens = h.flatten(2).transpose(1, 2)  # (B, N, C)
         for block in self.transformer_blocks:
             tokens = block(tokens, context, ctx)
         h = tokens.transpose(1, 2).reshape(x.shape)
-        return x + self.proj_out(h, ctx)  # type: ignore[no-any-return]
+        return x + self.proj_out.pointwise(h, self.kernels, ctx)

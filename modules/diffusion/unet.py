@@ -6,14 +6,25 @@ timesteps, one per row, so rows of different requests at different steps share o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from modules.diffusion.attention import Attend, sdpa
-from modules.diffusion.forward import Conv2d, ForwardContext, Linear, Sequential, name_layers
-from modules.diffusion.layers import Downsample, ResBlock, SpatialTransformer, Upsample, timestep_embedding
+from modules.diffusion.forward import Conv2d, ForwardContext, Linear, Sequential, Stack, name_layers
+from modules.diffusion.kernels import PLAIN, Kernels
+from modules.diffusion.layers import (
+    BasicTransformerBlock,
+    Downsample,
+    ResBlock,
+    SpatialTransformer,
+    Upsample,
+    timestep_embedding,
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class UNetConfig:
 class UNet(nn.Module):
     """eps or v prediction from a noisy latent, its timesteps and a text context."""
 
-    def __init__(self, config: UNetConfig, attend: Attend = sdpa) -> None:
+    def __init__(self, config: UNetConfig, attend: Attend = sdpa, kernels: Kernels = PLAIN) -> None:
         super().__init__()
         self.config = config
         width = config.channels[0]
@@ -59,7 +70,7 @@ class UNet(nn.Module):
 
         def transformer(channels: int, depth: int) -> list[nn.Module]:
             heads = config.heads_at(channels)
-            return [SpatialTransformer(channels, config.context_dim, heads, depth, attend)] if depth else []
+            return [SpatialTransformer(channels, config.context_dim, heads, depth, attend, kernels)] if depth else []
 
         self.time_embed = Sequential(Linear(width, time_width), nn.SiLU(), Linear(time_width, time_width))
         if config.vector_width:
@@ -71,7 +82,7 @@ class UNet(nn.Module):
         channels = width
         for level, (out, depth) in enumerate(zip(config.channels, config.transformer_depth, strict=True)):
             for _ in range(config.res_blocks):
-                blocks.append(nn.ModuleList([ResBlock(channels, time_width, out), *transformer(out, depth)]))
+                blocks.append(nn.ModuleList([ResBlock(channels, time_width, out, kernels), *transformer(out, depth)]))
                 channels = out
                 skips.append(channels)
             if level != last:
@@ -81,9 +92,9 @@ class UNet(nn.Module):
 
         self.middle_block = nn.ModuleList(
             [
-                ResBlock(channels, time_width, channels),
+                ResBlock(channels, time_width, channels, kernels),
                 *transformer(channels, config.middle_depth),
-                ResBlock(channels, time_width, channels),
+                ResBlock(channels, time_width, channels, kernels),
             ]
         )
 
@@ -91,7 +102,7 @@ class UNet(nn.Module):
         for level in reversed(range(last + 1)):
             out, depth = config.channels[level], config.transformer_depth[level]
             for index in range(config.res_blocks + 1):
-                block = [ResBlock(channels + skips.pop(), time_width, out), *transformer(out, depth)]
+                block = [ResBlock(channels + skips.pop(), time_width, out, kernels), *transformer(out, depth)]
                 channels = out
                 if level and index == config.res_blocks:
                     block.append(Upsample(channels))
@@ -99,7 +110,17 @@ class UNet(nn.Module):
         self.output_blocks = nn.ModuleList(blocks)
 
         self.out = Sequential(nn.GroupNorm(32, width), nn.SiLU(), Conv2d(width, config.out_channels, 3, padding=1))
+        self.kernels = kernels
+        res_blocks = [module for module in self.modules() if isinstance(module, ResBlock)]
+        self.embeddings = Stack([cast(Linear, block.emb_layers[1]) for block in res_blocks])
         name_layers(self)
+
+    def join(self) -> None:
+        """Let projections of one input be one matrix product each: fewer and larger ones (`Stack`)."""
+        self.embeddings.join()
+        for module in self.modules():
+            if isinstance(module, BasicTransformerBlock):
+                module.join()
 
     def forward(
         self,
@@ -125,16 +146,17 @@ class UNet(nn.Module):
         time = self.time_embed(time, ctx)
         if vector is not None:
             time = time + self.label_emb(vector.to(x.dtype), ctx)
+        embedded = iter(self.embeddings(F.silu(time), ctx))
 
         # Down: keep every block's output for the way up
         skips = []
         h = x
         for block in self.input_blocks:
-            h = _run(block, h, time, context, ctx)
+            h = _run(block, h, embedded, context, ctx)
             skips.append(h)
 
         # Middle
-        h = _run(self.middle_block, h, time, context, ctx)
+        h = _run(self.middle_block, h, embedded, context, ctx)
         if ctx is not None and ctx.residuals is not None:
             *residuals, middle = ctx.residuals
             h = h + middle
@@ -144,23 +166,24 @@ class UNet(nn.Module):
         for block in self.output_blocks:
             h = torch.cat([h, skips.pop()], dim=1)
             size = (skips[-1].shape[-2], skips[-1].shape[-1]) if skips else (h.shape[-2], h.shape[-1])
-            h = _run(block, h, time, context, ctx, size)
-        return self.out(h, ctx)  # type: ignore[no-any-return]
+            h = _run(block, h, embedded, context, ctx, size)
+        h = self.kernels.group_norm(h, cast(nn.GroupNorm, self.out[0]), silu=True)
+        return self.out[2](h, ctx)  # type: ignore[no-any-return]
 
 
 def _run(
     block: nn.Module,
     h: Tensor,
-    time: Tensor,
+    embedded: Iterator[Tensor],
     context: Tensor,
     ctx: ForwardContext | None,
     size: tuple[int, int] = (0, 0),
 ) -> Tensor:
-    """Each layer of a block gets what it needs."""
+    """Each layer of a block gets what it needs; `embedded` are the time embeddings of the residual blocks to come."""
     assert isinstance(block, nn.ModuleList)
     for layer in block:
         if isinstance(layer, ResBlock):
-            h = layer(h, time, ctx)
+            h = layer(h, next(embedded), ctx)
         elif isinstance(layer, SpatialTransformer):
             h = layer(h, context, ctx)
         elif isinstance(layer, Upsample):

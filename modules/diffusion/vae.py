@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modules.diffusion.attention import Attend, sdpa
+from modules.diffusion.forward import unbiased
+from modules.diffusion.kernels import PLAIN, Kernels
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 class ResnetBlock(nn.Module):
-    def __init__(self, channels: int, out_channels: int) -> None:
+    def __init__(self, channels: int, out_channels: int, kernels: Kernels = PLAIN) -> None:
         super().__init__()
+        self.kernels = kernels
         self.norm1 = _norm(channels)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
         self.norm2 = _norm(out_channels)
@@ -48,17 +51,19 @@ class ResnetBlock(nn.Module):
         self.widens = channels != out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
-        return (self.nin_shortcut(x) if self.widens else x) + h  # type: ignore[no-any-return]
+        h = unbiased(self.conv1, self.kernels.group_norm(x, self.norm1, silu=True))
+        h = unbiased(self.conv2, self.kernels.group_norm(h, self.norm2, silu=True, shift=self.conv1.bias))
+        if self.widens:
+            x = self.kernels.pointwise(x, self.nin_shortcut.weight, self.nin_shortcut.bias)
+        return self.kernels.add(x, h, self.conv2.bias)
 
 
 class AttnBlock(nn.Module):
     """Single-head self-attention over all positions."""
 
-    def __init__(self, channels: int, attend: Attend = sdpa) -> None:
+    def __init__(self, channels: int, attend: Attend = sdpa, kernels: Kernels = PLAIN) -> None:
         super().__init__()
-        self.attend = attend
+        self.attend, self.kernels = attend, kernels
         self.norm = _norm(channels)
         self.q = nn.Conv2d(channels, channels, 1)
         self.k = nn.Conv2d(channels, channels, 1)
@@ -66,7 +71,7 @@ class AttnBlock(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.norm(x)
+        h = self.kernels.group_norm(x, self.norm)
         q, k, v = (layer(h).flatten(2).transpose(1, 2).unsqueeze(2) for layer in (self.q, self.k, self.v))
         out = self.attend(q, k, v).squeeze(2)  # (B, N, C)
         return x + self.proj_out(out.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]
@@ -93,11 +98,11 @@ class Upsample(nn.Module):
 
 
 class Middle(nn.Module):
-    def __init__(self, channels: int, attend: Attend = sdpa) -> None:
+    def __init__(self, channels: int, attend: Attend = sdpa, kernels: Kernels = PLAIN) -> None:
         super().__init__()
-        self.block_1 = ResnetBlock(channels, channels)
-        self.attn_1 = AttnBlock(channels, attend)
-        self.block_2 = ResnetBlock(channels, channels)
+        self.block_1 = ResnetBlock(channels, channels, kernels)
+        self.attn_1 = AttnBlock(channels, attend, kernels)
+        self.block_2 = ResnetBlock(channels, channels, kernels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block_2(self.attn_1(self.block_1(x)))  # type: ignore[no-any-return]
@@ -106,10 +111,10 @@ class Middle(nn.Module):
 class ResolutionLevel(nn.Module):
     """The blocks of one resolution, and the step to the next one (none on the last)."""
 
-    def __init__(self, channels: int, out_channels: int, blocks: int, step: str) -> None:
+    def __init__(self, channels: int, out_channels: int, blocks: int, step: str, kernels: Kernels = PLAIN) -> None:
         super().__init__()
         widths = [channels, *[out_channels] * (blocks - 1)]
-        self.block = nn.ModuleList(ResnetBlock(width, out_channels) for width in widths)
+        self.block = nn.ModuleList(ResnetBlock(width, out_channels, kernels) for width in widths)
         if step == "down":
             self.downsample = Downsample(out_channels)
         elif step == "up":
@@ -125,15 +130,16 @@ class ResolutionLevel(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, config: VAEConfig, attend: Attend = sdpa) -> None:
+    def __init__(self, config: VAEConfig, attend: Attend = sdpa, kernels: Kernels = PLAIN) -> None:
         super().__init__()
         widths = config.channels
         self.conv_in = nn.Conv2d(config.image_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
-            ResolutionLevel(widths[max(0, i - 1)], width, config.res_blocks, "down" if i < len(widths) - 1 else "")
+            ResolutionLevel(widths[max(0, i - 1)], width, config.res_blocks, "down" if i < len(widths) - 1 else "", kernels)
             for i, width in enumerate(widths)
         )
-        self.mid = Middle(widths[-1], attend)
+        self.mid = Middle(widths[-1], attend, kernels)
+        self.kernels = kernels
         self.norm_out = _norm(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
@@ -141,20 +147,21 @@ class Encoder(nn.Module):
         h = self.conv_in(x)
         for level in self.down:
             h = level(h)
-        return self.conv_out(F.silu(self.norm_out(self.mid(h))))  # type: ignore[no-any-return]
+        return self.conv_out(self.kernels.group_norm(self.mid(h), self.norm_out, silu=True))  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):
-    def __init__(self, config: VAEConfig, attend: Attend = sdpa) -> None:
+    def __init__(self, config: VAEConfig, attend: Attend = sdpa, kernels: Kernels = PLAIN) -> None:
         super().__init__()
         widths = config.channels
         top = len(widths) - 1
         self.conv_in = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
-        self.mid = Middle(widths[-1], attend)
+        self.mid = Middle(widths[-1], attend, kernels)
         self.up = nn.ModuleList(  # index = resolution level, finest first, as ldm numbers them; run from the last to the first
-            ResolutionLevel(widths[min(top, i + 1)], width, config.res_blocks + 1, "up" if i else "")
+            ResolutionLevel(widths[min(top, i + 1)], width, config.res_blocks + 1, "up" if i else "", kernels)
             for i, width in enumerate(widths)
         )
+        self.kernels = kernels
         self.norm_out = _norm(widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.image_channels, 3, padding=1)
 
@@ -162,17 +169,17 @@ class Decoder(nn.Module):
         h = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             h = level(h)
-        return self.conv_out(F.silu(self.norm_out(h)))  # type: ignore[no-any-return]
+        return self.conv_out(self.kernels.group_norm(h, self.norm_out, silu=True))  # type: ignore[no-any-return]
 
 
 class AutoencoderKL(nn.Module):
     """Pixels in [-1, 1] to a Gaussian over latents, and back."""
 
-    def __init__(self, config: VAEConfig, attend: Attend = sdpa) -> None:
+    def __init__(self, config: VAEConfig, attend: Attend = sdpa, kernels: Kernels = PLAIN) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config, attend)
-        self.decoder = Decoder(config, attend)
+        self.encoder = Encoder(config, attend, kernels)
+        self.decoder = Decoder(config, attend, kernels)
         self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
 

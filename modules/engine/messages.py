@@ -129,6 +129,7 @@ class Hello(_Kind):
     device: str
     dtype: str
     attention: str
+    kernels: str = ""
     accelerator: str = ""
     pid: int = 0
     share: str = ""

@@ -13,6 +13,8 @@ import torch
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.accelerators import AcceleratorChoice, eager
 from modules.diffusion.attention import AttentionChoice, choose_attention
+from modules.diffusion.graphs import graphed
+from modules.diffusion.kernels import KernelChoice, choose_kernels
 from modules.engine.engine import Engine
 from modules.engine.messages import Hello, Message
 from modules.errors import SettingsError
@@ -29,6 +31,7 @@ class Choices:
     dtype: torch.dtype
     dtype_reason: str
     attention: AttentionChoice
+    kernels: KernelChoice
     accelerator: AcceleratorChoice
 
     @property
@@ -47,6 +50,7 @@ def choose(device: str, dtype: str, attention: str, accelerator: str = "auto", w
     return Choices(
         *(place, place_reason, number, number_reason),
         choose_attention(attention, place),
+        choose_kernels(place),
         choose_accelerator(accelerator, place),
     )
 
@@ -104,6 +108,11 @@ def choose_accelerator(requested: str, device: torch.device) -> AcceleratorChoic
     """
     if requested == "none":
         return AcceleratorChoice("none", "asked for", eager)
+    if requested == "graphs" and device.type != "cuda":
+        raise SettingsError(f"accelerator graphs was asked for, but {device.type} has no CUDA graphs; use --accelerator auto")
+    if requested == "graphs" or (requested == "auto" and device.type == "cuda"):
+        reason = "asked for" if requested == "graphs" else "where a shape comes again and a replay is faster"
+        return AcceleratorChoice("graphs", reason, graphed(device))
     if requested != "auto":
         raise SettingsError(f"accelerator {requested!r} is unknown; choose auto or none")
     return AcceleratorChoice("none", f"nothing faster is known for {device.type}", eager)
@@ -131,6 +140,7 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
         attend=choices.attention.attend,
         cache=Path(configuration["cache_dir"]) / "hashes.json",
         budget=configuration.get("model_memory", 0) * 10**9 or None,
+        kernels=choices.kernels.kernels,
         accelerate=choices.accelerator.accelerate,
     )
     return Engine(manager, emit, exact=configuration["exact"], probe=configuration.get("probe", False)), choices
@@ -164,6 +174,7 @@ def hello(choices: Choices, workers: int = 1) -> Message:
         device=f"{choices.device} ({choices.device_reason})",
         dtype=f"{choices.dtype_name} ({choices.dtype_reason})",
         attention=f"{choices.attention.name} ({choices.attention.reason})",
+        kernels=f"{choices.kernels.name} ({choices.kernels.reason})",
         accelerator=f"{choices.accelerator.name} ({choices.accelerator.reason})",
         pid=os.getpid(),
         share=f"1/{workers}" if shared else "",

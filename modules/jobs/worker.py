@@ -224,6 +224,7 @@ class Worker:
         log.info("%sdevice: %s", self.label, hello.device)
         log.info("%sdtype: %s", self.label, hello.dtype)
         log.info("%sattention: %s", self.label, hello.attention)
+        log.info("%skernels: %s", self.label, hello.kernels)
         log.info("%saccelerator: %s", self.label, hello.accelerator)
 
     def _loaded(self, loaded: Loaded) -> None:
