@@ -237,7 +237,7 @@ class Stack:
 def _behind_one_another(tensors: Sequence[Tensor]) -> None:
     """Make the parameters parts of one tensor."""
     together = torch.cat([tensor.data for tensor in tensors])
-    for tensor, part in zip(tensors, together.split([len(tensor) for tensor in tensors]), strict=True):
+    for tensor, part in zip(tensors, together.split_with_sizes([len(tensor) for tensor in tensors]), strict=True):
         tensor.data = part
 
 

@@ -54,9 +54,9 @@ class ResBlock(nn.Module):
         """`embedded` (B, out_channels) is what `emb_layers` make of the time embedding."""
         norm, conv = cast(nn.GroupNorm, self.in_layers[0]), cast(Conv2d, self.in_layers[2])
         h = conv.unbiased(self.kernels.group_norm(x, norm, silu=True), ctx)
-        shift = embedded if conv.bias is None else embedded + conv.bias
-        norm, conv = cast(nn.GroupNorm, self.out_layers[0]), cast(Conv2d, self.out_layers[3])
-        h = conv.unbiased(self.kernels.group_norm(h, norm, silu=True, shift=shift), ctx)
+        h = self.kernels.group_norm(h, cast(nn.GroupNorm, self.out_layers[0]), silu=True, shift=embedded, bias=conv.bias)
+        conv = cast(Conv2d, self.out_layers[3])
+        h = conv.unbiased(h, ctx)
         skip = x if self.skip_connection is None else self.skip_connection.pointwise(x, self.kernels, ctx)
         return self.kernels.add(skip, h, conv.bias)
 
@@ -120,10 +120,20 @@ class GEGLU(nn.Module):
 class FeedForward(nn.Module):
     def __init__(self, width: int, kernels: Kernels = PLAIN) -> None:
         super().__init__()
+        self.kernels = kernels
         self.net = nn.ModuleList([GEGLU(width, width * 4, kernels), nn.Identity(), Linear(width * 4, width)])  # ldm's dropout
 
     def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
         return self.net[2](self.net[0](x, ctx), ctx)  # type: ignore[no-any-return]
+
+    def added_to(self, total: Tensor, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        """`total` + `forward` of x, where `total` has the `bias` already and is not used any more."""
+        out, h = cast(Linear, self.net[2]), self.net[0](x, ctx)
+        return out.adapted(h, self.kernels.accumulate(total, h, out.weight), ctx)
+
+    @property
+    def bias(self) -> Tensor | None:
+        return cast(Linear, self.net[2]).bias
 
 
 class BasicTransformerBlock(nn.Module):
@@ -143,9 +153,10 @@ class BasicTransformerBlock(nn.Module):
         self.attn2.of_context.join()
 
     def forward(self, x: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
-        x, normal = self.kernels.add_norm(x, self.attn1(self.norm1(x), None, ctx), self.norm2)
-        x, normal = self.kernels.add_norm(x, self.attn2(normal, context, ctx), self.norm3)
-        return x + self.ff(normal, ctx)  # type: ignore[no-any-return]
+        kernels = self.kernels
+        x, normal = kernels.add_norm(x, self.attn1(kernels.layer_norm(x, self.norm1), None, ctx), self.norm2)
+        x, normal = kernels.add_norm(x, self.attn2(normal, context, ctx), self.norm3, later=self.ff.bias)
+        return self.ff.added_to(x, normal, ctx)
 
 
 class SpatialTransformer(nn.Module):

@@ -19,36 +19,82 @@ from torch.nn import functional as F
 TILE = 4096
 """Values that one program holds at once, padding included."""
 
-LANES = 64
+WHOLE = 16_384
+"""Groups of a picture that are no larger, padding included, are normalised by one program that holds them whole."""
+
+LANES = 32
 """Channels side by side that make reads of a row whole: one program takes as many groups as have that many."""
+
+PARTS = 64
+"""Where statistics come in more parts, a program of their own puts them together, once for all that use them."""
 
 
 @triton.jit
-def _group_offsets(
+def _offsets(
     first, place, positions, C: tl.constexpr, CG: tl.constexpr, CP: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr
 ):
-    """Of ROWS positions from `first` and GROUPS groups from channel `place`: offsets (ROWS, GROUPS, CP), which are there, and
-    the channels (GROUPS, CP)."""
+    """Of ROWS positions from `first` and GROUPS groups from channel `place`: offsets (ROWS, GROUPS, CP), which are there, the
+    channels (GROUPS, CP) and which of those are there."""
     row = first + tl.arange(0, ROWS)
     group = tl.arange(0, GROUPS)
     inside = tl.arange(0, CP)
     channel = place + group[:, None] * CG + inside[None, :]
     there = (row < positions)[:, None, None] & (inside < CG)[None, None, :]
-    return row[:, None, None] * C + channel[None, :, :], there, channel
+    return row[:, None, None] * C + channel[None, :, :], there, channel, (inside < CG)[None, :] & (channel < C)
+
+
+@triton.jit
+def _shifted(value, shift, more, channel, known, SHIFT: tl.constexpr, MORE: tl.constexpr):
+    """What is added to a channel before its norm."""
+    if SHIFT:
+        value += tl.load(shift + channel, mask=known, other=0.0).to(tl.float32)[None, :, :]
+    if MORE:
+        value += tl.load(more + channel, mask=known, other=0.0).to(tl.float32)[None, :, :]
+    return value
+
+
+@triton.jit
+def _together(means, squares, counts, total):
+    """Mean and variance over the second axis of parts with these means and squared deviations (Chan et al. 1979)."""
+    mean = tl.sum(means * counts, axis=1) / total
+    apart = means - mean[:, None]
+    return mean, tl.sum(squares + apart * apart * counts, axis=1) / total
+
+
+@triton.jit
+def _group_whole(
+    x, y, shift, more, weight, bias, positions, shift_stride, eps, C: tl.constexpr, CG: tl.constexpr, CP: tl.constexpr,
+    GROUPS: tl.constexpr, ROWS: tl.constexpr, SHIFT: tl.constexpr, MORE: tl.constexpr, SILU: tl.constexpr,
+):  # fmt: skip
+    """GroupNorm of GROUPS groups of one picture, held whole."""
+    bundle, image = tl.program_id(0), tl.program_id(1)
+    offsets, there, channel, known = _offsets(0, bundle * GROUPS * CG, positions, C, CG, CP, GROUPS, ROWS)
+    start = image.to(tl.int64) * positions * C
+    value = tl.load(x + start + offsets, mask=there, other=0.0).to(tl.float32)
+    value = _shifted(value, shift + image * shift_stride, more, channel, known, SHIFT, MORE)
+    value = tl.where(there, value, 0.0)
+    count = (positions * CG).to(tl.float32)
+    mean = tl.sum(tl.sum(value, axis=2), axis=0) / count
+    apart = tl.where(there, value - mean[None, :, None], 0.0)
+    scale = 1.0 / tl.sqrt(tl.sum(tl.sum(apart * apart, axis=2), axis=0) / count + eps)
+    factor = tl.load(weight + channel, mask=known, other=0.0).to(tl.float32) * scale[:, None]
+    added = tl.load(bias + channel, mask=known, other=0.0).to(tl.float32)
+    value = apart * factor[None, :, :] + added[None, :, :]
+    if SILU:
+        value = value / (1.0 + tl.exp(-value))
+    tl.store(y + start + offsets, value.to(y.dtype.element_ty), mask=there)
 
 
 @triton.jit
 def _group_statistics(
-    x, shift, partial, positions, shift_stride, parts, C: tl.constexpr, CG: tl.constexpr, CP: tl.constexpr,
-    GROUPS: tl.constexpr, ROWS: tl.constexpr, SHIFTED: tl.constexpr,
+    x, shift, more, partial, positions, shift_stride, parts, C: tl.constexpr, CG: tl.constexpr, CP: tl.constexpr,
+    GROUPS: tl.constexpr, ROWS: tl.constexpr, SHIFT: tl.constexpr, MORE: tl.constexpr,
 ):  # fmt: skip
-    """Mean and sum of squared deviations of x + shift over ROWS positions of GROUPS groups: `partial` (B, C / CG, parts, 2)."""
+    """Mean and sum of squared deviations over ROWS positions of GROUPS groups: `partial` (B, C / CG, parts, 2)."""
     part, bundle, image = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    offsets, there, channel = _group_offsets(part * ROWS, bundle * GROUPS * CG, positions, C, CG, CP, GROUPS, ROWS)
+    offsets, there, channel, known = _offsets(part * ROWS, bundle * GROUPS * CG, positions, C, CG, CP, GROUPS, ROWS)
     value = tl.load(x + image.to(tl.int64) * positions * C + offsets, mask=there, other=0.0).to(tl.float32)
-    if SHIFTED:
-        known = (tl.arange(0, CP) < CG)[None, :] & (channel < C)
-        value += tl.load(shift + image * shift_stride + channel, mask=known, other=0.0).to(tl.float32)[None, :, :]
+    value = _shifted(value, shift + image * shift_stride, more, channel, known, SHIFT, MORE)
     value = tl.where(there, value, 0.0)
     count = (tl.minimum(positions - part * ROWS, ROWS) * CG).to(tl.float32)
     mean = tl.sum(tl.sum(value, axis=2), axis=0) / count
@@ -61,34 +107,53 @@ def _group_statistics(
 
 
 @triton.jit
+def _group_merge(partial, merged, positions, stat_rows, parts, CG: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr):
+    """One group's parts of statistics become one: `merged` (B, C / CG, 1, 2)."""
+    group = tl.program_id(0)
+    part = tl.arange(0, BLOCK)
+    mean, square, seen = 0.0, 0.0, 0.0
+    for block in range(BLOCKS):
+        number = block * BLOCK + part
+        some = number < parts
+        where = partial + (group.to(tl.int64) * parts + number) * 2
+        means = tl.load(where, mask=some, other=0.0)
+        squares = tl.load(where + 1, mask=some, other=0.0)
+        counts = (tl.minimum(tl.maximum(positions - number * stat_rows, 0), stat_rows) * CG).to(tl.float32)
+        count = tl.sum(counts, axis=0)
+        here = tl.sum(means * counts, axis=0) / count
+        apart = means - here
+        between = here - mean
+        square += tl.sum(squares + apart * apart * counts, axis=0) + between * between * seen * count / (seen + count)
+        mean += between * count / (seen + count)
+        seen += count
+    tl.store(merged + group * 2, mean)
+    tl.store(merged + group * 2 + 1, square)
+
+
+@triton.jit
 def _group_apply(
-    x, y, shift, weight, bias, partial, positions, shift_stride, parts, stat_rows, eps, C: tl.constexpr, CG: tl.constexpr,
-    CP: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, PARTS: tl.constexpr, SHIFTED: tl.constexpr, SILU: tl.constexpr,
+    x, y, shift, more, weight, bias, partial, positions, shift_stride, parts, stat_rows, eps, C: tl.constexpr,
+    CG: tl.constexpr, CP: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, PADDED: tl.constexpr, SHIFT: tl.constexpr,
+    MORE: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
     """Normalise ROWS positions of GROUPS groups, whose statistics over `stat_rows` positions each are in `partial`."""
     block, bundle, image = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    # Parts' means and squares together (Chan et al. 1979)
     group = bundle * GROUPS + tl.arange(0, GROUPS)
-    part = tl.arange(0, PARTS)
+    part = tl.arange(0, PADDED)
     where = ((image * (C // CG) + group)[:, None] * parts + part[None, :]) * 2
     some = (part < parts)[None, :] & (group >= 0)[:, None]
     means = tl.load(partial + where, mask=some, other=0.0)
     squares = tl.load(partial + where + 1, mask=some, other=0.0)
     counts = (tl.minimum(tl.maximum(positions - part * stat_rows, 0), stat_rows) * CG).to(tl.float32)[None, :]
-    total = (positions * CG).to(tl.float32)
-    mean = tl.sum(means * counts, axis=1) / total
-    apart = means - mean[:, None]
-    variance = tl.sum(squares + apart * apart * counts, axis=1) / total
+    mean, variance = _together(means, squares, counts, (positions * CG).to(tl.float32))
     scale = 1.0 / tl.sqrt(variance + eps)
 
-    offsets, there, channel = _group_offsets(block * ROWS, bundle * GROUPS * CG, positions, C, CG, CP, GROUPS, ROWS)
-    known = (tl.arange(0, CP) < CG)[None, :] & (channel < C)
+    offsets, there, channel, known = _offsets(block * ROWS, bundle * GROUPS * CG, positions, C, CG, CP, GROUPS, ROWS)
     factor = tl.load(weight + channel, mask=known, other=0.0).to(tl.float32) * scale[:, None]
     added = tl.load(bias + channel, mask=known, other=0.0).to(tl.float32)
     start = image.to(tl.int64) * positions * C
     value = tl.load(x + start + offsets, mask=there, other=0.0).to(tl.float32)
-    if SHIFTED:
-        value += tl.load(shift + image * shift_stride + channel, mask=known, other=0.0).to(tl.float32)[None, :, :]
+    value = _shifted(value, shift + image * shift_stride, more, channel, known, SHIFT, MORE)
     value = (value - mean[None, :, None]) * factor[None, :, :] + added[None, :, :]
     if SILU:
         value = value / (1.0 + tl.exp(-value))
@@ -96,16 +161,18 @@ def _group_apply(
 
 
 @triton.jit
-def _add_norm(x, change, total, out, weight, bias, eps, C, WIDTH: tl.constexpr):
-    """One token: the sum, and its LayerNorm."""
+def _add_norm(x, change, later, total, out, weight, bias, eps, C, WIDTH: tl.constexpr, ADD: tl.constexpr, LATER: tl.constexpr):
+    """One token: x + change, its LayerNorm, and the sum with what is to be added `later`."""
     start = tl.program_id(0).to(tl.int64) * C
     column = tl.arange(0, WIDTH)
     there = column < C
     value = tl.load(x + start + column, mask=there, other=0.0).to(tl.float32)
-    value += tl.load(change + start + column, mask=there, other=0.0).to(tl.float32)
-    rounded = value.to(total.dtype.element_ty)
-    tl.store(total + start + column, rounded, mask=there)
-    value = rounded.to(tl.float32)
+    if ADD:
+        value += tl.load(change + start + column, mask=there, other=0.0).to(tl.float32)
+        kept = value
+        if LATER:
+            kept += tl.load(later + column, mask=there, other=0.0).to(tl.float32)
+        tl.store(total + start + column, kept.to(total.dtype.element_ty), mask=there)
     mean = tl.sum(value, axis=0) / C
     apart = tl.where(there, value - mean, 0.0)
     scale = 1.0 / tl.sqrt(tl.sum(apart * apart, axis=0) / C + eps)
@@ -138,41 +205,72 @@ def _add(x, change, bias, out, values, C, BLOCK: tl.constexpr):
 class TritonKernels:
     """`kernels.Kernels` for tensors on a GPU."""
 
-    def group_norm(self, x: Tensor, norm: nn.GroupNorm, silu: bool = False, shift: Tensor | None = None) -> Tensor:
+    def group_norm(
+        self, x: Tensor, norm: nn.GroupNorm, silu: bool = False, shift: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         out = torch.empty_like(x)
         batch, channels, height, width = x.shape
         positions, of_group = height * width, channels // norm.num_groups
+        padded, rows = triton.next_power_of_2(of_group), triton.next_power_of_2(positions)
+        shape = {"C": channels, "CG": of_group, "CP": padded, "SHIFT": shift is not None, "MORE": bias is not None}
+        stride = 0 if shift is None else shift.stride(0)
+        inputs = (x, out, x if shift is None else shift, x if bias is None else bias)
+        if padded * rows <= WHOLE:
+            warps = 4 if padded * rows <= TILE else 8
+            _group_whole[norm.num_groups, batch](
+                *(*inputs, norm.weight, norm.bias, positions, stride, norm.eps),
+                **(shape | {"GROUPS": 1, "ROWS": rows, "SILU": silu}),
+                num_warps=warps,
+            )
+            return out
         groups = 1
         while groups * of_group < LANES and norm.num_groups % (groups * 2) == 0:
             groups *= 2
-        padded = triton.next_power_of_2(of_group)
-        rows = max(1, min(TILE // (padded * groups), triton.next_power_of_2(positions)))
+        rows = max(1, min(TILE // (padded * groups), rows))
         parts = triton.cdiv(positions, rows)
-        shape = {"C": channels, "CG": of_group, "CP": padded, "GROUPS": groups, "ROWS": rows, "SHIFTED": shift is not None}
-        stride = channels if shift is not None and shift.ndim == 2 else 0
-        shift = x if shift is None else shift.contiguous()
-        partial = torch.empty(batch, norm.num_groups, parts, 2, device=x.device, dtype=torch.float32)
         grid = (parts, norm.num_groups // groups, batch)
-        _group_statistics[grid](x, shift, partial, positions, stride, parts, **shape, num_warps=4)
+        shape |= {"GROUPS": groups, "ROWS": rows}
+        statistics, seen = x.new_empty(batch, norm.num_groups, parts, 2, dtype=torch.float32), rows
+        _group_statistics[grid](x, *inputs[2:], statistics, positions, stride, parts, **shape, num_warps=4)
+        if parts > PARTS:
+            merged = x.new_empty(batch, norm.num_groups, 1, 2, dtype=torch.float32)
+            blocks = triton.cdiv(parts, 1024)
+            _group_merge[(batch * norm.num_groups,)](statistics, merged, positions, rows, parts, of_group, 1024, blocks)
+            statistics, seen, parts = merged, positions, 1
         _group_apply[grid](
-            *(x, out, shift, norm.weight, norm.bias, partial, positions, stride, parts, rows, norm.eps),
-            **shape,
-            PARTS=triton.next_power_of_2(parts),
-            SILU=silu,
+            *(*inputs, norm.weight, norm.bias, statistics, positions, stride, parts, seen, norm.eps),
+            **(shape | {"PADDED": triton.next_power_of_2(parts), "SILU": silu}),
             num_warps=4,
         )
         return out
 
-    def add_norm(self, x: Tensor, change: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-        x, change = x.contiguous(), change.contiguous()
-        total, out = torch.empty_like(x), torch.empty_like(x)
+    def layer_norm(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        return self._normalised(x, None, norm, None)[1]
+
+    def add_norm(self, x: Tensor, change: Tensor, norm: nn.LayerNorm, later: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._normalised(x, change, norm, later)
+
+    def _normalised(self, x: Tensor, change: Tensor | None, norm: nn.LayerNorm, later: Tensor | None) -> tuple[Tensor, Tensor]:
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        total = out if change is None else torch.empty_like(x)
+        change = x if change is None else change.contiguous()
         width = x.shape[-1]
         block = triton.next_power_of_2(width)
-        grid = (x.numel() // width,)
-        warps = 1 if block <= 512 else 4
-        _add_norm[grid](x, change, total, out, norm.weight, norm.bias, norm.eps, width, block, num_warps=warps)
+        _add_norm[(x.numel() // width,)](
+            *(x, change, x if later is None else later, total, out, norm.weight, norm.bias, norm.eps, width),
+            WIDTH=block,
+            ADD=total is not out,
+            LATER=later is not None,
+            num_warps=1 if block <= 512 else 4,
+        )
         return total, out
+
+    def accumulate(self, total: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """In the product's own epilogue."""
+        total.flatten(0, -2).addmm_(x.flatten(0, -2), weight.t())
+        return total
 
     def add(self, x: Tensor, change: Tensor, bias: Tensor | None = None) -> Tensor:
         if bias is None:

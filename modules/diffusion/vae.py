@@ -52,7 +52,7 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = unbiased(self.conv1, self.kernels.group_norm(x, self.norm1, silu=True))
-        h = unbiased(self.conv2, self.kernels.group_norm(h, self.norm2, silu=True, shift=self.conv1.bias))
+        h = unbiased(self.conv2, self.kernels.group_norm(h, self.norm2, silu=True, bias=self.conv1.bias))
         if self.widens:
             x = self.kernels.pointwise(x, self.nin_shortcut.weight, self.nin_shortcut.bias)
         return self.kernels.add(x, h, self.conv2.bias)
