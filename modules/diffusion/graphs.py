@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -34,6 +34,13 @@ MOST = 24
 
 REPEATS = 2
 """A shape is recorded when it comes so often."""
+
+REPEATS_BESIDE = 12
+"""The same for a shape that another's recording with more rows can answer: that one's idle rows cost less than recording every
+number of rows that comes by while users come and go."""
+
+IDLE = 2.0
+"""A recording answers for a shape where it has at most so many times its rows."""
 
 FASTER = 0.97
 """A recording is kept where a replay takes at most this part of the time of separate launches."""
@@ -87,52 +94,74 @@ class CudaRecorder:
         return time.perf_counter() - start
 
 
-@dataclass
-class Inputs:
-    """The memory that a recording reads its inputs from."""
+@dataclass(frozen=True)
+class _Forward:
+    """The arguments of one forward, as `UNetForward` has them."""
 
     x: Tensor
     timesteps: Tensor
     context: Tensor
-    vector: Tensor | None
-    strengths: list[Tensor]
-    """Of each adapter, (rows,): 0 for rows without it."""
     ctx: ForwardContext | None
-    _from: dict[str, Tensor] = field(default_factory=dict)
-    """What the context and the vector were copied from last: they stay the same over all steps of a picture."""
+    vector: Tensor | None
+
+    @property
+    def recordable(self) -> bool:
+        """Taps and control residuals are of single forwards."""
+        return len(self.x) <= BUCKETS[-1] and (self.ctx is None or (not self.ctx.taps and self.ctx.residuals is None))
+
+    @property
+    def shape(self) -> Hashable:
+        """What a recording is good for, but its rows."""
+        adapters = () if self.ctx is None else tuple([applied.adapter for applied in self.ctx.adapters])
+        vector = None if self.vector is None else self.vector.shape[1:]
+        return self.x.shape[1:], self.x.dtype, self.context.shape[1:], vector, adapters
+
+    def by(self, network: UNetForward) -> Tensor:
+        return network(self.x, self.timesteps, self.context, self.ctx, self.vector)
+
+
+class Inputs:
+    """The memory that a recording reads its inputs from; `forward` are its arguments."""
+
+    def __init__(self, forward: _Forward, strengths: Sequence[Tensor]) -> None:
+        self.forward, self.strengths = forward, strengths
+        self._from: dict[str, Tensor] = {}
+        """What the context and the vector were copied from last: they stay the same over all steps of a picture."""
 
     @classmethod
-    def of(
-        cls, rows: int, x: Tensor, timesteps: Tensor, context: Tensor, vector: Tensor | None, ctx: ForwardContext | None
-    ) -> Inputs:
-        applied = () if ctx is None else ctx.adapters
-        strengths = [torch.zeros(rows, device=x.device) for _ in applied]
+    def of(cls, rows: int, forward: _Forward) -> Inputs:
+        """Zeros of so many rows in the shapes of `forward`."""
+        applied = () if forward.ctx is None else forward.ctx.adapters
+        strengths = [torch.zeros(rows, device=forward.x.device) for _ in applied]
         on_all = tuple([Applied(one.adapter, None, many) for one, many in zip(applied, strengths, strict=True)])
-        return cls(
-            _rows_like(x, rows),
-            _rows_like(timesteps, rows),
-            _rows_like(context, rows),
-            None if vector is None else _rows_like(vector, rows),
-            strengths,
+        mine = _Forward(
+            _rows_like(forward.x, rows),
+            _rows_like(forward.timesteps, rows),
+            _rows_like(forward.context, rows),
             ForwardContext(on_all) if on_all else None,
+            None if forward.vector is None else _rows_like(forward.vector, rows),
         )
+        return cls(mine, strengths)
 
-    def fill(self, x: Tensor, timesteps: Tensor, context: Tensor, vector: Tensor | None, ctx: ForwardContext | None) -> None:
+    def fill(self, forward: _Forward) -> None:
         """Put a forward's inputs there; rows that it does not have keep earlier values, or zeros."""
-        count = len(x)
-        self.x[:count].copy_(x)
-        self.timesteps[:count].copy_(timesteps)
-        for name, mine, theirs in (("context", self.context, context), ("vector", self.vector, vector)):
-            if mine is not None and theirs is not None and self._from.get(name) is not theirs:
-                mine[:count].copy_(theirs)
-                self._from[name] = theirs
-        if ctx is not None:
-            for mine, one in zip(self.strengths, ctx.adapters, strict=True):
-                mine.zero_()
-                if one.rows is None:
-                    mine[:count].copy_(one.strengths)
-                else:
-                    mine.index_copy_(0, one.rows, one.strengths)
+        count = len(forward.x)
+        self.forward.x[:count].copy_(forward.x)
+        self.forward.timesteps[:count].copy_(forward.timesteps)
+        self._keep("context", self.forward.context, forward.context)
+        if self.forward.vector is not None and forward.vector is not None:
+            self._keep("vector", self.forward.vector, forward.vector)
+        for mine, one in zip(self.strengths, () if forward.ctx is None else forward.ctx.adapters, strict=True):
+            mine.zero_()
+            if one.rows is None:
+                mine[:count].copy_(one.strengths)
+            else:
+                mine.index_copy_(0, one.rows, one.strengths)
+
+    def _keep(self, name: str, mine: Tensor, theirs: Tensor) -> None:
+        if self._from.get(name) is not theirs:
+            mine[: len(theirs)].copy_(theirs)
+            self._from[name] = theirs
 
 
 def _rows_like(tensor: Tensor, rows: int) -> Tensor:
@@ -153,9 +182,10 @@ class GraphedUNet:
 
     def __init__(self, unet: UNet, recorder: Recorder, most: int = MOST) -> None:
         self.unet, self.recorder, self.most = unet, recorder, most
-        self._recorded: OrderedDict[Hashable, _Recorded] = OrderedDict()
-        self._seen: OrderedDict[Hashable, int] = OrderedDict()
-        """How often shapes came that are not recorded; large numbers for those that never will be."""
+        self._recorded: OrderedDict[tuple[int, Hashable], _Recorded] = OrderedDict()
+        """By rows and shape, the one replayed least recently first."""
+        self._seen: OrderedDict[tuple[int, Hashable], int] = OrderedDict()
+        """How often those came that are not recorded."""
         self.replays = 0
 
     def __call__(
@@ -166,77 +196,61 @@ class GraphedUNet:
         ctx: ForwardContext | None = None,
         vector: Tensor | None = None,
     ) -> Tensor:
-        if not _recordable(len(x), ctx):
-            return self.unet(x, timesteps, context, ctx, vector)  # type: ignore[no-any-return]
-        rows = bucket(len(x))
-        key = _key(rows, x, context, ctx, vector)
-        recorded = self._recorded.get(key) or self._recorded_now(key, rows, x, timesteps, context, ctx, vector)
+        forward = _Forward(x, timesteps, context, ctx, vector)
+        recorded = self._recording_for(forward) if forward.recordable else None
         if recorded is None:
-            return self.unet(x, timesteps, context, ctx, vector)  # type: ignore[no-any-return]
-        self._recorded.move_to_end(key)
-        recorded.inputs.fill(x, timesteps, context, vector, ctx)
+            return forward.by(self.unet)
+        recorded.inputs.fill(forward)
         recorded.recording.replay()
         self.replays += 1
         return recorded.recording.output[: len(x)].clone()  # the next replay writes over it
 
-    def _recorded_now(
-        self,
-        key: Hashable,
-        rows: int,
-        x: Tensor,
-        timesteps: Tensor,
-        context: Tensor,
-        ctx: ForwardContext | None,
-        vector: Tensor | None,
-    ) -> _Recorded | None:
-        """A new recording, where this shape came again and a replay is faster; None for as long as the network is to do it."""
-        times = self._seen[key] = self._seen.pop(key, 0) + 1
-        while len(self._seen) > MOST_SHAPES:
-            self._seen.popitem(last=False)
-        if times != REPEATS:
-            return None
-        inputs = Inputs.of(rows, x, timesteps, context, vector, ctx)
-        inputs.fill(x, timesteps, context, vector, ctx)
+    def _recording_for(self, forward: _Forward) -> _Recorded | None:
+        """The recording that answers this forward; None where the network is to do it."""
+        rows, shape = bucket(len(forward.x)), forward.shape
+        if (rows, shape) not in self._recorded:
+            larger = next((size for size in BUCKETS if rows < size <= IDLE * rows and (size, shape) in self._recorded), None)
+            times = self._seen[rows, shape] = self._seen.pop((rows, shape), 0) + 1
+            while len(self._seen) > MOST_SHAPES:
+                self._seen.popitem(last=False)
+            if times == (REPEATS if larger is None else REPEATS_BESIDE):
+                self._record(rows, forward)
+            if (rows, shape) not in self._recorded:
+                if larger is None:
+                    return None
+                rows = larger
+        self._recorded.move_to_end((rows, shape))
+        return self._recorded[rows, shape]
 
-        def call() -> Tensor:
-            return self.unet(inputs.x, inputs.timesteps, inputs.context, inputs.ctx, inputs.vector)  # type: ignore[no-any-return]
-
+    def _record(self, rows: int, forward: _Forward) -> None:
+        """Record this shape, where a replay is faster."""
+        inputs = Inputs.of(rows, forward)
+        inputs.fill(forward)
         try:
-            call()  # chooses algorithms and buffers, which a recording cannot
-            launched = self.recorder.seconds(lambda: self.unet(x, timesteps, context, ctx, vector))
-            recording = self.recorder.record(call)
+            inputs.forward.by(self.unet)  # chooses algorithms and buffers, which a recording cannot
+            launched = self.recorder.seconds(lambda: inputs.forward.by(self.unet))
+            recording = self.recorder.record(lambda: inputs.forward.by(self.unet))
             recording.replay()
             replayed = self.recorder.seconds(recording.replay)
         except Exception as error:
             if failed_device(error) and not isinstance(error, torch.OutOfMemoryError):
                 raise
-            log.warning(
-                "no CUDA graph of %s rows of %s: %s", rows, tuple(x.shape[1:]), (str(error).splitlines() or [repr(error)])[0]
-            )
-            return None
-        log.debug("CUDA graph of %s rows of %s: %.2f ms for %.2f", rows, tuple(x.shape[1:]), replayed * 1e3, launched * 1e3)
+            said = (str(error).splitlines() or [repr(error)])[0]
+            log.warning("no CUDA graph of %d rows of %s: %s", rows, tuple(forward.x.shape[1:]), said)
+            return
+        told = (rows, tuple(forward.x.shape[1:]), replayed * 1e3, launched * 1e3)
+        log.debug("CUDA graph of %d rows of %s: %.2f ms, launched one by one %.2f", *told)
         if replayed > FASTER * launched:
-            return None
-        del self._seen[key]
-        self._recorded[key] = _Recorded(inputs, recording)
+            return
+        self._seen.pop((rows, forward.shape), None)
+        self._recorded[rows, forward.shape] = _Recorded(inputs, recording)
         while len(self._recorded) > self.most:
             self._recorded.popitem(last=False)
-        return self._recorded[key]
 
 
 def bucket(rows: int) -> int:
     """The rows of the recording for a forward of so many."""
     return next(size for size in BUCKETS if size >= rows)
-
-
-def _recordable(rows: int, ctx: ForwardContext | None) -> bool:
-    """Taps and control residuals are of single forwards."""
-    return rows <= BUCKETS[-1] and (ctx is None or (not ctx.taps and ctx.residuals is None))
-
-
-def _key(rows: int, x: Tensor, context: Tensor, ctx: ForwardContext | None, vector: Tensor | None) -> Hashable:
-    adapters = () if ctx is None else tuple([applied.adapter for applied in ctx.adapters])
-    return rows, x.shape[1:], x.dtype, context.shape[1:], None if vector is None else vector.shape[1:], adapters
 
 
 def graphed(device: torch.device) -> Callable[[UNet], UNetForward]:
