@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -53,6 +54,47 @@ def file_sha256(path: Path, cache: Path) -> str:
     if unchanged:
         _remember(cache, _key(path), {**identity, "sha256": digest.hexdigest()})
     return digest.hexdigest()
+
+
+class FileHash:
+    """The sha256 of a model file that is in use: gigabytes are read on a thread of their own, while the model works.
+
+    Args:
+        value: where it is known already.
+    """
+
+    def __init__(self, value: str = "") -> None:
+        self._value, self._ready = value, threading.Event()
+        if value:
+            self._ready.set()
+
+    @classmethod
+    def of(cls, path: Path, cache: Path, stamp: tuple[int, int, int]) -> FileHash:
+        """Of the content that the file has while its size, time of change and inode are `stamp`."""
+        digest = cls(known_sha256(path, cache))
+        if not digest.ready:
+            threading.Thread(target=digest._read, args=(path, cache, stamp), name="hash", daemon=True).start()
+        return digest
+
+    def _read(self, path: Path, cache: Path, stamp: tuple[int, int, int]) -> None:
+        try:
+            digest = file_sha256(path, cache)
+            if tuple(_identity(path.stat()).values()) == stamp:
+                self._value = digest
+        except (CheckpointError, OSError) as error:
+            log.warning("the hash of %s stays unknown: %s", path.name, error)
+        finally:
+            self._ready.set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether `value` answers at once."""
+        return self._ready.is_set()
+
+    def value(self) -> str:
+        """64 hex digits, as soon as they are known; empty where the file was replaced or could not be read meanwhile."""
+        self._ready.wait()
+        return self._value
 
 
 def known_sha256(path: Path, cache: Path) -> str:

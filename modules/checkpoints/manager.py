@@ -27,7 +27,7 @@ import torch
 from modules.checkpoints.cache import Component, ComponentCache, Leases
 from modules.checkpoints.families import Family, recognise
 from modules.checkpoints.files import CheckpointInfo, find
-from modules.checkpoints.hashes import file_sha256
+from modules.checkpoints.hashes import FileHash
 from modules.checkpoints.header import header_of, open_model
 from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.loras import Loras
@@ -52,7 +52,7 @@ class ModelHandle:
     """
 
     info: CheckpointInfo
-    sha256: str
+    hash: FileHash
     family: Family
     denoiser: RowDenoiser[Any]
     prompts: PromptEncoder
@@ -108,7 +108,7 @@ class ModelManager:
         device: where models run.
         dtype: number format of U-Net and text encoder.
         attend: the attention back end to build networks with.
-        cache: JSON file that remembers hashes (`hashes.file_sha256`).
+        cache: JSON file that remembers hashes (`hashes.FileHash`).
         keep: how many models stay loaded where there is no budget; the least recently used goes first.
         budget: bytes that loaded models may take, those in use included.  What is in use stays, and so does the model that was
             loaded last; of the others the least recently used goes first.  None for no budget.
@@ -261,7 +261,6 @@ class ModelManager:
             ) from None
 
     def _build(self, info: CheckpointInfo, identity: _Identity) -> ModelHandle:
-        sha256 = file_sha256(info.path, self._cache)
         with _named(info.path), open_model(info.path) as file:
             header = header_of(file, info.path)
             if _stamp(os.fstat(file.fileno())) != identity[1:4]:
@@ -282,9 +281,10 @@ class ModelManager:
                 accelerate=self._accelerate,
             )
             loaded = family.load(opened)
+            digest = FileHash.of(info.path, self._cache, identity[1:4])
         return ModelHandle(
             info=info,
-            sha256=sha256,
+            hash=digest,
             family=family,
             denoiser=loaded.denoiser,
             prompts=loaded.prompts,

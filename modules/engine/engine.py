@@ -349,7 +349,7 @@ class Engine:
             height=height,
             schedule=painted.schedule,
             model_name=painted.model.info.name,
-            model_hash=painted.model.sha256[:10],
+            model_hash=painted.model.hash.value()[:10],
             extras=dict(painted.extras),
             facts=_facts(task, painted),
             pixels=painted.pixels.numpy().tobytes(),

@@ -84,6 +84,8 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
             break
 
     pixels = yield from decode(model, latent)
+    if not model.hash.ready:  # the record names it, and reading gigabytes is not for the device's thread to wait for
+        yield from on_host(model.hash.value)
     if not isinstance(request, Img2Img) or region is None or init is None:
         return Painted(pixels, model, schedules[0], said, {**runs.noise.facts, **_noted(notes)})
     moved = (latent - init.latent).norm(dim=0).cpu().numpy() if request.soft_inpainting else None

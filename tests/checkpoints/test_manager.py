@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import logging
 import os
 import threading
@@ -16,9 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from modules.checkpoints import keys
+from modules.checkpoints import hashes, keys
 from modules.checkpoints.files import scan
-from modules.checkpoints.header import read_header
+from modules.checkpoints.header import open_model, read_header
 from modules.checkpoints.manager import ModelHandle, ModelManager, vae_dtype
 from modules.diffusion.attention import sdpa
 from modules.diffusion.schedules.trained import TrainedSigmas
@@ -346,14 +347,47 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     path = folder / "late.safetensors"
     tiny_checkpoint(path)
 
-    def slow_hash(of: Path, cache: Path) -> str:
+    def late(of: Path) -> Any:
         tiny_checkpoint(of, seed=3)
         os.utime(of, ns=(1, 1))
-        return "0" * 64
+        return open_model(of)
 
-    monkeypatch.setattr("modules.checkpoints.manager.file_sha256", slow_hash)
+    monkeypatch.setattr("modules.checkpoints.manager.open_model", late)
     with pytest.raises(CheckpointError, match=r"^late\.safetensors changed while it was read"):
         make().load("late")
+
+
+def test_a_model_works_before_its_hash_is_known(
+    make: Callable[..., ModelManager], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, go_on = hashes.file_sha256, threading.Event()
+
+    def slowly(path: Path, cache: Path) -> str:
+        go_on.wait(30)
+        return read(path, cache)
+
+    monkeypatch.setattr("modules.checkpoints.hashes.file_sha256", slowly)
+    model = make().load("tiny")
+    assert answer(model).isfinite().all()
+    assert not model.hash.ready
+    go_on.set()
+    assert model.hash.value() == hashlib.sha256((folder / "tiny.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_file_that_is_replaced_while_it_is_hashed_has_no_hash(
+    make: Callable[..., ModelManager], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = hashes.file_sha256
+
+    def replaced(path: Path, cache: Path) -> str:
+        tiny_checkpoint(folder / "new.part", seed=1)
+        (folder / "new.part").replace(path)
+        return read(path, cache)
+
+    monkeypatch.setattr("modules.checkpoints.hashes.file_sha256", replaced)
+    model = make().load("tiny")
+    assert model.hash.value() == ""
+    assert answer(model).isfinite().all()
 
 
 # ---- what stays loaded
@@ -395,7 +429,7 @@ def test_a_replaced_file_is_a_new_model_and_the_old_one_goes_on_working(
     assert not manager.is_loaded("tiny")
     new = manager.load("tiny")
     before, after = answer(old), answer(new)
-    assert old.sha256 != new.sha256
+    assert old.hash.value() != new.hash.value()
     assert not torch.allclose(before, after)
     assert torch.equal(answer(old), before)
 

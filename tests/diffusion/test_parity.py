@@ -28,6 +28,7 @@ from torch import Tensor
 from modules.checkpoints import keys
 from modules.checkpoints.families import FAMILIES, SD1_LATENT
 from modules.checkpoints.files import CheckpointInfo, Defaults
+from modules.checkpoints.hashes import FileHash
 from modules.checkpoints.latent_space import KLLatentSpace
 from modules.checkpoints.manager import ModelHandle, ModelManager
 from modules.checkpoints.weights import Filler
@@ -82,7 +83,7 @@ class Model:
         cpu, fp32 = torch.device("cpu"), torch.float32
         return ModelHandle(
             info,
-            "0" * 64,
+            FileHash("0" * 64),
             FAMILIES[0],
             UNetDenoiser(unet, fp32),
             CLIPPrompts(TextEncoders([text])),
