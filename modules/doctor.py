@@ -158,14 +158,14 @@ def _version(name: str) -> str | None:
 
 
 _ASK_TORCH = """
-import json, sys
+import json, pathlib, sys
 import torch
 said = {"torch": torch.__version__, "cuda": torch.version.cuda or "", "available": torch.cuda.is_available()}
 try:
     from modules.engine.setup import choose, set_threads
     workers = int(sys.argv[5])
     set_threads(workers)
-    each = [choose(*sys.argv[1:5], worker, workers) for worker in range(workers)]
+    each = [choose(*sys.argv[1:5], worker, workers, pathlib.Path(sys.argv[6])) for worker in range(workers)]
     chosen = each[0]
     said["chosen"] = {
         "device": ", ".join(dict.fromkeys(f"{one.device} ({one.device_reason})" for one in each)),
@@ -202,8 +202,8 @@ def _choices(settings: Settings, usable: bool) -> Iterator[Finding]:
 
 def _ask_torch(settings: Settings) -> dict[str, Any]:
     """What torch and the engine say, from a process of their own; under "broken" why they say nothing."""
-    asked = (settings.device, settings.dtype, settings.attention, settings.accelerator, str(settings.workers))
-    command = [sys.executable, "-c", _ASK_TORCH, *asked]
+    asked = (settings.device, settings.dtype, settings.attention, settings.accelerator, settings.workers, settings.data_dir)
+    command = [sys.executable, "-c", _ASK_TORCH, *map(str, asked)]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TORCH_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
