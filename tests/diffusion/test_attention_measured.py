@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from modules.diffusion.attention import FallingBack, sdpa
+from modules.diffusion.attention import sdpa
 from modules.diffusion.attention.backends import TOLERANCES, difference, only, plain
 from modules.diffusion.attention.measured import CANDIDATES, SLICE_BYTES, Measured, Ranking, Shape
 
@@ -77,9 +77,7 @@ def taken(attend: Measured, **sizes: int) -> str:
     """The candidate that is at the head for a shape after a call with it, whose answer is held to the formula."""
     q, k, v = qkv(**sizes)
     assert difference(attend(q, k, v), plain(q, k, v)) < TOLERANCES[torch.float32]
-    order = attend._attends[Shape.of(q, k)]
-    assert isinstance(order, FallingBack)
-    return order._backends[0][0]
+    return attend.taken(Shape.of(q, k))
 
 
 def test_the_fastest_is_taken_remembered_and_not_measured_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -27,6 +27,11 @@ class FallingBack:
         self._backends = backends
         self._first: dict[Hashable, int] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """The back ends', the one that is tried first before the others."""
+        return [name for name, _ in self._backends]
+
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         key = (*q.shape[2:], q.dtype, q.device)
         start = self._first.get(key, 0)

@@ -210,7 +210,7 @@ class Measured:
 
     def __post_init__(self) -> None:
         self._rankings = dict(self.store.load())
-        self._attends: dict[Shape, Attend] = {}
+        self._attends: dict[Shape, FallingBack] = {}
         self._orders: dict[tuple[str, ...], FallingBack] = {}
         self._said: set[str] = set()
         self._lock = threading.Lock()
@@ -222,10 +222,14 @@ class Measured:
         return (self._attends.get(shape) or self._find(shape, q, k, v))(q, k, v)
 
     def ranking(self, shape: Shape) -> Ranking:
-        """What is known of a shape; empty where nothing is."""
+        """What was measured of a shape; empty where nothing was."""
         return self._rankings.get(shape, ())
 
-    def _find(self, shape: Shape, q: Tensor, k: Tensor, v: Tensor) -> Attend:
+    def taken(self, shape: Shape) -> str:
+        """The back end of a shape that was called before."""
+        return self._attends[shape].names[0]
+
+    def _find(self, shape: Shape, q: Tensor, k: Tensor, v: Tensor) -> FallingBack:
         if shape not in self._rankings and self.clock.capturing():
             return self._in_order(self._nearest(shape)[1])
         with self._lock:
