@@ -243,6 +243,18 @@ def test_nothing_is_measured_during_a_capture() -> None:
     assert clock.timed > asked, "a capture is no measurement"
 
 
+def test_a_capture_in_another_thread_puts_the_measurement_off() -> None:
+    """What CUDA refuses meanwhile says nothing of a candidate."""
+    clock, store = PlayedClock(), Kept()
+    attend = Measured({"first": Played(1.0), "second": Played(2.0)}, clock, store)
+    clock.broken = RuntimeError("CUDA error: operation not permitted when stream is capturing")
+    q, k, v = qkv()
+    torch.testing.assert_close(attend(q, k, v), sdpa(q, k, v))
+    assert (store.rankings, attend._attends) == ({}, {})
+    clock.broken = None
+    assert taken(attend) == "first"
+
+
 def test_a_slow_candidate_is_timed_once() -> None:
     slow, fast = Played(9.0), Played(1.0)
     taken(Measured({"fast": fast, "slow": slow}, PlayedClock()))

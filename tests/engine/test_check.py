@@ -89,8 +89,9 @@ def test_the_measured_choice_is_named_with_its_time(bench: Bench) -> None:
     measured = Measured({"slow": Played(2.0), "fast": Played(1.0)}, PlayedClock())
     choices = replace(bench.choices, attention=AttentionChoice("measured", "played", measured))
     found = results(replace(bench, choices=choices), attention.taken)
-    assert len(found) == 6
-    assert all(result.found.startswith("fast for 2 x ") for result in found)
+    assert [result.what for result in found] == [*["width 40"] * 2, *["width 80"] * 2, *["width 160"] * 2, "width 512"]
+    assert all(result.found.startswith("fast for ") for result in found)
+    assert found[-1].found.startswith("fast for 1 x 1024 x 1024 in float32, "), "the autoencoder's"
     assert all(result.found.endswith(" ms") for result in found)
 
 

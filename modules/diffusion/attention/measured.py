@@ -168,6 +168,10 @@ class _NoRoom(_Refused):
     """It ran out of memory, which may be otherwise the next time."""
 
 
+class _Interrupted(Exception):
+    """Another thread captures a CUDA graph, during which no thread may wait for the device or take memory of it."""
+
+
 @dataclass(frozen=True)
 class _Sample:
     """Random values in a shape, and the plain formula's answer to some of their queries."""
@@ -235,7 +239,10 @@ class Measured:
         with self._lock:
             if shape in self._attends:  # another thread measured it meanwhile
                 return self._attends[shape]
-            ranking = self._rankings.get(shape) or self._measured(shape, q, k, v)
+            try:
+                ranking = self._rankings.get(shape) or self._measured(shape, q, k, v)
+            except _Interrupted:
+                return self._in_order(self._nearest(shape)[1])
             while len(self._attends) >= MAX_SHAPES:
                 del self._attends[next(iter(self._attends))]
             attend = self._attends[shape] = self._in_order(ranking)
@@ -264,6 +271,8 @@ class Measured:
             with torch.no_grad():
                 ranking, refusals, lasting = self._try(shape, names, _Sample.like(q, k, v))
         except Exception as error:
+            if _of_a_capture(error):
+                raise _Interrupted from None
             if not out_of_memory(error):
                 raise
             return near  # no room for the samples: the call itself may still have some
@@ -314,6 +323,8 @@ class Measured:
         except Exception as error:
             if out_of_memory(error):
                 raise _NoRoom("out of memory") from None
+            if _of_a_capture(error):
+                raise
             if failed_device(error):
                 self.clock.settle()  # raises where the device failed, and not one library's call
             raise _Refused(first_line(error)) from None
@@ -341,6 +352,11 @@ class Measured:
         chosen = f"{ranking[0][0]}, {ranking[0][1]:.3f} ms" if ranking else f"no candidate runs, so {next(iter(WAY_OUT))}"
         size = f"{shape.batch} x {shape.queries} x {shape.keys}"
         log.info("attention: %s use %s at %s (%s)", shape.kind, chosen, size, "; ".join(others) or "nothing else runs")
+
+
+def _of_a_capture(error: Exception) -> bool:
+    """CUDA's words for what may not be done while any thread captures (cudaErrorStreamCaptureUnsupported and its kin)."""
+    return isinstance(error, RuntimeError) and "captur" in str(error).lower()
 
 
 def _short(warning: str) -> str:

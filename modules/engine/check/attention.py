@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from modules.checkpoints.manager import vae_dtype
 from modules.diffusion.attention.backends import TOLERANCES, Attend, difference, failed_device, first_line, plain
 from modules.diffusion.attention.measured import Measured, Shape
 from modules.engine.check.findings import Bench, Result, compared, name_of
@@ -51,14 +52,15 @@ def taken(bench: Bench) -> Iterator[Result]:
     """What the engine takes at the shapes of a picture, and its time; on a processor at shapes of a smaller one."""
     choice, dtype = bench.choices.attention, bench.choices.dtype
     side = 64 if bench.device.type == "cuda" else 32
-    for level, width in enumerate((40, 80, 160)):
-        positions = (side >> level) ** 2
-        for keys in (positions, 77):
-            q, k, v = _values(bench.device, dtype, 2, positions, keys, 8, width)
+    shapes = [(2, (side >> level) ** 2, 8, width, dtype) for level, width in enumerate((40, 80, 160))]
+    for batch, positions, heads, width, number in (*shapes, (1, side**2, 1, 512, vae_dtype(bench.device, dtype))):
+        for keys in (positions, 77) if heads > 1 else (positions,):
+            q, k, v = _values(bench.device, number, batch, positions, keys, heads, width)
             choice.attend(q, k, v)  # measures, where that is how it chooses
             milliseconds = 1000 * min(_seconds(bench, choice.attend, q, k, v) for _ in range(3))
             name = choice.attend.taken(Shape.of(q, k)) if isinstance(choice.attend, Measured) else choice.name
-            yield Result(f"width {width}", f"{name} for 2 x {positions} x {keys} in {name_of(dtype)}, {milliseconds:.2f} ms")
+            shape = f"{batch} x {positions} x {keys} in {name_of(number)}"
+            yield Result(f"width {width}", f"{name} for {shape}, {milliseconds:.2f} ms")
 
 
 def _seconds(bench: Bench, attend: Attend, q: Tensor, k: Tensor, v: Tensor) -> float:
