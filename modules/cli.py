@@ -184,6 +184,11 @@ def build_parser(extensions: Groups = NO_OPTIONS) -> argparse.ArgumentParser:
         "doctor", parents=after, help="what this machine has, what was chosen and why, what is missing"
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.add_argument(
+        "--check",
+        action="store_true",
+        help="also compute on the device, in each number format, and compare with the processor (up to a minute)",
+    )
     test = commands.add_parser(
         "test",
         parents=after,

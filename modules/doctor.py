@@ -15,7 +15,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +34,8 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 EMOJI_FONT = "NotoColorEmoji.ttf"
 TORCH_SECONDS = 180
 """A cold import of torch from a slow disk takes a minute."""
+CHECK_SECONDS = TORCH_SECONDS + 90
+"""What the check of the device may take in all; it begins nothing new after 50 seconds of its own."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +49,28 @@ class Finding:
     remedy: str = ""
 
 
+@dataclass(frozen=True)
+class Compared(Finding):
+    """A finding of the check: `difference` was measured and must not be above `bound`; None where nothing is compared."""
+
+    difference: float | None = None
+    bound: float | None = None
+
+
 def run(values: argparse.Namespace, settings: Settings, problem: str = "") -> int:
     """Print the findings; 1 when something that is needed is missing.  `problem` is what kept the set-up from being made."""
-    findings = list(examine(settings, problem))
-    missing = [finding for finding in findings if finding.state == "missing"]
-    if values.json:
-        print(
-            json.dumps(
-                {"ok": not missing, "version": __version__, "findings": [asdict(f) for f in findings]}, ensure_ascii=False
-            )
-        )
-    else:
-        _print(findings, missing)
-    return 1 if missing else 0
+    found = examine(settings, problem, values.check)
+    if not values.json:
+        return 1 if _print(found) else 0
+    findings = list(found)
+    ok = all(finding.state != "missing" for finding in findings)
+    said = {"ok": ok, "version": __version__, "findings": [asdict(finding) for finding in findings]}
+    print(json.dumps(said, ensure_ascii=False))
+    return 0 if ok else 1
 
 
-def examine(settings: Settings, problem: str = "") -> Iterator[Finding]:
-    """Everything, in the order in which it is shown."""
+def examine(settings: Settings, problem: str = "", check: bool = False) -> Iterator[Finding]:
+    """Everything, in the order in which it is shown; with `check` also what the device computes, which takes up to a minute."""
     yield from _machine(settings)
     yield from _programs(problem)
     yield from _choices(settings, usable=not problem)
@@ -69,6 +78,8 @@ def examine(settings: Settings, problem: str = "") -> Iterator[Finding]:
     yield from _folders(settings)
     yield from _checkpoints(settings)
     yield from _extras()
+    if check:
+        yield from _check(settings)
 
 
 # ---- the machine
@@ -158,14 +169,14 @@ def _version(name: str) -> str | None:
 
 
 _ASK_TORCH = """
-import json, sys
+import json, pathlib, sys
 import torch
 said = {"torch": torch.__version__, "cuda": torch.version.cuda or "", "available": torch.cuda.is_available()}
 try:
     from modules.engine.setup import choose, set_threads
     workers = int(sys.argv[5])
     set_threads(workers)
-    each = [choose(*sys.argv[1:5], worker, workers) for worker in range(workers)]
+    each = [choose(*sys.argv[1:5], worker, workers, pathlib.Path(sys.argv[6])) for worker in range(workers)]
     chosen = each[0]
     said["chosen"] = {
         "device": ", ".join(dict.fromkeys(f"{one.device} ({one.device_reason})" for one in each)),
@@ -203,8 +214,8 @@ def _choices(settings: Settings, usable: bool) -> Iterator[Finding]:
 
 def _ask_torch(settings: Settings) -> dict[str, Any]:
     """What torch and the engine say, from a process of their own; under "broken" why they say nothing."""
-    asked = (settings.device, settings.dtype, settings.attention, settings.accelerator, str(settings.workers))
-    command = [sys.executable, "-c", _ASK_TORCH, *asked]
+    asked = (settings.device, settings.dtype, settings.attention, settings.accelerator, settings.workers, settings.data_dir)
+    command = [sys.executable, "-c", _ASK_TORCH, *map(str, asked)]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TORCH_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -214,6 +225,54 @@ def _ask_torch(settings: Settings) -> dict[str, Any]:
     except ValueError:
         return {"broken": done.stderr.strip().rpartition("\n")[2] or f"it ended with code {done.returncode}"}
     return dict(said)
+
+
+# ---- the device at work
+
+
+def _check(settings: Settings) -> Iterator[Finding]:
+    """What `modules.engine.check` finds, each as soon as it is there, from a process of its own."""
+    if _version("torch") is None:
+        yield Finding("check", "device", "cannot be checked before the set-up is made", "missing", "python3 webui.py")
+        return
+    command = [sys.executable, "-m", "modules.engine.check", "--json"]
+    for name in ("device", "dtype", "attention", "accelerator"):
+        command += [f"--{name}", getattr(settings, name)]
+    for folder in settings.models_dirs:
+        command += ["--models-dir", str(folder)]
+    command += ["--cache-dir", str(settings.data_dir)]
+    last, failed, over = "nothing", False, threading.Event()
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+
+        def end() -> None:
+            over.set()
+            process.kill()
+
+        timer = threading.Timer(CHECK_SECONDS, end)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if not line.startswith("{"):
+                    continue  # a library's words
+                finding = Compared("check", **json.loads(line))
+                last, failed = finding.what, failed or finding.state == "missing"
+                yield finding
+            code = process.wait()
+        finally:
+            timer.cancel()
+            process.kill()
+        stderr.seek(0)
+        said = stderr.read().strip().rpartition("\n")[2]
+    if over.is_set():
+        found = f"did not answer within {CHECK_SECONDS:g} s and was ended; the last that it found was: {last}"
+        yield Finding("check", "time", found, "missing", "python3 webui.py doctor --check --device cpu")
+    elif code and not failed:
+        ended = f"ended with code {code} after: {last}" + (f" ({said})" if said else "")
+        yield Finding("check", "device", ended, "missing", "python3 webui.py doctor --check --device cpu")
 
 
 # ---- what is set, and what is there
@@ -306,19 +365,25 @@ def find_font(name: str) -> Path | None:
 _MARKS: dict[State, str] = {"good": " ", "note": "·", "missing": "✗"}
 
 
-def _print(findings: list[Finding], missing: list[Finding]) -> None:
-    topic = ""
+def _print(findings: Iterable[Finding]) -> bool:
+    """Each as soon as it is there; returns whether something that is needed is missing."""
+    topic, missing, failed = "", 0, 0
     for finding in findings:
         if finding.topic != topic:
             topic = finding.topic
             print(f"\n{topic}")
-        print(f" {_MARKS[finding.state]} {finding.what:<12} {finding.found}")
+        print(f" {_MARKS[finding.state]} {finding.what:<12} {finding.found}", flush=True)
         if finding.remedy:
             print(f"   {'':<12} -> {finding.remedy}")
+        if finding.state == "missing":
+            missing, failed = missing + (topic != "check"), failed + (topic == "check")
+    if failed:
+        print(f"\n{failed} finding{'s' * (failed != 1)} of the check must not be; the lines marked ✗ say what helps.")
     if missing:
-        print(f"\n{len(missing)} thing{'s' * (len(missing) != 1)} needed and missing; the lines marked ✗ say what helps.")
-    else:
+        print(f"\n{missing} thing{'s' * (missing != 1)} needed and missing; the lines marked ✗ say what helps.")
+    elif not failed:
         print("\nAll that is needed is here.")
+    return bool(missing or failed)
 
 
 def _said(*command: str) -> str:

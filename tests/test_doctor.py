@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +36,7 @@ def found(settings: Settings, topic: str, problem: str = "") -> list[doctor.Find
 
 
 def report(settings: Settings, as_json: bool = False, problem: str = "") -> int:
-    return doctor.run(argparse.Namespace(json=as_json), settings, problem)
+    return doctor.run(argparse.Namespace(json=as_json, check=False), settings, problem)
 
 
 def test_all_is_well(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,3 +132,110 @@ def test_torch_is_asked_in_a_process_of_its_own(settings: Settings, monkeypatch:
     said = doctor._ask_torch(replace(settings, device="cpu"))
     assert said["chosen"]["device"] == "cpu (asked for)"
     assert said["torch"].startswith("2.")
+
+
+# ---- the check of the device
+
+
+@pytest.fixture
+def checking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Plays `modules.engine.check` by a script of Python; what it was started with goes to `asked.json`."""
+
+    def play(script: str) -> None:
+        def start(command: list[str], **options: object) -> subprocess.Popen[str]:
+            (tmp_path / "asked.json").write_text(json.dumps(command))
+            return started([sys.executable, "-S", "-c", "import os, sys, time\n" + script], **options)  # type: ignore[call-overload,no-any-return]
+
+        monkeypatch.setattr(doctor.subprocess, "Popen", start)
+
+    started = subprocess.Popen
+    return play
+
+
+def a_finding(what: str, state: str = "good") -> str:
+    fields = {"what": what, "found": "x", "state": state, "remedy": "", "difference": 0.1, "bound": 0.2}
+    return f"print({json.dumps(fields)!r}, flush=True)\n"
+
+
+def check(settings: Settings, as_json: bool = False) -> int:
+    return doctor.run(argparse.Namespace(json=as_json, check=True), settings)
+
+
+def test_the_device_is_checked_when_that_is_asked_for(
+    settings: Settings, tmp_path: Path, checking: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    checking("print('a library says hello')\n" + a_finding("attention") + a_finding("pictures", "note"))
+    settings = replace(settings, device="cpu", attention="sliced")
+    assert check(settings, as_json=True) == 0
+    said = json.loads(capsys.readouterr().out)
+    found = [finding for finding in said["findings"] if finding["topic"] == "check"]
+    assert [(finding["what"], finding["state"]) for finding in found] == [("attention", "good"), ("pictures", "note")]
+    assert (found[0]["difference"], found[0]["bound"]) == (0.1, 0.2)
+    asked = json.loads((tmp_path / "asked.json").read_text())
+    assert asked[1:4] == ["-m", "modules.engine.check", "--json"]
+    assert asked[4:8] == ["--device", "cpu", "--dtype", "auto"]
+    assert asked[8:12] == ["--attention", "sliced", "--accelerator", "auto"]
+    assert report(settings) == 0
+    assert "\ncheck\n" not in capsys.readouterr().out, "not unless asked for"
+
+
+def test_a_failure_of_the_check_is_the_doctor_s(
+    settings: Settings, checking: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    checking(a_finding("good one") + a_finding("bad one", "missing") + "sys.exit(1)")
+    assert check(settings) == 1
+    said = capsys.readouterr().out
+    assert " ✗ bad one      x\n" in said
+    assert said.rstrip().endswith("1 finding of the check must not be; the lines marked ✗ say what helps.")
+    assert check(settings, as_json=True) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+@pytest.mark.parametrize("code", [1, 3])
+def test_a_check_that_breaks_off_says_where_and_why(
+    settings: Settings, checking: Callable[[str], None], capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    checking(a_finding("first") + f"print('Traceback\\nlibcuda is gone', file=sys.stderr)\nsys.exit({code})")
+    assert check(settings, as_json=True) == 1
+    last = json.loads(capsys.readouterr().out)["findings"][-1]
+    assert (last["state"], last["found"]) == ("missing", f"ended with code {code} after: first (libcuda is gone)")
+    assert "--device cpu" in last["remedy"]
+
+
+def test_a_check_that_hangs_is_ended_and_what_it_found_is_kept(
+    settings: Settings,
+    tmp_path: Path,
+    checking: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hangs = tmp_path / "hangs"
+
+    class Timer(threading.Thread):
+        """Fires when the check hangs, however long that takes to begin."""
+
+        def __init__(self, seconds: float, function: Callable[[], None]) -> None:
+            super().__init__(daemon=True)
+            self.seconds, self.fire = seconds, function
+
+        def run(self) -> None:
+            while not hangs.exists():
+                time.sleep(0.01)
+            self.fire()
+
+        def cancel(self) -> None:
+            self.join()
+
+    monkeypatch.setattr(doctor.threading, "Timer", Timer)
+    checking(a_finding("first") + f"open({str(hangs)!r}, 'w').close()\ntime.sleep(600)")
+    assert check(settings, as_json=True) == 1
+    *_, first, last = json.loads(capsys.readouterr().out)["findings"]
+    assert last["found"] == "did not answer within 270 s and was ended; the last that it found was: first"
+    assert (first["what"], last["state"]) == ("first", "missing")
+
+
+def test_without_torch_nothing_is_checked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    last = list(doctor.examine(settings, "no network", check=True))[-1]
+    assert (last.state, last.remedy) == ("missing", "python3 webui.py")
+    assert last.found == "cannot be checked before the set-up is made"

@@ -7,6 +7,7 @@ that a library prints goes to stderr, so that it cannot tear a frame.
 from __future__ import annotations
 
 import gc
+import logging
 import math
 import os
 import signal
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
 from modules.engine.messages import Message, read_message, write_message
+from modules.logs import PlainLines
 
 if TYPE_CHECKING:
     from modules.engine.engine import Engine
@@ -36,6 +38,7 @@ def main() -> int:
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     lock = threading.Lock()
+    _log_to_stderr()
 
     def emit(message: Message) -> None:
         with lock:
@@ -64,6 +67,14 @@ def main() -> int:
     except BrokenPipeError:
         return 0
     return 0
+
+
+def _log_to_stderr() -> None:
+    """What was loaded and what was chosen, beside everybody's warnings; the parent keeps it in a file."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainLines("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("modules").setLevel(logging.INFO)
 
 
 def _receive(source: BinaryIO, put: object) -> None:

@@ -34,6 +34,9 @@ DECODE_POSITIONS = {"cpu": 4_096, "cuda": 16_384}
 PROBE_SECONDS = 0.5
 """How long measuring a model's forwards may take before no larger one is tried."""
 
+WARMING = ("cuda",)
+"""Devices on which the first call of a shape is never a measure: attention is measured there, and libraries make plans."""
+
 QUICK_DECODE = 0.06
 """Seconds: previews of models that decode faster than this are real decodes, of others a linear map of the latent."""
 
@@ -102,7 +105,9 @@ class Runner:
         while rows <= most:
             try:
                 seconds = self._timed(model, [row] * rows)  # the first of a shape also chooses algorithms and buffers
-                measured[rows] = seconds if seconds > PROBE_SECONDS else self._timed(model, [row] * rows)
+                if seconds <= PROBE_SECONDS or model.device.type in WARMING:
+                    seconds = self._timed(model, [row] * rows)
+                measured[rows] = seconds
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 most = rows // 2

@@ -15,6 +15,7 @@ from modules.diffusion.accelerators import AcceleratorChoice, eager
 from modules.diffusion.attention import AttentionChoice, choose_attention
 from modules.diffusion.graphs import graphed
 from modules.diffusion.kernels import KernelChoice, choose_kernels
+from modules.engine.attention_file import AttentionFile, fingerprint
 from modules.engine.engine import Engine
 from modules.engine.messages import Hello, Message
 from modules.errors import SettingsError
@@ -39,8 +40,18 @@ class Choices:
         return str(self.dtype).removeprefix("torch.")
 
 
-def choose(device: str, dtype: str, attention: str, accelerator: str = "auto", worker: int = 0, workers: int = 1) -> Choices:
+def choose(
+    device: str,
+    dtype: str,
+    attention: str,
+    accelerator: str = "auto",
+    worker: int = 0,
+    workers: int = 1,
+    cache_dir: Path | None = None,
+) -> Choices:
     """Resolve "auto" in each of the four settings, for worker `worker` (from 0) of `workers` on this machine.
+
+    What was measured on this device is in `cache_dir`, and new measurements go there.
 
     Raises:
         SettingsError: what was asked for is not here.
@@ -49,10 +60,16 @@ def choose(device: str, dtype: str, attention: str, accelerator: str = "auto", w
     number, number_reason = _choose_dtype(dtype, place)
     return Choices(
         *(place, place_reason, number, number_reason),
-        choose_attention(attention, place),
+        choose_attention(attention, place, _measured_before(place, cache_dir)),
         choose_kernels(place),
         choose_accelerator(accelerator, place),
     )
+
+
+def _measured_before(device: torch.device, cache_dir: Path | None) -> AttentionFile | None:
+    if device.type != "cuda" or cache_dir is None:
+        return None
+    return AttentionFile(cache_dir / "attention.json", fingerprint(device))
 
 
 def _choose_device(requested: str, worker: int, workers: int) -> tuple[torch.device, str]:
@@ -132,7 +149,7 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
         configuration["attention"],
         configuration.get("accelerator", "auto"),
     )
-    choices = choose(*asked, worker, workers)
+    choices = choose(*asked, worker, workers, Path(configuration["cache_dir"]))
     manager = ModelManager(
         [Path(folder) for folder in configuration["models_dirs"]],
         device=choices.device,

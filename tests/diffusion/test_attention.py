@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from modules.diffusion import attention
 from modules.diffusion.attention import (
     BACKENDS,
     Attend,
+    backends,
+    choice,
     choose_attention,
     sdpa,
     sliced,
@@ -23,6 +24,7 @@ from modules.diffusion.attention import (
     with_fallback,
     xformers,
 )
+from modules.diffusion.attention.measured import Measured
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.errors import SettingsError
 
@@ -153,26 +155,30 @@ def broken(message: str) -> Callable[..., Tensor]:
     return attend
 
 
-def test_on_a_gpu_xformers_is_taken_only_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_the_fastest_is_measured_and_xformers_is_among_them_only_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One real call decides.  The GPU is played: tensors stay on the CPU, the back end is a stand-in."""
     cuda, zeros = torch.device("cuda", 0), torch.zeros
-    monkeypatch.setattr(attention.torch, "zeros", lambda *size, device, dtype: zeros(*size, dtype=dtype))
-    monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(torch, "zeros", lambda *size, device, dtype: zeros(*size, dtype=dtype))
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
     assert "xformers is not installed" in choose_attention("auto", cuda).reason
 
-    monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(attention, "xformers", broken("no kernel image is available"))
-    choice = choose_attention("auto", cuda)
-    assert choice.name == "sdpa"
-    assert choice.reason.endswith("xformers does not run on this GPU (no kernel image is available)")
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(backends, "xformers", broken("no kernel image is available"))
+    choice_made = choose_attention("auto", cuda)
+    assert choice_made.name == "measured"
+    assert "xformers does not run on this GPU (no kernel image is available); 0 shapes measured before" in choice_made.reason
+    assert isinstance(choice_made.attend, Measured)
+    assert list(choice_made.attend.candidates) == ["cudnn", "flash", "efficient", "math"]
     with pytest.raises(SettingsError, match="no kernel image is available"):
         choose_attention("xformers", cuda)
 
-    monkeypatch.setattr(attention, "xformers", lambda q, k, v: q)
-    monkeypatch.setattr(attention.importlib.metadata, "version", lambda name: "0.0.99")
-    choice = choose_attention("auto", cuda)
-    assert choice.name == "xformers"
-    assert choice.reason == "xformers 0.0.99 on cuda; sdpa for head widths that it does not take"
+    monkeypatch.setattr(backends, "xformers", lambda q, k, v: q)
+    monkeypatch.setattr(choice.importlib.metadata, "version", lambda name: "0.0.99")
+    choice_made = choose_attention("auto", cuda)
+    assert isinstance(choice_made.attend, Measured)
+    assert list(choice_made.attend.candidates) == ["cudnn", "flash", "efficient", "xformers", "math"]
+    assert choice_made.reason.startswith("for each shape the fastest of cudnn, flash, efficient, xformers, math, measured on ")
+    assert "xformers 0.0.99" in choice_made.reason
 
 
 class Picky:
@@ -260,7 +266,7 @@ def test_a_device_that_failed_is_no_refusal(monkeypatch: pytest.MonkeyPatch, err
     ],
 )
 def test_what_a_kernel_cannot_do_is_a_refusal(words: str) -> None:
-    assert not attention.failed_device(RuntimeError(words))
+    assert not backends.failed_device(RuntimeError(words))
 
 
 def test_an_error_after_which_no_back_end_runs_is_not_remembered(

@@ -113,6 +113,23 @@ def test_loading_measures_forwards_and_tells_them(manager: ModelManager, monkeyp
     assert not bench.of("failed")
 
 
+@pytest.mark.parametrize(("warming", "kept"), [((), {1: 5.0}), (("cpu",), {1: 0.1, 2: 0.1, 4: 0.1, 8: 0.3})])
+def test_a_first_call_that_takes_long_is_a_measure_only_where_nothing_warms_up(
+    bench: Bench, manager: ModelManager, monkeypatch: pytest.MonkeyPatch, warming: tuple[str, ...], kept: dict[int, float]
+) -> None:
+    """The first forwards on a GPU choose attention and make plans for seconds: a budget from them would be one row's."""
+    seen: set[int] = set()
+
+    def timed(model: object, rows: list[object]) -> float:
+        first = len(rows) not in seen
+        seen.add(len(rows))
+        return 5.0 if first else 0.1 if len(rows) <= 4 else 0.3
+
+    monkeypatch.setattr(runner, "WARMING", warming)
+    monkeypatch.setattr(bench.engine.runner, "_timed", timed)
+    assert bench.engine.runner.measure(manager.load("tiny"), 8, 8) == kept
+
+
 def test_memory_that_ran_out_lowers_the_budget(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     forward, calls = bench.engine.runner._forward, []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -59,13 +60,14 @@ def submit(link: ProcessLink, task: str, **fields: Any) -> None:
     link.send(Message("submit", {"task": task, "user": "u", "request": request}))
 
 
-def test_an_engine_paints_dies_and_comes_back(linked: Callable[..., tuple[ProcessLink, Listener]]) -> None:
+def test_an_engine_paints_dies_and_comes_back(linked: Callable[..., tuple[ProcessLink, Listener]], tmp_path: Path) -> None:
     link, listener = linked()
     hello = listener.wait("hello")
     assert hello.data["device"].startswith("cpu (")
     submit(link, "a.0")
     first = listener.wait("done")
     assert len(first.blob) == 64 * 64 * 3
+    assert re.search(r"^loaded tiny in \d+\.\d s$", (tmp_path / "engine.log").read_text(), re.MULTILINE), "its log is kept"
 
     for _ in range(2):
         assert link.pid is not None
