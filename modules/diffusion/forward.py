@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.diffusion.adapters import Adapter
+from modules.diffusion.transfers import numbers
 
 MIDDLE_ATTENTION = "middle_block.1.transformer_blocks.0.attn1"
 """The self-attention in the middle of a U-Net, where PAG and SAG work."""
@@ -138,11 +139,10 @@ def context_for(
         return None
     context = ForwardContext(residuals=residuals)
     context.adapters = tuple(
-        Applied(adapter, torch.tensor(rows, device=device), torch.tensor(strengths, device=device))
-        for adapter, (rows, strengths) in by_adapter.items()
+        Applied(adapter, numbers(rows, device), numbers(strengths, device)) for adapter, (rows, strengths) in by_adapter.items()
     )
     for tap, (rows, _) in by_tap.items():
-        context.taps.setdefault(tap.place, []).append((tap, torch.tensor(rows, device=device)))
+        context.taps.setdefault(tap.place, []).append((tap, numbers(rows, device)))
     return context
 
 
