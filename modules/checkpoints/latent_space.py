@@ -10,6 +10,7 @@ from torch import Tensor
 
 from modules.checkpoints.families.parts import LatentFormat
 from modules.diffusion.preview import PUBLISHED, LinearPreview, fit_rgb_factors
+from modules.diffusion.transfers import sent
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 
 
@@ -31,11 +32,11 @@ class KLLatentSpace:
         return self.format.factor
 
     def encode(self, images: Tensor) -> Tensor:
-        mean, _ = self.vae.encode(images.to(self.device, self.dtype))
+        mean, _ = self.vae.encode(sent(images, self.device).to(self.dtype))
         return self.format.scaled(mean.float())
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.vae.decode(self.format.raw(latents).to(self.device, self.dtype)).float()
+        return self.vae.decode(sent(self.format.raw(latents), self.device).to(self.dtype)).float()
 
     def raw(self, latent: Tensor) -> Tensor:
         return self.format.raw(latent)

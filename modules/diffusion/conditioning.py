@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from modules.diffusion.layers import timestep_embedding
+from modules.diffusion.transfers import numbers
 from modules.prompts.timeline import Timeline
 
 
@@ -47,7 +48,7 @@ def size_features(width: int, height: int, device: torch.device) -> Tensor:
     256 sinusoidal features each of the original height and width, the crop's top and left, and the target's height and width
     (Podell et al. 2023, arXiv:2307.01952, section 2.2): a picture that was neither cropped nor resized.
     """
-    return timestep_embedding(torch.tensor([height, width, 0, 0, height, width], device=device), 256).flatten()
+    return timestep_embedding(numbers([height, width, 0, 0, height, width], device), 256).flatten()
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.text import EncodedWindow
+from modules.diffusion.transfers import numbers
 from modules.prompts.chunks import EMPTY, Chunk
 from modules.request import Emphasis
 
@@ -76,7 +77,7 @@ def _by_encoder(
 
 
 def _multiplied(z: Tensor, multipliers: Sequence[float]) -> Tensor:
-    return z.float() * torch.tensor(multipliers, device=z.device)[:, None]
+    return z.float() * numbers(multipliers, z.device)[:, None]
 
 
 def _mean(column: Mapping[Windows, Tensor], counts: Mapping[Windows, int]) -> Tensor:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from modules.diffusion.adapters import Adapter
 from modules.diffusion.kernels import Kernels
+from modules.diffusion.transfers import numbers
 
 MIDDLE_ATTENTION = "middle_block.1.transformer_blocks.0.attn1"
 """The self-attention in the middle of a U-Net, where PAG and SAG work."""
@@ -144,15 +145,11 @@ def context_for(
         return None
     context = ForwardContext(residuals=residuals)
     context.adapters = tuple(
-        Applied(
-            adapter,
-            None if rows == list(range(len(adapters))) else torch.tensor(rows, device=device),
-            torch.tensor(strengths, device=device),
-        )
+        Applied(adapter, None if rows == list(range(len(adapters))) else numbers(rows, device), numbers(strengths, device))
         for adapter, (rows, strengths) in by_adapter.items()
     )
     for tap, (rows, _) in by_tap.items():
-        context.taps.setdefault(tap.place, []).append((tap, torch.tensor(rows, device=device)))
+        context.taps.setdefault(tap.place, []).append((tap, numbers(rows, device)))
     return context
 
 

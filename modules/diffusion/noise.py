@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from modules.diffusion.philox import Philox
+from modules.diffusion.transfers import sent
 
 Stream = Callable[[Sequence[int]], Tensor]
-"""(shape) -> the next unit normal values, float32, on the CPU."""
+"""(shape) -> the next unit normal values, float32, on the CPU, or where they are made."""
 
 Step = tuple[float, float]
 """From one noise level to the next, in sigma."""
@@ -32,14 +33,14 @@ def stream(source: str, seed: int, device: torch.device) -> Stream:
     """A stream of normal values from `seed`, which counts modulo 2**64.
 
     "CPU" is torch's generator on the CPU, the same everywhere; its Mersenne Twister takes the lower 32 bits of a seed.  "GPU"
-    is the CUDA device's; where there is none, "GPU" is "NV": a CUDA device's numbers computed by us (`Philox`), since that is
-    where pictures with GPU seeds come from.
+    is the CUDA device's, whose values stay there; where there is none, "GPU" is "NV": a CUDA device's numbers computed by us
+    (`Philox`), since that is where pictures with GPU seeds come from.
     """
     seed %= SEEDS
     if source == "CPU" or (source == "GPU" and device.type == "cuda"):
         where = torch.device("cpu") if source == "CPU" else device
         generator = torch.Generator(where).manual_seed(seed)
-        return lambda shape: torch.randn(tuple(shape), generator=generator, device=where, dtype=torch.float32).cpu()
+        return lambda shape: torch.randn(tuple(shape), generator=generator, device=where, dtype=torch.float32)
     if source not in ("GPU", "NV"):
         raise ValueError(f"noise comes from CPU, GPU or NV, not from {source!r}")
     philox = Philox(seed)
@@ -89,10 +90,10 @@ class Noise:
     def __call__(self) -> Tensor:
         """The next unit normal draw, float32.  The first is the starting noise, later ones are ancestral."""
         if self._drawn:
-            return self._drawn.popleft().to(self.device)
+            return sent(self._drawn.popleft(), self.device)
         if self._started:
             self._at_once += 1
-        return self._draw().to(self.device)
+        return sent(self._draw(), self.device)
 
     def brownian(self, sigmas: Sequence[float], asks: Iterable[Step] = ()) -> BrownianPath:
         """The image's Brownian path over the positive levels of `sigmas`; it takes nothing from the draws above.
@@ -108,12 +109,13 @@ class Noise:
         """Whether the next question takes long enough to be worth a host thread, see `ahead`.
 
         A draw of torch's own generators takes a tenth of a millisecond, Philox on the CPU ten times that, and an increment of a
-        Brownian path up to twenty draws.
+        Brownian path up to twenty draws.  What a CUDA device draws is only launched here.
         """
+        if self.source == "GPU" and self.device.type == "cuda":
+            return False
         if self._path is not None:
             return self._path.pending
-        slow = self.source == "NV" or (self.source == "GPU" and self.device.type != "cuda")
-        return slow and len(self._drawn) < self._at_once
+        return self.source != "CPU" and len(self._drawn) < self._at_once
 
     def ahead(self) -> None:
         """Compute what the sampler asks next, for a thread of the host: the values are the same, asked for early or not."""
@@ -237,7 +239,7 @@ class BrownianPath:
         Levels outside the range count as its ends.
         """
         ready = self._ready.pop((sigma, sigma_next), None)
-        return (self._between(sigma, sigma_next) if ready is None else ready).to(self.device)
+        return sent(self._between(sigma, sigma_next) if ready is None else ready, self.device)
 
     def _between(self, sigma: float, sigma_next: float) -> Tensor:
         low, high = (self._inside(level) for level in sorted((sigma, sigma_next)))
@@ -264,7 +266,7 @@ class BrownianPath:
     ) -> Tensor:
         """The increment over [low, high], which lies in the node [start, end] with increment `whole`."""
         if low >= high:
-            return torch.zeros(self.shape)
+            return torch.zeros_like(whole)
         if low == start and high == end:
             return whole
 

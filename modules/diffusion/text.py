@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from modules.diffusion.adapters import Adapter
 from modules.diffusion.clip import CLIPText, TextConfig
 from modules.diffusion.forward import ForwardContext, Linear, context_for, name_layers
+from modules.diffusion.transfers import sent
 from modules.prompts.chunks import Chunk, Embedding, Insert
 from modules.prompts.tokenizer import EOS, Tokenizer
 
@@ -111,7 +112,7 @@ class TextEncoder(nn.Module):
         context comes from.
         """
         network = self.network
-        tokens = _padded(tokens, self.config.pad).to(network.final_layer_norm.weight.device)
+        tokens = sent(_padded(tokens, self.config.pad), network.final_layer_norm.weight.device)
         hidden = network(tokens, ctx)
         context = hidden[-min(self.config.layer or clip_skip, self.config.layers)]
         context = network.final_layer_norm(context) if self.config.normalised else context

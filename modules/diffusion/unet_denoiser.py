@@ -18,8 +18,10 @@ from modules.diffusion.accelerators import Accelerate, UNetForward, eager
 from modules.diffusion.adapters import Adapter
 from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.forward import ForwardContext, Residuals, context_for
+from modules.diffusion.joined import JoinedConditionings
 from modules.diffusion.networks import NoiseProcess
 from modules.diffusion.rows import Answer, Control, ControlNetwork, Row
+from modules.diffusion.transfers import numbers
 from modules.diffusion.unet import UNet
 
 MAX_ADAPTERS = 8
@@ -47,12 +49,11 @@ class CrossAttentionKey:
 
 @dataclass(frozen=True, eq=False)
 class UNetBatch:
-    """Some rows and what the network gets of them: x (B, C, h, w), `sigmas` (B,), `context` (B, T, D), `channels`
-    (B, C2, h, w) and `vector` (B, V) where it takes any."""
+    """Some rows and what the network gets of them: x (B, C, h, w), `context` (B, T, D), `channels` (B, C2, h, w) and `vector`
+    (B, V) where it takes any.  Equal conditionings in equal order give the same tensors, see `JoinedConditionings`."""
 
     rows: Sequence[Row]
     x: Tensor
-    sigmas: Tensor
     context: Tensor
     channels: Tensor | None
     vector: Tensor | None
@@ -98,32 +99,34 @@ class UNetDenoiser:
         return CrossAttentionKey(row.conditioning.tokens, used)
 
     def collate(self, rows: Sequence[Row]) -> UNetBatch:
-        x = torch.stack([row.x for row in rows])
-        conditionings = [row.conditioning for row in rows]
-        channels = [each.channels for each in conditionings if each.channels is not None]
-        vectors = [each.vector for each in conditionings if each.vector is not None]
-        return UNetBatch(
-            rows,
-            x,
-            torch.tensor([row.sigma for row in rows], dtype=torch.float32, device=x.device),
-            joined_contexts(conditionings).to(self.dtype),
-            torch.stack(channels) if channels else None,
+        joined = self._joined([row.conditioning for row in rows])
+        return UNetBatch(rows, torch.stack([row.x for row in rows]), joined.context, joined.channels, joined.vector)
+
+    @cached_property
+    def _joined(self) -> JoinedConditionings:
+        return JoinedConditionings(self._join)
+
+    def _join(self, parts: Sequence[Conditioning]) -> Conditioning:
+        """The conditionings of a forward's rows as one, each of its tensors with a dimension for the rows in front."""
+        channels = [each.channels for each in parts if each.channels is not None]
+        vectors = [each.vector for each in parts if each.vector is not None]
+        return Conditioning(
+            joined_contexts(parts).to(self.dtype),
+            torch.stack(channels).to(self.dtype) if channels else None,
             torch.stack(vectors) if vectors else None,
         )
 
     def denoise(self, batch: UNetBatch, noise: NoiseProcess) -> list[Answer]:
         rows, x = batch.rows, batch.x
-        timesteps = torch.tensor(
-            [noise.model_timestep(row.sigma) if row.timestep is None else row.timestep for row in rows],
-            dtype=torch.float32,
-            device=x.device,
-        )
-        scaled = noise.scale_input(x, batch.sigmas).to(self.dtype)
+        levels = [row.sigma for row in rows]
+        asked = [noise.model_timestep(row.sigma) if row.timestep is None else row.timestep for row in rows]
+        sigmas, timesteps = numbers([levels, asked], x.device, torch.float32)
+        scaled = noise.scale_input(x, sigmas).to(self.dtype)
         residuals = control_residuals(rows, scaled, timesteps, batch.context)
         ctx = context_for([row.adapters for row in rows], [row.taps for row in rows], residuals, x.device)
-        x_in = scaled if batch.channels is None else torch.cat([scaled, batch.channels.to(scaled)], dim=1)
+        x_in = scaled if batch.channels is None else torch.cat([scaled, batch.channels], dim=1)
         output = self.forward(x_in, timesteps, batch.context, ctx, batch.vector)
-        predictions = noise.denoised(output.float(), x, batch.sigmas)
+        predictions = noise.denoised(output.float(), x, sigmas)
         return [Answer(x0, seen) for x0, seen in zip(predictions, _observed(rows, ctx), strict=True)]
 
 
@@ -159,8 +162,8 @@ def control_residuals(rows: Sequence[Row], x: Tensor, timesteps: Tensor, context
             groups.setdefault(control.network, []).append((number, control))
     total: list[Tensor] | None = None
     for network, controlled in groups.items():
-        index = torch.tensor([number for number, _ in controlled], device=x.device)
-        strengths = torch.tensor([control.strength for _, control in controlled], device=x.device, dtype=x.dtype)
+        index = numbers([number for number, _ in controlled], x.device)
+        strengths = numbers([control.strength for _, control in controlled], x.device, x.dtype)
         hints = torch.stack([control.hint for _, control in controlled]).to(x)
         residuals = network(x[index], hints, timesteps[index], context[index])
         if total is None:

@@ -6,10 +6,12 @@ that a library prints goes to stderr, so that it cannot tear a frame.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import math
 import os
+import queue
 import signal
 import sys
 import threading
@@ -37,13 +39,16 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    lock = threading.Lock()
     _log_to_stderr()
+    outgoing = Outgoing(sink)
+    try:
+        return _serve(source, outgoing)
+    finally:
+        outgoing.close()
 
-    def emit(message: Message) -> None:
-        with lock:
-            write_message(sink, message)
 
+def _serve(source: BinaryIO, outgoing: Outgoing) -> int:
+    emit = outgoing.put
     configuration = read_message(source)
     if configuration is None:
         return 1
@@ -75,6 +80,40 @@ def _log_to_stderr() -> None:
     handler.setFormatter(PlainLines("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("modules").setLevel(logging.INFO)
+
+
+class Outgoing:
+    """Messages on their way to the parent, written in order by a thread of their own.
+
+    A finished picture is larger than a pipe holds, and the device must not wait until the parent has read it.  When the parent
+    is gone the rest is dropped; the end of stdin says so to everybody else.
+    """
+
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink = sink
+        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="outgoing", daemon=True)
+        self._thread.start()
+
+    def put(self, message: Message) -> None:
+        """Never blocks.
+
+        Raises:
+            BrokenPipeError: the parent is gone.
+        """
+        if not self._thread.is_alive():
+            raise BrokenPipeError
+        self._messages.put(message)
+
+    def close(self) -> None:
+        """Write what is left; a parent that does not read it is not waited for."""
+        self._messages.put(None)
+        self._thread.join(GRACE)
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError):
+            while (message := self._messages.get()) is not None:
+                write_message(self._sink, message)
 
 
 def _receive(source: BinaryIO, put: object) -> None:

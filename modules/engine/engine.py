@@ -2,12 +2,15 @@
 
 Only this thread touches the device.  Slow host work (reading a checkpoint) happens on threads while other pipelines go on.  The
 engine speaks in messages (`modules.engine.messages`), whether its other side is a pipe or a test.
+
+On a GPU the loop runs ahead of the device: the next call is launched while the last one runs (`streams.AHEAD`), so that the
+host's work hides behind the device's.  Answers that stay on the device are handed out when they were launched; pixels, progress
+and bills when they are done.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
 import queue
 import time
 import traceback
@@ -20,6 +23,7 @@ import torch
 from modules.checkpoints.manager import ModelHandle, ModelManager
 from modules.diffusion.rows import can_join
 from modules.engine.costs import Call, CostModel
+from modules.engine.flight import Flight, Launched
 from modules.engine.messages import (
     Cancel,
     Cancelled,
@@ -32,29 +36,39 @@ from modules.engine.messages import (
     LoadFailed,
     Loading,
     Message,
-    PreviewImage,
-    Progress,
     Stop,
     Submit,
     Unload,
     Watch,
     parse,
 )
+from modules.engine.reports import Reports
 from modules.engine.runner import Runner, batch_key
 from modules.engine.scheduler import Shares, Waiting, WaitingLoad, admit, choose
+from modules.engine.streams import Pending, Span, Streams, streams_of
 from modules.engine.task import Task
 from modules.errors import AtelierError, OutOfMemory
 from modules.pipelines.generate import Painted, generate
-from modules.pipelines.ops import ON_DEVICE, Decode, DeviceOp, Encode, EncodeImage, Host, Load, Meanwhile, Predict, Report
+from modules.pipelines.ops import (
+    ON_DEVICE,
+    Check,
+    Decode,
+    DeviceOp,
+    Encode,
+    EncodeImage,
+    Host,
+    Load,
+    Meanwhile,
+    Predict,
+    Report,
+)
 from modules.pipelines.stages import stages_of
 from modules.request import parse_request
 
-log = logging.getLogger(__name__)
-
 LOAD_TURN_SECONDS = 0.02
 """While checkpoints wait for others to be done with, whether one may be loaded is asked this often."""
-PREVIEW_SECONDS = 0.3
-"""At most one preview of a task in this time; each costs a decode on the device."""
+LOOK_SECONDS = 0.0005
+"""While nothing can be launched, whether the device is done with something is looked at this often."""
 
 QUICK_SECONDS = 0.005
 """So long one call of the device waits for host ops that have only just begun (tokenising takes a tenth of it), so that
@@ -72,25 +86,32 @@ class Engine:
         emit: receives the engine's messages; called from the engine's thread and from host threads.
         exact: run every pipeline's ops alone.
         probe: measure a model's forwards when it was loaded; without, budgets are what suits such devices in general.
+        streams: of the device; those of the manager's unless given.
     """
 
     def __init__(
-        self, manager: ModelManager, emit: Callable[[Message], None], exact: bool = False, probe: bool = False
+        self,
+        manager: ModelManager,
+        emit: Callable[[Message], None],
+        exact: bool = False,
+        probe: bool = False,
+        streams: Streams | None = None,
     ) -> None:
         self.manager, self.emit, self.probe = manager, emit, probe
+        self.streams = streams or streams_of(manager.device)
+        self.flight = Flight()
         self.shares = Shares()
         self.costs = CostModel()
-        self.busy_since: float | None = None
-        """When the call of the device began that runs now, on the monotonic clock."""
-        self.runner = Runner(exact)
+        self._launching: float | None = None
+        """Since when this thread is within a call of the runner, on the monotonic clock."""
+        self.runner = Runner(exact, self.streams)
+        self.reports = Reports(self.runner, self.streams, self.flight, lambda told: self.emit(told), self._lives, self._give_up)
         self.tasks: dict[str, Task] = {}
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._host = ThreadPoolExecutor(max_workers=2, thread_name_prefix="host")
         self._parked: dict[str, tuple[Future[Any], float]] = {}
         """What tasks wait for on host threads, and since when on the monotonic clock."""
         self._load_since: dict[str, float] = {}
-        self._watched: set[str] = set()
-        self._previewed: dict[str, float] = {}
         self._costs_sent = float("-inf")
         self._tick = 0
         self._running = True
@@ -105,21 +126,36 @@ class Engine:
             finally:
                 for task in list(self.tasks.values()):
                     self._drop(task)
+                self.flight.abandon()
                 self._host.shutdown(wait=False, cancel_futures=True)
 
     def tick(self) -> None:
-        """Admit loads, collect finished host ops, run one batch."""
+        """Hand out what the device is done with, admit loads, collect finished host ops, launch one batch."""
         self._tick += 1
+        self.flight.settle()
         self._admit_loads()
         self._collect()
         self._wait_for_quick_ops()
-        waiting = [self._waiting(task) for task in self.tasks.values() if isinstance(task.op, ON_DEVICE)]
+        waiting = [self._waiting(task) for task in self._launchable()]
         self.shares.present({w.user for w in waiting})
         batch = choose(waiting, self.runner.budget, can_join, self.shares.used, self._price)
         if batch:
             self._run(batch)
-        if not self.tasks:
+        self.reports.launch()
+        self.flight.settle()
+        if not self.tasks and not self.flight:
             self.shares.clear()
+
+    @property
+    def busy_since(self) -> float | None:
+        """When the device began with what it does now, on the monotonic clock; for other threads."""
+        return self._launching or self.flight.busy_since
+
+    def _launchable(self) -> list[Task]:
+        """The tasks whose op may be launched now: it is for the device, and that has no more calls in flight than it may."""
+        waiting = [task for task in self.tasks.values() if isinstance(task.op, ON_DEVICE) and not task.launched]
+        full = {beside: self.flight.full(beside) for beside in (False, True)} if waiting else {}
+        return [task for task in waiting if not full[isinstance(task.op, Decode)]]
 
     def _collect(self) -> None:
         """Hand out the answers of host ops that have ended."""
@@ -131,7 +167,7 @@ class Engine:
     def _wait_for_quick_ops(self) -> None:
         """Where the device has something to do, give host ops that have only just begun the time to end."""
         end = time.monotonic() + QUICK_SECONDS
-        while (left := end - time.monotonic()) > 0 and any(isinstance(task.op, ON_DEVICE) for task in self.tasks.values()):
+        while (left := end - time.monotonic()) > 0 and self._parked and self._launchable():
             begun = time.monotonic() - QUICK_SECONDS
             fresh = [future for future, since in self._parked.values() if since > begun]
             if not fresh:
@@ -140,19 +176,59 @@ class Engine:
             self._collect()
 
     def _run(self, batch: list[Waiting]) -> None:
-        """One call of the device, its answers, and its bill.  What answers bring about (previews, messages) is part of it."""
+        """Launch one call of the device and hand out its answers; what they bring about on the device is part of the call."""
+        order = {task: number for number, task in enumerate(self.tasks)}
+        batch = sorted(batch, key=lambda w: order[w.task])  # the same rows in the same order find what was made of them before
         tasks = [self.tasks[w.task] for w in batch]
         ops = [task.op for task in tasks if task.op is not None]
-        self.busy_since = start = time.monotonic()
-        for task, answer in zip(tasks, self.runner.run(ops), strict=True):
-            self._answer(task, answer)
-        self.busy_since = None
-        seconds = time.monotonic() - start
+        self._launching = time.monotonic()
+        try:
+            start = self.streams.mark()
+            on_the_way: dict[Span, list[tuple[Waiting, Task, Pending]]] = {}
+            for waiting, task, answer in zip(batch, tasks, self.runner.run(ops), strict=True):
+                if isinstance(answer, Pending):
+                    task.launched = True
+                    on_the_way.setdefault(answer.span, []).append((waiting, task, answer))
+                else:
+                    self._answer(task, answer)
+            self.reports.launch()
+            if not on_the_way:
+                self._launched(ops[0], batch, Span(start, self.streams.mark()))
+            for span, answers in on_the_way.items():
+                hand_out = functools.partial(self._hand_out, [(task, pending) for _, task, pending in answers])
+                self._launched(ops[0], [waiting for waiting, _, _ in answers], span, hand_out)
+        finally:
+            self._launching = None
+
+    def _launched(self, op: DeviceOp, batch: list[Waiting], span: Span, hand_out: Callable[[], None] = lambda: None) -> None:
+        """A call like `op` is in flight: its users pay what it is likely to take, and what it took when it is done."""
         rows: dict[str, int] = {}
         for waiting in batch:
             rows[waiting.user] = rows.get(waiting.user, 0) + waiting.rows
-        self.shares.charge(rows, seconds)
-        self._learn(_call(ops[0], sum(rows.values())), seconds)
+        call = _call(op, sum(rows.values()))
+        likely = 0.0 if self.streams.immediate else self.costs.seconds(call) or 0.0
+        if likely:
+            self.shares.charge(rows, likely)
+
+        def settle() -> None:
+            hand_out()
+            self.shares.charge(rows, span.seconds - likely)
+            self._learn(call, span.seconds)
+
+        self.flight.add(Launched(span.end, settle, beside=isinstance(op, Decode), call=True))
+
+    def _hand_out(self, answers: list[tuple[Task, Pending]]) -> None:
+        """Give tasks that are still there the answers that have come to the host."""
+        for task, pending in answers:
+            if self._lives(task):
+                try:
+                    answer = pending.result()
+                except Exception as error:
+                    answer = error
+                self._answer(task, answer)
+
+    def _lives(self, task: Task) -> bool:
+        return self.tasks.get(task.id) is task
 
     def _price(self, key: Hashable) -> float:
         """Seconds per row, roughly: only the order within a call depends on it."""
@@ -174,12 +250,14 @@ class Engine:
     def _receive(self) -> None:
         """Take all messages that are there; wait for the first only when the device has nothing to do.
 
-        A thread that a task waits for says by a message that it has ended; only a load that waits its turn is asked after.
+        A thread that a task waits for says by a message that it has ended; only a load that waits its turn and work in flight
+        are asked after.
         """
-        idle = not any(isinstance(task.op, ON_DEVICE) for task in self.tasks.values())
+        idle = not self._launchable()
+        turn = LOOK_SECONDS if self.flight else LOAD_TURN_SECONDS if self._load_since else None
         while self._running:
             try:
-                message = self.inbox.get(block=idle, timeout=LOAD_TURN_SECONDS if self._load_since else None)
+                message = self.inbox.get(block=idle, timeout=turn)
             except queue.Empty:
                 return
             self._handle(message)
@@ -197,7 +275,7 @@ class Engine:
                 if task := self.tasks.get(task_id):
                     task.finishing = True
             case Watch(tasks):
-                self._watched = set(tasks)
+                self.reports.watched = set(tasks)
             case LoadCheckpoint(checkpoint):
                 self._host.submit(self._preload, checkpoint)
             case Loaded(checkpoint):  # from a host thread of ours
@@ -250,9 +328,13 @@ class Engine:
         """Run the pipeline until it waits for the device or a thread, ends, or fails; failing costs this task only."""
         try:
             step()
-            while isinstance(task.op, (Meanwhile, Report)):
+            while isinstance(task.op, (Meanwhile, Report, Check)):
                 if isinstance(task.op, Meanwhile):
                     task.advance(self._host.submit(task.op.call), self._tick)
+                    continue
+                if isinstance(task.op, Check):
+                    self.reports.check(task, task.op)
+                    task.advance(None, self._tick)
                     continue
                 done, steps = task.op.step, task.op.steps
                 self._report(task, task.op)
@@ -260,8 +342,7 @@ class Engine:
                     task.ended_at = done, steps
                 task.advance(end, self._tick)
         except Exception as error:
-            self._drop(task)
-            self._fail(task.id, error)
+            self._give_up(task, error)
             return
         if isinstance(task.op, Load):
             self._load_since[task.id] = time.monotonic()
@@ -309,34 +390,22 @@ class Engine:
             return
         model = self.manager.load(checkpoint)
         best, factor = model.info.defaults, model.latent.factor
-        self.busy_since = time.monotonic()
+        self._launching = time.monotonic()
         try:
             measured = self.runner.measure(model, best.height // factor, best.width // factor)
         except Exception:  # the first image that needs this model reports it
             return
         finally:
-            self.busy_since = None
+            self._launching = None
         for rows, seconds in measured.items():
             self._learn(Call("predict", model.info.name, best.width, best.height, rows), seconds)
 
     def _report(self, task: Task, report: Report) -> None:
-        self.emit(Progress(task.id, report.step, report.steps, report.stage, report.stages).message())
-        now = time.monotonic()
-        due = now - self._previewed.get(task.id, -PREVIEW_SECONDS) >= PREVIEW_SECONDS
-        if task.id in self._watched and due and report.step < report.steps:
-            self._preview(task, report)
+        self.reports.report(task, report)
 
-    def _preview(self, task: Task, report: Report) -> None:
-        """Show what the picture looks like now.  One that cannot be shown is painted all the same, without previews."""
-        try:
-            pixels = self.runner.preview(report.model, report.denoised)
-        except Exception as error:
-            log.warning("no previews of %s: %s", task.id, str(error).split("\n", 1)[0])
-            self._previewed[task.id] = float("inf")
-            return
-        self._previewed[task.id] = time.monotonic()
-        height, width, _ = pixels.shape
-        self.emit(PreviewImage(task.id, report.step, width, height, report.stage, pixels.numpy().tobytes()).message())
+    def _give_up(self, task: Task, error: Exception) -> None:
+        self._drop(task)
+        self._fail(task.id, error)
 
     def _finish(self, task: Task) -> None:
         self._drop(task)
@@ -361,7 +430,7 @@ class Engine:
         self.tasks.pop(task.id, None)
         self._parked.pop(task.id, None)
         self._load_since.pop(task.id, None)
-        self._previewed.pop(task.id, None)
+        self.reports.forget(task)
         self.runner.forget(self.manager.holds)
 
     def _fail(self, task_id: str, error: BaseException) -> None:

@@ -5,10 +5,12 @@ The runner knows tensors and models; it does not know pipelines, users or the or
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,8 +20,9 @@ from torch import Tensor
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.rows import Answer, Row
 from modules.engine.budgets import Budgets, knee
+from modules.engine.streams import Immediate, Pending, Span, Streams
 from modules.errors import NotFinite
-from modules.pipelines.ops import Decode, DeviceOp, Encode, EncodeImage, Predict
+from modules.pipelines.ops import Check, Decode, DeviceOp, Encode, EncodeImage, Predict, autoencoder_failed
 
 CACHED_WINDOWS = 512
 """Encoded windows of 75 tokens that are kept, over all models; 120 MB of SD 1.x in fp32."""
@@ -37,8 +40,9 @@ PROBE_SECONDS = 0.5
 WARMING = ("cuda",)
 """Devices on which the first call of a shape is never a measure: attention is measured there, and libraries make plans."""
 
-QUICK_DECODE = 0.06
-"""Seconds: previews of models that decode faster than this are real decodes, of others a linear map of the latent."""
+QUICK_DECODE = {"cpu": 0.06, "cuda": 0.009}
+"""Seconds: previews of models that decode faster than this are real decodes, of others a linear map of the latent.  On a GPU
+that is 3 % of the time between two previews (`reports.PREVIEW_SECONDS`)."""
 
 
 def batch_key(op: DeviceOp) -> tuple[str, ModelHandle, Any]:
@@ -61,11 +65,21 @@ def _versions(op: Encode) -> tuple[tuple[str, float], ...]:
     return tuple((adapter.version, strength) for adapter, strength in op.adapters)
 
 
+def _magnitudes(values: Tensor) -> Tensor:
+    """The largest magnitude of each row of `values` (B, ...), (B,): one kernel, and NaN goes before everything."""
+    magnitudes: Tensor = torch.linalg.vector_norm(values.flatten(1), float("inf"), dim=1)
+    return magnitudes
+
+
 @dataclass
 class Runner:
-    """Runs batches.  `exact` lets every op run alone, so that repeats are equal to the last bit."""
+    """Runs batches on the device behind `streams`.  `exact` lets every op run alone, so that repeats are equal to the last bit.
+
+    Work is launched; on a GPU it is done later.
+    """
 
     exact: bool = False
+    streams: Streams = field(default_factory=Immediate)
     forwards: int = 0
     """Network evaluations so far; what sharing saves shows here."""
     rows: int = 0
@@ -115,6 +129,8 @@ class Runner:
             if sum(measured.values()) > PROBE_SECONDS or (rows > 2 and measured[rows] > 1.9 * measured[rows // 2]):
                 break
             rows *= 2
+        if model.device.type == "cuda":
+            model.latent.linear_preview(latent.new_zeros(model.latent.channels, 8, 8))  # the first may run the autoencoder
         if len(measured) > 1:
             self._positions[model] = min(knee(measured), max(1, most)) * height * width
         return measured
@@ -127,7 +143,7 @@ class Runner:
         return time.perf_counter() - start
 
     def run(self, ops: Sequence[DeviceOp]) -> list[Any]:
-        """One answer, or the exception that it caused, per op.
+        """One answer, or the exception that it caused, per op; a `Pending` where it is still on its way to the host.
 
         A batch that runs out of memory is halved; one that fails otherwise is run again one by one, so that only the op that
         fails alone gets the error.
@@ -173,6 +189,13 @@ class Runner:
     def _forward(self, model: ModelHandle, rows: Sequence[Row]) -> list[Answer]:
         return model.denoise(rows)
 
+    def largest(self, checks: Sequence[Check]) -> Tensor:
+        """The largest magnitude of each check's values, (n,), on its way to the host: NaN or infinity where one is none."""
+        values = [check.values for check in checks]
+        if len({tuple(each.shape) for each in values}) == 1:
+            return self.streams.to_host(_magnitudes(torch.stack(values)))
+        return self.streams.to_host(torch.cat([_magnitudes(each[None]) for each in values]))
+
     def _encode(self, ops: Sequence[Encode]) -> list[list[Any]]:
         """All windows of a batch in one go, each distinct one once, those seen lately not at all."""
         model, clip_skip, adapters = ops[0].model, ops[0].clip_skip, ops[0].adapters
@@ -195,47 +218,57 @@ class Runner:
 
     def _encode_images(self, ops: Sequence[EncodeImage]) -> list[Tensor]:
         model = ops[0].model
-        latents = model.latent.encode(torch.stack([op.image for op in ops]))
-        if not bool(latents.isfinite().all()):
-            raise NotFinite(f"the autoencoder of {model.info.name!r} gave NaN or infinity; try --dtype float32")
-        return list(latents)
+        return list(model.latent.encode(torch.stack([op.image for op in ops])))
 
-    def _decode(self, ops: Sequence[Decode]) -> list[Tensor]:
-        model = ops[0].model
-        start = time.perf_counter()
-        pixels = self._pixels(model, torch.stack([op.latent for op in ops]))
-        self._decode_seconds[model, ops[0].latent.shape] = (time.perf_counter() - start) / len(ops)
-        return list(pixels)
+    def _decode(self, ops: Sequence[Decode]) -> list[Pending]:
+        return self._decoded(ops[0].model, [op.latent for op in ops])
 
-    def _pixels(self, model: ModelHandle, latents: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 on the CPU."""
+    def _decoded(self, model: ModelHandle, latents: Sequence[Tensor]) -> list[Pending]:
+        """The pictures of `latents` (C, h, w), beside other work of the device: uint8 (H, W, 3) on the CPU each."""
+        with self.streams.beside(*latents):
+            start = self.streams.mark()
+            pixels, largest = self._pixels(model, torch.stack(list(latents)))
+            pixels, largest = self.streams.to_host(pixels), self.streams.to_host(largest)
+            span = Span(start, self.streams.mark())
+
+        def result(number: int) -> Tensor:
+            self._decode_seconds[model, latents[0].shape] = span.seconds / len(latents)
+            if not math.isfinite(largest[number]):
+                raise NotFinite(autoencoder_failed(model))
+            return pixels[number]
+
+        return [Pending(span, partial(result, number)) for number in range(len(latents))]
+
+    def _pixels(self, model: ModelHandle, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (B, H, W, 3) uint8 of latents (B, C, h, w), and the largest magnitude (B,) that the decoder gave; on the
+        device."""
         images = model.latent.decode(latents)
-        if not bool(images.isfinite().all()):
-            raise NotFinite(f"the autoencoder of {model.info.name!r} gave NaN or infinity; try --dtype float32")
         pixels = ((images.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
-        return pixels.permute(0, 2, 3, 1).contiguous().cpu()
+        return pixels.permute(0, 2, 3, 1).contiguous(), _magnitudes(images)
 
-    def preview(self, model: ModelHandle, denoised: Tensor) -> Tensor:
+    def preview(self, model: ModelHandle, denoised: Tensor) -> Pending:
         """What a running latent (C, h, w) looks like: uint8 (H, W, 3) on the CPU.
 
-        A real decode where one of this size or a larger one was quick, else the linear map.
+        A real decode where one of this size or a larger one was quick, else the linear map, which the host computes.
         """
         if self._decodes_quickly(model, denoised.shape):
-            start = time.perf_counter()
-            pixels = self._pixels(model, denoised[None])[0]
-            self._decode_seconds[model, denoised.shape] = time.perf_counter() - start
-            return pixels
-        return model.latent.linear_preview(denoised)
+            return self._decoded(model, [denoised])[0]
+        with self.streams.beside(denoised):
+            start = self.streams.mark()
+            copied = self.streams.to_host(denoised)
+            span = Span(start, self.streams.mark())
+        return Pending(span, lambda: model.latent.linear_preview(copied))
 
     def _decodes_quickly(self, model: ModelHandle, shape: torch.Size) -> bool:
+        quick = QUICK_DECODE.get(model.device.type, 0.0)
         if (known := self._decode_seconds.get((model, shape))) is not None:
-            return known < QUICK_DECODE
+            return known < quick
         larger = [
             seconds
             for (of, decoded), seconds in self._decode_seconds.items()
             if of is model and decoded[-2] >= shape[-2] and decoded[-1] >= shape[-1]
         ]
-        return min(larger, default=1.0) < QUICK_DECODE
+        return min(larger, default=1.0) < quick
 
     def forget(self, keep: Callable[[ModelHandle], bool]) -> None:
         """Drop what is remembered of models that are gone."""

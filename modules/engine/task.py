@@ -21,6 +21,8 @@ class Task:
     user: str
     program: Program[Painted]
     op: DeviceOp | None = None
+    launched: bool = False
+    """Whether `op` was launched, and its answer is on the way."""
     since: int = 0
     checkpoint: str = ""
     finishing: bool = False
@@ -50,7 +52,7 @@ class Task:
             self.leases.pop().release()
 
     def _step(self, resume: Any, tick: int) -> None:
-        self.op, self.since = None, tick
+        self.op, self.launched, self.since = None, False, tick
         try:
             self.op = resume()
         except StopIteration as end:

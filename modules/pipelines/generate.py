@@ -28,7 +28,7 @@ from modules.pipelines.prompting import Prompted, prompted
 from modules.pipelines.region import Region, region_of
 from modules.pipelines.sampling import ahead, sample, starting_point
 from modules.pipelines.stages import Stage
-from modules.pixels import Floats, Picture, colour
+from modules.pixels import Picture, colour
 from modules.request import Img2Img, Txt2Img
 
 
@@ -88,7 +88,7 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
         yield from on_host(model.hash.value)
     if not isinstance(request, Img2Img) or region is None or init is None:
         return Painted(pixels, model, schedules[0], said, {**runs.noise.facts, **_noted(notes)})
-    moved = (latent - init.latent).norm(dim=0).cpu().numpy() if request.soft_inpainting else None
+    moved = (latent - init.latent).norm(dim=0) if request.soft_inpainting else None
     result, facts = yield from on_host(lambda: _finished(request, region, init, pixels.numpy(), moved))
     facts |= _noted([*notes, *region.notes])
     return Painted(
@@ -231,14 +231,18 @@ def _denoised(
 
 
 def _finished(
-    request: Img2Img, region: Region, init: Init, painted: Picture, moved: Floats | None
+    request: Img2Img, region: Region, init: Init, painted: Picture, moved: Tensor | None
 ) -> tuple[Picture, dict[str, str]]:
-    """The picture that the user gets, and what the record says about it.  `moved` is how far the latent went, (h, w)."""
+    """The picture that the user gets, and what the record says about it.  `moved` is how far the latent went, (h, w).
+
+    On a host thread, which may wait for tensors of the device.
+    """
     if request.color_correction:
         painted = colour.color_correct(painted, region.picture)
     facts: dict[str, str] = {}
     if moved is not None and init.mask is not None:
-        return region.returned(painted, region.adaptive(request, moved, init.mask[0].cpu().numpy())), facts
+        adaptive = region.adaptive(request, moved.cpu().numpy(), init.mask[0].cpu().numpy())
+        return region.returned(painted, adaptive), facts
     result = region.returned(painted)
     seam = region.seam(result)
     return result, facts | ({"seam error": f"{seam:.2f}"} if seam is not None else {})

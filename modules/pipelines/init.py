@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.noise import Noise
+from modules.diffusion.transfers import sent
 from modules.errors import RequestError
 from modules.pipelines.inpainting import mask_channels, masked_image
 from modules.pipelines.ops import Program, decode, encode_image, on_host
@@ -57,7 +58,7 @@ def init_of_region(model: ModelHandle, request: Img2Img, region: Region) -> Prog
             latent = interpolate(latent[None], size=(request.height // factor, request.width // factor), mode="bilinear")[0]
         return Init(latent, latent)
     small = masks.latent_mask(region.mask, latent.shape[2], latent.shape[1], rounded(request))
-    mask = torch.from_numpy(small).to(latent)[None]
+    mask = sent(torch.from_numpy(small), latent.device, latent.dtype)[None]
     if request.masked_content == "latent noise":
         content = Noise(request.seed, latent.shape, model.device, request.rng)
         yield from ahead(content)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.samplers import Denoised
+from modules.diffusion.transfers import sent
 from modules.pipelines.denoisers import Denoiser
 from modules.pipelines.ops import Program
 from modules.pixels import soft
@@ -103,5 +104,7 @@ def masked_image(image: Tensor, mask: Tensor, strength: float) -> Tensor:
 def mask_channels(mask: Tensor, latent: Tensor) -> Tensor:
     """The five further channels of a 9-channel network: `mask` (1, H, W), nearest at the latent's size, and the masked
     picture's `latent` (C, h, w).  As in the training of SD 1.5's inpainting model (Rombach et al. 2022, section 4.5)."""
-    small = torch.nn.functional.interpolate(mask[None].to(latent), size=latent.shape[1:], mode="nearest")[0]
+    small = torch.nn.functional.interpolate(
+        sent(mask, latent.device, latent.dtype)[None], size=latent.shape[1:], mode="nearest"
+    )[0]
     return torch.cat([small, latent])

@@ -17,6 +17,7 @@ from torch import Tensor
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.networks import Strengths
 from modules.diffusion.rows import Answer, JoinKey, Row, can_join
+from modules.errors import NotFinite
 
 T = TypeVar("T")
 
@@ -99,7 +100,28 @@ class Report:
     stages: int = 1
 
 
-DeviceOp = Load | Encode | EncodeImage | Predict | Decode | Host | Meanwhile | Report
+@dataclass(frozen=True, eq=False)
+class Check:
+    """`values` are to be numbers: where one is NaN or infinity, the pipeline ends with `NotFinite(message)`.
+
+    Answered at once, before that is known: on a GPU it is found out some calls later, and always before the pipeline gets an
+    answer on the host (pixels), so that nobody waits for the device in every step.
+    """
+
+    values: Tensor
+    message: str
+
+    def now(self) -> None:
+        """Wait for the values and look at them.
+
+        Raises:
+            NotFinite: one is none.
+        """
+        if not bool(self.values.isfinite().all()):
+            raise NotFinite(self.message)
+
+
+DeviceOp = Load | Encode | EncodeImage | Predict | Decode | Host | Meanwhile | Report | Check
 ON_DEVICE = (Encode, EncodeImage, Predict, Decode)
 """What only the engine's own thread may do."""
 
@@ -121,7 +143,17 @@ def encode(
 
 
 def encode_image(model: ModelHandle, image: Tensor) -> Program[Tensor]:
-    return cast(Tensor, (yield EncodeImage(model, image)))
+    latent = cast(Tensor, (yield EncodeImage(model, image)))
+    yield Check(latent, autoencoder_failed(model))
+    return latent
+
+
+def autoencoder_failed(model: ModelHandle) -> str:
+    return f"the autoencoder of {model.info.name!r} gave NaN or infinity; try --dtype float32"
+
+
+def check(values: Tensor, message: str) -> Program[None]:
+    yield Check(values, message)
 
 
 ROWS_AT_ONCE = 8

@@ -13,7 +13,7 @@ import torch
 
 from modules.checkpoints.manager import ModelManager
 from modules.pipelines.generate import Painted
-from modules.pipelines.ops import Decode, DeviceOp, Encode, EncodeImage, Host, Load, Meanwhile, Predict, Program, Report
+from modules.pipelines.ops import Check, Decode, DeviceOp, Encode, EncodeImage, Host, Load, Meanwhile, Predict, Program, Report
 
 
 @torch.inference_mode()
@@ -52,5 +52,7 @@ def _answer(op: DeviceOp, manager: ModelManager) -> Any:
             begun: Future[Any] = Future()
             begun.set_result(call())
             return begun
+        case Check():
+            return op.now()
         case Report():
             return None

@@ -18,9 +18,8 @@ from torch import Tensor
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import Denoised, Sampler
-from modules.errors import NotFinite
 from modules.pipelines.denoisers import Denoiser
-from modules.pipelines.ops import Program, meanwhile, on_host, report
+from modules.pipelines.ops import Program, check, meanwhile, on_host, report
 
 StepReport = Callable[[int, int, Tensor], Program[bool]]
 """(step, steps, x0 prediction) -> program that reports it; its result is whether to end the loop here."""
@@ -55,7 +54,7 @@ def sample(
         A1111's interrupt returns it.
 
     Raises:
-        NotFinite: a prediction has NaN or infinity; the message carries the step.
+        NotFinite: a prediction has NaN or infinity; the message carries the step (`ops.Check`: it may come some steps later).
     """
     steps = len(sigmas) - 1
     report_step = report_step or partial(report, model)
@@ -68,8 +67,7 @@ def sample(
         while True:
             begun = (yield from meanwhile(noise.ahead)) if noise.pending else None
             answer = yield from denoise(x, sigma)
-            if not bool(answer.guided.isfinite().all()):
-                raise NotFinite(_not_finite(done + 1, steps))
+            yield from check(answer.guided, _not_finite(done + 1, steps))
 
             # A step of a higher-order sampler takes several evaluations; report whole steps only
             evaluations += 1

@@ -438,8 +438,8 @@ def test_nothing_grows(bench: Bench) -> None:
         gc.collect()
         assert [ref() for ref in finished] == [None, None, None]
         engine = bench.engine
-        containers: list[Any] = [engine.tasks, engine._parked, engine._load_since, engine._previewed, engine._watched]
-        containers += [engine.runner._windows, engine.runner._decode_seconds]
+        containers: list[Any] = [engine.tasks, engine._parked, engine._load_since, engine.reports.previewed, engine.flight]
+        containers += [engine.reports.watched, engine.runner._windows, engine.runner._decode_seconds]
         return [len(container) for container in containers]
 
     first = one_round()

@@ -20,7 +20,7 @@ from modules.diffusion.text import EncodedWindow, TextEncoders
 from modules.diffusion.unet_denoiser import UNetDenoiser
 from modules.errors import RequestError
 from modules.pipelines.guidance import Guidance
-from modules.pipelines.ops import DeviceOp, Encode, Host, Predict, Program, Report
+from modules.pipelines.ops import Check, DeviceOp, Encode, Host, Predict, Program, Report
 from modules.pipelines.prompting import AT_ONCE, Prompted, prompted
 from modules.pipelines.sampling import sample, starting_point
 from modules.prompts.chunks import Chunk
@@ -65,7 +65,7 @@ class Network:
             elif isinstance(work, Host):
                 answer = work.call()
             else:
-                assert isinstance(work, Report)
+                assert isinstance(work, Report | Check)
                 answer = None
 
     def prompt(self, **fields: Any) -> Prompted:

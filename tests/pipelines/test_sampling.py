@@ -20,7 +20,7 @@ from modules.diffusion.schedules import TrainedSigmas, sigmas_for
 from modules.diffusion.unet_denoiser import UNetDenoiser
 from modules.errors import NotFinite
 from modules.pipelines.denoisers import composed
-from modules.pipelines.ops import DeviceOp, Predict, Program, Report
+from modules.pipelines.ops import Check, DeviceOp, Predict, Program, Report
 from modules.pipelines.sampling import sample, starting_point
 from tests.diffusion.toy import curved, run
 
@@ -45,6 +45,10 @@ def serve(program: Program[Tensor], network: Network = network) -> tuple[Tensor,
             work = program.send(answer)
         except StopIteration as finished:
             return finished.value, asked
+        if isinstance(work, Check):
+            work.now()
+            answer = None
+            continue
         asked.append(work)
         answer = (
             [Answer(network(row.x, row.sigma, row.conditioning)) for row in work.rows] if isinstance(work, Predict) else None

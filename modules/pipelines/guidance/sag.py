@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from modules.diffusion.transfers import numbers
 from modules.pipelines.denoisers import Answers
 from modules.pipelines.ops import Program
 
@@ -52,7 +53,7 @@ def blurred_where_seen(x: Tensor, mass: Tensor, sigma: float) -> Tensor:
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
     """Each channel of `x` (C, h, w) under a Gaussian of `sigma` positions, cut off at `RADIUS`; edges are mirrored."""
     weights = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(-RADIUS, RADIUS + 1)]
-    kernel = torch.tensor(weights, dtype=x.dtype, device=x.device)
+    kernel = numbers(weights, x.device, x.dtype)
     kernel = kernel / kernel.sum()
     padded = F.pad(x[None], (RADIUS,) * 4, mode="reflect").transpose(0, 1)
     return F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None, :])[:, 0]
