@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from tests.bench import Figure
-from tests.bench._device import kernels, networks
+from tests.bench._device import networks, pictures, profiles
 from tests.bench._device.plan import Plan, plan
 from tests.bench._device.subjects import Subjects
 from tests.bench._device.turns import failure, said
@@ -27,7 +27,10 @@ PARTS: dict[str, Part] = {
     "unet": networks.unet,
     "compiled": networks.compiled,
     "vae": networks.vae,
-    "profile": kernels.kernels,
+    "picture": pictures.picture,
+    "users": pictures.users,
+    "start": pictures.start,
+    "profile": profiles.profile,
 }
 
 
@@ -37,16 +40,21 @@ def measure() -> Iterator[Figure]:
     yield Figure("device", float(torch.get_num_threads()), "threads", _machine(chosen))
     with tempfile.TemporaryDirectory(prefix="atelier-bench-") as folder:
         subjects = Subjects(chosen, Path(folder))
-        for name in chosen.parts:
-            began = time.monotonic()
-            if chosen.left < 0:
-                yield failure(name, networks.LATE)
-                continue
-            try:
-                yield from PARTS[name](chosen, subjects)
-            except Exception as error:
-                yield failure(name, said(error))
-            yield Figure(f"time for {name}", time.monotonic() - began, "s")
+        with subjects.open:
+            yield from _parts(chosen, subjects)
+
+
+def _parts(chosen: Plan, subjects: Subjects) -> Iterator[Figure]:
+    for name in chosen.parts:
+        began = time.monotonic()
+        if chosen.left < 0:
+            yield failure(name, networks.LATE)
+            continue
+        try:
+            yield from PARTS[name](chosen, subjects)
+        except Exception as error:
+            yield failure(name, said(error))
+        yield Figure(f"time for {name}", time.monotonic() - began, "s")
 
 
 def _machine(chosen: Plan) -> str:

@@ -46,6 +46,8 @@ class Plan:
     """Of whole pictures."""
     steps: int
     seconds: float
+    named: bool = False
+    """Whether the accelerators were named, not those of such devices in general."""
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -69,6 +71,11 @@ class Plan:
         """Seconds until nothing further begins."""
         return self.began + self.seconds - time.monotonic()
 
+    @property
+    def for_pictures(self) -> tuple[str, ...]:
+        """The accelerators of whole pictures: compiling each of an engine's shapes takes too long, unless it is asked for."""
+        return tuple(name for name in self.accelerators if self.named or name != "compile")
+
     def wait(self) -> None:
         """Until the device has done everything that it was given."""
         if self.cuda:
@@ -80,7 +87,7 @@ def plan() -> Plan:
     cuda = torch.cuda.is_available()
     narrow = _switch("NARROW", False)
     sides = (512, 1024) if cuda else (256,)
-    steps = 20 if cuda or narrow else 4
+    steps = 20 if cuda else 4
     accelerators = "none,graphs,compile" if cuda else "none,openvino"
     parts = tuple(_listed("PARTS", ",".join(part for part in PARTS if part != "profile")))
     if strange := set(parts) - set(PARTS):
@@ -97,6 +104,7 @@ def plan() -> Plan:
         side=sides[0] // 2 if narrow else sides[0],
         steps=steps,
         seconds=float(_given("SECONDS", "220")),
+        named=bool(_given("ACCELERATORS", "")),
     )
 
 

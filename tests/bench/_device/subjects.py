@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from modules.settings import Settings
 from tests.bench import Figure
 from tests.bench._device.floor import TOKENS
 from tests.bench._device.plan import Plan
+from tests.bench._device.programs import Program
 from tests.bench._device.turns import failure, timed
 from tests.tiny import random_state
 
@@ -44,6 +46,9 @@ class Subjects:
 
     plan: Plan
     folder: Path
+    open: ExitStack = field(default_factory=ExitStack)
+    """Closes the programs that were started."""
+    programs: dict[str, Program] = field(default_factory=dict)
     _ours: dict[str, ModelHandle] = field(default_factory=dict)
     _settled: set[Any] = field(default_factory=set)
 
@@ -97,6 +102,13 @@ class Subjects:
             engine, _ = build_engine(engine_configuration(self.settings(accelerator)), lambda message: None)
             self._ours[accelerator] = engine.manager.load(CHECKPOINT)
         return self._ours[accelerator]
+
+    def program(self, accelerator: str) -> Program:
+        """An App whose engine has this accelerator; it stays for the parts that come, and waits while others are measured."""
+        if accelerator not in self.programs:
+            program = self.programs[accelerator] = Program(self.plan, self.settings(accelerator), CHECKPOINT)
+            self.open.callback(program.close)
+        return self.programs[accelerator]
 
     def available(self, accelerators: tuple[str, ...]) -> Iterator[str | Figure]:
         """Those that run here; for the others, a line that says why not."""
