@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 
 from tests.bench import Figure
-from tests.bench._device.networks import LATE, runnable
+from tests.bench._device.networks import LATE, made, runnable
 from tests.bench._device.plan import Plan
 from tests.bench._device.programs import MIX, USERS, Program
 from tests.bench._device.subjects import CHECKPOINT, COMPILED, THEIRS, Subjects, mine
 from tests.bench._device.turns import Call, Turns, failure, said, take_turns, timed
 
+AT_ONCE, IN_A_ROW = "at once", "one after the other"
+
 SECONDS = 8.0
 """For the turns of one part."""
 
 
-def _theirs(plan: Plan, subjects: Subjects) -> Iterator[tuple[str, Call]]:
-    yield THEIRS, subjects.their_picture(False)
+def _theirs(what: str, plan: Plan, subjects: Subjects) -> Generator[Figure, None, dict[str, Call]]:
+    makers: dict[str, Callable[[], Call]] = {THEIRS: partial(subjects.their_picture, False)}
     if plan.compiled and plan.left > 0:
-        yield COMPILED, subjects.their_picture(True)
+        makers[COMPILED] = partial(subjects.their_picture, True)
+    return (yield from made(what, makers))
 
 
 def picture(plan: Plan, subjects: Subjects) -> Iterator[Figure]:
@@ -29,7 +33,8 @@ def picture(plan: Plan, subjects: Subjects) -> Iterator[Figure]:
     what = f"picture of {plan.side}x{plan.side}, {plan.steps} steps"
     programs = yield from _programs(what, plan, subjects)
     calls: dict[str, Call] = {by: program.paint for by, program in programs.items()}
-    turns = take_turns(calls | dict(_theirs(plan, subjects)), plan, SECONDS, most=9, warm=3)
+    calls |= yield from _theirs(what, plan, subjects)
+    turns = take_turns(calls, plan, SECONDS, most=9, warm=3)
     note = "ours submit to saved; diffusers without text encoder and file"
     yield from turns.figures(what, (COMPILED, THEIRS), "s", note)
     for by, program in programs.items():
@@ -48,11 +53,12 @@ def picture(plan: Plan, subjects: Subjects) -> Iterator[Figure]:
 def users(plan: Plan, subjects: Subjects) -> Iterator[Figure]:
     """Eight users' pictures at once, and the same ones one after the other: ours, and diffusers compiled where it may."""
     programs = yield from _programs("eight users", plan, subjects)
-    calls: dict[str, Call] = {f"{by}, at once": program.at_once for by, program in programs.items()}
+    calls: dict[str, Call] = {f"{by}, {AT_ONCE}": program.at_once for by, program in programs.items()}
     for by, program in list(programs.items())[-1:]:
-        calls[f"{by}, one after the other"] = program.one_by_one
-    for by, paint in list(_theirs(plan, subjects))[-1:]:
-        calls[f"{by}, one after the other"] = lambda paint=paint: [paint() for _ in range(USERS)]  # type: ignore[misc]
+        calls[f"{by}, {IN_A_ROW}"] = program.one_by_one
+    theirs = yield from _theirs("eight users", plan, subjects)
+    for by, paint in list(theirs.items())[-1:]:
+        calls[f"{by}, {IN_A_ROW}"] = lambda paint=paint: [paint() for _ in range(USERS)]  # type: ignore[misc]
     turns = take_turns(calls, plan, 2 * SECONDS, least=2, most=5, warm=1)
     yield from _rates(turns, f"{USERS} users, {', '.join(MIX)}; diffusers: Euler")
 
@@ -74,18 +80,17 @@ def _programs(what: str, plan: Plan, subjects: Subjects) -> Generator[Figure, No
 
 def _rates(turns: Turns, note: str) -> Iterator[Figure]:
     """As pictures per second."""
-    for by, seconds in turns.seconds.items():
-        others = [f"{name}, one after the other" for name in (COMPILED, THEIRS)]
-        others.append(by.replace("at once", "one after the other"))
+    for name, seconds in turns.seconds.items():
+        by, _, way = name.partition(", ")
+        others = [f"{other}, {IN_A_ROW}" for other in (COMPILED, THEIRS, by)]
         ratios = []
         for other in dict.fromkeys(others):
-            if other in turns.seconds and other != by:
+            if other in turns.seconds and other != name:
                 gain = statistics.median(b / a for a, b in zip(seconds, turns.seconds[other], strict=True))
                 ratios.append(f"{gain:.2f} x {other}")
-        how = "; ".join([*ratios, note])
-        yield Figure("eight users", USERS / statistics.median(seconds), "images/s", how, by=by)
-    for by, why in turns.failed.items():
-        yield failure("eight users", why, by=by)
+        yield Figure(f"eight users {way}", USERS / statistics.median(seconds), "images/s", "; ".join([*ratios, note]), by=by)
+    for name, why in turns.failed.items():
+        yield failure("eight users", why, by=name)
 
 
 def start(plan: Plan, subjects: Subjects) -> Iterator[Figure]:
@@ -101,7 +106,7 @@ def start(plan: Plan, subjects: Subjects) -> Iterator[Figure]:
             ("the same again, loaded", CHECKPOINT),
             ("another checkpoint, load and one step", "another"),
             ("back to the first checkpoint, one step", CHECKPOINT),
-            ("the same again, loaded ", CHECKPOINT),
+            ("the first again, loaded", CHECKPOINT),
         )
         for what, name in steps:
             if plan.left < 0:

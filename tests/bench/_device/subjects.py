@@ -51,6 +51,7 @@ class Subjects:
     programs: dict[str, Program] = field(default_factory=dict)
     _ours: dict[str, ModelHandle] = field(default_factory=dict)
     _settled: set[Any] = field(default_factory=set)
+    _refused: set[str] = field(default_factory=set)
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -111,12 +112,14 @@ class Subjects:
         return self.programs[accelerator]
 
     def available(self, accelerators: tuple[str, ...]) -> Iterator[str | Figure]:
-        """Those that run here; for the others, a line that says why not."""
+        """Those that run here; for the others, once, a line that says why not."""
         for name in accelerators:
             try:
                 choose("auto", self.plan.dtype, "auto", name)
             except AtelierError as error:
-                yield failure("left out", str(error), by=mine(name))
+                if name not in self._refused:
+                    yield failure("left out", str(error), by=mine(name))
+                self._refused.add(name)
             else:
                 yield name
 

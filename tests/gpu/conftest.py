@@ -1,0 +1,37 @@
+"""Tests of a real device: skipped where torch finds no CUDA.  `TEST_DEVICE=cpu` runs them on the processor, to try them out.
+
+They need torch and what README.md lists, none of the packages that serve the page.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+DEVICE = os.environ.get("TEST_DEVICE", "cuda")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test of this folder needs the device; no warning is an error there, as libraries differ from card to card."""
+    ours = [item for item in items if HERE in item.path.parents]
+    missing = bool(ours) and _missing()
+    for item in ours:
+        item.add_marker(pytest.mark.filterwarnings("default"))
+        if missing:
+            item.add_marker(pytest.mark.skip(reason="torch finds no CUDA device (TEST_DEVICE=cpu runs these on the processor)"))
+
+
+def _missing() -> bool:
+    import torch
+
+    return DEVICE == "cuda" and not torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    """A value of the setting --device."""
+    return DEVICE
