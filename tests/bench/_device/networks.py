@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
@@ -12,7 +13,7 @@ from modules.checkpoints.manager import vae_dtype
 from tests.bench import Figure
 from tests.bench._device.floor import decode_operations, matrix_rate, unet_operations
 from tests.bench._device.plan import Plan
-from tests.bench._device.subjects import COMPILED, THEIRS, Subjects, mine
+from tests.bench._device.subjects import COMPILED, OPENVINO, THEIRS, Subjects, mine
 from tests.bench._device.turns import Call, failure, said, take_turns
 
 SECONDS = 1.5
@@ -47,8 +48,10 @@ def compiled(plan: Plan, subjects: Subjects) -> Iterator[Figure]:
         more = yield from made("compilation", {COMPILED: lambda: _compiled(plan, subjects, side)})
         yield Figure("compilation", time.perf_counter() - began, "s", "the first two forwards", by=COMPILED)
         calls |= more
+    if not plan.cuda and importlib.util.find_spec("openvino"):
+        calls |= yield from made(what, {OPENVINO: partial(subjects.openvino_forward, 2, side)})
     turns = take_turns(calls, plan, 2 * SECONDS)
-    yield from turns.figures(what, (COMPILED, THEIRS))
+    yield from turns.figures(what, (COMPILED, OPENVINO, THEIRS))
 
 
 def _compiled(plan: Plan, subjects: Subjects, side: int) -> Call:

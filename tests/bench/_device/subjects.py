@@ -35,6 +35,7 @@ CHECKPOINT = "random"
 
 THEIRS = "diffusers"
 COMPILED = "diffusers compiled"
+OPENVINO = "diffusers in OpenVINO"
 
 SETTLING = {"graphs": 10.0, "compile": 100.0, "openvino": 100.0}
 """Seconds that an accelerator may take to become faster than the network itself, behind which it may work at first."""
@@ -199,6 +200,20 @@ class Subjects:
             return out
 
         return call
+
+    def openvino_forward(self, rows: int, side: int) -> Callable[[], Tensor]:
+        """One forward of their U-Net, converted and compiled by OpenVINO for the CPU, in our number format."""
+        import openvino
+
+        x, timesteps, context = self._inputs(rows, side)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            converted = openvino.convert_model(self.their_unet, example_input=(x, timesteps[0], context))
+        precision = {torch.float32: "f32", torch.bfloat16: "bf16"}[self.dtype]
+        core = openvino.Core()
+        compiled = core.compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+        inputs = [each.float().numpy() for each in (x, timesteps[0], context)]
+        return lambda: torch.from_numpy(compiled(inputs)[0])
 
     def their_decode(self, side: int) -> Callable[[], Tensor]:
         x = self._latent(1, side)
