@@ -78,9 +78,14 @@ def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] |
 STORED = {**DTYPES, "I64": torch.int64}
 
 
-def random_state(unet: UNetConfig, vae: VAEConfig, text: TextConfig, seed: int = 0) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by their names in the file; no weight, bias or norm is at a trivial value."""
-    generator = torch.Generator().manual_seed(seed)
+def random_state(
+    unet: UNetConfig, vae: VAEConfig, text: TextConfig, seed: int = 0, device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by their names in the file; no weight, bias or norm is at a trivial value.
+
+    They are made on `device`, where other numbers come out than on another: a GPU draws the billion of SD 1.5 in no time.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
     with torch.device("meta"):
         parts: dict[str, nn.Module] = {
             keys.UNET: UNet(unet),
@@ -109,7 +114,8 @@ _POOL = 2**24 + 43
 
 def drawn(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     """Values at which signals keep their size from layer to layer."""
-    values = torch.randn(shape, generator=generator) if shape.numel() < 2**20 else _from_pool(shape, generator)
+    pooled = generator.device.type == "cpu" and shape.numel() >= 2**20
+    values = _from_pool(shape, generator) if pooled else torch.randn(shape, generator=generator, device=generator.device)
     if len(shape) == 1:
         return values * 0.1 + (1.0 if name.endswith("weight") else 0.0)  # the only vectors called weight are norms
     if "embedding.weight" in name:
