@@ -24,6 +24,8 @@ MAX_REMEMBERED = 20_000
 """Files in the cache; the oldest entries go first."""
 LOCK_SECONDS = 10.0
 """How long another process's turn at the cache is waited for; it takes milliseconds."""
+AT_ONCE = 64 * 2**20
+"""Bytes of a file that is hashed at once: a tenth of a second."""
 _BLOCK = 4 * 2**20
 
 log = logging.getLogger(__name__)
@@ -72,7 +74,9 @@ class FileHash:
     def of(cls, path: Path, cache: Path, stamp: tuple[int, int, int]) -> FileHash:
         """Of the content that the file has while its size, time of change and inode are `stamp`."""
         digest = cls(known_sha256(path, cache))
-        if not digest.ready:
+        if not digest.ready and stamp[0] <= AT_ONCE:
+            digest._read(path, cache, stamp)
+        elif not digest.ready:
             threading.Thread(target=digest._read, args=(path, cache, stamp), name="hash", daemon=True).start()
         return digest
 

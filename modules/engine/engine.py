@@ -14,7 +14,7 @@ import functools
 import queue
 import time
 import traceback
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Generator, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -112,6 +112,8 @@ class Engine:
         self._parked: dict[str, tuple[Future[Any], float]] = {}
         """What tasks wait for on host threads, and since when on the monotonic clock."""
         self._load_since: dict[str, float] = {}
+        self._measuring: tuple[ModelHandle, Generator[None, None, dict[int, float]]] | None = None
+        """A model, and what measures its forwards (`Runner.measuring`)."""
         self._costs_sent = float("-inf")
         self._tick = 0
         self._running = True
@@ -141,6 +143,8 @@ class Engine:
         batch = choose(waiting, self.runner.budget, can_join, self.shares.used, self._price)
         if batch:
             self._run(batch)
+        elif self._measuring and not self.flight:
+            self._measure_on()
         self.reports.launch()
         self.flight.settle()
         if not self.tasks and not self.flight:
@@ -253,7 +257,7 @@ class Engine:
         A thread that a task waits for says by a message that it has ended; only a load that waits its turn and work in flight
         are asked after.
         """
-        idle = not self._launchable()
+        idle = not self._launchable() and not self._measuring
         turn = LOOK_SECONDS if self.flight else LOAD_TURN_SECONDS if self._load_since else None
         while self._running:
             try:
@@ -385,20 +389,34 @@ class Engine:
         return handle
 
     def _measure(self, checkpoint: str) -> None:
-        """Learn what forwards of a model that was just loaded take, at the size that it is made for."""
+        """Learn what forwards of a model that was just loaded take, at the size that it is made for.
+
+        On a GPU, where the first forwards of each shape also choose algorithms and record them, while there is nothing else.
+        """
         if not self.manager.is_loaded(checkpoint):
             return
         model = self.manager.load(checkpoint)
         best, factor = model.info.defaults, model.latent.factor
+        self._measuring = model, self.runner.measuring(model, best.height // factor, best.width // factor)
+        while self.streams.immediate and self._measuring:
+            self._measure_on()
+
+    def _measure_on(self) -> None:
+        """Go on with what is being measured, until it may rest."""
+        assert self._measuring
+        model, steps = self._measuring
         self._launching = time.monotonic()
         try:
-            measured = self.runner.measure(model, best.height // factor, best.width // factor)
+            next(steps)
+        except StopIteration as ended:
+            self._measuring = None
+            best = model.info.defaults
+            for rows, seconds in ended.value.items():
+                self._learn(Call("predict", model.info.name, best.width, best.height, rows), seconds)
         except Exception:  # the first image that needs this model reports it
-            return
+            self._measuring = None
         finally:
             self._launching = None
-        for rows, seconds in measured.items():
-            self._learn(Call("predict", model.info.name, best.width, best.height, rows), seconds)
 
     def _report(self, task: Task, report: Report) -> None:
         self.reports.report(task, report)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -106,20 +106,26 @@ class Runner:
         _, height, width = key[2]
         return max(1, int(positions // (height * width)))
 
-    def measure(self, model: ModelHandle, height: int, width: int) -> dict[int, float]:
-        """Time forwards of 1, 2, 4 ... rows of latents (height, width), and let the model's budget follow from them.
+    def measuring(self, model: ModelHandle, height: int, width: int) -> Generator[None, None, dict[int, float]]:
+        """Time forwards of 1, 2, 4, 8 ... rows of latents (height, width), and let the model's budget follow from them.
 
-        Returns seconds by rows.  Ends where more rows bring nothing, memory ends, or it takes too long.
+        A generator that may rest between two forwards, so that pictures go before.  Its result are seconds by rows.  It ends
+        where more rows bring nothing, memory ends, or it takes too long.
         """
         measured: dict[int, float] = {}
-        rows, most = 1, max(2, POSITIONS.get(model.device.type, 16_384) // (height * width))
+        most = max(2, POSITIONS.get(model.device.type, 16_384) // (height * width))
         latent = torch.zeros(model.latent.channels, height, width, device=model.device)
         sigmas = model.noise.trained.sigmas
         row = Row(latent, sigmas[len(sigmas) // 2], model.denoiser.example(height, width))
-        while rows <= most:
+        warming = model.device.type in WARMING
+        for rows in (*((2, 1) if warming else (1, 2)), *[2**power for power in range(2, most.bit_length())]):
             try:
                 seconds = self._timed(model, [row] * rows)  # the first of a shape also chooses algorithms and buffers
-                if seconds <= PROBE_SECONDS or model.device.type in WARMING:
+                if warming:
+                    yield
+                    self._timed(model, [row] * rows)  # a CUDA graph is recorded when a shape comes again
+                    yield
+                if seconds <= PROBE_SECONDS or warming:
                     seconds = self._timed(model, [row] * rows)
                 measured[rows] = seconds
             except torch.OutOfMemoryError:
@@ -128,12 +134,21 @@ class Runner:
                 break
             if sum(measured.values()) > PROBE_SECONDS or (rows > 2 and measured[rows] > 1.9 * measured[rows // 2]):
                 break
-            rows *= 2
+            yield
         if model.device.type == "cuda":
             model.latent.linear_preview(latent.new_zeros(model.latent.channels, 8, 8))  # the first may run the autoencoder
         if len(measured) > 1:
             self._positions[model] = min(knee(measured), max(1, most)) * height * width
         return measured
+
+    def measure(self, model: ModelHandle, height: int, width: int) -> dict[int, float]:
+        """`measuring` at one go."""
+        steps = self.measuring(model, height, width)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as ended:
+                return dict(ended.value)
 
     def _timed(self, model: ModelHandle, rows: Sequence[Row]) -> float:
         start = time.perf_counter()

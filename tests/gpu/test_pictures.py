@@ -92,9 +92,9 @@ def _pixels(done: Message) -> Pixels:
 def models(tmp_path_factory: pytest.TempPathFactory, place: str) -> Path:
     """A models folder with random weights in Stable Diffusion 1.x layout: its real width on a GPU."""
     folder = tmp_path_factory.mktemp("models")
-    narrow = device == "cpu"
+    narrow = place == "cpu"
     shape = (NARROW_UNET, NARROW_VAE, NARROW_TEXT) if narrow else (UNetConfig(), VAEConfig(), TextConfig())
-    state = random_state(*shape, device=device)
+    state = random_state(*shape, device=place)
     on_host = {name: (each.half() if each.is_floating_point() else each).cpu() for name, each in state.items()}
     save_file(on_host, folder / f"{RANDOM}.safetensors", {"format": "pt", "atelier.native_size": "128x128"})
     return folder
@@ -125,9 +125,9 @@ def painter(request: pytest.FixtureRequest, models: Path, cache_dir: Path, place
     """A number format and an engine that has it."""
     dtype, accelerator = request.param
     try:
-        yield dtype, Device(models, cache_dir, device, dtype, accelerator)
+        yield dtype, Device(models, cache_dir, place, dtype, accelerator)
     except SettingsError as error:
-        if device != "cpu":
+        if place != "cpu":
             raise
         pytest.skip(f"not on a CPU: {error}")
     if torch.cuda.is_available():
