@@ -22,7 +22,7 @@ from modules.diffusion.clip import TextConfig
 from modules.diffusion.unet import UNetConfig
 from modules.diffusion.vae import VAEConfig
 
-PARTS = ("unet", "compiled", "vae", "picture", "users", "start", "profile")
+PARTS = ("unet", "compiled", "picture", "users", "vae", "start", "profile")
 
 NARROW_UNET = UNetConfig(channels=(32, 64, 64, 64), context_dim=64)
 NARROW_VAE = VAEConfig(channels=(32, 32, 32, 32), res_blocks=1)
