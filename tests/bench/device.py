@@ -26,9 +26,9 @@ Part = Callable[[Plan, Subjects], Iterator[Figure]]
 PARTS: dict[str, Part] = {
     "unet": networks.unet,
     "compiled": networks.compiled,
-    "vae": networks.vae,
     "picture": pictures.picture,
     "users": pictures.users,
+    "vae": networks.vae,
     "start": pictures.start,
     "profile": profiles.profile,
 }

@@ -54,7 +54,10 @@ def device_kernels(call: Call, plan: Plan, times: int = 1) -> list[Kernel]:
         profiler.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
     kinds = ("kernel", "gpu_memcpy", "gpu_memset")
-    return [Kernel(e["name"], float(e["ts"]), float(e["dur"])) for e in events if e.get("cat") in kinds]
+    found = [Kernel(e["name"], float(e["ts"]), float(e["dur"])) for e in events if e.get("cat") in kinds]
+    if not found:
+        raise RuntimeError("the profiler saw no kernel; it may not be allowed to on this machine")
+    return found
 
 
 def busy(kernels: Sequence[Kernel]) -> float:

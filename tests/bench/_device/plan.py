@@ -22,7 +22,7 @@ from modules.diffusion.clip import TextConfig
 from modules.diffusion.unet import UNetConfig
 from modules.diffusion.vae import VAEConfig
 
-PARTS = ("unet", "compiled", "vae", "picture", "users", "start", "profile")
+PARTS = ("unet", "compiled", "picture", "users", "vae", "start", "profile")
 
 NARROW_UNET = UNetConfig(channels=(32, 64, 64, 64), context_dim=64)
 NARROW_VAE = VAEConfig(channels=(32, 32, 32, 32), res_blocks=1)
@@ -100,8 +100,8 @@ def plan() -> Plan:
         narrow=narrow,
         dtype=_given("DTYPE", "auto"),
         rows=(1, 2, 8, 32) if cuda else (1, 2),
-        sides=tuple(side // 2 for side in sides) if narrow else sides,
-        side=sides[0] // 2 if narrow else sides[0],
+        sides=tuple(side // 4 for side in sides) if narrow else sides,
+        side=sides[0] // 4 if narrow else sides[0],
         steps=steps,
         seconds=float(_given("SECONDS", "220")),
         named=bool(_given("ACCELERATORS", "")),

@@ -6,6 +6,7 @@ same file.  Everything is made when it is first asked for.
 
 from __future__ import annotations
 
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from modules.checkpoints.hashes import file_sha256
 from modules.checkpoints.manager import ModelHandle
 from modules.engine.setup import DTYPES, build_engine, choose
 from modules.errors import AtelierError
@@ -37,7 +39,7 @@ THEIRS = "diffusers"
 COMPILED = "diffusers compiled"
 OPENVINO = "diffusers in OpenVINO"
 
-SETTLING = {"graphs": 10.0, "compile": 100.0, "openvino": 100.0}
+SETTLING = {"graphs": 10.0, "compile": 70.0, "openvino": 100.0}
 """Seconds that an accelerator may take to become faster than the network itself, behind which it may work at first."""
 
 
@@ -71,6 +73,10 @@ class Subjects:
         drawn = random_state(self.plan.unet, self.plan.vae, self.plan.text, 0, self.plan.device)
         return {name: each.to(self.dtype) if each.is_floating_point() else each for name, each in drawn.items()}
 
+    @property
+    def _hashes(self) -> Path:
+        return self.folder / "hashes.json"
+
     @cached_property
     def models(self) -> Path:
         """A models folder with the checkpoint in it."""
@@ -78,21 +84,30 @@ class Subjects:
         folder.mkdir()
         on_host = {name: tensor.cpu().contiguous() for name, tensor in self.state.items()}
         side = str(self.plan.side)
-        save_file(on_host, folder / f"{CHECKPOINT}.safetensors", {"format": "pt", "atelier.native_size": f"{side}x{side}"})
+        file = folder / f"{CHECKPOINT}.safetensors"
+        save_file(on_host, file, {"format": "pt", "atelier.native_size": f"{side}x{side}"})
+        self.remember(file)
         return folder
 
     # ---- ours
 
-    def settings(self, accelerator: str, **more: Any) -> Settings:
+    def settings(self, accelerator: str) -> Settings:
+        """Of a run with folders of its own, which knows the hashes of the files."""
+        models = self.models
         place = self.folder / f"{accelerator}-{len(list(self.folder.iterdir()))}"
+        (place / "data").mkdir(parents=True)
+        shutil.copyfile(self._hashes, place / "data" / self._hashes.name)
         return Settings(
             data_dir=place / "data",
             outputs_dir=place / "outputs",
-            models_dirs=(self.models,),
+            models_dirs=(models,),
             accelerator=accelerator,
             dtype=self.plan.dtype,
-            **more,
         )
+
+    def remember(self, file: Path) -> None:
+        """Hash a file, which programs that are started from now on need not do."""
+        file_sha256(file, self._hashes)
 
     def ours(self, accelerator: str) -> ModelHandle:
         """The model as an engine with this accelerator loads it.
@@ -159,7 +174,7 @@ class Subjects:
         self._settled.add((accelerator, rows, side))
         end = time.monotonic() + min(SETTLING[accelerator], max(1.0, self.plan.left))
         first, second = timed(call, self.plan), timed(call, self.plan)
-        for _ in range(6):
+        for _ in range(6 if second < 0.2 else 2):
             call()
         if first > 20 * second:
             return
