@@ -17,7 +17,7 @@ from modules.diffusion.vae import AutoencoderKL, VAEConfig
 
 @dataclass(frozen=True, eq=False)
 class KLLatentSpace:
-    """`vae` computes in `dtype` on `device`, in tiles where there is a `tiling`; the denoiser sees its latents as `format` says."""
+    """`vae` computes in `dtype` on `device`, in tiles where a `tiling` is given; the denoiser sees latents as `format` says."""
 
     vae: AutoencoderKL
     format: LatentFormat

@@ -82,7 +82,7 @@ class Engine:
         self.costs = CostModel()
         self.busy_since: float | None = None
         """When the call of the device began that runs now, on the monotonic clock."""
-        self.runner = Runner(exact)
+        self.runner = Runner(exact, make_room=self._make_room, say=self._note)
         self.tasks: dict[str, Task] = {}
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._host = ThreadPoolExecutor(max_workers=2, thread_name_prefix="host")
@@ -153,6 +153,18 @@ class Engine:
             rows[waiting.user] = rows.get(waiting.user, 0) + waiting.rows
         self.shares.charge(rows, seconds)
         self._learn(_call(ops[0], sum(rows.values())), seconds)
+
+    def _make_room(self, model: ModelHandle) -> bool:
+        """Memory ran out: let go of models that nobody uses, and of what is remembered of them."""
+        went = self.manager.make_room(model)
+        self.runner.forget(self.manager.holds)
+        return went
+
+    def _note(self, op: DeviceOp, sentence: str) -> None:
+        """Say of the picture that waits for this op how it was carried out."""
+        for task in self.tasks.values():
+            if task.op is op:
+                task.notes[sentence] = None
 
     def _price(self, key: Hashable) -> float:
         """Seconds per row, roughly: only the order within a call depends on it."""
@@ -375,11 +387,12 @@ class Engine:
 
 
 def _facts(task: Task, painted: Painted) -> dict[str, str]:
-    """What the record says, with a note where the denoising loop was ended before its last step."""
-    facts = dict(painted.facts)
+    """What the record says, with notes on how the task was run, and where its denoising loop was ended before its last step."""
+    facts, notes = dict(painted.facts), list(task.notes)
     if task.ended_at is not None:
-        note = "interrupted after step {} of {}".format(*task.ended_at)
-        facts["notes"] = f"{facts['notes']}. {note}" if facts.get("notes") else note
+        notes.append("interrupted after step {} of {}".format(*task.ended_at))
+    if notes:
+        facts["notes"] = ". ".join([*([facts["notes"]] if facts.get("notes") else []), *notes])
     return facts
 
 
