@@ -59,6 +59,7 @@ class Placement:
         if self.streamed or not modules:
             return False
         self.moves += 1
+        _wait_for(self.device)
         with torch.inference_mode(False):  # weights outlive the caller's mode
             held = self._held(modules)
             within = {place for block in held for place in block.places}
@@ -89,6 +90,7 @@ class Placement:
         if self._stream is None:
             return
         self.moves += 1
+        _wait_for(self.device)
         stream, brought = self._stream, []
         stream.let_go_of_buffers()
         with torch.inference_mode(False):
@@ -98,6 +100,12 @@ class Placement:
                 block.bind(weights)
         stream.end()
         self._stream = None
+
+
+def _wait_for(device: torch.device) -> None:
+    """Return when no kernel on any stream reads the weights that are about to be moved."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def blocks_of(network: nn.Module) -> Iterator[nn.Module]:

@@ -45,7 +45,12 @@ OWN_PART = {Predict: "unet", Decode: "vae", EncodeImage: "vae", Encode: "text"}
 
 TITLES = {"unet": "the U-Net's", "vae": "the VAE's", "text": "the text encoder's", "text_2": "the second text encoder's"}
 
-_WORDS = re.compile(r"out of memory|can't allocate memory|alloc_failed|not enough memory", re.IGNORECASE)
+_WORDS = re.compile(
+    r"out of memory|can't allocate memory|alloc_failed|not enough memory|unable to find a valid cudnn algorithm|"
+    r"unable to find an engine to execute|cublas_status_not_initialized",
+    re.IGNORECASE,
+)
+"""The last three are said where there is no memory for a convolution's work space or for cuBLAS's handle."""
 
 
 def out_of_memory(error: BaseException) -> bool:

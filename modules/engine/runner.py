@@ -225,9 +225,9 @@ class Runner:
     def preview(self, model: ModelHandle, denoised: Tensor) -> Tensor:
         """What a running latent (C, h, w) looks like: uint8 (H, W, 3) on the CPU.
 
-        A real decode where one of this size or a larger one was quick, else the linear map.
+        A real decode where one of this size or a larger one was quick and memory is enough, else the linear map.
         """
-        if self._decodes_quickly(model, denoised.shape):
+        if self._decodes_quickly(model, denoised.shape) and not self.memory.remembers(Decode(model, denoised)):
             start = time.perf_counter()
             pixels = self._pixels(model, denoised[None])[0]
             self._decode_seconds[model, denoised.shape] = time.perf_counter() - start

@@ -157,6 +157,25 @@ def test_weights_come_back_to_the_device_only_together(monkeypatch: pytest.Monke
     assert torch.allclose(run(network), whole, atol=TOLERANCE)
 
 
+def test_where_main_memory_is_too_small_the_weights_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, run = unet()
+    network.requires_grad_(False)
+    whole, room, left = run(network), placement._room, [3]
+
+    def small(size: int, pinned: bool) -> Tensor:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return room(size, pinned)
+
+    monkeypatch.setattr(placement, "_room", small)
+    placed = Placement(network, CPU)
+    with pytest.raises(RuntimeError, match="allocate"):
+        placed.stream()
+    assert not placed.streamed
+    assert torch.allclose(run(network), whole, atol=TOLERANCE)
+
+
 def test_weights_that_were_on_the_device_are_let_go() -> None:
     network, _ = unet()
     conv = next(block for block in blocks_of(network) if isinstance(block, nn.Conv2d))

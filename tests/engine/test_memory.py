@@ -260,6 +260,8 @@ def test_an_error_of_another_kind_is_the_answer_as_it_is(bench: Bench, predict: 
         (MemoryError(), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), True),
+        (RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"), True),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), True),
         (RuntimeError("shapes do not match"), False),
         (ValueError("not enough memory of mine"), False),
     ],
@@ -374,6 +376,16 @@ def test_a_model_that_does_not_fit_is_streamed_from_the_start(
     monkeypatch.undo()
     assert np.abs(bench.pixels("a") - made().alone(steps=2)).max() <= 1
     assert "the U-Net's weights were streamed" in bench.of("done")["a"].data["facts"]["notes"]
+
+
+@torch.inference_mode()
+def test_a_preview_is_linear_where_a_decode_of_its_size_ran_out_of_memory(bench: Bench, model: ModelHandle) -> None:
+    op = Decode(model, torch.zeros(4, 8, 8))
+    bench.engine.runner.run([op])
+    bench.engine.runner._decode_seconds[model, op.latent.shape] = 0.001
+    assert bench.engine.runner.preview(model, op.latent).shape == (64, 64, 3)
+    Device(ladder(bench), lambda seen: seen[2] is not None).ladder.run(op)
+    assert bench.engine.runner.preview(model, op.latent).shape == (8, 8, 3)
 
 
 def test_networks_of_another_make_are_not_streamed(bench: Bench, model: ModelHandle) -> None:
