@@ -114,6 +114,47 @@ def test_at_most_two_blocks_are_bound_to_the_device_s_buffers_and_none_behind_a_
     )
 
 
+class Late:
+    """Copies as late as a side stream may make them, when they are waited for; what is waiting reads as not a number."""
+
+    def __init__(self) -> None:
+        self.pending: dict[int, tuple[Tensor, Tensor]] = {}
+        self.read: set[int] = set()
+
+    def copy(self, buffer: int, into: Tensor, source: Tensor) -> None:
+        assert buffer not in self.read, "a block may still run on what this overwrites"
+        into.fill_(255)  # NaN in every number format
+        self.pending[buffer] = into, source
+
+    def wait(self, buffer: int) -> None:
+        if buffer in self.pending:
+            into, source = self.pending.pop(buffer)
+            into.copy_(source)
+        self.read.add(buffer)
+
+    def used(self, buffer: int) -> None:
+        self.read.discard(buffer)
+
+    def end(self) -> None:
+        self.pending.clear()
+
+
+@NETWORKS
+def test_copies_are_waited_for_and_overwrite_nothing_in_use(make: Any) -> None:
+    """The order that holds on a GPU, where copies and blocks run on streams of their own."""
+    network, run = make()
+    network.requires_grad_(False)
+    whole = run(network)
+    placed = Placement(network, CPU)
+    placed.stream()
+    assert placed._stream is not None
+    placed._stream._transfers = late = Late()
+    for _ in range(3):
+        assert torch.allclose(run(network), whole, atol=TOLERANCE)
+    assert bool(late.pending) == (len(placed._stream.blocks) > 2), "the next forward's first block is on its way"
+    assert not late.read
+
+
 def test_a_forward_that_fails_in_the_middle_harms_no_later_one() -> None:
     network, run = unet()
     network.requires_grad_(False)

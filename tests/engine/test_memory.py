@@ -31,6 +31,7 @@ from modules.engine.memory import MemoryLadder, means_for, out_of_memory
 from modules.errors import OutOfMemory
 from modules.pipelines.ops import Decode, EncodeImage, Predict
 from tests.engine.conftest import Bench
+from tests.engine.test_loras import changes, lora_file
 from tests.tiny import tiny_checkpoint
 
 
@@ -323,6 +324,32 @@ def test_a_picture_of_streamed_weights_says_so_and_another_does_not(bench: Bench
     bench.submit("c")
     bench.run()
     assert "notes" not in bench.of("done")["c"].data["facts"]
+
+
+def test_adapters_taps_and_sides_of_and_survive_every_step(tmp_path: Path) -> None:
+    """Rows of one op are independent: what each asks of the layers goes with it, whatever runs beside it and from where."""
+    tiny_checkpoint(tmp_path / "tiny.safetensors")
+    lora_file(tmp_path / "loras" / "ink.safetensors", changes(1))
+    bench = Bench(ModelManager([tmp_path], torch.device("cpu"), torch.float32, sdpa, tmp_path / "hashes.json"))
+    asked = {"prompt": "a cat <lora:ink:0.5:0.8> AND a dog", "negative_prompt": "grey", "pag_scale": 3.0, "sag_scale": 0.7}
+    wanted = bench.alone(**asked)
+    assert np.abs(wanted - bench.alone(**asked | {"pag_scale": 0.0})).max() > 2, "the test can fail"
+    run = bench.engine.runner._run
+
+    def limited(ops: Any) -> Any:
+        rows, in_slices, _, streamed = _seen(ops[0])
+        if rows and not ("unet" in streamed and in_slices):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(ops)
+
+    bench.engine.runner._run = limited  # type: ignore[method-assign]
+    bench.submit("a", **asked)
+    bench.run()
+    assert not bench.of("failed")
+    assert np.abs(bench.pixels("a") - wanted).max() <= 1
+    notes = bench.of("done")["a"].data["facts"]["notes"]
+    for step in ("one by one", "attention was computed in slices", "the U-Net's weights were streamed"):
+        assert step in notes
 
 
 def test_pictures_share_forwards_while_weights_are_streamed(bench: Bench) -> None:
