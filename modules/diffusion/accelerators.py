@@ -64,8 +64,6 @@ def while_resident(accelerate: Accelerate, placement: Placement | None, attend: 
 class _WhileResident:
     def __init__(self, unet: UNet, accelerate: Accelerate, placement: Placement, attend: SwitchableAttention) -> None:
         self._unet, self._accelerate, self._placement, self._attend = unet, accelerate, placement, attend
-        self._fast: UNetForward | None = None
-        self._moves = 0
 
     def __call__(
         self,
@@ -75,9 +73,10 @@ class _WhileResident:
         ctx: ForwardContext | None = None,
         vector: Tensor | None = None,
     ) -> Tensor:
-        if self._placement.streamed or self._attend.slice_bytes:
-            self._fast = None
+        placement = self._placement
+        if placement.streamed or self._attend.slice_bytes:
+            placement.derived = None
             return self._unet(x, timesteps, context, ctx, vector)  # type: ignore[no-any-return]
-        if self._fast is None or self._moves != self._placement.moves:
-            self._fast, self._moves = self._accelerate(self._unet), self._placement.moves
-        return self._fast(x, timesteps, context, ctx, vector)
+        if placement.derived is None:
+            placement.derived = self._accelerate(self._unet)
+        return placement.derived(x, timesteps, context, ctx, vector)  # type: ignore[no-any-return]

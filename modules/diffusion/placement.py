@@ -34,8 +34,9 @@ class Placement:
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         self.network, self.device = network, device
-        self.moves = 0
-        """How often weights were moved: what knows their addresses (a captured graph) is of no use behind that."""
+        self.derived: Any = None
+        """What an accelerator made of the network.  It may know where weights lie (a captured graph): it is let go of when they
+        are moved, and where its memory is needed.  Who runs it makes it anew."""
         self._stream: _Stream | None = None
 
     @property
@@ -58,7 +59,7 @@ class Placement:
         modules = [module for module in blocks_of(self.network) if _size(module) >= SMALL]
         if self.streamed or not modules:
             return False
-        self.moves += 1
+        self.derived = None
         _wait_for(self.device)
         with torch.inference_mode(False):  # weights outlive the caller's mode
             held = self._held(modules)
@@ -89,7 +90,7 @@ class Placement:
         """
         if self._stream is None:
             return
-        self.moves += 1
+        self.derived = None
         _wait_for(self.device)
         stream, brought = self._stream, []
         stream.let_go_of_buffers()

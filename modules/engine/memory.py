@@ -211,7 +211,11 @@ class MemoryLadder:
         return self.call([op])[0]
 
     def _make_room(self, op: DeviceOp) -> None:
+        """Let go of what is made again when it is needed: other models, captured graphs, what the allocator keeps."""
         self.make_room(_model(op))
+        for component in _model(op).components:
+            if component.placement is not None:
+                component.placement.derived = None
         torch.cuda.empty_cache()
 
     def _learn(self, key: Hashable, level: int, means: Means, op: DeviceOp) -> None:
