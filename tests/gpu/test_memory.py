@@ -21,9 +21,11 @@ from modules.diffusion import tiles
 from modules.diffusion.attention import choose_attention
 from modules.diffusion.clip import TextConfig
 from modules.diffusion.placement import Placement
+from modules.diffusion.slicing import SwitchableAttention
 from modules.diffusion.tiles import Tiling
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
+from modules.engine.memory import SLICE_BYTES
 from tests.engine.conftest import Bench
 from tests.tiny import make_checkpoint, randomised
 
@@ -141,14 +143,18 @@ def test_streamed_blocks_arrive_before_they_are_used_and_stay_until_then() -> No
 @torch.inference_mode()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_tiles_take_a_part_of_the_memory_and_give_the_same(dtype: torch.dtype) -> None:
-    attend = choose_attention("auto", DEVICE).attend
+    attend = SwitchableAttention(choose_attention("auto", DEVICE).attend)
     vae = randomised(AutoencoderKL(VAEConfig(), attend)).to(DEVICE, dtype).to(memory_format=torch.channels_last)
     z = torch.randn(1, 4, 96, 128, generator=torch.Generator().manual_seed(1)).to(DEVICE, dtype)
 
     def peak_of(tiling: Tiling | None) -> tuple[Tensor, int]:
         _clear()
         before = torch.cuda.memory_allocated(DEVICE)
-        out = vae.decode(z) if tiling is None else tiles.decode(vae, z, tiling)
+        if tiling is None:
+            out = vae.decode(z)
+        else:
+            with attend.in_slices(SLICE_BYTES):  # as the ladder does
+                out = tiles.decode(vae, z, tiling)
         return out.float(), torch.cuda.max_memory_allocated(DEVICE) - before
 
     whole, much = peak_of(None)
