@@ -12,15 +12,21 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from modules.diffusion.placement import Placement
+
 
 @dataclass(eq=False)
 class Component:
-    """A loaded network; `size` in bytes of its weights and buffers, `leases` counts its uses now."""
+    """A loaded network; `size` in bytes of its weights and buffers, `leases` counts its uses now.
+
+    `placement` is where its weights lie, for a network whose blocks can be streamed.
+    """
 
     key: Hashable
     network: nn.Module
     size: int
     leases: int = 0
+    placement: Placement | None = None
 
 
 class Leases:

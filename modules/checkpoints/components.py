@@ -16,6 +16,7 @@ from modules.checkpoints.latent_space import KLLatentSpace
 from modules.checkpoints.model_file import ModelFile
 from modules.checkpoints.sizes import text_sizes, unet_sizes
 from modules.checkpoints.training import training_of
+from modules.diffusion.accelerators import while_resident
 from modules.diffusion.clip_prompts import CLIPPrompts
 from modules.diffusion.forward import adaptable_layers
 from modules.diffusion.networks import AdaptableNetwork, Networks
@@ -55,13 +56,16 @@ class UNetParts:
     def networks(self, latent: LatentFormat, heads: int, head_width: int, prediction: str, blank_negative: bool) -> Networks:
         """All of them, read as a family's data says (`families.UNetFamily`)."""
         file = self.file
-        unet = cast(UNet, file.component("unet", lambda: self._unet(heads, head_width)))
-        vae = cast(AutoencoderKL, file.component("vae", self._vae))
-        texts = [cast(TextEncoder, file.component(part.part, partial(self._text, part))) for part in self.encoders]
+        unet = cast(UNet, file.component("unet", lambda: self._unet(heads, head_width), streamable=True))
+        vae = cast(AutoencoderKL, file.component("vae", self._vae, streamable=True))
+        texts = [
+            cast(TextEncoder, file.component(part.part, partial(self._text, part), streamable=True)) for part in self.encoders
+        ]
+        accelerate = while_resident(file.accelerate, file.placement("unet"), file.attend)
         parts = tuple(part.part for part in self.encoders)
         trained = training_of(file.header, file.path)
         return Networks(
-            UNetDenoiser(unet, file.dtype, latent.channels, file.accelerate),
+            UNetDenoiser(unet, file.dtype, latent.channels, accelerate),
             CLIPPrompts(TextEncoders(texts), blank_negative, self.sizes_in_vector, file.inversions, parts),
             KLLatentSpace(vae, latent, file.vae_dtype, file.device),
             DiscreteNoise(PREDICTIONS[trained.prediction or prediction], zero_snr=trained.zero_snr),

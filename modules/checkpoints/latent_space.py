@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from modules.checkpoints.families.parts import LatentFormat
+from modules.diffusion import tiles
 from modules.diffusion.preview import PUBLISHED, LinearPreview, fit_rgb_factors
+from modules.diffusion.tiles import Tiling
 from modules.diffusion.transfers import sent
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 
 
 @dataclass(frozen=True, eq=False)
 class KLLatentSpace:
-    """`vae` computes in `dtype` on `device`; the denoiser sees its latents as `format` says."""
+    """`vae` computes in `dtype` on `device`, in tiles where a `tiling` is given; the denoiser sees latents as `format` says."""
 
     vae: AutoencoderKL
     format: LatentFormat
     dtype: torch.dtype
     device: torch.device
+    tiling: Tiling | None = None
+
+    def tiled(self, tiling: Tiling) -> KLLatentSpace:
+        return replace(self, tiling=tiling)
 
     @property
     def channels(self) -> int:
@@ -32,11 +38,13 @@ class KLLatentSpace:
         return self.format.factor
 
     def encode(self, images: Tensor) -> Tensor:
-        mean, _ = self.vae.encode(sent(images, self.device).to(self.dtype))
+        x = sent(images, self.device).to(self.dtype)
+        mean, _ = self.vae.encode(x) if self.tiling is None else tiles.encode(self.vae, x, self.tiling)
         return self.format.scaled(mean.float())
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.vae.decode(sent(self.format.raw(latents), self.device).to(self.dtype)).float()
+        z = sent(self.format.raw(latents), self.device).to(self.dtype)
+        return (self.vae.decode(z) if self.tiling is None else tiles.decode(self.vae, z, self.tiling)).float()
 
     def raw(self, latent: Tensor) -> Tensor:
         return self.format.raw(latent)

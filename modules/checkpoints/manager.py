@@ -38,7 +38,9 @@ from modules.diffusion.accelerators import Accelerate, eager
 from modules.diffusion.attention import Attend
 from modules.diffusion.kernels import PLAIN, Kernels
 from modules.diffusion.networks import AdaptableNetwork, LatentSpace, LoadedAdapter, NoiseProcess, PromptEncoder, RowDenoiser
+from modules.diffusion.placement import streaming_helps
 from modules.diffusion.rows import Answer, Row
+from modules.diffusion.slicing import SwitchableAttention
 from modules.errors import CheckpointError, OutOfMemory, UnknownName
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,8 @@ class ModelHandle:
     """The adapters that are here; None knows none."""
     components: tuple[Component, ...] = ()
     """What was loaded for it; who runs it holds leases on them (`ModelManager.lease`)."""
+    attend: SwitchableAttention | None = None
+    """The attention of its networks, which can be told to take less memory; None for networks of another make."""
 
     @property
     def edits(self) -> bool:
@@ -133,7 +137,7 @@ class ModelManager:
         self.folders, self.device, self.dtype = list(folders), device, dtype
         self.vae_dtype = vae_dtype(device, dtype)
         self._kernels, self._accelerate = kernels, accelerate
-        self._attend, self._cache, self._keep, self._budget = attend, cache, max(1, keep), budget
+        self._attend, self._cache, self._keep, self._budget = SwitchableAttention(attend), cache, max(1, keep), budget
         self.inversions = Inversions(self.folders, cache)
         self.loras = Loras(self.folders)
         self.cache = ComponentCache()
@@ -180,6 +184,20 @@ class ModelManager:
         """Whether `handle` is still kept; tasks under way may use one that is not."""
         with self._lock:
             return any(handle is kept for kept in self._loaded.values())
+
+    def make_room(self, handle: ModelHandle) -> bool:
+        """Let go of models that share nothing with `handle` and that nobody uses; whether there were any."""
+        own = {component.key for component in handle.components}
+        with self._lock:
+            unused = [
+                identity
+                for identity, kept in self._loaded.items()
+                if not any(component.leases or component.key in own for component in kept.components)
+            ]
+            for identity in unused:
+                log.info("let go of %s, as memory ran short", self._loaded.pop(identity).info.name)
+            self._keep_loaded()
+        return bool(unused)
 
     def let_go(self) -> None:
         """Keep no model any more; one that a task still uses goes with that task."""
@@ -251,16 +269,20 @@ class ModelManager:
         return identity, handle
 
     def _build_alone(self, info: CheckpointInfo, identity: _Identity) -> ModelHandle:
-        """A second attempt after the device was full: let go of everything else first."""
-        self._keep_none()
-        try:
-            return self._build(info, identity)
-        except torch.OutOfMemoryError:
-            raise OutOfMemory(
-                f"{self.device} has not enough free memory for checkpoint {info.name!r}; close other programs"
-            ) from None
+        """Further attempts after the device was full: let go of everything else first, then stream the weights."""
+        for streamed in (False, True) if streaming_helps(self.device) else (False,):
+            self._keep_none()
+            try:
+                return self._build(info, identity, streamed) if streamed else self._build(info, identity)
+            except torch.OutOfMemoryError:
+                continue  # behind the except block: a live exception would keep the tensors that were made so far
+        raise OutOfMemory(
+            f"{self.device} has not enough free memory for checkpoint {info.name!r}; close other programs, or choose a "
+            "smaller checkpoint"
+        )
 
-    def _build(self, info: CheckpointInfo, identity: _Identity) -> ModelHandle:
+    def _build(self, info: CheckpointInfo, identity: _Identity, streamed: bool = False) -> ModelHandle:
+        """The model of a file; one that is `streamed` is read to main memory, and its blocks are brought when they run."""
         with _named(info.path), open_model(info.path) as file:
             header = header_of(file, info.path)
             if _stamp(os.fstat(file.fileno())) != identity[1:4]:
@@ -269,7 +291,7 @@ class ModelManager:
             opened = ModelFile(
                 path=info.path,
                 header=header,
-                fill=Filler(Weights(file, header), self.device, info.path.name),
+                fill=Filler(Weights(file, header), torch.device("cpu") if streamed else self.device, info.path.name),
                 device=self.device,
                 dtype=self.dtype,
                 vae_dtype=self.vae_dtype,
@@ -281,6 +303,8 @@ class ModelManager:
                 accelerate=self._accelerate,
             )
             loaded = family.load(opened)
+            if streamed:
+                _stream(opened.components, self.device)
             digest = FileHash.of(info.path, self._cache, identity[1:4])
         return ModelHandle(
             info=info,
@@ -294,7 +318,18 @@ class ModelManager:
             adaptable=loaded.adaptable,
             loras=self.loras,
             components=tuple(opened.components),
+            attend=self._attend,
         )
+
+
+def _stream(components: Sequence[Component], device: torch.device) -> None:
+    """Stream networks that were read to main memory; those that cannot be streamed come to the device."""
+    for component in components:
+        if component.leases:  # it is another model's too, and runs where it is
+            continue
+        if component.placement is None or not (component.placement.streamed or component.placement.stream()):
+            component.network.to(device)
+    log.warning("memory ran short: the weights are streamed from main memory, block by block")
 
 
 def vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:

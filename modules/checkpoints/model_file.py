@@ -16,8 +16,9 @@ from modules.checkpoints.header import Header
 from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.weights import Filler
 from modules.diffusion.accelerators import Accelerate, eager
-from modules.diffusion.attention import Attend
 from modules.diffusion.kernels import PLAIN, Kernels
+from modules.diffusion.placement import Placement
+from modules.diffusion.slicing import SwitchableAttention
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class ModelFile:
     device: torch.device
     dtype: torch.dtype
     vae_dtype: torch.dtype
-    attend: Attend
+    attend: SwitchableAttention
     inversions: Inversions | None
     cache: ComponentCache
     content: tuple[Hashable, ...]
@@ -47,14 +48,21 @@ class ModelFile:
     components: list[Component] = field(default_factory=list)
     """Those that were asked for so far."""
 
-    def component(self, part: str, make: Callable[[], nn.Module]) -> nn.Module:
+    def component(self, part: str, make: Callable[[], nn.Module], streamable: bool = False) -> nn.Module:
         """The network that is known as this part of the file, made when it is not loaded.
 
-        It stays loaded for as long as the model is kept or used.
+        It stays loaded for as long as the model is kept or used.  `streamable`: its blocks are called as whole modules, so that
+        their weights may be brought to the device one after the other (`diffusion.placement`).
         """
         component = self.cache.get((*self.content, part), make)
+        if streamable and component.placement is None:
+            component.placement = Placement(component.network, self.device)
         self.components.append(component)
         return component.network
+
+    def placement(self, part: str) -> Placement | None:
+        """Where the weights of a component lie that was asked for before."""
+        return next(component.placement for component in self.components if component.key == (*self.content, part))
 
     def ignore(self, names: list[str]) -> None:
         """Log tensors that belong to none of the networks."""

@@ -13,6 +13,8 @@ from typing import Protocol
 from torch import Tensor
 
 from modules.diffusion.forward import ForwardContext
+from modules.diffusion.placement import Placement
+from modules.diffusion.slicing import SwitchableAttention
 from modules.diffusion.unet import UNet
 
 
@@ -44,3 +46,37 @@ class AcceleratorChoice:
     name: str
     reason: str
     accelerate: Accelerate
+
+
+def while_resident(accelerate: Accelerate, placement: Placement | None, attend: SwitchableAttention) -> Accelerate:
+    """`accelerate` for a U-Net whose weights may be moved and whose attention may be switched.
+
+    While weights are streamed or attention is sliced, the network itself is evaluated, and what was made of it is let go of
+    with its memory: it knows where weights lay and how attention was computed.  Behind that, it is made anew.
+    """
+
+    def resident(unet: UNet) -> UNetForward:
+        return _WhileResident(unet, accelerate, placement or Placement(unet, next(unet.parameters()).device), attend)
+
+    return resident
+
+
+class _WhileResident:
+    def __init__(self, unet: UNet, accelerate: Accelerate, placement: Placement, attend: SwitchableAttention) -> None:
+        self._unet, self._accelerate, self._placement, self._attend = unet, accelerate, placement, attend
+
+    def __call__(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        ctx: ForwardContext | None = None,
+        vector: Tensor | None = None,
+    ) -> Tensor:
+        placement = self._placement
+        if placement.streamed or self._attend.slice_bytes:
+            placement.derived = None
+            return self._unet(x, timesteps, context, ctx, vector)  # type: ignore[no-any-return]
+        if placement.derived is None:
+            placement.derived = self._accelerate(self._unet)
+        return placement.derived(x, timesteps, context, ctx, vector)  # type: ignore[no-any-return]

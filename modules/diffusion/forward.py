@@ -208,7 +208,7 @@ class Stack:
     def __init__(self, layers: Sequence[Linear]) -> None:
         self.layers = tuple(layers)
         self.widths = [layer.out_features for layer in layers]
-        self.joined = False
+        self._joined = False
 
     def join(self) -> None:
         """Put the weights behind one another: parts of one tensor that takes the memory of before."""
@@ -216,7 +216,17 @@ class Stack:
             for tensors in ([layer.weight for layer in self.layers], [layer.bias for layer in self.layers]):
                 if all(tensor is not None for tensor in tensors):
                     _behind_one_another(tensors)
-        self.joined = True
+        self._joined = True
+
+    @property
+    def joined(self) -> bool:
+        """Whether they lie so now: weights may have been moved since `join` (`placement`)."""
+        return (
+            self._joined
+            and not torch.compiler.is_compiling()  # which joins what it likes, and cannot follow addresses
+            and _lie_behind_one_another([layer.weight for layer in self.layers])
+            and (self.layers[0].bias is None or _lie_behind_one_another([layer.bias for layer in self.layers]))
+        )
 
     def __call__(self, x: Tensor, ctx: ForwardContext | None = None) -> tuple[Tensor, ...]:
         """What each of the layers computes for x."""
@@ -229,6 +239,15 @@ class Stack:
         if ctx is None or not ctx.adapters:
             return tuple(parts)
         return tuple([layer.adapted(x, part, ctx) for layer, part in zip(self.layers, parts, strict=True)])
+
+
+def _lie_behind_one_another(tensors: Sequence[Tensor]) -> bool:
+    place = tensors[0].data_ptr()
+    for tensor in tensors:
+        if tensor.data_ptr() != place:
+            return False
+        place += tensor.numel() * tensor.element_size()
+    return True
 
 
 def _behind_one_another(tensors: Sequence[Tensor]) -> None:

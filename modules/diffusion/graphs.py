@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -77,13 +77,15 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._pool = torch.cuda.graph_pool_handle()
+        self._pool: Any = None
 
     def record(self, call: Callable[[], Tensor]) -> Recording:
         graph = torch.cuda.CUDAGraph()
+        pool, self._pool = self._pool, None  # a recording that fails leaves its memory in a state that no other can use
         # Host threads load adapters meanwhile, which is no part of the recording: only this thread's mistakes count
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             output = call()
+        self._pool = graph.pool()
         return Recording(graph.replay, output)
 
     def seconds(self, call: Callable[[], object]) -> float:

@@ -50,8 +50,10 @@ class ResBlock(nn.Module):
         )
         self.skip_connection = None if channels == out_channels else Conv2d(channels, out_channels, 1)
 
-    def forward(self, x: Tensor, embedded: Tensor, ctx: ForwardContext | None = None) -> Tensor:
-        """`embedded` (B, out_channels) is what `emb_layers` make of the time embedding."""
+    def forward(self, x: Tensor, time: Tensor, ctx: ForwardContext | None = None, embedded: Tensor | None = None) -> Tensor:
+        """`embedded` (B, out_channels) is what `emb_layers` make of the time embedding, where that is known already."""
+        if embedded is None:
+            embedded = cast(Tensor, self.emb_layers(time, ctx))
         norm, conv = cast(nn.GroupNorm, self.in_layers[0]), cast(Conv2d, self.in_layers[2])
         h = conv.unbiased(self.kernels.group_norm(x, norm, silu=True), ctx)
         h = self.kernels.group_norm(h, cast(nn.GroupNorm, self.out_layers[0]), silu=True, shift=embedded, bias=conv.bias)

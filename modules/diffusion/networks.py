@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from modules.diffusion.adapters import Adapter
 from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.rows import Answer, JoinKey, Row
 from modules.diffusion.schedules import TrainedSigmas
+from modules.diffusion.tiles import Tiling
 from modules.request import Txt2Img
 
 Batch = TypeVar("Batch")
@@ -172,6 +173,14 @@ class LatentSpace(Protocol):
 
     def linear_preview(self, latent: Tensor) -> Tensor:
         """What a latent (C, h, w) roughly looks like, without decoding it: uint8 (h, w, 3) on the CPU."""
+
+
+@runtime_checkable
+class TiledLatentSpace(Protocol):
+    """A latent space whose autoencoder can run in tiles."""
+
+    def tiled(self, tiling: Tiling) -> LatentSpace:
+        """The same latent space, encoded and decoded in tiles: less memory, more time, the same numbers but for rounding."""
 
 
 @dataclass(frozen=True, eq=False)

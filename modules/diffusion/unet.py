@@ -146,17 +146,18 @@ class UNet(nn.Module):
         time = self.time_embed(time, ctx)
         if vector is not None:
             time = time + self.label_emb(vector.to(x.dtype), ctx)
-        embedded = iter(self.embeddings(F.silu(time), ctx))
+        # In one product for all blocks, unless each block's weights come only when it runs
+        embedded = iter(self.embeddings(F.silu(time), ctx) if self.embeddings.joined else ())
 
         # Down: keep every block's output for the way up
         skips = []
         h = x
         for block in self.input_blocks:
-            h = _run(block, h, embedded, context, ctx)
+            h = _run(block, h, time, embedded, context, ctx)
             skips.append(h)
 
         # Middle
-        h = _run(self.middle_block, h, embedded, context, ctx)
+        h = _run(self.middle_block, h, time, embedded, context, ctx)
         if ctx is not None and ctx.residuals is not None:
             *residuals, middle = ctx.residuals
             h = h + middle
@@ -166,7 +167,7 @@ class UNet(nn.Module):
         for block in self.output_blocks:
             h = torch.cat([h, skips.pop()], dim=1)
             size = (skips[-1].shape[-2], skips[-1].shape[-1]) if skips else (h.shape[-2], h.shape[-1])
-            h = _run(block, h, embedded, context, ctx, size)
+            h = _run(block, h, time, embedded, context, ctx, size)
         h = self.kernels.group_norm(h, cast(nn.GroupNorm, self.out[0]), silu=True)
         return self.out[2](h, ctx)  # type: ignore[no-any-return]
 
@@ -174,16 +175,17 @@ class UNet(nn.Module):
 def _run(
     block: nn.Module,
     h: Tensor,
+    time: Tensor,
     embedded: Iterator[Tensor],
     context: Tensor,
     ctx: ForwardContext | None,
     size: tuple[int, int] = (0, 0),
 ) -> Tensor:
-    """Each layer of a block gets what it needs; `embedded` are the time embeddings of the residual blocks to come."""
+    """Each layer of a block gets what it needs; `embedded` is known already of residual blocks to come."""
     assert isinstance(block, nn.ModuleList)
     for layer in block:
         if isinstance(layer, ResBlock):
-            h = layer(h, next(embedded), ctx)
+            h = layer(h, time, ctx, next(embedded, None))
         elif isinstance(layer, SpatialTransformer):
             h = layer(h, context, ctx)
         elif isinstance(layer, Upsample):

@@ -104,7 +104,7 @@ class Engine:
         self.costs = CostModel()
         self._launching: float | None = None
         """Since when this thread is within a call of the runner, on the monotonic clock."""
-        self.runner = Runner(exact, self.streams)
+        self.runner = Runner(exact, self.streams, make_room=self._make_room, say=self._note)
         self.reports = Reports(self.runner, self.streams, self.flight, lambda told: self.emit(told), self._lives, self._give_up)
         self.tasks: dict[str, Task] = {}
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -233,6 +233,18 @@ class Engine:
 
     def _lives(self, task: Task) -> bool:
         return self.tasks.get(task.id) is task
+
+    def _make_room(self, model: ModelHandle) -> bool:
+        """Memory ran out: let go of models that nobody uses, and of what is remembered of them."""
+        went = self.manager.make_room(model)
+        self.runner.forget(self.manager.holds)
+        return went
+
+    def _note(self, op: DeviceOp, sentence: str) -> None:
+        """Say of the picture that waits for this op how it was carried out."""
+        for task in self.tasks.values():
+            if task.op is op:
+                task.notes[sentence] = None
 
     def _price(self, key: Hashable) -> float:
         """Seconds per row, roughly: only the order within a call depends on it."""
@@ -462,11 +474,12 @@ class Engine:
 
 
 def _facts(task: Task, painted: Painted) -> dict[str, str]:
-    """What the record says, with a note where the denoising loop was ended before its last step."""
-    facts = dict(painted.facts)
+    """What the record says, with notes on how the task was run, and where its denoising loop was ended before its last step."""
+    facts, notes = dict(painted.facts), list(task.notes)
     if task.ended_at is not None:
-        note = "interrupted after step {} of {}".format(*task.ended_at)
-        facts["notes"] = f"{facts['notes']}. {note}" if facts.get("notes") else note
+        notes.append("interrupted after step {} of {}".format(*task.ended_at))
+    if notes:
+        facts["notes"] = ". ".join([*([facts["notes"]] if facts.get("notes") else []), *notes])
     return facts
 
 

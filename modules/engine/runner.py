@@ -20,6 +20,7 @@ from torch import Tensor
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.rows import Answer, Row
 from modules.engine.budgets import Budgets, knee
+from modules.engine.memory import MemoryLadder, out_of_memory
 from modules.engine.streams import Immediate, Pending, Span, Streams
 from modules.errors import NotFinite
 from modules.pipelines.ops import Check, Decode, DeviceOp, Encode, EncodeImage, Predict, autoencoder_failed
@@ -75,7 +76,7 @@ def _magnitudes(values: Tensor) -> Tensor:
 class Runner:
     """Runs batches on the device behind `streams`.  `exact` lets every op run alone, so that repeats are equal to the last bit.
 
-    Work is launched; on a GPU it is done later.
+    Work is launched; on a GPU it is done later.  `make_room` and `say` are those of `MemoryLadder`.
     """
 
     exact: bool = False
@@ -83,6 +84,8 @@ class Runner:
     forwards: int = 0
     """Network evaluations so far; what sharing saves shows here."""
     rows: int = 0
+    make_room: Callable[[ModelHandle], bool] = lambda handle: False
+    say: Callable[[DeviceOp, str], None] = lambda op, sentence: None
     _windows: OrderedDict[tuple[ModelHandle, Hashable, Hashable], Any] = field(default_factory=OrderedDict)
     _decode_seconds: dict[tuple[ModelHandle, torch.Size], float] = field(default_factory=dict)
     """Of one picture, by the shape of its latent: what a preview of that size would cost."""
@@ -90,6 +93,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self._budgets = Budgets(self._ceiling)
+        self.memory = MemoryLadder(lambda ops: self._run(ops), self.make_room, self.say)
 
     def budget(self, key: Hashable) -> int:
         """How many rows of this key one call takes."""
@@ -160,25 +164,30 @@ class Runner:
     def run(self, ops: Sequence[DeviceOp]) -> list[Any]:
         """One answer, or the exception that it caused, per op; a `Pending` where it is still on its way to the host.
 
-        A batch that runs out of memory is halved; one that fails otherwise is run again one by one, so that only the op that
-        fails alone gets the error.
+        A batch that runs out of memory is halved, and a single op is run with less memory (`MemoryLadder`); a batch that fails
+        otherwise is run again one by one, so that only the op that fails alone gets the error.
         """
+        if self.memory.remembers(ops[0]):
+            return [self.memory.run(op) for op in ops]
         key = batch_key(ops[0])
         rows = sum(len(op.rows) if isinstance(op, Predict) else 1 for op in ops)
         try:
             answers = self._run(ops)
             self._budgets.went_well(key, rows)
+            self.memory.went_well(ops)
             return answers
         except Exception as error:
-            full = isinstance(error, torch.OutOfMemoryError)
+            full = out_of_memory(error)
             if full:
                 self._budgets.out_of_memory(key, rows)
-            if len(ops) == 1:
-                return [error.with_traceback(None) if full else error]  # its frames hold the tensors of the call
+            if len(ops) == 1 and not full:
+                return [error]
         # Outside the except block: a live exception would keep the failed batch's tensors, and the halves need their memory
         if not full:
             return [answer for op in ops for answer in self.run([op])]
         torch.cuda.empty_cache()
+        if len(ops) == 1:
+            return [self.memory.run(ops[0])]
         half = len(ops) // 2
         return self.run(ops[:half]) + self.run(ops[half:])
 

@@ -29,6 +29,8 @@ class Task:
     """Whether its denoising loop is to end with the step that runs now."""
     ended_at: tuple[int, int] | None = None
     """(step, steps), over all stages, where it was ended so."""
+    notes: dict[str, None] = field(default_factory=dict)
+    """Sentences for the user about how it was made, in their order."""
     result: Painted | None = field(default=None, repr=False)
     leases: list[Leases] = field(default_factory=list, repr=False)
     """Of the components that it runs; they end with it."""

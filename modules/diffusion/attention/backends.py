@@ -128,17 +128,17 @@ def failed_device(error: BaseException) -> bool:
     """Whether `error` says that memory ran out or the device failed, whatever was computed on it: no matter of one back end."""
     if out_of_memory(error):
         return True
-    return isinstance(error, RuntimeError) and _DEVICE_FAILURES.search(str(error)) is not None
+    return isinstance(error, RuntimeError) and _DEVICE_FAILURES.search(first_line(error)) is not None  # later lines are advice
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(first_line(error)) is not None
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
