@@ -375,8 +375,11 @@ class Engine:
 
 
 def _facts(task: Task, painted: Painted) -> dict[str, str]:
-    """What the record says, with a note where the denoising loop was ended before its last step."""
+    """What the record says: with the number format where that is not float32, as its rounding is seen, and with a note where
+    the denoising loop was ended before its last step."""
     facts = dict(painted.facts)
+    if painted.model.dtype != torch.float32:
+        facts["dtype"] = str(painted.model.dtype).removeprefix("torch.")
     if task.ended_at is not None:
         note = "interrupted after step {} of {}".format(*task.ended_at)
         facts["notes"] = f"{facts['notes']}. {note}" if facts.get("notes") else note
