@@ -82,6 +82,7 @@ class UNetParts:
         with torch.device("meta"):
             network = UNet(config, self.file.attend)
         self.file.fill(network, self.layout.unet, self.file.dtype, "U-Net")
+        network.source, network.title = repr((*self.file.content, "unet")), self.file.path.name
         return network
 
     def _vae(self) -> AutoencoderKL:

@@ -13,12 +13,17 @@ import torch
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.accelerators import AcceleratorChoice, eager
 from modules.diffusion.attention import AttentionChoice, choose_attention
+from modules.diffusion.openvino_unet import by_openvino, openvino_missing
 from modules.engine.engine import Engine
 from modules.engine.formats import FASTER, measured_bfloat16_speed
 from modules.engine.messages import Hello, Message
 from modules.errors import SettingsError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+CHANGING = ("compile", "openvino")
+"""Accelerators that begin to evaluate a network while it is in use."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,18 @@ class Choices:
         return str(self.dtype).removeprefix("torch.")
 
 
-def choose(device: str, dtype: str, attention: str, accelerator: str = "auto", worker: int = 0, workers: int = 1) -> Choices:
+def choose(
+    device: str,
+    dtype: str,
+    attention: str,
+    accelerator: str = "auto",
+    worker: int = 0,
+    workers: int = 1,
+    cache: Path = Path("data"),
+) -> Choices:
     """Resolve "auto" in each of the four settings, for worker `worker` (from 0) of `workers` on this machine.
+
+    What accelerators keep on disk lies in the folder `cache`.
 
     Raises:
         SettingsError: what was asked for is not here.
@@ -50,7 +65,7 @@ def choose(device: str, dtype: str, attention: str, accelerator: str = "auto", w
     return Choices(
         *(place, place_reason, number, number_reason),
         choose_attention(attention, place),
-        choose_accelerator(accelerator, place),
+        choose_accelerator(accelerator, place, cache),
         torch.float32 if dtype == "auto" and place.type == "cpu" else None,
     )
 
@@ -108,16 +123,20 @@ def _fastest_of_cpu() -> tuple[torch.dtype, str]:
     return torch.bfloat16, f"{measured}; small models compute in float32, and --dtype float32 makes all of them"
 
 
-def choose_accelerator(requested: str, device: torch.device) -> AcceleratorChoice:
-    """What evaluates U-Nets on `device`.
+def choose_accelerator(requested: str, device: torch.device, cache: Path = Path("data")) -> AcceleratorChoice:
+    """What evaluates U-Nets on `device`; the folder `cache` is for what it keeps on disk.
 
     Raises:
         SettingsError: `requested` is unknown, or does not run here.
     """
     if requested == "none":
         return AcceleratorChoice("none", "asked for", eager)
+    if requested == "openvino":
+        if missing := openvino_missing(device):
+            raise SettingsError(f"accelerator openvino was asked for, but {missing}")
+        return AcceleratorChoice("openvino", "asked for; each model converts while it is used", by_openvino(cache / "openvino"))
     if requested != "auto":
-        raise SettingsError(f"accelerator {requested!r} is unknown; choose auto or none")
+        raise SettingsError(f"accelerator {requested!r} is unknown; choose auto, none, compile or openvino")
     return AcceleratorChoice("none", f"nothing faster is known for {device.type}", eager)
 
 
@@ -135,7 +154,12 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
         configuration["attention"],
         configuration.get("accelerator", "auto"),
     )
-    choices = choose(*asked, worker, workers)
+    choices = choose(*asked, worker, workers, Path(configuration["cache_dir"]))
+    if configuration["exact"] and choices.accelerator.name in CHANGING:
+        raise SettingsError(
+            f"--exact was asked for with --accelerator {choices.accelerator.name}, which takes over while pictures are "
+            "painted, so that repeats differ in their last bits; use one of the two"
+        )
     manager = ModelManager(
         [Path(folder) for folder in configuration["models_dirs"]],
         device=choices.device,
