@@ -1,7 +1,7 @@
 """OpenVINO as an accelerator of U-Nets on CPUs: converted behind the running network, and kept on disk.
 
-One conversion serves all sizes, rows and prompt lengths.  OpenVINO packs weights of its own, in the same number format: beside
-the network's, which forwards with a context go on to use, they take the same memory again.  The converted file is memory-mapped.
+One conversion serves all sizes, rows and prompt lengths.  OpenVINO packs weights of its own, in the same number format: they
+take the same memory again, beside the network's, which forwards with a context go on to use.  The converted file is mapped.
 """
 
 from __future__ import annotations

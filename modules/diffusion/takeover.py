@@ -24,8 +24,8 @@ from modules.diffusion.unet import UNet
 log = logging.getLogger(__name__)
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.15}
-"""The greatest relative difference (of norms) between two ways to one output that counts as rounding.  Between two back ends and
-with random weights it measured 3e-6 in float32 and up to 0.06 in bfloat16."""
+"""The greatest relative difference (of norms) between two ways to one output that counts as rounding.  Between two back ends
+and with random weights it measured 3e-6 in float32 and up to 0.06 in bfloat16."""
 
 TURNS = 3
 
