@@ -13,6 +13,7 @@ import torch
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.accelerators import AcceleratorChoice, eager
 from modules.diffusion.attention import AttentionChoice, choose_attention
+from modules.diffusion.compiled_unet import by_compilation, compilation_missing
 from modules.diffusion.openvino_unet import by_openvino, openvino_missing
 from modules.engine.engine import Engine
 from modules.engine.formats import FASTER, measured_bfloat16_speed
@@ -135,6 +136,11 @@ def choose_accelerator(requested: str, device: torch.device, cache: Path = Path(
         if missing := openvino_missing(device):
             raise SettingsError(f"accelerator openvino was asked for, but {missing}")
         return AcceleratorChoice("openvino", "asked for; each model converts while it is used", by_openvino(cache / "openvino"))
+    if requested == "compile":
+        if missing := compilation_missing(device):
+            raise SettingsError(f"accelerator compile was asked for, but {missing}")
+        accelerate = by_compilation(device, cache / "inductor")
+        return AcceleratorChoice("compile", "asked for; each shape compiles while it is used", accelerate)
     if requested != "auto":
         raise SettingsError(f"accelerator {requested!r} is unknown; choose auto, none, compile or openvino")
     return AcceleratorChoice("none", f"nothing faster is known for {device.type}", eager)

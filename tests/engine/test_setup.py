@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,20 @@ def test_exact_engines_refuse_what_takes_over_while_they_paint(tmp_path: Path, m
     assert (choices.accelerator.name, engine.manager._accelerate) == ("openvino", choices.accelerator.accelerate)
     with pytest.raises(SettingsError, match=r"^--exact was asked for with --accelerator openvino"):
         build_engine(configuration(tmp_path, accelerator="openvino", exact=True), lambda message: None)
+
+
+def test_compilation_is_refused_without_its_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(SettingsError, match=r"^accelerator compile was asked for, but the C\+\+ compiler .* was not found"):
+        choose("cpu", "float32", "sdpa", "compile")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"^accelerator compile was asked for, but torch's Triton is not installed"):
+        setup.choose_accelerator("compile", torch.device("cuda", 0))
+
+
+def test_compiled_code_is_kept_in_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # put back as it was after the test
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    monkeypatch.setattr(setup, "compilation_missing", lambda device: "")
+    assert choose("cpu", "float32", "sdpa", "compile", cache=tmp_path).accelerator.name == "compile"
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
