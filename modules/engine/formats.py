@@ -19,25 +19,29 @@ EMULATED = 6.0
 """A tiny product that takes so many times as long is emulated, and nothing larger is tried.  Where it is not, overheads make it
 up to 3.5 times as long; emulated by AVX-512 and AVX2 without bfloat16 it took 9 to 12 times, without AVX-512 over 100 times."""
 
-TINY, SIDE = 64, 512
+TINY, SIDE = 64, 384
 """Sides of the square matrices that are multiplied."""
 
-CHANNELS, PLACES = 128, 32
+CHANNELS, PLACES = 128, 20
 """The convolution's channels, and the rows and columns of its feature map."""
 
-REPEATS = 3
+REPEATS = 6
 
 Timer = Callable[[Sequence[Callable[[], object]]], list[float]]
 
 
+_clock = time.thread_time if time.get_clock_info("thread_time").resolution < 1e-5 else time.perf_counter
+"""The processor time of this thread where the system counts it finely: other programs' load is no part of it."""
+
+
 def seconds(calls: Sequence[Callable[[], object]]) -> list[float]:
-    """The least time of each call, in seconds; they take turns, so that other programs' load meets all of them."""
+    """The least time of each call, in seconds; they take turns, so that what disturbs them meets all."""
     best = [float("inf")] * len(calls)
     for _ in range(REPEATS):
         for number, call in enumerate(calls):
-            begun = time.perf_counter()
+            begun = _clock()
             call()
-            best[number] = min(best[number], time.perf_counter() - begun)
+            best[number] = min(best[number], _clock() - begun)
     return best
 
 
@@ -52,10 +56,15 @@ def bfloat16_speed(timer: Timer = seconds) -> float:
         return min(_ratio(_products(SIDE), timer), _ratio(_convolutions(), timer))
 
 
-@lru_cache(maxsize=8)
-def measured_bfloat16_speed(threads: int) -> float:
-    """`bfloat16_speed`, once for each number of threads that torch uses in this process."""
-    return bfloat16_speed()
+@lru_cache(maxsize=1)
+def measured_bfloat16_speed() -> float:
+    """`bfloat16_speed` of one thread, once in this process: threads that wait for each other measure the machine's load."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return bfloat16_speed()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _ratio(calls: Sequence[Callable[[], object]], timer: Timer) -> float:

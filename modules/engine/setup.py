@@ -117,7 +117,7 @@ def _choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, st
 
 
 def _fastest_of_cpu() -> tuple[torch.dtype, str]:
-    speed = measured_bfloat16_speed(torch.get_num_threads())
+    speed = measured_bfloat16_speed()
     measured = f"bfloat16 measured {speed:.1f} times as fast as float32 on this CPU"
     if speed < FASTER:
         return torch.float32, f"exact; {measured}"

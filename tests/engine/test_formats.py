@@ -11,7 +11,7 @@ import torch
 from modules.checkpoints import manager as managers
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
-from modules.engine import setup
+from modules.engine import formats, setup
 from modules.engine.formats import EMULATED, FASTER, bfloat16_speed, seconds
 from modules.engine.setup import choose
 from tests.engine.conftest import Bench
@@ -49,11 +49,22 @@ def test_calls_are_timed_in_turn() -> None:
     assert len(turns) > 2
 
 
+def test_the_measurement_is_one_thread_s_and_leaves_torch_s_number_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(formats, "bfloat16_speed", lambda: seen.append(torch.get_num_threads()) or 1.0)
+    torch.set_num_threads(2)
+    try:
+        assert formats.measured_bfloat16_speed.__wrapped__() == 1.0
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(("speed", "taken"), [(0.2, torch.float32), (FASTER - 0.01, torch.float32), (2.0, torch.bfloat16)])
 def test_auto_on_a_cpu_takes_bfloat16_where_it_measured_clearly_faster(
     speed: float, taken: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setup, "measured_bfloat16_speed", lambda threads: speed)
+    monkeypatch.setattr(setup, "measured_bfloat16_speed", lambda: speed)
     choices = choose("cpu", "auto", "sdpa", "none")
     assert (choices.dtype, choices.small_dtype) == (taken, torch.float32)
     assert f"measured {speed:.1f} times as fast" in choices.dtype_reason
