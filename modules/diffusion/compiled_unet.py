@@ -1,13 +1,15 @@
-"""torch.compile as an accelerator of U-Nets: compiled for each shape behind the running network, with a cache on disk.
+"""torch.compile as an accelerator of U-Nets: compiled for each shape that repeats, with a cache on disk.
 
-Inductor takes minutes for a shape, from its cache some seconds.  Shapes are compiled one by one: a graph with free dimensions
-fails in inductor (torch 2.13: "Invalid ranges").  On a CPU weights are frozen into the graph and packed, which takes the memory
-again for each shape.  On a GPU nothing is captured, so that what is compiled may be captured as a CUDA graph.
+Inductor takes a minute or more for a shape, and pictures wait for it: while torch traces, it replaces `nn.Module.__call__` for
+all threads, and modules that another one calls meanwhile raise NameError (seen with torch 2.13).  Shapes are compiled one by one:
+a graph with free dimensions fails in inductor ("Invalid ranges").  On a CPU weights are frozen into the graph and packed, which
+takes the memory again for each shape.  On a GPU nothing is captured, so that what is compiled may become a CUDA graph.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import sys
@@ -23,6 +25,8 @@ from modules.diffusion.accelerators import Accelerate, UNetForward
 from modules.diffusion.forward import ForwardContext
 from modules.diffusion.takeover import Inputs, Prepare, Takeover, twin_of
 from modules.diffusion.unet import UNet
+
+log = logging.getLogger(__name__)
 
 SHAPES = {"cpu": 2, "cuda": 8}
 """Shapes of a network that stay compiled, by device; the longest unused goes."""
@@ -61,7 +65,10 @@ def compiled(unet: UNet, inputs: Inputs, **how: Any) -> UNetForward:
 
 
 class ByShape:
-    """Evaluates `unet` by a takeover for each shape that was asked for `repeats` times, of at most `limit` shapes at once."""
+    """Evaluates `unet` compiled for each shape that was asked for `repeats` times, of at most `limit` shapes at once.
+
+    What a shape is compiled to is checked as every `Takeover` is; that happens at once, on the calling thread.
+    """
 
     def __init__(self, unet: UNet, prepare: Prepare, limit: int, repeats: int = REPEATS) -> None:
         self.unet, self._prepare, self._limit, self._repeats = unet, prepare, limit, repeats
@@ -87,7 +94,7 @@ class ByShape:
         return takeover(x, timesteps, context, None, vector)
 
     def _repeated(self, shape: _Shape, inputs: Inputs) -> Takeover | None:
-        """The takeover of a shape that has been asked for often enough, begun now."""
+        """The takeover of a shape that has been asked for often enough, prepared now."""
         self._seen[shape] = self._seen.get(shape, 0) + 1
         self._seen.move_to_end(shape)
         while len(self._seen) > 64:
@@ -95,13 +102,12 @@ class ByShape:
         if self._seen[shape] < self._repeats:
             return None
         what = f"{self.unet.title} {' x '.join(map(str, shape[0]))}, {shape[1]} tokens"
-        x, timesteps, context, vector = inputs
-        copies = x.clone(), timesteps.clone(), context.clone(), None if vector is None else vector.clone()
-        takeover = Takeover(self.unet, "compile", self._prepare, copies, what)
+        takeover = Takeover(self.unet, "compile", self._prepare, inputs, what)
         while len(self.takeovers) >= self._limit:
             self._seen.pop(self.takeovers.popitem(last=False)[0], None)
         self.takeovers[shape] = takeover
-        takeover.begin()
+        log.info("compiling %s; pictures wait for it", what)
+        takeover.prepare()
         return takeover
 
 

@@ -1,6 +1,6 @@
 """Evaluate a U-Net eagerly until a faster forward is prepared on a background thread, and from then on with that.
 
-What takes seconds to minutes (converting a network, compiling it) keeps no picture waiting.  What fails, answers otherwise than
+What takes half a minute (converting a network) keeps no picture waiting.  What fails, answers otherwise than
 the network or is no faster is left, with the reason in the log once.
 """
 
@@ -33,8 +33,8 @@ Inputs = tuple[Tensor, Tensor, Tensor, Tensor | None]
 """x, timesteps, context and vector of a forward, as of `UNet.forward`."""
 
 Prepare = Callable[[UNet, Inputs], UNetForward]
-"""Makes a faster forward of a network for inputs like these; raises what goes wrong.  It runs on a background thread while the
-network is in use, so it changes nothing of it."""
+"""Makes a faster forward of a network for inputs like these; raises what goes wrong.  Where it runs on a background thread, the
+network is in use meanwhile: it changes nothing of it, nor of `nn.Module` as tracers of torch.fx do."""
 
 _preparing = threading.Lock()
 """One preparation at a time in a process: each takes all cores, and memory for the weights again."""

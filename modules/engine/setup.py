@@ -140,7 +140,9 @@ def choose_accelerator(requested: str, device: torch.device, cache: Path = Path(
         if missing := compilation_missing(device):
             raise SettingsError(f"accelerator compile was asked for, but {missing}")
         accelerate = by_compilation(device, cache / "inductor")
-        return AcceleratorChoice("compile", "asked for; each shape compiles while it is used", accelerate)
+        return AcceleratorChoice(
+            "compile", "asked for; each shape compiles when it repeats, which pictures wait for", accelerate
+        )
     if requested != "auto":
         raise SettingsError(f"accelerator {requested!r} is unknown; choose auto, none, compile or openvino")
     return AcceleratorChoice("none", f"nothing faster is known for {device.type}", eager)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor
@@ -22,14 +24,15 @@ def unet() -> UNet:
 
 @pytest.fixture
 def prepared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Shapes that were prepared, in the foreground, each taking over without a check."""
+    """Shapes that were prepared, each taking over without a check."""
     shapes: list[tuple[int, ...]] = []
+    prepare = Takeover.prepare
 
-    def begin(self: Takeover) -> None:
+    def prepared(self: Takeover) -> None:
         shapes.append(tuple(self._inputs[0].shape))
-        self.prepare()
+        prepare(self)
 
-    monkeypatch.setattr(Takeover, "begin", begin)
+    monkeypatch.setattr(Takeover, "prepare", prepared)
     monkeypatch.setattr(takeover, "check", lambda unet, fast, inputs: ("", 2.0))
     return shapes
 
@@ -60,6 +63,18 @@ def test_a_shape_is_compiled_when_it_repeats(unet: UNet, prepared: list[tuple[in
     assert torch.equal(forward(*inputs(16)), unet(*inputs(16)) * 2)
     assert torch.equal(forward(*inputs(tokens=154)), unet(*inputs(tokens=154)) * 2)
     assert prepared == [(2, 4, 8, 8), (2, 4, 16, 16), (2, 4, 8, 8)]
+
+
+def test_a_shape_is_compiled_on_the_calling_thread(unet: UNet) -> None:
+    """torch's tracers replace `nn.Module.__call__` for all threads."""
+    threads = []
+
+    def prepare(unet: UNet, inputs: Inputs) -> UNetForward:
+        threads.append(threading.get_ident())
+        return twice(unet, inputs)
+
+    ByShape(unet, prepare, limit=1, repeats=1)(*inputs())
+    assert threads == [threading.get_ident()]
 
 
 def test_rows_with_a_context_are_the_network_s_and_count_for_nothing(unet: UNet, prepared: list[tuple[int, ...]]) -> None:
