@@ -1,8 +1,8 @@
 """torch.compile as an accelerator of U-Nets: compiled for each shape that repeats, with a cache on disk.
 
 Inductor takes a minute or more for a shape, and pictures wait for it: while torch traces, it replaces `nn.Module.__call__` for
-all threads, and modules that another one calls meanwhile raise NameError (seen with torch 2.13).  Shapes are compiled one by one:
-a graph with free dimensions fails in inductor ("Invalid ranges").  On a CPU weights are frozen into the graph and packed, which
+all threads, and modules that another one calls meanwhile raise NameError (torch 2.13).  Shapes are compiled one by one,
+as free dimensions fail in inductor ("Invalid ranges").  On a CPU weights are frozen into the graph and packed, which
 takes the memory again for each shape.  On a GPU nothing is captured, so that what is compiled may become a CUDA graph.
 """
 
