@@ -88,6 +88,7 @@ class UNetParts:
         self.file.fill(network, self.layout.unet, self.file.dtype, "U-Net")
         if self.file.device.type == "cuda":
             network.join()  # elsewhere the weights are used where the file is mapped, and few launches bring nothing
+        network.source, network.title = repr((*self.file.content, "unet")), self.file.path.name
         return network
 
     def _vae(self) -> AutoencoderKL:

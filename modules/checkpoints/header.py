@@ -58,6 +58,11 @@ class Header:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: entry.shape for name, entry in self.tensors.items()}
 
+    @property
+    def numbers(self) -> int:
+        """Elements of all tensors."""
+        return sum(prod(entry.shape) for entry in self.tensors.values())
+
 
 def read_header(path: Path) -> Header:
     """The checked header of the file at `path`.

@@ -45,6 +45,10 @@ from modules.errors import CheckpointError, OutOfMemory, UnknownName
 
 log = logging.getLogger(__name__)
 
+SMALL = 100_000_000
+"""Numbers in the files of smaller models.  Their layers are so narrow that a forward in bfloat16 takes as long as in float32
+(the starter's, with 12 million: 0.92 to 1.16 of it), and only its rounding would be left.  SD 1.5 has a billion."""
+
 
 @dataclass(frozen=True, eq=False)
 class ModelHandle:
@@ -69,6 +73,8 @@ class ModelHandle:
     """What was loaded for it; who runs it holds leases on them (`ModelManager.lease`)."""
     attend: SwitchableAttention | None = None
     """The attention of its networks, which can be told to take less memory; None for networks of another make."""
+    dtype: torch.dtype = torch.float32
+    """The number format in which its denoiser and text encoders compute."""
 
     @property
     def edits(self) -> bool:
@@ -118,6 +124,7 @@ class ModelManager:
             loaded last; of the others the least recently used goes first.  None for no budget.
         kernels: what the networks compute between convolutions and matrix products.
         accelerate: what evaluates U-Nets.
+        small_dtype: the number format of models smaller than `SMALL` instead of `dtype`; None for no difference.
 
     All methods may be called from any thread.
     """
@@ -133,9 +140,10 @@ class ModelManager:
         budget: int | None = None,
         kernels: Kernels = PLAIN,
         accelerate: Accelerate = eager,
+        small_dtype: torch.dtype | None = None,
     ) -> None:
         self.folders, self.device, self.dtype = list(folders), device, dtype
-        self.vae_dtype = vae_dtype(device, dtype)
+        self._small_dtype = small_dtype or dtype
         self._kernels, self._accelerate = kernels, accelerate
         self._attend, self._cache, self._keep, self._budget = SwitchableAttention(attend), cache, max(1, keep), budget
         self.inversions = Inversions(self.folders, cache)
@@ -288,13 +296,14 @@ class ModelManager:
             if _stamp(os.fstat(file.fileno())) != identity[1:4]:
                 raise CheckpointError("changed while it was read; wait until it is complete and try again")
             family = recognise(header.shapes)
+            dtype = self.dtype if header.numbers >= SMALL else self._small_dtype
             opened = ModelFile(
                 path=info.path,
                 header=header,
                 fill=Filler(Weights(file, header), torch.device("cpu") if streamed else self.device, info.path.name),
                 device=self.device,
-                dtype=self.dtype,
-                vae_dtype=self.vae_dtype,
+                dtype=dtype,
+                vae_dtype=vae_dtype(self.device, dtype),
                 attend=self._attend,
                 inversions=self.inversions,
                 cache=self.cache,
@@ -319,6 +328,7 @@ class ModelManager:
             loras=self.loras,
             components=tuple(opened.components),
             attend=self._attend,
+            dtype=dtype,
         )
 
 
@@ -337,7 +347,7 @@ def vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
 
     SD 1.x's decoder overflows float16 on some pictures (black images), and our starter's residual streams, a thousand times
     smaller than usual, lose their variance to its short exponent.  bfloat16 has float32's range and is quick on GPUs from
-    compute capability 8.0 on; a CPU computes float32 as fast.
+    compute capability 8.0 on; on a CPU it runs once for each picture, where bfloat16's eight bits would show most.
     """
     if device.type == "cuda" and dtype != torch.float32 and torch.cuda.get_device_capability(device) >= (8, 0):
         return torch.bfloat16

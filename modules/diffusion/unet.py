@@ -59,7 +59,14 @@ class UNetConfig:
 
 
 class UNet(nn.Module):
-    """eps or v prediction from a noisy latent, its timesteps and a text context."""
+    """eps or v prediction from a noisy latent, its timesteps and a text context.
+
+    `source` is what its weights are known by, for what is kept of them on disk: empty where nothing else has the same ones.
+    `title` is their file's name, for the log.
+    """
+
+    source = ""
+    title = ""
 
     def __init__(self, config: UNetConfig, attend: Attend = sdpa, kernels: Kernels = PLAIN) -> None:
         super().__init__()

@@ -155,6 +155,11 @@ class Engine:
         """When the device began with what it does now, on the monotonic clock; for other threads."""
         return self._launching or self.flight.busy_since
 
+    @property
+    def measuring(self) -> bool:
+        """Whether forwards of a model that was just loaded are still to be measured."""
+        return self._measuring is not None or not self.inbox.empty()
+
     def _launchable(self) -> list[Task]:
         """The tasks whose op may be launched now: it is for the device, and that has no more calls in flight than it may."""
         waiting = [task for task in self.tasks.values() if isinstance(task.op, ON_DEVICE) and not task.launched]
@@ -474,8 +479,11 @@ class Engine:
 
 
 def _facts(task: Task, painted: Painted) -> dict[str, str]:
-    """What the record says, with notes on how the task was run, and where its denoising loop was ended before its last step."""
+    """What the record says: with the number format where that is not float32, as its rounding is seen, and with notes on how the
+    task was run, and where its denoising loop was ended before its last step."""
     facts, notes = dict(painted.facts), list(task.notes)
+    if painted.model.dtype != torch.float32:
+        facts["dtype"] = str(painted.model.dtype).removeprefix("torch.")
     if task.ended_at is not None:
         notes.append("interrupted after step {} of {}".format(*task.ended_at))
     if notes:

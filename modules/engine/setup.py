@@ -13,14 +13,21 @@ import torch
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.accelerators import AcceleratorChoice, eager
 from modules.diffusion.attention import AttentionChoice, choose_attention
+from modules.diffusion.compiled_unet import by_compilation, compilation_missing
 from modules.diffusion.graphs import graphed
 from modules.diffusion.kernels import KernelChoice, choose_kernels
+from modules.diffusion.openvino_unet import by_openvino, openvino_missing
 from modules.engine.attention_file import AttentionFile, fingerprint
 from modules.engine.engine import Engine
+from modules.engine.formats import FASTER, measured_bfloat16_speed
 from modules.engine.messages import Hello, Message
 from modules.errors import SettingsError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+CHANGING = ("compile", "graphs", "openvino")
+"""Accelerators that begin to evaluate a network while it is in use."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Choices:
     attention: AttentionChoice
     kernels: KernelChoice
     accelerator: AcceleratorChoice
+    small_dtype: torch.dtype | None = None
+    """The number format of models that are too small to gain from `dtype`; None for the same."""
 
     @property
     def dtype_name(self) -> str:
@@ -51,7 +60,7 @@ def choose(
 ) -> Choices:
     """Resolve "auto" in each of the four settings, for worker `worker` (from 0) of `workers` on this machine.
 
-    What was measured on this device is in `cache_dir`, and new measurements go there.
+    What was measured on this device and what accelerators keep on disk lie in `cache_dir`, or nowhere and in "data".
 
     Raises:
         SettingsError: what was asked for is not here.
@@ -62,7 +71,8 @@ def choose(
         *(place, place_reason, number, number_reason),
         choose_attention(attention, place, _measured_before(place, cache_dir)),
         choose_kernels(place),
-        choose_accelerator(accelerator, place),
+        choose_accelerator(accelerator, place, cache_dir or Path("data")),
+        torch.float32 if dtype == "auto" and place.type == "cpu" else None,
     )
 
 
@@ -108,7 +118,7 @@ def _own_device(worker: int, workers: int) -> torch.device:
 def _choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, str]:
     if requested == "auto":
         if device.type == "cpu":
-            return torch.float32, "exact, and as fast as any other on most CPUs"
+            return _fastest_of_cpu()
         return torch.float16, "half the memory, and what checkpoints are stored in"
     if requested not in DTYPES:
         raise SettingsError(f"dtype {requested!r} is unknown; choose auto, {', '.join(DTYPES)}")
@@ -117,8 +127,16 @@ def _choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, st
     return DTYPES[requested], "asked for"
 
 
-def choose_accelerator(requested: str, device: torch.device) -> AcceleratorChoice:
-    """What evaluates U-Nets on `device`.
+def _fastest_of_cpu() -> tuple[torch.dtype, str]:
+    speed = measured_bfloat16_speed()
+    measured = f"bfloat16 measured {speed:.1f} times as fast as float32 on this CPU"
+    if speed < FASTER:
+        return torch.float32, f"exact; {measured}"
+    return torch.bfloat16, f"{measured}; small models compute in float32, and --dtype float32 makes all of them"
+
+
+def choose_accelerator(requested: str, device: torch.device, cache: Path = Path("data")) -> AcceleratorChoice:
+    """What evaluates U-Nets on `device`; the folder `cache` is for what it keeps on disk.
 
     Raises:
         SettingsError: `requested` is unknown, or does not run here.
@@ -130,8 +148,19 @@ def choose_accelerator(requested: str, device: torch.device) -> AcceleratorChoic
     if requested == "graphs" or (requested == "auto" and device.type == "cuda"):
         reason = "asked for" if requested == "graphs" else "where a shape comes again and a replay is faster"
         return AcceleratorChoice("graphs", reason, graphed(device))
+    if requested == "openvino":
+        if missing := openvino_missing(device):
+            raise SettingsError(f"accelerator openvino was asked for, but {missing}")
+        return AcceleratorChoice("openvino", "asked for; each model converts while it is used", by_openvino(cache / "openvino"))
+    if requested == "compile":
+        if missing := compilation_missing(device):
+            raise SettingsError(f"accelerator compile was asked for, but {missing}")
+        accelerate = by_compilation(device, cache / "inductor")
+        return AcceleratorChoice(
+            "compile", "asked for; each shape compiles when it repeats, which pictures wait for", accelerate
+        )
     if requested != "auto":
-        raise SettingsError(f"accelerator {requested!r} is unknown; choose auto or none")
+        raise SettingsError(f"accelerator {requested!r} is unknown; choose auto, none, graphs, compile or openvino")
     return AcceleratorChoice("none", f"nothing faster is known for {device.type}", eager)
 
 
@@ -143,13 +172,16 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
     """
     worker, workers = configuration.get("worker", 0), configuration.get("workers", 1)
     set_threads(workers, configuration.get("threads", 0))
-    asked = (
-        configuration["device"],
-        configuration["dtype"],
-        configuration["attention"],
-        configuration.get("accelerator", "auto"),
-    )
+    accelerator = configuration.get("accelerator", "auto")
+    if configuration["exact"] and accelerator == "auto":
+        accelerator = "none"
+    asked = (configuration["device"], configuration["dtype"], configuration["attention"], accelerator)
     choices = choose(*asked, worker, workers, Path(configuration["cache_dir"]))
+    if configuration["exact"] and choices.accelerator.name in CHANGING:
+        raise SettingsError(
+            f"--exact was asked for with --accelerator {choices.accelerator.name}, which takes over while pictures are "
+            "painted, so that repeats differ in their last bits; use one of the two"
+        )
     manager = ModelManager(
         [Path(folder) for folder in configuration["models_dirs"]],
         device=choices.device,
@@ -159,6 +191,7 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
         budget=configuration.get("model_memory", 0) * 10**9 or None,
         kernels=choices.kernels.kernels,
         accelerate=choices.accelerator.accelerate,
+        small_dtype=choices.small_dtype,
     )
     return Engine(manager, emit, exact=configuration["exact"], probe=configuration.get("probe", False)), choices
 

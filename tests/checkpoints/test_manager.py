@@ -105,6 +105,15 @@ def test_other_number_formats_are_converted(stored: torch.dtype, make: Callable[
     assert answer(model).isfinite().all()
 
 
+def test_a_network_is_known_by_its_file_s_content(make: Callable[..., ModelManager], folder: Path) -> None:
+    tiny_checkpoint(folder / "other.safetensors", seed=1)
+    first, again, other = (make().load(name).denoiser.unet for name in ("tiny", "tiny", "other"))
+    assert first.source == again.source != other.source
+    assert (first.title, other.title) == ("tiny.safetensors", "other.safetensors")
+    tiny_checkpoint(folder / "other.safetensors", seed=2)
+    assert make().load("other").denoiser.unet.source != other.source
+
+
 def test_bfloat16_is_for_unet_and_text_and_never_for_the_vae_of_a_cpu(make: Callable[..., ModelManager]) -> None:
     model = make(dtype=torch.bfloat16).load("tiny")
     assert {p.dtype for part in (model.denoiser.unet, model.prompts.encoders) for p in part.parameters()} == {torch.bfloat16}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from modules.engine import setup
-from modules.engine.setup import choose, hello
+from modules.engine.setup import build_engine, choose, hello
 from modules.errors import SettingsError
 
 
@@ -53,3 +57,50 @@ def test_workers_of_a_processor_divide_its_cores(monkeypatch: pytest.MonkeyPatch
 def test_an_engine_says_that_it_has_a_part_of_the_processor() -> None:
     choices = choose("cpu", "auto", "sdpa", "none", 1, 2)
     assert (hello(choices).data["share"], hello(choices, 2).data["share"]) == ("", "1/2")
+
+
+def configuration(folder: Path, **changes: Any) -> dict[str, Any]:
+    basics = {
+        "models_dirs": [],
+        "cache_dir": str(folder),
+        "device": "cpu",
+        "dtype": "float32",
+        "attention": "sdpa",
+        "exact": False,
+    }
+    return {**basics, **changes}
+
+
+def test_openvino_is_refused_where_it_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match=r"^accelerator openvino was asked for, but it runs on CPUs here"):
+        setup.choose_accelerator("openvino", torch.device("cuda", 0))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        SettingsError, match=r"^accelerator openvino was asked for, but it is not installed; run .* -m pip install"
+    ):
+        choose("cpu", "float32", "sdpa", "openvino")
+
+
+def test_exact_engines_refuse_what_takes_over_while_they_paint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "openvino_missing", lambda device: "")
+    engine, choices = build_engine(configuration(tmp_path, accelerator="openvino"), lambda message: None)
+    assert (choices.accelerator.name, engine.manager._accelerate) == ("openvino", choices.accelerator.accelerate)
+    with pytest.raises(SettingsError, match=r"^--exact was asked for with --accelerator openvino"):
+        build_engine(configuration(tmp_path, accelerator="openvino", exact=True), lambda message: None)
+
+
+def test_compilation_is_refused_without_its_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(SettingsError, match=r"^accelerator compile was asked for, but the C\+\+ compiler .* was not found"):
+        choose("cpu", "float32", "sdpa", "compile")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"^accelerator compile was asked for, but torch's Triton is not installed"):
+        setup.choose_accelerator("compile", torch.device("cuda", 0))
+
+
+def test_compiled_code_is_kept_in_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # put back as it was after the test
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    monkeypatch.setattr(setup, "compilation_missing", lambda device: "")
+    assert choose("cpu", "float32", "sdpa", "compile", cache=tmp_path).accelerator.name == "compile"
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")

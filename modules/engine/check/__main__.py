@@ -19,12 +19,19 @@ import torch
 from modules.diffusion.attention import Attend, sdpa, sliced
 from modules.diffusion.attention.backends import first_line
 from modules.diffusion.attention.choice import candidates
-from modules.engine.check import attention, pictures
+from modules.engine.check import attention, fast_paths, pictures
 from modules.engine.check.findings import Bench, Check, Result
 from modules.engine.setup import choose
 from modules.errors import SettingsError
 
-CHECKS: tuple[Check, ...] = (attention.agreement, attention.taken, pictures.starter, pictures.narrow)
+CHECKS: tuple[Check, ...] = (
+    attention.agreement,
+    attention.taken,
+    fast_paths.kernels,
+    fast_paths.graphs,
+    pictures.starter,
+    pictures.narrow,
+)
 
 SECONDS = 50.0
 """No check goes on after this: what is left is named."""

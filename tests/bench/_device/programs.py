@@ -28,6 +28,7 @@ class Program:
     def __init__(self, plan: Plan, settings: Settings, checkpoint: str) -> None:
         self.plan, self.checkpoint = plan, checkpoint
         self.link = LocalLink(engine_configuration(settings) | {"probe": True})
+        self._settled = False
         self.app = App(settings, self.link, durable=False)
         self.app.start()
 
@@ -49,8 +50,15 @@ class Program:
             "seed": next(SEEDS),
         }
         *_, last = self.app.events(self.app.submit(wanted | fields, user).id, user)
+        self._settled = self._settled or self._settle()
         if last.state != "done":
             raise RuntimeError(f"the picture failed: {last.error}")
+
+    def _settle(self) -> bool:
+        """Wait until the engine has measured its forwards behind the first picture: nothing else may be measured meanwhile."""
+        while self.link.engine is not None and self.link.engine.measuring:
+            time.sleep(0.01)
+        return True
 
     def device_seconds(self) -> tuple[float, float]:
         """Those of one picture in which the device had something to do: its kernels, or on a CPU the calls of the runner.
