@@ -479,8 +479,8 @@ class Engine:
 
 
 def _facts(task: Task, painted: Painted) -> dict[str, str]:
-    """What the record says: with the number format where that is not float32, as its rounding is seen, and with notes on how the
-    task was run, and where its denoising loop was ended before its last step."""
+    """What the record says: with the number format where that is not float32, as its rounding is seen, with notes on how the task
+    was run, and with one where its denoising loop was ended before its last step."""
     facts, notes = dict(painted.facts), list(task.notes)
     if painted.model.dtype != torch.float32:
         facts["dtype"] = str(painted.model.dtype).removeprefix("torch.")

@@ -39,7 +39,7 @@ def graphs(bench: Bench) -> Iterator[Result]:
     config = UNetConfig(channels=(64, 128, 256, 256), context_dim=96)
     with torch.device(bench.device):
         unet = UNet(config, bench.choices.attention.attend, bench.choices.kernels.kernels)
-    unet = unet.to(bench.choices.dtype).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    unet = unet.to(bench.choices.dtype).eval().requires_grad_(False)
     unet.join()
     graphed, largest = GraphedUNet(unet, CudaRecorder(bench.device)), 0.0
     for rows in (2, 2, 2, 5, 5, 5):
