@@ -118,6 +118,8 @@ class Engine:
 
     def run(self) -> None:
         """Serve until `stop`.  Enters inference mode once; pipelines never do (it would leak out of their yields)."""
+        if self.manager.device.type == "cuda":
+            torch.cuda.set_device(self.manager.device)  # of this thread: kernels that are not torch's run there too
         with torch.inference_mode():
             try:
                 while self._running:
