@@ -119,7 +119,7 @@ def disagreement(kernels: Kernels, device: torch.device, dtype: torch.dtype = to
 
 @torch.inference_mode()
 def differences(kernels: Kernels, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, float]]:
-    """By how much each of `kernels` differs from the plain one in float64 on random input: the relative norm of the difference."""
+    """How far each of `kernels` is from the plain one in float64 on random input: the norm of the difference over its norm."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:

@@ -120,6 +120,8 @@ class Engine:
 
     def run(self) -> None:
         """Serve until `stop`.  Enters inference mode once; pipelines never do (it would leak out of their yields)."""
+        if self.manager.device.type == "cuda":
+            torch.cuda.set_device(self.manager.device)  # of this thread: kernels that are not torch's run there too
         with torch.inference_mode():
             try:
                 while self._running:
@@ -479,8 +481,8 @@ class Engine:
 
 
 def _facts(task: Task, painted: Painted) -> dict[str, str]:
-    """What the record says: with the number format where that is not float32, as its rounding is seen, with notes on how the task
-    was run, and with one where its denoising loop was ended before its last step."""
+    """What the record says: the number format where that is not float32, as its rounding is seen; notes on how the task was run;
+    and one where its denoising loop was ended before its last step."""
     facts, notes = dict(painted.facts), list(task.notes)
     if painted.model.dtype != torch.float32:
         facts["dtype"] = str(painted.model.dtype).removeprefix("torch.")
