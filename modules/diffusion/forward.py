@@ -177,20 +177,17 @@ class Linear(nn.Linear):
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution that adapters reach; as `Linear`."""
+    """A convolution that adapters reach; as `Linear`.  One of 1x1 may be a matter of `kernels`."""
 
     place = ""
 
-    def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
-        return self.adapted(x, super().forward(x), ctx)
+    def forward(self, x: Tensor, ctx: ForwardContext | None = None, kernels: Kernels | None = None) -> Tensor:
+        out = super().forward(x) if kernels is None else kernels.pointwise(x, self.weight, self.bias)
+        return self.adapted(x, out, ctx)
 
     def unbiased(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
         """Without the bias, for those who add it together with something else."""
         return self.adapted(x, unbiased(self, x), ctx)
-
-    def pointwise(self, x: Tensor, kernels: Kernels, ctx: ForwardContext | None = None) -> Tensor:
-        """As `forward`, for a kernel of 1x1."""
-        return self.adapted(x, kernels.pointwise(x, self.weight, self.bias), ctx)
 
     def adapted(self, x: Tensor, out: Tensor, ctx: ForwardContext | None) -> Tensor:
         """`out`, what the layer computes for x, with what adapters add."""

@@ -59,7 +59,7 @@ class ResBlock(nn.Module):
         h = self.kernels.group_norm(h, cast(nn.GroupNorm, self.out_layers[0]), silu=True, shift=embedded, bias=conv.bias)
         conv = cast(Conv2d, self.out_layers[3])
         h = conv.unbiased(h, ctx)
-        skip = x if self.skip_connection is None else self.skip_connection.pointwise(x, self.kernels, ctx)
+        skip = x if self.skip_connection is None else self.skip_connection(x, ctx, self.kernels)
         return self.kernels.add(skip, h, conv.bias)
 
 
@@ -179,9 +179,9 @@ class SpatialTransformer(nn.Module):
     def forward(self, x: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
         if ctx is not None:
             ctx.grid = x.shape[-2], x.shape[-1]
-        h = self.proj_in.pointwise(self.kernels.group_norm(x, self.norm), self.kernels, ctx)
+        h = self.proj_in(self.kernels.group_norm(x, self.norm), ctx, self.kernels)
         tokens = h.flatten(2).transpose(1, 2)  # (B, N, C)
         for block in self.transformer_blocks:
             tokens = block(tokens, context, ctx)
         h = tokens.transpose(1, 2).reshape(x.shape)
-        return x + self.proj_out.pointwise(h, self.kernels, ctx)
+        return x + self.proj_out(h, ctx, self.kernels)  # type: ignore[no-any-return]

@@ -121,7 +121,7 @@ def _called(listed: nn.Module) -> Iterator[nn.Module]:
     if isinstance(listed, nn.ModuleList) or any(isinstance(child, nn.ModuleList) for child in children):
         for child in children:
             yield from _called(child)
-    else:
+    elif not isinstance(listed, nn.GroupNorm | nn.LayerNorm):  # kernels use the weights of norms without calling them
         yield listed
 
 

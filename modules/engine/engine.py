@@ -481,8 +481,8 @@ class Engine:
 
 
 def _facts(task: Task, painted: Painted) -> dict[str, str]:
-    """What the record says: the number format where that is not float32, as its rounding is seen; notes on how the task was run;
-    and one where its denoising loop was ended before its last step."""
+    """What the record says: the number format where it is not float32, as its rounding is seen, and notes on how the task was
+    run, one of them on where its denoising loop was ended before its last step."""
     facts, notes = dict(painted.facts), list(task.notes)
     if painted.model.dtype != torch.float32:
         facts["dtype"] = str(painted.model.dtype).removeprefix("torch.")

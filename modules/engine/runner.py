@@ -273,9 +273,10 @@ class Runner:
     def preview(self, model: ModelHandle, denoised: Tensor) -> Pending:
         """What a running latent (C, h, w) looks like: uint8 (H, W, 3) on the CPU.
 
-        A real decode where one of this size or a larger one was quick, else the linear map, which the host computes.
+        A real decode where one of this size or a larger one was quick and memory is enough, else the linear map, which the host
+        computes.
         """
-        if self._decodes_quickly(model, denoised.shape):
+        if self._decodes_quickly(model, denoised.shape) and not self.memory.remembers(Decode(model, denoised)):
             return self._decoded(model, [denoised])[0]
         with self.streams.beside(denoised):
             start = self.streams.mark()

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2] / "modules"
 ALLOWED = {
     ("diffusion/preview.py", "cpu"): "a map is fitted once for each model, before its pictures",
     ("diffusion/samplers/dpm.py", "float"): "DPM adaptive's steps depend on its error",
+    ("diffusion/takeover.py", "tensor"): "an example, before a network is taken over",
     ("pipelines/generate.py", "cpu"): "on a host thread",
     ("pipelines/reference.py", "cpu"): "the reference runner shares nothing and may wait",
     ("diffusion/transfers.py", "tensor"): "where there is nothing to wait for",

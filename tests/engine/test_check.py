@@ -45,7 +45,7 @@ def test_this_processor_passes_and_the_findings_have_content(bench: Bench, monke
             assert result.difference is not None
             assert result.bound is not None
             assert 0 < result.difference <= result.bound
-    assert found["width 40"].found.startswith("sdpa for 2 x 1024 x 77 in float32, ")
+    assert found["width 40"].found.startswith(f"sdpa for 2 x 1024 x 77 in {bench.choices.dtype_name}, ")
     for model in ("atelier-starter", "narrow"):
         assert found[model].found.startswith("painted by the processor in float32, ")
         assert found[f"{model} float32"].difference is not None

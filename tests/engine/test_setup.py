@@ -102,5 +102,5 @@ def test_compiled_code_is_kept_in_the_data_folder(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # put back as it was after the test
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     monkeypatch.setattr(setup, "compilation_missing", lambda device: "")
-    assert choose("cpu", "float32", "sdpa", "compile", cache=tmp_path).accelerator.name == "compile"
+    assert choose("cpu", "float32", "sdpa", "compile", cache_dir=tmp_path).accelerator.name == "compile"
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
