@@ -133,7 +133,7 @@ def differences(kernels: Kernels, device: torch.device, dtype: torch.dtype) -> I
     def maps(height: int, width: int) -> Tensor:
         return draw(2, 320, height, width).contiguous(memory_format=torch.channels_last)
 
-    small, other, large, huge = maps(9, 7), maps(9, 7), maps(64, 63), maps(130, 128)
+    small, other, large, huge = maps(9, 7), maps(9, 7), maps(40, 40), maps(65, 64)
     tokens, change, both = draw(2, 63, 320), draw(2, 63, 320), draw(2, 63, 640)
     shift, bias, weight = draw(2, 640)[:, :320], draw(320), draw(320, 640) / 16
     calls: dict[str, Callable[[Kernels, Callable[[Any], Any]], Tensor]] = {

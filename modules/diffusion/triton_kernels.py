@@ -29,6 +29,10 @@ PARTS = 64
 """Where statistics come in more parts, a program of their own puts them together, once for all that use them."""
 
 
+COUNTS = ["positions", "shift_stride", "has_shift", "has_more", "silu", "parts", "stat_rows", "per_position"]
+"""Arguments whose values are no reason to compile another version of a kernel: each takes a quarter of a second."""
+
+
 @triton.jit
 def _offsets(
     first, place, positions, C: tl.constexpr, CG: tl.constexpr, CP: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr
@@ -44,13 +48,16 @@ def _offsets(
 
 
 @triton.jit
-def _shifted(value, shift, more, channel, known, SHIFT: tl.constexpr, MORE: tl.constexpr):
+def _shifted(value, shift, more, channel, known, has_shift, has_more):
     """What is added to a channel before its norm."""
-    if SHIFT:
-        value += tl.load(shift + channel, mask=known, other=0.0).to(tl.float32)[None, :, :]
-    if MORE:
-        value += tl.load(more + channel, mask=known, other=0.0).to(tl.float32)[None, :, :]
+    value += tl.load(shift + channel, mask=known & (has_shift != 0), other=0.0).to(tl.float32)[None, :, :]
+    value += tl.load(more + channel, mask=known & (has_more != 0), other=0.0).to(tl.float32)[None, :, :]
     return value
+
+
+@triton.jit
+def _activated(value, silu):
+    return tl.where(silu != 0, value / (1.0 + tl.exp(-value)), value)
 
 
 @triton.jit
@@ -61,17 +68,17 @@ def _together(means, squares, counts, total):
     return mean, tl.sum(squares + apart * apart * counts, axis=1) / total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _group_whole(
-    x, y, shift, more, weight, bias, positions, shift_stride, eps, C: tl.constexpr, CG: tl.constexpr, CP: tl.constexpr,
-    GROUPS: tl.constexpr, ROWS: tl.constexpr, SHIFT: tl.constexpr, MORE: tl.constexpr, SILU: tl.constexpr,
+    x, y, shift, more, weight, bias, positions, shift_stride, has_shift, has_more, silu, eps, C: tl.constexpr,
+    CG: tl.constexpr, CP: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """GroupNorm of GROUPS groups of one picture, held whole."""
     bundle, image = tl.program_id(0), tl.program_id(1)
     offsets, there, channel, known = _offsets(0, bundle * GROUPS * CG, positions, C, CG, CP, GROUPS, ROWS)
     start = image.to(tl.int64) * positions * C
     value = tl.load(x + start + offsets, mask=there, other=0.0).to(tl.float32)
-    value = _shifted(value, shift + image * shift_stride, more, channel, known, SHIFT, MORE)
+    value = _shifted(value, shift + image * shift_stride, more, channel, known, has_shift, has_more)
     value = tl.where(there, value, 0.0)
     count = (positions * CG).to(tl.float32)
     mean = tl.sum(tl.sum(value, axis=2), axis=0) / count
@@ -80,21 +87,20 @@ def _group_whole(
     factor = tl.load(weight + channel, mask=known, other=0.0).to(tl.float32) * scale[:, None]
     added = tl.load(bias + channel, mask=known, other=0.0).to(tl.float32)
     value = apart * factor[None, :, :] + added[None, :, :]
-    if SILU:
-        value = value / (1.0 + tl.exp(-value))
+    value = _activated(value, silu)
     tl.store(y + start + offsets, value.to(y.dtype.element_ty), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _group_statistics(
-    x, shift, more, partial, positions, shift_stride, parts, C: tl.constexpr, CG: tl.constexpr, CP: tl.constexpr,
-    GROUPS: tl.constexpr, ROWS: tl.constexpr, SHIFT: tl.constexpr, MORE: tl.constexpr,
+    x, shift, more, partial, positions, shift_stride, has_shift, has_more, parts, C: tl.constexpr, CG: tl.constexpr,
+    CP: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Mean and sum of squared deviations over ROWS positions of GROUPS groups: `partial` (B, C / CG, parts, 2)."""
     part, bundle, image = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     offsets, there, channel, known = _offsets(part * ROWS, bundle * GROUPS * CG, positions, C, CG, CP, GROUPS, ROWS)
     value = tl.load(x + image.to(tl.int64) * positions * C + offsets, mask=there, other=0.0).to(tl.float32)
-    value = _shifted(value, shift + image * shift_stride, more, channel, known, SHIFT, MORE)
+    value = _shifted(value, shift + image * shift_stride, more, channel, known, has_shift, has_more)
     value = tl.where(there, value, 0.0)
     count = (tl.minimum(positions - part * ROWS, ROWS) * CG).to(tl.float32)
     mean = tl.sum(tl.sum(value, axis=2), axis=0) / count
@@ -106,8 +112,8 @@ def _group_statistics(
     tl.store(where + 1, squares)
 
 
-@triton.jit
-def _group_merge(partial, merged, positions, stat_rows, parts, CG: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr):
+@triton.jit(do_not_specialize=COUNTS)
+def _group_merge(partial, merged, positions, stat_rows, parts, per_position, BLOCK: tl.constexpr, BLOCKS: tl.constexpr):
     """One group's parts of statistics become one: `merged` (B, C / CG, 1, 2)."""
     group = tl.program_id(0)
     part = tl.arange(0, BLOCK)
@@ -118,7 +124,7 @@ def _group_merge(partial, merged, positions, stat_rows, parts, CG: tl.constexpr,
         where = partial + (group.to(tl.int64) * parts + number) * 2
         means = tl.load(where, mask=some, other=0.0)
         squares = tl.load(where + 1, mask=some, other=0.0)
-        counts = (tl.minimum(tl.maximum(positions - number * stat_rows, 0), stat_rows) * CG).to(tl.float32)
+        counts = (tl.minimum(tl.maximum(positions - number * stat_rows, 0), stat_rows) * per_position).to(tl.float32)
         count = tl.sum(counts, axis=0)
         here = tl.sum(means * counts, axis=0) / count
         apart = means - here
@@ -130,11 +136,10 @@ def _group_merge(partial, merged, positions, stat_rows, parts, CG: tl.constexpr,
     tl.store(merged + group * 2 + 1, square)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _group_apply(
-    x, y, shift, more, weight, bias, partial, positions, shift_stride, parts, stat_rows, eps, C: tl.constexpr,
-    CG: tl.constexpr, CP: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, PADDED: tl.constexpr, SHIFT: tl.constexpr,
-    MORE: tl.constexpr, SILU: tl.constexpr,
+    x, y, shift, more, weight, bias, partial, positions, shift_stride, has_shift, has_more, silu, parts, stat_rows, eps,
+    C: tl.constexpr, CG: tl.constexpr, CP: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
     """Normalise ROWS positions of GROUPS groups, whose statistics over `stat_rows` positions each are in `partial`."""
     block, bundle, image = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -153,10 +158,9 @@ def _group_apply(
     added = tl.load(bias + channel, mask=known, other=0.0).to(tl.float32)
     start = image.to(tl.int64) * positions * C
     value = tl.load(x + start + offsets, mask=there, other=0.0).to(tl.float32)
-    value = _shifted(value, shift + image * shift_stride, more, channel, known, SHIFT, MORE)
+    value = _shifted(value, shift + image * shift_stride, more, channel, known, has_shift, has_more)
     value = (value - mean[None, :, None]) * factor[None, :, :] + added[None, :, :]
-    if SILU:
-        value = value / (1.0 + tl.exp(-value))
+    value = _activated(value, silu)
     tl.store(y + start + offsets, value.to(y.dtype.element_ty), mask=there)
 
 
@@ -213,14 +217,14 @@ class TritonKernels:
         batch, channels, height, width = x.shape
         positions, of_group = height * width, channels // norm.num_groups
         padded, rows = triton.next_power_of_2(of_group), triton.next_power_of_2(positions)
-        shape = {"C": channels, "CG": of_group, "CP": padded, "SHIFT": shift is not None, "MORE": bias is not None}
-        stride = 0 if shift is None else shift.stride(0)
+        shape = {"C": channels, "CG": of_group, "CP": padded}
+        counts = (positions, 0 if shift is None else shift.stride(0), int(shift is not None), int(bias is not None))
         inputs = (x, out, x if shift is None else shift, x if bias is None else bias)
         if padded * rows <= WHOLE:
             warps = 4 if padded * rows <= TILE else 8
             _group_whole[norm.num_groups, batch](
-                *(*inputs, norm.weight, norm.bias, positions, stride, norm.eps),
-                **(shape | {"GROUPS": 1, "ROWS": rows, "SILU": silu}),
+                *(*inputs, norm.weight, norm.bias, *counts, int(silu), norm.eps),
+                **(shape | {"GROUPS": 1, "ROWS": rows}),
                 num_warps=warps,
             )
             return out
@@ -232,15 +236,15 @@ class TritonKernels:
         grid = (parts, norm.num_groups // groups, batch)
         shape |= {"GROUPS": groups, "ROWS": rows}
         statistics, seen = x.new_empty(batch, norm.num_groups, parts, 2, dtype=torch.float32), rows
-        _group_statistics[grid](x, *inputs[2:], statistics, positions, stride, parts, **shape, num_warps=4)
+        _group_statistics[grid](x, *inputs[2:], statistics, *counts, parts, **shape, num_warps=4)
         if parts > PARTS:
             merged = x.new_empty(batch, norm.num_groups, 1, 2, dtype=torch.float32)
             blocks = triton.cdiv(parts, 1024)
             _group_merge[(batch * norm.num_groups,)](statistics, merged, positions, rows, parts, of_group, 1024, blocks)
             statistics, seen, parts = merged, positions, 1
         _group_apply[grid](
-            *(*inputs, norm.weight, norm.bias, statistics, positions, stride, parts, seen, norm.eps),
-            **(shape | {"PADDED": triton.next_power_of_2(parts), "SILU": silu}),
+            *(*inputs, norm.weight, norm.bias, statistics, *counts, int(silu), parts, seen, norm.eps),
+            **(shape | {"PADDED": 1 if parts == 1 else PARTS}),
             num_warps=4,
         )
         return out

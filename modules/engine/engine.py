@@ -11,6 +11,7 @@ and bills when they are done.
 from __future__ import annotations
 
 import functools
+import logging
 import queue
 import time
 import traceback
@@ -64,6 +65,8 @@ from modules.pipelines.ops import (
 )
 from modules.pipelines.stages import stages_of
 from modules.request import parse_request
+
+log = logging.getLogger(__name__)
 
 LOAD_TURN_SECONDS = 0.02
 """While checkpoints wait for others to be done with, whether one may be loaded is asked this often."""
@@ -145,7 +148,7 @@ class Engine:
         batch = choose(waiting, self.runner.budget, can_join, self.shares.used, self._price)
         if batch:
             self._run(batch)
-        elif self._measuring and not self.flight:
+        elif self._may_measure:
             self._measure_on()
         self.reports.launch()
         self.flight.settle()
@@ -156,6 +159,11 @@ class Engine:
     def busy_since(self) -> float | None:
         """When the device began with what it does now, on the monotonic clock; for other threads."""
         return self._launching or self.flight.busy_since
+
+    @property
+    def _may_measure(self) -> bool:
+        """Whether the device has nothing to do but to measure."""
+        return self._measuring is not None and not self.tasks and not self.flight
 
     @property
     def measuring(self) -> bool:
@@ -276,7 +284,7 @@ class Engine:
         A thread that a task waits for says by a message that it has ended; only a load that waits its turn and work in flight
         are asked after.
         """
-        idle = not self._launchable() and not self._measuring
+        idle = not self._launchable() and not self._may_measure
         turn = LOOK_SECONDS if self.flight else LOAD_TURN_SECONDS if self._load_since else None
         while self._running:
             try:
@@ -432,7 +440,8 @@ class Engine:
             best = model.info.defaults
             for rows, seconds in ended.value.items():
                 self._learn(Call("predict", model.info.name, best.width, best.height, rows), seconds)
-        except Exception:  # the first image that needs this model reports it
+        except Exception as error:  # the first image that needs this model reports it
+            log.warning("forwards of %s were not measured: %s", model.info.name, (str(error).splitlines() or [repr(error)])[0])
             self._measuring = None
         finally:
             self._launching = None

@@ -41,6 +41,12 @@ class Waiting(Bench):
         self.engine = Engine(self.manager, self.said.append, self.exact, streams=Immediate())
 
 
+@pytest.fixture(autouse=True)
+def exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """float32, not TF32: what differs between one row and many is seen in pixels."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.fixture
 def strict() -> Iterator[None]:
     """Whatever synchronises raises, once `torch.cuda.set_sync_debug_mode("error")` was called."""
