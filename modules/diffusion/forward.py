@@ -185,18 +185,21 @@ class Conv2d(nn.Conv2d):
         out = super().forward(x) if kernels is None else kernels.pointwise(x, self.weight, self.bias)
         return self.adapted(x, out, ctx)
 
-    def unbiased(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
-        """Without the bias, for those who add it together with something else."""
-        return self.adapted(x, unbiased(self, x), ctx)
+    def with_bias_later(self, x: Tensor, kernels: Kernels, ctx: ForwardContext | None = None) -> tuple[Tensor, Tensor | None]:
+        """The output, and the bias where that is still to be added: together with something else, see `Kernels.late_bias`."""
+        out, bias = convolved(self, x, kernels)
+        return self.adapted(x, out, ctx), bias
 
     def adapted(self, x: Tensor, out: Tensor, ctx: ForwardContext | None) -> Tensor:
         """`out`, what the layer computes for x, with what adapters add."""
         return out if ctx is None or not ctx.adapters else ctx.adapted(self.place, self, x, out)
 
 
-def unbiased(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """The convolution of x without the bias."""
-    return F.conv2d(x, layer.weight, None, layer.stride, layer.padding, layer.dilation)
+def convolved(layer: nn.Conv2d, x: Tensor, kernels: Kernels) -> tuple[Tensor, Tensor | None]:
+    """The convolution of x, and the bias where it is still to be added."""
+    late = kernels.late_bias
+    out = F.conv2d(x, layer.weight, None if late else layer.bias, layer.stride, layer.padding, layer.dilation)
+    return out, layer.bias if late else None
 
 
 class Stack:

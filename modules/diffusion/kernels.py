@@ -21,6 +21,10 @@ from torch.nn import functional as F
 class Kernels(Protocol):
     """Sizes: B batch, C channels, H W rows and columns, N tokens."""
 
+    @property
+    def late_bias(self) -> bool:
+        """Whether a bias costs nothing where its layer's output is read next, but a pass of its own in the layer itself."""
+
     def group_norm(
         self, x: Tensor, norm: nn.GroupNorm, silu: bool = False, shift: Tensor | None = None, bias: Tensor | None = None
     ) -> Tensor:
@@ -47,6 +51,8 @@ class Kernels(Protocol):
 
 class PlainKernels:
     """torch's own operations."""
+
+    late_bias = False
 
     def group_norm(
         self, x: Tensor, norm: nn.GroupNorm, silu: bool = False, shift: Tensor | None = None, bias: Tensor | None = None

@@ -54,13 +54,13 @@ class ResBlock(nn.Module):
         """`embedded` (B, out_channels) is what `emb_layers` make of the time embedding, where that is known already."""
         if embedded is None:
             embedded = cast(Tensor, self.emb_layers(time, ctx))
+        kernels = self.kernels
         norm, conv = cast(nn.GroupNorm, self.in_layers[0]), cast(Conv2d, self.in_layers[2])
-        h = conv.unbiased(self.kernels.group_norm(x, norm, silu=True), ctx)
-        h = self.kernels.group_norm(h, cast(nn.GroupNorm, self.out_layers[0]), silu=True, shift=embedded, bias=conv.bias)
-        conv = cast(Conv2d, self.out_layers[3])
-        h = conv.unbiased(h, ctx)
-        skip = x if self.skip_connection is None else self.skip_connection(x, ctx, self.kernels)
-        return self.kernels.add(skip, h, conv.bias)
+        h, bias = conv.with_bias_later(kernels.group_norm(x, norm, silu=True), kernels, ctx)
+        norm, conv = cast(nn.GroupNorm, self.out_layers[0]), cast(Conv2d, self.out_layers[3])
+        h, bias = conv.with_bias_later(kernels.group_norm(h, norm, silu=True, shift=embedded, bias=bias), kernels, ctx)
+        skip = x if self.skip_connection is None else self.skip_connection(x, ctx, kernels)
+        return kernels.add(skip, h, bias)
 
 
 class Downsample(nn.Module):
@@ -157,8 +157,9 @@ class BasicTransformerBlock(nn.Module):
     def forward(self, x: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
         kernels = self.kernels
         x, normal = kernels.add_norm(x, self.attn1(kernels.layer_norm(x, self.norm1), None, ctx), self.norm2)
-        x, normal = kernels.add_norm(x, self.attn2(normal, context, ctx), self.norm3, later=self.ff.bias)
-        return self.ff.added_to(x, normal, ctx)
+        later = self.ff.bias if kernels.late_bias else None
+        x, normal = kernels.add_norm(x, self.attn2(normal, context, ctx), self.norm3, later)
+        return x + self.ff(normal, ctx) if later is None else self.ff.added_to(x, normal, ctx)
 
 
 class SpatialTransformer(nn.Module):

@@ -209,6 +209,8 @@ def _add(x, change, bias, out, values, C, BLOCK: tl.constexpr):
 class TritonKernels:
     """`kernels.Kernels` for tensors on a GPU."""
 
+    late_bias = True
+
     def group_norm(
         self, x: Tensor, norm: nn.GroupNorm, silu: bool = False, shift: Tensor | None = None, bias: Tensor | None = None
     ) -> Tensor:

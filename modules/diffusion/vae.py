@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modules.diffusion.attention import Attend, sdpa
-from modules.diffusion.forward import unbiased
+from modules.diffusion.forward import convolved
 from modules.diffusion.kernels import PLAIN, Kernels
 
 
@@ -51,11 +51,12 @@ class ResnetBlock(nn.Module):
         self.widens = channels != out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        h = unbiased(self.conv1, self.kernels.group_norm(x, self.norm1, silu=True))
-        h = unbiased(self.conv2, self.kernels.group_norm(h, self.norm2, silu=True, bias=self.conv1.bias))
+        kernels = self.kernels
+        h, bias = convolved(self.conv1, kernels.group_norm(x, self.norm1, silu=True), kernels)
+        h, bias = convolved(self.conv2, kernels.group_norm(h, self.norm2, silu=True, bias=bias), kernels)
         if self.widens:
-            x = self.kernels.pointwise(x, self.nin_shortcut.weight, self.nin_shortcut.bias)
-        return self.kernels.add(x, h, self.conv2.bias)
+            x = kernels.pointwise(x, self.nin_shortcut.weight, self.nin_shortcut.bias)
+        return kernels.add(x, h, bias)
 
 
 class AttnBlock(nn.Module):

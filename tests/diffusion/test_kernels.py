@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from modules.diffusion.adapters import Adapter, LowRank
-from modules.diffusion.forward import Linear, Stack, context_for
+from modules.diffusion.forward import Linear, Stack, adaptable_layers, context_for
 from modules.diffusion.kernels import PLAIN, PlainKernels, choose_kernels, disagreement
 from modules.diffusion.unet import UNet, UNetConfig
+from modules.diffusion.vae import AutoencoderKL, VAEConfig
 from tests.tiny import randomised
 
 CPU = torch.device("cpu")
@@ -118,3 +119,31 @@ def _bytes(network: nn.Module) -> int:
     """Of the memory that the weights lie in."""
     storages = {weight.untyped_storage().data_ptr(): weight.untyped_storage().nbytes() for weight in network.parameters()}
     return sum(storages.values())
+
+
+class Late(PlainKernels):
+    """The plain kernels, with biases added where fused ones add them."""
+
+    late_bias = True
+
+
+def test_biases_that_are_added_later_make_the_same_networks() -> None:
+    plain = randomised(UNet(CONFIG), seed=5).requires_grad_(False).eval()
+    late = UNet(CONFIG, kernels=Late()).requires_grad_(False).eval()
+    late.load_state_dict(plain.state_dict())
+    inputs = draw(2, 4, 6, 10), torch.tensor([20.0, 700.0]), draw(2, 77, 16, seed=1)
+    vector = draw(2, 24, seed=2)
+    low_rank = {
+        name: LowRank(
+            draw(2, *layer.weight.shape[1:], seed=3), draw(len(layer.weight), 2, *[1] * (layer.weight.ndim - 2)), 0.02
+        )
+        for name, layer in adaptable_layers(plain).items()
+    }
+    ctx = context_for([[(Adapter("a", low_rank), 0.7)], []], [(), ()], None, CPU)
+    for asked in (None, ctx):
+        torch.testing.assert_close(late(*inputs, asked, vector), plain(*inputs, asked, vector), rtol=1e-4, atol=1e-4)
+    config = VAEConfig(channels=(32, 64), res_blocks=1)
+    vae, late_vae = randomised(AutoencoderKL(config), seed=6), AutoencoderKL(config, kernels=Late())
+    late_vae.load_state_dict(vae.state_dict())
+    torch.testing.assert_close(late_vae.decode(draw(1, 4, 5, 7)), vae.decode(draw(1, 4, 5, 7)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(late_vae.encode(draw(1, 3, 10, 14)), vae.encode(draw(1, 3, 10, 14)), rtol=1e-4, atol=1e-4)
