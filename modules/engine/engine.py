@@ -11,11 +11,9 @@ and bills when they are done.
 from __future__ import annotations
 
 import functools
-import logging
 import queue
 import time
-import traceback
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -23,14 +21,13 @@ import torch
 
 from modules.checkpoints.manager import ModelHandle, ModelManager
 from modules.diffusion.rows import can_join
+from modules.engine import results
 from modules.engine.costs import Call, CostModel
 from modules.engine.flight import Flight, Launched
 from modules.engine.messages import (
     Cancel,
     Cancelled,
     Costs,
-    Done,
-    Failed,
     Finish,
     LoadCheckpoint,
     Loaded,
@@ -43,13 +40,14 @@ from modules.engine.messages import (
     Watch,
     parse,
 )
+from modules.engine.probe import Probe
 from modules.engine.reports import Reports
 from modules.engine.runner import Runner, batch_key
 from modules.engine.scheduler import Shares, Waiting, WaitingLoad, admit, choose
 from modules.engine.streams import Pending, Span, Streams, streams_of
 from modules.engine.task import Task
-from modules.errors import AtelierError, OutOfMemory
-from modules.pipelines.generate import Painted, generate
+from modules.errors import AtelierError
+from modules.pipelines.generate import generate
 from modules.pipelines.ops import (
     ON_DEVICE,
     Check,
@@ -65,8 +63,6 @@ from modules.pipelines.ops import (
 )
 from modules.pipelines.stages import stages_of
 from modules.request import parse_request
-
-log = logging.getLogger(__name__)
 
 LOAD_TURN_SECONDS = 0.02
 """While checkpoints wait for others to be done with, whether one may be loaded is asked this often."""
@@ -100,7 +96,7 @@ class Engine:
         probe: bool = False,
         streams: Streams | None = None,
     ) -> None:
-        self.manager, self.emit, self.probe = manager, emit, probe
+        self.manager, self.emit, self.probes = manager, emit, probe
         self.streams = streams or streams_of(manager.device)
         self.flight = Flight()
         self.shares = Shares()
@@ -108,6 +104,7 @@ class Engine:
         self._launching: float | None = None
         """Since when this thread is within a call of the runner, on the monotonic clock."""
         self.runner = Runner(exact, self.streams, make_room=self._make_room, say=self._note)
+        self.probe = Probe(self.runner, self._learn)
         self.reports = Reports(self.runner, self.streams, self.flight, lambda told: self.emit(told), self._lives, self._give_up)
         self.tasks: dict[str, Task] = {}
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -115,8 +112,6 @@ class Engine:
         self._parked: dict[str, tuple[Future[Any], float]] = {}
         """What tasks wait for on host threads, and since when on the monotonic clock."""
         self._load_since: dict[str, float] = {}
-        self._measuring: tuple[ModelHandle, Generator[None, None, dict[int, float]]] | None = None
-        """A model, and what measures its forwards (`Runner.measuring`)."""
         self._costs_sent = float("-inf")
         self._tick = 0
         self._running = True
@@ -163,12 +158,12 @@ class Engine:
     @property
     def _may_measure(self) -> bool:
         """Whether the device has nothing to do but to measure."""
-        return self._measuring is not None and not self.tasks and not self.flight
+        return self.probe.active and not self.tasks and not self.flight
 
     @property
     def measuring(self) -> bool:
         """Whether forwards of a model that was just loaded are still to be measured."""
-        return self._measuring is not None or not self.inbox.empty()
+        return self.probe.active or not self.inbox.empty()
 
     def _launchable(self) -> list[Task]:
         """The tasks whose op may be launched now: it is for the device, and that has no more calls in flight than it may."""
@@ -252,7 +247,7 @@ class Engine:
     def _make_room(self, model: ModelHandle) -> bool:
         """Memory ran out: let go of models that nobody uses, and of what is remembered of them."""
         went = self.manager.make_room(model)
-        self.runner.forget(self.manager.holds)
+        self._forget()
         return went
 
     def _note(self, op: DeviceOp, sentence: str) -> None:
@@ -313,7 +308,7 @@ class Engine:
                 self._measure(checkpoint)
             case Unload():
                 self.manager.let_go()
-                self.runner.forget(self.manager.holds)
+                self._forget()
             case Stop():
                 self._running = False
 
@@ -411,38 +406,24 @@ class Engine:
             self.emit(LoadFailed(checkpoint).message())
             raise
         self.emit(Loaded(checkpoint, time.monotonic() - start).message())
-        if not there and self.probe:
+        if not there and self.probes:
             self.inbox.put(Loaded(checkpoint).message())
         return handle
 
     def _measure(self, checkpoint: str) -> None:
-        """Learn what forwards of a model that was just loaded take, at the size that it is made for.
+        """Learn what forwards of a model that was just loaded take.
 
         On a GPU, where the first forwards of each shape also choose algorithms and record them, while there is nothing else.
         """
-        if not self.manager.is_loaded(checkpoint):
-            return
-        model = self.manager.load(checkpoint)
-        best, factor = model.info.defaults, model.latent.factor
-        self._measuring = model, self.runner.measuring(model, best.height // factor, best.width // factor)
-        while self.streams.immediate and self._measuring:
+        if self.manager.is_loaded(checkpoint):
+            self.probe.begin(self.manager.load(checkpoint))
+        while self.streams.immediate and self.probe.active:
             self._measure_on()
 
     def _measure_on(self) -> None:
-        """Go on with what is being measured, until it may rest."""
-        assert self._measuring
-        model, steps = self._measuring
         self._launching = time.monotonic()
         try:
-            next(steps)
-        except StopIteration as ended:
-            self._measuring = None
-            best = model.info.defaults
-            for rows, seconds in ended.value.items():
-                self._learn(Call("predict", model.info.name, best.width, best.height, rows), seconds)
-        except Exception as error:  # the first image that needs this model reports it
-            log.warning("forwards of %s were not measured: %s", model.info.name, (str(error).splitlines() or [repr(error)])[0])
-            self._measuring = None
+            self.probe.go_on()
         finally:
             self._launching = None
 
@@ -455,21 +436,7 @@ class Engine:
 
     def _finish(self, task: Task) -> None:
         self._drop(task)
-        painted = task.result
-        assert painted is not None, "a pipeline ends with a picture or an error"
-        height, width, _ = painted.pixels.shape
-        done = Done(
-            task=task.id,
-            width=width,
-            height=height,
-            schedule=painted.schedule,
-            model_name=painted.model.info.name,
-            model_hash=painted.model.hash.value()[:10],
-            extras=dict(painted.extras),
-            facts=_facts(task, painted),
-            pixels=painted.pixels.numpy().tobytes(),
-        )
-        self.emit(done.message())
+        self.emit(results.finished(task))
 
     def _drop(self, task: Task) -> None:
         task.close()
@@ -477,29 +444,15 @@ class Engine:
         self._parked.pop(task.id, None)
         self._load_since.pop(task.id, None)
         self.reports.forget(task)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop what is remembered of models that are gone."""
         self.runner.forget(self.manager.holds)
+        self.probe.forget(self.manager.holds)
 
     def _fail(self, task_id: str, error: BaseException) -> None:
-        """Report the cause as text: a stored exception would keep its frames' tensors alive."""
-        if isinstance(error, torch.OutOfMemoryError | MemoryError):
-            error = OutOfMemory("the device has not enough memory for this picture; choose a smaller size")
-        expected = isinstance(error, AtelierError)
-        text = str(error) if expected else f"{type(error).__name__}: {error}"
-        trace = "" if expected else "".join(traceback.format_exception(error))
-        self.emit(Failed(task_id, text, trace).message())
-
-
-def _facts(task: Task, painted: Painted) -> dict[str, str]:
-    """What the record says: the number format where it is not float32, as its rounding is seen, and notes on how the task was
-    run, one of them on where its denoising loop was ended before its last step."""
-    facts, notes = dict(painted.facts), list(task.notes)
-    if painted.model.dtype != torch.float32:
-        facts["dtype"] = str(painted.model.dtype).removeprefix("torch.")
-    if task.ended_at is not None:
-        notes.append("interrupted after step {} of {}".format(*task.ended_at))
-    if notes:
-        facts["notes"] = ". ".join([*([facts["notes"]] if facts.get("notes") else []), *notes])
-    return facts
+        self.emit(results.failed(task_id, error))
 
 
 def _call(op: DeviceOp, rows: int) -> Call:

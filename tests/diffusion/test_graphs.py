@@ -162,7 +162,7 @@ def test_taps_and_residuals_are_left_to_the_network(case: Case) -> None:
 
 
 def test_a_recording_that_is_no_faster_is_dropped_and_not_tried_again(case: Case) -> None:
-    case.recorder.times = [1.0, 1.0]
+    case.recorder.times = [1.0, 1.01]
     assert [case.replayed(2, seed) for seed in range(6)] == [False] * 6
     assert case.recorder.recorded == 1
 

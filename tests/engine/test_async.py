@@ -417,3 +417,30 @@ def test_the_loop_looks_after_the_device_when_there_is_nothing_else_to_do(ahead:
         ahead.engine.inbox.put(Message("stop"))
         thread.join(timeout=60)
     assert not thread.is_alive()
+
+
+def test_a_loaded_model_is_measured_between_pictures_and_not_when_it_is_gone(
+    ahead: AsyncBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def timed(model: Any, rows: list[Any]) -> float:
+        assert not ahead.engine.tasks, "nobody waits"
+        measured.append(len(rows))
+        return 0.01
+
+    monkeypatch.setattr(ahead.engine.runner, "_timed", timed)
+    ahead.engine.probes = True
+    ahead.submit("a", steps=3)
+    ahead.run()
+    assert not measured
+    assert ahead.engine.measuring
+    with torch.inference_mode():
+        ahead.engine._receive()
+        ahead.engine.tick()
+        assert measured
+        ahead.engine.inbox.put(Message("unload"))
+        ahead.engine._receive()
+    before = len(measured)
+    ahead.idle()
+    assert (len(measured), ahead.engine.measuring) == (before, False)

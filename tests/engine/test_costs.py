@@ -99,7 +99,7 @@ def test_loading_measures_forwards_and_tells_them(manager: ModelManager, monkeyp
     """The first estimate needs no picture: the model's own size is measured when it is loaded."""
     monkeypatch.setattr(runner, "PROBE_SECONDS", 1e9)
     bench = Bench(manager)
-    bench.engine.probe = True
+    bench.engine.probes = True
     bench.submit("a")
     while bench.engine.tasks:
         bench.engine._receive()

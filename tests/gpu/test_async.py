@@ -77,7 +77,11 @@ WAYS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize(
+    "way",
+    WAYS,
+    ids=lambda way: " ".join(f"{name}={value}" for name, value in way.items() if not isinstance(value, Image.Image)),
+)
 def test_nothing_waits_for_the_device_within_a_picture(
     on_cuda: ModelManager, way: dict[str, Any], strict: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

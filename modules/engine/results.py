@@ -1,0 +1,54 @@
+"""What a task ends with: the messages of a finished picture and of a failure."""
+
+from __future__ import annotations
+
+import traceback
+
+import torch
+
+from modules.engine.messages import Done, Failed, Message
+from modules.engine.task import Task
+from modules.errors import AtelierError, OutOfMemory
+from modules.pipelines.generate import Painted
+
+
+def finished(task: Task) -> Message:
+    """The picture of a task whose pipeline has ended, and what its record says."""
+    painted = task.result
+    assert painted is not None, "a pipeline ends with a picture or an error"
+    height, width, _ = painted.pixels.shape
+    done = Done(
+        task=task.id,
+        width=width,
+        height=height,
+        schedule=painted.schedule,
+        model_name=painted.model.info.name,
+        model_hash=painted.model.hash.value()[:10],
+        extras=dict(painted.extras),
+        facts=_facts(task, painted),
+        pixels=painted.pixels.numpy().tobytes(),
+    )
+    return done.message()
+
+
+def failed(task_id: str, error: BaseException) -> Message:
+    """The cause as text: a stored exception would keep its frames' tensors alive."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        error = OutOfMemory("the device has not enough memory for this picture; choose a smaller size")
+    expected = isinstance(error, AtelierError)
+    text = str(error) if expected else f"{type(error).__name__}: {error}"
+    trace = "" if expected else "".join(traceback.format_exception(error))
+    return Failed(task_id, text, trace).message()
+
+
+def _facts(task: Task, painted: Painted) -> dict[str, str]:
+    """What the record says: the number format where it is not float32, as its rounding is seen, and notes on how the task was
+    run, one of them on where its denoising loop was ended before its last step."""
+    facts, notes = dict(painted.facts), list(task.notes)
+    if painted.model.dtype != torch.float32:
+        facts["dtype"] = str(painted.model.dtype).removeprefix("torch.")
+    if task.ended_at is not None:
+        notes.append("interrupted after step {} of {}".format(*task.ended_at))
+    if notes:
+        facts["notes"] = ". ".join([*([facts["notes"]] if facts.get("notes") else []), *notes])
+    return facts
