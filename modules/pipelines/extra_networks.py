@@ -5,6 +5,7 @@ What cannot be used is left out of the picture, and said: on its record, and in 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,6 +19,12 @@ from modules.prompts.compose import ExtraNetwork
 
 if TYPE_CHECKING:
     from modules.checkpoints.manager import ModelHandle
+
+
+LORA_HASHES, LEFT_OUT = "Lora hashes", "Networks left out"
+
+LISTS = {LORA_HASHES: (r"[^, ][^,]*", ", "), "TI hashes": (r"[^, ][^,]*", ", "), LEFT_OUT: (r"<[^>]*>", " ")}
+"""Items of the text that are lists: what an entry looks like, and what stands between two."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +69,24 @@ def read_networks(model: ModelHandle, wanted: Sequence[ExtraNetwork]) -> ReadNet
         strengths[adapter] = before[0] + te, before[1] + unet
     said = {}
     if strengths:
-        said["Lora hashes"] = ", ".join(f"{_plain(one.name)}: {one.digest}" for one in strengths)
+        said[LORA_HASHES] = ", ".join(f"{_plain(one.name)}: {one.digest}" for one in strengths)
     if left_out:
-        said["Networks left out"] = " ".join(map(str, left_out))
+        said[LEFT_OUT] = " ".join(map(str, left_out))
     return ReadNetworks(
         on_text=tuple((one, te) for one, (te, _) in strengths.items() if te and one.parts.keys() - {"unet"}),
         on_unet=tuple((one.parts["unet"], unet) for one, (_, unet) in strengths.items() if unet and "unet" in one.parts),
         said=said,
         notes=(*notes, *(f"{network}: {why}; it is left out" for network, why in left_out.items())),
     )
+
+
+def both_said(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
+    """The items of the text of two stages: what both list ("Lora hashes", "TI hashes", `LEFT_OUT`) is in one list."""
+    said = {**before, **after}
+    for name in before.keys() & after.keys() & LISTS.keys():
+        entries = [entry for text in (before[name], after[name]) for entry in re.findall(LISTS[name][0], text)]
+        said[name] = LISTS[name][1].join(dict.fromkeys(entries))
+    return said
 
 
 def _plain(name: str) -> str:

@@ -20,6 +20,7 @@ from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import Sampler, find_sampler
 from modules.diffusion.schedules import Partial, Tweaks, partial_sigmas, resolve_schedule, sigmas_for
+from modules.pipelines.extra_networks import both_said
 from modules.pipelines.guidance import guidance_for
 from modules.pipelines.init import Init, concat_empty, concat_init, init_of_region, init_of_stage
 from modules.pipelines.inpainting import blend_for, inpainted, inpainted_before, kept
@@ -79,7 +80,7 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
         progress = _Progress(runs, number, len(stages), done, after)
         latent = yield from _denoised(stage, runs, sampler, words, init, part, progress)
         notes |= dict.fromkeys(words.notes)
-        said, done = {**said, **words.said}, done + max(0, len(part.sigmas) - 1)
+        said, done = both_said(said, words.said), done + max(0, len(part.sigmas) - 1)
         if progress.ended:
             break
 

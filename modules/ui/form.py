@@ -191,6 +191,7 @@ class Form:
         for part in without_folders(str(error)).split("; "):
             match = _NAMED.fullmatch(part)
             name = match.group(1) if match else next((n for n, label in self.labels.items() if part.startswith(label)), "")
+            name = name.replace("hires.", "hires_")  # the second pass's fields have controls of their own
             if name in self.components:
                 ids.append(str(self.components[name].elem_id))
             sentences.append(f"{self.labels[name]} {match.group(2)}" if match and name in self.labels else part)

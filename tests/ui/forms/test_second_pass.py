@@ -104,3 +104,15 @@ def test_settings_of_a_picture_without_one_switch_it_off(page: Any, app: FakeApp
     page.wait_for_function("window.atelierForms.txt2img.hires === false")
     assert not page.is_checked("#txt2img_hires input")
     assert page.input_value(number("steps")) == "20"
+
+
+@pytest.mark.browser
+def test_what_the_second_pass_cannot_be_is_said_at_its_own_field(page: Any, app: FakeApp) -> None:
+    page.click("#txt2img_second_pass button.label-wrap")
+    page.check("#txt2img_hires input")
+    page.fill("#txt2img_hires_width :is(input, textarea)", "90000")
+    page.wait_for_function("window.atelierForms.txt2img.hires_width === '90000'")
+    page.click("#txt2img_generate")
+    page.wait_for_selector("#complaint:has-text('Resize width to must be')")
+    assert page.get_attribute("#txt2img_hires_width :is(input, textarea)", "aria-invalid") == "true"
+    assert not app.records
