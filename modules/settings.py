@@ -303,7 +303,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "model_memory",
         _whole,
-        "GB of memory in which models stay loaded, the least recently used going first; 0 keeps one model and what is in use",
+        "GB of memory in which models stay loaded, the least recently used going first; 0 is half of a GPU's, else one model",
         "0",
         "GB",
     ),

@@ -167,8 +167,8 @@ def choose_accelerator(requested: str, device: torch.device, cache: Path = Path(
 def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None]) -> tuple[Engine, Choices]:
     """The engine of a `configure` message.
 
-    It has models_dirs, cache_dir, device, dtype, attention, accelerator, exact, threads, probe, model_memory (GB, 0 for one
-    model), and which `worker` (from 0) of `workers` on this machine it is.
+    It has models_dirs, cache_dir, device, dtype, attention, accelerator, exact, threads, probe, model_memory (GB, see
+    `model_budget`), and which `worker` (from 0) of `workers` on this machine it is.
     """
     worker, workers = configuration.get("worker", 0), configuration.get("workers", 1)
     set_threads(workers, configuration.get("threads", 0))
@@ -188,12 +188,27 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
         dtype=choices.dtype,
         attend=choices.attention.attend,
         cache=Path(configuration["cache_dir"]) / "hashes.json",
-        budget=configuration.get("model_memory", 0) * 10**9 or None,
+        budget=model_budget(configuration.get("model_memory", 0), choices.device),
         kernels=choices.kernels.kernels,
         accelerate=choices.accelerator.accelerate,
         small_dtype=choices.small_dtype,
     )
     return Engine(manager, emit, exact=configuration["exact"], probe=configuration.get("probe", False)), choices
+
+
+KEPT = 0.5
+"""The part of a GPU's memory in which models stay loaded: the rest is for what they compute, and for other programs."""
+
+
+def model_budget(gigabytes: int, device: torch.device) -> int | None:
+    """Bytes in which models stay loaded, None for one model.
+
+    Where nothing is asked for (0), half of a GPU's memory: going back to a checkpoint takes no time, and where memory runs
+    short all the same, models that nobody uses go first.
+    """
+    if gigabytes:
+        return gigabytes * 10**9
+    return int(KEPT * torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else None
 
 
 def set_threads(workers: int, threads: int = 0) -> None:

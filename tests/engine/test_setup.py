@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -104,3 +105,11 @@ def test_compiled_code_is_kept_in_the_data_folder(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(setup, "compilation_missing", lambda device: "")
     assert choose("cpu", "float32", "sdpa", "compile", cache_dir=tmp_path).accelerator.name == "compile"
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
+
+
+def test_models_stay_loaded_in_half_of_a_gpu_s_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = SimpleNamespace(total_memory=24 * 10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    cuda, cpu = torch.device("cuda", 0), torch.device("cpu")
+    assert [setup.model_budget(asked, cuda) for asked in (0, 3)] == [12 * 10**9, 3 * 10**9]
+    assert [setup.model_budget(asked, cpu) for asked in (0, 3)] == [None, 3 * 10**9]
