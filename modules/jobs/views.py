@@ -35,6 +35,8 @@ class EngineState:
     device: str = ""
     dtype: str = ""
     attention: str = ""
+    kernels: str = ""
+    accelerator: str = ""
     workers: tuple[EngineState, ...] = ()
 
 

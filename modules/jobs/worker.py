@@ -220,7 +220,8 @@ class Worker:
 
     def _hello(self, hello: Hello) -> None:
         self._know_costs_of(" ".join(filter(None, (hello.device.partition(" ")[0], hello.share))))
-        self.set_state(EngineState("ready", READY, hello.device, hello.dtype, hello.attention))
+        chosen = (hello.device, hello.dtype, hello.attention, hello.kernels, hello.accelerator)
+        self.set_state(EngineState("ready", READY, *chosen))
         log.info("%sdevice: %s", self.label, hello.device)
         log.info("%sdtype: %s", self.label, hello.dtype)
         log.info("%sattention: %s", self.label, hello.attention)

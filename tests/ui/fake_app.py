@@ -58,7 +58,9 @@ class FakeApp:
         self.library = Library(self.settings.data_dir)
         self.catalogue = Catalogue([], self.library, lambda: None)
         self.models = [STICKERS, LANDSCAPES]
-        self.state = EngineState("ready", "Ready.", "cpu (no GPU here)", "float32 (cpu)", "sdpa (no xformers on cpu)")
+        self.state = EngineState(
+            "ready", "Ready.", "cpu (no GPU here)", "float32 (cpu)", "sdpa (no xformers on cpu)", "plain", "none (cpu)"
+        )
         self.records: dict[str, tuple[str, JobView]] = {}
         self.previews: dict[str, Preview] = {}
         self.keys: dict[tuple[str, str], str] = {}

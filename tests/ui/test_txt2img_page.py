@@ -456,6 +456,7 @@ def test_engine_state_is_seen(app: FakeApp, visit: Visit) -> None:
     page.wait_for_selector("#engine[data-state=ready]")
     page.click("#engine summary")
     assert "sdpa (no xformers on cpu)" in page.inner_text(".engine-card")
+    assert page.inner_text(".engine-card dt:has-text('Accelerator') + dd") == "none (cpu)"
 
 
 def test_the_status_line_names_the_pass(app: FakeApp, page: Any) -> None:

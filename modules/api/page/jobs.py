@@ -187,6 +187,8 @@ def engine_json(state: EngineState) -> dict[str, Any]:
         "device": state.device,
         "dtype": state.dtype,
         "attention": state.attention,
+        "kernels": state.kernels,
+        "accelerator": state.accelerator,
         "workers": [engine_json(worker) for worker in state.workers],
     }
 

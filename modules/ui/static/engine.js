@@ -48,6 +48,8 @@ export class Engine {
       ["Device", state.device],
       ["Number format", state.dtype],
       ["Attention", state.attention],
+      ["Kernels", state.kernels],
+      ["Accelerator", state.accelerator],
     ].filter(([, value]) => value);
     box.querySelector(".engine-card").replaceChildren(
       h("p", {}, state.message),
