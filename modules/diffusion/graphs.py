@@ -46,6 +46,9 @@ FASTER = 1.0
 """A recording is kept where a replay takes at most this part of the time of separate launches: where it takes as long, the host
 is still freed of them."""
 
+ROOM = 1_000_000_000
+"""Bytes that have to be free for another recording: it keeps memory which pictures need more on a small card."""
+
 MOST_SHAPES = 1_000
 """Shapes whose repeats are counted, and verdicts kept."""
 
@@ -71,6 +74,9 @@ class Recorder(Protocol):
     def seconds(self, call: Callable[[], object]) -> float:
         """How long the device needs for `call`."""
 
+    def has_room(self) -> bool:
+        """Whether there is memory for another recording."""
+
 
 class CudaRecorder:
     """Records with CUDA's graphs.  All recordings of one share their memory: they never run at the same time, and what they
@@ -95,6 +101,11 @@ class CudaRecorder:
         call()
         torch.cuda.synchronize(self.device)
         return time.perf_counter() - start
+
+    def has_room(self) -> bool:
+        free, _ = torch.cuda.mem_get_info(self.device)
+        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return free + kept >= ROOM
 
 
 @dataclass(frozen=True)
@@ -216,7 +227,7 @@ class GraphedUNet:
             times = self._seen[rows, shape] = self._seen.pop((rows, shape), 0) + 1
             while len(self._seen) > MOST_SHAPES:
                 self._seen.popitem(last=False)
-            if times == (REPEATS if larger is None else REPEATS_BESIDE):
+            if times == (REPEATS if larger is None else REPEATS_BESIDE) and self.recorder.has_room():
                 self._record(rows, forward)
             if (rows, shape) not in self._recorded:
                 if larger is None:

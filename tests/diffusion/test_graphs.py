@@ -32,6 +32,7 @@ class Again:
     times: list[float] = field(default_factory=list)
     """What `seconds` says, in turn: launched, replayed; then 2 and 1."""
     recorded: int = 0
+    room: bool = True
     error: Exception | None = None
 
     def record(self, call: Callable[[], Tensor]) -> Recording:
@@ -49,6 +50,9 @@ class Again:
         call()
         self.times = self.times or [2.0, 1.0]
         return self.times.pop(0)
+
+    def has_room(self) -> bool:
+        return self.room
 
 
 @dataclass
@@ -180,6 +184,14 @@ def test_no_memory_for_a_recording_is_no_error_but_a_failed_device_is(case: Case
     case.replayed(4, 0)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         case.replayed(4, 1)
+
+
+def test_nothing_is_recorded_where_memory_is_short(case: Case) -> None:
+    case.recorder.room = False
+    assert [case.replayed(2, seed) for seed in range(4)] == [False] * 4
+    case.recorder.room = True
+    assert [case.replayed(3, seed) for seed in range(3)] == [False, True, True]
+    assert case.recorder.recorded == 1
 
 
 def test_the_least_recently_replayed_recording_goes_first(case: Case) -> None:
