@@ -2,7 +2,7 @@
 
 With few rows a U-Net's forward waits for its launches, not for the device: a recorded one of 2 rows took 10 ms where the same
 kernels launched one by one took 25 (one H100, SD 1.5 at 512x512).  A recording is for one shape: rows, height, width, context
-tokens, and the adapters that are on.  It is made when a shape comes again, and kept only where its replay is faster.
+tokens, and the adapters that are on.  It is made when a shape comes again, and kept only where its replay is no slower.
 
 This file decides what is recorded, replayed and dropped; a `Recorder` does it (`CudaRecorder`, and a plain twin in the tests).
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from modules.diffusion.accelerators import UNetForward
-from modules.diffusion.attention import failed_device
+from modules.diffusion.attention.backends import failed_device, first_line
 from modules.diffusion.forward import Applied, ForwardContext
 from modules.diffusion.unet import UNet
 
@@ -126,7 +127,8 @@ class _Forward:
     @property
     def shape(self) -> Hashable:
         """What a recording is good for, but its rows."""
-        adapters = () if self.ctx is None else tuple([applied.adapter for applied in self.ctx.adapters])
+        # Known by weak references: only a recording, which runs them, may keep adapters in memory
+        adapters = () if self.ctx is None else tuple([weakref.ref(applied.adapter) for applied in self.ctx.adapters])
         vector = None if self.vector is None else self.vector.shape[1:]
         return self.x.shape[1:], self.x.dtype, self.context.shape[1:], vector, adapters
 
@@ -237,7 +239,7 @@ class GraphedUNet:
         return self._recorded[rows, shape]
 
     def _record(self, rows: int, forward: _Forward) -> None:
-        """Record this shape, where a replay is faster."""
+        """Record this shape, where a replay is no slower."""
         inputs = Inputs.of(rows, forward)
         inputs.fill(forward)
         try:
@@ -249,11 +251,10 @@ class GraphedUNet:
         except Exception as error:
             if failed_device(error) and not isinstance(error, torch.OutOfMemoryError):
                 raise
-            said = (str(error).splitlines() or [repr(error)])[0]
-            log.warning("no CUDA graph of %d rows of %s: %s", rows, tuple(forward.x.shape[1:]), said)
+            log.warning("no CUDA graph of %d rows of %s: %s", rows, tuple(forward.x.shape[1:]), first_line(error))
             return
-        told = (rows, tuple(forward.x.shape[1:]), replayed * 1e3, launched * 1e3)
-        log.debug("CUDA graph of %d rows of %s: %.2f ms, launched one by one %.2f", *told)
+        figures = (rows, tuple(forward.x.shape[1:]), replayed * 1e3, launched * 1e3)
+        log.debug("CUDA graph of %d rows of %s: %.2f ms, launched one by one %.2f", *figures)
         if replayed > FASTER * launched:
             return
         self._seen.pop((rows, forward.shape), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -157,6 +159,16 @@ def test_adapters_on_some_rows_are_strengths_of_a_recording(case: Case) -> None:
     assert not case.replayed(2, 4, ctx([(one, 1.0)], [(other, 1.0)]))
     assert case.replayed(2, 5, ctx([(one, 0.3)], [(other, 1.0), (one, 1.0)]))
     assert not case.replayed(2, 6)  # without adapters it is another recording
+
+
+def test_an_adapter_that_was_only_counted_is_not_kept(case: Case) -> None:
+    adapter = lora(case.unet, 1)
+    gone = weakref.ref(adapter)
+    assert not case.replayed(2, 0, context_for([[(adapter, 1.0)]] * 2, [(), ()], None, CPU))
+    del adapter
+    gc.collect()
+    assert gone() is None
+    assert not case.replayed(2, 1, context_for([[(lora(case.unet, 1), 1.0)]] * 2, [(), ()], None, CPU)), "another one"
 
 
 def test_taps_and_residuals_are_left_to_the_network(case: Case) -> None:
