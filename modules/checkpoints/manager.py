@@ -72,7 +72,7 @@ class ModelHandle:
     components: tuple[Component, ...] = ()
     """What was loaded for it; who runs it holds leases on them (`ModelManager.lease`)."""
     attend: SwitchableAttention | None = None
-    """The attention of its networks, which can be told to take less memory; None for networks of another make."""
+    """The attention of its networks, which can be told to take less memory; None where its family builds them without it."""
     dtype: torch.dtype = torch.float32
     """The number format in which its denoiser and text encoders compute."""
 
@@ -194,7 +194,7 @@ class ModelManager:
             return any(handle is kept for kept in self._loaded.values())
 
     def make_room(self, handle: ModelHandle) -> bool:
-        """Let go of models that share nothing with `handle` and that nobody uses; whether there were any."""
+        """Let go of models that share nothing with `handle` and are not in use; whether there were any."""
         own = {component.key for component in handle.components}
         with self._lock:
             unused = [

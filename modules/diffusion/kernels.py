@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from modules.diffusion.attention.backends import first_line
+
 
 class Kernels(Protocol):
     """Sizes: B batch, C channels, H W rows and columns, N tokens."""
@@ -111,7 +113,7 @@ def choose_kernels(device: torch.device) -> KernelChoice:
         if wrong := disagreement(kernels, device):
             return KernelChoice("plain", f"triton's differ from torch's: {wrong}", PLAIN)
     except Exception as error:  # Triton raises its own, the compiler's and the driver's types: any means "not here"
-        return KernelChoice("plain", f"triton does not run here ({str(error).strip().splitlines()[0:1] or error!r})", PLAIN)
+        return KernelChoice("plain", f"triton does not run here ({first_line(error)})", PLAIN)
     return KernelChoice("triton", f"triton {importlib.import_module('triton').__version__}", kernels)
 
 

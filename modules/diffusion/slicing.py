@@ -1,4 +1,4 @@
-"""Attention that can be told to take less memory for a while, without the networks' knowing."""
+"""Attention that can be told to take less memory for a while; the networks that call it see no difference."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from modules.diffusion.accelerators import UNetForward
-from modules.diffusion.attention import failed_device
+from modules.diffusion.attention.backends import failed_device, first_line
 from modules.diffusion.forward import ForwardContext
 from modules.diffusion.unet import UNet
 
@@ -167,8 +167,3 @@ def check(unet: UNet, fast: UNetForward, inputs: Inputs, timer: Timer = timed) -
         return f"its output differs from the network's by {difference:.2g} of it", 0.0
     gain = best[unet] / best[fast]
     return ("" if gain > 1.0 else f"it is no faster ({gain:.2f} times as fast as torch's kernels)"), gain
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, for the log."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

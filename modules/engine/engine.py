@@ -105,7 +105,9 @@ class Engine:
         """Since when this thread is within a call of the runner, on the monotonic clock."""
         self.runner = Runner(exact, self.streams, make_room=self._make_room, say=self._note)
         self.probe = Probe(self.runner, self._learn)
-        self.reports = Reports(self.runner, self.streams, self.flight, lambda told: self.emit(told), self._lives, self._give_up)
+        self.reports = Reports(
+            self.runner, self.streams, self.flight, lambda message: self.emit(message), self._lives, self._give_up
+        )
         self.tasks: dict[str, Task] = {}
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._host = ThreadPoolExecutor(max_workers=2, thread_name_prefix="host")
@@ -245,7 +247,7 @@ class Engine:
         return self.tasks.get(task.id) is task
 
     def _make_room(self, model: ModelHandle) -> bool:
-        """Memory ran out: let go of models that nobody uses, and of what is remembered of them."""
+        """Memory ran out: let go of models that are not in use, and of what is remembered of them."""
         went = self.manager.make_room(model)
         self._forget()
         return went

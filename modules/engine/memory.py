@@ -22,6 +22,7 @@ import torch
 
 from modules.checkpoints.cache import Component
 from modules.checkpoints.manager import ModelHandle
+from modules.diffusion.attention.backends import out_of_memory as said_out_of_memory
 from modules.diffusion.networks import TiledLatentSpace
 from modules.diffusion.placement import Placement, streaming_helps
 from modules.diffusion.tiles import Tiling
@@ -45,19 +46,15 @@ OWN_PART = {Predict: "unet", Decode: "vae", EncodeImage: "vae", Encode: "text"}
 
 TITLES = {"unet": "the U-Net's", "vae": "the VAE's", "text": "the text encoder's", "text_2": "the second text encoder's"}
 
-_WORDS = re.compile(
-    r"out of memory|can't allocate memory|alloc_failed|not enough memory|unable to find a valid cudnn algorithm|"
-    r"unable to find an engine to execute|cublas_status_not_initialized",
-    re.IGNORECASE,
+_NO_WORK_SPACE = re.compile(
+    r"unable to find a valid cudnn algorithm|unable to find an engine to execute|cublas_status_not_initialized", re.IGNORECASE
 )
-"""The last three are said where there is no memory for a convolution's work space or for cuBLAS's handle."""
+"""Said where there is no memory for a convolution's work space or for cuBLAS's handle."""
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out; cuBLAS, cuDNN and the CPU's allocator say so in plain RuntimeErrors."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and _WORDS.search(str(error)) is not None
+    return said_out_of_memory(error) or (isinstance(error, RuntimeError) and _NO_WORK_SPACE.search(str(error)) is not None)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Generator
 
 from modules.checkpoints.manager import ModelHandle
+from modules.diffusion.attention.backends import first_line
 from modules.engine.costs import Call
 from modules.engine.runner import Runner
 
@@ -47,7 +48,7 @@ class Probe:
             for rows, seconds in ended.value.items():
                 self._learn(Call("predict", info.name, info.defaults.width, info.defaults.height, rows), seconds)
         except Exception as error:  # the first image that needs this model reports it
-            log.warning("forwards of %s were not measured: %s", info.name, (str(error).splitlines() or [repr(error)])[0])
+            log.warning("forwards of %s were not measured: %s", info.name, first_line(error))
             self._give_up()
 
     def forget(self, keep: Callable[[ModelHandle], bool]) -> None:

@@ -44,7 +44,7 @@ class Reports:
     lives: Callable[[Task], bool]
     give_up: Callable[[Task, Exception], None]
     watched: set[str] = field(default_factory=set)
-    """The tasks whose previews somebody sees."""
+    """The tasks whose previews are watched by a user."""
     previewed: dict[str, float] = field(default_factory=dict)
     """When the last preview of a task was made, on the monotonic clock."""
     _checks: list[tuple[Task, Check]] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Reports:
             self._preview(task, report)
 
     def launch(self) -> None:
-        """Bring what was asked to be checked since the last call to the host, in one copy; progress is told behind it."""
+        """Bring what was asked to be checked since the last call to the host, in one copy; progress is reported behind it."""
         checks, progress = self._checks, self._progress
         if not checks and not progress:
             return
@@ -83,12 +83,12 @@ class Reports:
         messages = [(task, check.message) for task, check in checks]
 
         def settle() -> None:
-            for (task, message), magnitude in zip(messages, largest.tolist(), strict=True):
+            for (task, problem), magnitude in zip(messages, largest.tolist(), strict=True):
                 if not math.isfinite(magnitude) and self.lives(task):
-                    self.give_up(task, NotFinite(message))
-            for task, told in progress:
+                    self.give_up(task, NotFinite(problem))
+            for task, message in progress:
                 if self.lives(task):
-                    self.emit(told)
+                    self.emit(message)
 
         self.flight.add(Launched(self.streams.mark(), settle))
 

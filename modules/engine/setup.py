@@ -146,7 +146,7 @@ def choose_accelerator(requested: str, device: torch.device, cache: Path = Path(
     if requested == "graphs" and device.type != "cuda":
         raise SettingsError(f"accelerator graphs was asked for, but {device.type} has no CUDA graphs; use --accelerator auto")
     if requested == "graphs" or (requested == "auto" and device.type == "cuda"):
-        reason = "asked for" if requested == "graphs" else "where a shape comes again and a replay is faster"
+        reason = "asked for" if requested == "graphs" else "where a shape comes again and a replay is no slower"
         return AcceleratorChoice("graphs", reason, graphed(device))
     if requested == "openvino":
         if missing := openvino_missing(device):

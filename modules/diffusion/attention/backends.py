@@ -139,7 +139,8 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of what an error says, for a log or a sentence; its kind where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 BACKENDS: dict[str, Attend] = {"xformers": xformers, "sdpa": sdpa, "sliced": sliced}
