@@ -111,6 +111,7 @@ class Engine:
         self.tasks: dict[str, Task] = {}
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._host = ThreadPoolExecutor(max_workers=2, thread_name_prefix="host")
+        self._waits = ThreadPoolExecutor(max_workers=32, thread_name_prefix="waits")
         self._parked: dict[str, tuple[Future[Any], float]] = {}
         """What tasks wait for on host threads, and since when on the monotonic clock."""
         self._load_since: dict[str, float] = {}
@@ -131,7 +132,8 @@ class Engine:
                 for task in list(self.tasks.values()):
                     self._drop(task)
                 self.flight.abandon()
-                self._host.shutdown(wait=False, cancel_futures=True)
+                for threads in (self._host, self._waits):
+                    threads.shutdown(wait=False, cancel_futures=True)
 
     def tick(self) -> None:
         """Hand out what the device is done with, admit loads, collect finished host ops, launch one batch."""
@@ -375,7 +377,7 @@ class Engine:
         if isinstance(task.op, Load):
             self._load_since[task.id] = time.monotonic()
         elif isinstance(task.op, Host):
-            self._park(task.id, task.op.call)
+            self._park(task.id, task.op.call, self._waits if task.op.waits else self._host)
         elif task.op is None:
             self._finish(task)
 
@@ -388,11 +390,11 @@ class Engine:
         busy = {task.checkpoint for task in self.tasks.values() if task.id not in self._load_since}
         for load in admit(loads, busy, time.monotonic()):
             del self._load_since[load.task]
-            self._park(load.task, functools.partial(self._load, load.checkpoint))
+            self._park(load.task, functools.partial(self._load, load.checkpoint), self._host)
 
-    def _park(self, task: str, call: Callable[[], Any]) -> None:
-        """Let a thread answer what this task waits for."""
-        future = self._host.submit(call)
+    def _park(self, task: str, call: Callable[[], Any], threads: ThreadPoolExecutor) -> None:
+        """Let one of `threads` answer what this task waits for."""
+        future = threads.submit(call)
         self._parked[task] = future, time.monotonic()
         future.add_done_callback(lambda _: self.inbox.put(Message("ended")))
 

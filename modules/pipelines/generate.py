@@ -86,7 +86,7 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
 
     pixels = yield from decode(model, latent)
     if not model.hash.ready:  # the record names it, and reading gigabytes is not for the device's thread to wait for
-        yield from on_host(model.hash.value)
+        yield from on_host(model.hash.value, waits=True)
     if not isinstance(request, Img2Img) or region is None or init is None:
         return Painted(pixels, model, schedules[0], said, {**runs.noise.facts, **_noted(notes)})
     moved = (latent - init.latent).norm(dim=0) if request.soft_inpainting else None

@@ -72,9 +72,13 @@ class Decode:
 
 @dataclass(frozen=True)
 class Host:
-    """Run `call` on a host thread while other pipelines go on.  Answer: what it returns."""
+    """Run `call` on a host thread while other pipelines go on.  Answer: what it returns.
+
+    One that only `waits` for something takes none of the few threads that work.
+    """
 
     call: Callable[[], Any]
+    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,8 +192,8 @@ def decode(model: ModelHandle, latent: Tensor) -> Program[Tensor]:
     return cast(Tensor, (yield Decode(model, latent)))
 
 
-def on_host(call: Callable[[], T]) -> Program[T]:
-    return cast(T, (yield Host(call)))
+def on_host(call: Callable[[], T], waits: bool = False) -> Program[T]:
+    return cast(T, (yield Host(call, waits)))
 
 
 def meanwhile(call: Callable[[], T]) -> Program[Future[T]]:

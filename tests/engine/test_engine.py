@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from modules.checkpoints import hashes
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.diffusion.forward import AttentionMass, IdentityAttention
@@ -25,7 +26,7 @@ from modules.diffusion.rows import Row
 from modules.diffusion.samplers import SAMPLERS
 from modules.engine.messages import Message
 from modules.errors import NotFinite
-from modules.pipelines.ops import Encode, Predict, Report
+from modules.pipelines.ops import Encode, Host, Predict, Report
 from modules.pipelines.prompting import AT_ONCE
 from modules.prompts.chunks import chunk
 from tests.engine.conftest import Bench
@@ -542,3 +543,31 @@ def test_prompts_are_tokenised_on_host_threads(bench: Bench, monkeypatch: pytest
     assert threads
     assert not any(threads)
     assert bench.of("done")
+
+
+def test_pictures_that_wait_for_their_checkpoint_s_hash_hold_up_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record names the hash, and of a large file it is known long after the first pictures are painted."""
+    known, read = threading.Event(), hashes.file_sha256
+
+    def slowly(path: Path, cache: Path) -> str:
+        known.wait(60)
+        return read(path, cache)
+
+    monkeypatch.setattr(hashes, "file_sha256", slowly)
+    monkeypatch.setattr(hashes, "AT_ONCE", 0)
+
+    def wait(*tasks: str) -> bool:
+        ops = [bench.engine.tasks[task].op for task in tasks]
+        return all(isinstance(op, Host) and op.waits for op in ops)
+
+    for task in ("a", "b", "c"):
+        bench.submit(task, steps=1)
+    bench.run(until=lambda: wait("a", "b", "c"))
+    bench.submit("d", steps=1)
+    bench.run(until=lambda: wait("d"))
+    assert not bench.of("done")
+    known.set()
+    bench.run()
+    digits = {message.data["model_hash"] for message in bench.of("done").values()}
+    assert len(bench.of("done")) == 4
+    assert [len(each) for each in digits] == [10]
