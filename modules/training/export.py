@@ -7,7 +7,9 @@ standardised latents (`fold_latents`), the blocks left out (`add_identity_blocks
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from modules.checkpoints.header import open_model, read_header
 from modules.training.autoencoder import TRAINING_EPS, VAE, LatentAutoencoder
 from modules.training.concepts import CONCEPTS
 from modules.training.denoiser import TOKENS, Denoiser
@@ -77,6 +80,30 @@ def metadata(cfg_scale: float, description: str | None = None) -> dict[str, str]
         "atelier.prompts": json.dumps(PROMPTS),
         "atelier.motifs": json.dumps(list(CONCEPTS)),
     }
+
+
+def rewrite_metadata(file: Path, changes: Mapping[str, str]) -> None:
+    """Set these keys of a safetensors file's metadata, whole or not at all; the tensors' bytes stay as they are.
+
+    Only the header is written anew, padded with spaces to 8 bytes as the format asks
+    (https://huggingface.co/docs/safetensors, "Format"); offsets count from its end and need no change.
+
+    Raises:
+        CheckpointError: it is no whole safetensors file.
+    """
+    found = read_header(file)
+    header: dict[str, object] = {"__metadata__": {**found.metadata, **changes}}
+    for name, entry in found.tensors.items():
+        header[name] = {"dtype": entry.dtype, "shape": entry.shape, "data_offsets": (entry.start, entry.end)}
+    raw = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    partial = file.with_suffix(".writing")
+    with open_model(file) as source, open(partial, "wb") as out:
+        source.seek(found.data_start)
+        out.write(len(raw).to_bytes(8, "little") + raw)
+        shutil.copyfileobj(source, out)
+    shutil.copymode(file, partial)
+    os.replace(partial, file)
 
 
 def fold_latents(vae: State, mean: Tensor, deviation: Tensor, model: LatentAutoencoder) -> None:
