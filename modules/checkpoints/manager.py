@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 SMALL = 100_000_000
 """Numbers in the files of smaller models.  Their layers are so narrow that a forward in bfloat16 takes as long as in float32
-(the starter's, with 12 million: 0.92 to 1.16 of it), and only its rounding would be left.  SD 1.5 has a billion."""
+(a U-Net of 7 million: 0.92 to 1.16 of it), and only its rounding would be left.  SD 1.5 has a billion."""
 
 
 @dataclass(frozen=True, eq=False)

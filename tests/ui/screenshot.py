@@ -45,7 +45,7 @@ def main() -> None:
                 page.wait_for_selector(".chip")
                 prompts = arguments.prompts or page.locator(".chip").all_inner_texts()
                 # The owl last: it is the one on the canvas, and fills its place well
-                for index, prompt in enumerate(sorted(prompts[:PICTURES], key=lambda words: "owl" in words)):
+                for index, prompt in enumerate(sorted(prompts, key=lambda words: "owl" in words)[-PICTURES:]):
                     page.fill("#txt2img_prompt textarea", prompt)
                     page.fill("#txt2img_seed :is(input, textarea)", str(arguments.seed + index))
                     page.click("#txt2img_generate")
@@ -73,13 +73,13 @@ def _mask(page: Any) -> None:
     page.click(".picture-info [data-to=inpaint]")
     page.wait_for_selector("#tab_inpaint[aria-selected=true]")
     canvas = CanvasPage(page, None, "inpaint")
-    canvas.wait(128, 128)
+    canvas.wait(256, 256)
     page.wait_for_function("document.querySelector('#inpaint_prompt textarea').value")  # its own comes along first
     page.fill("#inpaint_prompt textarea", "a cat face on a purple background")
-    canvas.brush(26, 0.8)
-    canvas.stroke((44, 44), (84, 40), (88, 60), (46, 62), (60, 50), steps=12)
+    canvas.brush(52, 0.8)
+    canvas.stroke((88, 88), (168, 80), (176, 120), (92, 124), (120, 100), steps=12)
     canvas.stored()
-    page.mouse.move(*canvas.at(96, 84))
+    page.mouse.move(*canvas.at(192, 168))
 
 
 if __name__ == "__main__":

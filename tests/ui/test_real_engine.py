@@ -49,7 +49,7 @@ def test_a_chip_becomes_a_picture_that_carries_its_recipe(visitor: Watched, tmp_
     page = visitor.open()
     words = page.locator(".chip").first.inner_text()
     page.locator(".chip").first.click()
-    page.fill("#txt2img_steps input[type=number]", "6")
+    page.fill("#txt2img_steps input[type=number]", "4")
     page.click("#txt2img_generate")
     page.wait_for_selector("#result_picture")
     with page.expect_download() as download:
@@ -98,7 +98,7 @@ try:
     with TestClient(build_server(app), base_url="http://127.0.0.1:7860") as client:
         assert client.get("/").status_code == 200
         assert client.get("/internal/checkpoints").json()
-        for view in app.events(app.submit({"prompt": "a rocket", "steps": 1}, "me").id, "me"):
+        for view in app.events(app.submit({"prompt": "a rocket", "steps": 1, "width": 64, "height": 64}, "me").id, "me"):
             pass
         assert view.state == "done", view.error
         assert client.get("/internal/jobs").status_code == 200
