@@ -33,8 +33,8 @@ SHIPPED = "outline"
 
 OF_DATA: Mapping[str, Any] = {"rank": 16, "conv_rank": 0, "steps": 1500, "batch": 2, "rate": 1e-4}
 """What is usual for Stable Diffusion 1.5."""
-OF_STYLE: Mapping[str, Any] = {"rank": 8, "conv_rank": 8, "steps": 800, "batch": 8, "rate": 2e-3}
-"""What the starter, a seventieth of its size, learns a style with."""
+OF_STYLE: Mapping[str, Any] = {"rank": 4, "conv_rank": 5, "steps": 400, "batch": 4, "rate": 1.5e-3}
+"""What the starter, a seventieth of its size, learns a style with; as much as a file of a megabyte holds."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -56,16 +56,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--paint-steps", type=_count, default=14, help="sampling steps of these (%(default)s)")
 
     shape = parser.add_argument_group("adapter", "defaults: of --data; of --style")
-    shape.add_argument("--rank", type=int, help="of attention and feed-forward layers (16; 8)")
+    shape.add_argument("--rank", type=int, help="of attention and feed-forward layers (16; 4)")
     shape.add_argument("--alpha", type=float, help="the change is scaled by alpha / rank (the rank)")
-    shape.add_argument("--conv-rank", type=int, help="of residual blocks and resampling, 0 for none (0; 8)")
+    shape.add_argument("--conv-rank", type=int, help="of residual blocks and resampling, 0 for none (0; 5)")
     shape.add_argument("--conv-alpha", type=float, help="as --alpha (the rank)")
     shape.add_argument("--text-encoder", action="store_true", help="train the text encoder's layers too")
 
     recipe = parser.add_argument_group("training")
-    recipe.add_argument("--steps", type=_count, help="(1500; 800)")
-    recipe.add_argument("--batch", type=_count, help="pictures of a step (2; 8)")
-    recipe.add_argument("--rate", type=float, help="peak learning rate (1e-4; 2e-3)")
+    recipe.add_argument("--steps", type=_count, help="(1500; 400)")
+    recipe.add_argument("--batch", type=_count, help="pictures of a step (2; 4)")
+    recipe.add_argument("--rate", type=float, help="peak learning rate (1e-4; 1.5e-3)")
     recipe.add_argument("--text-rate", type=float, default=5e-5, help="of the text encoder (%(default)s)")
     recipe.add_argument("--warmup", type=int, default=50, help="steps until the peak (%(default)s)")
     recipe.add_argument("--min-snr", type=float, default=5.0, help="gamma of the loss's weights, 0 for none (%(default)s)")
