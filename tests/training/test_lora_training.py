@@ -126,6 +126,25 @@ def test_a_stopped_run_goes_on_with_the_same_numbers(model: ModelHandle, picture
     assert len(set(losses)) == len(losses) == 6
 
 
+def test_a_run_that_is_killed_goes_on_from_its_last_save(model: ModelHandle, pictures: Path, tmp_path: Path) -> None:
+    losses = trainer(model, pictures, tmp_path / "whole").run()
+    killed = trainer(model, pictures, tmp_path / "state")
+    step = killed.loss
+
+    def dies(number: int) -> Tensor:
+        if number == 4:
+            raise KeyboardInterrupt
+        return step(number)
+
+    killed.loss = dies  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(save_every=0.0)
+    again = trainer(model, pictures, tmp_path / "state")
+    assert again.resume()
+    assert again.step == 4
+    assert again.run() == losses[4:]
+
+
 def test_a_state_of_another_training_is_refused(model: ModelHandle, pictures: Path, tmp_path: Path) -> None:
     state = tmp_path / "state.pt"
     assert not trainer(model, pictures, state).resume()

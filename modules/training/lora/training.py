@@ -171,14 +171,16 @@ class Trainer:
 
     # ---- all of them
 
-    def run(self, stop_at: int | None = None, say_every: int = 20, save_every: int = 100) -> list[float]:
-        """Train to the recipe's last step, or to `stop_at`; the losses of this call's steps.
+    def run(self, stop_at: int | None = None, say_every: int = 20, save_every: float = 120.0) -> list[float]:
+        """Train to the recipe's last step, or to `stop_at`, and save at the end and every `save_every` seconds; the losses of
+        this call's steps.
 
         Raises:
             NotFinite: a loss is NaN or infinite; the state of before is in the file.
         """
         losses: list[float] = []
         before, began, first = self.seconds, time.monotonic(), self.step
+        saved = began
         end = self.recipe.steps if stop_at is None else min(stop_at, self.recipe.steps)
         while self.step < end:
             losses.append(self._one())
@@ -191,8 +193,9 @@ class Trainer:
                     f"step {self.step} of {self.recipe.steps}, loss {sum(recent) / len(recent):.4f}, "
                     f"rate {self.optimiser.param_groups[0]['lr']:.1e}, {left:.1f} minutes left"
                 )
-            if self.step % save_every == 0 or self.step == end:
+            if self.step == end or time.monotonic() - saved > save_every:
                 self.save()
+                saved = time.monotonic()
         return losses
 
     def _one(self) -> float:
