@@ -8,6 +8,8 @@
     export       write models/atelier-starter.safetensors
     evaluate     measure the release gates on that file
 
+    lora         train a LoRA of a folder of pictures, or of a built-in style (apart from the stages above)
+
 Each stage reads what the ones before left in the work folder and takes up its own unfinished state.
 """
 
@@ -21,6 +23,7 @@ import torch
 
 from modules.training import autoencoder, denoiser, evaluation, export, latents, parallel, starter
 from modules.training.loop import Budget, seconds_until
+from modules.training.lora import command as lora
 from modules.training.rendering import render
 
 MODEL = Path("models/atelier-starter.safetensors")
@@ -88,6 +91,7 @@ STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
     "export": export_stage,
     "evaluate": evaluate_stage,
 }
+OTHERS: dict[str, Callable[[argparse.Namespace], None]] = {"lora": lora.run}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -114,6 +118,9 @@ def parser() -> argparse.ArgumentParser:
             stage.add_argument("--seeds", type=int, default=3)
             stage.add_argument("--pairs", type=int, default=150)
             stage.add_argument("--sheets", type=Path, help="folder for contact sheets")
+    adapter = stages.add_parser("lora", formatter_class=argparse.RawDescriptionHelpFormatter)
+    adapter.add_argument("--work", type=Path, default=Path("data/training/lora"), help="work folder (default: %(default)s)")
+    lora.add_options(adapter)
     return root
 
 
@@ -127,7 +134,7 @@ def _spent(file: Path) -> float:
 
 def main() -> None:
     options = parser().parse_args()
-    STAGES[options.stage](options)
+    (STAGES | OTHERS)[options.stage](options)
 
 
 if __name__ == "__main__":
