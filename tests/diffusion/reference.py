@@ -30,7 +30,7 @@ State = Mapping[str, Tensor]
 """Tensors by their names in a single-file checkpoint."""
 
 
-SDXL_UNET = {"use_linear_projection": True, "addition_embed_type": "text_time", "addition_time_embed_dim": 256}
+SDXL_UNET = {"addition_embed_type": "text_time", "addition_time_embed_dim": 256}
 
 
 def unet(config: UNetConfig, state: State) -> UNet2DConditionModel:
@@ -48,6 +48,7 @@ def unet(config: UNetConfig, state: State) -> UNet2DConditionModel:
             cross_attention_dim=config.context_dim,
             attention_head_dim=heads,  # diffusers' name for the number of heads
             transformer_layers_per_block=tuple(depth or 1 for depth in config.transformer_depth),
+            use_linear_projection=bool(config.head_width),
             **(SDXL_UNET if config.vector_width else {}),
             **({"projection_class_embeddings_input_dim": config.vector_width} if config.vector_width else {}),
         )
@@ -105,6 +106,26 @@ def open_clip(config: TextConfig, state: State, prefix: str) -> CLIPTextModelWit
     names = set(network.state_dict())
     fitting = {name if name in names else name.removeprefix("text_model."): tensor for name, tensor in converted.items()}
     return _filled(network, fitting)
+
+
+def penultimate_open_clip(config: TextConfig, state: State, prefix: str) -> CLIPTextModel:
+    """As diffusers keeps SD 2.x's encoder: without its last layer, which is not read."""
+    network = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=config.vocabulary,
+            hidden_size=config.width,
+            intermediate_size=config.hidden,
+            num_hidden_layers=config.layers - 1,
+            num_attention_heads=config.heads,
+            hidden_act=config.activation,
+            eos_token_id=ours.EOS,
+        )
+    )
+    read = {name: tensor for name, tensor in state.items() if f"resblocks.{config.layers - 1}." not in name}
+    converted = convert_open_clip_checkpoint(network, read, prefix)
+    names = set(network.state_dict())
+    fitting = {name if name in names else name.removeprefix("text_model."): tensor for name, tensor in converted.items()}
+    return _filled(network, {name: tensor for name, tensor in fitting.items() if name in names})
 
 
 def tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:
