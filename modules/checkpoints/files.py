@@ -191,7 +191,7 @@ def _info(path: Path, name: str) -> CheckpointInfo:
 
 @lru_cache(maxsize=32_768)
 def _described(path_text: str, name: str, *identity: int) -> CheckpointInfo:
-    """What a file's header tells; kept in memory until it its configuration or the families change: folders hold thousands of models."""
+    """What a file's header tells; kept in memory until it, its configuration or the families change."""
     path = Path(path_text)
     try:
         header = read_header(path)

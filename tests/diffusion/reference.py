@@ -48,11 +48,20 @@ def unet(config: UNetConfig, state: State) -> UNet2DConditionModel:
             cross_attention_dim=config.context_dim,
             attention_head_dim=heads,  # diffusers' name for the number of heads
             transformer_layers_per_block=tuple(depth or 1 for depth in config.transformer_depth),
+            **(_distilled(config) if config.output_depth or config.middle_res_blocks < 2 else {}),
             use_linear_projection=bool(config.head_width),
             **(SDXL_UNET if config.vector_width else {}),
             **({"projection_class_embeddings_input_dim": config.vector_width} if config.vector_width else {}),
         )
     return _filled(network, convert_ldm_unet_checkpoint(dict(state), network.config))
+
+
+def _distilled(config: UNetConfig) -> dict[str, Any]:
+    """Depths of each block on the way up, and what is left of the middle."""
+    number = config.res_blocks + 1
+    ups = [list(config.depths_up[start : start + number]) for start in range(0, len(config.depths_up), number)]
+    middle = {1: "UNetMidBlock2D", 0: None}.get(config.middle_res_blocks, "UNetMidBlock2DCrossAttn")
+    return {"reverse_transformer_layers_per_block": [[depth or 1 for depth in up] for up in ups], "mid_block_type": middle}
 
 
 def vae(config: VAEConfig, state: State, scale: float = 0.18215) -> AutoencoderKL:
