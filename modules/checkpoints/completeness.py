@@ -33,14 +33,24 @@ def check_complete(header: Header, encoders: Sequence[TextPart], numbers: int) -
     """
     layout = keys.layout(header.tensors)
     unet = sizes.unet_sizes(part_shapes(header, layout.unet))
-    vae = sizes.vae_sizes(part_shapes(header, layout.vae))
     places = [text_places(layout, encoder) for encoder in encoders]
     texts = [sizes.text_sizes(part_shapes(header, part)) for part in places]
     check_together(encoders, numbers, texts, unet)
     _check_part(header, layout.unet, sizes.unet_tensors(unet), "U-Net")
-    _check_part(header, layout.vae, sizes.vae_tensors(vae), "VAE")
+    check_vae(header, layout.vae)
     for encoder, part, text in zip(encoders, places, texts, strict=True):
         _check_part(header, part, sizes.text_tensors(text), encoder.title)
+
+
+def check_vae(header: Header, places: Mapping[str, Place]) -> sizes.VAESizes:
+    """Refuse an autoencoder that is not whole; its tensors are at `places`.
+
+    Raises:
+        CheckpointError: as `check_complete`.
+    """
+    vae = sizes.vae_sizes(part_shapes(header, places))
+    _check_part(header, places, sizes.vae_tensors(vae), "VAE")
+    return vae
 
 
 def text_places(layout: Layout, encoder: TextPart) -> dict[str, Place]:

@@ -155,7 +155,10 @@ def _named(found: tuple[tuple[Path, tuple[str, ...]], ...]) -> tuple[_Listed, ..
 
 
 def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
-    """Checkpoint files below `folder`; `visited` stops at folders that were seen, so links cannot lead in circles."""
+    """Checkpoint files below `folder`, without autoencoders of their own beside them (`vaes`).
+
+    `visited` stops at folders that were seen, so links cannot lead in circles.
+    """
     try:
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in visited:
@@ -165,7 +168,7 @@ def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
         return
     inside = listing(Path(folder))
     for name in inside.files:
-        if name.lower().endswith(SUFFIXES):
+        if name.lower().endswith(SUFFIXES) and Path(name).stem.lower()[-4:] != ".vae":
             yield os.path.join(folder, name)
     for name in inside.folders:
         if name.casefold() not in COMPANION_FOLDERS:

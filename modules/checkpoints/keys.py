@@ -149,6 +149,47 @@ def layout(names: Iterable[str]) -> Layout:
     return found
 
 
+_DIFFUSERS_VAE = (
+    (re.compile(r"^encoder\.down_blocks\.(\d+)\.resnets\."), r"encoder.down.\1.block."),
+    (re.compile(r"^encoder\.down_blocks\.(\d+)\.downsamplers\.0\."), r"encoder.down.\1.downsample."),
+    (re.compile(r"^decoder\.up_blocks\.(\d+)\.resnets\."), r"decoder.up.\1.block."),
+    (re.compile(r"^decoder\.up_blocks\.(\d+)\.upsamplers\.0\."), r"decoder.up.\1.upsample."),
+    (re.compile(r"\.mid_block\.resnets\.0\."), ".mid.block_1."),
+    (re.compile(r"\.mid_block\.resnets\.1\."), ".mid.block_2."),
+    (re.compile(r"\.mid_block\.attentions\.0\."), ".mid.attn_1."),
+    (re.compile(r"\.conv_norm_out\."), ".norm_out."),
+    (re.compile(r"\.conv_shortcut\."), ".nin_shortcut."),
+)
+"""From diffusers' names of an autoencoder to ldm's, but for the numbers of `decoder.up`, which run the other way there."""
+
+_UP = re.compile(r"^decoder\.up\.(\d+)\.")
+
+
+def vae_layout(names: Iterable[str]) -> dict[str, Place]:
+    """Where the tensors of an autoencoder are in a file of its own: with ldm's names, alone or as in a checkpoint, or diffusers'.
+
+    >>> vae_layout(["decoder.up_blocks.0.resnets.1.conv1.bias", "decoder.up_blocks.3.resnets.0.conv1.bias"])
+    {'decoder.up.3.block.1.conv1.bias': 'decoder.up_blocks.0.resnets.1.conv1.bias', \
+'decoder.up.0.block.0.conv1.bias': 'decoder.up_blocks.3.resnets.0.conv1.bias'}
+    """
+    names = list(names)
+    if whole := layout(names).vae:
+        return whole
+    bare = {name: _WRAPPERS.sub("", name) for name in names}
+    bare = {
+        name: own for name, own in bare.items() if own.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv."))
+    }
+    if not any("_blocks." in own for own in bare.values()):
+        return {ours: place for name, own in bare.items() for ours, place in _placed("vae", own, name).items()}
+    placed: dict[str, Place] = {}
+    for name, own in bare.items():
+        for pattern, replacement in _DIFFUSERS_VAE:
+            own = pattern.sub(replacement, own)
+        placed |= _placed("vae", own, name)
+    last = max((int(found[1]) for own in placed if (found := _UP.match(own))), default=0)
+    return {_UP.sub(lambda found: f"decoder.up.{last - int(found[1])}.", own): place for own, place in placed.items()}
+
+
 def _placed(part: str, own: str, name: str) -> dict[str, Place]:
     """The tensors of ours that a file's tensor holds; `own` is its name without the part's prefix."""
     for pattern, replacement in RENAMES[part]:

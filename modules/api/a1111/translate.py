@@ -99,6 +99,8 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
     scripted, said = script_fields(body.alwayson_scripts, image)
     fields |= scripted
     notes += said + _keep_known_styles(app, fields) + [f"infotext: {note}" for note in (recipe.notes if recipe else ())]
+    if note := app.recipe_vae(fields):
+        notes.append(note)
     if recipe is not None and recipe.checkpoints and not overridden.get(CHECKPOINT):
         fields["checkpoint"] = _recipe_checkpoint(app, recipe.checkpoints)
     elif options[CHECKPOINT]:
