@@ -166,7 +166,7 @@ _UP = re.compile(r"^decoder\.up\.(\d+)\.")
 
 
 def vae_layout(names: Iterable[str]) -> dict[str, Place]:
-    """Where the tensors of an autoencoder are in a file of its own: with ldm's names, alone or as in a checkpoint, or diffusers'.
+    """Where the tensors of an autoencoder are in a file of its own: ldm's names, bare or as in checkpoints, or diffusers'.
 
     >>> vae_layout(["decoder.up_blocks.0.resnets.1.conv1.bias", "decoder.up_blocks.3.resnets.0.conv1.bias"])
     {'decoder.up.3.block.1.conv1.bias': 'decoder.up_blocks.0.resnets.1.conv1.bias', \

@@ -63,7 +63,8 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions):
         Field(min_length=1, max_length=300),
         About(
             "VAE",
-            "the autoencoder: Automatic, None for the checkpoint's own, or the name of a file",
+            "a file's name, None for the checkpoint's own, or Automatic: NAME.vae.safetensors beside it where there is one",
+            group="Checkpoint",
             infotext="VAE",
             section="own",
         ),
