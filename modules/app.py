@@ -16,6 +16,7 @@ from typing import Any
 from modules.catalogue import Catalogue, weights_of
 from modules.checkpoints.companions import EmbeddingInfo, LoraInfo
 from modules.checkpoints.files import CheckpointInfo
+from modules.checkpoints.vaes import VaeInfo
 from modules.engine.link import EngineLink
 from modules.images.encoding import form_of
 from modules.images.outputs import Outputs
@@ -120,6 +121,14 @@ class App:
     def default_checkpoint(self) -> CheckpointInfo | None:
         """See `Catalogue.default_checkpoint`."""
         return self.catalogue.default_checkpoint()
+
+    def vaes(self) -> list[VaeInfo]:
+        """See `Catalogue.vaes`."""
+        return self.catalogue.vaes()
+
+    def recipe_vae(self, fields: dict[str, Any]) -> str:
+        """See `Catalogue.recipe_vae`."""
+        return self.catalogue.recipe_vae(fields)
 
     def complete(self, fields: dict[str, Any]) -> GenerationRequest:
         """See `Catalogue.complete`."""

@@ -15,6 +15,7 @@ from typing import Any
 from modules.checkpoints.companions import EmbeddingInfo, LoraInfo, lora_names, scan_embeddings, scan_loras, text_width
 from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import CheckpointInfo, find, read_header, scan
+from modules.checkpoints.vaes import AUTOMATIC, OWN, VaeInfo, find_vae, scan_vaes
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.samplers.relevance import relevant
 from modules.diffusion.schedules import find_schedule
@@ -91,6 +92,37 @@ class Catalogue:
             raise RequestError(f"checkpoint {info.name!r} cannot be used: {info.problem}")
         return info
 
+    def vaes(self) -> list[VaeInfo]:
+        """All autoencoders in files of their own; those that cannot be used say why."""
+        return scan_vaes(self.folders)
+
+    def vae(self, name: str) -> str:
+        """The name of the autoencoder that `name` means: Automatic, None or a file's.
+
+        Raises:
+            UnknownName: there is none.
+            RequestError: its file cannot be used.
+        """
+        for known in (AUTOMATIC, OWN):
+            if name.casefold() == known.casefold():
+                return known
+        try:
+            return find_vae(self.folders, name).name
+        except CheckpointError as error:
+            raise RequestError(f"vae: {error}") from None
+
+    def recipe_vae(self, fields: dict[str, Any]) -> str:
+        """Leave out the autoencoder of a recipe that is not here; what to say about that, "" where it is."""
+        name = fields.get("vae")
+        if not isinstance(name, str):
+            return ""
+        try:
+            fields["vae"] = self.vae(name)
+        except RequestError:
+            del fields["vae"]
+            return f"the VAE {name[:80]!r} is not here; the checkpoint's own is used"
+        return ""
+
     def default_checkpoint(self) -> CheckpointInfo | None:
         """The checkpoint of the newest job if it is still here, else the first usable one."""
         latest = self._latest()
@@ -129,7 +161,12 @@ class Catalogue:
         sampler, schedule_in_name = find_sampler(request.sampler)
         schedule = find_schedule(schedule_in_name or request.schedule)
         seed = request.seed if request.seed >= 0 else secrets.randbelow(DRAWN_SEEDS)
-        found: dict[str, Any] = {"sampler": sampler.name, "schedule": schedule.label, "seed": seed}
+        found: dict[str, Any] = {
+            "sampler": sampler.name,
+            "schedule": schedule.label,
+            "seed": seed,
+            "vae": self.vae(request.vae),
+        }
         if request.variation_strength > 0 and request.variation_seed < 0:
             found["variation_seed"] = secrets.randbelow(DRAWN_SEEDS)
         if request.hires is not None:

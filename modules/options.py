@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Groups = Mapping[str, tuple["Option", ...]]
 """Options by the heading under which they are shown."""
 
-GROUPS = ("Noise", "Sampler", "Schedule", "Guidance", "Prompt", "File")
+GROUPS = ("Checkpoint", "Noise", "Sampler", "Schedule", "Guidance", "Prompt", "File")
 """Headings in the order in which they are shown; others follow in the order of their first field."""
 PICTURE = "Picture"
 """The group of what only a picture from a picture has: the page has controls of its own for it."""

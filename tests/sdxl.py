@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modules.checkpoints import keys
-from modules.checkpoints.completeness import SIZE_FEATURES
+from modules.checkpoints.completeness import FEATURES
 from modules.diffusion.clip import TextConfig
 from modules.diffusion.text import TextEncoder
 from modules.diffusion.unet import UNet, UNetConfig
@@ -26,7 +26,7 @@ UNET = UNetConfig(
     context_dim=TEXT.width + TEXT_2.width,
     heads=0,
     head_width=64,
-    vector_width=TEXT_2.projection + SIZE_FEATURES,
+    vector_width=TEXT_2.projection + 6 * FEATURES,
 )
 VAE = VAEConfig(channels=(32, 32, 64, 64), res_blocks=1)
 
@@ -51,24 +51,49 @@ def sdxl_state(seed: int = 0, unet: UNetConfig = UNET) -> dict[str, Tensor]:
     with torch.device("meta"):
         networks = UNet(unet), AutoencoderKL(VAE), TextEncoder(TEXT).networks, TextEncoder(TEXT_2).networks
     parts = [{n: drawn(n, t.shape, generator) for n, t in network.state_dict().items()} for network in networks]
-    state = {keys.UNET + name: _linear(name, tensor) for name, tensor in parts[0].items()}
+    state = {keys.UNET + name: linear_names(name, tensor) for name, tensor in parts[0].items()}
     state |= {keys.VAE + name: tensor for name, tensor in parts[1].items()}
     state |= {"conditioner.embedders.0.transformer.text_model." + name: tensor for name, tensor in parts[2].items()}
     state["conditioner.embedders.0.transformer.text_model.embeddings.position_ids"] = torch.arange(77)[None]
-    state |= {OPEN_CLIP + name: tensor for name, tensor in _open_clip(parts[3]).items()}
+    state |= {OPEN_CLIP + name: tensor for name, tensor in open_clip_names(parts[3]).items()}
     return {**state, OPEN_CLIP + "logit_scale": torch.tensor(4.6), "denoiser.sigmas": torch.ones(1000)}
+
+
+REFINER_TEXT = TEXT_2
+REFINER_UNET = UNetConfig(
+    channels=(64, 128, 128),
+    transformer_depth=(0, 1, 0),
+    middle_depth=1,
+    context_dim=TEXT_2.width,
+    heads=0,
+    head_width=64,
+    vector_width=TEXT_2.projection + 5 * FEATURES,
+)
+REFINER_OPEN_CLIP = "conditioner.embedders.0.model."
+
+
+def refiner_state(seed: int = 0) -> dict[str, Tensor]:
+    """The tensors of a refiner: one text encoder, OpenCLIP's, and an aesthetic score in the vector."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.device("meta"):
+        networks = UNet(REFINER_UNET), AutoencoderKL(VAE), TextEncoder(REFINER_TEXT).networks
+    parts = [{n: drawn(n, t.shape, generator) for n, t in network.state_dict().items()} for network in networks]
+    state = {keys.UNET + name: linear_names(name, tensor) for name, tensor in parts[0].items()}
+    state |= {keys.VAE + name: tensor for name, tensor in parts[1].items()}
+    state |= {REFINER_OPEN_CLIP + name: tensor for name, tensor in open_clip_names(parts[2]).items()}
+    return {**state, REFINER_OPEN_CLIP + "logit_scale": torch.tensor(4.6)}
 
 
 def sdxl_checkpoint(path: Path, seed: int = 0) -> Path:
     return write(path, sdxl_state(seed), {"modelspec.title": "Tiny XL", "atelier.native_size": "64x64"})
 
 
-def _linear(name: str, tensor: Tensor) -> Tensor:
+def linear_names(name: str, tensor: Tensor) -> Tensor:
     """SDXL keeps the projections around its transformers as linear layers."""
     return tensor[:, :, 0, 0].contiguous() if "proj_in.weight" in name or "proj_out.weight" in name else tensor
 
 
-def _open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def open_clip_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """From transformers' names to OpenCLIP's, queries, keys and values fused."""
     fused: dict[str, Tensor] = {}
     for name, tensor in state.items():

@@ -29,6 +29,8 @@ def other(option: Option) -> Any:
         return not field.default
     if option.choices:
         return next(choice for choice in option.choices if choice != field.default)
+    if field.annotation is str:
+        return "other"
     whole = field.annotation is int
     return 3 if whole else 0.5
 

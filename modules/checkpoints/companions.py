@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from modules.checkpoints import keys
-from modules.checkpoints.folders import listing
+from modules.checkpoints.folders import files_below, listing
 from modules.checkpoints.header import Header, read_header
 from modules.errors import CheckpointError
 from modules.prompts.chunks import CHUNK
@@ -65,7 +65,7 @@ def has_embeddings(folders: Sequence[Path]) -> bool:
 def scan_embeddings(folders: Sequence[Path]) -> list[EmbeddingInfo]:
     """All textual inversions in folders `embeddings` of the models folders, by name; of equal names the first counts."""
     infos: dict[str, EmbeddingInfo] = {}
-    for path in _files(folders, _EMBEDDING_FOLDERS, (_SAFE, *_PICKLES)):
+    for path in files_below(folders, _EMBEDDING_FOLDERS, (_SAFE, *_PICKLES)):
         try:
             status = path.stat()
         except OSError:
@@ -79,7 +79,7 @@ def scan_embeddings(folders: Sequence[Path]) -> list[EmbeddingInfo]:
 
 def lora_names(folders: Sequence[Path]) -> list[str]:
     """The names of LoRA files, as in `<lora:name:1>`, in folders `loras` (or `lora`, `lycoris`) of the models folders."""
-    return sorted({_stem(path) for path in _files(folders, _LORA_FOLDERS, (_SAFE,))}, key=str.casefold)
+    return sorted({_stem(path) for path in files_below(folders, _LORA_FOLDERS, (_SAFE,))}, key=str.casefold)
 
 
 def lora_file(folders: Sequence[Path], name: str) -> Path | None:
@@ -87,7 +87,7 @@ def lora_file(folders: Sequence[Path], name: str) -> Path | None:
 
     Headers are read only where no file has the name.
     """
-    wanted, files = name.casefold(), list(_files(folders, _LORA_FOLDERS, (_SAFE,)))
+    wanted, files = name.casefold(), list(files_below(folders, _LORA_FOLDERS, (_SAFE,)))
     if own := next((path for path in files if _stem(path).casefold() == wanted), None):
         return own
     return next((info.path for info in _infos(files) if info.alias and info.alias.casefold() == wanted), None)
@@ -96,7 +96,7 @@ def lora_file(folders: Sequence[Path], name: str) -> Path | None:
 def scan_loras(folders: Sequence[Path]) -> list[LoraInfo]:
     """All LoRAs in the models folders, by name; headers are read once."""
     infos: dict[str, LoraInfo] = {}
-    for info in _infos(_files(folders, _LORA_FOLDERS, (_SAFE,))):
+    for info in _infos(files_below(folders, _LORA_FOLDERS, (_SAFE,))):
         infos.setdefault(info.name.casefold(), info)
     return sorted(infos.values(), key=lambda info: info.name.casefold())
 
@@ -140,22 +140,6 @@ def _text_width(path: str, *identity: int) -> int:
     layout = keys.layout(shapes)
     place = layout.text.get("embeddings.token_embedding.weight", "")
     return shapes[keys.stored_name(place)][-1] if place and not layout.text_2 else 0  # one of several is not enough
-
-
-def _files(folders: Sequence[Path], kinds: frozenset[str], suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """Files with one of `suffixes` below the folders of `folders` whose names are among `kinds`; hidden ones are skipped."""
-    for folder in folders:
-        for top in _tops(folder, kinds):
-            for base in _below(top):
-                yield from (base / name for name in listing(base).files if name.lower().endswith(suffixes))
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """`folder` and all folders in it; links to folders are not followed."""
-    yield folder
-    for name in listing(folder).folders:
-        if not (folder / name).is_symlink():
-            yield from _below(folder / name)
 
 
 def _tops(folder: Path, kinds: frozenset[str]) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from modules.checkpoints import keys, sizes
 from modules.checkpoints.header import Header
-from modules.checkpoints.keys import Place, shape_at, stored_name
+from modules.checkpoints.keys import Layout, Place, shape_at, stored_name
 from modules.errors import CheckpointError
 from modules.prompts.chunks import WINDOW
 from modules.prompts.tokenizer import VOCABULARY_SIZE
@@ -18,14 +18,14 @@ from modules.prompts.tokenizer import VOCABULARY_SIZE
 if TYPE_CHECKING:
     from modules.checkpoints.families.parts import TextPart
 
-SIZE_FEATURES = 6 * 256
-"""Numbers of a network's vector for the picture's size, see `diffusion.conditioning.size_features`."""
+FEATURES = 256
+"""Numbers of a network's vector for each number beside its pooled text, see `diffusion.conditioning.features`."""
 
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 """Number formats in which weights may be stored."""
 
 
-def check_complete(header: Header, encoders: Sequence[TextPart], sizes_in_vector: bool) -> None:
+def check_complete(header: Header, encoders: Sequence[TextPart], numbers: int) -> None:
     """Refuse a checkpoint whose U-Net, autoencoder and text `encoders` are not whole, or do not go together.
 
     Raises:
@@ -33,13 +33,30 @@ def check_complete(header: Header, encoders: Sequence[TextPart], sizes_in_vector
     """
     layout = keys.layout(header.tensors)
     unet = sizes.unet_sizes(part_shapes(header, layout.unet))
-    vae = sizes.vae_sizes(part_shapes(header, layout.vae))
-    texts = [sizes.text_sizes(part_shapes(header, layout.part(encoder.part))) for encoder in encoders]
-    check_together(encoders, sizes_in_vector, texts, unet)
+    places = [text_places(layout, encoder) for encoder in encoders]
+    texts = [sizes.text_sizes(part_shapes(header, part)) for part in places]
+    check_together(encoders, numbers, texts, unet)
     _check_part(header, layout.unet, sizes.unet_tensors(unet), "U-Net")
-    _check_part(header, layout.vae, sizes.vae_tensors(vae), "VAE")
-    for encoder, text in zip(encoders, texts, strict=True):
-        _check_part(header, layout.part(encoder.part), sizes.text_tensors(text), encoder.title)
+    check_vae(header, layout.vae)
+    for encoder, part, text in zip(encoders, places, texts, strict=True):
+        _check_part(header, part, sizes.text_tensors(text), encoder.title)
+
+
+def check_vae(header: Header, places: Mapping[str, Place]) -> sizes.VAESizes:
+    """Refuse an autoencoder that is not whole; its tensors are at `places`.
+
+    Raises:
+        CheckpointError: as `check_complete`.
+    """
+    vae = sizes.vae_sizes(part_shapes(header, places))
+    _check_part(header, places, sizes.vae_tensors(vae), "VAE")
+    return vae
+
+
+def text_places(layout: Layout, encoder: TextPart) -> dict[str, Place]:
+    """Where the tensors of a text encoder are, without a projection that the family does not read."""
+    places = layout.part(encoder.part)
+    return places if encoder.pooled else {name: place for name, place in places.items() if name != "text_projection.weight"}
 
 
 def part_shapes(header: Header, places: Mapping[str, Place]) -> dict[str, tuple[int, ...]]:
@@ -47,22 +64,22 @@ def part_shapes(header: Header, places: Mapping[str, Place]) -> dict[str, tuple[
     return {name: shape_at(place, header.tensors[stored_name(place)].shape) for name, place in places.items()}
 
 
-def check_together(
-    encoders: Sequence[TextPart], sizes_in_vector: bool, texts: Sequence[sizes.TextSizes], unet: sizes.UNetSizes
-) -> None:
+def check_together(encoders: Sequence[TextPart], numbers: int, texts: Sequence[sizes.TextSizes], unet: sizes.UNetSizes) -> None:
     """Refuse text encoders that are not CLIP's, or not as wide as the context and the vector that the U-Net expects.
 
     Raises:
         CheckpointError: as `check_complete`.
     """
     if any(text.vocabulary < VOCABULARY_SIZE or text.positions < WINDOW for text in texts):
-        raise CheckpointError("has a text encoder with another vocabulary than CLIP's; use an SD 1.x or SDXL checkpoint")
+        raise CheckpointError(
+            "has a text encoder with another vocabulary than CLIP's; use an SD 1.x, SD 2.x or SDXL checkpoint"
+        )
     width = sum(text.width for text in texts)
     if width != unet.context_dim:
         what = "text encoders" if len(texts) > 1 else "a text encoder"
         raise CheckpointError(f"has {what} {width} wide and a U-Net that expects {unet.context_dim}; use another file")
     pooled = sum(text.projection for encoder, text in zip(encoders, texts, strict=True) if encoder.pooled)
-    vector = pooled + (SIZE_FEATURES if sizes_in_vector else 0)
+    vector = pooled + numbers * FEATURES
     if vector != unet.vector_width:
         raise CheckpointError(
             f"gives {vector} numbers of pooled text and sizes to a U-Net that expects {unet.vector_width}; use another file"

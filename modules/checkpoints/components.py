@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
 
 import torch
 
 from modules.checkpoints import keys, lora_names, shapes
-from modules.checkpoints.completeness import check_together, part_shapes
-from modules.checkpoints.keys import Layout
+from modules.checkpoints.completeness import check_together, check_vae, part_shapes, text_places
+from modules.checkpoints.keys import Layout, Place
 from modules.checkpoints.latent_space import KLLatentSpace
 from modules.checkpoints.model_file import ModelFile
 from modules.checkpoints.sizes import text_sizes, unet_sizes
-from modules.checkpoints.training import training_of
 from modules.diffusion.accelerators import while_resident
 from modules.diffusion.clip_prompts import CLIPPrompts
 from modules.diffusion.forward import adaptable_layers
-from modules.diffusion.networks import AdaptableNetwork, Networks
-from modules.diffusion.prediction import PREDICTIONS, DiscreteNoise
+from modules.diffusion.networks import AdaptableNetwork, LatentSpace, Networks, NoiseProcess
+from modules.diffusion.prediction import PREDICTIONS, ContinuousNoise, DiscreteNoise
 from modules.diffusion.text import TextEncoder, TextEncoders
 from modules.diffusion.unet import UNet
 from modules.diffusion.unet_denoiser import UNetDenoiser
 from modules.diffusion.vae import AutoencoderKL
+from modules.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from modules.checkpoints.families.parts import LatentFormat, TextPart
+    from modules.checkpoints.families.parts import LatentFormat, TextPart, VectorNumbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,34 +41,36 @@ class UNetParts:
 
     file: ModelFile
     encoders: Sequence[TextPart]
-    sizes_in_vector: bool
+    numbers: VectorNumbers
+    """What the U-Net's vector has beside the pooled text."""
 
     def __post_init__(self) -> None:
         self.file.ignore(self.layout.unexpected)
-        texts = [text_sizes(part_shapes(self.file.header, self.layout.part(part.part))) for part in self.encoders]
+        texts = [text_sizes(part_shapes(self.file.header, text_places(self.layout, part))) for part in self.encoders]
         unet = unet_sizes(part_shapes(self.file.header, self.layout.unet))
-        check_together(self.encoders, self.sizes_in_vector, texts, unet)
+        check_together(self.encoders, len(self.numbers), texts, unet)
 
     @cached_property
     def layout(self) -> Layout:
         return keys.layout(self.file.header.tensors)
 
-    def networks(self, latent: LatentFormat, heads: int, head_width: int, prediction: str, blank_negative: bool) -> Networks:
+    def networks(
+        self, latent: LatentFormat, heads: int, head_width: int, noise: NoiseProcess, blank_negative: bool, edits_scaled: bool
+    ) -> Networks:
         """All of them, read as a family's data says (`families.UNetFamily`)."""
         file = self.file
         unet = cast(UNet, file.component("unet", lambda: self._unet(heads, head_width), streamable=True))
-        vae = cast(AutoencoderKL, file.component("vae", self._vae, streamable=True))
+        vae = autoencoder(file, self.layout.vae)
         texts = [
             cast(TextEncoder, file.component(part.part, partial(self._text, part), streamable=True)) for part in self.encoders
         ]
         accelerate = while_resident(file.accelerate, file.placement("unet"), file.attend)
         parts = tuple(part.part for part in self.encoders)
-        trained = training_of(file.header, file.path)
         return Networks(
             UNetDenoiser(unet, file.dtype, latent.channels, accelerate),
-            CLIPPrompts(TextEncoders(texts), blank_negative, self.sizes_in_vector, file.inversions, parts),
-            KLLatentSpace(vae, latent, file.vae_dtype, file.device),
-            DiscreteNoise(PREDICTIONS[trained.prediction or prediction], zero_snr=trained.zero_snr),
+            CLIPPrompts(TextEncoders(texts), blank_negative, self.numbers, file.inversions, parts),
+            KLLatentSpace(vae, latent, file.vae_dtype, file.device, edits_scaled=edits_scaled),
+            noise,
             {"unet": self._adaptable_unet(unet)} | dict(zip(parts, map(self._adaptable_text, texts), strict=True)),
         )
 
@@ -91,17 +93,52 @@ class UNetParts:
         network.source, network.title = repr((*self.file.content, "unet")), self.file.path.name
         return network
 
-    def _vae(self) -> AutoencoderKL:
-        config = shapes.vae_config(part_shapes(self.file.header, self.layout.vae))
-        with torch.device("meta"):
-            network = AutoencoderKL(config, self.file.attend, self.file.kernels)
-        self.file.fill(network, self.layout.vae, self.file.vae_dtype, "VAE")
-        return network
-
     def _text(self, part: TextPart) -> TextEncoder:
-        names = self.layout.part(part.part)
+        names = text_places(self.layout, part)
         config = shapes.text_config(part_shapes(self.file.header, names), part)
         with torch.device("meta"):
             network = TextEncoder(config)
         self.file.fill(network.networks, names, self.file.dtype, part.title)
         return network.eval()
+
+
+def autoencoder(file: ModelFile, places: Mapping[str, Place]) -> AutoencoderKL:
+    """The autoencoder whose tensors are at `places` of an open file."""
+
+    def make() -> AutoencoderKL:
+        config = shapes.vae_config(part_shapes(file.header, places))
+        with torch.device("meta"):
+            network = AutoencoderKL(config, file.attend, file.kernels)
+        file.fill(network, places, file.vae_dtype, "VAE")
+        return network
+
+    return cast(AutoencoderKL, file.component("vae", make, streamable=True))
+
+
+def with_vae(file: ModelFile, space: LatentSpace) -> KLLatentSpace:
+    """The latent space of a model with the autoencoder of another file.
+
+    Raises:
+        CheckpointError: it has another form than the model's latent space; the message is the rest of a sentence.
+    """
+    if not isinstance(space, KLLatentSpace):
+        raise CheckpointError("does not fit: this checkpoint's family takes no other VAE")
+    places = keys.vae_layout(file.header.tensors)
+    sizes = check_vae(file.header, places)
+    wanted = space.format.channels, space.format.factor
+    if (sizes.latent_channels, 2 ** (len(sizes.channels) - 1)) != wanted:
+        raise CheckpointError(
+            f"does not fit: it has {sizes.latent_channels} latent channels and {len(sizes.channels)} levels, this checkpoint's "
+            f"latents have {wanted[0]} channels and a pixel for {wanted[1]}"
+        )
+    return replace(space, vae=autoencoder(file, places), tiling=None)
+
+
+def discrete_noise(prediction: str, zero_snr: bool) -> NoiseProcess:
+    """The noise process of a network that was trained at discrete timesteps to predict "eps" or "v"."""
+    return DiscreteNoise(PREDICTIONS[prediction], zero_snr=zero_snr)
+
+
+def continuous_noise(sigma_min: float, sigma_max: float, data: float, v: bool) -> NoiseProcess:
+    """The noise process of a network that was trained at all noise levels of a range."""
+    return ContinuousNoise(sigma_min, sigma_max, data, v)

@@ -20,7 +20,7 @@ from modules.checkpoints.folders import listing
 from modules.checkpoints.hashes import file_sha256, known_sha256
 from modules.checkpoints.header import Header, TensorEntry, read_header
 from modules.checkpoints.naming import by_hash, named
-from modules.checkpoints.training import yaml_problem
+from modules.checkpoints.training import yaml_identity, yaml_problem
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import CheckpointError, UnknownName
@@ -155,7 +155,10 @@ def _named(found: tuple[tuple[Path, tuple[str, ...]], ...]) -> tuple[_Listed, ..
 
 
 def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
-    """Checkpoint files below `folder`; `visited` stops at folders that were seen, so links cannot lead in circles."""
+    """Checkpoint files below `folder`, without autoencoders of their own beside them (`vaes`).
+
+    `visited` stops at folders that were seen, so links cannot lead in circles.
+    """
     try:
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in visited:
@@ -165,7 +168,7 @@ def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
         return
     inside = listing(Path(folder))
     for name in inside.files:
-        if name.lower().endswith(SUFFIXES):
+        if name.lower().endswith(SUFFIXES) and Path(name).stem.lower()[-4:] != ".vae":
             yield os.path.join(folder, name)
     for name in inside.folders:
         if name.casefold() not in COMPANION_FOLDERS:
@@ -181,9 +184,8 @@ def _name(path: Path, folder: Path) -> str:
 def _info(path: Path, name: str) -> CheckpointInfo:
     try:
         status = path.stat()
-        info = _described(
-            str(path), name, HOOKS.revision, status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
-        )
+        identity = status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
+        info = _described(str(path), name, HOOKS.revision, *identity, *yaml_identity(path))
         note = "" if info.problem else clean_text(yaml_problem(path))
         return replace(info, note=note) if note else info
     except OSError as error:
@@ -192,7 +194,7 @@ def _info(path: Path, name: str) -> CheckpointInfo:
 
 @lru_cache(maxsize=32_768)
 def _described(path_text: str, name: str, *identity: int) -> CheckpointInfo:
-    """What a file's header tells; kept in memory until it or the families change: folders hold thousands of models."""
+    """What a file's header tells; kept in memory until it, its configuration or the families change."""
     path = Path(path_text)
     try:
         header = read_header(path)
@@ -209,7 +211,7 @@ def _described(path_text: str, name: str, *identity: int) -> CheckpointInfo:
         path=path,
         title=_text(said.get("modelspec.title"), 200).replace("\n", " ") or name,
         family=family.name,
-        defaults=_defaults(said, family.defaults),
+        defaults=_defaults(said, family.defaults_of(header, path)),
         description=_text(said.get("atelier.description") or said.get("modelspec.description"), 2000),
         prompts=_texts(said.get("atelier.prompts"), 100),
         motifs=_texts(said.get("atelier.motifs"), 5000),

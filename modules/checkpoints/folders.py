@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +41,28 @@ def listing(folder: Path) -> Listing:
         tuple(sorted({*folders, *lead_to_folders})),
         tuple(sorted({*files, *links} - lead_to_folders)),
     )
+
+
+def files_below(folders: Sequence[Path], kinds: frozenset[str], suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Files with one of `suffixes` below the folders of `folders` whose names are among `kinds`; hidden ones are skipped."""
+    for folder in folders:
+        inside = listing(folder)
+        for top in sorted((*inside.folders, *inside.files)):
+            if top.casefold() in kinds:
+                yield from _with_suffix(folder / top, suffixes)
+
+
+def _with_suffix(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    for base in folders_below(folder):
+        yield from (base / name for name in listing(base).files if name.lower().endswith(suffixes))
+
+
+def folders_below(folder: Path) -> Iterator[Path]:
+    """`folder` and all folders in it; links to folders are not followed."""
+    yield folder
+    for name in listing(folder).folders:
+        if not (folder / name).is_symlink():
+            yield from folders_below(folder / name)
 
 
 _Names = tuple[str, ...]

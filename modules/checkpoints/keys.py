@@ -24,9 +24,10 @@ _WRAPPERS = re.compile(r"(?:(?:model_)?state_dict\.|module\.)+")
 _PREFIXES = (
     (re.compile(r"(?:model\.)?model\.diffusion_model\.|(?:diffusion_model\.)+"), UNET),
     (re.compile(r"(?:(?:cond_stage_model\.|text_encoders\.)clip_l|conditioner\.embedders\.0)\.transformer\."), TEXT),
+    (re.compile(r"(?:cond_stage_model|conditioner\.embedders\.0)\.model\."), TEXT),
     (re.compile(r"vae\.(?=(?:encoder|decoder|quant_conv|post_quant_conv)\.)"), VAE),
 )
-"""Other prefixes of the parts: other programs', and SDXL's of its first text encoder."""
+"""Other prefixes of the parts: other programs', and those of the first text encoders of SDXL, its refiner and SD 2.x."""
 
 
 def canonical(name: str) -> str:
@@ -43,6 +44,22 @@ def canonical(name: str) -> str:
     return name
 
 
+OPEN_CLIP_END = TEXT + "ln_final.weight"
+"""A tensor that a first text encoder has under OpenCLIP's names and not under transformers'."""
+
+_OPEN_CLIP = (
+    (re.compile(r"^token_embedding\."), "embeddings.token_embedding."),
+    (re.compile(r"^positional_embedding$"), "embeddings.position_embedding.weight"),
+    (re.compile(r"^ln_final\."), "final_layer_norm."),
+    (re.compile(r"^transformer\.resblocks\."), "encoder.layers."),
+    (re.compile(r"\.ln_([12])\."), r".layer_norm\1."),
+    (re.compile(r"\.mlp\.c_fc\."), ".mlp.fc1."),
+    (re.compile(r"\.mlp\.c_proj\."), ".mlp.fc2."),
+    (re.compile(r"\.attn\.out_proj\."), ".self_attn.out_proj."),
+    (re.compile(r"\.attn\.in_proj_"), ".self_attn.in_proj_"),
+)
+"""From OpenCLIP's names of a text encoder to transformers'; names that are transformers' already have none of these parts."""
+
 RENAMES: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
     "unet": (),
     "vae": (  # autoencoders that went through diffusers and came back half converted
@@ -50,20 +67,9 @@ RENAMES: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
         (re.compile(r"\.attn_1\.(?:to_out\.0|proj_attn)\."), r".attn_1.proj_out."),
         (re.compile(r"\.attn_1\.group_norm\."), r".attn_1.norm."),
     ),
-    "text": (
-        (re.compile(r"^text_model\."), ""),
-    ),  # transformers before 4.x of 2022, and merges made with it, lack "text_model."
-    "text_2": (  # OpenCLIP's names
-        (re.compile(r"^token_embedding\."), "embeddings.token_embedding."),
-        (re.compile(r"^positional_embedding$"), "embeddings.position_embedding.weight"),
-        (re.compile(r"^ln_final\."), "final_layer_norm."),
-        (re.compile(r"^transformer\.resblocks\."), "encoder.layers."),
-        (re.compile(r"\.ln_([12])\."), r".layer_norm\1."),
-        (re.compile(r"\.mlp\.c_fc\."), ".mlp.fc1."),
-        (re.compile(r"\.mlp\.c_proj\."), ".mlp.fc2."),
-        (re.compile(r"\.attn\.out_proj\."), ".self_attn.out_proj."),
-        (re.compile(r"\.attn\.in_proj_"), ".self_attn.in_proj_"),
-    ),
+    # transformers before 4.x of 2022, and merges made with it, lack "text_model."
+    "text": ((re.compile(r"^text_model\."), ""), *_OPEN_CLIP),
+    "text_2": _OPEN_CLIP,
 }
 
 _FUSED = re.compile(r"(.*\.self_attn)\.in_proj_(weight|bias)")
@@ -71,9 +77,9 @@ _FUSED = re.compile(r"(.*\.self_attn)\.in_proj_(weight|bias)")
 
 IGNORED = re.compile(
     r"model_ema[._]|first_stage_model\.(?:model_ema|loss)\.|ddim_|"  # averaged copies and losses of training
-    r"cond_stage_model\.(?:transformer\.(?:vision_model|visual_projection|text_projection|logit_scale)|logit_scale|text_projection)|"
+    r"cond_stage_model\.(?:transformer\.(?:vision_model|visual|text_projection\.|logit_scale|attn_mask)|logit_scale|text_projection)|"
     r"conditioner\.embedders\.(?:0\.(?:logit_scale|text_projection)|1\.model\.(?:logit_scale|attn_mask|visual\.))|"
-    r"denoiser\.|"
+    r"denoiser\.|edm_(?:mean|std|vpred)|"
     r"embedding_manager\.|optimizer|callbacks|state_dict$|"  # textual-inversion training
     r"(?:model\.)?(?:alphas?|betas|sqrt|log_one|posterior|lvlb)[a-z_]*|logvar|"  # constants
     r"scale_factor|global_step|v_pred|ztsnr"
@@ -143,11 +149,52 @@ def layout(names: Iterable[str]) -> Layout:
     return found
 
 
+_DIFFUSERS_VAE = (
+    (re.compile(r"^encoder\.down_blocks\.(\d+)\.resnets\."), r"encoder.down.\1.block."),
+    (re.compile(r"^encoder\.down_blocks\.(\d+)\.downsamplers\.0\."), r"encoder.down.\1.downsample."),
+    (re.compile(r"^decoder\.up_blocks\.(\d+)\.resnets\."), r"decoder.up.\1.block."),
+    (re.compile(r"^decoder\.up_blocks\.(\d+)\.upsamplers\.0\."), r"decoder.up.\1.upsample."),
+    (re.compile(r"\.mid_block\.resnets\.0\."), ".mid.block_1."),
+    (re.compile(r"\.mid_block\.resnets\.1\."), ".mid.block_2."),
+    (re.compile(r"\.mid_block\.attentions\.0\."), ".mid.attn_1."),
+    (re.compile(r"\.conv_norm_out\."), ".norm_out."),
+    (re.compile(r"\.conv_shortcut\."), ".nin_shortcut."),
+)
+"""From diffusers' names of an autoencoder to ldm's, but for the numbers of `decoder.up`, which run the other way there."""
+
+_UP = re.compile(r"^decoder\.up\.(\d+)\.")
+
+
+def vae_layout(names: Iterable[str]) -> dict[str, Place]:
+    """Where the tensors of an autoencoder are in a file of its own: ldm's names, bare or as in checkpoints, or diffusers'.
+
+    >>> vae_layout(["decoder.up_blocks.0.resnets.1.conv1.bias", "decoder.up_blocks.3.resnets.0.conv1.bias"])
+    {'decoder.up.3.block.1.conv1.bias': 'decoder.up_blocks.0.resnets.1.conv1.bias', \
+'decoder.up.0.block.0.conv1.bias': 'decoder.up_blocks.3.resnets.0.conv1.bias'}
+    """
+    names = list(names)
+    if whole := layout(names).vae:
+        return whole
+    bare = {name: _WRAPPERS.sub("", name) for name in names}
+    bare = {
+        name: own for name, own in bare.items() if own.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv."))
+    }
+    if not any("_blocks." in own for own in bare.values()):
+        return {ours: place for name, own in bare.items() for ours, place in _placed("vae", own, name).items()}
+    placed: dict[str, Place] = {}
+    for name, own in bare.items():
+        for pattern, replacement in _DIFFUSERS_VAE:
+            own = pattern.sub(replacement, own)
+        placed |= _placed("vae", own, name)
+    last = max((int(found[1]) for own in placed if (found := _UP.match(own))), default=0)
+    return {_UP.sub(lambda found: f"decoder.up.{last - int(found[1])}.", own): place for own, place in placed.items()}
+
+
 def _placed(part: str, own: str, name: str) -> dict[str, Place]:
     """The tensors of ours that a file's tensor holds; `own` is its name without the part's prefix."""
     for pattern, replacement in RENAMES[part]:
         own = pattern.sub(replacement, own)
-    if part != "text_2":
+    if part not in ("text", "text_2"):
         return {own: name}
     if own == "text_projection":
         return {"text_projection.weight": Slice(name, transposed=True)}

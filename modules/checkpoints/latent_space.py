@@ -25,6 +25,8 @@ class KLLatentSpace:
     dtype: torch.dtype
     device: torch.device
     tiling: Tiling | None = None
+    edits_scaled: bool = False
+    """Whether a network that edits pictures is given their latents scaled."""
 
     def tiled(self, tiling: Tiling) -> KLLatentSpace:
         return replace(self, tiling=tiling)
@@ -46,8 +48,8 @@ class KLLatentSpace:
         z = sent(self.format.raw(latents), self.device).to(self.dtype)
         return (self.vae.decode(z) if self.tiling is None else tiles.decode(self.vae, z, self.tiling)).float()
 
-    def raw(self, latent: Tensor) -> Tensor:
-        return self.format.raw(latent)
+    def to_edit(self, latent: Tensor) -> Tensor:
+        return latent if self.edits_scaled else self.format.raw(latent)
 
     @cached_property
     def linear_preview(self) -> LinearPreview:

@@ -25,14 +25,16 @@ from typing import Any
 import torch
 
 from modules.checkpoints.cache import Component, ComponentCache, Leases
+from modules.checkpoints.components import with_vae
 from modules.checkpoints.families import Family, recognise
 from modules.checkpoints.files import CheckpointInfo, find
 from modules.checkpoints.hashes import FileHash
-from modules.checkpoints.header import header_of, open_model
+from modules.checkpoints.header import Header, header_of, open_model
 from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.loras import Loras
 from modules.checkpoints.model_file import ModelFile
 from modules.checkpoints.training import yaml_of, yaml_problem
+from modules.checkpoints.vaes import AUTOMATIC, vae_for
 from modules.checkpoints.weights import Filler, Weights
 from modules.diffusion.accelerators import Accelerate, eager
 from modules.diffusion.attention import Attend
@@ -75,6 +77,15 @@ class ModelHandle:
     """The attention of its networks, which can be told to take less memory; None where its family builds them without it."""
     dtype: torch.dtype = torch.float32
     """The number format in which its denoiser and text encoders compute."""
+    vae_file: tuple[str, FileHash] | None = None
+    """The name and hash of the file that its autoencoder comes from, where it is not its own."""
+    own: ModelHandle | None = None
+    """The same with its own autoencoder, where this one has another."""
+
+    @property
+    def network(self) -> ModelHandle:
+        """What computes everything but latents: models that differ in their autoencoders alone share these calls."""
+        return self.own or self
 
     @property
     def edits(self) -> bool:
@@ -92,11 +103,17 @@ class ModelHandle:
         if noise == self.noise:
             return self
         if noise not in self._read_otherwise:
-            self._read_otherwise[noise] = replace(self, noise=noise)
+            own = self.own and self.own.run_as(prediction, zero_snr, ignore_zero_snr)
+            self._read_otherwise[noise] = replace(self, noise=noise, own=own)
         return self._read_otherwise[noise]
 
     @cached_property
     def _read_otherwise(self) -> dict[NoiseProcess, ModelHandle]:
+        return {}
+
+    @cached_property
+    def with_vaes(self) -> dict[_Stamped, ModelHandle]:
+        """The same with other autoencoders, by the file that they come from."""
         return {}
 
     def adapter(self, name: str) -> LoadedAdapter:
@@ -153,14 +170,20 @@ class ModelManager:
         self._lock = threading.Lock()
         self._loading = threading.Lock()
 
-    def load(self, name: str) -> ModelHandle:
-        """The model that `name` means (`files.find`), loaded when it is not yet.
+    def load(self, name: str, vae: str = AUTOMATIC) -> ModelHandle:
+        """The model that `name` means (`files.find`), with the autoencoder that `vae` means (`vaes.vae_for`), loaded when they
+        are not yet.
 
         Raises:
-            UnknownName: no checkpoint has this name.
-            CheckpointError: its file cannot be used.  What was loaded stays loaded.
+            UnknownName: no checkpoint, or no autoencoder, has this name.
+            CheckpointError: a file cannot be used.  What was loaded stays loaded.
             OutOfMemory: the device cannot hold it.
         """
+        handle = self._load(name)
+        file = vae_for(self.folders, handle.info.path, vae)
+        return handle if file is None else self._with_vae(handle, file)
+
+    def _load(self, name: str) -> ModelHandle:
         info, handle = self._find(name)
         if handle:
             self._used(handle)
@@ -180,6 +203,35 @@ class ModelManager:
             self._fit()
             return handle
 
+    def _with_vae(self, handle: ModelHandle, path: Path) -> ModelHandle:
+        """The same model with the autoencoder of the file at `path`; the same object while that does not change."""
+        with self._loading, _named(path), open_model(path) as file:
+            stamp = (str(path), *_stamp(os.fstat(file.fileno())))
+            if stamp in handle.with_vaes:
+                return handle.with_vaes[stamp]
+            header = header_of(file, path)
+            opened = self._opened(path, header, Filler(Weights(file, header), self.device, path.name), handle.dtype, stamp)
+            try:
+                latent = with_vae(opened, handle.latent)
+            except torch.OutOfMemoryError:
+                latent = None
+            if latent is None:
+                raise OutOfMemory(f"{self.device} has not enough free memory for the VAE; choose a smaller one or none")
+            components = [one for one in handle.components if one.network is not getattr(handle.latent, "vae", None)]
+            other = replace(
+                handle,
+                latent=latent,
+                components=(*components, *opened.components),
+                vae_file=(path.name, FileHash.of(path, self._cache, stamp[1:])),
+                own=handle,
+            )
+            handle.with_vaes[stamp] = other
+            log.info("loaded VAE %s", path.name)
+        with self._lock:
+            self._keep_loaded()
+        self._fit()
+        return other
+
     def lease(self, handle: ModelHandle) -> Leases:
         """Use this model: its components stay loaded until the leases are released."""
         return self.cache.lease(handle.components, self._fit)
@@ -191,7 +243,7 @@ class ModelManager:
     def holds(self, handle: ModelHandle) -> bool:
         """Whether `handle` is still kept; tasks under way may use one that is not."""
         with self._lock:
-            return any(handle is kept for kept in self._loaded.values())
+            return any(handle.network is kept for kept in self._loaded.values())
 
     def make_room(self, handle: ModelHandle) -> bool:
         """Let go of models that share nothing with `handle` and are not in use; whether there were any."""
@@ -236,7 +288,8 @@ class ModelManager:
 
     def _keep_loaded(self) -> None:
         """Let go of components that no kept model needs.  Under the lock."""
-        self.cache.keep_only(component.key for handle in self._loaded.values() for component in handle.components)
+        kept = [each for handle in self._loaded.values() for each in (handle, *handle.with_vaes.values())]
+        self.cache.keep_only(component.key for handle in kept for component in handle.components)
 
     def _find(self, name: str) -> tuple[CheckpointInfo, ModelHandle | None]:
         """The file that `name` means and its model where that is kept; a kept one whose file was deleted is still found."""
@@ -297,20 +350,8 @@ class ModelManager:
                 raise CheckpointError("changed while it was read; wait until it is complete and try again")
             family = recognise(header.shapes)
             dtype = self.dtype if header.numbers >= SMALL else self._small_dtype
-            opened = ModelFile(
-                path=info.path,
-                header=header,
-                fill=Filler(Weights(file, header), torch.device("cpu") if streamed else self.device, info.path.name),
-                device=self.device,
-                dtype=dtype,
-                vae_dtype=vae_dtype(self.device, dtype),
-                attend=self._attend,
-                inversions=self.inversions,
-                cache=self.cache,
-                content=identity[:4],  # the file's, without its configuration
-                kernels=self._kernels,
-                accelerate=self._accelerate,
-            )
+            fill = Filler(Weights(file, header), torch.device("cpu") if streamed else self.device, info.path.name)
+            opened = self._opened(info.path, header, fill, dtype, identity[:4])  # its content, without its configuration
             loaded = family.load(opened)
             if streamed:
                 _stream(opened.components, self.device)
@@ -329,6 +370,22 @@ class ModelManager:
             components=tuple(opened.components),
             attend=self._attend,
             dtype=dtype,
+        )
+
+    def _opened(self, path: Path, header: Header, fill: Filler, dtype: torch.dtype, content: _Stamped) -> ModelFile:
+        return ModelFile(
+            path=path,
+            header=header,
+            fill=fill,
+            device=self.device,
+            dtype=dtype,
+            vae_dtype=vae_dtype(self.device, dtype),
+            attend=self._attend,
+            inversions=self.inversions,
+            cache=self.cache,
+            content=content,
+            kernels=self._kernels,
+            accelerate=self._accelerate,
         )
 
 
@@ -355,6 +412,8 @@ def vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
 
 
 _Identity = tuple[str, int, int, int, int]
+_Stamped = tuple[str, int, int, int]
+"""A file and its content."""
 
 
 def _identity(info: CheckpointInfo) -> _Identity:

@@ -37,6 +37,12 @@ class UNetSizes(NamedTuple):
     middle_depth: int
     context_dim: int
     vector_width: int
+    output_depth: tuple[int, ...] = ()
+    middle_res_blocks: int = 2
+
+    @property
+    def depths_up(self) -> tuple[int, ...]:
+        return self.output_depth or _mirrored(self.transformer_depth, self.res_blocks)
 
 
 class VAESizes(NamedTuple):
@@ -91,16 +97,29 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
         raise CheckpointError(
             "has a U-Net of an unknown form (its first level is wider than its input); use a model in SD 1.x layout"
         )
+    depth = tuple(level[0][1] for level in resolutions)
+    as_down = _mirrored(depth, len(resolutions[0]))
+    # A block without its transformer, where its level has one on the way down, is a file that lacks something
+    depths_up = tuple(
+        counts.get(f"output_blocks.{index}.1.transformer_blocks", 0) or mirror for index, mirror in enumerate(as_down)
+    )
     return UNetSizes(
         in_channels=_size(shapes, "input_blocks.0.0.weight", 1),
         out_channels=_size(shapes, "out.2.weight", 0),
         channels=channels,
         res_blocks=len(resolutions[0]),
-        transformer_depth=tuple(level[0][1] for level in resolutions),
+        transformer_depth=depth,
         middle_depth=counts.get("middle_block.1.transformer_blocks", 0),
         context_dim=context[1],
         vector_width=_size(shapes, "label_emb.0.0.weight", 1) if "label_emb.0.0.weight" in shapes else 0,
+        output_depth=() if depths_up == as_down else depths_up,
+        middle_res_blocks=min(2, counts.get("middle_block", 0)),
     )
+
+
+def _mirrored(transformer_depth: tuple[int, ...], res_blocks: int) -> tuple[int, ...]:
+    """The depths of the blocks on the way up, coarsest first, where each level has the depth of the way down."""
+    return tuple(depth for depth in reversed(transformer_depth) for _ in range(res_blocks + 1))
 
 
 def vae_sizes(shapes: Shapes) -> VAESizes:
@@ -197,12 +216,15 @@ def unet_tensors(sizes: UNetSizes) -> Tensors:
             yield from _conv(f"input_blocks.{index}.0.op", channels, channels)
             index += 1
             skips.append(channels)
-    yield from _unet_block("middle_block", channels, channels, time, sizes.middle_depth, sizes.context_dim)
-    yield from _res_block(f"middle_block.{2 if sizes.middle_depth else 1}", channels, channels, time)
+    if sizes.middle_res_blocks:
+        yield from _unet_block("middle_block", channels, channels, time, sizes.middle_depth, sizes.context_dim)
+    if sizes.middle_res_blocks > 1:
+        yield from _res_block(f"middle_block.{2 if sizes.middle_depth else 1}", channels, channels, time)
     index = 0
     for level in reversed(range(last + 1)):
-        out, depth = sizes.channels[level], sizes.transformer_depth[level]
+        out = sizes.channels[level]
         for number in range(sizes.res_blocks + 1):
+            depth = sizes.depths_up[index]
             block = f"output_blocks.{index}"
             yield from _unet_block(block, channels + skips.pop(), out, time, depth, sizes.context_dim)
             channels, index = out, index + 1

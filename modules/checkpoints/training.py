@@ -71,6 +71,15 @@ def yaml_of(path: Path) -> Path:
     return path.with_suffix(".yaml")
 
 
+def yaml_identity(path: Path) -> tuple[int, ...]:
+    """What changes with the configuration of the checkpoint at `path`; () where there is none."""
+    try:
+        status = yaml_of(path).stat()
+    except OSError:
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
 def yaml_problem(path: Path) -> str:
     """What is wrong with the configuration of the checkpoint at `path`, as a sentence that names it.
 

@@ -111,6 +111,8 @@ def recipe_fields(app: App, source: Path, checkpoint: str | None) -> dict[str, A
         log.warning("%s: %s", source.name, note)
     fields = dict(recipe.fields)
     fields.pop("checkpoint", None)
+    if note := app.recipe_vae(fields):
+        log.warning("%s: %s", source.name, note)
     if checkpoint is not None or not recipe.checkpoints:
         return fields
     for name in recipe.checkpoints:

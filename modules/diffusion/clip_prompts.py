@@ -12,7 +12,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from modules.diffusion.conditioning import Conditioning, size_features
+from modules.diffusion.conditioning import Conditioning, number_features
 from modules.diffusion.emphasis import contexts
 from modules.diffusion.networks import Strengths
 from modules.diffusion.text import EncodedWindow, TextEncoders
@@ -43,13 +43,14 @@ class Inversions(Protocol):
 class CLIPPrompts:
     """`encoders` with what a family makes of their output.
 
-    `blank_negative`: an empty negative prompt is no text at all, zeros in the place of its encoding.  `sizes_in_vector`: the
-    picture's size follows the pooled text.  `inversions` are the textual inversions that are here; None knows none.
+    `blank_negative`: an empty negative prompt is no text at all, zeros in the place of its encoding.  `numbers` are what
+    follows the pooled text (`families.parts.VectorNumbers`).  `inversions` are the textual inversions that are here; None knows
+    none.
     """
 
     encoders: TextEncoders
     blank_negative: bool = False
-    sizes_in_vector: bool = False
+    numbers: Sequence[str] = ()
     inversions: Inversions | None = None
     parts: tuple[str, ...] = ("text",)
     """What adapters call the encoders, in their order."""
@@ -85,6 +86,10 @@ class CLIPPrompts:
         return self.encoders.encode_chunks(pieces, clip_skip, vectors, on)
 
 
+LIKED, DISLIKED = 6.0, 2.5
+"""Aesthetic scores that a refiner gets with the prompt and with the negative prompt (A1111's and ComfyUI's defaults)."""
+
+
 @dataclass(frozen=True, eq=False)
 class CLIPTexts:
     """The `networks.Tokenised` texts of one image: the windows of each, and all without their weights as `pieces`."""
@@ -108,7 +113,17 @@ class CLIPTexts:
             below = [each.blank() for each in below]
         tokens = max(timeline[0].tokens for timeline in positive)
         made = [*([each.lengthened(tokens) for each in timeline] for timeline in positive), below]
-        if self.prompts.sizes_in_vector:
-            features = size_features(request.width, request.height, below[0].context.device)
-            made = [[each.with_sizes(features) for each in timeline] for timeline in made]
+        if self.prompts.numbers:
+            device = below[0].context.device
+            liked, disliked = (number_features(self._numbers(score), device) for score in (LIKED, DISLIKED))
+            made = [
+                *([each.with_numbers(liked) for each in timeline] for timeline in made[:-1]),
+                [each.with_numbers(disliked) for each in made[-1]],
+            ]
         return [tuple(timeline) for timeline in made]
+
+    def _numbers(self, score: float) -> list[float]:
+        """The values of the prompts' `numbers`: those of a picture that was neither cropped nor resized."""
+        width, height = self.request.width, self.request.height
+        values = {"height": height, "width": width, "top": 0, "left": 0, "target height": height, "target width": width}
+        return [{**values, "score": score}[name] for name in self.prompts.numbers]

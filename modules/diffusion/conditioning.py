@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,18 +38,18 @@ class Conditioning:
         """No text at all: zeros in the place of the encoding."""
         return replace(self, context=torch.zeros_like(self.context), vector=None if self.vector is None else self.vector * 0)
 
-    def with_sizes(self, features: Tensor) -> Conditioning:
-        """With sizes (`size_features`) behind the pooled text."""
+    def with_numbers(self, features: Tensor) -> Conditioning:
+        """With features of numbers (`number_features`) behind the pooled text."""
         return replace(self, vector=features if self.vector is None else torch.cat([self.vector.to(features), features]))
 
 
-def size_features(width: int, height: int, device: torch.device) -> Tensor:
-    """SDXL's size conditioning of a picture of this many pixels: (1536,), fp32.
+def number_features(values: Sequence[float], device: torch.device) -> Tensor:
+    """What a network's vector has beside the pooled text: (256 * n,), fp32, 256 sinusoidal features of each number.
 
-    256 sinusoidal features each of the original height and width, the crop's top and left, and the target's height and width
-    (Podell et al. 2023, arXiv:2307.01952, section 2.2): a picture that was neither cropped nor resized.
+    SDXL's are the height and width of the original, the top and left of the crop and the height and width of the picture
+    (Podell et al. 2023, arXiv:2307.01952, section 2.2).
     """
-    return timestep_embedding(numbers([height, width, 0, 0, height, width], device), 256).flatten()
+    return timestep_embedding(numbers(values, device, torch.float32), 256).flatten()
 
 
 @dataclass(frozen=True, eq=False)

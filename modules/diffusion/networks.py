@@ -168,8 +168,9 @@ class LatentSpace(Protocol):
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, 3, H, W), fp32 around [-1, 1], of latents (B, C, h, w)."""
 
-    def raw(self, latent: Tensor) -> Tensor:
-        """A latent as the autoencoder gives and takes it, before it is shifted and scaled for the denoiser."""
+    def to_edit(self, latent: Tensor) -> Tensor:
+        """A picture's latent as the concat conditioning of a network that edits pictures: that of the autoencoder, not scaled
+        (Brooks et al. 2023, arXiv:2211.09800), unless the network was trained with scaled ones."""
 
     def linear_preview(self, latent: Tensor) -> Tensor:
         """What a latent (C, h, w) roughly looks like, without decoding it: uint8 (h, w, 3) on the CPU."""

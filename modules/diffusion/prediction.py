@@ -1,11 +1,12 @@
 """The noise process of eps and v networks: what their output means, and how it becomes the denoised x.
 
 A `Prediction` holds the scalings of Karras et al. (2022), equation 7: denoised = c_skip * x + c_out * F(c_in * x).  It knows
-nothing of the network itself; networks of these kinds were trained with unit data variance and variance-preserving noise.
+nothing of the network itself; networks of these kinds were trained with variance-preserving noise.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from modules.diffusion.schedules import TrainedSigmas
+from modules.diffusion.schedules.trained import linspace
 
 
 @dataclass(frozen=True)
@@ -96,3 +98,44 @@ class DiscreteNoise:
     def read_as(self, prediction: str, zero_snr: bool, ignore_zero_snr: bool) -> DiscreteNoise:
         wanted = PREDICTIONS.get(prediction, self.prediction)
         return replace(self, prediction=wanted, zero_snr=zero_snr or (self.zero_snr and not ignore_zero_snr))
+
+
+@dataclass(frozen=True)
+class ContinuousNoise:
+    """The `networks.NoiseProcess` of training at all noise levels from `sigma_min` to `sigma_max`, after Karras et al. (2022),
+    table 1, for data of the standard deviation `data`: Playground 2.5 (0.5), and CosXL (1), which predicts `v`, the same with
+    the sign turned.
+
+    The network gets ln(sigma) / 4.  Schedules are spread over a thousand levels, even in their logarithms.
+    """
+
+    sigma_min: float
+    sigma_max: float
+    data: float = 1.0
+    v: bool = False
+
+    @cached_property
+    def trained(self) -> TrainedSigmas:
+        low, high = math.log(self.sigma_min), math.log(self.sigma_max)
+        return TrainedSigmas(tuple(math.exp(level) for level in linspace(low, high, 1000)))
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        return {}
+
+    def model_timestep(self, sigma: float) -> float:
+        return 0.25 * math.log(sigma)
+
+    def scale_input(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return x * _rows(torch.rsqrt(sigma**2 + self.data**2), x)
+
+    def denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        total = sigma**2 + self.data**2
+        skip, out = self.data**2 / total, (-sigma if self.v else sigma) * self.data * torch.rsqrt(total)
+        return x * _rows(skip, x) + output.to(x.dtype) * _rows(out, x)
+
+    def at_rest(self, x: Tensor, sigma: float) -> Tensor:
+        return x * (self.data**2 / (self.data**2 + sigma * sigma))
+
+    def read_as(self, prediction: str, zero_snr: bool, ignore_zero_snr: bool) -> ContinuousNoise:
+        return self

@@ -41,7 +41,20 @@ SD1_PREVIEW = LinearPreview(
 )
 """For SD 1.x's autoencoder; factors by keturn, "Decoding latents to RGB without upscaling", discuss.huggingface.co, 2022."""
 
-PUBLISHED = {"SD 1.x": SD1_PREVIEW}
+SDXL_PREVIEW = LinearPreview(
+    weight=torch.tensor(
+        [
+            [0.2583, 0.2776, 0.3297],
+            [-0.2997, 0.1054, 0.0142],
+            [0.0505, 0.1862, -0.1433],
+            [-0.2119, -0.1499, -0.0800],
+        ]
+    ),
+    bias=torch.tensor([0.1444, -0.0333, 0.0071]),
+)
+"""For SDXL's autoencoder; factors of stable-diffusion.cpp's `latent-preview.h` (MIT)."""
+
+PUBLISHED = {"SD 1.x": SD1_PREVIEW, "SDXL": SDXL_PREVIEW}
 """Maps that are published for the full-size autoencoder (`VAEConfig()`) of a latent space, by its name."""
 
 

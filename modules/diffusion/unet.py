@@ -6,7 +6,7 @@ timesteps, one per row, so rows of different requests at different steps share o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -32,6 +32,9 @@ class UNetConfig:
     """The shape of a U-Net; the defaults are Stable Diffusion 1.x.
 
     `channels` and `transformer_depth` have one entry per resolution level, finest first; depth 0 means no attention there.
+    `output_depth` has one entry per block on the way up, coarsest first, where they differ from their levels on the way down;
+    `middle_res_blocks` is 2, or less where distillation took the rest away (SSD-1B and Segmind Vega, Gupta et al. 2024,
+    arXiv:2401.02677; KOALA, Lee et al. 2023, arXiv:2312.04005).
     `in_channels` is 4, or 9 for inpainting models (noisy latent, mask, masked image), or 8 for editing models.
     Attention has `heads` heads everywhere or, where `head_width` is not 0, as many as are that wide.  `vector_width` is that of
     the vector that joins the time embedding (SDXL), 0 for none.
@@ -47,6 +50,13 @@ class UNetConfig:
     heads: int = 8
     head_width: int = 0
     vector_width: int = 0
+    output_depth: tuple[int, ...] = ()
+    middle_res_blocks: int = 2
+
+    @property
+    def depths_up(self) -> tuple[int, ...]:
+        """Transformer depth of each block on the way up, coarsest first."""
+        return self.output_depth or mirrored(self.transformer_depth, self.res_blocks)
 
     def heads_at(self, channels: int) -> int:
         """Attention heads of a layer with this many channels."""
@@ -56,6 +66,11 @@ class UNetConfig:
     def downsampling(self) -> int:
         """By how much the coarsest level is smaller than the latent."""
         return int(2 ** (len(self.channels) - 1))
+
+
+def mirrored(transformer_depth: Sequence[int], res_blocks: int) -> tuple[int, ...]:
+    """The depths of the blocks on the way up, coarsest first, where each level has the depth of the way down."""
+    return tuple(depth for depth in reversed(transformer_depth) for _ in range(res_blocks + 1))
 
 
 class UNet(nn.Module):
@@ -97,19 +112,15 @@ class UNet(nn.Module):
                 skips.append(channels)
         self.input_blocks = nn.ModuleList(blocks)
 
-        self.middle_block = nn.ModuleList(
-            [
-                ResBlock(channels, time_width, channels, kernels),
-                *transformer(channels, config.middle_depth),
-                ResBlock(channels, time_width, channels, kernels),
-            ]
-        )
+        middle: list[nn.Module] = [ResBlock(channels, time_width, channels, kernels) for _ in range(config.middle_res_blocks)]
+        self.middle_block = nn.ModuleList([*middle[:1], *transformer(channels, config.middle_depth), *middle[1:]])
 
         blocks = []
+        depths = iter(config.depths_up)
         for level in reversed(range(last + 1)):
-            out, depth = config.channels[level], config.transformer_depth[level]
+            out = config.channels[level]
             for index in range(config.res_blocks + 1):
-                block = [ResBlock(channels + skips.pop(), time_width, out, kernels), *transformer(out, depth)]
+                block = [ResBlock(channels + skips.pop(), time_width, out, kernels), *transformer(out, next(depths))]
                 channels = out
                 if level and index == config.res_blocks:
                     block.append(Upsample(channels))

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from modules.checkpoints.manager import ModelHandle, ModelManager
+from modules.checkpoints.vaes import AUTOMATIC
 from modules.diffusion.rows import can_join
 from modules.engine import results
 from modules.engine.costs import Call, CostModel
@@ -386,11 +387,11 @@ class Engine:
         for task_id, since in self._load_since.items():
             op = self.tasks[task_id].op
             assert isinstance(op, Load)
-            loads.append(WaitingLoad(task_id, op.checkpoint, since))
+            loads.append(WaitingLoad(task_id, op.checkpoint, since, op.vae))
         busy = {task.checkpoint for task in self.tasks.values() if task.id not in self._load_since}
         for load in admit(loads, busy, time.monotonic()):
             del self._load_since[load.task]
-            self._park(load.task, functools.partial(self._load, load.checkpoint), self._host)
+            self._park(load.task, functools.partial(self._load, load.checkpoint, load.vae), self._host)
 
     def _park(self, task: str, call: Callable[[], Any], threads: ThreadPoolExecutor) -> None:
         """Let one of `threads` answer what this task waits for."""
@@ -398,14 +399,14 @@ class Engine:
         self._parked[task] = future, time.monotonic()
         future.add_done_callback(lambda _: self.inbox.put(Message("ended")))
 
-    def _load(self, checkpoint: str) -> ModelHandle:
+    def _load(self, checkpoint: str, vae: str = AUTOMATIC) -> ModelHandle:
         """On a host thread."""
         start = time.monotonic()
         there = self.manager.is_loaded(checkpoint)
         if not there:
             self.emit(Loading(checkpoint).message())
         try:
-            handle = self.manager.load(checkpoint)
+            handle = self.manager.load(checkpoint, vae)
         except Exception:
             self.emit(LoadFailed(checkpoint).message())
             raise

@@ -49,9 +49,9 @@ that is 3 % of the time between two previews (`reports.PREVIEW_SECONDS`)."""
 def batch_key(op: DeviceOp) -> tuple[str, ModelHandle, Any]:
     """Ops with equal keys can share one call of the device."""
     if isinstance(op, Predict):
-        return ("predict", op.model, tuple(op.rows[0].x.shape))
+        return ("predict", op.model.network, tuple(op.rows[0].x.shape))
     if isinstance(op, Encode):
-        return ("encode", op.model, (op.clip_skip, _versions(op)))
+        return ("encode", op.model.network, (op.clip_skip, _versions(op)))
     if isinstance(op, EncodeImage):
         factor = op.model.latent.factor
         channels, height, width = op.image.shape
@@ -222,7 +222,7 @@ class Runner:
 
     def _encode(self, ops: Sequence[Encode]) -> list[list[Any]]:
         """All windows of a batch in one go, each distinct one once, those seen lately not at all."""
-        model, clip_skip, adapters = ops[0].model, ops[0].clip_skip, ops[0].adapters
+        model, clip_skip, adapters = ops[0].model.network, ops[0].clip_skip, ops[0].adapters
         how = (clip_skip, _versions(ops[0]))
         wanted = dict.fromkeys(chunk for op in ops for chunk in op.chunks)
         found: dict[Hashable, Any] = {}

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from modules.checkpoints.vaes import AUTOMATIC
+
 PATIENCE = 10.0
 """Seconds after which a checkpoint that is waited for ends the stay of the one in use."""
 
@@ -123,11 +125,12 @@ class Shares:
 
 @dataclass(frozen=True)
 class WaitingLoad:
-    """A task that wants a checkpoint, since `since` seconds on a monotonic clock."""
+    """A task that wants a checkpoint with some autoencoder, since `since` seconds on a monotonic clock."""
 
     task: str
     checkpoint: str
     since: float
+    vae: str = AUTOMATIC
 
 
 def admit(loads: Sequence[WaitingLoad], busy: set[str], now: float, patience: float = PATIENCE) -> list[WaitingLoad]:

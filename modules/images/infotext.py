@@ -35,6 +35,7 @@ from modules.images.infotext_keys import (
     PROMPT,
     SOFT_INPAINTING,
     SOURCE,
+    VAE,
     ZERO_SNR,
 )
 from modules.images.infotext_parsing import completed, is_word, parse
@@ -89,6 +90,7 @@ def _items(info: GenerationInfo) -> Iterator[tuple[str, str]]:
         yield "Model hash", clean_text(info.model_hash)
     if info.model_name:
         yield "Model", clean_text(info.model_name)
+    yield from _vae_items(info)
     # A key that the format cannot carry is bent into shape rather than refused: metadata must never cost a picture.
     extras = {_legal_key(key): clean_text(value) for key, value in info.extras.items()}
     yield from _noise_items(request, extras)
@@ -106,6 +108,14 @@ def _items(info: GenerationInfo) -> Iterator[tuple[str, str]]:
         yield EXTENSIONS, extensions.as_text(request.extensions)
     yield from extras.items()
     yield "Version", clean_text(info.version)
+
+
+def _vae_items(info: GenerationInfo) -> Iterator[tuple[str, str]]:
+    """The autoencoder's file, where it is not the checkpoint's own, as A1111 says it."""
+    said = [(key, clean_text(info.extras[key])) for key in VAE if key in info.extras]
+    if not said and info.request.vae != _default(info.request, "vae"):
+        said = [("VAE", clean_text(info.request.vae))]
+    yield from said
 
 
 def _noise_items(request: GenerationRequest, extras: dict[str, str]) -> Iterator[tuple[str, str]]:

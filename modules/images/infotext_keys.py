@@ -42,9 +42,12 @@ MASK_WEIGHT = "Conditional mask weight"
 MASK = infotext_keys(Img2Img, "mask")
 """What is repainted."""
 
+VAE = ("VAE hash", "VAE")
+"""The file that the autoencoder comes from."""
+
 CORE_KEYS = frozenset(
     {PROMPT, NEGATIVE, "Steps", "Sampler", "Schedule type", "CFG scale", "Image CFG scale", "Seed", "Size", "Size-1", "Size-2"}
-    | {"Model hash", "Model", "Clip skip", "Version", "Variation seed", "Variation seed strength", "ENSD", "RNG"}
+    | {"Model hash", "Model", *VAE, "Clip skip", "Version", "Variation seed", "Variation seed strength", "ENSD", "RNG"}
     | {"Seed resize from", "Seed resize from-1", "Seed resize from-2", "Denoising strength", MASK_WEIGHT}
     | {EXTENSIONS}
     | OPTIONS.keys()

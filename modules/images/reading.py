@@ -229,7 +229,6 @@ _BEYOND = {
     "Hypernet": "a hypernetwork",
     "Token merging ratio": "token merging",
     "Script": "a script",
-    "VAE": "a VAE of its own",
     "FP8 weight": "8-bit weights",
     "Pad conds": "padded prompts",
     "Postprocess upscaler": "an upscaler",

@@ -61,7 +61,7 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     request = stages[0].settings
     assert request.seed >= 0, "the seed is resolved before it reaches a pipeline"
     assert request.checkpoint, "the checkpoint is resolved before it reaches a pipeline"
-    model = yield from load(request.checkpoint)
+    model = yield from load(request.checkpoint, request.vae)
     region = yield from _region(stages[0], model, dict(pictures))
     del pictures  # large ones and many jobs: what is still needed of them is in the region
     runs = model.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
@@ -85,8 +85,7 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
             break
 
     pixels = yield from decode(model, latent)
-    if not model.hash.ready:  # the record names it, and reading gigabytes is not for the device's thread to wait for
-        yield from on_host(model.hash.value, waits=True)
+    said |= yield from _files(model)
     if not isinstance(request, Img2Img) or region is None or init is None:
         return Painted(pixels, model, schedules[0], said, {**runs.noise.facts, **_noted(notes)})
     moved = (latent - init.latent).norm(dim=0) if request.soft_inpainting else None
@@ -95,6 +94,15 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     return Painted(
         torch.tensor(result), model, schedules[0], {**_extras(request, model, region), **said}, {**runs.noise.facts, **facts}
     )
+
+
+def _files(model: ModelHandle) -> Program[dict[str, str]]:
+    """The hash of the checkpoint is known from here on; the items of the text that name an autoencoder of another file."""
+    name, digest = model.vae_file or ("", None)
+    for each in (model.hash, digest):
+        if each is not None and not each.ready:  # reading gigabytes is not for the device's thread to wait for
+            yield from on_host(each.value, waits=True)
+    return {"VAE hash": digest.value()[:10], "VAE": name} if digest is not None else {}
 
 
 class _Progress:

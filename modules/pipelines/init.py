@@ -101,7 +101,7 @@ def concat_init(model: ModelHandle, request: Img2Img, region: Region, init: Init
     if model.denoiser.further_channels == 0:
         return words
     if model.edits:  # they get the latent as the autoencoder gives it, unscaled and without noise at any level
-        return words.concatenated(model.latent.raw(init.shown), request.image_cfg_scale)
+        return words.concatenated(model.latent.to_edit(init.shown), request.image_cfg_scale)
     image = tensor_of(region.picture)
     mask = torch.ones(1, *image.shape[1:])
     if region.mask is not None:

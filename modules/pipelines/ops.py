@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.vaes import AUTOMATIC
 from modules.diffusion.networks import Strengths
 from modules.diffusion.rows import Answer, JoinKey, Row, can_join
 from modules.errors import NotFinite
@@ -24,9 +25,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Load:
-    """Make a checkpoint available.  Answer: `ModelHandle`."""
+    """Make a checkpoint available, with the autoencoder that `vae` names (`checkpoints.vaes`).  Answer: `ModelHandle`."""
 
     checkpoint: str
+    vae: str = AUTOMATIC
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,8 @@ ON_DEVICE = (Encode, EncodeImage, Predict, Decode)
 Program = Generator[DeviceOp, Any, T]
 
 
-def load(checkpoint: str) -> Program[ModelHandle]:
-    return cast(ModelHandle, (yield Load(checkpoint)))
+def load(checkpoint: str, vae: str = AUTOMATIC) -> Program[ModelHandle]:
+    return cast(ModelHandle, (yield Load(checkpoint, vae)))
 
 
 def encode(

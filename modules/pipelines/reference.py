@@ -35,8 +35,8 @@ def run_reference(
 
 def _answer(op: DeviceOp, manager: ModelManager) -> Any:
     match op:
-        case Load(checkpoint):
-            return manager.load(checkpoint)
+        case Load(checkpoint, vae):
+            return manager.load(checkpoint, vae)
         case Encode(model, chunks, clip_skip, vectors, adapters):
             return [model.prompts.encode([chunk], clip_skip, vectors, adapters)[0] for chunk in chunks]
         case EncodeImage(model, image):

@@ -34,7 +34,8 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions):
     """A picture from words.
 
     Sizes are pixels.  `seed` is -1 until the request is accepted, then resolved; image k of `count` uses seed + k.
-    `checkpoint` is a name as `checkpoints.files.scan` lists it, None until accepted.  The options of noise, sampler and
+    `checkpoint` is a name as `checkpoints.files.scan` lists it, None until accepted; `vae` is Automatic, None or a file's name
+    (`checkpoints.vaes`).  The options of noise, sampler and
     guidance stand in classes of their own.
 
     The prompts may hold what `modules.prompts` reads; `styles` are names of the styles file, applied in this order, `comments`
@@ -57,6 +58,17 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions):
     height: Annotated[Side, About(infotext="Size-2", section="own", a1111="height")] = 512
     count: Annotated[Integer, Field(ge=1, le=100)] = 1
     checkpoint: str | None = None
+    vae: Annotated[
+        str,
+        Field(min_length=1, max_length=300),
+        About(
+            "VAE",
+            "a file's name, None for the checkpoint's own, or Automatic: NAME.vae.safetensors beside it where there is one",
+            group="Checkpoint",
+            infotext="VAE",
+            section="own",
+        ),
+    ] = "Automatic"
     clip_skip: Annotated[
         Integer,
         Field(ge=1, le=12),

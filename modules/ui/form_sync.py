@@ -11,6 +11,7 @@ from typing import Any
 from modules.app import App
 from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import CheckpointInfo
+from modules.checkpoints.vaes import AUTOMATIC, OWN
 from modules.diffusion.samplers import SAMPLERS, find_sampler
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError, SettingsError, UnknownName, without_folders
@@ -51,6 +52,10 @@ class FormSync:
     def usable(self) -> list[CheckpointInfo]:
         return [info for info in self.app.checkpoints() if not info.problem]
 
+    def vaes(self) -> list[str]:
+        """What can be chosen as autoencoder."""
+        return [AUTOMATIC, OWN, *(info.name for info in self.app.vaes() if not info.problem)]
+
     def styles(self) -> tuple[list[str], str | None]:
         """The names in the styles file, and what is wrong with it."""
         try:
@@ -84,13 +89,15 @@ class FormSync:
 
     def _rescanned(self, name: str | None) -> Updates:
         usable = self.usable()
-        broken = [f"{info.name}: {info.problem}" for info in self.app.checkpoints() if info.problem]
+        broken = [f"{info.name}: {info.problem}" for info in (*self.app.checkpoints(), *self.app.vaes()) if info.problem]
         notes = [f"{info.name}: {info.note}" for info in usable if info.note]
         updates: Updates = {self.results: message("rescanned", usable=len(usable), broken=broken, notes=notes)}
         if name not in [info.name for info in usable]:
             chosen = self.app.default_checkpoint()
             name = chosen.name if chosen else None
             updates |= self._bring(chosen)
+        vaes = self.vaes()
+        updates |= {form.components["vae"]: gr.update(choices=vaes) for form in self.forms.values()}
         updates[self.checkpoint] = gr.update(choices=_titles(usable), value=name)
         return updates
 
@@ -127,7 +134,7 @@ class FormSync:
 
     def _opened(self, stored: Any) -> Updates:
         """A page begins with its forms as this browser left them, and with what is in the models folders now."""
-        usable, (styles, about) = self.usable(), self.styles()
+        usable, vaes, (styles, about) = self.usable(), self.vaes(), self.styles()
         kept = fields_of(stored)
         updates: Updates = {}
         name = None
@@ -139,6 +146,8 @@ class FormSync:
                 fields |= defaults(self.app.default_checkpoint())
             updates |= filled(form, fields)
             box = form.components["styles"]
+            vae = form.components["vae"]
+            updates[vae] = gr.update(choices=vaes, value=updates.get(vae, AUTOMATIC))
             updates[box] = gr.update(choices=styles, value=updates.get(box, []), info=about, visible=bool(styles or about))
         chosen = self.app.checkpoint(name) if name else self.app.default_checkpoint()
         for form in self.forms.values():
@@ -152,6 +161,7 @@ class FormSync:
             "checkpoint": {info.name for info in self.usable()},
             "sampler": set(SAMPLERS),
             "schedule": set(SCHEDULES),
+            "vae": set(self.vaes()),
         }
         missing = [name for name in known if fields.get(name) is not None and fields[name] not in known[name]]
         notes = [f"{form.labels[name]} {str(fields.pop(name))[:80]!r}" for name in missing]

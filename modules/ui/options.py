@@ -8,6 +8,8 @@ what was typed is checked by the request.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from modules.diffusion.samplers.relevance import idle_options
@@ -32,10 +34,11 @@ class Options:
     Args:
         form: gets the options as its fields.
         tell: JavaScript, an expression: the form's values as an object by name.
+        listed: what is offered of options that name files; other names may be typed.
     """
 
-    def __init__(self, form: Form, tell: str) -> None:
-        self.form, self.tell = form, tell
+    def __init__(self, form: Form, tell: str, listed: Mapping[str, list[str]] = MappingProxyType({})) -> None:
+        self.form, self.tell, self.listed = form, tell, listed
         self.groups = joined(OPTIONS, extensions.offered())
         self.names = tuple(option.name for group in self.groups.values() for option in group)
         self.defaults: Values = {name: _value(Txt2Img(), name) for name in self.names}
@@ -51,7 +54,8 @@ class Options:
                     right = False
                     for option in options:
                         default = self.defaults[option.name]
-                        _control(form, option, default, option.name not in idle, right and not option.switch)
+                        listed = self.listed.get(option.name)
+                        _control(form, option, default, option.name not in idle, right and not option.switch, listed)
                         right = not right and not option.switch  # a switch has a line of its own
             self.reset = gr.Button("Set all back", elem_id=form.id("options_reset"), elem_classes="quiet", size="sm")
         # Which options are greyed, and what is asked about them, as JSON: one input, since the browser's side of Gradio takes
@@ -85,12 +89,14 @@ class Options:
         return updates
 
 
-def _control(form: Form, option: Option, default: Any, interactive: bool, right: bool) -> None:
+def _control(form: Form, option: Option, default: Any, interactive: bool, right: bool, listed: list[str] | None = None) -> None:
     """One option; `right`: in the second of the two columns, where its help must not reach beyond the settings."""
     classes = ["figure", "right"] if right else ["figure"]
     more = {"info": option.help, "interactive": interactive}
     if option.switch:
         form.check(option.name, option.label, default, **more)
+    elif listed is not None:
+        form.choice(option.name, option.label, listed, default, elem_classes=classes, allow_custom_value=True, **more)
     elif option.choices:
         form.choice(option.name, option.label, option.choices, default, elem_classes=classes, **more)
     else:

@@ -178,8 +178,11 @@ NOT_CHECKPOINTS: dict[str, tuple[Maker, str]] = {
     "no VAE": (_without(keys.VAE), "has no autoencoder (VAE)"),
     "no text encoder": (_without(keys.TEXT), "has no CLIP text encoder"),
     "SDXL with one text encoder": (_with(keys.UNET + "label_emb.0.0.weight"), "has no OpenCLIP text encoder"),
-    "SDXL refiner": (_with("conditioner.embedders.0.model.ln_final.weight"), "is an SDXL refiner; this version paints"),
-    "SD 2": (_with("cond_stage_model.model.ln_final.weight"), "is an SD 2.x checkpoint; this version paints with SD 1.x"),
+    "SD 2 depth": (
+        _with("depth_model.model.pretrained.act_postprocess3.0.project.0.bias"),
+        "is an SD 2.x depth checkpoint; this version paints with SD 1.x, SD 2.x and SDXL",
+    ),
+    "SD x4 upscaler": (_with(keys.UNET + "label_emb.weight"), "is an SD x4 upscaler; this version paints"),
     "SD 3": (_tensors("model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight"), "is an SD 3 checkpoint"),
     "Flux": (_tensors("double_blocks.0.img_attn.norm.key_norm.scale", "img_in.weight"), "is a Flux checkpoint"),
     "5 input channels": (

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from modules.checkpoints import keys, shapes, sizes
-from modules.checkpoints.families import FAMILIES, Family, recognise
+from modules.checkpoints.families import FAMILIES, Family, UNetFamily, recognise
 from modules.checkpoints.families.foreign import OTHER_MODELS, Foreign
 from modules.checkpoints.families.sd1 import SD1
+from modules.checkpoints.families.sd2 import SD2
 from modules.checkpoints.families.sdxl import SDXL
 from modules.checkpoints.header import Header, TensorEntry
 from modules.diffusion.clip import TextConfig
@@ -19,7 +21,9 @@ from modules.diffusion.text import TextEncoder
 from modules.diffusion.unet import UNet, UNetConfig
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 from modules.errors import CheckpointError
-from tests.sdxl import sdxl_state
+from tests.sd2 import sd2_state
+from tests.sdxl import UNET as XL_UNET
+from tests.sdxl import refiner_state, sdxl_state
 from tests.tiny import TINY_TEXT, TINY_UNET, TINY_VAE
 
 BASE = SD1[0]
@@ -139,14 +143,77 @@ def test_families_differ_in_their_input_channels(family: Family) -> None:
     assert (family.latent.channels, family.latent.scale, family.latent.factor) == (4, 0.18215, 8)
 
 
+STEM = keys.UNET + "input_blocks.0.0.weight"
+
+
 @pytest.mark.parametrize("family", SDXL, ids=lambda family: family.name)
-def test_a_mark_and_the_input_channels_tell_the_member_of_a_kind(family: Family) -> None:
+def test_marks_and_the_input_channels_tell_the_member_of_a_kind(family: Family) -> None:
+    assert isinstance(family, UNetFamily)
+    state = refiner_state() if family.name == "sdxl-refiner" else sdxl_state()
+    of = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    marks = {mark: () for mark in family.marks if mark.startswith("edm_")}
+    assert recognise({**of, **marks, STEM: (64, family.in_channels, 3, 3)}) == family
+    assert (family.latent.channels, family.latent.factor) == (4, 8)
+
+
+def test_other_numbers_of_input_channels_are_named_with_what_is_known() -> None:
     of = {name: tuple(tensor.shape) for name, tensor in sdxl_state().items()}
-    stem = keys.UNET + "input_blocks.0.0.weight"
-    assert recognise({**of, stem: (64, family.in_channels, 3, 3)}) == family
-    with pytest.raises(CheckpointError, match=r"5 input channels; this version knows 4 \(sdxl\), 9 \(sdxl-inpaint\)"):
-        recognise({**of, stem: (64, 5, 3, 3)})
-    assert (family.latent.channels, family.latent.scale, family.latent.factor) == (4, 0.13025, 8)
+    known = r"5 input channels; this version knows 4 \(sdxl\), 9 \(sdxl-inpaint\), 8 \(sdxl-edit\)"
+    with pytest.raises(CheckpointError, match=known):
+        recognise({**of, STEM: (64, 5, 3, 3)})
+
+
+@pytest.mark.parametrize("family", SD2, ids=lambda family: family.name)
+def test_sd_2_is_told_by_its_text_encoder(family: Family) -> None:
+    assert isinstance(family, UNetFamily)
+    for prefix in ("cond_stage_model.model.", "conditioner.embedders.0.model."):  # the latter in SD Turbo's file
+        of = {name: tuple(tensor.shape) for name, tensor in sd2_state(prefix=prefix).items()}
+        assert recognise({**of, STEM: (64, family.in_channels, 3, 3)}) == family
+
+
+# ---- blocks that distillation took away
+
+
+def xl_shapes(**changes: Any) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        network = UNet(replace(XL_UNET, **changes))
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "transformer_depth": (0, 2, 4),
+            "middle_depth": 0,
+            "middle_res_blocks": 1,
+            "output_depth": (4, 4, 10, 2, 1, 1, 0, 0, 0),
+        },
+        {
+            "transformer_depth": (0, 1, 2),
+            "middle_depth": 0,
+            "middle_res_blocks": 1,
+            "output_depth": (2, 2, 2, 1, 1, 1, 0, 0, 0),
+        },
+        {"res_blocks": 1, "transformer_depth": (0, 2, 5), "middle_depth": 0, "middle_res_blocks": 0},
+        {"res_blocks": 1, "transformer_depth": (0, 2, 6), "middle_depth": 6},
+    ],
+    ids=["SSD-1B", "Segmind Vega", "KOALA-700M", "KOALA-1B"],
+)
+def test_the_depth_of_distilled_networks_is_derived(changes: dict[str, Any]) -> None:
+    of = xl_shapes(**changes)
+    found = sizes.unet_sizes(of)
+    wanted = replace(XL_UNET, **changes)
+    assert found.depths_up == wanted.depths_up
+    for name in ("transformer_depth", "middle_depth", "middle_res_blocks", "res_blocks"):
+        assert getattr(found, name) == getattr(wanted, name)
+    assert list(sizes.unet_tensors(found)) == list(of.items())
+
+
+def test_a_block_that_lost_its_attention_is_missed_and_not_taken_for_a_distilled_one() -> None:
+    of = {name: shape for name, shape in xl_shapes().items() if not name.startswith("output_blocks.4.1.")}
+    lost = {name for name, _ in sizes.unet_tensors(sizes.unet_sizes(of))} - set(of)
+    assert {name.split(".transformer")[0].split(".norm")[0] for name in lost} >= {"output_blocks.4.1"}
 
 
 @pytest.mark.parametrize("model", OTHER_MODELS, ids=lambda model: model.what)
@@ -237,6 +304,13 @@ def test_further_input_channels_say_what_concat_conditioning_a_family_takes() ->
         "sd1": "",
         "sd1-inpaint": "mask",
         "sd1-edit": "picture",
+        "sd2": "",
+        "sd2-inpaint": "mask",
         "sdxl": "",
         "sdxl-inpaint": "mask",
+        "sdxl-edit": "picture",
+        "sdxl-refiner": "",
+        "cosxl": "",
+        "cosxl-edit": "picture",
+        "playground-2.5": "",
     }

@@ -30,7 +30,7 @@ State = Mapping[str, Tensor]
 """Tensors by their names in a single-file checkpoint."""
 
 
-SDXL_UNET = {"use_linear_projection": True, "addition_embed_type": "text_time", "addition_time_embed_dim": 256}
+SDXL_UNET = {"addition_embed_type": "text_time", "addition_time_embed_dim": 256}
 
 
 def unet(config: UNetConfig, state: State) -> UNet2DConditionModel:
@@ -48,10 +48,20 @@ def unet(config: UNetConfig, state: State) -> UNet2DConditionModel:
             cross_attention_dim=config.context_dim,
             attention_head_dim=heads,  # diffusers' name for the number of heads
             transformer_layers_per_block=tuple(depth or 1 for depth in config.transformer_depth),
+            **(_distilled(config) if config.output_depth or config.middle_res_blocks < 2 else {}),
+            use_linear_projection=bool(config.head_width),
             **(SDXL_UNET if config.vector_width else {}),
             **({"projection_class_embeddings_input_dim": config.vector_width} if config.vector_width else {}),
         )
     return _filled(network, convert_ldm_unet_checkpoint(dict(state), network.config))
+
+
+def _distilled(config: UNetConfig) -> dict[str, Any]:
+    """Depths of each block on the way up, and what is left of the middle."""
+    number = config.res_blocks + 1
+    ups = [list(config.depths_up[start : start + number]) for start in range(0, len(config.depths_up), number)]
+    middle = {1: "UNetMidBlock2D", 0: None}.get(config.middle_res_blocks, "UNetMidBlock2DCrossAttn")
+    return {"reverse_transformer_layers_per_block": [[depth or 1 for depth in up] for up in ups], "mid_block_type": middle}
 
 
 def vae(config: VAEConfig, state: State, scale: float = 0.18215) -> AutoencoderKL:
@@ -105,6 +115,26 @@ def open_clip(config: TextConfig, state: State, prefix: str) -> CLIPTextModelWit
     names = set(network.state_dict())
     fitting = {name if name in names else name.removeprefix("text_model."): tensor for name, tensor in converted.items()}
     return _filled(network, fitting)
+
+
+def penultimate_open_clip(config: TextConfig, state: State, prefix: str) -> CLIPTextModel:
+    """As diffusers keeps SD 2.x's encoder: without its last layer, which is not read."""
+    network = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=config.vocabulary,
+            hidden_size=config.width,
+            intermediate_size=config.hidden,
+            num_hidden_layers=config.layers - 1,
+            num_attention_heads=config.heads,
+            hidden_act=config.activation,
+            eos_token_id=ours.EOS,
+        )
+    )
+    read = {name: tensor for name, tensor in state.items() if f"resblocks.{config.layers - 1}." not in name}
+    converted = convert_open_clip_checkpoint(network, read, prefix)
+    names = set(network.state_dict())
+    fitting = {name if name in names else name.removeprefix("text_model."): tensor for name, tensor in converted.items()}
+    return _filled(network, {name: tensor for name, tensor in fitting.items() if name in names})
 
 
 def tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:

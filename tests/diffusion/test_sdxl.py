@@ -15,7 +15,7 @@ from PIL import Image
 from modules.checkpoints.files import scan
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
-from modules.diffusion.conditioning import size_features
+from modules.diffusion.conditioning import number_features
 from modules.diffusion.emphasis import contexts
 from modules.diffusion.noise import Noise
 from modules.diffusion.text import EncodedWindow
@@ -129,7 +129,7 @@ def test_an_empty_negative_prompt_is_no_text_and_clip_skip_changes_nothing(manag
 
 
 def test_sizes_are_height_and_width_of_the_original_the_crop_and_the_target() -> None:
-    features = size_features(96, 64, torch.device("cpu")).view(6, 256)
+    features = number_features([64, 96, 0, 0, 64, 96], torch.device("cpu")).view(6, 256)
     angles = np.exp(-np.log(10_000) * np.arange(128) / 128)[None] * np.array([64, 96, 0, 0, 64, 96])[:, None]
     assert np.allclose(features.numpy(), np.concatenate([np.cos(angles), np.sin(angles)], axis=1), atol=1e-5)
 

@@ -202,9 +202,9 @@ class Pooled:
         return LATENT.scaled(self.network.from_rgb(F.avg_pool2d(images, FACTOR).movedim(1, -1)).movedim(-1, 1))
 
     def decode(self, latents: Tensor) -> Tensor:
-        return F.interpolate(self.network.to_rgb(self.raw(latents).movedim(1, -1)).movedim(-1, 1), scale_factor=FACTOR)
+        return F.interpolate(self.network.to_rgb(LATENT.raw(latents).movedim(1, -1)).movedim(-1, 1), scale_factor=FACTOR)
 
-    def raw(self, latent: Tensor) -> Tensor:
+    def to_edit(self, latent: Tensor) -> Tensor:
         return LATENT.raw(latent)
 
     def linear_preview(self, latent: Tensor) -> Tensor:

@@ -560,7 +560,16 @@ def test_only_one_picture_with_a_seed_is_described() -> None:
 def test_every_field_of_a_request_is_told_or_named_here() -> None:
     """A new field of a request needs a key, or a reason to have none."""
     core = {"prompt", "negative_prompt", "seed", "steps", "cfg_scale", "sampler", "schedule", "width", "height", "clip_skip"}
-    core |= {"checkpoint", "rng", "ensd", "variation_seed", "variation_strength", "seed_resize_width", "seed_resize_height"}
+    core |= {
+        "checkpoint",
+        "vae",
+        "rng",
+        "ensd",
+        "variation_seed",
+        "variation_strength",
+        "seed_resize_width",
+        "seed_resize_height",
+    }
     core |= {"denoising_strength", "conditioning_mask_strength", "image_cfg_scale"}
     tables = {
         name for table in (keys.OPTIONS, keys.SOFT_INPAINTING, keys.SOURCE, keys.OURS, keys.MASK) for name in table.values()
@@ -642,3 +651,15 @@ def test_a_second_pass_has_a1111_s_keys() -> None:
 def test_the_size_of_a_second_pass_is_a1111_s(items: str, size: tuple[int, int]) -> None:
     hires = request_fields(parse(f"a\nSteps: 20, Seed: 1, Denoising strength: 0.7, {items}, Version: v1.10.1"))["hires"]
     assert (hires["width"], hires["height"]) == size
+
+
+def test_the_autoencoder_s_file_stands_behind_the_checkpoint_as_a1111_writes_it() -> None:
+    request = Txt2Img(prompt="a", seed=1, checkpoint="m")
+    said = {"VAE": "nice.safetensors", "VAE hash": "0123456789"}
+    text = render(GenerationInfo(request, "m", "0" * 10, "Karras", "Atelier", said))
+    assert "Model: m, VAE hash: 0123456789, VAE: nice.safetensors" in text
+    assert text.count("nice") == 1
+    assert request_fields(parse(text))["vae"] == "nice.safetensors"
+    assert "VAE" not in render(GenerationInfo(request, "m", "0" * 10, "Karras", "Atelier"))
+    none = request.model_copy(update={"vae": "None"})
+    assert request_fields(parse(render(GenerationInfo(none, "m", "0" * 10, "Karras", "Atelier"))))["vae"] == "None"

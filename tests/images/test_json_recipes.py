@@ -93,7 +93,6 @@ def test_swarm_s_tags_in_prompts(prompt: str, text: str, note: str) -> None:
         ({"freeublockone": 1.1}, "FreeU"),
         ({"seamlesstileable": "true"}, "tiling"),
         ({"comfyuicustomworkflow": "mine"}, "a workflow of its own"),
-        ({"vae": "sub/other"}, "a VAE of its own"),
         ({"zeronegative": True}, "its empty negative prompt was zeros"),
         ({"sampler": "euler_ancestral"}, "on the GPU"),
         ({"sampler": "uni_pc"}, "noise levels of its own"),
@@ -101,6 +100,11 @@ def test_swarm_s_tags_in_prompts(prompt: str, text: str, note: str) -> None:
 )
 def test_what_swarm_did_and_is_not_taken_over_is_reported(params: dict[str, Any], what: str) -> None:
     assert any(what in note for note in swarm(**params).notes)
+
+
+def test_the_autoencoder_of_a_recipe_is_taken_over_by_its_name() -> None:
+    assert swarm(vae="sub/other").fields["vae"] == "other"
+    assert invoke(vae={"name": "other"}).fields["vae"] == "other"
 
 
 def test_swarm_s_other_sizes_and_the_hashes_of_its_loras() -> None:
@@ -155,7 +159,6 @@ def test_invokeai_s_modes_devices_and_single_step_solver() -> None:
         ({"canvas_v2_metadata": {"controlLayers": [], "regionalGuidance": []}}, ""),
         ({"ref_images": [{"id": "1"}]}, "pictures as prompts"),
         ({"positive_style_prompt": "oil"}, "a prompt for the style"),
-        ({"vae": {"name": "other"}}, "a VAE of its own"),
         ({"generation_mode": "inpaint", "strength": 0.5}, "through a mask"),
     ],
 )

@@ -73,7 +73,6 @@ def _models(router: APIRouter, app: App, own: OwnOptions) -> None:
         return {}
 
     for path in (
-        "sd-vae",
         "hypernetworks",
         "realesrgan-models",
         "face-restorers",
@@ -85,6 +84,11 @@ def _models(router: APIRouter, app: App, own: OwnOptions) -> None:
         async def nothing() -> Any:
             """Empty: this version uses none of them."""
             return []
+
+    @router.get("/sdapi/v1/sd-vae", response_model=list[replies.VaeItem])
+    def vaes() -> Any:
+        """The autoencoders in files of their own; option `sd_vae` chooses one for a picture."""
+        return [{"model_name": info.name, "filename": info.path.name} for info in app.vaes() if not info.problem]
 
     @router.get("/sdapi/v1/embeddings", response_model=replies.Embeddings)
     def embeddings(request: Request) -> Any:

@@ -78,6 +78,7 @@ def _of_field(field: str) -> A1111Option:
 
 PICTURE: dict[str, A1111Option] = {
     CHECKPOINT: A1111Option("", name),
+    "sd_vae": A1111Option("Automatic", text("Automatic"), "vae", lambda value: "Automatic" if value in ("", "auto") else value),
     "samples_format": A1111Option("png", choice("png", "jpg", "jpeg", "webp", "avif")),
     "jpeg_quality": A1111Option(80, whole(1, 100)),
     "webp_lossless": A1111Option(False, switch),
@@ -104,7 +105,6 @@ def _noted(
     return A1111Option(default, read, unbuilt=Unbuilt(what, matters, noted=True, same=same))
 
 
-_NO_VAE = "there are no VAE files here; the checkpoint's own was used"
 _NO_UNET = "there are no U-Net files here; the checkpoint's own was used"
 _METHODS = choice("Full", "TAESD")
 
@@ -142,7 +142,6 @@ UNBUILT: dict[str, A1111Option] = {
     # the picture is painted without it, and that is said
     "tiling": _noted(False, switch, "seamless tiling is not built"),
     "face_restoration": _noted(False, switch, "face restoration is not built"),
-    "sd_vae": _noted("Automatic", text("Automatic"), _NO_VAE, same=("None", "none", "auto", "automatic", "")),
     "sd_unet": _noted("Automatic", text("Automatic"), _NO_UNET, same=("None", "none", "automatic", "")),
     "sd_hypernetwork": _noted("None", text("None"), "there are no hypernetworks here", same=("", "none")),
     "sd_lora": _noted("None", text("None"), "LoRAs are not applied", same=("", "none")),

@@ -137,6 +137,12 @@ class Embeddings(_Reply):
     skipped: dict[str, Any]
 
 
+class VaeItem(_Reply):
+    model_name: str
+    filename: str
+    """The file's name; where it lies is not said."""
+
+
 class LoraItem(_Reply):
     name: str
     alias: str

@@ -102,6 +102,8 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
     notes += said + _keep_known_styles(app, fields) + [f"infotext: {note}" for note in (recipe.notes if recipe else ())]
     if checkpoint:
         fields["checkpoint"] = checkpoint
+    if note := app.recipe_vae(fields):
+        notes.append(note)
     masked = isinstance(body, PictureBody) and bool(body.mask)
     return Asked(fields, notes + option_notes(options, overridden, Call(app, fields, image, masked)))
 

@@ -74,6 +74,8 @@ def match(found: Found, app: App, user: str) -> Here:
         if network.name.casefold() not in (loras if network.kind == "lora" else embeddings):
             missing.append(_missing(network.kind, network.name, network.hash))
     notes += _known_names(fields)
+    if note := app.recipe_vae(fields):
+        notes.append(note)
     for name in ("source", "mask"):
         if fields.get(name) and app.upload_path(fields[name], user) is None:
             del fields[name]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from modules.checkpoints.families.parts import DEFAULTS, Defaults, LatentFormat
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from modules.checkpoints.header import Header
     from modules.checkpoints.model_file import ModelFile
     from modules.diffusion.networks import Networks
@@ -32,6 +34,10 @@ class Family(ABC):
     def concat(self) -> Literal["", "mask", "picture"]:
         """What the network gets as concat conditioning: a mask and the masked picture, a picture to be edited, or nothing."""
         return ""
+
+    def defaults_of(self, header: Header, path: Path) -> Defaults:
+        """What the file at `path` is best run with, where it does not say so itself."""
+        return self.defaults
 
     def detects(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         """Whether a file with these tensors (names as `keys.canonical` gives them) is of this family, whatever its size.

@@ -17,7 +17,7 @@ class Foreign:
     advice: str
 
 
-_OTHER_MODEL = "this version paints with SD 1.x and SDXL; choose another file"
+_OTHER_MODEL = "this version paints with SD 1.x, SD 2.x and SDXL; choose another file"
 
 COMPANIONS = (
     Foreign(
@@ -58,10 +58,9 @@ COMPANIONS = (
 
 OTHER_MODELS = (
     Foreign("a Stable Video Diffusion checkpoint", (".time_stack.",), _OTHER_MODEL),
-    Foreign("an SDXL refiner", ("\nconditioner.embedders.0.model.",), _OTHER_MODEL),
-    Foreign("an EDM checkpoint (Playground 2.5 or CosXL)", ("\nedm_mean\n", "\nedm_vpred.sigma_max\n"), _OTHER_MODEL),
     Foreign("an unCLIP checkpoint", ("\nembedder.model.visual.",), _OTHER_MODEL),
-    Foreign("an SD 2.x checkpoint", ("\ncond_stage_model.model.",), _OTHER_MODEL),
+    Foreign("an SD 2.x depth checkpoint", ("\ndepth_model.",), _OTHER_MODEL),
+    Foreign("an SD x4 upscaler", ("\nmodel.diffusion_model.label_emb.weight\n",), _OTHER_MODEL),
     Foreign("an SD 3 checkpoint", ("joint_blocks.0.",), _OTHER_MODEL),
     Foreign("a Chroma checkpoint", ("distilled_guidance_layer.",), _OTHER_MODEL),
     Foreign("a Flux checkpoint", ("double_blocks.0.img_attn.",), _OTHER_MODEL),

@@ -26,10 +26,32 @@ DEFAULTS = Defaults()
 
 
 @dataclass(frozen=True)
+class ContinuousLevels:
+    """Noise levels of a network that was trained on all of a range, as in `diffusion.prediction.ContinuousNoise`.
+
+    `min_tensor` and `max_tensor` name numbers in the file that go before `sigma_min` and `sigma_max`.
+    """
+
+    sigma_min: float
+    sigma_max: float
+    data: float
+    v: bool = False
+    min_tensor: str = ""
+    max_tensor: str = ""
+
+
+VectorNumber = Literal["height", "width", "top", "left", "target height", "target width", "score"]
+VectorNumbers = tuple[VectorNumber, ...]
+"""What a network's vector says of a picture beside its pooled text, in this order: the size of the original that it was cut
+from, where the cut begins, its own size, and how it was liked (an aesthetic score)."""
+
+
+@dataclass(frozen=True)
 class LatentFormat:
     """The latent space of a family: how its denoiser sees a picture.
 
-    The denoiser works on (z - `shift`) * `scale` of the autoencoder's latent z, which has `channels` channels and one position
+    The denoiser works on (z - `shift`) * `scale` of the autoencoder's latent z, where `means` and `deviations` are given on
+    (z - mean) / deviation * `scale` of each channel.  z has `channels` channels and one position
     per `factor` x `factor` pixels.  `preview` names the linear preview that is published for the full-size autoencoder
     (`diffusion.preview.PUBLISHED`); where there is none, one is fitted to the decoder.
     """
@@ -39,14 +61,26 @@ class LatentFormat:
     factor: int
     shift: float = 0.0
     preview: str = ""
+    means: tuple[float, ...] = ()
+    deviations: tuple[float, ...] = ()
 
     def scaled(self, z: Tensor) -> Tensor:
         """The autoencoder's latent as the denoiser sees it."""
+        if self.means:
+            mean, deviation = _by_channel(self.means, z), _by_channel(self.deviations, z)
+            return (z - mean) / deviation * self.scale
         return (z - self.shift) * self.scale if self.shift else z * self.scale
 
     def raw(self, latent: Tensor) -> Tensor:
         """The denoiser's latent as the autoencoder gives and takes it."""
+        if self.means:
+            return latent / self.scale * _by_channel(self.deviations, latent) + _by_channel(self.means, latent)
         return latent / self.scale + self.shift if self.shift else latent / self.scale
+
+
+def _by_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """A value for each channel of a latent (..., C, h, w)."""
+    return like.new_tensor(values).reshape(-1, 1, 1)
 
 
 @dataclass(frozen=True)

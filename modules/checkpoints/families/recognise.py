@@ -8,6 +8,7 @@ from modules.checkpoints import keys
 from modules.checkpoints.families.family import Family
 from modules.checkpoints.families.foreign import COMPANIONS, OTHER_MODELS
 from modules.checkpoints.families.sd1 import SD1
+from modules.checkpoints.families.sd2 import SD2
 from modules.checkpoints.families.sdxl import SDXL
 from modules.checkpoints.families.unet import UNetFamily
 from modules.errors import CheckpointError
@@ -19,7 +20,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 class _BuiltIn:
     @hookimpl
     def families(self) -> tuple[Family, ...]:
-        return (*SD1, *SDXL)
+        return (*SD1, *SD2, *SDXL)
 
 
 FAMILIES: Listing[Family] = Listing(HOOKS, "families", "model family", lambda family: (family.name,))
@@ -47,9 +48,9 @@ def recognise(shapes: Shapes) -> Family:
             raise CheckpointError(f"is {foreign.what}; {foreign.advice}")
     if not any(name.startswith(keys.VAE) for name in shapes):
         raise CheckpointError("has no autoencoder (VAE): it is a U-Net alone; use a full checkpoint")
-    known = [family for family in FAMILIES if isinstance(family, UNetFamily)]
-    marked = [family for family in known if family.mark and family.mark in shapes]
-    family = _with_stem(marked or [family for family in known if not family.mark], stem[1])
+    known = [family for family in FAMILIES if isinstance(family, UNetFamily) and all(mark in shapes for mark in family.marks)]
+    most = max(len(family.marks) for family in known)
+    family = _with_stem([family for family in known if len(family.marks) == most], stem[1])
     for encoder in family.text:
         if not any(name.startswith(keys.PARTS[encoder.part]) for name in shapes):
             raise CheckpointError(f"has no {encoder.title}: it is only a part of a model; use a full checkpoint")
@@ -76,4 +77,5 @@ def _what_else(text: str) -> str:
     if "encoder.layers.0." in text or "encoder.block.0." in text or "resblocks.0." in text:
         return "is a text encoder alone; use a full checkpoint"
     first = text.strip().split("\n")[0][:60]
-    return f"is not a model that this version knows (it holds tensors such as {first!r}); choose an SD 1.x or SDXL checkpoint"
+    known = "choose an SD 1.x, SD 2.x or SDXL checkpoint"
+    return f"is not a model that this version knows (it holds tensors such as {first!r}); {known}"

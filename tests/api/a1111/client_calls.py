@@ -431,7 +431,7 @@ RUNPOD: tuple[Call, ...] = (  # worker-a1111: the fields of its schema, README
             "override_settings": {"sd_model_checkpoint": "tiny", "sd_vae": "vae-ft-mse-840000.safetensors"},
         },
         pictures=1,
-        notes=("option sd_vae: there are no VAE files here",),
+        notes=("the VAE 'vae-ft-mse-840000.safetensors' is not here; the checkpoint's own is used",),
     ),
 )
 

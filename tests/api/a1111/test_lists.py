@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from modules.api.a1111.models import find_checkpoint
 from modules.app import App
 from modules.checkpoints.hashes import file_sha256
 from modules.diffusion.samplers import SAMPLERS
+from modules.diffusion.vae import AutoencoderKL
 from modules.errors import UnknownName
-from tests.api.a1111.conftest import Visitor, detail
+from tests.api.a1111.conftest import SMALL, Visitor, detail
 from tests.scripted import ScriptedLink
-from tests.tiny import write
+from tests.tiny import TINY_VAE, randomised, write
 
 
 def get(client: TestClient, path: str) -> Any:
@@ -109,10 +111,31 @@ def test_loras_have_the_names_and_the_metadata_of_their_files(visitor: Visitor, 
     assert get(visitor(), "loras") == []
 
 
+def test_vaes_are_listed_chosen_by_option_and_said(visitor: Visitor, models: Path) -> None:
+    """`sd_vae` in a call takes the file; one that is not here is passed over with a note (see the tests of tolerance)."""
+    client = visitor()
+    assert get(client, "sd-vae") == []
+    (models / "VAE").mkdir()
+    try:
+        state = randomised(AutoencoderKL(TINY_VAE), seed=9).state_dict()
+        write(models / "VAE" / "nice.safetensors", state)
+        (models / "VAE" / "torn.safetensors").write_bytes(b"torn")
+        found = get(client, "sd-vae")
+        assert found == [{"model_name": "nice.safetensors", "filename": "nice.safetensors"}]
+        plain = client.post("/sdapi/v1/txt2img", json={**SMALL, "seed": 1}).json()
+        chosen = client.post("/sdapi/v1/txt2img", json={**SMALL, "seed": 1, "override_settings": {"sd_vae": "nice"}}).json()
+    finally:
+        shutil.rmtree(models / "VAE")
+    info = json.loads(chosen["info"])
+    assert (info["sd_vae_name"], len(info["sd_vae_hash"])) == ("nice.safetensors", 10)
+    assert ", VAE: nice.safetensors" in info["infotexts"][0]
+    assert chosen["images"] != plain["images"]
+    assert json.loads(plain["info"])["sd_vae_name"] is None
+
+
 def test_what_is_not_built_is_an_empty_list(visitor: Visitor) -> None:
     client = visitor()
     for path in (
-        "sd-vae",
         "hypernetworks",
         "face-restorers",
         "realesrgan-models",

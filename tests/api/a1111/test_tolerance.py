@@ -111,7 +111,7 @@ def test_hires_fields_count_with_hires_alone(api: TestClient) -> None:
         ({"firstpass_image": "x"}, "firstpass_image: it counts with enable_hr alone"),
         ({"refiner_checkpoint": "x", "refiner_switch_at": 1}, "refiner_checkpoint: a refiner that is switched to at 1"),
         ({"seed": -5}, "seed: counted from 2**64 down: 18446744073709551611"),
-        ({"override_settings": {"sd_vae": "nice.vae.pt"}}, "option sd_vae: there are no VAE files here"),
+        ({"override_settings": {"sd_vae": "nice.vae.pt"}}, "the VAE 'nice.vae.pt' is not here; the checkpoint's own is used"),
         ({"override_settings": {"sd_unet": "nice"}}, "option sd_unet: there are no U-Net files here"),
         ({"override_settings": {"sd_hypernetwork": "nice"}}, "option sd_hypernetwork: "),
         ({"override_settings": {"tiling": "true"}}, "option tiling: "),
