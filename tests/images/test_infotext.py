@@ -501,7 +501,7 @@ def test_the_schedule_of_old_texts_is_in_the_samplers_name(sampler: str, schedul
 def test_numbers_that_are_none_are_left_out() -> None:
     fields = request_fields({"Steps": "many", "Seed": "1_000", "CFG scale": "nan", "Size-1": "٣", "Clip skip": "2.5"})
     bounds = {"sigma_min": 0.0, "sigma_max": 0.0, "rho": 0.0}
-    assert fields == {"prompt": "", "negative_prompt": "", "rng": "GPU", **bounds}
+    assert fields == {"prompt": "", "negative_prompt": "", "rng": "GPU", "clip_skip": 1, **bounds}
 
 
 @pytest.mark.parametrize(
@@ -663,3 +663,10 @@ def test_the_autoencoder_s_file_stands_behind_the_checkpoint_as_a1111_writes_it(
     assert "VAE" not in render(GenerationInfo(request, "m", "0" * 10, "Karras", "Atelier"))
     none = request.model_copy(update={"vae": "None"})
     assert request_fields(parse(render(GenerationInfo(none, "m", "0" * 10, "Karras", "Atelier"))))["vae"] == "None"
+
+
+def test_a_whole_recipe_without_clip_skip_means_one() -> None:
+    """Else what is preferred for a checkpoint would fill it, and the picture become another."""
+    assert request_fields(parse("a cat\nSteps: 20, Sampler: Euler, Seed: 1"))["clip_skip"] == 1
+    assert request_fields(parse("a cat\nSteps: 20, Sampler: Euler, Seed: 1, Clip skip: 2"))["clip_skip"] == 2
+    assert "clip_skip" not in request_fields(parse("a cat"))
