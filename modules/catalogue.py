@@ -26,6 +26,7 @@ from modules.prompts.library import Library
 from modules.prompts.limits import check_affordable, check_windows
 from modules.prompts.plan import plan
 from modules.prompts.tokenizer import Tokenizer
+from modules.prompts.vocabulary import Vocabulary, read_vocabulary
 from modules.request import GenerationRequest, Hires, Img2Img, parse_request
 
 DRAWN_SEEDS = 2**32
@@ -176,6 +177,7 @@ class Catalogue:
             else (),
             embeddings=usable,
             skipped=skipped,
+            vocabulary=self._vocabulary(fields.get("checkpoint")),
         )
 
     def embeddings(self) -> list[EmbeddingInfo]:
@@ -216,6 +218,15 @@ class Catalogue:
         except RequestError:
             return 0
 
+    def _vocabulary(self, checkpoint: Any) -> Vocabulary | None:
+        """The words that this checkpoint (or the usual one) was trained on; None where its file does not list them."""
+        try:
+            path = self.checkpoint(checkpoint if isinstance(checkpoint, str) else None).path
+            status = path.stat()
+            return _vocabulary_in(path, status.st_size, status.st_mtime_ns)
+        except (OSError, RequestError, CheckpointError):
+            return None
+
 
 def _named_hires(hires: Hires) -> Hires:
     """With the names of its own sampler and schedule resolved.
@@ -251,3 +262,9 @@ def _numbers_in(path: Path, size: int, changed: int) -> int:
     """`size` and `changed` are there to read a replaced file anew."""
     shapes = read_header(path).shapes
     return sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("model_ema."))
+
+
+@lru_cache(maxsize=8)
+def _vocabulary_in(path: Path, size: int, changed: int) -> Vocabulary | None:
+    """`size` and `changed` are there to read a replaced file anew."""
+    return read_vocabulary(read_header(path).metadata)

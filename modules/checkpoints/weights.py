@@ -82,7 +82,7 @@ class Filler:
         if stored.dtype == dtype and stored.device == self._device:
             return stored
         # A copy is made anyway, so it may as well lie as convolutions like it.  Measured on a CPU, one thread, fp32: our
-        # starter's decoder 168 -> 130 ms, its U-Net 17.0 -> 16.0 ms; SD 1.5's decoder at 256x256 4.6 -> 3.9 s, its U-Net
+        # first starter's decoder 168 -> 130 ms, its U-Net 17.0 -> 16.0 ms; SD 1.5's decoder at 256x256 4.6 -> 3.9 s, its U-Net
         # at 512x512 9.0 -> 8.5 s.  Not enough to give up the mapping of a file that fits as it is.
         layout = torch.channels_last if stored.dim() == 4 else torch.contiguous_format
         return stored.to(self._device).to(dtype, memory_format=layout)

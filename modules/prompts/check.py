@@ -22,6 +22,7 @@ from modules.prompts.plan import Plan, plan
 from modules.prompts.scanner import complaint
 from modules.prompts.timeline import Timeline
 from modules.prompts.tokenizer import Tokenizer
+from modules.prompts.vocabulary import Vocabulary
 from modules.request import GenerationRequest
 
 MAX_STAGES = 60
@@ -91,6 +92,7 @@ def check(
     tokenizer: Tokenizer | None = None,
     embeddings: Collection[Embedding] = (),
     skipped: Mapping[str, str] = MappingProxyType({}),
+    vocabulary: Vocabulary | None = None,
 ) -> PromptCheck:
     """Read the prompts of `request` as the image with its seed would be painted (seed -1: as an example, with 0).
 
@@ -103,6 +105,7 @@ def check(
         tokenizer: of the checkpoint; CLIP's when left out.
         embeddings: those that the checkpoint can use.
         skipped: embeddings that are here and cannot be used, each with a sentence why.
+        vocabulary: the words that the checkpoint was trained on, where they are few enough to be listed.
     """
     request, notes = _finished(request, library)
     planned = plan(request.prompt, request.negative_prompt, prompt_steps, old=request.old_prompt_editing)
@@ -120,6 +123,9 @@ def check(
     written = _embeddings_in(texts, [*embeddings, *(Embedding(name, 1) for name in skipped)], tokenizer)
     notes += [skipped[embedding.name] for embedding in written if embedding.name in skipped]
     notes += _foreign_notes(texts, embeddings)
+    if vocabulary is not None:
+        positive = dict.fromkeys(text for side in planned.sides for text in side.timeline.distinct)
+        notes += vocabulary.notes(_bare(text, request, written) for text in positive)
     used = [
         f"{each.name} ({each.vectors} {'vectors' if each.vectors > 1 else 'vector'})" for each in written if each in embeddings
     ]
@@ -243,6 +249,15 @@ def _embeddings_in(texts: Iterable[str], known: Iterable[Embedding], tokenizer: 
     names = Embeddings(known, tokenizer)
     windows = (window for text in texts for window in chunk(text, tokenizer, embeddings=names).windows)
     return list(dict.fromkeys(place.embedding for window in windows for place in window.inserts))
+
+
+def _bare(text: str, request: GenerationRequest, embeddings: Sequence[Embedding]) -> str:
+    """The words of a text alone, as a vocabulary reads them: without weights, and without the names of embeddings."""
+    if request.emphasis != "None":
+        text = " ".join("," if piece.is_break else piece.text for piece in weigh(text))
+    for embedding in embeddings:
+        text = re.sub(re.escape(embedding.name), ",", text, flags=re.IGNORECASE)
+    return text
 
 
 def _foreign_notes(texts: Iterable[str], embeddings: Collection[Embedding]) -> list[str]:

@@ -30,8 +30,8 @@ from tests.ui.conftest import serving
 
 CALLS = 200
 PICTURES = 10
-SIDES = (128, 512)
-"""Pixels: the starter's own size, and that of a call which does not say any."""
+SIDES = (256, 512)
+"""Pixels: the starter's own size, and SD 1.5's."""
 
 
 def measure() -> Iterator[Figure]:

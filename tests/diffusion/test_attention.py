@@ -197,7 +197,7 @@ class Picky:
 def test_shapes_that_a_back_end_refuses_go_to_the_next_one(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The starter's heads are 12 and 20 wide: its first picture on a GPU must be painted, with the reason said once."""
+    """Heads of 12 and 20 numbers, as narrow models have them: the first picture must be painted, with the reason said once."""
     picky = Picky()
     monkeypatch.setitem(BACKENDS, "xformers", picky)
     attend = with_fallback("xformers")

@@ -106,7 +106,7 @@ SIZES = {
         VAEConfig(channels=(32, 64, 64, 96)),
         TextConfig(width=128, layers=3, heads=2, hidden=256),
     ),
-    "uneven": Model(  # the starter's form: one block per level, attention at the lowest only
+    "uneven": Model(  # one block per level, attention at the lowest only
         UNetConfig(channels=(32, 64, 96), res_blocks=1, transformer_depth=(0, 0, 1), context_dim=64),
         VAEConfig(channels=(64, 64, 64, 64), res_blocks=1),
         TextConfig(width=64, layers=2, heads=1, hidden=256),

@@ -49,7 +49,7 @@ MEAN = {
 """Levels by which pixels may differ on average; a CPU's bfloat16 differs by 0.3 and by 1.2.  The autoencoder computes in
 bfloat16 beside both short formats."""
 
-BASE = {"prompt": "a fox on a blue background", "seed": 5, "width": 128, "height": 128, "steps": 12, "cfg_scale": 3.0}
+BASE = {"prompt": "a fox on a blue background", "seed": 5, "width": 256, "height": 256, "steps": 12, "cfg_scale": 3.0}
 
 Pixels = np.ndarray[Any, np.dtype[np.int64]]
 

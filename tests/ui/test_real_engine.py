@@ -49,6 +49,7 @@ def test_a_chip_becomes_a_picture_that_carries_its_recipe(visitor: Watched, tmp_
     page = visitor.open()
     words = page.locator(".chip").first.inner_text()
     page.locator(".chip").first.click()
+    page.fill("#txt2img_steps input[type=number]", "6")
     page.click("#txt2img_generate")
     page.wait_for_selector("#result_picture")
     with page.expect_download() as download:
@@ -60,7 +61,7 @@ def test_a_chip_becomes_a_picture_that_carries_its_recipe(visitor: Watched, tmp_
         low, high = image.convert("L").getextrema()
         assert high - low > 80, "a picture, not one colour"
         shown = page.evaluate("[document.querySelector('#result_picture').naturalWidth, result_picture.naturalHeight]")
-        assert tuple(shown) == image.size
+        assert tuple(shown) == image.size == (256, 256)
 
 
 @pytest.mark.browser

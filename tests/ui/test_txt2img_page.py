@@ -56,7 +56,9 @@ def paint(page: Any, app: FakeApp, which: int = 1) -> str:
 def test_first_visit_offers_what_the_model_does_well(page: Any) -> None:
     assert page.locator(".chip").all_inner_texts() == ["a red apple", "a cat face on blue", "a rocket"]
     empty = page.inner_text(".empty")
-    assert "A small model that paints one sticker of 48 motifs." in empty
+    assert (
+        "A small model that paints one sticker of 48 motifs; to paint anything else, put a Stable Diffusion checkpoint" in empty
+    )
     assert ".safetensors" in empty
     assert "Rescan" in empty
     for name, value in (("steps", "20"), ("cfg_scale", "4.5"), ("width", "128"), ("height", "128"), ("count", "1")):

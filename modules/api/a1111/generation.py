@@ -37,7 +37,7 @@ B = TypeVar("B", bound=GenerationBody)
 DECODERS, ENCODERS = 2, 4
 """Calls whose pictures are decoded, and answers that are put together, at a time."""
 
-_TEXT = {"prompt": "a red apple on a blue background", "steps": 20, "seed": 7, "width": 128, "height": 128}
+_TEXT = {"prompt": "a red apple on a blue background", "steps": 20, "seed": 7, "width": 256, "height": 256}
 _PICTURE = {"init_images": ["iVBORw0KGgo..."], "denoising_strength": 0.6, **_TEXT}
 
 

@@ -50,6 +50,9 @@ class _Body(BaseModel):
         return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
+_SIDE = "Rounded down to a multiple of 8. When absent, the checkpoint's own where that is less than 512."
+
+
 class GenerationBody(_Body):
     """What txt2img and img2img have in common."""
 
@@ -69,8 +72,8 @@ class GenerationBody(_Body):
     n_iter: Annotated[Whole, Field(ge=1, le=MAX_BATCH)] | None = 1
     steps: Annotated[Whole, _bounds("steps")] | None = 50
     cfg_scale: Annotated[Real, _bounds("cfg_scale")] | None = 7.0
-    width: Size | None = Field(512, description="Rounded down to a multiple of 8.")
-    height: Size | None = Field(512, description="Rounded down to a multiple of 8.")
+    width: Size | None = Field(512, description=_SIDE)
+    height: Size | None = Field(512, description=_SIDE)
     restore_faces: bool | None = Field(None, description="Not built yet: true is passed over, with a note in info.")
     tiling: bool | None = Field(None, description="Not built yet: true is passed over, with a note in info.")
     do_not_save_samples: bool | None = False

@@ -82,7 +82,8 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
     named = {name for name in body.model_fields_set if getattr(body, name) is not None}
     recipe = recipe_of_text(body.infotext, "infotext") if body.infotext else None
 
-    fields |= _body_fields(body, set(type(body).model_fields) - named, image)
+    checkpoint = _checkpoint(app, recipe.checkpoints if recipe else (), options, overridden)
+    fields |= _at_most_native(app, checkpoint, _body_fields(body, set(type(body).model_fields) - named, image))
     if recipe is not None:
         fields |= {name: value for name, value in recipe.fields.items() if name != "checkpoint"}
     fields |= _body_fields(body, named, image)
@@ -99,10 +100,8 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
     scripted, said = script_fields(body.alwayson_scripts, image)
     fields |= scripted
     notes += said + _keep_known_styles(app, fields) + [f"infotext: {note}" for note in (recipe.notes if recipe else ())]
-    if recipe is not None and recipe.checkpoints and not overridden.get(CHECKPOINT):
-        fields["checkpoint"] = _recipe_checkpoint(app, recipe.checkpoints)
-    elif options[CHECKPOINT]:
-        fields["checkpoint"] = find_checkpoint(app, options[CHECKPOINT]).name
+    if checkpoint:
+        fields["checkpoint"] = checkpoint
     masked = isinstance(body, PictureBody) and bool(body.mask)
     return Asked(fields, notes + option_notes(options, overridden, Call(app, fields, image, masked)))
 
@@ -151,6 +150,25 @@ def _option_eta(sampler: str, options: Mapping[str, Any]) -> dict[str, float]:
         return {}
     name = "eta_ddim" if known.unit_start else "eta_ancestral"
     return {"eta": options[name]} if name in options else {}
+
+
+def _at_most_native(app: App, checkpoint: str, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The API's default sides, 512, or those that the checkpoint was made for where these are smaller.
+
+    A1111 knows no smaller checkpoint; one that was trained at 256x256 repeats and tears things at 512x512.
+    """
+    info = next((each for each in app.checkpoints() if each.name == checkpoint), None) or app.default_checkpoint()
+    if info is None:
+        return defaults
+    native = {"width": info.defaults.width, "height": info.defaults.height}
+    return {name: min(value, native[name]) if name in native else value for name, value in defaults.items()}
+
+
+def _checkpoint(app: App, recorded: tuple[str, ...], options: Chosen, overridden: Mapping[str, Any]) -> str:
+    """The name of the checkpoint that is asked for: by an infotext, unless this call names one, or by the options; else ""."""
+    if recorded and not overridden.get(CHECKPOINT):
+        return _recipe_checkpoint(app, recorded)
+    return find_checkpoint(app, options[CHECKPOINT]).name if options[CHECKPOINT] else ""
 
 
 def _recipe_checkpoint(app: App, names: tuple[str, ...]) -> str:

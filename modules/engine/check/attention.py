@@ -13,7 +13,7 @@ from modules.diffusion.attention.backends import TOLERANCES, Attend, difference,
 from modules.diffusion.attention.measured import Measured, Shape
 from modules.engine.check.findings import Bench, Result, compared, name_of
 
-WIDTHS = ((8, 12), (8, 20), (8, 40), (8, 80), (8, 160), (1, 512))
+WIDTHS = ((8, 16), (8, 24), (8, 40), (8, 80), (8, 160), (1, 512))
 """Heads and their width: the starter's, those of SD 1.x's U-Net, and that of its autoencoder."""
 
 LENGTHS = ((144, 144), (64, 77), (65, 154))

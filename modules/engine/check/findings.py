@@ -46,6 +46,7 @@ class Bench:
         models_dirs: where the starter is looked for.
         folder: an empty one, for files that last as long as the check.
         steps: denoising steps of a picture.
+        side: pixels of the starter's picture; its own size.
     """
 
     choices: Choices
@@ -53,6 +54,7 @@ class Bench:
     models_dirs: Sequence[Path]
     folder: Path
     steps: int = 4
+    side: int = 256
 
     @property
     def device(self) -> torch.device:

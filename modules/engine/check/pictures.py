@@ -49,8 +49,8 @@ Picture = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def starter(bench: Bench) -> Iterator[Result]:
-    """The model that comes with the program, at its own size."""
-    yield from _painted(bench, STARTER, bench.models_dirs, 128)
+    """The model that comes with the program, at its own size unless the bench has another."""
+    yield from _painted(bench, STARTER, bench.models_dirs, bench.side)
 
 
 def narrow(bench: Bench) -> Iterator[Result]:

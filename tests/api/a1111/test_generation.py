@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,15 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from modules.api.a1111.options import CHECKPOINT, Chosen
+from modules.api.a1111.requests import TextBody
+from modules.api.a1111.translate import asked_of
 from modules.api.guard.middleware import PICTURES
 from modules.app import App
 from modules.images.infotext import parse
 from modules.request import Img2Img
 from tests.api.a1111.conftest import SMALL, as_text, detail, opened, png
+from tests.tiny import TINY_METADATA, tiny_checkpoint
 
 INFO_KEYS = [
     *("prompt", "all_prompts", "negative_prompt", "all_negative_prompts", "seed", "all_seeds", "subseed", "all_subseeds"),
@@ -74,6 +79,23 @@ def test_the_api_s_defaults_are_not_the_page_s(api: TestClient, painting: App) -
     assert (request.denoising_strength, request.masked_content, request.inpaint_area) == (0.75, "fill", "Only masked")
     assert (request.masked_padding, request.mask_blur_x, request.mask_blur_y, request.mask_round) == (0, 4, 4, True)
     assert (request.mask_mode, request.resize_mode, request.noise_multiplier) == ("Inpaint masked", "Just resize", 1.0)
+
+
+def test_sides_that_are_not_named_are_at_most_the_checkpoints_own(api: TestClient, painting: App, models: Path) -> None:
+    """512 otherwise: a checkpoint of 64x64 is not asked for more, one of 512x512 or 1024x1024 paints what A1111 paints."""
+    body = api.post("/sdapi/v1/txt2img", json={"prompt": "a cat", "steps": 1}).json()
+    assert opened(body["images"][0]).size == (64, 64)
+    body = api.post("/sdapi/v1/txt2img", json={"prompt": "a cat", "steps": 1, "height": 128}).json()
+    assert opened(body["images"][0]).size == (64, 128)
+    api.post("/sdapi/v1/img2img", json={"init_images": [as_text(png())], "steps": 1})
+    assert (newest(painting).width, newest(painting).height) == (64, 64)
+    for name, side in (("wide", 1024), ("narrow", 96)):
+        tiny_checkpoint(models / f"{name}.safetensors", metadata={**TINY_METADATA, "atelier.native_size": f"{side}x{side}"})
+        try:
+            fields = asked_of(painting, TextBody(prompt="a cat"), Chosen({CHECKPOINT: name}), {}).fields
+        finally:
+            (models / f"{name}.safetensors").unlink()
+        assert (fields["width"], fields["height"]) == (min(side, 512),) * 2
 
 
 def test_the_echo_has_every_field_and_no_unknown_one(api: TestClient) -> None:
