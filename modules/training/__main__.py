@@ -98,7 +98,8 @@ def evaluate(options: argparse.Namespace) -> None:
     settings = {"cfg_scale": scale, "steps": steps, "bfloat16": bfloat16}
     file = options.results or options.work / f"{options.model.stem}.json"
     results = evaluation.Results.open(file, options.model, settings)
-    evaluation.measure(model, judge, wanted, results, options.batch or (256 if device.type == "cuda" else 8), options.pictures)
+    batch: int = options.batch or (64 if device.type == "cuda" else 8)
+    evaluation.measure(model, judge, wanted, results, batch, options.pictures)
     if "decoder" in options.groups and "decoder_db" not in results.figures:
         results.figures["decoder_db"] = evaluation.decoder_psnr(model, judge)
     if "seconds" in options.groups:
@@ -106,8 +107,9 @@ def evaluate(options: argparse.Namespace) -> None:
         results.figures["seconds"] = evaluation.seconds_per_picture(plain, scale, steps)
     results.save()
     if options.sheet is not None:
-        drawn = [model.draw([p], [100 + i], scale, steps) for i, p in enumerate(PROMPTS)]
-        contact_sheet(torch.cat(drawn), PROMPTS).save(options.sheet, quality=88)
+        parts = [range(start, min(start + batch, len(PROMPTS))) for start in range(0, len(PROMPTS), batch)]
+        drawn = [model.draw([PROMPTS[i] for i in part], [100 + i for i in part], scale, steps) for part in parts]
+        contact_sheet(torch.cat(drawn), PROMPTS, edge=160).save(options.sheet, quality=86)
     rows = evaluation.table(results)
     print(json.dumps(rows) if options.json else evaluation.printed(rows))
     if not options.json:

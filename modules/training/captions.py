@@ -97,6 +97,11 @@ def fragments(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         yield from MOTIFS[name].names
         yield from plurals(MOTIFS[name])
+    yield from other_fragments()
+
+
+def other_fragments() -> Iterator[str]:
+    """Those that name no motif."""
     yield from (*GROUNDS, *OBJECT_COLOURS)
     for words in (COLOUR_WORDS.values(), phrases.NUMBERS.values()):
         for group in words:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from modules.checkpoints.header import open_model, read_header
 from modules.errors import SettingsError
 from modules.training.autoencoder import TRAINING_EPS, LatentAutoencoder
-from modules.training.captions import TOKENS, fragments
+from modules.training.captions import TOKENS, other_fragments
 from modules.training.denoiser import Denoiser
 from modules.training.loop import replaced
 from modules.training.motifs import MOTIFS, plurals
@@ -71,8 +71,7 @@ def metadata(recipe: Recipe, cfg_scale: float) -> dict[str, str]:
     """What the page takes its defaults, suggestions and known words from (`modules.prompts.vocabulary`)."""
     names = recipe.names
     others = {name: [*MOTIFS[name].aliases, *plurals(MOTIFS[name])] for name in names}
-    taken = {part for name in names for text in (name, *others[name]) for part in text.split()}
-    words = {part for text in fragments(names) for part in re.findall(r"[\w'-]+", text.lower())}
+    words = {part for text in other_fragments() for part in re.findall(r"[\w'-]+", text.lower())}
     return {
         "format": "pt",
         "modelspec.title": "Atelier starter",
@@ -87,8 +86,8 @@ def metadata(recipe: Recipe, cfg_scale: float) -> dict[str, str]:
         "one or several of them, many in other colours, on plain grounds.",
         "atelier.prompts": json.dumps(PROMPTS),
         "atelier.motifs": json.dumps(names),
-        "atelier.names": json.dumps(others),
-        "atelier.words": json.dumps(sorted(words - taken)),
+        "atelier.names": json.dumps({name: more for name, more in others.items() if more}),
+        "atelier.words": json.dumps(sorted(words)),
     }
 
 

@@ -46,7 +46,7 @@ ON_CPU = replace(FULL, scenes=16_384, autoencoder_batch=4, batch=48, rate=1e-3)
 """The same networks with batches that a few cores can do; hours instead of minutes."""
 SMOKE = Recipe(
     names=("apple", "fox", "cat", "car", "star", "rocket", "tree", "crown", "top hat", "pizza", "grapes", "house"),
-    picture=64, scenes=96, captions=2, autoencoder=VAEConfig(channels=(64, 64, 64, 64), res_blocks=1),
+    picture=64, scenes=32, captions=2, autoencoder=VAEConfig(channels=(64, 64, 64, 64), res_blocks=1),
     unet=UNetConfig(channels=(32, 32), res_blocks=1, transformer_depth=(0, 1), context_dim=64), text_layers=1,
     autoencoder_batch=2, batch=8, warmup=5,
 )  # fmt: skip
