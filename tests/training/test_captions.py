@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from itertools import pairwise
 
 import pytest
@@ -151,3 +152,15 @@ def test_the_handwritten_prompts_are_no_captions() -> None:
     assert len({prompt for prompt, _ in prompts}) == 200
     assert [prompt for prompt, _ in prompts if producible(prompt.lower())] == []
     assert producible("a red apple next to two foxes, blue background, masterpiece")
+
+
+def test_the_handwritten_prompts_name_no_other_motif() -> None:
+    named = {name: motif.name for motif in MOTIFS.values() for name in (*motif.names, *plurals(motif))}
+    for prompt, facts in read_paraphrases():
+        words, place = re.findall(r"[\w'-]+", prompt.lower()), 0
+        while place < len(words):
+            runs = (" ".join(words[place : place + length]) for length in range(5, 0, -1))
+            found = next((run for run in runs if run in named), None)
+            if found and found != facts.colour and found != facts.ground:
+                assert named[found] in facts.motifs, (prompt, found)
+            place += len(found.split()) if found else 1
