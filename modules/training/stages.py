@@ -7,18 +7,17 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from modules.errors import SettingsError
 from modules.training import autoencoder, denoiser, export, latents
 from modules.training.captions import Vocabulary, caption
-from modules.training.composition import Composer, to_pixels
-from modules.training.data import Scenes, draw_scenes, pictures_of
+from modules.training.composition import Composer, to_pixels, to_unit
+from modules.training.data import Scenes, draw_scenes
 from modules.training.glyphs import coloured_glyphs, drawn_glyphs, read_glyphs
 from modules.training.loop import Budget
 from modules.training.recipe import Recipe
-from modules.training.scenes import SceneSampler
+from modules.training.scenes import SceneSampler, arrays
 from modules.training.sheets import contact_sheet
 
 SHARES = {"autoencoder": 0.30, "polish": 0.09, "denoiser": 0.61}  # of a budget for all
@@ -61,14 +60,14 @@ class Work:
         return file
 
     def render(self, workers: int) -> None:
-        """Draw the scenes and their captions, and a sheet of some to look at."""
+        """Draw the scenes and their captions, and a captioned sheet of 64 others to look at."""
         scenes = draw_scenes(self.recipe, workers=workers)
         scenes.save(self.folder / "scenes.npz")
-        sheet = min(64, len(scenes))
         sampler, rng = SceneSampler(self.recipe.names), random.Random(0)
-        examples = [caption(sampler.draw(rng), rng) for _ in range(sheet)]
-        (self.folder / "captions.txt").write_text("\n".join(examples) + "\n")
-        contact_sheet(to_pixels(pictures_of(scenes, self.composer, np.arange(sheet)))).save(self.folder / "scenes.png")
+        examples = [sampler.draw(rng) for _ in range(64)]
+        pictures = to_pixels(to_unit(self.composer.compose(*arrays(examples, self.composer.numbers, rng))))
+        captions = [caption(scene, rng) for scene in examples]
+        contact_sheet(pictures, captions).save(self.folder / "scenes.png")
         print(f"render: {len(scenes)} scenes in {self.folder}", flush=True)
 
     def autoencoder(self, budget: Budget) -> None:

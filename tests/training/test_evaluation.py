@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from modules.training import cases, evaluation
+from modules.training.__main__ import main
 from modules.training.cases import Case, Facts
 from modules.training.composition import Composer
 from modules.training.evaluation import Results, measure, table, verdict
@@ -20,6 +22,7 @@ from modules.training.judge import Judge, blob, border, nearest_colour
 from modules.training.motifs import COLOURS, MOTIFS
 from modules.training.scenes import BIG, CENTRED, GRID, HALF, SLOTS, SMALL
 from modules.training.schedule import karras, timestep_of
+from tests.tiny import tiny_checkpoint
 
 needs_font = pytest.mark.skipif(not FONT.exists(), reason="fonts-noto-color-emoji is not installed")
 NAMES = ("apple", "fox", "cat", "star", "rocket", "tree", "crown", "pizza")
@@ -224,3 +227,35 @@ def test_the_fonts_own_glyphs_are_retrieved_among_all_motifs() -> None:
         picture = shown(judge, facts)
         assert judge.ranked(picture[None], 1)[0] == [name]
         assert nearest_colour(border(picture[None])[0]) == facts.ground
+
+
+@needs_font
+def test_a_file_is_evaluated_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file with random weights nothing is right but what anything would be; a second run draws nothing again."""
+    monkeypatch.setattr("modules.training.__main__.PROMPTS", ("a cat", "two apples"))
+    file, results = tiny_checkpoint(tmp_path / "tiny.safetensors"), tmp_path / "results.json"
+    groups = ["--groups", "motifs", "pairs", "decoder"]
+    arguments = ["evaluate", str(file), *groups, "--seeds", "1", "--quick", "--results", str(results), "--device", "cpu"]
+    assert main([*arguments, "--sheet", str(tmp_path / "sheet.png"), "--pictures", str(tmp_path / "pictures"), "--json"]) == 0
+    rows = {row["gate"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])}
+    assert rows["nearest glyph to a motif's name, top-1, %"]["of"] == 2
+    assert rows["both of two objects right, %"]["of"] == 25
+    assert rows["decoder, dB"]["passed"] is False
+    assert rows["named ground right, %"]["reached"] is None
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (1280, 174)
+    assert len(list((tmp_path / "pictures" / "motifs").iterdir())) == 2
+
+    monkeypatch.setattr("modules.training.starter.Starter.draw", None)
+    assert main(["evaluate", str(file), "--groups", "motifs", "pairs", *arguments[6:]]) == 0
+    assert "| 25 | MISS |" in capsys.readouterr().out
+
+
+def test_an_evaluation_without_a_font_or_a_file_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tiny_checkpoint(tmp_path / "tiny.safetensors")
+    assert main(["evaluate", str(file), "--font", str(tmp_path / "none.ttf"), "--device", "cpu"]) == 1
+    assert "none.ttf is missing; install it" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "none.safetensors"), "--device", "cpu"]) == 1
+    assert "no safetensors file that can be read" in capsys.readouterr().err
