@@ -91,12 +91,18 @@ class SceneSampler:
         self.countable = [motif for motif in self.motifs if plurals(motif)]
         self.hats = [motif for motif in self.motifs if motif.hat]
         self.heads = [motif for motif in self.motifs if motif.countable and not motif.hat]
+        needed = {"single": 1, "group": 1, "triple": 3, "four": 4}  # different motifs; the others show two
+        self.shares = {layout: share for layout, share in SHARES.items() if len(names) >= needed.get(layout, 2)}
+        if not self.hats or not self.heads:
+            self.shares.pop("hat", None)
+        if len(self.countable) < 2:
+            self.shares.pop("mixed", None)
+        if not self.countable:
+            self.shares.pop("group", None)
 
     def draw(self, rng: random.Random) -> Scene:
         """A scene; 56 % on a named ground, 6 % (of the simpler ones) on scenery, the others on white."""
-        layout = rng.choices(list(SHARES), list(SHARES.values()))[0]
-        if layout == "hat" and not self.hats:
-            layout = "pair"
+        layout = rng.choices(list(self.shares), list(self.shares.values()))[0]
         scene = self._single(rng) if layout == "single" else self._several(layout, rng)
         roll = rng.random()
         if roll < 0.56:

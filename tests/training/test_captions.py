@@ -55,6 +55,14 @@ def test_scenes_show_known_glyphs_within_the_picture() -> None:
             assert placed.y + placed.edge / 2 < 1.02
 
 
+@pytest.mark.parametrize("names", [["apple"], ["grapes"], ["grapes", "apple"], ["apple", "fox", "top hat"]])
+def test_few_motifs_give_the_scenes_that_they_suffice_for(names: list[str]) -> None:
+    rng, sampler = random.Random(4), SceneSampler(names)
+    drawn = [sampler.draw(rng) for _ in range(400)]
+    assert {item.motif for scene in drawn for item in scene.items} == set(names)
+    assert {scene.layout for scene in drawn} == set(sampler.shares)
+
+
 def one_of(words: tuple[str, ...], text: str) -> bool:
     return any(f" {word} " in f" {text.replace(',', ' ')} " for word in words)
 
