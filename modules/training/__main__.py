@@ -1,95 +1,145 @@
-"""``python -m modules.training STAGE``: the stages of the starter checkpoint, in the order in which they are run.
+"""``python -m modules.training COMMAND``: make the starter checkpoint, and measure it.
 
-    render       draw the scenes, write them and a sheet to look at
-    autoencoder  train the autoencoder on them            (about 20 minutes on two cores)
+    all          everything below up to the file, within a budget of seconds: minutes on a GPU, a night on a CPU
+    render       draw the scenes and their captions, and a sheet to look at
+    autoencoder  train the autoencoder on their pictures, which are composed on the device
     cache        encode every scene
-    denoiser     train the U-Net and the text encoder     (about 70 minutes)
-    polish       train the decoder on, against the noise that sampling leaves (about 10 minutes)
-    export       write models/atelier-starter.safetensors
-    evaluate     measure the release gates on that file
+    polish       train the decoder on, against the noise that sampling leaves
+    denoiser     train the U-Net and the text encoder
+    export       write the file, from finished or unfinished stages
+    evaluate     measure the release gates on a file
 
     lora         train a LoRA of a folder of pictures, or of a built-in style (apart from the stages above)
 
-Each stage reads what the ones before left in the work folder and takes up its own unfinished state.
+A stage that was interrupted goes on where it was. --smoke tries everything at the smallest sizes, without a font, in seconds.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import json
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from modules.training import autoencoder, denoiser, evaluation, export, latents, parallel, starter
-from modules.training.loop import Budget, seconds_until
+from modules.errors import AtelierError
+from modules.training import cases, evaluation, starter
+from modules.training.composition import Composer
+from modules.training.data import prepared
+from modules.training.glyphs import FONT, coloured_glyphs, read_glyphs
+from modules.training.judge import Judge
+from modules.training.loop import Budget
 from modules.training.lora import command as lora
-from modules.training.rendering import render
+from modules.training.recipe import recipe_for
+from modules.training.sheets import PROMPTS, contact_sheet
+from modules.training.stages import SHARES, Work
 
 MODEL = Path("models/atelier-starter.safetensors")
-SCENES, AUTOENCODER, CACHE = "scenes.jsonl", "autoencoder.pt", "latents.pt"
-DENOISER, POLISHED = "denoiser.pt", "polished.pt"
-MINUTES = {"autoencoder": 20.0, "denoiser": 70.0, "polish": 10.0}
+SECONDS = {"cuda": 380.0, "cpu": 8 * 3600.0}
+SMOKE_STEPS = 3
+GROUPS = ("motifs", *cases.GROUPS, "decoder", "seconds")
+QUICK = 24  # cases of each group
 
 
-def render_stage(options: argparse.Namespace) -> None:
-    scenes = latents.draw_scenes(options.scenes)
-    latents.write_scenes(scenes, options.work / SCENES)
-    evaluation.contact_sheet([render(scene) for scene in scenes[:128]]).save(options.work / "scenes.png")
-    print(f"{len(scenes)} scenes in {options.work / SCENES}")
+def work_of(options: argparse.Namespace) -> Work:
+    device = prepared(options.device)
+    recipe = recipe_for(device, options.smoke)
+    return Work(options.work, recipe, device, None if options.smoke else options.font)
 
 
-def autoencoder_stage(options: argparse.Namespace) -> None:
-    scenes = latents.read_scenes(options.work / SCENES)
-    budget = _budget(options, _spent(options.work / AUTOENCODER))
-    parallel.launch(options.workers, autoencoder.train, scenes, options.work / AUTOENCODER, budget)
+def budget_of(options: argparse.Namespace) -> Budget:
+    """What is asked for; else the device's usual seconds, or a few steps."""
+    if options.budget is None and options.smoke:
+        return Budget(steps=SMOKE_STEPS)
+    seconds = SECONDS["cuda" if options.device.type == "cuda" else "cpu"] if options.budget is None else options.budget
+    return Budget(seconds * SHARES.get(options.command, 1.0) if options.budget is None else seconds)
 
 
-def cache_stage(options: argparse.Namespace) -> None:
-    scenes = latents.read_scenes(options.work / SCENES)
-    latents.encode_all(autoencoder.load(options.work / AUTOENCODER), scenes, options.work / CACHE)
+def everything(options: argparse.Namespace) -> None:
+    work_of(options).everything(budget_of(options), options.model, options.cfg, options.workers)
 
 
-def denoiser_stage(options: argparse.Namespace) -> None:
-    cache = latents.load(options.work / CACHE, latents.read_scenes(options.work / SCENES))
-    file = options.work / DENOISER
-    parallel.launch(options.workers, denoiser.train, cache, file, _budget(options, _spent(file)))
+def render(options: argparse.Namespace) -> None:
+    work_of(options).render(options.workers)
 
 
-def polish_stage(options: argparse.Namespace) -> None:
-    cache = latents.load(options.work / CACHE, latents.read_scenes(options.work / SCENES))
-    start, file = options.work / AUTOENCODER, options.work / POLISHED
-    parallel.launch(options.workers, autoencoder.polish, cache.scenes, cache.raw, start, file, _budget(options, _spent(file)))
+def autoencoder(options: argparse.Namespace) -> None:
+    work_of(options).autoencoder(budget_of(options))
 
 
-def export_stage(options: argparse.Namespace) -> None:
-    cache = torch.load(options.work / CACHE, weights_only=True)
-    network, vocabulary = denoiser.load(options.work / DENOISER), denoiser.Vocabulary()
-    polished = options.work / POLISHED
-    pixels = autoencoder.load(polished if polished.exists() else options.work / AUTOENCODER)
-    state = export.assemble(pixels, cache["mean"], cache["deviation"], network, vocabulary.tokens)
-    export.write(state, options.model, options.cfg)
-    print(f"{options.model}: {options.model.stat().st_size:,} bytes")
+def cache(options: argparse.Namespace) -> None:
+    work_of(options).cache()
 
 
-def evaluate_stage(options: argparse.Namespace) -> None:
-    model = starter.load(options.model)
-    scale = options.cfg if options.sweep is None else 0.0
-    if options.sweep is not None:
-        figures = evaluation.sweep(model, options.sweep)
-        scale = max(figures, key=lambda candidate: figures[candidate])
-    seeds = evaluation.SEEDS[: options.seeds]
-    print(evaluation.evaluate(model, scale, options.sheets, seeds, options.pairs))
+def polish(options: argparse.Namespace) -> None:
+    work_of(options).polish(budget_of(options))
 
 
-STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
-    "render": render_stage,
-    "autoencoder": autoencoder_stage,
-    "cache": cache_stage,
-    "denoiser": denoiser_stage,
-    "polish": polish_stage,
-    "export": export_stage,
-    "evaluate": evaluate_stage,
+def denoiser(options: argparse.Namespace) -> None:
+    work_of(options).denoiser(budget_of(options))
+
+
+def export(options: argparse.Namespace) -> None:
+    work_of(options).export(options.model, options.cfg)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Draw and judge; the gates' table goes to the terminal, verdicts and figures to a JSON file that is taken up again."""
+    device = prepared(options.device)
+    bfloat16 = options.bfloat16 or device.type == "cuda"
+    model = starter.load(options.model, device, bfloat16)
+    names = cases.resolved(model.motifs)
+    wanted = wanted_cases(names, options)
+    coloured = {name for case in wanted if case.facts.colour for name in case.facts.motifs}
+    judge = Judge(
+        Composer(*coloured_glyphs(read_glyphs(options.font, names), coloured), model.size, torch.device("cpu")), names
+    )
+    scale: float = options.cfg or model.cfg_scale
+    steps: int = options.steps or model.steps
+    settings = {"cfg_scale": scale, "steps": steps, "bfloat16": bfloat16}
+    file = options.results or options.work / f"{options.model.stem}.json"
+    results = evaluation.Results.open(file, options.model, settings)
+    batch: int = options.batch or (64 if device.type == "cuda" else 8)
+    evaluation.measure(model, judge, wanted, results, batch, options.pictures)
+    if "decoder" in options.groups and "decoder_db" not in results.figures:
+        results.figures["decoder_db"] = evaluation.decoder_psnr(model, judge)
+    if "seconds" in options.groups:
+        plain = starter.load(options.model)
+        results.figures["seconds"] = evaluation.seconds_per_picture(plain, scale, steps)
+    results.save()
+    if options.sheet is not None:
+        parts = [range(start, min(start + batch, len(PROMPTS))) for start in range(0, len(PROMPTS), batch)]
+        drawn = [model.draw([PROMPTS[i] for i in part], [100 + i for i in part], scale, steps) for part in parts]
+        contact_sheet(torch.cat(drawn), PROMPTS, edge=160).save(options.sheet, quality=86)
+    rows = evaluation.table(results)
+    print(json.dumps(rows) if options.json else evaluation.printed(rows))
+    if not options.json:
+        for group, missed in evaluation.misses(results).items():
+            print(f"{group}: {'; '.join(missed) or 'none missed'}")
+
+
+def wanted_cases(names: Sequence[str], options: argparse.Namespace) -> list[cases.Case]:
+    """The cases of the groups that are asked for; of --quick some of each, spread evenly."""
+    wanted: list[cases.Case] = []
+    for group in options.groups:
+        if group in ("decoder", "seconds"):
+            continue
+        found = cases.motif_cases(names, options.seeds) if group == "motifs" else cases.GROUPS[group](names)
+        wanted += found[:: max(1, len(found) // QUICK)] if options.quick else found
+    return wanted
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "all": everything,
+    "render": render,
+    "autoencoder": autoencoder,
+    "cache": cache,
+    "polish": polish,
+    "denoiser": denoiser,
+    "export": export,
+    "evaluate": evaluate,
 }
 OTHERS: dict[str, Callable[[argparse.Namespace], None]] = {"lora": lora.run}
 
@@ -98,44 +148,55 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="python -m modules.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    stages = root.add_subparsers(dest="stage", required=True, metavar="STAGE")
-    for name in STAGES:
-        stage = stages.add_parser(name)
-        stage.add_argument("--work", type=Path, default=Path("data/training"), help="work folder (default: %(default)s)")
-        if name == "render":
-            stage.add_argument("--scenes", type=int, default=16_000)
-        if name in MINUTES:
-            stage.add_argument("--minutes", type=float, default=MINUTES[name], help="of training (default: %(default)s)")
-            stage.add_argument("--until", metavar="HH:MM", help="finish at this time of day instead")
-            stage.add_argument("--workers", type=int, default=2, help="processes of one thread each (default: %(default)s)")
-        if name == "export":
-            stage.add_argument("--model", type=Path, default=MODEL)
-            stage.add_argument("--cfg", type=float, default=4.0, help="the guidance scale that the file recommends")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        command = commands.add_parser(name)
+        command.add_argument("--work", type=Path, default=Path("data/training"), help="work folder (default: %(default)s)")
+        command.add_argument("--font", type=Path, default=FONT, help="colour emoji font (default: %(default)s)")
+        command.add_argument(
+            "--device", type=torch.device, default=torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        )
         if name == "evaluate":
-            stage.add_argument("model", type=Path, nargs="?", default=MODEL)
-            stage.add_argument("--cfg", type=float, default=4.0)
-            stage.add_argument("--sweep", type=float, nargs="+", help="try these guidance scales first and take the best")
-            stage.add_argument("--seeds", type=int, default=3)
-            stage.add_argument("--pairs", type=int, default=150)
-            stage.add_argument("--sheets", type=Path, help="folder for contact sheets")
-    adapter = stages.add_parser("lora", formatter_class=argparse.RawDescriptionHelpFormatter)
+            _add_evaluation(command)
+            continue
+        command.add_argument("--smoke", action="store_true", help="the smallest sizes and stand-ins for glyphs")
+        if name in ("all", *SHARES):
+            command.add_argument("--budget", type=float, metavar="SECONDS", help="of training, over all runs")
+        if name in ("all", "render"):
+            command.add_argument("--workers", type=int, default=1, help="processes that draw scenes (default: %(default)s)")
+        if name in ("all", "export"):
+            command.add_argument("--model", type=Path, default=MODEL, help="the file to write (default: %(default)s)")
+            command.add_argument("--cfg", type=float, default=3.0, help="the guidance scale that the file recommends")
+    adapter = commands.add_parser("lora", formatter_class=argparse.RawDescriptionHelpFormatter)
     adapter.add_argument("--work", type=Path, default=Path("data/training/lora"), help="work folder (default: %(default)s)")
     lora.add_options(adapter)
     return root
 
 
-def _budget(options: argparse.Namespace, spent: float) -> Budget:
-    return Budget(spent + seconds_until(options.until)) if options.until else Budget(options.minutes * 60)
+def _add_evaluation(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", type=Path, nargs="?", default=MODEL)
+    command.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), metavar="GROUP", help=", ".join(GROUPS))
+    command.add_argument("--seeds", type=int, default=3, help="pictures of every motif (default: %(default)s)")
+    command.add_argument("--quick", action="store_true", help=f"about {QUICK} cases of each group")
+    command.add_argument("--cfg", type=float, help="guidance scale (default: the file's)")
+    command.add_argument("--steps", type=int, help="sampling steps (default: the file's)")
+    command.add_argument("--batch", type=int, help="pictures drawn at a time")
+    command.add_argument("--bfloat16", action="store_true", help="on a CPU too: nearly twice as fast where it has such units")
+    command.add_argument("--results", type=Path, help="JSON file of verdicts, taken up again (default: in the work folder)")
+    command.add_argument("--pictures", type=Path, help="folder for every picture")
+    command.add_argument("--sheet", type=Path, help="file for a contact sheet of 64 prompts in free wording")
+    command.add_argument("--json", action="store_true", help="print the gates as JSON")
 
 
-def _spent(file: Path) -> float:
-    return float(torch.load(file, weights_only=True)["spent"]) if file.exists() else 0.0
-
-
-def main() -> None:
-    options = parser().parse_args()
-    (STAGES | OTHERS)[options.stage](options)
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        (COMMANDS | OTHERS)[options.command](options)
+    except AtelierError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

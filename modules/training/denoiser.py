@@ -1,104 +1,66 @@
-"""Stage 4, the denoiser: the U-Net and its text encoder, trained together on cached latents and fresh captions.
+"""The stage "denoiser": the U-Net and its text encoder, trained together on cached latents and their captions.
 
-The loss is the noise prediction of DDPM with SD 1.x's schedule, weighted by min-SNR-5 (Hang et al. 2023) and by an emphasis
-on the noisy half, where it is decided which motif appears on which ground. Offset noise and white as the unnamed ground
-make named colours obeyed: without them the network reads the ground off the noise's mean.
+The loss is the noise prediction of DDPM (Ho et al. 2020) with SD 1.x's schedule, weighted as `schedule.loss_weights` says.
+Offset noise (Guttenberg 2023) and white as the unnamed ground make named colours obeyed: without them the network reads the
+ground off the noise's mean.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
 
-from modules.diffusion.unet import UNet, UNetConfig
-from modules.prompts.tokenizer import BOS, EOS, Tokenizer
-from modules.training import parallel
-from modules.training.captions import caption, fragments
-from modules.training.latents import Cache, recombine
-from modules.training.loop import Budget, Rate, Trainer, generator, rng
-from modules.training.muon import Muon
-from modules.training.normalise import channels_last, use_fast_norms
+from modules.diffusion.attention import Attend, sdpa
+from modules.diffusion.clip import CLIPText
+from modules.diffusion.unet import UNet
+from modules.training.captions import Vocabulary
+from modules.training.data import Scenes, empty_rows
+from modules.training.linear_start import zero
+from modules.training.loop import Budget, Rate, Trainer, generator
+from modules.training.muon import optimiser
+from modules.training.normalise import TrainingKernels, channels_last
+from modules.training.recipe import Recipe
+from modules.training.schedule import alphas_cumprod, loss_weights
 
-UNET = UNetConfig(channels=(64, 96, 160), res_blocks=1, transformer_depth=(0, 1, 1), context_dim=64)
-TEXT_LAYERS = 3
-TOKENS = 77
-BATCH = 64  # shared among the workers
 EMPTY = 0.1  # share of captions dropped, for classifier-free guidance
-UNSEEN = -1  # stands for any token outside the trained vocabulary
-
-
-class Vocabulary:
-    """The tokens that captions use, as rows of a small embedding; row 0 is every other token and stays zero."""
-
-    def __init__(self) -> None:
-        tokenizer = Tokenizer()
-        used = {token for fragment in fragments() for token in tokenizer.encode(fragment)}
-        self.tokens = [UNSEEN, *sorted(used), BOS, EOS]
-        self._rows = {token: row for row, token in enumerate(self.tokens)}
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def rows(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """(B, 77) rows for lists of token ids, with start and end marks, padded with the end mark as CLIP-L does."""
-        rows = torch.full((len(prompts), TOKENS), self._rows[EOS])
-        rows[:, 0] = self._rows[BOS]
-        for row, prompt in zip(rows, prompts, strict=True):
-            known = [self._rows.get(token, 0) for token in prompt[: TOKENS - 2]]
-            row[1 : 1 + len(known)] = torch.tensor(known, dtype=row.dtype)
-        return rows
+OFFSET, OFFSET_SHARE = 0.5, 0.6  # how far the noise's channel means wander, and in how many pictures
+ALONE = 0.25  # the share of the budget in which scenes of one glyph come more often: names are learned from them soonest
 
 
 class Denoiser(nn.Module):
-    """Noisy latents and a prompt's rows to the predicted noise."""
+    """Noisy latents and a prompt's rows to the predicted noise. The text encoder's vocabulary is the short one."""
 
-    def __init__(self, vocabulary: int, unet: UNetConfig = UNET, layers: int = TEXT_LAYERS) -> None:
+    def __init__(self, recipe: Recipe, vocabulary: int, attend: Attend = sdpa) -> None:
         super().__init__()
-        self.unet = UNet(unet, attend=einsum_attention)
-        self.text = CLIPTextModel(text_config(vocabulary, unet.context_dim, layers))
-        use_fast_norms(self.unet)
+        self.unet = UNet(recipe.unet, attend, TrainingKernels())
+        self.text = CLIPText(recipe.text(vocabulary))
         self._start()
         channels_last(self)
 
     def forward(self, x: Tensor, timesteps: Tensor, rows: Tensor) -> Tensor:
-        return self.unet(x, timesteps, self.encode(rows)).float()  # type: ignore[no-any-return]
+        """Noise like x (B, 4, h, w) in float32; rows (B, 77)."""
+        context = self.encode(rows)
+        if torch.is_autocast_enabled(x.device.type):
+            context = context.to(torch.get_autocast_dtype(x.device.type))  # once, not in each layer that reads it
+        return self.unet(x, timesteps, context).float()  # type: ignore[no-any-return]
 
     def encode(self, rows: Tensor) -> Tensor:
-        """(B, 77, D) contexts; equal prompts of a batch are encoded once."""
-        distinct, where = torch.unique(rows, dim=0, return_inverse=True)
-        return self.text(input_ids=distinct).last_hidden_state[where]  # type: ignore[no-any-return]
+        """Contexts (B, 77, D)."""
+        return self.text.final_layer_norm(self.text(rows)[-1])  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def _start(self) -> None:
         """Residual branches and the output begin at zero; row 0 of the embedding is zero and gets no gradient."""
         for name, module in self.unet.named_modules():
-            if name.endswith(("out_layers.3", "proj_out", "out.2")) and isinstance(module, nn.Conv2d):
-                for parameter in module.parameters():
-                    parameter.zero_()
-        embedding = self.text.embeddings.token_embedding.weight
-        embedding.normal_(0, 0.05)
-        embedding[0] = 0
-        embedding.register_hook(_without_first_row)  # type: ignore[no-untyped-call]
-
-
-def _without_first_row(gradient: Tensor) -> Tensor:
-    gradient = gradient.clone()
-    gradient[0] = 0
-    return gradient
-
-
-def text_config(vocabulary: int, width: int, layers: int) -> CLIPTextConfig:
-    """CLIP's text model, narrow. One head per 64 channels, as SD's encoders have."""
-    return CLIPTextConfig(  # type: ignore[call-arg]  # attn_implementation is taken by the base class
-        vocab_size=vocabulary, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-        num_attention_heads=max(1, width // 64), max_position_embeddings=TOKENS, hidden_act="quick_gelu",
-        bos_token_id=vocabulary - 2, eos_token_id=vocabulary - 1, pad_token_id=vocabulary - 1, attn_implementation="eager",
-    )  # fmt: skip
+            if name.endswith(("out_layers.3", "proj_out", "out.2")):
+                zero(module)
+        embeddings = self.text.embeddings
+        embeddings.token_embedding.weight.normal_(0, 0.05)
+        embeddings.token_embedding.weight[0] = 0
+        embeddings.token_embedding.padding_idx = 0
+        embeddings.position_embedding.weight.normal_(0, 0.02)
 
 
 def einsum_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -108,106 +70,88 @@ def einsum_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out
 
 
-def alphas_cumprod() -> Tensor:
-    """SD 1.x's schedule: betas linear in their square roots from .00085 to .012, 1000 steps."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    return torch.cumprod(1 - betas, 0).float()
-
-
-def loss_weights(alphas: Tensor) -> Tensor:
-    """Per timestep: min(1/alpha, 8) stresses the noisy half, min-SNR-5 keeps the clean end from dominating."""
-    return torch.minimum((1 / alphas).clamp_max(8.0), 5 * (1 - alphas) / alphas)
-
-
 class Batches:
-    """Training batches by step number: latents with their captions' rows, timesteps and noise."""
+    """Training batches by step number, made on the device: everything that they need lies there."""
 
-    def __init__(self, cache: Cache, vocabulary: Vocabulary, size: int = BATCH, seed: int = 2) -> None:
-        self.cache, self.vocabulary, self.size, self.seed = cache, vocabulary, size, seed
-        self.twins = cache.twins
-        self.tokenizer = Tokenizer()
+    def __init__(
+        self, scenes: Scenes, latents: Tensor, vocabulary: Vocabulary, size: int, seed: int, device: torch.device
+    ) -> None:
+        self.size, self.seed, self.device = size, seed, device
+        self.latents = latents.to(device)
+        self.rows = torch.from_numpy(scenes.rows).to(device)
+        self.alone = torch.from_numpy(scenes.alone).to(device)
+        self.empty = torch.from_numpy(empty_rows(vocabulary)).to(device)
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def at(self, step: int, used: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Clean latents (B, 4, h, w), rows (B, 77), timesteps (B,), noise like the latents."""
-        rand, gen = rng(self.seed, step), generator(self.seed, step)
-        pictures = [self._picture(rand) for _ in range(self.size)]
-        latents = torch.stack([latent for latent, _ in pictures])
-        rows = self.vocabulary.rows([tokens for _, tokens in pictures])
-        return latents, rows, draw_timesteps(self.size, gen), offset_noise(latents, gen)
+        gen, device, size = generator(self.seed, step, self.device), self.device, self.size
 
-    def _picture(self, rand: random.Random) -> tuple[Tensor, list[int]]:
-        index = rand.randrange(len(self.cache.scenes))
-        latent, scene = self.cache.latents[index], self.cache.scenes[index]
-        if scene.layout == "pair":
-            partner = rand.choice(self.twins[scene.ground])
-            if self.cache.scenes[partner].objects[1].concept != scene.objects[0].concept:
-                latent, scene = recombine(self.cache, index, partner)
-        tokens = [] if rand.random() < EMPTY else self.tokenizer.encode(caption(scene, rand))
-        return latent, with_unseen(tokens, rand)
+        def whole(high: int, count: int = size) -> Tensor:
+            return torch.randint(0, high, (count,), generator=gen, device=device)
 
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=gen, device=device)
 
-def with_unseen(tokens: list[int], rand: random.Random) -> list[int]:
-    """Now and then, words that the model does not know, anywhere: they must be ignored, in a negative prompt as well."""
-    if rand.random() < (0.12 if tokens else 0.4):
-        for _ in range(rand.randint(1, 8)):
-            tokens.insert(rand.randint(0, len(tokens)), UNSEEN)
-    return tokens
+        index = whole(len(self.latents))
+        alone = int(size * 0.5 * max(0.0, 1 - used / ALONE)) if len(self.alone) else 0
+        if alone:
+            index[:alone] = self.alone[whole(len(self.alone), alone)]
+        latents = self.latents[index].float()
+        rows = self.rows[index, whole(self.rows.shape[1])]
+        rows = torch.where((uniform(size) < EMPTY)[:, None], self.empty[whole(len(self.empty))], rows).int()
+        offsets = torch.randn(size, latents.shape[1], 1, 1, generator=gen, device=device)
+        offsets = OFFSET * offsets * (uniform(size, 1, 1, 1) < OFFSET_SHARE)
+        noise = torch.randn(latents.shape, generator=gen, device=device) + offsets
+        return latents, rows, draw_timesteps(size, gen, device), noise
 
 
-def draw_timesteps(count: int, gen: torch.Generator) -> Tensor:
-    """Half of them in the noisy 45 %, the others logit-normal around the middle."""
-    noisy = 0.55 + 0.45 * torch.rand(count, generator=gen)
-    middle = torch.sigmoid(torch.randn(count, generator=gen) + 0.35)
-    chosen = torch.where(torch.rand(count, generator=gen) < 0.5, noisy, middle)
+def draw_timesteps(count: int, gen: torch.Generator, device: torch.device) -> Tensor:
+    """Half of them in the noisy 45 %, the others logit-normal around the middle (Esser et al. 2024)."""
+    noisy = 0.55 + 0.45 * torch.rand(count, generator=gen, device=device)
+    middle = torch.sigmoid(torch.randn(count, generator=gen, device=device) + 0.35)
+    chosen = torch.where(torch.rand(count, generator=gen, device=device) < 0.5, noisy, middle)
     return (chosen * 1000).long().clamp(0, 999)
 
 
-def offset_noise(like: Tensor, gen: torch.Generator) -> Tensor:
-    """Gaussian noise whose channel means wander in 60 % of the pictures (Guttenberg 2023)."""
-    batch, channels = like.shape[:2]
-    offsets = torch.randn(batch, channels, 1, 1, generator=gen) * (torch.rand(batch, 1, 1, 1, generator=gen) < 0.6)
-    return torch.randn(like.shape, generator=gen) + 0.5 * offsets
+def make(recipe: Recipe, vocabulary: int, device: torch.device) -> Denoiser:
+    return Denoiser(recipe, vocabulary, einsum_attention if device.type == "cpu" else sdpa).to(device)
 
 
-def make_trainer(model: Denoiser, file: Path, peak: float = 1e-3) -> Trainer:
-    """Muon on the hidden matrices; Adam on the embeddings, the first and last convolution, norms and biases."""
-    ends = {model.unet.input_blocks[0][0].weight, model.unet.out[2].weight}  # type: ignore[index]
-    ends |= {module.weight for module in model.text.modules() if isinstance(module, nn.Embedding)}
-    matrices = [p for p in model.parameters() if p.ndim > 1 and p not in ends]
-    others = [p for p in model.parameters() if p.ndim <= 1 or p in ends]
-    return Trainer(model, Muon(matrices, others, peak), Rate(peak, warmup=100), file)
-
-
-def train(cache: Cache, file: Path, budget: Budget, seed: int = 2, stop_at: int | None = None, batch: int = BATCH) -> Denoiser:
+def train(
+    recipe: Recipe, scenes: Scenes, latents: Tensor, file: Path, budget: Budget, device: torch.device, seed: int = 2,
+    stop_at: int | None = None,
+) -> Denoiser:  # fmt: skip
     """Train until the budget is used up; the state lives in `file`. Returns the averaged weights."""
     torch.manual_seed(seed)
-    vocabulary = Vocabulary()
-    model = Denoiser(len(vocabulary))
-    trainer = make_trainer(model, file)
+    vocabulary = Vocabulary(recipe.names)
+    model = make(recipe, len(vocabulary), device)
+    ends = {model.unet.input_blocks[0][0].weight, model.unet.out[2].weight}  # type: ignore[index]
+    ends |= {module.weight for module in model.text.modules() if isinstance(module, nn.Embedding)}
+    muon = optimiser(model, ends, recipe.rate, recipe.gain)
+    trainer = Trainer(model, muon, Rate(recipe.rate, recipe.warmup), file, ema=0.9985, title="denoiser")
     trainer.resume()
-    batches = Batches(cache, vocabulary, batch // parallel.size(), seed)
-    alphas = alphas_cumprod()
+    batches = Batches(scenes, latents, vocabulary, recipe.batch, seed, device)
+    alphas = alphas_cumprod().to(device)
     weights = loss_weights(alphas)
-    if parallel.rank() == 0:
-        print(f"denoiser: step {trainer.step}, {len(vocabulary)} tokens, {len(cache.scenes)} latents", flush=True)
+    print(f"denoiser: step {trainer.step}, {len(vocabulary)} rows of words, {len(latents)} latents", flush=True)
 
-    def loss_of(step: int) -> Tensor:
-        latents, rows, timesteps, noise = batches(step * parallel.size() + parallel.rank())
+    def loss_of(step: int, used: float) -> Tensor:
+        clean, rows, timesteps, noise = batches.at(step, used)
         alpha = alphas[timesteps][:, None, None, None]
-        noisy = (alpha.sqrt() * latents + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = model(noisy, timesteps, rows)
+        x = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            predicted = model(x, timesteps, rows)
         errors = (predicted - noise).square().mean((1, 2, 3))
         loss: Tensor = (errors * weights[timesteps]).mean()
         return loss
 
     trainer.run(loss_of, budget, stop_at)
     model.load_state_dict(trainer.average)
-    return model
+    return model.eval()
 
 
-def load(file: Path) -> Denoiser:
+def load(recipe: Recipe, file: Path, device: torch.device) -> Denoiser:
     """The averaged weights of an earlier or running `train`."""
-    model = Denoiser(len(Vocabulary()))
-    model.load_state_dict(torch.load(file, weights_only=True)["average"])
+    model = make(recipe, len(Vocabulary(recipe.names)), device)
+    model.load_state_dict(torch.load(file, weights_only=True, map_location=device)["average"])
     return model.eval()

@@ -1,204 +1,294 @@
-"""Stage 6, the evaluation: the release gates of the starter checkpoint, measured on the exported file.
+"""The evaluation: the release gates of a starter file, measured on its pictures.
 
-The measure is retrieval: a picture is right when, of the clean glyphs of *all* motifs, the one that was asked for is the
-nearest. Nearest means: the ground is the median colour of the picture's border; what differs from it is cut out, squared,
-brought to 32x32; every glyph is put on the same ground and treated the same; the mean squared difference decides.
+Verdicts are kept per case in one JSON file, written after every batch, so that a run that was stopped goes on where it was and
+groups can be measured apart. `gates` sums them up.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypedDict
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import Tensor
 
-from modules.training.captions import with_article
-from modules.training.concepts import COLOURS, CONCEPTS, RGB
-from modules.training.rendering import SIZE, Pixels, Placed, Scene, render
+from modules.training.cases import Case, Facts
+from modules.training.composition import to_unit
+from modules.training.judge import Blob, Judge, blob, border, evenness, nearest_colour
+from modules.training.loop import replaced
+from modules.training.motifs import MOTIFS
+from modules.training.scenes import Scene, SceneSampler, arrays
 from modules.training.starter import Starter
 
-Vector = npt.NDArray[np.float32]
+CLEAN_DISTANCE = 42.0  # RMS of 255 up to which a thing is a clean glyph: see `is_clean`
+CLEAN_GROUND = 0.97
+OFFSET = 0.1  # of the picture's edge, from which a thing's centre counts as left, right, up or down
+SMALL, BIG = 0.56, 0.83  # edges: trained are 0.38, 0.74 (unnamed) and 0.92
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
 
-THUMB = 32  # px, edge of what is compared
-DIFFERS = 60  # sum of absolute differences over red, green and blue from which a pixel is no ground
-CORES = 2  # of which the gates speak
-WORKERS = 2  # batches drawn at a time
-SEEDS = (1000, 2000, 3000)
-NAMES = list(CONCEPTS)
+
+class Verdict(TypedDict, total=False):
+    """`right`: all that the group asks for is there. `motif`, `top5`: the named motif is nearest, or among the five nearest;
+    `ground`: it has the named colour."""
+
+    right: bool
+    motif: bool
+    top5: bool
+    ground: bool
+    seen: str
 
 
 @dataclass
-class Report:
-    """The gates' figures, shares of 1 except where a unit is named. `misses` lists (asked, seen) to read through."""
+class Results:
+    """Verdicts by group and case, and figures by name, of one file; kept in `path`."""
 
-    cfg_scale: float
-    top1: float = 0.0
-    top5: float = 0.0
-    ground: float = 0.0
-    top1_on_ground: float = 0.0
-    pairs_both: float = 0.0
-    pairs_left: float = 0.0
-    pairs_right: float = 0.0
-    seconds_per_picture: float = 0.0
-    misses: list[tuple[str, str]] = field(default_factory=list)
-    ground_misses: list[tuple[str, str]] = field(default_factory=list)
-    pair_misses: list[tuple[str, str]] = field(default_factory=list)
+    path: Path
+    sha256: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    verdicts: dict[str, dict[str, Verdict]] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
 
-    def __str__(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False)
+    @classmethod
+    def open(cls, path: Path, file: Path, settings: dict[str, Any]) -> Results:
+        """What `path` holds of this very file drawn with these settings; empty where it is of another."""
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        results = cls(path, digest, settings)
+        if path.exists():
+            kept = json.loads(path.read_text())
+            if kept["sha256"] == digest and kept["settings"] == settings:
+                results.verdicts, results.figures = kept["verdicts"], kept["figures"]
+        return results
 
-
-def evaluate(starter: Starter, cfg_scale: float, sheets: Path | None, seeds: Sequence[int] = SEEDS, pairs: int = 150) -> Report:
-    """Draw everything the gates ask for, measure it, and write contact sheets into `sheets`."""
-    report = Report(cfg_scale, seconds_per_picture=_time_one(starter, cfg_scale))
-
-    # Every motif by its name
-    asked = [name for name in NAMES for _ in seeds]
-    pictures = starter.draw([with_article(name) for name in asked], _numbered(seeds, len(NAMES)), cfg_scale, WORKERS)
-    ranks = [rank(picture) for picture in pictures]
-    report.top1 = _share(found[0] == name for found, name in zip(ranks, asked, strict=True))
-    report.top5 = _share(name in found[:5] for found, name in zip(ranks, asked, strict=True))
-    report.misses = [(name, found[0]) for found, name in zip(ranks, asked, strict=True) if found[0] != name]
-    _sheet(pictures[:: len(seeds)], sheets, "motifs")
-    print(f"motifs: top-1 {report.top1:.3f}, top-5 {report.top5:.3f}", flush=True)
-
-    # Named grounds
-    tasks = [(name, colour) for name, colour in zip(_shuffled(NAMES, 3), list(COLOURS) * len(NAMES), strict=False)]
-    prompts = [f"{with_article(name)} on {with_article(colour)} background" for name, colour in tasks]
-    pictures = starter.draw(prompts, range(5000, 5000 + len(tasks)), cfg_scale, WORKERS)
-    seen = [nearest_colour(border(picture)) for picture in pictures]
-    report.ground = _share(colour == found for (_, colour), found in zip(tasks, seen, strict=True))
-    report.ground_misses = [(prompt, found) for prompt, (_, c), found in zip(prompts, tasks, seen, strict=True) if c != found]
-    report.top1_on_ground = _share(rank(picture)[0] == name for picture, (name, _) in zip(pictures, tasks, strict=True))
-    _sheet(pictures, sheets, "grounds")
-    print(f"grounds: right {report.ground:.3f}, motif on them top-1 {report.top1_on_ground:.3f}", flush=True)
-
-    _evaluate_pairs(starter, report, pairs, sheets)
-    return report
+    def save(self) -> None:
+        data = {"sha256": self.sha256, "settings": self.settings, "figures": self.figures, "verdicts": self.verdicts}
+        with replaced(self.path) as partial:
+            partial.write_text(json.dumps(data, indent=1, ensure_ascii=False))
 
 
-def _evaluate_pairs(starter: Starter, report: Report, count: int, sheets: Path | None) -> None:
-    """Two named objects: right when the left half retrieves the first and the right half the second, each top-1 of all."""
-    rand = random.Random(11)
-    pairs = [rand.sample(NAMES, 2) for _ in range(count)]
-    prompts = [f"{with_article(left)} and {with_article(right)}" for left, right in pairs]
-    pictures = starter.draw(prompts, range(7000, 7000 + count), report.cfg_scale, WORKERS)
-    half = SIZE // 2
-    lefts = [rank(picture[:, :half])[0] == left for picture, (left, _) in zip(pictures, pairs, strict=True)]
-    rights = [rank(picture[:, half:])[0] == right for picture, (_, right) in zip(pictures, pairs, strict=True)]
-    both = [left and right for left, right in zip(lefts, rights, strict=True)]
-    report.pairs_left, report.pairs_right, report.pairs_both = _share(lefts), _share(rights), _share(both)
-    report.pair_misses = [(left, right) for (left, right), found in zip(pairs, both, strict=True) if not found]
-    _sheet(pictures[:64], sheets, "pairs")
-    print(f"pairs: both {report.pairs_both:.3f}", flush=True)
+def measure(
+    starter: Starter, judge: Judge, wanted: Sequence[Case], results: Results, batch: int = 8, keep: Path | None = None
+) -> None:
+    """Draw and judge the cases that `results` lacks; pictures go into the folder `keep` where one is given."""
+    missing = [case for case in wanted if case.key not in results.verdicts.get(case.group, {})]
+    for start in range(0, len(missing), batch):
+        part = missing[start : start + batch]
+        pictures = starter.draw(
+            [case.prompt for case in part],
+            [case.seed for case in part],
+            results.settings["cfg_scale"],
+            results.settings["steps"],
+        )
+        for case, picture in zip(part, pictures, strict=True):
+            results.verdicts.setdefault(case.group, {})[case.key] = verdict(judge, picture, case.facts)
+            if keep is not None:
+                _keep(picture, keep / case.group, case.key)
+        results.save()
+        here = [results.verdicts[case.group][case.key]["right"] for case in part]
+        print(f"{part[0].group}: {start + len(part)} of {len(missing)}, {sum(here)} of {len(here)} right", flush=True)
 
 
-def sweep(starter: Starter, scales: Sequence[float], seed: int = 4000) -> dict[float, float]:
-    """Top-1 over all motifs, one seed each (not one of the gates' seeds), per guidance scale."""
-    figures = {}
-    for scale in scales:
-        pictures = starter.draw([with_article(name) for name in NAMES], range(seed, seed + len(NAMES)), scale, WORKERS)
-        figures[scale] = _share(rank(picture)[0] == name for picture, name in zip(pictures, NAMES, strict=True))
-        print(f"cfg {scale:g}: top-1 {figures[scale]:.3f}", flush=True)
-    return figures
+def verdict(judge: Judge, picture: Tensor, facts: Facts) -> Verdict:
+    """Whether a picture (3, H, W) in bytes shows the facts; nothing asked means: some clean thing on a clean ground."""
+    if not facts.motifs:
+        clean = is_clean(judge, picture)
+        return {"right": clean, "seen": judge.ranked(picture[None], 1)[0][0] if clean else "no clean sticker"}
+    found = _two(judge, picture, facts) if len(facts.motifs) == 2 else _one(judge, picture, facts)
+    if facts.ground:
+        ground = nearest_colour(border(picture[None])[0])
+        found["ground"] = ground == facts.ground
+        found["right"] &= found["ground"]
+        found["seen"] += f" on {ground}"
+    return found
 
 
-def rank(picture: Pixels) -> list[str]:
-    """All motifs, the nearest glyph first."""
-    ground = border(picture)
-    query = cut_out(picture, ground)
-    distances = ((_references(_rounded(ground)) - query) ** 2).mean(axis=1)
-    return [NAMES[index] for index in np.argsort(distances)]
+def _one(judge: Judge, picture: Tensor, facts: Facts) -> Verdict:
+    name = facts.motifs[0]
+    nearest = judge.ranked(picture[None])[0]
+    found: Verdict = {"right": nearest[0] == name, "motif": nearest[0] == name, "top5": name in nearest, "seen": nearest[0]}
+    if facts.count > 1:
+        colour = None if facts.colour == MOTIFS[name].colour else facts.colour
+        number = judge.count(picture, (name, colour))
+        return {"right": number == facts.count, "seen": str(number)}
+    if facts.colour:
+        own = MOTIFS[name].colour
+        choices = [(name, None if colour == own else colour) for colour in MOTIFS[name].colours]
+        colour = judge.best_of(picture, choices)[1] or own or ""
+        return {"right": colour == facts.colour, "seen": colour}
+    if facts.place or facts.size:
+        where = blob(picture)
+        found["right"] = (not facts.place or _lies(where, facts.place)) and (not facts.size or _is_sized(where, facts.size))
+        found["seen"] = f"{nearest[0]} at {where.x:.2f}, {where.y:.2f}, edge {where.edge:.2f}"
+    return found
 
 
-def border(picture: Pixels) -> Vector:
-    """The median colour of a frame three pixels wide."""
-    strips = (picture[:3], picture[-3:], picture[:, :3], picture[:, -3:])
-    median: Vector = np.median(np.concatenate([strip.reshape(-1, 3) for strip in strips]), axis=0)
-    return median
+def _two(judge: Judge, picture: Tensor, facts: Facts) -> Verdict:
+    half = picture.shape[-1] // 2
+    parts = (picture[:, :half], picture[:, half:]) if facts.order == "stack" else (picture[..., :half], picture[..., half:])
+    seen = tuple(judge.ranked(part[None], 1)[0][0] for part in parts)
+    right = seen == facts.motifs or (facts.order == "any" and seen[::-1] == facts.motifs)
+    return {"right": right, "motif": right, "seen": " + ".join(seen)}
 
 
-def nearest_colour(colour: Vector) -> str:
-    """The name whose colour is nearest in RGB."""
-    return min(COLOURS, key=lambda name: float(((colour - np.array(COLOURS[name])) ** 2).sum()))
+def _lies(where: Blob, place: str) -> bool:
+    x, y = DIRECTIONS[place]
+    return (where.x - 0.5) * x + (where.y - 0.5) * y > OFFSET
 
 
-def cut_out(picture: Pixels, ground: Vector) -> Vector:
-    """What differs from the ground, squared and scaled to 32x32, as a flat vector. Stray pixels (0.5 %) do not count."""
-    rows, columns = np.nonzero(np.abs(picture.astype(np.float32) - ground).sum(2) > DIFFERS)
-    image = Image.fromarray(picture)
-    if len(rows) < 20:
-        return _flat(image.resize((THUMB, THUMB), Image.Resampling.BOX))
-    top, bottom = np.percentile(rows, [0.5, 99.5])
-    left, right = np.percentile(columns, [0.5, 99.5])
-    edge = max(bottom - top, right - left) + 4
-    y, x = (top + bottom) / 2 + SIZE, (left + right) / 2 + SIZE
-    red, green, blue = (int(value) for value in ground)
-    canvas = Image.new("RGB", (image.width + 2 * SIZE, image.height + 2 * SIZE), (red, green, blue))
-    canvas.paste(image, (SIZE, SIZE))
-    box = (x - edge / 2, y - edge / 2, x + edge / 2, y + edge / 2)
-    return _flat(canvas.resize((THUMB, THUMB), Image.Resampling.BOX, box=box))
+def _is_sized(where: Blob, size: str) -> bool:
+    return where.edge < SMALL if size == "small" else where.edge > BIG
 
 
-@lru_cache(maxsize=256)
-def _references(ground: RGB) -> Vector:
-    colour = np.array(ground, dtype=np.float32)
-    scenes = (Scene("one", (Placed(name, 0.8),), None, ground) for name in NAMES)
-    return np.stack([cut_out(render(scene), colour) for scene in scenes])
+def is_clean(judge: Judge, picture: Tensor) -> bool:
+    """Whether a picture shows glyphs on an even ground: it, or its halves, thirds or quarters, are near to clean ones."""
+    if evenness(picture[None])[0] < CLEAN_GROUND or not 0.01 < blob(picture).area < 0.95:
+        return False
+    return fit(judge, picture) <= CLEAN_DISTANCE
 
 
-def _rounded(colour: Vector) -> RGB:
-    """To multiples of 6, so that pictures share their references; far below what decides a match."""
-    red, green, blue = (int(min(255, 6 * round(float(value) / 6))) for value in colour)
-    return red, green, blue
+def fit(judge: Judge, picture: Tensor) -> float:
+    """The distance to clean glyphs (RMS of 255), for the best of several ways to divide the picture into cells."""
+    best = float("inf")
+    for rows, columns in ((1, 1), (1, 2), (2, 1), (1, 3), (2, 2)):
+        strips = picture.chunk(rows, dim=1)
+        cells = [cell for strip in strips for cell in strip.chunk(columns, dim=2)]
+        best = min(best, sum(judge.distance(_square(cell)) for cell in cells) / len(cells))
+    return best
 
 
-def _flat(image: Image.Image) -> Vector:
-    return np.asarray(image, dtype=np.float32).ravel()
+def _square(cell: Tensor) -> Tensor:
+    """A cell as a square on its own ground, so that cutting out does not stretch it."""
+    if cell.shape[1] == cell.shape[2]:
+        return cell
+    long = max(cell.shape[1:])
+    square = border(cell[None])[0].round().to(torch.uint8)[:, None, None].expand(3, long, long).clone()
+    top, left = (long - cell.shape[1]) // 2, (long - cell.shape[2]) // 2
+    square[:, top : top + cell.shape[1], left : left + cell.shape[2]] = cell
+    return square
 
 
-def _share(hits: Iterable[bool]) -> float:
-    counted = list(hits)
-    return round(sum(counted) / len(counted), 4)
+def decoder_psnr(starter: Starter, judge: Judge, count: int = 32) -> float:
+    """Mean peak signal-to-noise ratio in dB of composed scenes through encoder and decoder (peak to peak 255)."""
+    rng, sampler = random.Random(23), SceneSampler(judge.names)
+    scenes: list[Scene] = []
+    while len(scenes) < count:
+        scene = sampler.draw(rng)
+        if all(placed.variant in judge.composer.numbers for placed in scene.placed):
+            scenes.append(scene)
+    x = to_unit(judge.composer.compose(*arrays(scenes, judge.composer.numbers, rng)).round()).to(starter.device)
+    ratios = []
+    for part in torch.split(x, 4):
+        error = (starter.reconstruct(part).clamp(-1, 1) - part).square().mean((1, 2, 3)) / 4
+        ratios.append(-10 * error.log10())
+    return torch.cat(ratios).mean().item()
 
 
-def _numbered(seeds: Sequence[int], count: int) -> list[int]:
-    return [seed + index for index in range(count) for seed in seeds]
-
-
-def _shuffled(names: Sequence[str], seed: int) -> list[str]:
-    return random.Random(seed).sample(names, len(names))
-
-
-def _time_one(starter: Starter, cfg_scale: float) -> float:
-    """Seconds for one picture on two cores, the best of three (the machine may be shared)."""
+def seconds_per_picture(starter: Starter, cfg_scale: float, steps: int, threads: int = 2) -> float:
+    """One picture alone in float32, the best of three (the machine may be shared)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     times = []
-    torch.set_num_threads(CORES)
     for seed in range(3):
         began = time.perf_counter()
-        starter.draw(["a rocket"], [seed], cfg_scale)
+        starter.draw(["a rocket"], [seed], cfg_scale, steps)
         times.append(time.perf_counter() - began)
-    torch.set_num_threads(1)
-    return round(min(times), 2)
+    torch.set_num_threads(before)
+    return min(times)
 
 
-def contact_sheet(pictures: Sequence[Pixels], columns: int = 16) -> Image.Image:
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * SIZE, rows * SIZE), (255, 255, 255))
-    for index, picture in enumerate(pictures):
-        sheet.paste(Image.fromarray(picture), (index % columns * SIZE, index // columns * SIZE))
-    return sheet
+@dataclass(frozen=True)
+class Gate:
+    """A release gate: what is asked, and how the figure comes from verdicts; None where its group was not measured."""
+
+    name: str
+    least: float
+    figure: Callable[[Results], tuple[float, int] | None]
+    most: bool = False  # whether `least` is an upper bound
+
+    def passed(self, value: float) -> bool:
+        return value <= self.least if self.most else value >= self.least
 
 
-def _sheet(pictures: Sequence[Pixels], folder: Path | None, name: str) -> None:
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        contact_sheet(pictures).save(folder / f"{name}.png")
+def share(group: str, key: str = "right") -> Callable[[Results], tuple[float, int] | None]:
+    def figure(results: Results) -> tuple[float, int] | None:
+        verdicts = [v for v in results.verdicts.get(group, {}).values() if key in v]
+        return (100 * sum(bool(v[key]) for v in verdicts) / len(verdicts), len(verdicts)) if verdicts else None  # type: ignore[literal-required]
+
+    return figure
+
+
+def _figure(name: str) -> Callable[[Results], tuple[float, int] | None]:
+    return lambda results: (results.figures[name], 1) if name in results.figures else None
+
+
+def _paraphrases_lost(results: Results) -> tuple[float, int] | None:
+    """Points that the handwritten prompts lose against plain ones of the same facts and seeds, where both were drawn."""
+    free, bare = results.verdicts.get("paraphrases", {}), results.verdicts.get("plain", {})
+    by_seed = {key.partition(" ")[0]: verdict["right"] for key, verdict in bare.items()}
+    both = [
+        (verdict["right"], by_seed[key.partition(" ")[0]]) for key, verdict in free.items() if key.partition(" ")[0] in by_seed
+    ]
+    if not both:
+        return None
+    return 100 * sum(plain - own for own, plain in both) / len(both), len(both)
+
+
+GATES = (
+    Gate("nearest glyph to a motif's name, top-1, %", 95, share("motifs", "motif")),
+    Gate("... top-5, %", 99, share("motifs", "top5")),
+    Gate("named ground right, %", 95, share("grounds", "ground")),
+    Gate("motif right on a named ground, % (no gate)", 0, share("grounds", "motif")),
+    Gate("named colour of the object right, %", 90, share("colours")),
+    Gate("both of two objects right, %", 85, share("pairs")),
+    Gate("two or three of them right, %", 80, share("counts")),
+    Gate("left, right, top, bottom right, %", 90, share("places")),
+    Gate("small, big right, %", 90, share("sizes")),
+    Gate("handwritten prompts right, % (no gate)", 0, share("paraphrases")),
+    Gate("points that they lose against plain ones", 5, _paraphrases_lost, most=True),
+    Gate("unknown words give a clean sticker, %", 95, share("unknown")),
+    Gate("decoder, dB", 30, _figure("decoder_db")),
+    Gate("seconds a picture, two threads", 3, _figure("seconds"), most=True),
+)
+
+
+def table(results: Results) -> list[dict[str, Any]]:
+    """The gates with what was asked, what was reached on how many pictures, and whether it passes (None: not measured)."""
+    rows: list[dict[str, Any]] = []
+    for gate in GATES:
+        found = gate.figure(results)
+        value, count = found if found else (None, 0)
+        rows.append(
+            {"gate": gate.name, "asked": gate.least, "reached": value, "of": count,
+             "passed": None if value is None else gate.passed(value)}
+        )  # fmt: skip
+    return rows
+
+
+def printed(rows: Sequence[dict[str, Any]]) -> str:
+    """The table as Markdown."""
+    lines = ["| gate | asked | reached | of | |", "|---|---|---|---|---|"]
+    for row in rows:
+        sign = {True: "pass", False: "MISS", None: "not measured"}[row["passed"]]
+        reached = "" if row["reached"] is None else f"{row['reached']:.1f}"
+        lines.append(f"| {row['gate']} | {row['asked']:g} | {reached} | {row['of']} | {sign} |")
+    return "\n".join(lines)
+
+
+def misses(results: Results) -> dict[str, list[str]]:
+    """What was asked and what was seen instead, by group."""
+    return {
+        group: [f"{key} -> {v['seen']}" for key, v in verdicts.items() if not v["right"]]
+        for group, verdicts in results.verdicts.items()
+    }
+
+
+def _keep(picture: Tensor, folder: Path, key: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "".join(c if c.isalnum() else "-" for c in key)[:120]
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / f"{name}.png")

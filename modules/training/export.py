@@ -1,7 +1,7 @@
-"""Stage 5, the export: what was trained becomes one file in SD 1.x's single-file layout, fp16, with its defaults inside.
+"""The stage "export": what was trained becomes one file in SD 1.x's single-file layout, fp16, with its defaults inside.
 
-Everything that the trainer did differently is undone here by exact algebra: the norms' eps (`scale_streams`), the
-standardised latents (`fold_latents`), the blocks left out (`add_identity_blocks`), the short vocabulary (`spread_rows`).
+Everything that the trainer did differently is undone here by exact algebra: the norms' eps (`scale_streams`), the standardised
+latents (`fold_latents`), the short vocabulary (`spread_rows`).
 """
 
 from __future__ import annotations
@@ -15,70 +15,79 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from modules.checkpoints.header import open_model, read_header
-from modules.training.autoencoder import TRAINING_EPS, VAE, LatentAutoencoder
-from modules.training.concepts import CONCEPTS
-from modules.training.denoiser import TOKENS, Denoiser
-from modules.training.rendering import SIZE
+from modules.errors import SettingsError
+from modules.training.autoencoder import TRAINING_EPS, LatentAutoencoder
+from modules.training.captions import TOKENS, other_fragments
+from modules.training.denoiser import Denoiser
+from modules.training.loop import replaced
+from modules.training.motifs import MOTIFS, plurals
+from modules.training.recipe import Recipe
+from modules.training.starter import LATENT_SCALE, PREFIXES
 
-LATENT_SCALE = 0.18215  # SD 1.x: the denoiser sees this times the autoencoder's latents
 LAYOUT_EPS = 1e-6  # the norms' eps that every loader of the layout assumes
 VOCABULARY = 49408
 STEPS = 20
 PROMPTS = (
-    "a red apple", "a cute panda on a yellow background", "a rocket", "a sticker of a fox, green background",
-    "a cat and a red car", "an owl on a purple background", "a birthday cake", "a castle next to a tree",
-    "a robot on a blue background", "a butterfly, pink background", "a small duck", "a dragon and a sunflower",
+    "a red apple", "a cute panda on a yellow background", "two foxes", "a blue car next to a tree", "a pink elephant",
+    "sticker of a rocket, dark blue background", "a cat and a dog", "three green frogs", "a dog wearing a top hat",
+    "a big whale and a small duck", "a sailboat on the sea", "an owl on a purple background", "a cake, a gift and a balloon",
+    "a penguin in the snow", "a purple octopus on the left", "a butterfly, pink background",
 )  # fmt: skip
 
 State = dict[str, Tensor]
 
 
-def assemble(model: LatentAutoencoder, mean: Tensor, deviation: Tensor, denoiser: Denoiser, tokens: Sequence[int]) -> State:
-    """Every tensor of the file, fp32, by its name there. `mean` and `deviation` are those of the denoiser's latents."""
-    vae = {name.removeprefix("vae."): value.clone() for name, value in model.state_dict().items() if name.startswith("vae.")}
-    fold_latents(vae, mean, deviation, model)
+def assemble(model: LatentAutoencoder, denoiser: Denoiser, tokens: Sequence[int]) -> State:
+    """Every tensor of the file, fp32 on the CPU, by its name there; `tokens` are those of the embedding's rows from 1 on."""
+    vae = _plain(model.vae)
+    fold_latents(vae, model.mean.cpu(), model.deviation.cpu())
     scale_streams(vae, (LAYOUT_EPS / TRAINING_EPS) ** 0.5)
-    add_identity_blocks(vae)
-
-    text = {name.removeprefix("text_model."): value.clone() for name, value in denoiser.text.state_dict().items()}
+    text = _plain(denoiser.text)
     table = "embeddings.token_embedding.weight"
     text[table] = spread_rows(text[table], tokens)
     text["embeddings.position_ids"] = torch.arange(TOKENS)[None]
-
-    parts: dict[str, Mapping[str, Tensor]] = {
-        "model.diffusion_model.": denoiser.unet.state_dict(),
-        "first_stage_model.": vae,
-        "cond_stage_model.transformer.text_model.": text,
-    }
-    return {prefix + name: value for prefix, part in parts.items() for name, value in part.items()}
+    parts: dict[str, State] = {"unet": _plain(denoiser.unet), "vae": vae, "text": text}
+    return {PREFIXES[part] + name: value for part, state in parts.items() for name, value in state.items()}
 
 
-def write(state: State, file: Path, cfg_scale: float, description: str | None = None) -> None:
-    """Write `state` in fp16 with the metadata from which the UI takes its defaults."""
+def write(state: State, file: Path, said: dict[str, str]) -> None:
+    """Write `state` in fp16 with its metadata, whole or not at all.
+
+    Raises:
+        SettingsError: a number is not finite in fp16.
+    """
     half = {name: (value.half() if value.is_floating_point() else value).contiguous() for name, value in state.items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file(half, str(file), metadata=metadata(cfg_scale, description))
-    file.chmod(0o644)
+    if broken := [name for name, value in half.items() if not value.isfinite().all()]:
+        raise SettingsError(f"{broken[0]} and {len(broken) - 1} more tensors are not finite; train with a lower rate.")
+    with replaced(file) as partial:
+        save_file(half, str(partial), metadata=said)
+        partial.chmod(0o644)
 
 
-def metadata(cfg_scale: float, description: str | None = None) -> dict[str, str]:
-    sentence = f"A miniature model, trained by this project itself, that draws {len(CONCEPTS)} sticker motifs on plain grounds."
+def metadata(recipe: Recipe, cfg_scale: float) -> dict[str, str]:
+    """What the page takes its defaults, suggestions and known words from (`modules.prompts.vocabulary`)."""
+    names = recipe.names
+    others = {name: [*MOTIFS[name].aliases, *plurals(MOTIFS[name])] for name in names}
+    words = {part for text in other_fragments() for part in re.findall(r"[\w'-]+", text.lower())}
     return {
         "format": "pt",
         "modelspec.title": "Atelier starter",
         "modelspec.architecture": "stable-diffusion-v1",
         "modelspec.license": "trained on glyphs of Noto Color Emoji (Google, SIL Open Font License 1.1); see the model card",
-        "atelier.native_size": f"{SIZE}x{SIZE}",
+        "atelier.native_size": f"{recipe.picture}x{recipe.picture}",
         "atelier.steps": str(STEPS),
         "atelier.cfg_scale": f"{cfg_scale:g}",
         "atelier.sampler": "DPM++ 2M",
         "atelier.schedule": "Karras",
-        "atelier.description": description or sentence,
+        "atelier.description": f"A miniature model, trained by this project itself, that draws {len(names)} sticker motifs, "
+        "one or several of them, many in other colours, on plain grounds.",
         "atelier.prompts": json.dumps(PROMPTS),
-        "atelier.motifs": json.dumps(list(CONCEPTS)),
+        "atelier.motifs": json.dumps(names),
+        "atelier.names": json.dumps({name: more for name, more in others.items() if more}),
+        "atelier.words": json.dumps(sorted(words)),
     }
 
 
@@ -106,11 +115,11 @@ def rewrite_metadata(file: Path, changes: Mapping[str, str]) -> None:
     os.replace(partial, file)
 
 
-def fold_latents(vae: State, mean: Tensor, deviation: Tensor, model: LatentAutoencoder) -> None:
+def fold_latents(vae: State, mean: Tensor, deviation: Tensor) -> None:
     """Put the standardisation, and the layout's latent scale, into the two quant convolutions.
 
-    The encoder's mean becomes (m - mean) / deviation / 0.18215, so that scaled latents have unit variance. The decoder was
-    trained on slightly other (running) statistics; the difference goes into its side. Log variance: constant -10.
+    The encoder's mean becomes (m - mean) / deviation / 0.18215, so that scaled latents have unit variance; the decoder takes
+    those. Log variance: constant -10.
     """
     channels = len(mean)
     gain = 1 / (deviation * LATENT_SCALE)
@@ -118,10 +127,7 @@ def fold_latents(vae: State, mean: Tensor, deviation: Tensor, model: LatentAutoe
     vae["quant_conv.bias"][:channels] = (vae["quant_conv.bias"][:channels] - mean) * gain
     vae["quant_conv.weight"][channels:] = 0
     vae["quant_conv.bias"][channels:] = -10.0
-
-    weight = vae["post_quant_conv.weight"][:, :, 0, 0]
-    vae["post_quant_conv.bias"] += weight @ ((mean - model.mean) / model.deviation)
-    vae["post_quant_conv.weight"] *= (deviation / model.deviation * LATENT_SCALE)[None, :, None, None]
+    vae["post_quant_conv.weight"] *= LATENT_SCALE
 
 
 def scale_streams(vae: State, factor: float) -> None:
@@ -137,21 +143,12 @@ def scale_streams(vae: State, factor: float) -> None:
             vae[name] = vae[name] * factor
 
 
-def add_identity_blocks(vae: State) -> None:
-    """All-zero residual blocks, exact identities, where the trainer left a block out."""
-    width = VAE.channels[0]
-    for block in ("encoder.down.0.block.0", "decoder.up.0.block.1"):
-        for norm, conv in (("norm1", "conv1"), ("norm2", "conv2")):
-            vae[f"{block}.{norm}.weight"] = torch.zeros(width)
-            vae[f"{block}.{norm}.bias"] = torch.zeros(width)
-            vae[f"{block}.{conv}.weight"] = torch.zeros(width, width, 3, 3)
-            vae[f"{block}.{conv}.bias"] = torch.zeros(width)
-
-
 def spread_rows(rows: Tensor, tokens: Sequence[int]) -> Tensor:
     """The full embedding: trained rows at their tokens' places, zeros everywhere else."""
     full = torch.zeros(VOCABULARY, rows.shape[1])
-    for row, token in zip(rows, tokens, strict=True):
-        if token >= 0:
-            full[token] = row
+    full[torch.tensor(tokens)] = rows[1:]
     return full
+
+
+def _plain(module: nn.Module) -> State:
+    return {name: value.detach().float().cpu().contiguous().clone() for name, value in module.state_dict().items()}

@@ -1,4 +1,4 @@
-"""The training loop that both stages share: learning rate by budget, moving average, log lines, resumable state.
+"""The training loop that all stages share: learning rate by budget, moving average, log lines, resumable state.
 
 It knows parameters and a loss, nothing of pictures or text. Every step draws its randomness from its own number
 (`rng`, `generator`), so a run that was stopped and resumed takes the very steps that an unbroken one takes.
@@ -10,27 +10,26 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from modules.training import parallel
-
-Loss = Callable[[int], Tensor]
-"""step -> scalar loss, with its graph."""
+Loss = Callable[[int, float], Tensor]
+"""step and the used share of the budget -> scalar loss, with its graph."""
 
 
 @dataclass(frozen=True)
 class Budget:
     """How long to train: seconds of training (over all resumed runs), or steps where they are given.
 
-    Time is the natural unit on a shared machine: the learning rate follows the share of the budget that is used up, so it
-    always arrives at its floor, however fast the steps were.
+    Time is the natural unit on a GPU that is lent by the minute or a machine that is shared: the learning rate follows the
+    share of the budget that is used up, so it always arrives at its floor, however fast the steps were.
     """
 
     seconds: float = math.inf
@@ -38,15 +37,7 @@ class Budget:
 
     def used(self, step: int, spent: float) -> float:
         """The share that is used up, 1.0 or more when training is over."""
-        return step / self.steps if self.steps else spent / self.seconds
-
-
-def seconds_until(clock: str) -> float:
-    """Seconds from now to the next time that a wall clock shows `clock`, as HH:MM."""
-    now = datetime.now()
-    hour, minute = (int(part) for part in clock.split(":"))
-    then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-    return (then - now if then > now else then + timedelta(days=1) - now).total_seconds()
+        return step / self.steps if self.steps is not None else spent / self.seconds
 
 
 @dataclass(frozen=True)
@@ -66,87 +57,106 @@ class Trainer:
     """A network in training: its weights, their moving average and the optimiser, kept in one file between runs."""
 
     def __init__(
-        self, network: nn.Module, optimiser: torch.optim.Optimizer, rate: Rate, file: Path, ema: float = 0.999
+        self, network: nn.Module, optimiser: torch.optim.Optimizer, rate: Rate, file: Path, ema: float = 0.999, title: str = ""
     ) -> None:
         self.network, self.optimiser, self.rate, self.file, self.ema = network, optimiser, rate, file, ema
+        self.title = title
         self.step, self.spent = 0, 0.0
-        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self.caution = 1.0  # of the learning rate; halves each time that the loss was no number
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.restart_average()
+
+    def restart_average(self) -> None:
+        """Begin the moving average, and what is fallen back to, at the present weights."""
+        self._floats = {name: value for name, value in self.network.state_dict().items() if value.is_floating_point()}
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self._sound = {name: value.clone() for name, value in self.average.items()}
 
     def resume(self) -> bool:
         """Take up the state that an earlier run left in `file`; False where there is none."""
         if not self.file.exists():
             return False
-        state = torch.load(self.file, weights_only=True)
+        state = torch.load(self.file, weights_only=True, map_location=self.parameters[0].device)
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.average, self.step, self.spent = state["average"], state["step"], state["spent"]
+        self.average, self.step, self.spent, self.caution = (state[k] for k in ("average", "step", "spent", "caution"))
+        self._sound = {name: value.clone() for name, value in self.average.items()}
         return True
 
     def save(self) -> None:
         """Write the state beside its final name first: a run that is killed while writing loses nothing."""
-        if parallel.rank():
-            return
-        state: dict[str, Any] = {"step": self.step, "spent": self.spent, "average": self.average}
+        state: dict[str, Any] = {"step": self.step, "spent": self.spent, "caution": self.caution, "average": self.average}
         state |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-        write_atomically(state, self.file)
+        with replaced(self.file) as partial:
+            torch.save(state, partial)
 
     def run(
-        self, loss_of: Loss, budget: Budget, stop_at: int | None = None, every: int = 50, save_every: float = 180.0
+        self,
+        loss_of: Loss,
+        budget: Budget,
+        stop_at: int | None = None,
+        every: int = 50,
+        save_every: float = 60.0,
+        at_end: Callable[[], None] | None = None,
     ) -> None:
-        """Train until the budget is used up (or step `stop_at` is reached); a line every `every` steps, a file now and then."""
+        """Train until the budget is used up (or step `stop_at` is reached); a line every `every` steps, a file now and then.
+
+        `at_end` is called once, when the budget is used up, before the state is saved.
+        """
+        first = self.step
         losses: list[Tensor] = []
         began, saved, spent_before = time.monotonic(), time.monotonic(), self.spent
         self.network.train()
         while (used := budget.used(self.step, self.spent)) < 1 and self.step != stop_at:
             losses.append(self._step(loss_of, used))
             self.step += 1
-            self.spent = self._agreed(spent_before + time.monotonic() - began)
             if self.step % every == 0:
                 self._report(losses, used)
                 losses.clear()
+            self.spent = spent_before + time.monotonic() - began
             if time.monotonic() - saved > save_every:
                 self.save()
                 saved = time.monotonic()
+        if at_end is not None and self.step > first and budget.used(self.step, self.spent) >= 1:
+            at_end()
         self.save()
 
     def _step(self, loss_of: Loss, used: float) -> Tensor:
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate.at(self.step, used)
+            group["lr"] = self.caution * self.rate.at(self.step, used)
         self.optimiser.zero_grad(set_to_none=True)
-        loss = loss_of(self.step)
+        loss = loss_of(self.step, used)
         loss.backward()  # type: ignore[no-untyped-call]
-        parallel.average(self._shared())
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimiser.step()
         self._move_average()
         return loss.detach()
 
-    def _shared(self) -> list[Tensor]:
-        """What workers average in a step: gradients, and statistics that follow the data."""
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        return gradients + [b for b in self.network.buffers() if b.is_floating_point()]
-
-    def _agreed(self, spent: float) -> float:
-        """The workers' mean: they must come to the same learning rate and stop at the same step."""
-        clock = torch.tensor([spent], dtype=torch.float64)
-        parallel.average([clock])
-        return clock.item()
-
     @torch.no_grad()
     def _move_average(self) -> None:
         decay = min(self.ema, (self.step + 1) / (self.step + 10))
-        floats = [(name, value) for name, value in self.network.state_dict().items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[name] for name, _ in floats], [value for _, value in floats], 1 - decay)
+        torch._foreach_lerp_([self.average[name] for name in self._floats], list(self._floats.values()), 1 - decay)
 
     def _report(self, losses: list[Tensor], used: float) -> None:
-        if parallel.rank():
-            return
         mean = torch.stack(losses).mean().item()
         rate = self.optimiser.param_groups[0]["lr"]
         print(
-            f"{datetime.now():%H:%M:%S} step {self.step} {used:6.1%} {self.spent:.0f} s loss {mean:.4f} rate {rate:.1e}",
+            f"{datetime.now():%H:%M:%S} {self.title} step {self.step} {used:6.1%} {self.spent:.0f} s loss {mean:.4f} "
+            f"rate {rate:.1e}",
             flush=True,
         )
+        if math.isfinite(mean):
+            torch._foreach_copy_(list(self._sound.values()), list(self.average.values()))
+        else:
+            self._fall_back()
+
+    def _fall_back(self) -> None:
+        """After a loss that is no number: the last average from before, half the rate, no momentum."""
+        print(f"{self.title}: the loss is no number; back to earlier weights at half the rate", flush=True)
+        self.network.load_state_dict(self._sound)
+        torch._foreach_copy_(list(self.average.values()), list(self._sound.values()))
+        self.optimiser.state.clear()
+        self.caution *= 0.5
 
 
 def rng(seed: int, step: int) -> random.Random:
@@ -154,14 +164,15 @@ def rng(seed: int, step: int) -> random.Random:
     return random.Random(f"{seed} {step}")
 
 
-def generator(seed: int, step: int) -> torch.Generator:
-    """torch's generator for one step."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+def generator(seed: int, step: int, device: torch.device | None = None) -> torch.Generator:
+    """torch's generator for one step; its numbers differ between kinds of devices."""
+    return torch.Generator(device or "cpu").manual_seed(seed * 1_000_003 + step)
 
 
-def write_atomically(state: dict[str, Any], file: Path) -> None:
-    """`torch.save` under a temporary name, then a rename."""
+@contextmanager
+def replaced(file: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `file` when it is complete."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".part")
-    torch.save(state, partial)
+    partial = file.with_name(file.name + ".part")
+    yield partial
     os.replace(partial, file)
