@@ -15,6 +15,7 @@ import { complain, fields, formsOpened, setPrompt } from "./forms/form.js";
 import { startHelp } from "./help.js";
 import { isOver, Jobs } from "./results/jobs.js";
 import { listenToKeys } from "./keys.js";
+import { startModels } from "./models/index.js";
 import { PictureInfo } from "./results/picture_info.js";
 import { startPanes } from "./panes.js";
 import { startPngInfo } from "./png_info.js";
@@ -86,6 +87,7 @@ class Page {
     startPromptTools();
     startDropping();
     startPngInfo();
+    startModels({ shown: () => this.shownPicture(), send: bridge.send });
     startPanes();
     startSliders();
     startAccount();
@@ -321,6 +323,13 @@ class Page {
     finishPictureInfo(this.$(".picture-info"), job, picture, isOver(job), (...gone) => this.onDeleted(...gone));
     this.filmstrip.mark(picture ? `${id}.${picture.index}` : id);
     this.showProgress(this.lastEnded);
+  }
+
+  /** The picture that is shown below the prompt, {id, index}, or null. */
+  shownPicture() {
+    const job = this.shown && this.jobs.find(this.shown.id);
+    const picture = job?.pictures.find((one) => one.index === this.shown.index) ?? job?.pictures[0];
+    return picture ? { id: job.id, index: picture.index } : null;
   }
 
   endedButtons(job) {
