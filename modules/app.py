@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from modules.jobs.input_images import InputImages
 from modules.jobs.service import JobService
 from modules.jobs.views import EngineState, JobView, PictureView, Preview, QueueView
 from modules.jobs.worker import local_engines
+from modules.model_library.library import ModelLibrary
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.queue.owners import OWNER
@@ -66,6 +67,7 @@ class App:
         if durable and not settings.needs_accounts:
             self.input_images.uploads.merge(self.store.merge_owners(), OWNER)
         self.library = Library(settings.data_dir)
+        self.model_library = ModelLibrary(lambda: self.catalogue.folders, folder)
         self.catalogue = Catalogue(settings.models_dirs, self.library, self.store.latest_checkpoint)
         link = local_engines(settings) if link is None else link
         links = list(link) if isinstance(link, Sequence) else [link]
@@ -87,6 +89,7 @@ class App:
     def close(self) -> None:
         """Stop the engines.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
         self.service.close()
+        self.model_library.close()
         self.store.close()
         if self._passing:
             self._passing.cleanup()
@@ -154,6 +157,11 @@ class App:
             workers = self.service.workers.ready() or self.service.workers.all
             quotes = [quote(each.costs, request, each.resident, SLOTS, native, weights) for each in workers]
         return min(quotes, key=lambda each: math.inf if each.seconds is None else each.seconds)
+
+    def in_memory(self, seconds: float = 1.0) -> list[Mapping[str, Any]]:
+        """The models in the engines' memory (`messages.InMemory`), as of now or, of one that does not answer within `seconds`,
+        as it was last."""
+        return [model for worker in self.service.workers.all for model in worker.inspect(seconds)]
 
     def unload(self) -> None:
         """Have all engines let go of their models; what is painted now keeps its own until it is done."""

@@ -8,17 +8,20 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import fields as fields_of
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from modules.checkpoints.companions import EmbeddingInfo, LoraInfo, lora_names, scan_embeddings, scan_loras, text_width
 from modules.checkpoints.families import FAMILIES
-from modules.checkpoints.files import CheckpointInfo, find, read_header, scan
+from modules.checkpoints.files import CheckpointInfo, Defaults, find, read_header, scan
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.samplers.relevance import relevant
 from modules.diffusion.schedules import find_schedule
 from modules.errors import CheckpointError, RequestError, UnknownName
+from modules.model_library.edits import own_defaults
 from modules.pipelines.stages import stages_of
 from modules.prompts.check import PromptCheck, check
 from modules.prompts.chunks import Embedding
@@ -51,6 +54,7 @@ COST_FIELDS = (
 )
 """Fields of a request that decide what it costs, beside its checkpoint."""
 
+_DEFAULTS = frozenset(field.name for field in fields_of(Defaults))
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -68,6 +72,9 @@ class Catalogue:
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """All files in the models folders, usable ones first; the others say what their problem is."""
+        return [_as_preferred(info) for info in self._scanned()]
+
+    def _scanned(self) -> list[CheckpointInfo]:
         return sorted(scan(self.folders), key=lambda info: (bool(info.problem), info.name.lower()))
 
     def checkpoint(self, name: Any) -> CheckpointInfo:
@@ -76,12 +83,16 @@ class Catalogue:
         Raises:
             RequestError: there is none, or it cannot be used.
         """
+        return _as_preferred(self._checkpoint(name))
+
+    def _checkpoint(self, name: Any) -> CheckpointInfo:
+        """`checkpoint`, with the defaults of its file alone."""
         if name and not isinstance(name, str):
             raise RequestError(f"checkpoint: must be the name of one, as text; {repr(name)[:60]} was given")
         if name:
             info = find(self.folders, name)
         else:
-            default = self.default_checkpoint()
+            default = self._default()
             if default is None:
                 folders = ", ".join(str(folder) for folder in self.folders)
                 raise RequestError(f"no checkpoint found; put an SD 1.x .safetensors file into {folders}")
@@ -92,6 +103,10 @@ class Catalogue:
 
     def default_checkpoint(self) -> CheckpointInfo | None:
         """The checkpoint of the newest job if it is still here, else the first usable one."""
+        info = self._default()
+        return None if info is None else _as_preferred(info)
+
+    def _default(self) -> CheckpointInfo | None:
         latest = self._latest()
         if latest:
             try:
@@ -100,7 +115,7 @@ class Catalogue:
                     return info
             except UnknownName:
                 pass  # its file is gone
-        return next((info for info in self.checkpoints() if not info.problem), None)
+        return next((info for info in self._scanned() if not info.problem), None)
 
     def complete(self, fields: dict[str, Any]) -> GenerationRequest:
         """A full request from some fields: names resolved, a seed drawn, the rest from the checkpoint's defaults.
@@ -116,6 +131,7 @@ class Catalogue:
             "cfg_scale": info.defaults.cfg_scale,
             "sampler": info.defaults.sampler,
             "schedule": info.defaults.schedule,
+            **own_defaults(info.path),
         }
         given = {name: value for name, value in fields.items() if value is not None}
         request = parse_request({**defaults, **given, "checkpoint": info.name})
@@ -148,7 +164,7 @@ class Catalogue:
         Raises:
             RequestError: such a field makes no sense.
         """
-        info = self.checkpoint(fields.get("checkpoint"))
+        info = self._checkpoint(fields.get("checkpoint"))  # whose native size is its file's, whatever people prefer
         given = {name: fields[name] for name in COST_FIELDS if fields.get(name) is not None}
         request = parse_request({**given, "checkpoint": info.name})
         found: dict[str, Any] = {"sampler": find_sampler(request.sampler)[0].name}
@@ -215,6 +231,12 @@ class Catalogue:
             return text_width(self.checkpoint(checkpoint if isinstance(checkpoint, str) else None).path)
         except RequestError:
             return 0
+
+
+def _as_preferred(info: CheckpointInfo) -> CheckpointInfo:
+    """With the defaults that people gave this checkpoint in place of its file's."""
+    own = {name: value for name, value in own_defaults(info.path).items() if name in _DEFAULTS}
+    return replace(info, defaults=replace(info.defaults, **own)) if own else info
 
 
 def _named_hires(hires: Hires) -> Hires:

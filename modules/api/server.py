@@ -20,6 +20,7 @@ from modules.api.guard.middleware import AccessConfig, GuardMiddleware
 from modules.api.page.account_pages import LOGIN_VERSION, login_files
 from modules.api.page.accounts import account_endpoints
 from modules.api.page.jobs import job_endpoints
+from modules.api.page.models import model_endpoints
 from modules.api.page.pictures import picture_endpoints
 from modules.api.page.prompts import prompt_endpoints
 from modules.api.page.queue import queue_endpoints
@@ -62,6 +63,7 @@ class _BuiltIn:
             queue_endpoints(app),
             prompt_endpoints(app),
             upload_endpoints(app),
+            model_endpoints(app, access),
             reading_endpoints(app),
             v1_endpoints(app),
             a1111_endpoints(app),

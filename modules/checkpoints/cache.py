@@ -7,8 +7,9 @@ file that it comes from and its part there.  Tasks hold leases on what they use;
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -26,6 +27,8 @@ class Component:
     network: nn.Module
     size: int
     leases: int = 0
+    used: float = field(default_factory=time.monotonic)
+    """When a use of it began or ended last, on the monotonic clock."""
     placement: Placement | None = None
 
 
@@ -76,6 +79,7 @@ class ComponentCache:
         with self._lock:
             for component in held:
                 component.leases += 1
+                component.used = time.monotonic()
                 self._components.setdefault(component.key, component)
         return Leases(self, held, released)
 
@@ -99,6 +103,7 @@ class ComponentCache:
         with self._lock:
             for component in components:
                 component.leases -= 1
+                component.used = time.monotonic()
             self._sweep()
 
     def _sweep(self) -> None:

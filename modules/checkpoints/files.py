@@ -19,7 +19,7 @@ from modules.checkpoints.families import Defaults, recognise
 from modules.checkpoints.folders import listing
 from modules.checkpoints.hashes import file_sha256, known_sha256
 from modules.checkpoints.header import Header, TensorEntry, read_header
-from modules.checkpoints.naming import by_hash, named
+from modules.checkpoints.naming import Named, by_hash, named
 from modules.checkpoints.training import yaml_problem
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
@@ -32,8 +32,10 @@ __all__ = [
     "Defaults",
     "Header",
     "TensorEntry",
+    "described",
     "file_sha256",
     "find",
+    "listed",
     "read_header",
     "scan",
 ]
@@ -50,6 +52,7 @@ COMPANION_FOLDERS = frozenset(
             "locon",
             "embeddings",
             "hypernetworks",
+            "hypernetwork",
             "controlnet",
             "control_net",
             "ip-adapter",
@@ -67,7 +70,7 @@ COMPANION_FOLDERS = frozenset(
             "deepbooru",
             "blip",
         ),
-        *("esrgan", "realesrgan", "upscale_models", "codeformer", "gfpgan"),
+        *("esrgan", "realesrgan", "upscale_models", "upscalers", "codeformer", "gfpgan"),
     )
 )
 """Folders below a models folder that hold other kinds of files, by the names that other programs gave them."""
@@ -120,6 +123,16 @@ def find(folders: Sequence[Path], name: str, cache: Path | None = None) -> Check
     if found is None:
         raise UnknownName("checkpoint", name, [info.name for info in scan(folders) if not info.problem])
     return _info(found.path, found.name)
+
+
+def listed(folders: Sequence[Path]) -> Sequence[Named]:
+    """The files of `scan` by their names alone, the same object while nothing changed."""
+    return _listed(folders)
+
+
+def described(path: Path, name: str) -> CheckpointInfo:
+    """What `scan` says of the file at `path`, under this name."""
+    return _info(path, name)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import os
 import re
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -31,10 +32,11 @@ _BLOCK = 4 * 2**20
 log = logging.getLogger(__name__)
 
 
-def file_sha256(path: Path, cache: Path) -> str:
+def file_sha256(path: Path, cache: Path, read: Callable[[int], None] = lambda count: None) -> str:
     """The sha256 of the file at `path` as 64 hex digits, from `cache` (a JSON file, made when missing) where it is known.
 
-    A cache that cannot be read or written costs time, never the answer.
+    `read` is told how many more bytes were read; what it raises ends the work.  A cache that cannot be read or written costs
+    time, never the answer.
 
     Raises:
         CheckpointError: the file is missing or unreadable.
@@ -48,6 +50,7 @@ def file_sha256(path: Path, cache: Path) -> str:
         try:
             while count := file.readinto(block):  # type: ignore[attr-defined]
                 digest.update(memoryview(block)[:count])
+                read(count)
         except OSError as error:
             raise CheckpointError(
                 f"{path.name} cannot be read ({error.strerror}); check the disk or the network folder"
@@ -108,6 +111,25 @@ def known_sha256(path: Path, cache: Path) -> str:
         return entry["sha256"] if _fits(entry, _identity(path.stat())) else ""
     except OSError:
         return ""
+
+
+class KnownHashes:
+    """`known_sha256` for whole lists of files: the cache is read again only when it was changed.  Any thread may call."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._read: tuple[tuple[int, int, int] | None, dict[str, Any]] = (None, {})
+
+    def sha256(self, path: Path) -> str:
+        """The remembered sha256 of `path`; empty when it is not known."""
+        try:
+            stamp = tuple(_identity(self._cache.stat()).values())
+            if self._read[0] != stamp:
+                self._read = (stamp[0], stamp[1], stamp[2]), _read(self._cache)
+            entry = self._read[1].get(_key(path))
+            return entry["sha256"] if _fits(entry, _identity(path.stat())) else ""
+        except OSError:
+            return ""
 
 
 def _key(path: Path) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,18 @@ class Loras:
         self._folders = list(folders)
         self._lock = threading.Lock()
         self._loaded: WeakKeyDictionary[object, OrderedDict[str, LoadedAdapter]] = WeakKeyDictionary()
+        self._used: dict[str, float] = {}
+        """When the LoRA of a name was asked for last, on the monotonic clock."""
+
+    def in_memory(self) -> dict[str, tuple[int, float]]:
+        """By name, the bytes of a LoRA in memory, for all models together, and when it was asked for last."""
+        with self._lock:
+            loaded = [one for kept in self._loaded.values() for one in kept.values()]
+            self._used = {one.name: self._used.get(one.name, time.monotonic()) for one in loaded}
+            found: dict[str, tuple[int, float]] = {}
+            for one in loaded:
+                found[one.name] = found.get(one.name, (0, 0.0))[0] + one.size, self._used[one.name]
+            return found
 
     def read(self, name: str, networks: Mapping[str, AdaptableNetwork], model: object) -> LoadedAdapter:
         """The LoRA of this name for the `networks` of `model`, by part; the same object while its file does not change.
@@ -64,6 +77,7 @@ class Loras:
                 )
             version = f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}-{path}"
             with self._lock:
+                self._used[path.stem] = time.monotonic()
                 kept = self._loaded.setdefault(model, OrderedDict())
                 if version in kept:
                     kept.move_to_end(version)

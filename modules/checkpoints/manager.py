@@ -77,6 +77,11 @@ class ModelHandle:
     """The number format in which its denoiser and text encoders compute."""
 
     @property
+    def size(self) -> int:
+        """Bytes of its networks; what several models share is counted for each."""
+        return sum(component.size for component in self.components)
+
+    @property
     def edits(self) -> bool:
         """Whether the network's further channels are a picture to be edited."""
         return self.denoiser.further_channels == self.latent.channels
@@ -183,6 +188,12 @@ class ModelManager:
     def lease(self, handle: ModelHandle) -> Leases:
         """Use this model: its components stay loaded until the leases are released."""
         return self.cache.lease(handle.components, self._fit)
+
+    @property
+    def loaded(self) -> list[ModelHandle]:
+        """The models that are kept, the least recently used first."""
+        with self._lock:
+            return list(self._loaded.values())
 
     def is_loaded(self, name: str) -> bool:
         """Whether `load` would answer at once."""

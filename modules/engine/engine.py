@@ -24,11 +24,13 @@ from modules.diffusion.rows import can_join
 from modules.engine import results
 from modules.engine.costs import Call, CostModel
 from modules.engine.flight import Flight, Launched
+from modules.engine.inspection import in_memory
 from modules.engine.messages import (
     Cancel,
     Cancelled,
     Costs,
     Finish,
+    Inspect,
     LoadCheckpoint,
     Loaded,
     LoadFailed,
@@ -313,6 +315,8 @@ class Engine:
             case Unload():
                 self.manager.let_go()
                 self._forget()
+            case Inspect():
+                self.emit(in_memory(self.manager, self.tasks.values()).message())
             case Stop():
                 self._running = False
 
@@ -351,6 +355,7 @@ class Engine:
             self._resume(task, lambda: task.fail(error, self._tick))
         else:
             if isinstance(answer, ModelHandle):
+                task.model = answer
                 task.leases.append(self.manager.lease(answer))
             self._resume(task, lambda: task.advance(answer, self._tick))
 

@@ -114,6 +114,13 @@ class Unload(_Kind):
 
 
 @dataclass(frozen=True)
+class Inspect(_Kind):
+    """Say what is in memory now (`InMemory`)."""
+
+    kind = "inspect"
+
+
+@dataclass(frozen=True)
 class Stop(_Kind):
     kind = "stop"
 
@@ -156,6 +163,15 @@ class LoadFailed(_Kind):
 
     kind = "load-failed"
     checkpoint: str
+
+
+@dataclass(frozen=True)
+class InMemory(_Kind):
+    """The models in memory: of each its name, kind ("checkpoint", "lora"), bytes, device, users (those whose images run it
+    now), and idle_seconds since it was used last."""
+
+    kind = "in-memory"
+    models: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -242,8 +258,8 @@ class GaveUp(_Kind):
     cause: str
 
 
-ToEngine = Submit | Cancel | Finish | Watch | LoadCheckpoint | Unload | Stop
-FromEngine = Hello | Loading | Loaded | LoadFailed | Costs | Progress | PreviewImage | Done | Failed | Cancelled
+ToEngine = Submit | Cancel | Finish | Watch | LoadCheckpoint | Unload | Inspect | Stop
+FromEngine = Hello | Loading | Loaded | LoadFailed | InMemory | Costs | Progress | PreviewImage | Done | Failed | Cancelled
 FromLink = Died | GaveUp
 
 _KINDS: dict[str, Any] = {each.kind: each for union in (ToEngine, FromEngine, FromLink) for each in union.__args__}

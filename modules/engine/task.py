@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modules.checkpoints.cache import Leases
+from modules.checkpoints.manager import ModelHandle
 from modules.pipelines.generate import Painted
 from modules.pipelines.ops import DeviceOp, Program
 
@@ -25,6 +26,8 @@ class Task:
     """Whether `op` was launched, and its answer is on the way."""
     since: int = 0
     checkpoint: str = ""
+    model: ModelHandle | None = None
+    """What it runs, once that is loaded."""
     finishing: bool = False
     """Whether its denoising loop is to end with the step that runs now."""
     ended_at: tuple[int, int] | None = None

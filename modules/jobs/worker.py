@@ -7,8 +7,10 @@ the engine go through an outbox, in the order in which they were decided.
 from __future__ import annotations
 
 import logging
+import math
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -25,6 +27,8 @@ from modules.engine.messages import (
     Finish,
     GaveUp,
     Hello,
+    InMemory,
+    Inspect,
     LoadCheckpoint,
     Loaded,
     LoadFailed,
@@ -53,6 +57,10 @@ READY = "Ready."
 
 COSTS_SECONDS = 60.0
 """At most once in this time, what was learned about costs goes to disk."""
+
+
+INSPECT_SECONDS = 1.0
+"""At most once in this time an engine is asked what is in its memory."""
 
 
 class CostStore(Protocol):
@@ -99,6 +107,9 @@ class Worker:
         self.resident = ""
         """The checkpoint that was loaded last, "" after the engine's start."""
         self.costs, self.device = CostModel(), ""
+        self.in_memory: tuple[Mapping[str, Any], ...] = ()
+        """What was in its memory when it was asked last (`messages.InMemory`)."""
+        self._inspected, self._inspected_at = threading.Event(), -math.inf
         self.watched: set[str] = set()
         """The tasks that are watched: their previews are asked for."""
         self._store, self._costs_kept = costs, time.monotonic()
@@ -143,6 +154,20 @@ class Worker:
         with self.changes.lock:
             self.resident = ""
             self.send(Unload())
+
+    def inspect(self, seconds: float) -> tuple[Mapping[str, Any], ...]:
+        """What is in the engine's memory now; what was last said where it does not answer within `seconds`.
+
+        With 0 the engine is only asked, for the next time.
+        """
+        if not self.ready:
+            return ()
+        if time.monotonic() - self._inspected_at > INSPECT_SECONDS:
+            self._inspected.clear()
+            self._inspected_at = time.monotonic()
+            self.send(Inspect())
+        self._inspected.wait(seconds)
+        return self.in_memory
 
     def watch(self, tasks: set[str]) -> None:
         """Have previews of these tasks made, and of no others.  Under the lock."""
@@ -197,6 +222,9 @@ class Worker:
                 self._loaded(loaded)
             case LoadFailed():
                 self.set_state(replace(self.state, message=READY))
+            case InMemory(models):
+                self.in_memory = tuple(models)
+                self._inspected.set()
             case Costs(costs):
                 self._learn(costs)
             case Progress() as progress:
@@ -245,6 +273,7 @@ class Worker:
         log.error("%s%s", self.label, cause)
         with self.changes.lock:
             self.state, self.resident = EngineState("restarting", f"The engine is starting again: {cause}."), ""
+            self.in_memory = ()
             self.watched = set()
             self._outbox.drop()
         events.died(self, cause)

@@ -9,6 +9,7 @@ import io
 import itertools
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from modules.images.infotext import as_text
 from modules.images.uploads import Upload, Uploads
 from modules.jobs.estimates import Quote, quote
 from modules.jobs.views import EngineState, JobView, Load, PictureView, Preview, QueueView
+from modules.model_library.library import ModelLibrary
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.request import parse_request
@@ -57,6 +59,7 @@ class FakeApp:
         self.settings.outputs_dir.mkdir(parents=True)
         self.library = Library(self.settings.data_dir)
         self.catalogue = Catalogue([], self.library, lambda: None)
+        self.model_library = ModelLibrary(lambda: self.catalogue.folders, self.settings.data_dir)
         self.models = [STICKERS, LANDSCAPES]
         self.state = EngineState(
             "ready", "Ready.", "cpu (no GPU here)", "float32 (cpu)", "sdpa (no xformers on cpu)", "plain", "none (cpu)"
@@ -67,6 +70,7 @@ class FakeApp:
         self.looked = threading.Event()
         self.paused: set[str] = set()
         self.notice = ""
+        self.memory: list[Mapping[str, Any]] = []
         self.limit = 0  # unfinished jobs that one may have; 0 is any number
         self.costs = CostModel()  # what was measured
         self.weights = 0
@@ -154,6 +158,9 @@ class FakeApp:
 
     def lora_infos(self) -> list[LoraInfo]:
         return self.catalogue.lora_infos()
+
+    def in_memory(self, seconds: float = 1.0) -> list[Mapping[str, Any]]:
+        return self.memory
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         return self.catalogue.check_prompt(fields)

@@ -68,6 +68,10 @@ RULES: tuple[Rule, ...] = (
     *_rules(_GET, "viewer", "/internal/jobs", "/internal/jobs/{}", "/internal/jobs/{}/preview", "/internal/jobs/{}/zip"),
     *_rules(_GET, "viewer", "/internal/jobs/{}/events", "/internal/pictures/{}/{}", "/internal/pictures/{}/{}/thumbnail"),
     *_rules(_GET, "viewer", "/internal/sources/{}", "/internal/prompt/names"),
+    *_rules(_GET, "viewer", "/internal/models", "/internal/models/{}", "/internal/models/{}/preview"),
+    *_rules(_POST, "administrator", "/internal/models/refresh", "/internal/models/{}/preview{*}"),
+    *_rules(_POST, "viewer", "/internal/models/{}"),  # favourites; the endpoint refuses the rest
+    *_rules(_POST, "user", "/internal/models/{}/hash"),
     *_rules(_POST, "viewer", "/internal/prompt/check", "/internal/read", "/internal/quote"),
     *_rules(_POST, "user", "/internal/jobs", "/internal/jobs/{}/cancel", "/internal/jobs/{}/retry"),
     *_rules(_POST, "user", "/internal/jobs/{}/remove", "/internal/jobs/{}/move", "/internal/queue/pause"),

@@ -37,7 +37,8 @@ def prompt_endpoints(app: App) -> APIRouter:
     @router.get("/internal/prompt/names")
     async def names(request: Request) -> Response:
         """What can be written or chosen: `wildcards` without their underscores, `styles` in the order of the file, `embeddings`
-        that can be used with some checkpoint, and `loras` as they are named between angle brackets."""
+        that can be used with some checkpoint, and `loras` as they are named between angle brackets; `lora_words` has, by name,
+        the trigger words, weight and negative words that are preferred for one."""
         return await _answer(lambda: _names(app), few)
 
     return router
@@ -55,6 +56,7 @@ def _names(app: App) -> dict[str, Any]:
         "styles": _styles(app),
         "embeddings": [info.name for info in app.embeddings() if not info.problem],
         "loras": app.loras(),
+        "lora_words": app.model_library.prompt_words(),
     }
 
 

@@ -13,6 +13,7 @@ from tests.tiny import write
 from tests.ui.fake_app import FakeApp
 
 CHECK = "/internal/prompt/check"
+NONE: dict[str, Any] = {"wildcards": [], "styles": [], "embeddings": [], "loras": [], "lora_words": {}}
 
 
 @pytest.fixture
@@ -90,16 +91,16 @@ def test_every_character_comes_back_as_it_was(client: TestClient) -> None:
 
 def test_names_are_those_in_the_folder_now(client: TestClient, data: Path) -> None:
     found = client.get("/internal/prompt/names").json()
-    assert found == {"wildcards": ["animal", "sky/dusk"], "styles": ["Photo", "Ink"], "embeddings": [], "loras": []}
+    assert found == {**NONE, "wildcards": ["animal", "sky/dusk"], "styles": ["Photo", "Ink"]}
     (data / "wildcards" / "animal.txt").unlink()
     (data / "styles.csv").write_text("nothing,of,this\n1,2,3\n")
     found = client.get("/internal/prompt/names").json()
-    assert found == {"wildcards": ["sky/dusk"], "styles": [], "embeddings": [], "loras": []}
+    assert found == {**NONE, "wildcards": ["sky/dusk"]}
 
 
 def test_without_styles_and_wildcards_there_are_no_names(client: TestClient) -> None:
     found = client.get("/internal/prompt/names").json()
-    assert found == {"wildcards": [], "styles": [], "embeddings": [], "loras": []}
+    assert found == NONE
 
 
 def test_embeddings_and_loras_are_offered_by_name(client: TestClient, app: FakeApp, tmp_path: Path) -> None:
