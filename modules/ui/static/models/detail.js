@@ -151,7 +151,7 @@ export class Detail {
     if (!found) return null;
     const words = found.favourite ? "No favourite any more" : "Make it a favourite";
     const save = () => this.#change(() => models.save(found.id, { favourite: !found.favourite }));
-    return h("button", { type: "button", class: "detail-star", "aria-pressed": String(found.favourite), "aria-label": words, title: words, disabled: !found.may_edit, onclick: save }, found.favourite ? "★" : "☆");
+    return h("button", { type: "button", class: "detail-star", "aria-pressed": String(found.favourite), "aria-label": words, title: words, onclick: save }, found.favourite ? "★" : "☆");
   }
 
   async #hash(button) {

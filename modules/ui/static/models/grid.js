@@ -44,19 +44,38 @@ export class Grid {
     if (anew) {
       this.#active = 0;
       this.#root.scrollTop = 0;
+      for (const row of this.#rows.values()) row.remove(); // what a card looks like is a matter of the query, too
+      this.#rows.clear();
     }
     this.#active = Math.max(0, Math.min(this.#active, total - 1));
     this.#root.setAttribute("aria-rowcount", Math.ceil(total / this.#columns));
-    this.redraw();
+    this.#redraw();
   }
 
-  /** Make all cards in sight anew; the focus stays on its card. */
-  redraw() {
+  /** Show what there is now.  A card that is as it was stays, as it may be about to be pressed. */
+  #redraw(all = false) {
     const focused = this.#root.contains(document.activeElement) && document.activeElement !== this.#root;
-    for (const row of this.#rows.values()) row.remove();
-    this.#rows.clear();
+    for (const [number, row] of this.#rows) {
+      const first = number * this.#columns;
+      if (!all && row.children.length === Math.min(this.#columns, this.#total - first)) this.#refill(row, first);
+      else {
+        row.remove();
+        this.#rows.delete(number);
+      }
+    }
     this.#paint();
-    if (focused) this.#button()?.focus({ preventScroll: true });
+    if (focused && !this.#root.contains(document.activeElement)) this.#button()?.focus({ preventScroll: true });
+  }
+
+  #refill(row, first) {
+    [...row.children].forEach((node, place) => {
+      if (node.item !== JSON.stringify(this.#items[first + place])) this.#fill(node, first + place);
+    });
+  }
+
+  #fill(node, index) {
+    node.item = JSON.stringify(this.#items[index]);
+    node.replaceChildren(this.#cell(this.#items[index], index));
   }
 
   /** Call `mark(element, item)` for each card in the document. */
@@ -84,7 +103,7 @@ export class Grid {
     this.#root.style.setProperty("--columns", columns);
     this.#root.setAttribute("aria-colcount", columns);
     this.#root.setAttribute("aria-rowcount", Math.ceil(this.#total / columns));
-    this.redraw();
+    this.#redraw(true);
     this.#root.scrollTop = Math.floor(first / columns) * height;
     this.#paint();
   }
@@ -113,7 +132,7 @@ export class Grid {
     const end = Math.min(this.#total, (number + 1) * this.#columns);
     for (let index = number * this.#columns; index < end; index += 1) {
       const node = h("div", { role: "gridcell", class: "grid-cell", "data-index": index, "aria-colindex": (index % this.#columns) + 1 });
-      node.append(this.#cell(this.#items[index], index));
+      this.#fill(node, index);
       row.append(node);
     }
     const after = [...this.#rows.keys()].filter((other) => other > number);
