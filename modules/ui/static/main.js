@@ -97,6 +97,7 @@ class Page {
     document.addEventListener("atelier:round", ({ detail }) => this.onRound(detail));
     document.addEventListener("atelier:logged-out", () => this.onLoggedOut());
     document.addEventListener("atelier:sending", ({ detail }) => this.onSending(detail.words));
+    document.addEventListener("atelier:models", () => this.loadModels());
     document.addEventListener("atelier:tab", () => this.shown && this.show(this.shown.id, this.shown.index));
     for (const button of document.querySelectorAll("button[id$=_generate]")) {
       if (document.getElementById(button.id.replace(/_generate$/, "_canvas"))) continue; // sends its picture first, and says so
@@ -201,7 +202,7 @@ class Page {
   }
 
   onRescanned({ usable, broken, notes = [] }) {
-    this.loadModels();
+    document.dispatchEvent(new Event("atelier:models"));
     const found = usable === 1 ? "1 checkpoint found" : `${usable} checkpoints found`;
     const words = [`${found}.`, broken.length && `Not usable: ${broken.join("; ")}.`, notes.length && `${notes.join("; ")}.`].filter(Boolean);
     complain(words.join(" ").replaceAll(/\.{2,}/g, "."), [], broken.length ? "bad" : "note");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,21 @@ def test_trigger_words_come_and_go_with_it_when_asked_for(page: Any) -> None:
     page.reload()
     page.wait_for_selector("body[data-forms=filled]")
     assert page.is_checked(".models-triggers input")
+
+
+def test_its_words_for_the_negative_prompt_come_and_go_with_it(page: Any, models: Path) -> None:
+    kept = {"negative text": "blurry, flat", "activation text": "woolly"}
+    (models / "loras" / "wool.json").write_text(json.dumps(kept))
+    page.fill("#txt2img_negative_prompt textarea", "dog")
+    to_models(page, "wool")
+    page.check(".models-triggers input")
+    main = card_of(page, "wool").locator(".card-main")
+    main.click()
+    wait_prompt(page, "<lora:wool:1>, woolly")
+    wait_prompt(page, "dog, blurry, flat", field="negative_prompt")
+    main.click()
+    wait_prompt(page, "")
+    wait_prompt(page, "dog", field="negative_prompt")
 
 
 def test_it_goes_into_the_tab_that_was_used_last_and_undo_takes_it_back(page: Any) -> None:

@@ -19,7 +19,7 @@ export class Detail {
   #hashing = 0;
   #drafts = new Map(); // id -> what was typed and not saved
 
-  /** `on` has {toggle(card, event), changed(card), closed(), shown(), checkpoint(), list: for completions}. */
+  /** `on` has {toggle(card, event), changed(card), shown(), checkpoint(), focus()}. */
   constructor(root, on) {
     this.#root = root;
     this.#on = on;
@@ -54,7 +54,6 @@ export class Detail {
     this.#card = null;
     this.#root.hidden = true;
     closed(this.#root);
-    this.#on.closed();
     if (within && this.#back?.isConnected) this.#back.focus({ preventScroll: true });
     else if (within) this.#on.focus();
   }

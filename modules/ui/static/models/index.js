@@ -2,6 +2,7 @@
 
 import { h } from "../dom.js";
 import { complain, fields } from "../forms/form.js";
+import { loraWords } from "../prompt/completion.js";
 import { currentTab, showTab } from "../tabs.js";
 import { startAdapterPanels } from "./adapter_panel.js";
 import { cardElement, markUsed } from "./card.js";
@@ -11,6 +12,7 @@ import { FolderTree } from "./folder_tree.js";
 import { Grid } from "./grid.js";
 import { Loaded } from "./loaded.js";
 import { ModelList } from "./model_list.js";
+import { insertedName } from "./network_reasons.js";
 import { KINDS, kindName, models } from "./routes.js";
 import { followTabs, isWritten, promptOf, setTarget, target, targets, toggleCard } from "./target.js";
 
@@ -50,8 +52,7 @@ class ModelsTab {
     this.#tree = new FolderTree(this.#$("[role=tree]"), (folder) => this.#list.load({ folder }));
     this.#detail = new Detail(this.#$(".models-detail"), {
       toggle: (card, event) => this.#use(card, event),
-      changed: (card) => this.#list.replace(card),
-      closed: () => {},
+      changed: (card) => this.#onChanged(card),
       focus: () => this.#grid.focus(),
       shown: () => this.#page.shown(),
       checkpoint: () => fields(target()).checkpoint,
@@ -136,6 +137,11 @@ class ModelsTab {
     if ((checkpoint ?? "") !== this.#list.query.checkpoint) this.#list.load({ checkpoint: checkpoint ?? "" });
   }
 
+  #onChanged(card) {
+    this.#list.replace(card);
+    if (card.kind === "checkpoint") document.dispatchEvent(new Event("atelier:models")); // the page knows its defaults
+  }
+
   #again() {
     if (currentTab() === "models") this.#list.load();
     else this.#stale = true;
@@ -144,14 +150,8 @@ class ModelsTab {
   async #refresh() {
     const button = this.#$(".models-refresh");
     button.disabled = true;
-    try {
-      await models.refresh();
-      document.getElementById("rescan")?.click(); // the list of checkpoints in the masthead
-      document.dispatchEvent(new Event("atelier:models"));
-      this.#say("The list is fresh.");
-    } catch (error) {
-      this.#bad(`The folders could not be read again. ${error.message}`);
-    }
+    await models.refresh().catch(() => null); // who may not is shown what the server found by itself
+    document.getElementById("rescan").click(); // the checkpoints in the masthead; `atelier:models` follows
     button.disabled = false;
   }
 
@@ -212,14 +212,15 @@ class ModelsTab {
 
   // ---- what a click does
 
-  #use(card, event = {}) {
+  async #use(card, event = {}) {
     if (card.kind === "checkpoint") return this.#choose(card);
     if (!isWritten(card)) return this.#detail.open(card);
     const negative = Boolean(event.shiftKey || event.altKey);
     if (negative && card.kind !== "embedding") {
       return this.#note(`${kindName(card.kind, true)} do nothing in a negative prompt: they work from the prompt.`);
     }
-    const done = toggleCard(card, { negative, triggers: this.#$(".models-triggers input").checked });
+    const triggers = this.#$(".models-triggers input").checked;
+    const done = toggleCard(card, { negative, triggers, negativeWords: triggers && card.kind === "lora" ? (await loraWords(insertedName(card))).negative : "" });
     const { label } = targets().find(({ name }) => name === target());
     this.#note("");
     this.#say(`${card.name} is ${done === "in" ? "in" : "out of"} the ${negative ? "negative prompt" : "prompt"} of ${label}.`);

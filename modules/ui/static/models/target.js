@@ -59,7 +59,8 @@ export function whereUsed(card) {
 }
 
 /** Put a card into the prompt, or take it out where it is there already.  Returns "in" or "out". */
-export function toggleCard(card, { negative = false, triggers = false } = {}) {
+export function toggleCard(card, { negative = false, triggers = false, negativeWords = "" } = {}) {
+  if (negativeWords && !negative) toggleNegative(negativeWords, !placeOf(card, promptOf()));
   const area = areaOf(target(), negative);
   const key = `${target()}.${negative}.${card.id}`;
   const there = placeOf(card, area.value, negative);
@@ -73,6 +74,15 @@ export function toggleCard(card, { negative = false, triggers = false } = {}) {
   const own = card.kind === "embedding" ? ", " : " "; // what stands in brackets leaves its comma behind
   inserted.set(key, { ...append(area, `${card.insert}${behind}`, own), behind });
   return "in";
+}
+
+/** What goes with a card into the negative prompt comes and goes with it. */
+function toggleNegative(words, on) {
+  const area = areaOf(target(), true);
+  const key = `${target()}.negative.${words}`;
+  const there = wordIn(area.value, words);
+  if (on && !there) inserted.set(key, append(area, words, ", "));
+  else if (!on && there) takeOut(area, there, inserted.get(key));
 }
 
 /** The same with a trigger word or a tag. */
