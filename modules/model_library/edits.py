@@ -198,4 +198,4 @@ def _triggers(value: Any) -> str | None:
         raise RequestError("triggers: must be a list of texts")
     if len(value) > MAX_TRIGGERS or any(len(word) > MAX_WORD for word in value):
         raise RequestError(f"triggers: at most {MAX_TRIGGERS} of {MAX_WORD} characters each")
-    return ", ".join(filter(None, (text(word, MAX_WORD) for word in value)))
+    return ", ".join(filter(None, (text(word, MAX_WORD) for word in value))) or None
