@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,11 +180,12 @@ def test_unknown_and_unfitting_ones_say_why(page: Any) -> None:
     assert row(page, "nowhere").get_attribute("data-bad") is not None
 
 
-def test_the_reason_of_a_file_is_said_where_the_prompt_is_sound(page: Any, app: Any) -> None:
-    app.loras = lambda: ["ink", "wool"]
-    page.fill(PROMPT, "<lora:ink:1> <lora:wool:1>")
-    page.wait_for_selector(f"{PANEL} .adapter-why:has-text('It is made for SDXL')")
-    assert "SD 1.x" in row(page, "wool").locator(".adapter-why").inner_text()
+def test_the_reason_of_a_file_is_said_where_the_prompt_is_sound(models: Path, visit: Visit) -> None:
+    page = visit().open()
+    page.fill(PROMPT, "<lora:HUGE:1> <lora:wool:1>")
+    page.wait_for_selector(f"{PANEL} .adapter-why:has-text('SDXL') >> visible=true")
+    assert "stickers" in row(page, "HUGE").locator(".adapter-why").inner_text()
+    assert row(page, "wool").get_attribute("data-bad") is None
 
 
 @pytest.mark.parametrize("tab", ["img2img", "inpaint"])

@@ -266,7 +266,7 @@ def test_what_is_in_memory_is_asked_for_only_while_it_is_seen(app: FakeApp, mode
     to_models(page, "stickers")
     page.wait_for_selector(".models-loaded li:has-text('stickers')")
     assert page.inner_text(".models-loaded li") == "stickers Checkpoint · 84 MB · cuda:0 · idle for 5 min"
-    assert "in memory" in says(page, "stickers")
+    assert says(page, "stickers") == "In memory."
 
 
 def test_without_any_model_it_says_what_to_do(app: FakeApp, tmp_path: Path, page_without_models: Any) -> None:

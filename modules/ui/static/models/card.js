@@ -1,17 +1,18 @@
 // One model as a card: its picture or its initial, its name, what it is, and what is to be said of it now.
 
 import { h } from "../dom.js";
+import { sentence } from "../forms/recipes.js";
 import { bytes, kindName, previewUrl } from "./routes.js";
-import { whereUsed } from "./target.js";
+import { isWritten, whereUsed } from "./target.js";
 
 const FAMILIES = { sd1: "SD 1.x", sd2: "SD 2.x", sdxl: "SDXL", sd3: "SD 3", flux: "Flux" };
 export const familyName = (family) => FAMILIES[family] ?? family;
 
 /** The most important of what there is to say of it, in words, and the tone: "bad", "dim" or "". */
 function remark(card) {
-  if (card.problem) return [card.problem, "bad"];
-  if (card.fits) return [card.fits, "dim"];
-  return [card.loaded ?? "", ""];
+  if (card.problem) return [sentence(card.problem), "bad"];
+  if (card.fits) return [sentence(card.fits), "dim"];
+  return [card.loaded ? sentence(card.loaded) : "", ""];
 }
 
 const detailsOf = (card, mixed) =>
@@ -53,5 +54,5 @@ export function markUsed(node, card) {
   if (!said) return;
   if (said.textContent !== words) said.textContent = words;
   root.toggleAttribute("data-used", Boolean(words));
-  root.querySelector(".card-main").setAttribute("aria-pressed", String(Boolean(words)));
+  if (isWritten(card) || card.kind === "checkpoint") root.querySelector(".card-main").setAttribute("aria-pressed", String(Boolean(words)));
 }

@@ -1,6 +1,7 @@
 // What is known of one model, for people, and what may be changed of it.
 
 import { h, visible } from "../dom.js";
+import { sentence } from "../forms/recipes.js";
 import { closed, opened } from "../opened.js";
 import { familyName, picture } from "./card.js";
 import { EditForm } from "./edit_form.js";
@@ -91,8 +92,8 @@ export class Detail {
   #parts(found) {
     const form = new EditForm(found, this.#drafts, () => this.#again());
     return [
-      found.problem ? h("p", { class: "detail-bad" }, found.problem) : null,
-      found.fits ? h("p", { class: "detail-bad" }, found.fits) : null,
+      found.problem ? h("p", { class: "detail-bad" }, sentence(found.problem)) : null,
+      found.fits ? h("p", { class: "detail-bad" }, sentence(found.fits)) : null,
       this.#buttons(found),
       this.#words("Trigger words", found.triggers.map((tag) => ({ tag }))),
       found.description ? h("section", {}, h("h3", {}, "Description"), h("p", { class: "detail-text" }, found.description)) : null,

@@ -98,6 +98,7 @@ export class Grid {
     const height = Math.floor((width - (columns - 1) * GAP) / columns) + TEXT_HEIGHT + GAP;
     if (columns === this.#columns && height === this.#height) return this.#paint();
     const first = Math.floor(this.#root.scrollTop / this.#height) * this.#columns;
+    const seen = this.#inSight();
     this.#columns = columns;
     this.#height = height;
     this.#root.style.setProperty("--columns", columns);
@@ -105,7 +106,8 @@ export class Grid {
     this.#root.setAttribute("aria-rowcount", Math.ceil(this.#total / columns));
     this.#redraw(true);
     this.#root.scrollTop = Math.floor(first / columns) * height;
-    this.#paint();
+    if (seen) this.#reveal(); // the details beside it may have taken its place
+    else this.#paint();
   }
 
   #paint() {
@@ -176,6 +178,11 @@ export class Grid {
     if (beyond && !event.key.startsWith("Page") && !(event.key === "ArrowDown" && below)) return; // a row that is not full is reached
     this.#active = Math.max(0, Math.min(this.#total - 1, to));
     this.focus();
+  }
+
+  #inSight() {
+    const top = Math.floor(this.#active / this.#columns) * this.#height;
+    return top + this.#height > this.#root.scrollTop && top < this.#root.scrollTop + this.#root.clientHeight;
   }
 
   #reveal() {

@@ -60,6 +60,7 @@ class ModelsTab {
     this.#list.addEventListener("change", ({ detail }) => this.#show(detail.anew));
     this.#listen();
     this.#showTarget();
+    if (matchMedia("(hover: none)").matches) this.#$(".models-find").placeholder = "Search names, words, tags"; // no keyboard
     this.#$(".models-folders").open = matchMedia("(min-width: 821px)").matches;
     new Loaded(this.#$(".models-loaded"));
     for (const start of TOOLS) start(this.#$(".models-tools"));
