@@ -84,16 +84,25 @@ def by_words(base: str) -> str:
 
 def adapter(metadata: Mapping[str, str], shapes: Shapes) -> tuple[str, int]:
     """(family, width of the text that its cross-attention sees) of a LoRA or one of its relatives; "" and 0 where unknown."""
-    width, two_encoders, deep = 0, False, ""
-    for name, shape in shapes.items():
-        part, stem, what = split(name)
-        two_encoders = two_encoders or part == "text_2"
-        if part == "unet" and not deep:
-            deep = next((family for marks, family in _BY_NAMES if any(mark in stem for mark in marks)), "")
-        if not width and part == "unet" and stem.endswith(("attn2_to_k", "attn2_to_v")):
-            width = _inputs(name, what, shape, shapes)
-    family = by_metadata(metadata) or deep or (SDXL if two_encoders else BY_WIDTH.get(width, ""))
-    return family, width
+    written, width = by_metadata(metadata), 0
+    for name in shapes:
+        if "attn2" in name:
+            part, stem, what = split(name)
+            if part == "unet" and stem.endswith(("attn2_to_k", "attn2_to_v")):
+                width = _inputs(name, what, shapes[name], shapes)
+                if width:
+                    break
+    return written or BY_WIDTH.get(width, "") or _by_names(shapes), width
+
+
+def _by_names(shapes: Shapes) -> str:
+    """Where neither its trainer nor its cross-attention tells: by parts that only one family has."""
+    for name in shapes:
+        if found := next((family for marks, family in _BY_NAMES if any(mark in name for mark in marks)), ""):
+            return found
+        if split(name)[0] == "text_2":
+            return SDXL
+    return ""
 
 
 def _inputs(name: str, what: str, shape: tuple[int, ...], shapes: Shapes) -> int:

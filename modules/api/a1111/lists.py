@@ -55,8 +55,9 @@ def _models(router: APIRouter, app: App, own: OwnOptions) -> None:
     @router.post("/sdapi/v1/refresh-embeddings")
     @router.post("/sdapi/v1/refresh-loras")
     async def refresh(request: Request) -> None:
-        """Nothing to do: folders are scanned with each request."""
+        """Look at all model files again.  New ones are found without it: folders are looked at with each request."""
         only_administrators(request)
+        await anyio.to_thread.run_sync(app.model_library.refresh)
 
     @router.post("/sdapi/v1/unload-checkpoint")
     async def unload(request: Request) -> dict[str, Any]:
