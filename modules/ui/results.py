@@ -30,8 +30,8 @@ class Results(gr.HTML):
     """Shows the user's jobs and pictures.  Its value is the last message to the page, see `message`.
 
     Event `reuse`: the user wants settings in the form of a tab; `data` is `{"tab": ..., "fields": {...}}`.  Event `more`: the
-    page goes on with a batch or a loop; `data` is `{"what": ..., "requests": [{"fields": {...}, "key": ...}]}`.  Event `choose`:
-    the user wants another checkpoint; `data` is `{"checkpoint": name}`.
+    page goes on with a batch or a loop; `data` is `{"what": ..., "requests": [{"fields": {...}, "key": ...}]}`.
+    Event `choose`: the user wants another checkpoint; `data` is `{"checkpoint": name}`.
     """
 
     def __init__(self, version: str) -> None:

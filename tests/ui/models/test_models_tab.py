@@ -28,20 +28,24 @@ def says(page: Any, name: str) -> str:
     return str(card_of(page, name).locator(".card-says").inner_text())
 
 
-@pytest.mark.parametrize("before", ["", "a cat", "a cat, ", "a cat <lora:wool:0.5>", "two\nlines\n"])
-def test_a_click_inserts_and_a_second_one_takes_it_out_exactly(page: Any, before: str) -> None:
-    page.fill(PROMPT, before)
-    to_models(page, "ink", "bad_hands")
-    for name, text in (("ink", "<lora:ink:0.8>"), ("bad_hands", "bad_hands")):
-        main = card_of(page, name).locator(".card-main")
-        main.click()
-        page.wait_for_function("(text) => document.querySelector('#txt2img_prompt textarea').value.endsWith(text)", arg=text)
-        assert page.input_value(PROMPT).startswith(before)
-        assert main.get_attribute("aria-pressed") == "true"
-        assert card_of(page, name).locator(".card-used").inner_text() == "In the prompt"
-        main.click()
-        wait_prompt(page, before)
-        assert main.get_attribute("aria-pressed") == "false"
+def test_a_click_inserts_and_a_second_one_takes_it_out_exactly(page: Any) -> None:
+    cases = (("ink", "<lora:ink:0.8>"), ("bad_hands", "bad_hands"))
+    for before in ("", "a cat", "a cat, ", "a cat <lora:wool:0.5>", "two\nlines\n"):
+        page.click("#tab_txt2img")
+        page.fill(PROMPT, before)
+        to_models(page, *(name for name, _ in cases))
+        for name, text in cases:
+            main = card_of(page, name).locator(".card-main")
+            main.click()
+            page.wait_for_function(
+                "(text) => document.querySelector('#txt2img_prompt textarea').value.endsWith(text)", arg=text
+            )
+            assert page.input_value(PROMPT).startswith(before)
+            assert main.get_attribute("aria-pressed") == "true"
+            assert card_of(page, name).locator(".card-used").inner_text() == "In the prompt"
+            main.click()
+            wait_prompt(page, before)
+            assert main.get_attribute("aria-pressed") == "false"
 
 
 def test_what_was_changed_since_is_taken_out_by_its_name(page: Any) -> None:
@@ -242,7 +246,10 @@ def test_five_thousand_cards_are_never_all_in_the_document(visit: Visit) -> None
     assert page.inner_text(".models-count") == "5,000 models"
     most = page.evaluate(count)
     for share in (0.25, 0.5, 0.75, 1.0):
-        page.evaluate("(share) => { const list = document.querySelector('.models-list'); list.scrollTop = share * list.scrollHeight; }", share)
+        page.evaluate(
+            "(share) => { const list = document.querySelector('.models-list'); list.scrollTop = share * list.scrollHeight; }",
+            share,
+        )
         page.wait_for_function("() => !document.querySelector('.model-card.waiting') && document.querySelector('.model-card')")
         most = max(most, page.evaluate(count))
     page.wait_for_selector(".model-card .card-name:text-is('style 4999')")
@@ -252,11 +259,15 @@ def test_five_thousand_cards_are_never_all_in_the_document(visit: Visit) -> None
     page.keyboard.press("Home")
     page.wait_for_selector(".model-card .card-name:text-is('style 0000')")
     page.keyboard.press("End")
-    page.wait_for_function("() => document.activeElement.closest('.model-card')?.querySelector('.card-name')?.textContent === 'style 4999'")
+    page.wait_for_function(
+        "() => document.activeElement.closest('.model-card')?.querySelector('.card-name')?.textContent === 'style 4999'"
+    )
 
 
 def test_what_is_in_memory_is_asked_for_only_while_it_is_seen(app: FakeApp, models: Path, visit: Visit) -> None:
-    app.memory = [{"name": "stickers", "kind": "checkpoint", "bytes": 84_000_000, "device": "cuda:0", "users": [], "idle_seconds": 300}]
+    app.memory = [
+        {"name": "stickers", "kind": "checkpoint", "bytes": 84_000_000, "device": "cuda:0", "users": [], "idle_seconds": 300}
+    ]
     visitor = visit()
     asked: list[str] = []
     visitor.context.on("request", lambda request: request.url.endswith("/internal/models/loaded") and asked.append(request.url))
@@ -295,7 +306,12 @@ HOSTILE = "<img src=x onerror=window.__x=1>${window.__x=1}{{window.__x=1}}"
 def test_no_name_is_ever_more_than_text(visit: Visit) -> None:
     visitor = visit()
     one = card(1, name=HOSTILE, fits=HOSTILE, triggers=[HOSTILE], folder=HOSTILE, family=HOSTILE)
-    one |= {"tags": [{"tag": HOSTILE, "count": 1}], "facts": [{"label": HOSTILE, "value": HOSTILE}], "description": HOSTILE, "notes": HOSTILE}
+    one |= {
+        "tags": [{"tag": HOSTILE, "count": 1}],
+        "facts": [{"label": HOSTILE, "value": HOSTILE}],
+        "description": HOSTILE,
+        "notes": HOSTILE,
+    }
     FakeRoutes([one]).answer_for(visitor.context)
     page = visitor.open()
     page.click("#tab_models")

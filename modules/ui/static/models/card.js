@@ -27,19 +27,19 @@ export function picture(card) {
 }
 
 /** `mixed`: cards of several kinds stand together.  A card that is on its way (undefined) is an empty place. */
-export function cardElement(card, { mixed, onClick, onDetails }) {
+export function cardElement(card, mixed) {
   if (!card) return h("div", { class: "model-card waiting", role: "presentation" });
   const [words, tone] = remark(card);
   const main = h(
     "button",
-    { type: "button", class: "card-main", tabindex: -1, title: card.file, onclick: (event) => onClick(card, event) },
+    { type: "button", class: "card-main", tabindex: -1, title: card.file },
     h("span", { class: "card-picture" }, picture(card)),
     h("span", { class: "card-name" }, card.favourite ? h("span", { class: "card-star", role: "img", "aria-label": "Favourite" }, "★ ") : null, card.name.split("/").at(-1)),
     h("span", { class: "card-what" }, detailsOf(card, mixed).join(" · ")),
     h("span", { class: "card-says", "data-tone": tone, title: words || null }, words),
     h("span", { class: "card-used" }),
   );
-  const info = h("button", { type: "button", class: "card-info", tabindex: -1, "aria-label": `Details of ${card.name}`, title: "Details (I)", onclick: () => onDetails(card) }, "i");
+  const info = h("button", { type: "button", class: "card-info", tabindex: -1, "aria-label": `Details of ${card.name}`, title: "Details (I)" }, "i");
   const node = h("div", { class: "model-card", "data-kind": card.kind, "data-id": card.id }, main, info);
   node.toggleAttribute("data-dim", Boolean(card.problem || card.fits));
   markUsed(node, card);

@@ -20,8 +20,9 @@ export class Grid {
   #height = 1;
   #active = 0;
 
-  /** `cell(item, index)` makes the element of a card, item undefined while it is on its way; `need(first, last)` hears what is seen. */
-  constructor(root, { cell, need }) {
+  /** `cell(item, index)` makes the element of a card, item undefined while it is on its way; `need(first, last)` hears what is seen;
+   *  `press(item, event)` hears of clicks, also where a card was made anew between the button's going down and up. */
+  constructor(root, { cell, need, press }) {
     this.#root = root;
     this.#cell = cell;
     this.#need = need;
@@ -29,6 +30,10 @@ export class Grid {
     root.append(this.#space);
     root.addEventListener("scroll", () => this.#paint(), { passive: true });
     root.addEventListener("keydown", (event) => this.#onKey(event));
+    root.addEventListener("click", (event) => {
+      const item = this.#items[Number(event.target.closest("[data-index]")?.dataset.index)];
+      if (item) press(item, event);
+    });
     root.addEventListener("focusin", ({ target }) => this.#onFocus(target));
     new ResizeObserver(() => this.#layout()).observe(root);
   }

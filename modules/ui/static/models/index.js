@@ -46,7 +46,8 @@ class ModelsTab {
     this.#root = root;
     this.#page = page;
     this.#grid = new Grid(this.#$(".models-list"), {
-      cell: (card) => cardElement(card, { mixed: !this.#list.query.kind, onClick: (one, event) => this.#use(one, event), onDetails: (one) => this.#detail.open(one) }),
+      cell: (card) => cardElement(card, !this.#list.query.kind),
+      press: (card, event) => (event.target.closest(".card-info") ? this.#detail.open(card) : this.#use(card, event)),
       need: (first, last) => this.#list.need(first, last),
     });
     this.#tree = new FolderTree(this.#$("[role=tree]"), (folder) => this.#list.load({ folder }));

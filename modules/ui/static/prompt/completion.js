@@ -27,8 +27,11 @@ async function freshNames() {
   return names;
 }
 
-/** What is preferred for a LoRA: {triggers, weight, negative}, as far as there is something. */
-export const loraWords = async (name) => (await freshNames()).lora_words?.[name] ?? {};
+/** What is preferred for a LoRA now: {triggers, weight, negative}, as far as there is something. */
+export async function loraWords(name) {
+  asked = 0;
+  return (await freshNames()).lora_words?.[name] ?? {};
+}
 
 /** Those that begin with what was typed, then those whose last part does, then those that hold it. */
 function fitting(known, typed) {
