@@ -113,6 +113,7 @@ class ModelLibrary:
         """
         query.check()
         entries = self._index.entries()
+        unread = self._index.unread  # before the entries are looked at: 0 promises that all of them were read
         words = query.words.casefold().split()
         found = [entry for entry in list(entries.values()) if all(word in entry.text for word in words)]
         kinds = Counter(entry.found.kind for entry in found)
@@ -131,7 +132,7 @@ class ModelLibrary:
             "kinds": {kind: kinds[kind] for kind in KINDS},
             "folders": [{"path": path, "count": count} for path, count in folders],
             "items": [self._card(entry, target, favourites, uses or {}) for entry in shown],
-            "unread": self._index.unread,
+            "unread": unread,
         }
 
     def detail(self, id_: str, user: str = NOBODY, checkpoint: str = "", uses: Uses | None = None) -> dict[str, Any] | None:

@@ -59,6 +59,7 @@ PLACES = [
     *("/{}", "/internal/jobs/{}", "/internal/jobs/{}/zip", "/internal/jobs/{}/preview", "/internal/pictures/{}/0"),
     *("/internal/pictures/x/{}", "/internal/sources/{}", "/api/v1/jobs/{}", "/api/v1/jobs/{}/pictures/0", "/assets/{}"),
     *("/static/{}", "/svelte/{}", "/gradio_api/file={}", "/gradio_api/file/{}"),
+    *("/internal/models/{}", "/internal/models/{}/preview", "/internal/models?folder={}", "/internal/models?checkpoint={}"),
     *("/sdapi/v1/{}", "/internal/prompt/names?q={}", "/internal/jobs?before={}", "/gradio_api/stream/{}/x/0/playlist.m3u8"),
 ]
 

@@ -92,6 +92,23 @@ def test_s6_s7_nothing_that_executes_is_opened(trap: RunningInstance, mark: Path
     assert not mark.exists()
 
 
+def test_s6_s7_the_list_of_models_opens_nothing_that_executes_either(trap: RunningInstance, mark: Path) -> None:
+    visitor = Visitor(trap)
+    visitor.ask("/", headers=[("Accept", "text/html")])
+    assert visitor.post("/internal/models/refresh", {}).status == 200
+    cards = visitor.ask("/internal/models").json()["items"]
+    assert len(cards) >= 8
+    for card in cards:
+        assert bool(card["problem"]) == (card["name"] != "tiny"), card
+        told = visitor.ask(f"/internal/models/{card['id']}")
+        assert told.status == 200
+        assert visitor.post(f"/internal/models/{card['id']}/hash", {}).status == 200
+        if card["preview"]:
+            picture = visitor.ask(card["preview"])
+            assert (picture.status, picture.body[:2]) == (200, b"\xff\xd8"), "ours, not the file's bytes"
+    assert not mark.exists()
+
+
 def test_s6_the_good_model_goes_on_working(trap: RunningInstance, mark: Path) -> None:
     visitor = Visitor(trap)
     visitor.ask("/", headers=[("Accept", "text/html")])

@@ -29,6 +29,9 @@ from modules.diffusion.schedules import SCHEDULES
 from modules.errors import RequestError, without_folders
 from modules.images import files
 from modules.jobs.views import JobView, PictureView
+from modules.model_library.library import MAX_PAGE as MAX_MODELS
+from modules.model_library.library import MAX_QUERY
+from modules.model_library.library import Query as ModelQuery
 from modules.request import Img2Img, Txt2Img
 from modules.roles import with_role_fields
 
@@ -114,6 +117,32 @@ class ModelAnswer(BaseModel):
     note: str = Field(description="What is wrong beside it, such as a damaged configuration; empty when nothing is.")
     sha256: str | None
     defaults: DefaultsAnswer
+
+
+class ModelFileAnswer(BaseModel):
+    id: str
+    kind: str = Field(description="checkpoint, vae, lora, embedding, hypernetwork, controlnet or upscaler.")
+    name: str = Field(description="As one writes or selects it.")
+    file: str = Field(description="Below its models folder.")
+    folder: str
+    family: str = Field(description="What it was made for; empty when that is unknown.")
+    size: int = Field(description="Bytes.")
+    modified: float = Field(description="Seconds since 1970.")
+    hash: str = Field(description="As A1111 shows it; empty while it is not known.")
+    base_model: str
+    triggers: list[str] = Field(description="Words that call it.")
+    fits: str = Field(description="Why it does not fit the `checkpoint`; empty when it does.")
+    problem: str = Field(description="Why it cannot be used; empty when it can.")
+    insert: str = Field(description="What to write into a prompt to use it.")
+    weight: float | None = Field(description="The preferred one.")
+    favourite: bool
+
+
+class ModelFileList(BaseModel):
+    total: int
+    unread: int = Field(description="Files that are still being read, and say nothing of themselves yet.")
+    kinds: dict[str, int] = Field(description="How many are found of each kind.")
+    items: list[ModelFileAnswer]
 
 
 class SamplerAnswer(BaseModel):
@@ -258,6 +287,21 @@ def _lists(router: APIRouter, app: App) -> None:
         """The checkpoints, usable ones first."""
         cache = Path(app.settings.data_dir) / "hashes.json"
         return [{**checkpoint_json(info), "sha256": known_sha256(info.path, cache) or None} for info in app.checkpoints()]
+
+    @router.get("/library", response_model=ModelFileList)
+    def library(
+        request: Request,
+        kind: Annotated[str, Query(max_length=20, description="One kind; all unless given.")] = "",
+        q: Annotated[str, Query(max_length=MAX_QUERY, description="Words to be found.")] = "",
+        folder: Annotated[str, Query(max_length=4096)] = "",
+        sort: Annotated[str, Query(max_length=20, description="name, newest, size or family.")] = "name",
+        checkpoint: Annotated[str, Query(max_length=1000, description="What the models are to fit.")] = "",
+        offset: Annotated[int, Query(ge=0, lt=10_000_000)] = 0,
+        limit: Annotated[int, Query(ge=1, le=MAX_MODELS)] = 60,
+    ) -> Any:
+        """The model files of all kinds, with what is known of them."""
+        query = ModelQuery(kind, q, folder, sort, checkpoint, offset, limit)
+        return app.model_library.page(query, request.state.user)
 
     @router.get("/samplers", response_model=list[SamplerAnswer])
     async def samplers() -> Any:

@@ -589,3 +589,13 @@ def test_defaults_of_a_checkpoint_are_kept_and_taken_back(
     path.with_suffix(".json").write_text(json.dumps({"atelier": {"defaults": {"steps": 10**9, "sampler": 7, "width": 128}}}))
     torn = app.catalogue.complete({"prompt": "x"})
     assert (torn.steps, torn.width) == (4, 128), "what makes no sense is left out"
+
+
+def test_programs_get_the_list_too(models: Path, client: TestClient, listed: Callable[..., Any]) -> None:
+    lora(models / "loras" / "ink.safetensors", **KOHYA)
+    listed()
+    answer = client.get("/api/v1/library", params={"kind": "lora", "q": "ink"})
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["total"], answer.json()["items"][0]["insert"]) == (1, "<lora:ink:1>")
+    assert client.get("/api/v1/library", params={"kind": "motor"}).status_code == 422
+    assert client.get("/api/v1/library", params={"limit": 0}).status_code == 422
