@@ -35,7 +35,7 @@ def field(page: Any, label: str) -> Any:
 
 
 def test_facts_and_tags_are_shown_for_people_and_tags_are_put_in(page: Any) -> None:
-    page.fill("#txt2img_prompt textarea", "a cat")
+    page.fill("#txt2img_prompt textarea", "a cat <lora:hat:1>")  # a name in which a tag stands
     detail = opened(page, "ink")
     assert detail.locator("h2").inner_text() == "ink"
     assert "ss_tag_frequency" not in detail.inner_text()
@@ -44,15 +44,16 @@ def test_facts_and_tags_are_shown_for_people_and_tags_are_put_in(page: Any) -> N
     assert [word.get_attribute("data-word") for word in words.all()] == ["inkstyle", "bold", "ink style", "1girl", "hat"]
     assert detail.locator(".detail-word[data-word='ink style']").inner_text() == "ink style 40"
     hat = detail.locator(".detail-word[data-word=hat]")
+    assert hat.get_attribute("aria-pressed") == "false"
     hat.click()
-    wait_prompt(page, "a cat, hat")
+    wait_prompt(page, "a cat <lora:hat:1>, hat")
     assert hat.get_attribute("aria-pressed") == "true"
     detail.locator(".detail-use").click()
-    wait_prompt(page, "a cat, hat <lora:ink:0.8>")
+    wait_prompt(page, "a cat <lora:hat:1>, hat <lora:ink:0.8>")
     hat.click()
-    wait_prompt(page, "a cat <lora:ink:0.8>")
+    wait_prompt(page, "a cat <lora:hat:1> <lora:ink:0.8>")
     detail.locator(".detail-use").click()
-    wait_prompt(page, "a cat")
+    wait_prompt(page, "a cat <lora:hat:1>")
 
 
 def test_what_is_edited_is_saved_beside_the_file_and_counts_at_once(page: Any, models: Path) -> None:

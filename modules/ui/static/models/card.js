@@ -10,7 +10,7 @@ export const familyName = (family) => FAMILIES[family] ?? family;
 
 /** The most important of what there is to say of it, in words, and the tone: "bad", "dim" or "". */
 function remark(card) {
-  if (card.problem) return [sentence(card.problem), "bad"];
+  if (card.problem) return [card.problem, "bad"];
   if (card.fits) return [sentence(card.fits), "dim"];
   return [card.loaded ? sentence(card.loaded) : "", ""];
 }

@@ -92,7 +92,7 @@ export class Detail {
   #parts(found) {
     const form = new EditForm(found, this.#drafts, () => this.#again());
     return [
-      found.problem ? h("p", { class: "detail-bad" }, sentence(found.problem)) : null,
+      found.problem ? h("p", { class: "detail-bad" }, found.problem) : null,
       found.fits ? h("p", { class: "detail-bad" }, sentence(found.fits)) : null,
       this.#buttons(found),
       this.#words("Trigger words", found.triggers.map((tag) => ({ tag }))),

@@ -21,8 +21,9 @@ export async function reasons(networks, checkpoint, anew = false) {
   const found = new Map();
   networks.forEach((network, place) => {
     const note = (check?.notes ?? []).find((words) => words.startsWith(`<${network.kind}:${network.name}`) && /^[:>]/.test(words.slice(network.kind.length + network.name.length + 2)));
-    const words = note?.slice(note.indexOf(">") + 1).replace(/^:\s*/, "") || cards[place]?.problem || cards[place]?.fits || "";
-    if (words) found.set(network.raw, sentence(words));
+    const said = note?.slice(note.indexOf(">") + 1).replace(/^:\s*/, "");
+    const words = said ? sentence(said) : cards[place]?.problem || cards[place]?.fits || "";
+    if (words) found.set(network.raw, words);
   });
   return found;
 }

@@ -124,8 +124,9 @@ function placeOf(card, text, negative = false) {
   return networksIn(text, { comments: false }).find((one) => NETWORK_KINDS[card.kind].includes(one.kind) && one.name.toLowerCase() === name) ?? null;
 }
 
-/** A word or some words of a prompt as a whole, with brackets that hold nothing else. */
-function wordIn(text, words) {
+/** A word or some words of a prompt as a whole, with brackets that hold nothing else.  The names of networks are no words. */
+function wordIn(prompt, words) {
+  const text = prompt.replace(/<[\p{L}\p{N}_]+:[^>]*>/gu, (network) => "\0".repeat(network.length));
   const literal = words.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&");
   const found = text.match(new RegExp(`(?<![\\p{L}\\p{N}_-])${literal}(?![\\p{L}\\p{N}_-])`, "iu"));
   if (!found) return null;
