@@ -56,6 +56,8 @@ def request_fields(parsed: Mapping[str, str], model: type[Txt2Img] = Img2Img) ->
         fields = {"mask_blur_x": 0, "mask_blur_y": 0} | fields  # A1111 says nothing of a blur of 0
     if "#" in fields["prompt"] + fields["negative_prompt"] and "Steps" in parsed:
         fields["comments"] = False  # texts are written when comments are gone, so this # was meant
+    if "Steps" in parsed:
+        fields.setdefault("clip_skip", 1)  # a whole recipe without it means 1, whatever is preferred for the checkpoint
     if names := checkpoint_names(parsed):
         fields["checkpoint"] = names[-1]
     if not is_img2img(parsed):

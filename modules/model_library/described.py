@@ -20,7 +20,7 @@ from modules.model_library.survey import Found
 
 VERSION = 1
 """Of what is kept of a description: another version is made anew."""
-_SHORT = {"sd1": families.SD1, "sdxl": families.SDXL}
+_SHORT = {"sd1": families.SD1, "sd2": families.SD2, "sdxl": families.SDXL, "sd3": families.SD3, "flux": families.FLUX}
 """Families of checkpoints by the beginning of their names."""
 
 
@@ -174,14 +174,15 @@ def _stored_hash(header: Header) -> str:
 def _checkpoint(found: Found, header: Header, said: Described) -> Described:
     info = checkpoint_described(found.path, found.name)
     name = next((short for begin, short in _SHORT.items() if info.family.startswith(begin)), "")
-    if not name and info.family:
-        known = FAMILIES.find(info.family)
-        name = known.title if known is not None else info.family
     shapes = header.shapes
+    width = families.checkpoint_width(shapes)
+    if not name and info.family:  # relatives of these take their adapters, as their layers are as wide
+        known = FAMILIES.find(info.family)
+        name = families.BY_WIDTH.get(width) or (known.title if known is not None else info.family)
     return _with(
         said,
         family=name or families.foreign(shapes),
-        width=families.checkpoint_width(shapes),
+        width=width,
         problem=info.problem,
         about=info.description[:300] or said.about,
         hash="",

@@ -116,7 +116,13 @@ def write(path: Path, keys: Mapping[str, Any]) -> None:
             content.pop(key, None)
         else:
             content[key] = value
-    replace_file(target, json.dumps(content, indent=4, ensure_ascii=False).encode())
+    try:
+        data = json.dumps(content, indent=4, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a character, which only an escape can say
+        data = json.dumps(content, indent=4).encode()
+    except RecursionError:
+        raise OutputError(f"{target.name} beside the model was not changed: it is nested too deep; mend or remove it") from None
+    replace_file(target, data)
 
 
 def _merged(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from modules.model_library.survey import Found
 
 MAX_TAGS = 100
 """Tags that are shown, the most frequent."""
-MAX_VALUE = 500
-"""Characters of a value."""
+MAX_VALUE, MAX_READ = 500, 20_000
+"""Characters of a value that are shown, and that are looked at: a header may have megabytes."""
 
 Said = Mapping[str, str]
 
@@ -84,18 +84,17 @@ def plain(html: str) -> str:
 def _of_metadata(said: Said) -> Iterator[tuple[str, str]]:
     for label, keys, write in _TABLE:
         value = next((said[key] for key in keys if said.get(key) not in (None, "", "None", "null")), None)
-        if value is not None and (written := text(write(value), MAX_VALUE)):
+        if value is not None and (written := text(write(value[:MAX_READ]), MAX_VALUE)):
             yield label, written
     if arguments := _json(said.get("ss_network_args")):
-        yield "Network options", text(", ".join(f"{key}={value}" for key, value in arguments.items())[:2000], MAX_VALUE)
-    if folders := _json(said.get("ss_dataset_dirs")):
-        counted = [
-            (text(name, 100), mapping(one).get("img_count"), mapping(one).get("n_repeats")) for name, one in folders.items()
-        ]
         yield (
-            "Data sets",
-            text(", ".join(f"{name} ({images} pictures × {times})" for name, images, times in counted[:20]), MAX_VALUE),
+            "Network options",
+            text(", ".join(f"{text(key, 100)}={_one(value)}" for key, value in [*arguments.items()][:100]), MAX_VALUE),
         )
+    if folders := _json(said.get("ss_dataset_dirs")):
+        counted = [(text(name, 100), mapping(one)) for name, one in [*folders.items()][:20]]
+        sets = (f"{name} ({_one(one.get('img_count'))} pictures × {_one(one.get('n_repeats'))})" for name, one in counted)
+        yield "Data sets", text(", ".join(sets), MAX_VALUE)
 
 
 def _of_civitai(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -109,6 +108,15 @@ def _of_civitai(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     ):
         if value:
             yield label, value
+
+
+def _one(value: Any) -> str:
+    """A text, number or switch; what is nested may be too deep to be written."""
+    return text(value, 100) if isinstance(value, str) else str(value) if isinstance(value, (bool, float)) else _whole(value)
+
+
+def _whole(value: Any) -> str:
+    return str(value) if isinstance(value, int) and abs(value) < 2**63 else "?"
 
 
 def _as_it_is(value: str) -> str:

@@ -51,7 +51,9 @@ def _server(folder: Path, what: str) -> Iterator[Figure]:
             yield Figure("all files read", time.perf_counter() - start + seconds, "s", what)
             if meanwhile:
                 yield Figure("list meanwhile", statistics.median(meanwhile), "ms", f"{what}, longest {max(meanwhile):.0f}")
+            began = time.process_time()
             pages = [_ask(client, kind="lora", offset=60 * number)[0] * 1000 for number in range(30)]
+            yield Figure("list, computing alone", (time.process_time() - began) / 30 * 1000, "ms", f"{what}, client included")
             yield Figure("list", statistics.median(pages), "ms", f"{what}, longest of 30 {max(pages):.0f}")
             typed = "watercolour trees 12"
             searches = [_ask(client, kind="lora", q=typed[:end])[0] * 1000 for end in range(1, len(typed) + 1)]

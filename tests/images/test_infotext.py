@@ -501,7 +501,7 @@ def test_the_schedule_of_old_texts_is_in_the_samplers_name(sampler: str, schedul
 def test_numbers_that_are_none_are_left_out() -> None:
     fields = request_fields({"Steps": "many", "Seed": "1_000", "CFG scale": "nan", "Size-1": "٣", "Clip skip": "2.5"})
     bounds = {"sigma_min": 0.0, "sigma_max": 0.0, "rho": 0.0}
-    assert fields == {"prompt": "", "negative_prompt": "", "rng": "GPU", **bounds}
+    assert fields == {"prompt": "", "negative_prompt": "", "rng": "GPU", "clip_skip": 1, **bounds}
 
 
 @pytest.mark.parametrize(
@@ -642,3 +642,10 @@ def test_a_second_pass_has_a1111_s_keys() -> None:
 def test_the_size_of_a_second_pass_is_a1111_s(items: str, size: tuple[int, int]) -> None:
     hires = request_fields(parse(f"a\nSteps: 20, Seed: 1, Denoising strength: 0.7, {items}, Version: v1.10.1"))["hires"]
     assert (hires["width"], hires["height"]) == size
+
+
+def test_a_whole_recipe_without_clip_skip_means_one() -> None:
+    """Else what is preferred for a checkpoint would fill it, and the picture become another."""
+    assert request_fields(parse("a cat\nSteps: 20, Sampler: Euler, Seed: 1"))["clip_skip"] == 1
+    assert request_fields(parse("a cat\nSteps: 20, Sampler: Euler, Seed: 1, Clip skip: 2"))["clip_skip"] == 2
+    assert "clip_skip" not in request_fields(parse("a cat"))

@@ -99,7 +99,8 @@ def test_s6_s7_the_list_of_models_opens_nothing_that_executes_either(trap: Runni
     cards = visitor.ask("/internal/models").json()["items"]
     assert len(cards) >= 8
     for card in cards:
-        assert bool(card["problem"]) == (card["name"] != "tiny"), card
+        trapped = card["name"].startswith(("raw", "zip", "lying", "huge-header", "page", "empty"))
+        assert bool(card["problem"]) == trapped, card
         told = visitor.ask(f"/internal/models/{card['id']}")
         assert told.status == 200
         assert visitor.post(f"/internal/models/{card['id']}/hash", {}).status == 200

@@ -271,6 +271,23 @@ def test_a_neighbour_that_is_no_json_is_never_overwritten(models: Path, client: 
         assert beside.read_bytes() == content
 
 
+def test_odd_json_of_others_is_kept(models: Path, client: TestClient, listed: Callable[..., Any]) -> None:
+    beside = lora(models / "loras" / "ink.safetensors", ss_network_args=json.dumps({"a": [[[1]]], "b": 2})).with_suffix(".json")
+    [card] = listed()["items"]
+    odd = {"half": "\ud800", "number": float("inf"), "ü": None}
+    beside.write_text("\ufeff" + json.dumps(odd), "utf-8")
+    answer = client.post(f"{LIST}/{card['id']}", json={"notes": "neu: ü"})
+    assert answer.status_code == 200, answer.text
+    assert json.loads(beside.read_bytes()) == {**odd, "notes": "neu: ü"}
+    assert {"label": "Network options", "value": "a=?, b=2"} in answer.json()["facts"]
+    for depth in (100, 300, 600, 900):
+        beside.write_text('{"deep": ' + "[" * depth + "]" * depth + "}")
+        before = beside.read_bytes()
+        answer = client.post(f"{LIST}/{card['id']}", json={"notes": "new"})
+        assert answer.status_code in (200, 507), (depth, answer.text)
+        assert answer.status_code == 200 or beside.read_bytes() == before
+
+
 def test_a_folder_that_cannot_be_written_is_said(
     models: Path, client: TestClient, listed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,7 +344,9 @@ def test_hostile_neighbours_cost_nothing(models: Path, client: TestClient, liste
     secret.write_text(json.dumps({"notes": "CANARY", "activation text": "CANARY"}))
     picture(tmp_path / "secret.png")
     deep = "[" * 10_000 + "]" * 10_000
+    near = '{"a": {"img_count": ' + "[" * 700 + "]" * 700 + "}}"
     strange: dict[str, Any] = {
+        "near": near,
         "deep": deep, "large": '{"notes": "' + "x" * (10 << 20) + '"}', "list": "[]", "torn": '{"notes": "a', "empty": "",
         "binary": "\x00\x01", "types": json.dumps(
             {"notes": 7, "description": [1], "activation text": {"a": 1}, "preferred weight": "1e999", "negative text": None,
@@ -335,7 +354,8 @@ def test_hostile_neighbours_cost_nothing(models: Path, client: TestClient, liste
         ),
     }  # fmt: skip
     for name, content in strange.items():
-        path = lora(models / "loras" / f"{name}.safetensors", ss_tag_frequency=content[:100_000], ss_network_args=deep)
+        said = dict.fromkeys(("ss_tag_frequency", "ss_network_args", "ss_dataset_dirs", "modelspec.tags"), content[:100_000])
+        path = lora(models / "loras" / f"{name}.safetensors", **said)
         for ending in (".json", ".civitai.info"):
             path.with_name(name + ending).write_text(content)
         path.with_name(f"{name}.preview.png").write_bytes(content.encode()[:1000])
