@@ -9,6 +9,7 @@ import { reasons } from "./network_reasons.js";
 const MOST = 2; // of the slider; a number may be larger
 const STEP = 0.05;
 const ROWS = 40; // that are shown; a thousand sliders are no panel
+const READING_MS = 1500; // until files are asked about again that the server has not read yet
 const PART_NAMES = { all: "weight", te: "text encoder weight", unet: "U-Net weight" };
 const PART_WORDS = { all: "", te: "Text", unet: "U-Net" };
 
@@ -29,6 +30,7 @@ class AdapterPanel {
   #off = []; // what is switched off, in order: {at, text, network}
   #rows = new Map();
   #asked = "";
+  #later = 0;
   #more;
 
   constructor(tab, root, area) {
@@ -141,10 +143,12 @@ class AdapterPanel {
     const asked = JSON.stringify([checkpoint, ...networks.map((network) => network.raw)]);
     if (asked === this.#asked && !anew) return;
     this.#asked = asked;
-    const found = await reasons(networks, checkpoint, anew).catch(() => null);
+    clearTimeout(this.#later);
+    const answer = await reasons(networks, checkpoint, anew).catch(() => null);
     if (asked !== this.#asked) return;
-    if (!found) this.#asked = "";
-    for (const row of this.#rows.values()) row.say(found?.get(row.entry.network.raw) ?? "");
+    if (!answer) this.#asked = "";
+    if (answer?.unread) this.#later = setTimeout(() => this.#judge(true), READING_MS);
+    for (const row of this.#rows.values()) row.say(answer?.found.get(row.entry.network.raw) ?? "");
   }
 }
 
