@@ -44,6 +44,7 @@ class FormSync:
         self.checkpoint.input(self._chosen, self.checkpoint, [*everything, results], **AT_ONCE)
         self.rescan.click(self._rescanned, self.checkpoint, [*everything, results], js=_CLOSED, **AT_ONCE)
         results.reuse(self._reused, None, [*everything, results], **AT_ONCE)
+        results.choose(self._chosen_elsewhere, None, [*everything, results], **AT_ONCE)
         results.more(self._more, None, results, trigger_mode="multiple", **AT_ONCE)
         page.load(self._opened, self.kept, [*everything, results], js=_RECALL, **AT_ONCE)
 
@@ -77,6 +78,14 @@ class FormSync:
         except RequestError as error:
             words = without_folders(str(error)).rstrip(".") + "."
         return {self.results: message("refused", error=words[:1].upper() + words[1:], fields=[self.checkpoint.elem_id])}
+
+    def _chosen_elsewhere(self, event: gr.EventData) -> Updates:
+        """`{"checkpoint": name}`: as if it were chosen in the masthead."""
+        name = event._data.get("checkpoint") if isinstance(event._data, dict) else None
+        updates = self._chosen(name if isinstance(name, str) else None)
+        if len(updates) > 1:  # it may have come after the list was made
+            updates[self.checkpoint] = gr.update(choices=_titles(self.usable()), value=name)
+        return updates
 
     def _bring(self, info: CheckpointInfo | None) -> Updates:
         updates: Updates = {}

@@ -26,6 +26,7 @@ from modules.ui.results import Results
 from modules.ui.tabs.base import Tab
 from modules.ui.tabs.img2img import Img2ImgTab
 from modules.ui.tabs.inpaint import InpaintTab
+from modules.ui.tabs.models import ModelsTab
 from modules.ui.tabs.png_info import PngInfoTab
 from modules.ui.tabs.txt2img import Txt2ImgTab
 from modules.ui.theme import theme
@@ -64,7 +65,7 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
 class _BuiltIn:
     @hookimpl
     def tabs(self, app: App, sync: FormSync, version: str) -> tuple[Tab, ...]:
-        return Txt2ImgTab(app, sync), Img2ImgTab(app, sync, version), InpaintTab(app, sync, version), PngInfoTab()
+        return Txt2ImgTab(app, sync), Img2ImgTab(app, sync, version), InpaintTab(app, sync, version), PngInfoTab(), ModelsTab()
 
 
 HOOKS.register(_BuiltIn(), "atelier.tabs", built_in=True)
@@ -161,6 +162,9 @@ def _head(version: str, shown: list[Tab]) -> str:
         f'<link rel="stylesheet" href="ui/{version}/canvas/canvas.css">'
         f'<link rel="stylesheet" href="ui/{version}/forms/options.css">'
         f'<link rel="stylesheet" href="ui/{version}/png_info.css">'
+        f'<link rel="stylesheet" href="ui/{version}/models/models.css">'
+        f'<link rel="stylesheet" href="ui/{version}/models/detail.css">'
+        f'<link rel="stylesheet" href="ui/{version}/models/adapter_panel.css">'
         f'<link rel="stylesheet" href="ui/{version}/panes.css">'
         f'<link rel="stylesheet" href="ui/{version}/results/viewer.css">'
         f'<link rel="stylesheet" href="ui/{version}/help.css">'

@@ -16,7 +16,7 @@ from modules.ui.gradio import gr
 
 _LOAD = """
 const url = new URL("ui/VERSION/main.js", document.baseURI).href;
-const events = ["reuse", "more"];  // what this component may send, see gr.HTML.__getattr__
+const events = ["reuse", "more", "choose"];  // what this component may send, see gr.HTML.__getattr__
 import(url).then((page) => page.start(element, {
   send: (name, data) => events.includes(name) && trigger(name, data),
   receive: (listen) => { watch("value", () => listen(props.value)); listen(props.value); },
@@ -31,6 +31,7 @@ class Results(gr.HTML):
 
     Event `reuse`: the user wants settings in the form of a tab; `data` is `{"tab": ..., "fields": {...}}`.  Event `more`: the
     page goes on with a batch or a loop; `data` is `{"what": ..., "requests": [{"fields": {...}, "key": ...}]}`.
+    Event `choose`: the user wants another checkpoint; `data` is `{"checkpoint": name}`.
     """
 
     def __init__(self, version: str) -> None:

@@ -104,6 +104,19 @@ class CurrentApp:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.app, name)
 
+    @property
+    def model_library(self) -> Any:
+        """That of the running test's App also for routes that asked for it once."""
+        return _Library(self)
+
+
+class _Library:
+    def __init__(self, current: CurrentApp) -> None:
+        self._current = current
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._current.app.model_library, name)
+
 
 @pytest.fixture(scope="package")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CurrentApp, str, str]]:

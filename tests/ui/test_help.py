@@ -17,7 +17,7 @@ def test_the_question_mark_tells_keys_version_api_and_what_is_not_here(page: Any
     page.click("#help")
     words = page.inner_text(".help[open]")
     assert f"Atelier {__version__}" in words
-    for known in ("Ctrl Enter", "Esc", "Outpainting", "Textual inversion", "Paste settings", "PNG Info"):
+    for known in ("Ctrl Enter", "Esc", "Outpainting", "Textual inversion", "Paste settings", "PNG Info", "Extra networks"):
         assert known in words
     missing = page.inner_text(".help-not")
     for absent in ("ControlNet", "Hires. fix", "Extras", "X/Y/Z plot", "VAE", "Extensions", "SDXL"):

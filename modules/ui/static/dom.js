@@ -61,4 +61,29 @@ export function replaceText(area, from, to, text) {
   area.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
+/** The same from beside the field, such as by a slider: the focus, the selection and what is scrolled stay where they are.  A field on
+ *  a tab that is not seen is laid out for this moment, as nothing else takes the focus that typing needs. */
+export function replaceBeside(area, from, to, text) {
+  const focused = document.activeElement;
+  const kept = { start: area.selectionStart, end: area.selectionEnd, top: area.scrollTop, x: scrollX, y: scrollY };
+  const panel = visible(area) ? null : area.closest(".tab-panel");
+  panel?.style.setProperty("display", "contents", "important");
+  area.focus({ preventScroll: true });
+  area.setSelectionRange(from, to);
+  const done = document.activeElement === area && (from === to && !text ? true : document.execCommand(text ? "insertText" : "delete", false, text));
+  if (!done) {
+    area.setRangeText(text, from, to, "end");
+    area.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+  const moved = (at) => (at <= from ? at : at >= to ? at + text.length - (to - from) : from + text.length);
+  area.setSelectionRange(moved(kept.start), moved(kept.end));
+  area.scrollTop = kept.top;
+  if (focused !== area) {
+    area.blur();
+    if (focused instanceof HTMLElement && focused !== document.body) focused.focus({ preventScroll: true });
+  }
+  panel?.style.removeProperty("display");
+  if (scrollX !== kept.x || scrollY !== kept.y) scrollTo({ left: kept.x, top: kept.y, behavior: "instant" });
+}
+
 export const visible = (node) => Boolean(node && node.getClientRects().length);

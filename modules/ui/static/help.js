@@ -14,6 +14,8 @@ const KEYS = [
   ["← →", "along the strip of pictures, and in the full-screen view"],
   ["+ − 0 1", "in the full-screen view: larger, smaller, all of it, 100 %; the wheel does as well"],
   ["D", "in the full-screen view: download"],
+  ["/", "on the Models tab: search; ↓ goes on into the list"],
+  ["← ↑ → ↓  Enter  I", "among the models: walk; put into the prompt or take out (Shift: the negative prompt); details"],
   ["?", "this help; on a canvas, the keys of the canvas"],
 ];
 
@@ -30,6 +32,8 @@ const HERE = [
   ["Styles", "a field above the sampler as soon as there is a styles.csv in the data folder"],
   ["Wildcards, Dynamic Prompts", "built in: __name__ and {this|that}"],
   ["Textual inversion", "models/embeddings, by name in a prompt"],
+  ["Extra networks (the cards under the prompt)", "the tab Models, or “+ LoRA” above the prompt: a click puts in, a second one takes out; weights below the prompt"],
+  ["Checkpoint's own settings, notes, preferred weight, preview", "Models: the i on a card; kept beside the file as A1111 keeps it"],
   ["Paste settings (the arrow)", "paste the text into the prompt and press “Read settings”; or drop any picture on the prompt"],
   ["Interrupt", "Cancel; the API's interrupt and skip answer the unfinished picture"],
   ["v-prediction, zero terminal SNR", "NAME.yaml beside the checkpoint, its own marks, or Advanced: Prediction, Zero terminal SNR"],

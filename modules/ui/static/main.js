@@ -15,6 +15,7 @@ import { complain, fields, formsOpened, setPrompt } from "./forms/form.js";
 import { startHelp } from "./help.js";
 import { isOver, Jobs } from "./results/jobs.js";
 import { listenToKeys } from "./keys.js";
+import { startModels } from "./models/index.js";
 import { PictureInfo } from "./results/picture_info.js";
 import { startPanes } from "./panes.js";
 import { startPngInfo } from "./png_info.js";
@@ -86,6 +87,7 @@ class Page {
     startPromptTools();
     startDropping();
     startPngInfo();
+    startModels({ shown: () => this.shownPicture(), send: bridge.send });
     startPanes();
     startSliders();
     startAccount();
@@ -95,6 +97,7 @@ class Page {
     document.addEventListener("atelier:round", ({ detail }) => this.onRound(detail));
     document.addEventListener("atelier:logged-out", () => this.onLoggedOut());
     document.addEventListener("atelier:sending", ({ detail }) => this.onSending(detail.words));
+    document.addEventListener("atelier:models", () => this.loadModels());
     document.addEventListener("atelier:tab", () => this.shown && this.show(this.shown.id, this.shown.index));
     for (const button of document.querySelectorAll("button[id$=_generate]")) {
       if (document.getElementById(button.id.replace(/_generate$/, "_canvas"))) continue; // sends its picture first, and says so
@@ -199,7 +202,7 @@ class Page {
   }
 
   onRescanned({ usable, broken, notes = [] }) {
-    this.loadModels();
+    document.dispatchEvent(new Event("atelier:models"));
     const found = usable === 1 ? "1 checkpoint found" : `${usable} checkpoints found`;
     const words = [`${found}.`, broken.length && `Not usable: ${broken.join("; ")}.`, notes.length && `${notes.join("; ")}.`].filter(Boolean);
     complain(words.join(" ").replaceAll(/\.{2,}/g, "."), [], broken.length ? "bad" : "note");
@@ -321,6 +324,13 @@ class Page {
     finishPictureInfo(this.$(".picture-info"), job, picture, isOver(job), (...gone) => this.onDeleted(...gone));
     this.filmstrip.mark(picture ? `${id}.${picture.index}` : id);
     this.showProgress(this.lastEnded);
+  }
+
+  /** The picture that is shown below the prompt, {id, index}, or null. */
+  shownPicture() {
+    const job = this.shown && this.jobs.find(this.shown.id);
+    const picture = job?.pictures.find((one) => one.index === this.shown.index) ?? job?.pictures[0];
+    return picture ? { id: job.id, index: picture.index } : null;
   }
 
   endedButtons(job) {

@@ -7,7 +7,7 @@ const SHOWN = 8;
 const FRESH_MS = 10_000; // files come and go
 const KINDS = [
   { of: "wildcards", typed: /__([\w ./*-]{0,80})$/, written: (name) => `__${name}__`, rest: /^__/ },
-  { of: "loras", typed: /<(?:lora|lyco):([^<>:\n]{0,80})$/i, written: (name) => `<lora:${name}:1>`, rest: /^[^<>\n]*>/ },
+  { of: "loras", typed: /<(?:lora|lyco):([^<>:\n]{0,80})$/i, written: (name) => `<lora:${name}:${names.lora_words?.[name]?.weight ?? 1}>`, rest: /^[^<>\n]*>/ },
   { of: "embeddings", typed: /(?:^|[\s,([{|:])([^\s,:|()[\]{}<>_]{2,80})$/, written: (name) => name, rest: /^(?!)/ },
 ];
 const WHOLE_WILDCARD = /__(?!_)[\w ./*-]{1,200}?__/g;
@@ -25,6 +25,12 @@ async function freshNames() {
     }
   }
   return names;
+}
+
+/** What is preferred for a LoRA now: {triggers, weight, negative}, as far as there is something. */
+export async function loraWords(name) {
+  asked = 0;
+  return (await freshNames()).lora_words?.[name] ?? {};
 }
 
 /** Those that begin with what was typed, then those whose last part does, then those that hold it. */

@@ -10,6 +10,7 @@ import { currentTab } from "../tabs.js";
 
 const PAUSE_MS = 200; // after the last key
 const MATTER = ["prompt", "negative_prompt", "styles", "sampler", "steps", "seed", "emphasis", "comments", "old_prompt_editing", "raw_text", "checkpoint"];
+const NETWORKS = { type: "button", class: "networks-button", "aria-label": "LoRAs and other networks: open the Models tab", title: "LoRAs and more, on the Models tab (A1111: extra networks)" };
 const BOXES = { prompt: "prompt", negative_prompt: "negative prompt" };
 
 export function startPromptTools() {
@@ -25,6 +26,7 @@ function startAt(tab, details) {
     new Completion(root, area); // before the weights: its keys come first while it is open
     nudgeWithKeys(root, area);
     root.append(tools.count(name, words));
+    if (name === "prompt") root.append(h("button", { ...NETWORKS }, "+ LoRA"));
   }
   tools.start();
 }
