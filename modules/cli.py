@@ -212,7 +212,7 @@ def build_parser(extensions: Groups = NO_OPTIONS) -> argparse.ArgumentParser:
     return parser
 
 
-def _models(parser: argparse.ArgumentParser, settings: list[argparse.ArgumentParser]) -> None:
+def _models(parser: argparse.ArgumentParser, settings: list[_Parser]) -> None:
     """The tools that make model files of model files."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser)
 

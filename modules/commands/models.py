@@ -107,7 +107,7 @@ def _given(values: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]
 def _lora(text: str) -> dict[str, Any]:
     """NAME, NAME:STRENGTH or NAME:STRENGTH:TEXT_STRENGTH; only numbers at the end count as strengths."""
     parts = text.rsplit(":", 2)
-    numbers = []
+    numbers: list[float] = []
     while len(parts) > 1 and _is_number(parts[-1]):
         numbers.insert(0, float(parts.pop()))
     found: dict[str, Any] = {"name": ":".join(parts)}

@@ -27,6 +27,7 @@ import { startSizes } from "./forms/size.js";
 import { startSliders } from "./forms/sliders.js";
 import { accept, offerPictures, showsPictures, startViewSwitch, turn } from "./results/view_switch.js";
 import { currentTab, startTabs } from "./tabs.js";
+import { startTools } from "./models/tools.js";
 import { startUploads } from "./forms/upload.js";
 import { allPictures } from "./results/viewer.js";
 
@@ -90,6 +91,9 @@ class Page {
     startSliders();
     startAccount();
     startHelp();
+    const tools = document.getElementById("models_tools");
+    if (tools) startTools(tools);
+    document.addEventListener("atelier:models-changed", () => this.loadModels());
     document.addEventListener("atelier:cancel", () => this.cancel());
     document.addEventListener("atelier:face", () => this.showProgress(this.lastEnded));
     document.addEventListener("atelier:round", ({ detail }) => this.onRound(detail));
