@@ -35,7 +35,6 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
     orders = [places.order(each, secrets.token_hex(8), settings.data_dir / "hashes.json") for each in requests]
     done = []
     for order in orders:
-        order.target.parent.mkdir(parents=True, exist_ok=True)
         shown = _Progress(order.target.name, quiet=values.json)
         process = ToolProcess(order)
         try:

@@ -44,7 +44,6 @@ def extract(request: ExtractLora, work: Work) -> None:
         if request.conv_rank:
             scale = alpha / request.rank
             said["ss_network_args"] = f'{{"conv_dim": "{request.conv_rank}", "conv_alpha": "{request.conv_rank * scale:g}"}}'
-        work.order.target.parent.mkdir(parents=True, exist_ok=True)
         writer = stack.enter_context(ModelWriter(work.order.part, extractor.plan(), said))
         for number, layer in enumerate(extractor.layers):
             work.step("extracting", number, len(extractor.layers))

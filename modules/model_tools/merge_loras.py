@@ -53,7 +53,6 @@ def merge_loras(request: MergeLoras, work: Work) -> None:
         said = lora_metadata(work, family, rank, float(rank), work.order.target.stem)
         if not family:
             said |= {key: value for key, value in loras[0].file.header.metadata.items() if key in _INHERITED}
-        work.order.target.parent.mkdir(parents=True, exist_ok=True)
         writer = stack.enter_context(ModelWriter(work.order.part, merger.plan(), said))
         for number, part in enumerate(merger.parts):
             work.step("merging", number, len(merger.parts))

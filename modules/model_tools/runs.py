@@ -31,6 +31,8 @@ ATTEMPTS = 3
 """Processes of one run that may be killed before it has failed."""
 WAITING = 50
 """Runs of all users that may be unfinished."""
+RETRY_SECONDS = 5.0
+"""Until the list is tried again where it could not be written."""
 KEPT = 200
 """Finished runs that are listed; older ones are forgotten."""
 
@@ -114,7 +116,7 @@ class ToolRuns:
             if len(unfinished) >= WAITING:
                 raise LimitError(f"{WAITING} runs of model tools wait already; cancel some, or wait for them")
             for row in unfinished:
-                if self._target(load(row["request"])) == order.target:
+                if self._target(row) == order.target:
                     raise RequestError(f"another run makes {order.target.name} already; choose another name")
             values = (run, user, request.model_dump_json(), time.time())
             self._write("INSERT INTO runs (id, user, request, state, created) VALUES (?, ?, ?, 'queued', ?)", values)
@@ -126,7 +128,7 @@ class ToolRuns:
     def runs(self, user: str) -> list[RunView]:
         """One's own runs, newest first."""
         with self._lock:
-            return [self._view(row) for row in self._rows("user = ? ORDER BY position DESC", (user,))]
+            return [view for row in self._rows("user = ? ORDER BY position DESC", (user,)) if (view := self._view(row))]
 
     def run(self, run: str, user: str) -> RunView | None:
         with self._lock:
@@ -192,7 +194,10 @@ class ToolRuns:
                 self._carry_out(row)
             except QueueError as error:
                 log.warning("model tools: %s", error)
-                time.sleep(5)
+                time.sleep(RETRY_SECONDS)
+            except Exception as error:  # one run must not keep the others from theirs
+                log.exception("a run of a model tool ended in an error of ours")
+                self._end(row["id"], "failed", error=f"an error of Atelier's own: {type(error).__name__}; the log has more")
 
     def _next(self) -> sqlite3.Row | None:
         """The next run, as soon as there is one; None when this ends."""
@@ -263,16 +268,16 @@ class ToolRuns:
     def _sweep(self, row: sqlite3.Row) -> None:
         """Remove what a run had written when the machine stopped."""
         try:
-            target = self._target(load(row["request"]))
+            target = self._target(row)
             if target is not None:
                 part_of(target, row["id"]).unlink(missing_ok=True)
-        except (AtelierError, OSError):
+        except OSError:
             pass
 
-    def _target(self, request: Request) -> Path | None:
+    def _target(self, row: sqlite3.Row) -> Path | None:
         try:
-            return self.places.target(request)
-        except RequestError:  # what it was made of is gone
+            return self.places.target(load(row["request"]))
+        except RequestError:  # what it was made of is gone, or another version wrote the request
             return None
 
     # ---- the file
@@ -301,11 +306,16 @@ class ToolRuns:
         except (sqlite3.Error, OSError) as error:
             raise QueueError(f"the list of model tools cannot be written ({error}); check the data folder") from None
 
-    def _view(self, row: sqlite3.Row) -> RunView:
+    def _view(self, row: sqlite3.Row) -> RunView | None:
+        """None for a run that another version has written and this one does not understand."""
+        try:
+            request = load(row["request"])
+        except RequestError:
+            return None
         progress, doing = self._progress if self._now is not None and self._now[0] == row["id"] else (0.0, "")
         return RunView(
             id=row["id"],
-            request=load(row["request"]),
+            request=request,
             state=row["state"],
             created=row["created"],
             finished=row["finished"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modules.errors import OutputError
 from modules.model_tools.bake import bake
 from modules.model_tools.extract import extract
 from modules.model_tools.merge import merge
@@ -16,7 +17,11 @@ def carry_out(work: Work) -> None:
     Raises:
         AtelierError: it cannot be made; nothing of it is left.
     """
-    request = work.order.request
+    request, folder = work.order.request, work.order.target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror}; check the folder") from None
     if isinstance(request, MergeCheckpoints):
         merge(request, work)
     elif isinstance(request, BakeLoras):

@@ -191,6 +191,25 @@ def test_a_source_that_vanished_meanwhile_fails_the_run(make: Make, models: Path
     assert "b: checkpoint 'b' is not here" in until(runs, run.id, "failed").error
 
 
+def test_an_error_of_ours_ends_one_run_and_not_the_others(make: Make, script: Script) -> None:
+    runs = make()
+    runs.begin()
+    script.ends = [ZeroDivisionError()]
+    script.go.release(2)
+    first, second = runs.start(MERGE, "ada"), runs.start({**MERGE, "output": "second"}, "ada")
+    until(runs, second.id, "done")
+    assert "ZeroDivisionError" in until(runs, first.id, "failed").error
+
+
+def test_a_run_of_another_version_is_left_alone(make: Make) -> None:
+    runs = make()
+    run = runs.start(MERGE, "ada")
+    runs._write("UPDATE runs SET request = ? WHERE id = ?", ('{"tool": "dream"}', run.id))
+    assert runs.runs("ada") == []
+    other = runs.start({**MERGE, "output": "second"}, "ada")
+    assert [each.id for each in runs.runs("ada")] == [other.id]
+
+
 # ---- real processes
 
 
