@@ -28,6 +28,7 @@ from modules.jobs.service import JobService
 from modules.jobs.views import EngineState, JobView, PictureView, Preview, QueueView
 from modules.jobs.worker import local_engines
 from modules.model_library.library import ModelLibrary
+from modules.model_tools.runs import ToolRuns
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.queue.owners import OWNER
@@ -70,6 +71,11 @@ class App:
         self.library = Library(settings.data_dir)
         self.model_library = ModelLibrary(lambda: self.catalogue.folders, folder)
         self.catalogue = Catalogue(settings.models_dirs, self.library, self.store.latest_checkpoint)
+        self.model_tools = ToolRuns(
+            settings.data_dir / "tools.sqlite" if durable else None, settings.models_dirs, settings.data_dir / "hashes.json"
+        )
+        """What makes model files of model files; carried out between `start` and `close` of a durable App."""
+        self._durable = durable
         link = local_engines(settings) if link is None else link
         links = list(link) if isinstance(link, Sequence) else [link]
         self.service = JobService(
@@ -86,9 +92,12 @@ class App:
         self.outputs.sweep()
         self.input_images.uploads.sweep()
         self.service.start()
+        if self._durable:
+            self.model_tools.begin()
 
     def close(self) -> None:
         """Stop the engines.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
+        self.model_tools.close()
         self.service.close()
         self.model_library.close()
         self.store.close()

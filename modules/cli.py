@@ -113,6 +113,10 @@ def _command(name: str, problem: str) -> Callable[[argparse.Namespace, Settings]
         from modules.commands import accounts
 
         return accounts.run
+    if name == "models":
+        from modules.commands import models
+
+        return models.run
     if name == "test":
         from modules.commands import check
 
@@ -180,6 +184,14 @@ def build_parser(extensions: Groups = NO_OPTIONS) -> argparse.ArgumentParser:
         description="Who may come in. May run beside a server.",
     )
     _accounts(accounts)
+    _models(
+        commands.add_parser(
+            "models",
+            help="make model files: merge, bake, extract-lora, merge-loras, convert",
+            description="Make model files of model files. May run beside a server; a file is seen when it is whole.",
+        ),
+        after,
+    )
     doctor = commands.add_parser(
         "doctor", parents=after, help="what this machine has, what was chosen and why, what is missing"
     )
@@ -198,6 +210,71 @@ def build_parser(extensions: Groups = NO_OPTIONS) -> argparse.ArgumentParser:
     )
     test.set_defaults(pytest=[])
     return parser
+
+
+def _models(parser: argparse.ArgumentParser, settings: list[_Parser]) -> None:
+    """The tools that make model files of model files."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser)
+
+    def action(name: str, text: str, more: str = "") -> Callable[..., Any]:
+        made = actions.add_parser(name, parents=settings, help=text, description=f"{text[0].upper()}{text[1:]}. {more}".strip())
+        made.add_argument("--force", action="store_true", help="replace a file that has the new name")
+        made.add_argument("--json", action="store_true", help="print one JSON list: files and notes; no progress")
+        return made.add_argument
+
+    def common(add: Callable[..., Any], dtype: str) -> None:
+        add("--output", metavar="NAME", required=True, help="the new file's name; it goes into the first models folder")
+        formats = ("keep", "fp32", "fp16", "bf16")
+        add("--format", dest="dtype", choices=formats, help=f"number format of the new file [{dtype}]")
+
+    lora_help = "a LoRA's name or file, with NAME:S its strength, with NAME:S:T another for text encoders; -4 to 4 [1]"
+    add = action("merge", "merge checkpoints: weighted sum A(1-M) + BM, or add difference A + (B-C)M")
+    add("a", metavar="A", help="a checkpoint's name or file; its layout, yaml and settings are kept")
+    add("b", metavar="B", help="the checkpoint that is merged into it")
+    add("--c", metavar="C", help="with --method difference: what is subtracted from B")
+    add("--method", choices=("weighted", "difference"), help="[weighted]")
+    add("--multiplier", metavar="M", help="how much of B, -2 to 3; 0 is A, 1 is B (weighted) [0.5]")
+    add(
+        "--blocks",
+        metavar="LIST",
+        help="M by block: 26 numbers for SD 1.x, 20 for SDXL (BASE,IN00..,M00,OUT00..), or IN04=0.3,M00=1",
+    )
+    add("--parts", choices=("all", "unet", "text"), help="what is merged; the rest is A's [all]")
+    add("--vae", metavar="VAE", help="a, b, merge, or the name of a VAE file: whose autoencoder [a]")
+    common(add, "keep")
+
+    add = action("bake", "bake LoRAs into a checkpoint")
+    add("checkpoint", metavar="CHECKPOINT", help="a checkpoint's name or file")
+    add("loras", metavar="LORA", nargs="+", help=lora_help)
+    common(add, "keep")
+
+    add = action("extract-lora", "extract a LoRA: TUNED minus BASE, cut to a rank by singular values")
+    add("base", metavar="BASE", help="the checkpoint that the LoRA is for")
+    add("tuned", metavar="TUNED", help="the checkpoint that BASE becomes with it")
+    add("--rank", metavar="N", help="of linear layers, 1 to 4096 [32]")
+    add("--conv-rank", metavar="N", help="of convolutions larger than 1x1, 0 to 4096; 0 leaves them out [0]")
+    add("--alpha", metavar="A", help="alpha of a layer of full rank, 0 to 4096; 0 is the rank [0]")
+    add("--clamp", metavar="Q", help="clamp the factors' numbers at this quantile, above 0.5 to 1; 1 does not clamp [1]")
+    add("--text", action=argparse.BooleanOptionalAction, default=None, help="also of text encoders [yes]")
+    add(
+        "--rest",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="also biases, norms, first and last layers, as full differences [no]",
+    )
+    common(add, "fp16")
+
+    add = action("merge-loras", "merge LoRAs into one")
+    add("loras", metavar="LORA", nargs="+", help=lora_help)
+    add("--method", choices=("concat", "svd"), help="concat is exact, its ranks add up; svd cuts to --rank [concat]")
+    add("--rank", metavar="N", help="with svd: of linear layers, 1 to 4096 [32]")
+    add("--conv-rank", metavar="N", help="with svd: of convolutions larger than 1x1; 0 is --rank [0]")
+    add("--checkpoint", metavar="NAME", help="the checkpoint that they are for; needed for other kinds than LoRA")
+    common(add, "fp16")
+
+    more = "Opened in a limited process by torch's restricted unpickler; what would run programs is refused."
+    add = action("convert", "convert pickles (.ckpt, .pt, .pth, .bin) to .safetensors beside them", more)
+    add("files", metavar="FILE", nargs="+", help="a pickle, by its path or its place in the models folders")
 
 
 def _accounts(parser: argparse.ArgumentParser) -> None:

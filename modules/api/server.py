@@ -20,6 +20,7 @@ from modules.api.guard.middleware import AccessConfig, GuardMiddleware
 from modules.api.page.account_pages import LOGIN_VERSION, login_files
 from modules.api.page.accounts import account_endpoints
 from modules.api.page.jobs import job_endpoints
+from modules.api.page.model_tools import model_tool_endpoints
 from modules.api.page.models import model_endpoints
 from modules.api.page.pictures import picture_endpoints
 from modules.api.page.prompts import prompt_endpoints
@@ -65,6 +66,7 @@ class _BuiltIn:
             upload_endpoints(app),
             model_endpoints(app, access),
             reading_endpoints(app),
+            model_tool_endpoints(app),
             v1_endpoints(app),
             a1111_endpoints(app),
             docs_endpoint(server),

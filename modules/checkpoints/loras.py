@@ -159,21 +159,10 @@ class _Reader:
         tensors = {what: self._tensor(name) for what, name in names.items()}
         if bad := next((name for what, name in names.items() if not bool(tensors[what].float().isfinite().all())), None):
             raise CheckpointError(f"its tensor {bad!r} has NaN or infinity")
-        for kind, needed in _KINDS:
-            if needed <= tensors.keys():
-                try:
-                    delta = kind(tensors, weight)
-                except (RuntimeError, ValueError, IndexError) as error:
-                    raise CheckpointError(
-                        f"its tensors for {next(iter(names.values()))!r} do not go together: {error}"
-                    ) from None
-                break
-        else:
-            return None
-        if (magnitude := tensors.get("dora_scale")) is not None:
-            by_row = magnitude.ndim == 1 or magnitude.shape[0] != 1 or weight.shape[0] == 1
-            delta = Decomposed(delta, magnitude, by_row)
-        return delta
+        try:
+            return delta_of(tensors, weight)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise CheckpointError(f"its tensors for {next(iter(names.values()))!r} do not go together: {error}") from None
 
     def _tensor(self, name: str) -> Tensor:
         entry = self._header.tensors[name]
@@ -182,6 +171,22 @@ class _Reader:
             number = int.from_bytes(self._file.read(min(8, entry.end - entry.start)), "little", signed=entry.dtype[0] == "I")
             return torch.tensor(float(number))
         return self._weights[name].clone()
+
+
+def delta_of(tensors: Tensors, weight: Tensor) -> Delta | None:
+    """The change of a layer of this weight that `tensors` say, by what each is of it (`lora_names.ENDINGS`).
+
+    None for what is no change that is known here.
+
+    Raises:
+        RuntimeError, ValueError, IndexError: they do not go together.
+    """
+    kind = next((kind for kind, needed in _KINDS if needed <= tensors.keys()), None)
+    delta = kind(tensors, weight) if kind else None
+    if delta is None or (magnitude := tensors.get("dora_scale")) is None:
+        return delta
+    by_row = magnitude.ndim == 1 or magnitude.shape[0] != 1 or weight.shape[0] == 1
+    return Decomposed(delta, magnitude, by_row)
 
 
 def _misfit(delta: Delta, layer: nn.Module) -> str:

@@ -140,7 +140,7 @@ def _of_file(found: Found) -> Described:
     if found.pickle:
         return Described(
             problem=f"{found.path.name} is a pickle, which can run programs when it is read, and is not opened; convert it "
-            f"with `python3 webui.py convert {found.path.name}`"
+            f"with `python3 webui.py models convert {found.path.name}`"
         )
     try:
         header = read_header(found.path)

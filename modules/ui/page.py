@@ -169,6 +169,7 @@ def _head(version: str, shown: list[Tab]) -> str:
         f'<link rel="stylesheet" href="ui/{version}/results/viewer.css">'
         f'<link rel="stylesheet" href="ui/{version}/help.css">'
         f'<link rel="stylesheet" href="ui/{version}/account.css">'
+        f'<link rel="stylesheet" href="ui/{version}/models/tools.css">'
         f'<link rel="modulepreload" href="ui/{version}/main.js">'
         f'<script src="ui/{version}/mode.js"></script>'
         f'<script src="ui/{version}/where.js"></script>'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,28 @@ def test_s6_s7_the_list_of_models_opens_nothing_that_executes_either(trap: Runni
             picture = visitor.ask(card["preview"])
             assert (picture.status, picture.body[:2]) == (200, b"\xff\xd8"), "ours, not the file's bytes"
     assert not mark.exists()
+
+
+def test_s6_converting_a_pickle_runs_nothing_of_it(trap: RunningInstance, mark: Path) -> None:
+    """Each in a process of its own, by the page's own way; what is beside it stays as it is."""
+    visitor = Visitor(trap)
+    visitor.ask("/", headers=[("Accept", "text/html")])
+    listed = {each["name"] for each in visitor.ask("/internal/model-tools/sources").json()["pickles"]}
+    evil = ("raw.ckpt", "raw.pt", "raw.pth", "raw.bin", "raw.vae.pt", "zip.ckpt", "zip.pt")
+    assert listed == set(evil)
+    for name in evil:
+        started = visitor.post("/internal/model-tools", {"tool": "convert", "file": name, "replace": True})
+        assert started.status == 201, started.text
+        run = started.json()["id"]
+        end = time.monotonic() + 120
+        while (view := visitor.ask("/internal/model-tools").json()["runs"][0])["state"] in ("queued", "running"):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert (view["id"], view["state"]) == (run, "failed")
+        assert "refused: opening it would run programs" in view["error"], view
+    assert not mark.exists()
+    assert visitor.post("/internal/model-tools", {"tool": "convert", "file": "model.pkl"}).status == 422
+    assert visitor.post("/internal/model-tools", {"tool": "convert", "file": "../traps/raw.ckpt"}).status == 422
 
 
 def test_s6_the_good_model_goes_on_working(trap: RunningInstance, mark: Path) -> None:

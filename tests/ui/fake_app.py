@@ -28,6 +28,7 @@ from modules.images.uploads import Upload, Uploads
 from modules.jobs.estimates import Quote, quote
 from modules.jobs.views import EngineState, JobView, Load, PictureView, Preview, QueueView
 from modules.model_library.library import ModelLibrary
+from modules.model_tools.runs import ToolRuns
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.request import parse_request
@@ -75,6 +76,7 @@ class FakeApp:
         self.costs = CostModel()  # what was measured
         self.weights = 0
         self.uploads = Uploads(folder / "sources")
+        self.model_tools = ToolRuns(None, [folder / "models"], folder / "hashes.json")  # carries out nothing until it begins
         self._ids = itertools.count(1)
 
     # ---- what the test does

@@ -403,8 +403,8 @@ def test_pickles_and_torn_files_are_listed_with_what_to_do(models: Path, listed:
     (models / "model.ckpt").write_bytes(b"\x80\x02}q\x00.")
     problems = {item["name"]: item["problem"] for item in listed()["items"]}
     assert "old.pt is a pickle" in problems["old"]
-    assert "python3 webui.py convert old.pt" in problems["old"]
-    assert "python3 webui.py convert model.ckpt" in problems["model"]
+    assert "python3 webui.py models convert old.pt" in problems["old"]
+    assert "python3 webui.py models convert model.ckpt" in problems["model"]
     assert "torn.safetensors ends after" in problems["torn"]
     assert "link to a file that is gone" in problems["gone"]
 

@@ -15,11 +15,11 @@ import { ModelList } from "./model_list.js";
 import { insertedName } from "./network_reasons.js";
 import { KINDS, kindName, models } from "./routes.js";
 import { followTabs, isWritten, promptOf, setTarget, target, targets, toggleCard } from "./target.js";
+import { startTools } from "./tools.js";
 
 const PAUSE_MS = 180; // after the last key
 const READING_MS = 1500; // until a list is asked for again of which the server has not read all files
 const TRIGGERS = "atelier.models.triggers";
-const TOOLS = [];
 
 /** `page` has {shown(): {id, index} of the picture that is shown or null, send: the bridge's}. */
 export function startModels(page) {
@@ -64,8 +64,7 @@ class ModelsTab {
     if (matchMedia("(hover: none)").matches) this.#$(".models-find").placeholder = "Search names, words, tags"; // no keyboard
     this.#$(".models-folders").open = matchMedia("(min-width: 821px)").matches;
     new Loaded(this.#$(".models-loaded"));
-    for (const start of TOOLS) start(this.#$(".models-tools"));
-    this.#$("#models_tools").hidden = !TOOLS.length;
+    startTools(this.#$(".models-tools"));
     if (currentTab() === "models") this.#look();
   }
 
@@ -103,6 +102,7 @@ class ModelsTab {
     document.addEventListener("atelier:target", () => this.#showTarget());
     document.addEventListener("atelier:form", ({ detail }) => detail.tab === target() && this.#onForm());
     document.addEventListener("atelier:models", () => this.#again());
+    document.addEventListener("atelier:models-changed", () => this.#refresh());
   }
 
   #listenForTriggers() {

@@ -1,0 +1,136 @@
+"""Which files a request's names mean, and where its result goes: only what is in the models folders, and there only names that
+are listed.  No torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modules.checkpoints.companions import lora_file, lora_names
+from modules.checkpoints.files import find
+from modules.checkpoints.folders import listing
+from modules.errors import RequestError, UnknownName
+from modules.model_tools.requests import ConvertPickle, ExtractLora, MergeLoras, Request, ToolRequest
+from modules.model_tools.work import Order, part_of
+
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+_LORA_FOLDERS = ("loras", "lora", "lycoris", "locon")
+MAX_DEPTH, MAX_LISTED = 8, 5000
+SAFE = ".safetensors"
+
+
+@dataclass(frozen=True)
+class PickleInfo:
+    """A pickle in the models folders.  `name` is its path below its folder with "/"; `converted`: the .safetensors file that a
+    conversion would make is there already."""
+
+    name: str
+    path: Path
+    size: int
+    converted: bool
+
+
+class Places:
+    """The models folders.
+
+    Args:
+        folders: models folders; new checkpoints and LoRAs go into the first.
+        by_path: whether a name may also be the path of a file, as on the command line.
+    """
+
+    def __init__(self, folders: Sequence[Path], by_path: bool = False) -> None:
+        self.folders, self.by_path = list(folders), by_path
+
+    def pickles(self) -> list[PickleInfo]:
+        """All pickles below the models folders, by name; of equal names the first counts."""
+        found: dict[str, PickleInfo] = {}
+        for folder in self.folders:
+            for path in _below(folder, PICKLES):
+                name = path.relative_to(folder).as_posix()
+                try:
+                    size = path.stat().st_size
+                except OSError:
+                    continue
+                found.setdefault(name, PickleInfo(name, path, size, path.with_suffix(SAFE).exists()))
+                if len(found) == MAX_LISTED:
+                    return sorted(found.values(), key=lambda each: each.name.casefold())
+        return sorted(found.values(), key=lambda each: each.name.casefold())
+
+    def vaes(self) -> dict[str, Path]:
+        """The VAE files in folders `vae` of the models folders, by name."""
+        found: dict[str, Path] = {}
+        for folder in self.folders:
+            for top in listing(folder).folders:
+                if top.casefold() == "vae":
+                    for path in _below(folder / top, (SAFE,)):
+                        found.setdefault(path.relative_to(folder / top).with_suffix("").as_posix(), path)
+        return found
+
+    def loras(self) -> list[str]:
+        return lora_names(self.folders)
+
+    def order(self, request: Request, run: str, cache: Path) -> Order:
+        """`request` with its names resolved; `run` is a name of its own for the hidden file that it writes.
+
+        Raises:
+            RequestError: a name is not here, or there is a file that has the new name.
+        """
+        files: dict[str, Path] = {}
+        for field, kind, name in request.sources():
+            try:
+                files[field] = self._file(kind, name)
+            except RequestError as error:
+                raise RequestError(f"{field}: {error}") from None
+        target = self.target(request)
+        if not request.replace and os.path.lexists(target):
+            raise RequestError(f"there is a file {target.name} already; choose another name, or let it be replaced")
+        if target in files.values():
+            raise RequestError(f"{target.name} is one of the sources; choose another name")
+        return Order(request, files, target, part_of(target, run), cache)
+
+    def _file(self, kind: str, name: str) -> Path:
+        if self.by_path and (path := Path(name).expanduser()).is_file():
+            return path.absolute()
+        if kind == "checkpoint":
+            info = find(self.folders, name)
+            if info.path.suffix.lower() != SAFE:
+                raise RequestError(f"{info.path.name} is a pickle; convert it first")
+            return info.path
+        if kind == "lora":
+            found = lora_file(self.folders, name)
+            if found is None:
+                raise UnknownName("LoRA", name, self.loras())
+            return found
+        files = self.vaes() if kind == "vae" else {each.name: each.path for each in self.pickles()}
+        if name not in files:
+            raise UnknownName("VAE" if kind == "vae" else "pickle", name, files)
+        return files[name]
+
+    def target(self, request: ToolRequest) -> Path:
+        """The file that a request makes.
+
+        Raises:
+            RequestError: the pickle that it is made beside is not here.
+        """
+        if isinstance(request, ConvertPickle):
+            return self._file("pickle", request.file).with_suffix(SAFE)
+        folder = self.folders[0]
+        if isinstance(request, ExtractLora | MergeLoras):
+            folder = self._lora_folder(folder)
+        return folder / f"{request.output}{SAFE}"  # type: ignore[attr-defined]
+
+    def _lora_folder(self, folder: Path) -> Path:
+        there = {name.casefold(): name for name in listing(folder).folders}
+        return folder / next((there[name] for name in _LORA_FOLDERS if name in there), _LORA_FOLDERS[0])
+
+
+def _below(folder: Path, suffixes: tuple[str, ...], depth: int = 0) -> Iterator[Path]:
+    """Files below `folder`; hidden ones are skipped, links to folders are not followed."""
+    inside = listing(folder)
+    yield from (folder / name for name in inside.files if name.lower().endswith(suffixes))
+    if depth < MAX_DEPTH:
+        for name in inside.folders:
+            if not (folder / name).is_symlink():
+                yield from _below(folder / name, suffixes, depth + 1)
