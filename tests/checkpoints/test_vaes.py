@@ -128,6 +128,8 @@ def test_a_file_beside_the_checkpoint_goes_before_its_own_unless_none_is_asked_f
 
 def test_pictures_with_different_autoencoders_share_evaluations_of_the_network(folder: Path, manager: ModelManager) -> None:
     write(folder / "vae" / "nice.safetensors", vae_state())
+    for vae in ("Automatic", "nice"):
+        manager.load("tiny", vae)
     bench = Bench(manager)
     wanted = {"a": {"prompt": "a cat"}, "b": {"prompt": "a dog", "vae": "nice.safetensors"}}
     for task, fields in wanted.items():

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from modules.diffusion import clip
 from modules.diffusion.accelerators import Accelerate, AcceleratorChoice, UNetForward
 from modules.diffusion.attention import AttentionChoice, sdpa, sliced
 from modules.diffusion.attention.measured import Measured
 from modules.diffusion.unet import UNet
 from modules.engine.check import __main__ as check
-from modules.engine.check import attention, pictures
+from modules.engine.check import attention, pictures, texts
 from modules.engine.check.findings import Bench, Result, compared
 from modules.engine.setup import choose
 from modules.settings import ROOT
@@ -53,6 +54,19 @@ def test_this_processor_passes_and_the_findings_have_content(bench: Bench, monke
         assert rough is not None
         assert exact is not None
         assert 0 <= exact < rough, "half the digits are seen"
+
+
+def test_a_text_encoder_that_is_wrong_on_the_device_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = results(bench, texts.encoder)
+    assert [(result.what, result.state) for result in good] == [
+        ("text encoder float32", "good"),
+        ("text encoder bfloat16", "good"),
+    ]
+    assert good[0].difference is not None
+    assert good[1].difference is not None
+    assert good[0].difference < 1e-5 < good[1].difference
+    monkeypatch.setattr(clip, "_quick_gelu", torch.nn.functional.relu)
+    assert [result.state for result in results(bench, texts.encoder)] == ["missing", "missing"]
 
 
 def test_a_wrong_attention_back_end_fails_with_its_widths_and_the_way_out(bench: Bench) -> None:

@@ -19,7 +19,7 @@ import torch
 from modules.diffusion.attention import Attend, sdpa, sliced
 from modules.diffusion.attention.backends import first_line
 from modules.diffusion.attention.choice import candidates
-from modules.engine.check import attention, fast_paths, pictures
+from modules.engine.check import attention, fast_paths, pictures, texts
 from modules.engine.check.findings import Bench, Check, Result
 from modules.engine.setup import choose
 from modules.errors import SettingsError
@@ -29,6 +29,7 @@ CHECKS: tuple[Check, ...] = (
     attention.taken,
     fast_paths.kernels,
     fast_paths.graphs,
+    texts.encoder,
     pictures.starter,
     pictures.narrow,
 )
