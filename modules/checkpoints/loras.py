@@ -24,7 +24,7 @@ from modules.checkpoints.completeness import listed
 from modules.checkpoints.header import Header, header_of, open_model
 from modules.checkpoints.lora_names import split
 from modules.checkpoints.weights import Weights
-from modules.diffusion.adapters import Adapter, Delta, LowRank
+from modules.diffusion.adapters import Adapter, Delta, Layer, LowRank
 from modules.diffusion.deltas import Decomposed, Full, Generalised, Hadamard, Kronecker, Rotation, Scaled
 from modules.diffusion.networks import AdaptableNetwork, LoadedAdapter
 from modules.errors import CheckpointError, UnknownName
@@ -97,10 +97,10 @@ class _Reader:
         for (part, stem), names in self._by_layer().items():
             network = self._networks.get(part)
             place = network.stems.get(stem) if network else None
-            if network is None or place is None or set(names) <= {"w_norm", "b_norm", "alpha"}:
+            if network is None or place is None:
                 unmatched += names.values()
                 continue
-            layer = network.layers[place]
+            layer: Layer = network.layers[place] if place in network.layers else network.norms[place]
             delta = self._delta(names, layer.weight)
             if delta is None:
                 unmatched += names.values()
@@ -170,10 +170,14 @@ class _Reader:
         return self._weights[name].clone()
 
 
-def _misfit(delta: Delta, layer: nn.Module) -> str:
+def _misfit(delta: Delta, layer: Layer) -> str:
     """Why this change is not one of this layer, "" when it is."""
+    if isinstance(layer, nn.GroupNorm | nn.LayerNorm) and not isinstance(delta, Full):
+        return "it is for a layer with a matrix, not for a norm"
+    if isinstance(delta, Full) and delta.bias is not None and delta.bias.numel() != len(layer.weight):
+        return f"its bias has {delta.bias.numel()} numbers, the layer's {len(layer.weight)}"
     try:
-        weight = torch.empty_like(layer.weight, device="meta")  # type: ignore[arg-type]
+        weight = torch.empty_like(layer.weight, device="meta")
         found = delta.to("meta").weight(weight)
     except (RuntimeError, ValueError, IndexError) as error:
         return str(error).split("\n", 1)[0]
@@ -237,11 +241,12 @@ def _ia3(tensors: Tensors, weight: Tensor) -> Delta:
 
 
 def _full(tensors: Tensors, weight: Tensor) -> Delta:
-    return Full(tensors.get("diff"), tensors.get("diff_b"))
+    diff, bias = tensors.get("diff", tensors.get("w_norm")), tensors.get("diff_b", tensors.get("b_norm"))
+    return Full(diff, None if bias is None else bias.flatten())
 
 
 def _replaced(tensors: Tensors, weight: Tensor) -> Delta:
-    return Full(tensors["set_weight"].float() - weight.float().cpu())
+    return Full(tensors["set_weight"].float().reshape(weight.shape) - weight.float().cpu(), _full(tensors, weight).bias)
 
 
 def _oft(tensors: Tensors, weight: Tensor) -> Delta:
@@ -265,4 +270,6 @@ _KINDS: tuple[tuple[Callable[[Tensors, Tensor], Delta], frozenset[str]], ...] = 
     (_replaced, frozenset({"set_weight"})),
     (_full, frozenset({"diff"})),
     (_full, frozenset({"diff_b"})),
+    (_full, frozenset({"w_norm"})),
+    (_full, frozenset({"b_norm"})),
 )

@@ -18,6 +18,10 @@ from torch.nn import functional as F
 
 D = TypeVar("D", bound="Delta")
 
+Norm = nn.GroupNorm | nn.LayerNorm
+Layer = nn.Linear | nn.Conv2d | Norm
+"""What adapters reach."""
+
 
 @dataclass(frozen=True, eq=False)
 class Delta(ABC):
@@ -29,9 +33,9 @@ class Delta(ABC):
 
     @abstractmethod
     def weight(self, weight: Tensor) -> Tensor:
-        """What is added to the layer's `weight` (out, in) or (out, in, kh, kw) at strength 1: its shape, fp32."""
+        """What is added to the layer's `weight` at strength 1: (out, in), (out, in, kh, kw) or a norm's (C,), fp32."""
 
-    def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
         """What is added to the layer's output for its input `x`, at strength 1."""
         return applied(layer, x, self.weight(layer.weight).to(x.dtype))
 
@@ -46,10 +50,14 @@ def _moved(value: Any, where: tuple[Any, ...]) -> Any:
     return tuple(_moved(one, where) for one in value) if isinstance(value, tuple) else value
 
 
-def applied(layer: nn.Linear | nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+def applied(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     """`layer` with another weight, without its bias."""
     if isinstance(layer, nn.Linear):
         return F.linear(x, weight)
+    if isinstance(layer, nn.LayerNorm):
+        return F.layer_norm(x, layer.normalized_shape, weight, None, layer.eps)
+    if isinstance(layer, nn.GroupNorm):
+        return F.group_norm(x, layer.num_groups, weight, None, layer.eps)
     return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation)
 
 
@@ -75,9 +83,10 @@ class LowRank(Delta):
             product = (up @ down.flatten(1)).reshape(len(up), *down.shape[1:])
         return _as(product, weight) * self.scale
 
-    def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
         if isinstance(layer, nn.Linear):
             return F.linear(F.linear(x, self.down.flatten(1)), self.up.flatten(1)) * self.scale
+        assert isinstance(layer, nn.Conv2d), "a norm has no matrix"
         down, up = _kernel(self.down), _kernel(self.up)
         if self.mid is not None:
             low = F.conv2d(F.conv2d(x, down), self.mid, None, layer.stride, layer.padding, layer.dilation)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from modules.diffusion.adapters import Delta, LowRank, applied
+from modules.diffusion.adapters import Delta, Layer, LowRank, applied
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Kronecker(Delta):
         w1 = self.w1.float().reshape(*self.w1.shape[:2], *[1] * (self.w2.ndim - 2))
         return torch.kron(w1, self.w2.float()).reshape(weight.shape) * self.scale
 
-    def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
         if not isinstance(layer, nn.Linear) or self.w2.ndim != 2:
             return super().change(x, layer)
         split = x.reshape(*x.shape[:-1], self.w1.shape[1], self.w2.shape[1])
@@ -82,7 +82,7 @@ class Scaled(Delta):
         shape[int(self.on_input)] = -1
         return weight.float() * self.factors.float().reshape(shape)
 
-    def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
         factors = self.factors.reshape(-1) if isinstance(layer, nn.Linear) else self.factors.reshape(-1, 1, 1)
         return applied(layer, x * factors, layer.weight) if self.on_input else applied(layer, x, layer.weight) * factors
 
@@ -104,7 +104,7 @@ class Generalised(Delta):
 
 @dataclass(frozen=True, eq=False)
 class Full(Delta):
-    """A full difference of the weight, of the bias (out,), or of both."""
+    """A full difference of the weight, of the bias (out,), or of both; also of a norm's (C,)."""
 
     diff: Tensor | None
     bias: Tensor | None = None
@@ -112,11 +112,17 @@ class Full(Delta):
     def weight(self, weight: Tensor) -> Tensor:
         return torch.zeros_like(weight, dtype=torch.float32) if self.diff is None else self.diff.float().reshape(weight.shape)
 
-    def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
+        if self.diff is None and not isinstance(layer, nn.Conv2d):
+            of_bias = self._spread(layer)
+            return of_bias.expand_as(x) if not isinstance(layer, nn.Linear) else of_bias.expand(*x.shape[:-1], -1)
         out = super().change(x, layer)
-        if self.bias is None:
-            return out
-        return out + (self.bias if isinstance(layer, nn.Linear) else self.bias.reshape(-1, 1, 1))
+        return out if self.bias is None else out + self._spread(layer)
+
+    def _spread(self, layer: Layer) -> Tensor:
+        """The bias in the form of the layer's output."""
+        assert self.bias is not None
+        return self.bias if isinstance(layer, nn.Linear | nn.LayerNorm) else self.bias.reshape(-1, 1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +188,7 @@ class Decomposed(Delta):
         changed = weight.float() + self.inner.weight(weight)
         return changed * self._factor(weight, changed) - weight.float()
 
-    def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
         factor = self._factor(layer.weight).to(x)
         spread = (-1,) if isinstance(layer, nn.Linear) else (-1, 1, 1)
         plain = applied(layer, x, layer.weight)

@@ -2,7 +2,8 @@
 
 Three kinds of requests, each per row, so that rows which ask differently (or nothing) share a forward:
 
-- *adapters* (`modules.diffusion.adapters`): side paths of linear layers and convolutions, W x + strength * up(down(x));
+- *adapters* (`modules.diffusion.adapters`): side paths of linear layers and convolutions, W x + strength * up(down(x)), and of
+  norms;
 - *taps*: edits and observations of one attention (perturbed-attention guidance, self-attention guidance);
 - *control residuals*: what control networks add to the skip connections and to the middle block.
 
@@ -20,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modules.diffusion.adapters import Adapter
-from modules.diffusion.kernels import Kernels
+from modules.diffusion.adapters import Adapter, Layer
+from modules.diffusion.kernels import PLAIN, Kernels
 from modules.diffusion.transfers import numbers
 
 MIDDLE_ATTENTION = "middle_block.1.transformer_blocks.0.attn1"
@@ -104,7 +105,11 @@ class ForwardContext:
     grid: tuple[int, int] = (0, 0)
     """Rows and columns of the feature map whose positions the attention layers run over at the moment."""
 
-    def adapted(self, place: str, layer: nn.Linear | nn.Conv2d, x: Tensor, out: Tensor) -> Tensor:
+    def reaches(self, place: str) -> bool:
+        """Whether an adapter changes the layer at `place`."""
+        return any(place in applied.adapter.deltas for applied in self.adapters)
+
+    def adapted(self, place: str, layer: Layer, x: Tensor, out: Tensor) -> Tensor:
         """`out` of the layer with what the rows' adapters add there."""
         for applied in self.adapters:
             delta = applied.adapter.deltas.get(place)
@@ -195,6 +200,57 @@ class Conv2d(nn.Conv2d):
         return out if ctx is None or not ctx.adapters else ctx.adapted(self.place, self, x, out)
 
 
+class GroupNorm(nn.GroupNorm):
+    """A group norm that adapters reach.  Only a norm that carries none is a matter of fused `kernels`."""
+
+    place = ""
+
+    def by(
+        self,
+        kernels: Kernels,
+        x: Tensor,
+        ctx: ForwardContext | None = None,
+        silu: bool = False,
+        shift: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """As `Kernels.group_norm`, with what adapters add."""
+        if ctx is None or not ctx.reaches(self.place):
+            return kernels.group_norm(x, self, silu, shift, bias)
+        if shift is not None:
+            x = x + (shift if bias is None else shift + bias)[..., None, None]
+        elif bias is not None:
+            x = x + bias[:, None, None]
+        out = ctx.adapted(self.place, self, x, PLAIN.group_norm(x, self))
+        return F.silu(out) if silu else out
+
+
+class LayerNorm(nn.LayerNorm):
+    """A layer norm that adapters reach; as `GroupNorm`."""
+
+    place = ""
+
+    def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        return self.adapted(x, super().forward(x), ctx)
+
+    def by(self, kernels: Kernels, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        """As `Kernels.layer_norm`, with what adapters add."""
+        return self(x, ctx) if ctx is not None and ctx.reaches(self.place) else kernels.layer_norm(x, self)
+
+    def after(
+        self, kernels: Kernels, x: Tensor, change: Tensor, ctx: ForwardContext | None = None, later: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `Kernels.add_norm`, with what adapters add."""
+        if ctx is None or not ctx.reaches(self.place):
+            return kernels.add_norm(x, change, self, later)
+        total = x + change
+        return (total if later is None else total + later), self(total, ctx)
+
+    def adapted(self, x: Tensor, out: Tensor, ctx: ForwardContext | None) -> Tensor:
+        """`out`, what the norm computes for x, with what adapters add."""
+        return out if ctx is None or not ctx.adapters else ctx.adapted(self.place, self, x, out)
+
+
 def convolved(layer: nn.Conv2d, x: Tensor, kernels: Kernels) -> tuple[Tensor, Tensor | None]:
     """The convolution of x, and the bias where it is still to be added."""
     late = kernels.late_bias
@@ -267,8 +323,13 @@ class Sequential(nn.Sequential):
 
 
 def adaptable_layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
-    """The layers of `network` that adapters reach, by their places."""
+    """The layers of `network` with a matrix that adapters reach, by their places."""
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, Linear | Conv2d)}
+
+
+def adaptable_norms(network: nn.Module) -> dict[str, nn.GroupNorm | nn.LayerNorm]:
+    """The norms of `network` that adapters reach, by their places."""
+    return {name: norm for name, norm in network.named_modules() if isinstance(norm, GroupNorm | LayerNorm)}
 
 
 def name_layers(network: nn.Module, reachable: Callable[[nn.Module], bool] = lambda module: hasattr(module, "place")) -> None:

@@ -108,12 +108,14 @@ class Tokenised(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class AdaptableNetwork:
-    """What adapters can change of a network: its `layers` by place, and their places by the `stems` that files name them by."""
+    """What adapters can change of a network: its `layers` and `norms` by place, and their places by the `stems` that files name
+    them by."""
 
     layers: Mapping[str, nn.Linear | nn.Conv2d]
     stems: Mapping[str, str]
     device: torch.device
     dtype: torch.dtype
+    norms: Mapping[str, nn.GroupNorm | nn.LayerNorm] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,12 +115,12 @@ class TextEncoder(nn.Module):
         tokens = sent(_padded(tokens, self.config.pad), network.final_layer_norm.weight.device)
         hidden = network(tokens, ctx)
         context = hidden[-min(self.config.layer or clip_skip, self.config.layers)]
-        context = network.final_layer_norm(context) if self.config.normalised else context
+        context = network.final_layer_norm(context, ctx) if self.config.normalised else context
         if self.text_projection is None:
             return context, None
         ends = (tokens == EOS).int().argmax(dim=-1)
         rows = torch.arange(len(tokens), device=tokens.device)
-        return context, self.text_projection(network.final_layer_norm(hidden[-1][rows, ends]), ctx)
+        return context, self.text_projection(network.final_layer_norm(hidden[-1][rows, ends], ctx), ctx)
 
 
 class TextEncoders(nn.Module):
