@@ -23,11 +23,13 @@ from modules.checkpoints.companions import lora_file, lora_names
 from modules.checkpoints.completeness import listed
 from modules.checkpoints.header import Header, header_of, open_model
 from modules.checkpoints.lora_names import split
+from modules.checkpoints.lora_options import adjusted
 from modules.checkpoints.weights import Weights
 from modules.diffusion.adapters import Adapter, Delta, Layer, LowRank
 from modules.diffusion.deltas import Decomposed, Full, Generalised, Hadamard, Kronecker, Rotation, Scaled
 from modules.diffusion.networks import AdaptableNetwork, LoadedAdapter
 from modules.errors import CheckpointError, UnknownName
+from modules.prompts.compose import NetworkOptions
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,28 @@ class Loras:
         self._folders = list(folders)
         self._lock = threading.Lock()
         self._loaded: WeakKeyDictionary[object, OrderedDict[str, LoadedAdapter]] = WeakKeyDictionary()
+        self._adjusted: WeakKeyDictionary[LoadedAdapter, OrderedDict[NetworkOptions, LoadedAdapter]] = WeakKeyDictionary()
+
+    def knows(self, name: str) -> bool:
+        """Whether a file has this name."""
+        return lora_file(self._folders, name) is not None
+
+    def adjusted(
+        self, adapter: LoadedAdapter, options: NetworkOptions, networks: Mapping[str, AdaptableNetwork]
+    ) -> LoadedAdapter:
+        """`adapter` with these options; the same object for the same options, so that pictures share forwards.
+
+        Raises:
+            ValueError: the options are for another network.
+        """
+        with self._lock:
+            known = self._adjusted.setdefault(adapter, OrderedDict())
+            if options not in known:
+                known[options] = adjusted(adapter, options, networks)
+            known.move_to_end(options)
+            while len(known) > KEPT:
+                known.popitem(last=False)
+            return known[options]
 
     def read(self, name: str, networks: Mapping[str, AdaptableNetwork], model: object) -> LoadedAdapter:
         """The LoRA of this name for the `networks` of `model`, by part; the same object while its file does not change.
@@ -240,7 +264,7 @@ def _ia3(tensors: Tensors, weight: Tensor) -> Delta:
     return Scaled(tensors["weight"].flatten(), bool(tensors["on_input"]))
 
 
-def _full(tensors: Tensors, weight: Tensor) -> Delta:
+def _full(tensors: Tensors, weight: Tensor) -> Full:
     diff, bias = tensors.get("diff", tensors.get("w_norm")), tensors.get("diff_b", tensors.get("b_norm"))
     return Full(diff, None if bias is None else bias.flatten())
 

@@ -42,6 +42,7 @@ from modules.diffusion.placement import streaming_helps
 from modules.diffusion.rows import Answer, Row
 from modules.diffusion.slicing import SwitchableAttention
 from modules.errors import CheckpointError, OutOfMemory, UnknownName
+from modules.prompts.compose import NetworkOptions
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,19 @@ class ModelHandle:
         if self.loras is None:
             raise UnknownName("network", name, [])
         return self.loras.read(name, self.adaptable, self.denoiser)
+
+    def knows_adapter(self, name: str) -> bool:
+        """Whether a file has this name."""
+        return self.loras is not None and self.loras.knows(name)
+
+    def adjusted(self, adapter: LoadedAdapter, options: NetworkOptions) -> LoadedAdapter:
+        """The adapter with these options, as `adjusted`; the same object for the same options.
+
+        Raises:
+            ValueError: the options are for another network.
+        """
+        assert self.loras is not None, "who has an adapter has read it"
+        return self.loras.adjusted(adapter, options, self.adaptable)
 
     def denoise(self, rows: Sequence[Row]) -> list[Answer]:
         """The x0 predictions of `rows`, which may share a forward (`RowDenoiser.join_key`), in one."""

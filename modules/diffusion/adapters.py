@@ -96,6 +96,15 @@ class LowRank(Delta):
             low = F.conv2d(x, down, None, layer.stride)
         return F.conv2d(low, up) * self.scale
 
+    def cut(self, rank: int) -> LowRank:
+        """With its first `rank` ranks at most; the scale stays that of all."""
+        return replace(
+            self,
+            down=self.down[:rank],
+            up=self.up[:, :rank],
+            mid=None if self.mid is None else self.mid[:rank, :rank],
+        )
+
 
 def _kernel(matrix: Tensor) -> Tensor:
     return matrix if matrix.ndim == 4 else matrix[:, :, None, None]
@@ -109,6 +118,20 @@ def _as(product: Tensor, weight: Tensor) -> Tensor:
         (height, width) = weight.shape[2:]
         return F.pad(product, (width // 2, (width - 1) // 2, height // 2, (height - 1) // 2))
     raise ValueError(f"it is for a layer of shape {tuple(product.shape)}, this one has {tuple(weight.shape)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted(Delta):
+    """Another change times `factor`."""
+
+    inner: Delta
+    factor: float
+
+    def weight(self, weight: Tensor) -> Tensor:
+        return self.inner.weight(weight) * self.factor
+
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
+        return self.inner.change(x, layer) * self.factor
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from modules.prompts.chunks import Embedding, Embeddings, chunk
 from modules.prompts.compose import ExtraNetwork, split_and, take_networks
 from modules.prompts.emphasis import weigh
 from modules.prompts.library import Library
-from modules.prompts.limits import check_affordable, check_windows
+from modules.prompts.limits import MAX_NETWORKS, check_affordable, check_windows
 from modules.prompts.plan import Plan, plan
 from modules.prompts.scanner import complaint
 from modules.prompts.timeline import Timeline
@@ -30,6 +30,9 @@ MAX_PIECES = 200
 """Weighted pieces of one text that are returned."""
 
 _COMFY_NAME = re.compile(r"\bembedding:([\w.-]{1,100})")
+
+MAX_SHOWN = 200
+"""Characters of a network in a sentence about it."""
 
 NETWORK_KINDS = ("lora", "lyco", "hypernet")
 
@@ -214,12 +217,37 @@ def _weighs_break(text: str) -> bool:
 
 
 def network_notes(networks: Iterable[ExtraNetwork], known: Collection[str] = ()) -> list[str]:
-    """One sentence for each network that will be left out.  `known` are the names that are here."""
+    """Sentences about the networks that will be left out.  `known` are the names that are here."""
     there = {name.casefold() for name in known}
-    return [f"{network}: {reason}; it is left out" for network in networks if (reason := _unusable(network, there))]
+    left_out, seen = dict[ExtraNetwork, str](), set[object]()
+    for network in networks:
+        if reason := _unusable(network, there):
+            left_out[network] = reason
+            continue
+        seen.add((network.kind, network.name.casefold(), network.options()))
+        if len(seen) > MAX_NETWORKS:
+            left_out[network] = too_many_networks()
+    return left_out_notes(left_out)
+
+
+def too_many_networks() -> str:
+    return f"{MAX_NETWORKS} different networks are the most of one picture"
+
+
+def left_out_notes(left_out: Mapping[ExtraNetwork, str]) -> list[str]:
+    """A sentence for each reason, with the networks that are left out for it."""
+    by_reason: dict[str, list[str]] = {}
+    for network, reason in left_out.items():
+        by_reason.setdefault(reason, []).append(str(network)[:MAX_SHOWN])
+    notes = []
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        notes.append(f"{', '.join(names[:3])}{more}: {reason}; {'they are' if len(names) > 1 else 'it is'} left out")
+    return notes
 
 
 def _unusable(network: ExtraNetwork, known: Collection[str]) -> str:
+    network = network.spelled(lambda name: name.casefold() in known)
     if problem := network_problem(network):
         return problem
     return "" if network.name.casefold() in known else f"no network of the name {network.name!r} is here"
@@ -233,8 +261,10 @@ def network_problem(network: ExtraNetwork) -> str:
         return "hypernetworks are not applied"
     try:
         network.multipliers()
-    except ValueError:
-        return "what stands behind the name must be numbers"
+        network.options()
+        network.window()
+    except ValueError as error:
+        return str(error)
     return ""
 
 
