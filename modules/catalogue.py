@@ -22,6 +22,7 @@ from modules.errors import CheckpointError, RequestError, UnknownName
 from modules.pipelines.stages import stages_of
 from modules.prompts.check import PromptCheck, check
 from modules.prompts.chunks import Embedding
+from modules.prompts.compose import take_networks
 from modules.prompts.library import Library
 from modules.prompts.limits import check_affordable, check_windows
 from modules.prompts.plan import plan
@@ -166,15 +167,15 @@ class Catalogue:
         request = parse_request(given)
         sampler, _ = find_sampler(request.sampler)
         usable, skipped = self._embeddings_for(fields.get("checkpoint"))
+        loras = self.lora_infos() if "<" in request.prompt else []
+        bundled = self._bundled(request.prompt, loras, fields.get("checkpoint"))
         return check(
             request,
             self.library,
             sampler.step_ends(request.steps),
             sampler.prompt_steps(request.steps),
-            networks=[*self.loras(), *(info.alias for info in self.lora_infos() if info.alias)]
-            if "<" in request.prompt
-            else (),
-            embeddings=usable,
+            networks=[name for info in loras for name in (info.name, info.alias) if name],
+            embeddings=[*usable, *(one for one in bundled if one.name.casefold() not in {e.name.casefold() for e in usable})],
             skipped=skipped,
         )
 
@@ -202,13 +203,23 @@ class Catalogue:
             if info.problem:
                 skipped[info.name] = f"{info.problem}; the word {info.name!r} is read as it is written"
             elif width and info.width != width:
+                made_for = f"; it is made for {info.family}" if info.family else ""
                 skipped[info.name] = (
                     f"the embedding {info.name!r} is skipped: it has vectors of {info.width} numbers, "
-                    f"this checkpoint takes {width}"
+                    f"this checkpoint takes {width}{made_for}"
                 )
             else:
                 usable.append(Embedding(info.name, info.vectors, info.version))
         return usable, skipped
+
+    def _bundled(self, prompt: str, loras: Sequence[LoraInfo], checkpoint: Any) -> list[Embedding]:
+        """The textual inversions in the LoRAs that a prompt names, as far as they fit."""
+        if not any(info.bundled for info in loras):
+            return []
+        named = {network.name.casefold() for network in take_networks(prompt)[1]}
+        used = [info for info in loras if {info.name.casefold(), info.alias.casefold()} & named]
+        width = self._text_width(checkpoint)
+        return [Embedding(name, count) for info in used for name, count, wide in info.bundled if width in (0, wide)]
 
     def _text_width(self, checkpoint: Any) -> int:
         try:

@@ -19,9 +19,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from modules.checkpoints.companions import lora_file, lora_names
+from modules.checkpoints.companions import BUNDLED, bundled_shapes, lora_file, lora_names, vectors_of
 from modules.checkpoints.completeness import listed
 from modules.checkpoints.header import Header, header_of, open_model
+from modules.checkpoints.inversions import side_by_side
 from modules.checkpoints.lora_names import split
 from modules.checkpoints.lora_options import adjusted
 from modules.checkpoints.weights import Weights
@@ -133,7 +134,8 @@ class _Reader:
                 unfit = unfit or f"{next(iter(names.values()))!r}: {unfit_here}"
             else:
                 deltas.setdefault(part, {})[place] = delta.to(network.device, network.dtype)
-        if not deltas:
+        inversions = self._inversions()
+        if not deltas and not inversions:
             why = f" ({unfit})" if unfit else f": it has {listed(sorted(self._header.tensors)[:3])}"
             raise CheckpointError(f"it fits no layer of this checkpoint, whose family it is not made for{why}")
         return LoadedAdapter(
@@ -143,12 +145,25 @@ class _Reader:
             parts={part: Adapter(self._name, found) for part, found in deltas.items()},
             unmatched=tuple(unmatched),
             size=sum(entry.end - entry.start for entry in self._header.tensors.values()),
+            inversions=inversions,
         )
+
+    def _inversions(self) -> dict[str, Tensor]:
+        """Textual inversions that lie in the file."""
+        found: dict[str, Tensor] = {}
+        for name, shapes in bundled_shapes(self._header).items():
+            tensors, vectors, _ = vectors_of(shapes, f"its embedding {name!r}")
+            found[name] = side_by_side([self._weights[f"{BUNDLED}{name}.{tensor}"] for tensor in tensors], vectors)
+            if not bool(found[name].isfinite().all()):
+                raise CheckpointError(f"its embedding {name!r} has NaN or infinity")
+        return found
 
     def _by_layer(self) -> dict[tuple[str, str], dict[str, str]]:
         """Names of tensors by layer, and by what they are of its change."""
         layers: dict[tuple[str, str], dict[str, str]] = {}
         for name in self._header.tensors:
+            if name.startswith(BUNDLED):
+                continue
             part, stem, what = split(name)
             layers.setdefault((part, stem or name), {})[what] = name
         return layers

@@ -101,10 +101,11 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler, steps_befor
     Raises:
         RequestError: prompt editing makes too many different texts.
     """
-    planned, texts = yield from on_host(lambda: _tokenised(model, request, sampler, steps_before))
+    planned = yield from on_host(lambda: _planned(request, sampler, steps_before))
     networks = ReadNetworks()
     if planned.networks:
         networks = yield from on_host(lambda: read_networks(model, planned.networks))
+    texts = yield from on_host(lambda: _tokenised(model, request, planned, networks))
     on_text, on_unet = zip(*map(networks.strengths, planned.over_time.networks), strict=True)
     check_encodings(len(texts.pieces), len(set(on_text)))
     *sides, negative = [timeline.texts for timeline in planned.timelines]
@@ -136,14 +137,21 @@ def _over_time(planned: Plan, made: Sequence[Sequence[Sequence[Conditioning]]]) 
     return timelines
 
 
-def _tokenised(model: ModelHandle, request: Txt2Img, sampler: Sampler, steps_before: int | None) -> tuple[Plan, Tokenised]:
-    """What the prompts say along the run, and all of its texts, tokenised."""
+def _planned(request: Txt2Img, sampler: Sampler, steps_before: int | None) -> Plan:
+    """What the prompts say along the run."""
     steps = sampler.prompt_steps(request.steps)
     passes = (steps, None) if steps_before is None else (steps_before, steps)
     planned = plan(request.prompt, request.negative_prompt, *passes, old=request.old_prompt_editing)
     check_affordable(planned)
+    return planned
+
+
+def _tokenised(model: ModelHandle, request: Txt2Img, planned: Plan, networks: ReadNetworks) -> Tokenised:
+    """All texts of the prompts, tokenised."""
     texts = list(dict.fromkeys(text for timeline in planned.timelines for text in timeline.distinct))
-    return planned, model.prompts.tokenise(texts, request)
+    if bundled := [adapter for adapter, _, _ in networks.used.values() if adapter.inversions]:
+        return model.prompts.tokenise(texts, request, bundled=bundled)
+    return model.prompts.tokenise(texts, request)
 
 
 def _encoded(model: ModelHandle, texts: Tokenised, clip_skip: int, adapters: Strengths) -> Program[dict[Hashable, Any]]:
