@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modules.catalogue import Catalogue, weights_of
-from modules.checkpoints.companions import EmbeddingInfo, LoraInfo
+from modules.checkpoints.companions import EmbeddingInfo, HypernetworkInfo, LoraInfo
 from modules.checkpoints.files import CheckpointInfo
 from modules.engine.link import EngineLink
 from modules.images.encoding import form_of
@@ -128,6 +128,14 @@ class App:
     def embeddings(self) -> list[EmbeddingInfo]:
         """See `Catalogue.embeddings`."""
         return self.catalogue.embeddings()
+
+    def hypernetworks(self) -> list[HypernetworkInfo]:
+        """See `Catalogue.hypernetworks`."""
+        return self.catalogue.hypernetworks()
+
+    def with_local_loras(self, fields: dict[str, Any], hashes: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+        """See `Catalogue.with_local_loras`."""
+        return self.catalogue.with_local_loras(fields, hashes, Path(self.settings.data_dir) / "hashes.json")
 
     def loras(self) -> list[str]:
         """See `Catalogue.loras`."""

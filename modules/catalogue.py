@@ -6,13 +6,25 @@ It knows files' headers and tables of names; not jobs, users or the engine, and 
 from __future__ import annotations
 
 import math
+import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from modules.checkpoints.companions import EmbeddingInfo, LoraInfo, lora_names, scan_embeddings, scan_loras, text_width
+from modules.checkpoints.companions import (
+    EmbeddingInfo,
+    HypernetworkInfo,
+    LoraInfo,
+    lora_file,
+    lora_names,
+    lora_of_hash,
+    scan_embeddings,
+    scan_hypernetworks,
+    scan_loras,
+    text_width,
+)
 from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import CheckpointInfo, find, read_header, scan
 from modules.diffusion.samplers import find_sampler
@@ -175,6 +187,7 @@ class Catalogue:
             sampler.step_ends(request.steps),
             sampler.prompt_steps(request.steps),
             networks=[name for info in loras for name in (info.name, info.alias) if name],
+            hypernetworks={info.name: info.problem for info in self.hypernetworks()} if "<hypernet:" in request.prompt else {},
             embeddings=[*usable, *(one for one in bundled if one.name.casefold() not in {e.name.casefold() for e in usable})],
             skipped=skipped,
         )
@@ -183,6 +196,10 @@ class Catalogue:
         """All textual inversions in the models folders; those that cannot be used say what their problem is."""
         return scan_embeddings(self.folders)
 
+    def hypernetworks(self) -> list[HypernetworkInfo]:
+        """All hypernetworks in the models folders; those that cannot be used say what their problem is."""
+        return scan_hypernetworks(self.folders)
+
     def loras(self) -> list[str]:
         """The names of the LoRAs in the models folders."""
         return lora_names(self.folders)
@@ -190,6 +207,27 @@ class Catalogue:
     def lora_infos(self) -> list[LoraInfo]:
         """The LoRAs in the models folders, with what their headers say; the first time it reads all of them."""
         return scan_loras(self.folders)
+
+    def with_local_loras(
+        self, fields: dict[str, Any], hashes: Mapping[str, str], cache: Path
+    ) -> tuple[dict[str, Any], list[str]]:
+        """A recipe's fields with LoRAs under the names that they have here, and what to say of that.
+
+        `hashes` are those that the recipe gives to its names; a name that is here stays, whatever its file's hash.
+        """
+        renamed: dict[str, str] = {}
+        for name, digits in hashes.items():
+            if digits and lora_file(self.folders, name) is None and (found := lora_of_hash(self.folders, digits, cache)):
+                renamed[name] = found.name
+        if not renamed:
+            return fields, []
+        made: dict[str, Any] = {
+            key: _renamed(text, renamed) for key in _WITH_NETWORKS if isinstance(text := fields.get(key), str)
+        }
+        if isinstance(hires := fields.get("hires"), dict):
+            again = {key: _renamed(text, renamed) for key in _WITH_NETWORKS if isinstance(text := hires.get(key), str)}
+            made["hires"] = {**hires, **again}
+        return {**fields, **made}, [f"LoRA {old[:80]!r} is {new!r} here, by its hash" for old, new in renamed.items()]
 
     def _embeddings_for(self, checkpoint: Any) -> tuple[list[Embedding], dict[str, str]]:
         """Those that fit this checkpoint (or the usual one), and the others with the reason why they are skipped.
@@ -226,6 +264,20 @@ class Catalogue:
             return text_width(self.checkpoint(checkpoint if isinstance(checkpoint, str) else None).path)
         except RequestError:
             return 0
+
+
+_WITH_NETWORKS = ("prompt",)
+"""Fields of a request, and of its second pass, in which networks are named."""
+
+
+def _renamed(prompt: str, names: Mapping[str, str]) -> str:
+    """`prompt` with LoRAs under other names; hashes are told without the colons and commas of names (A1111)."""
+
+    def tag(found: re.Match[str]) -> str:
+        name = found[2].replace(":", "").replace(",", "")
+        return f"{found[1]}{names[name]}" if name in names else found[0]
+
+    return re.sub(r"(<(?:lora|lyco):)([^:<>]+)(?=[:>])", tag, prompt)
 
 
 def _named_hires(hires: Hires) -> Hires:

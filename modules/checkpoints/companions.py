@@ -1,4 +1,4 @@
-"""The other files in the models folders: textual inversions, and the names of LoRAs.
+"""The other files in the models folders: textual inversions, hypernetworks, and the names of LoRAs.
 
 Both processes list with it, so it needs no torch; vectors are read by `modules.checkpoints.inversions`.  It reads headers,
 never pickles: a .pt or .bin is listed with what to do about it.
@@ -6,6 +6,8 @@ never pickles: a .pt or .bin is listed with what to do about it.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from pathlib import Path
 
 from modules.checkpoints import keys, picture_embeddings
 from modules.checkpoints.folders import listing
-from modules.checkpoints.header import Header, read_header
+from modules.checkpoints.hashes import known_sha256
+from modules.checkpoints.header import Header, header_of, open_model, read_header
 from modules.errors import CheckpointError
 from modules.prompts.chunks import CHUNK
 from modules.request import clean_text
@@ -25,10 +28,14 @@ FAMILIES_BY_WIDTHS = {(768,): "SD 1.x", (1024,): "SD 2.x", (768, 1280): "SDXL", 
 BUNDLED = "bundle_emb."
 """How the tensors of textual inversions begin that lie in a LoRA's file."""
 
+_OF_HYPERNETWORK = re.compile(r"[0-9]{1,5}\.[01]\.linear\.")
 _EMBEDDING_FOLDERS = frozenset(("embeddings",))
 _LORA_FOLDERS = frozenset(("lora", "loras", "lycoris", "locon"))
+_HYPERNETWORK_FOLDERS = frozenset(("hypernetworks", "hypernetwork"))
 _PICKLES = (".pt", ".bin", ".ckpt", ".pth")
 _SAFE = ".safetensors"
+MAX_HASHED = 2 << 30
+"""Bytes of LoRAs that are read to find one by its hash."""
 MAX_ALIAS = 200
 """Characters of a name that a trainer gave."""
 
@@ -77,6 +84,17 @@ class LoraInfo:
     """Textual inversions in it, which are words while it is used: name, vectors, width."""
 
 
+@dataclass(frozen=True)
+class HypernetworkInfo:
+    """A hypernetwork's file: `name` is what one writes in `<hypernet:name:1>`; `widths` are those of the contexts that it
+    changes.  `problem` is a sentence that names the file, empty when it is usable."""
+
+    name: str
+    path: Path
+    widths: tuple[int, ...] = ()
+    problem: str = ""
+
+
 def has_embeddings(folders: Sequence[Path]) -> bool:
     """Whether there is a folder for them in a models folder: quick, so that no request waits for a disk in vain."""
     return any(_tops(folder, _EMBEDDING_FOLDERS) for folder in folders)
@@ -121,6 +139,88 @@ def scan_loras(folders: Sequence[Path]) -> list[LoraInfo]:
     for info in _infos(_files(folders, _LORA_FOLDERS, (_SAFE,))):
         infos.setdefault(info.name.casefold(), info)
     return sorted(infos.values(), key=lambda info: info.name.casefold())
+
+
+def scan_hypernetworks(folders: Sequence[Path]) -> list[HypernetworkInfo]:
+    """All hypernetworks in the models folders, by name; pickles say what to do about them."""
+    infos: dict[str, HypernetworkInfo] = {}
+    for path in _files(folders, _HYPERNETWORK_FOLDERS, (_SAFE, *_PICKLES)):
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        info = _hypernetwork(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+        before = infos.get(info.name.casefold())
+        if before is None or (before.problem and not info.problem):
+            infos[info.name.casefold()] = info
+    return sorted(infos.values(), key=lambda info: info.name.casefold())
+
+
+def hypernetwork_file(folders: Sequence[Path], name: str) -> HypernetworkInfo | None:
+    """The file that `<hypernet:name>` means, in any case; A1111 before 1.4 wrote "name(hash)"."""
+    known = {info.name.casefold(): info for info in scan_hypernetworks(folders)}
+    return known.get(name.casefold()) or known.get(re.sub(r"\([0-9a-fA-F]{8,10}\)$", "", name).casefold())
+
+
+@lru_cache(maxsize=4096)
+def _hypernetwork(path_text: str, *identity: int) -> HypernetworkInfo:
+    """What a file's header says; kept in memory until the file changes."""
+    path = Path(path_text)
+    if path.suffix.lower() != _SAFE:
+        return HypernetworkInfo(
+            _stem(path), path, problem=f"{path.name} is a pickle, which can run programs when it is read; it is not opened: "
+            f"make a .safetensors file of it with: python3 webui.py convert {path.name}"
+        )  # fmt: skip
+    try:
+        widths = {int(name.split(".")[0]) for name in read_header(path).tensors if _OF_HYPERNETWORK.match(name)}
+    except CheckpointError as error:
+        return HypernetworkInfo(_stem(path), path, problem=str(error))
+    if not widths:
+        return HypernetworkInfo(
+            _stem(path), path, problem=f"{path.name} is no hypernetwork: it has no tensor 768.0.linear.0.weight"
+        )
+    return HypernetworkInfo(_stem(path), path, tuple(sorted(widths)))
+
+
+def lora_of_hash(folders: Sequence[Path], digits: str, cache: Path) -> LoraInfo | None:
+    """The LoRA with this hash of 8 to 64 digits: AutoV3 (`sshs_model_hash`, or the sha256 of what is behind the header), or the
+    beginning of the file's own sha256 (AutoV2) where `cache` knows that.  Files without a stored hash are read, up to
+    `MAX_HASHED` bytes of them together."""
+    digits = digits.strip().casefold()
+    if not re.fullmatch("[0-9a-f]{8,64}", digits):
+        return None
+    infos = [info for info in scan_loras(folders) if not info.problem]
+    for info in infos:
+        stored = {key: value.casefold() for key, value in info.metadata if key in ("sshs_model_hash", "sshs_legacy_hash")}
+        if any(value.startswith(digits) or (len(value) >= 8 and digits.startswith(value)) for value in stored.values()):
+            return info
+    if found := next((info for info in infos if known_sha256(info.path, cache).startswith(digits)), None):
+        return found
+    left = MAX_HASHED
+    for info in infos:
+        if "sshs_model_hash" in dict(info.metadata):
+            continue
+        try:
+            status = info.path.stat()
+            left -= status.st_size
+            if left < 0:
+                return None
+            if _behind_header(str(info.path), status.st_size, status.st_mtime_ns, status.st_ino).startswith(digits):
+                return info
+        except (OSError, CheckpointError):
+            continue
+    return None
+
+
+@lru_cache(maxsize=32_768)
+def _behind_header(path_text: str, *identity: int) -> str:
+    """kohya's hash of a file: the sha256 of what stands behind the header; kept in memory until the file changes."""
+    digest = hashlib.sha256()
+    with open_model(Path(path_text)) as file:
+        file.seek(header_of(file, Path(path_text)).data_start)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _infos(files: Iterable[Path]) -> Iterator[LoraInfo]:

@@ -8,8 +8,8 @@ Neither knows files or names of files.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import torch
@@ -137,7 +137,8 @@ class Weighted(Delta):
 @dataclass(frozen=True, eq=False)
 class Adapter:
     """Changes by the names of the layers that they belong to; hashable by identity.  All tensors are on the network's device
-    and in its number format."""
+    and in its number format.  `inputs` are what is added to an input of a layer, at strength 1 (hypernetworks)."""
 
     name: str
     deltas: Mapping[str, Delta]
+    inputs: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 Three kinds of requests, each per row, so that rows which ask differently (or nothing) share a forward:
 
 - *adapters* (`modules.diffusion.adapters`): side paths of linear layers and convolutions, W x + strength * up(down(x)), and of
-  norms;
+  norms; hypernetworks, which change what keys and values are computed from;
 - *taps*: edits and observations of one attention (perturbed-attention guidance, self-attention guidance);
 - *control residuals*: what control networks add to the skip connections and to the middle block.
 
@@ -97,6 +97,8 @@ class ForwardContext:
     """Everything that the rows of one forward ask for.  Made for one forward; `observed` is filled by it."""
 
     adapters: tuple[Applied, ...] = ()
+    hypernetworks: tuple[Applied, ...] = ()
+    """Adapters that change inputs of layers, in the order in which they work; one may come again for other rows."""
     taps: dict[str, list[tuple[Tap, Tensor]]] = field(default_factory=dict)
     """By attention layer: taps with the numbers (n,) of their rows."""
     residuals: Residuals | None = None
@@ -119,6 +121,20 @@ class ForwardContext:
                 change = change * strengths
                 out = out + change if applied.rows is None else out.index_add(0, applied.rows, change)
         return out
+
+    def changes_input(self, place: str) -> bool:
+        """Whether a hypernetwork changes what the layer at `place` gets."""
+        return any(place in applied.adapter.inputs for applied in self.hypernetworks)
+
+    def changed_input(self, place: str, x: Tensor) -> Tensor:
+        """What the layer at `place` gets in the place of x: each hypernetwork adds to what those before it made."""
+        for applied in self.hypernetworks:
+            made = applied.adapter.inputs.get(place)
+            if made is not None:
+                change = made(x if applied.rows is None else x[applied.rows])
+                change = change * applied.strengths.to(change).reshape(-1, *[1] * (change.ndim - 1))
+                x = x + change if applied.rows is None else x.index_add(0, applied.rows, change)
+        return x
 
     def tapped(self, place: str, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Tensor:
         """`out` of the attention at `place` with the taps' edits; what they observe is kept."""
@@ -144,15 +160,22 @@ def context_for(
         residuals: of the whole forward, zeros for rows without control.
         device: where the network runs.
     """
-    by_adapter = _grouped([[(adapter, strength) for adapter, strength in row if strength != 0.0] for row in adapters])
+    on = [[(adapter, strength) for adapter, strength in row if strength != 0.0] for row in adapters]
+    by_adapter = _grouped([[(adapter, strength) for adapter, strength in row if adapter.deltas] for row in on])
+    turns = [enumerate((adapter, strength) for adapter, strength in row if adapter.inputs) for row in on]
+    by_turn = _grouped([[((turn, adapter), strength) for turn, (adapter, strength) in row] for row in turns])
     by_tap = _grouped([[(tap, 1.0) for tap in row] for row in taps])
-    if not by_adapter and not by_tap and residuals is None:
+    if not by_adapter and not by_turn and not by_tap and residuals is None:
         return None
+
+    def applied(adapter: Adapter, rows: list[int], strengths: list[float]) -> Applied:
+        every = rows == list(range(len(adapters)))
+        return Applied(adapter, None if every else numbers(rows, device), numbers(strengths, device))
+
     context = ForwardContext(residuals=residuals)
-    context.adapters = tuple(
-        Applied(adapter, None if rows == list(range(len(adapters))) else numbers(rows, device), numbers(strengths, device))
-        for adapter, (rows, strengths) in by_adapter.items()
-    )
+    context.adapters = tuple(applied(adapter, *each) for adapter, each in by_adapter.items())
+    in_turn = sorted(by_turn.items(), key=lambda item: item[0][0])
+    context.hypernetworks = tuple(applied(adapter, *each) for (_, adapter), each in in_turn)
     for tap, (rows, _) in by_tap.items():
         context.taps.setdefault(tap.place, []).append((tap, numbers(rows, device)))
     return context

@@ -7,7 +7,7 @@ columns, N = H·W tokens, T context tokens, D context width.
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +99,13 @@ class CrossAttention(nn.Module):
         self.of_context = Stack([self.to_k, self.to_v])
 
     def forward(self, x: Tensor, context: Tensor | None = None, ctx: ForwardContext | None = None) -> Tensor:
-        projected = self.of_x(x, ctx) if context is None else (self.to_q(x, ctx), *self.of_context(context, ctx))
+        projected: tuple[Any, ...]
+        if ctx is not None and ctx.hypernetworks and ctx.changes_input(self.to_k.place):
+            source = x if context is None else context
+            k, v = ctx.changed_input(self.to_k.place, source), ctx.changed_input(self.to_v.place, source)
+            projected = self.to_q(x, ctx), self.to_k(k, ctx), self.to_v(v, ctx)
+        else:
+            projected = self.of_x(x, ctx) if context is None else (self.to_q(x, ctx), *self.of_context(context, ctx))
         q, k, v = (each.unflatten(-1, (self.heads, -1)) for each in projected)
         out = self.attend(q, k, v)
         if ctx is not None and ctx.taps:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from modules.diffusion.adapters import Adapter
@@ -62,22 +63,24 @@ def read_networks(model: ModelHandle, wanted: Sequence[ExtraNetwork]) -> ReadNet
         if len(seen) >= MAX_ADAPTERS and written.name.casefold() not in names:  # before files are looked for
             left_out[written] = too_many_networks()
             continue
-        network = written.spelled(model.knows_adapter)
+        network = written.spelled(partial(model.knows_network, written.kind))
         if problem := network_problem(network):
             left_out[written] = problem
             continue
         te, unet = network.multipliers()
         if te == unet == 0.0:
             continue
+        if network.kind == "hypernet":
+            te = 0.0  # it knows no text encoders
         same = network.kind, network.name.casefold(), network.options()
         if len(seen | {same}) > MAX_ADAPTERS:  # before it is read
             left_out[written] = too_many_networks()
             continue
         try:
-            adapter = model.adapter(network.name)
+            adapter = model.hypernetwork(network.name) if network.kind == "hypernet" else model.adapter(network.name)
             if adapter.unmatched:
                 notes[f"{written}: {len(adapter.unmatched)} of its tensors belong to no layer of this checkpoint"] = None
-            if network.options() != NetworkOptions():
+            if network.options() != NetworkOptions() and network.kind != "hypernet":
                 adapter = model.adjusted(adapter, network.options())
         except (AtelierError, ValueError) as error:
             left_out[written] = str(error)
@@ -86,8 +89,7 @@ def read_networks(model: ModelHandle, wanted: Sequence[ExtraNetwork]) -> ReadNet
         names.add(written.name.casefold())
         used[written] = adapter, te, unet
     said = {}
-    if used:
-        by_name = {_plain(one.name): one.digest for one, _, _ in used.values()}
+    if by_name := {_plain(one.name): one.digest for tag, (one, _, _) in used.items() if tag.kind != "hypernet"}:
         said[LORA_HASHES] = ", ".join(f"{name}: {digest}" for name, digest in by_name.items())
     if left_out:
         said[LEFT_OUT] = " ".join(map(str, left_out))
