@@ -26,7 +26,7 @@ from modules.checkpoints.inversions import side_by_side
 from modules.checkpoints.lora_names import split
 from modules.checkpoints.lora_options import adjusted
 from modules.checkpoints.weights import Weights
-from modules.diffusion.adapters import Adapter, Delta, Layer, LowRank
+from modules.diffusion.adapters import Adapter, Delta, Dense, Layer, LowRank
 from modules.diffusion.deltas import Decomposed, Full, Generalised, Hadamard, Kronecker, Rotation, Scaled
 from modules.diffusion.networks import AdaptableNetwork, LoadedAdapter
 from modules.errors import CheckpointError, UnknownName
@@ -38,6 +38,10 @@ MAX_FILE = 4 << 30
 """Bytes of a file that is read."""
 KEPT, KEPT_BYTES = 16, 2 << 30
 """LoRAs that stay loaded for a model, and their bytes; the least recently used goes first."""
+
+
+KEPT_DENSE = 1 << 30
+"""Bytes of differences of weights that one LoRA keeps where its kind has no cheaper form; others are made at each forward."""
 
 
 class Loras:
@@ -114,6 +118,7 @@ class _Reader:
     ) -> None:
         self._file, self._header, self._weights = file, header, Weights(file, header)
         self._name, self._version, self._networks = name, version, networks
+        self._dense = 0
 
     def read(self) -> LoadedAdapter:
         deltas: dict[str, dict[str, Delta]] = {}
@@ -126,7 +131,7 @@ class _Reader:
                 unmatched += names.values()
                 continue
             layer: Layer = network.layers[place] if place in network.layers else network.norms[place]
-            delta = self._delta(names, layer.weight)
+            delta = self._delta(names, layer, network.dtype)
             if delta is None:
                 unmatched += names.values()
             elif unfit_here := _misfit(delta, layer):
@@ -144,7 +149,7 @@ class _Reader:
             digest=self._digest(),
             parts={part: Adapter(self._name, found) for part, found in deltas.items()},
             unmatched=tuple(unmatched),
-            size=sum(entry.end - entry.start for entry in self._header.tensors.values()),
+            size=self._dense + sum(entry.end - entry.start for entry in self._header.tensors.values()),
             inversions=inversions,
         )
 
@@ -179,8 +184,9 @@ class _Reader:
             digest.update(block)
         return digest.hexdigest()[:12]
 
-    def _delta(self, names: Mapping[str, str], weight: Tensor) -> Delta | None:
-        """What these tensors say of a layer of this weight; None for what is no change that is known here."""
+    def _delta(self, names: Mapping[str, str], layer: Layer, dtype: torch.dtype) -> Delta | None:
+        """What these tensors say of a layer; None for what is no change that is known here."""
+        weight = layer.weight
         tensors = {what: self._tensor(name) for what, name in names.items()}
         if bad := next((name for what, name in names.items() if not bool(tensors[what].float().isfinite().all())), None):
             raise CheckpointError(f"its tensor {bad!r} has NaN or infinity")
@@ -195,6 +201,9 @@ class _Reader:
                 break
         else:
             return None
+        if delta.materialises(layer) and self._dense + (size := weight.numel() * dtype.itemsize) <= KEPT_DENSE:
+            self._dense += size
+            delta = Dense(delta)
         if (magnitude := tensors.get("dora_scale")) is not None:
             by_row = magnitude.ndim == 1 or magnitude.shape[0] != 1 or weight.shape[0] == 1
             delta = Decomposed(delta, magnitude, by_row)

@@ -39,6 +39,10 @@ class Delta(ABC):
         """What is added to the layer's output for its input `x`, at strength 1."""
         return applied(layer, x, self.weight(layer.weight).to(x.dtype))
 
+    def materialises(self, layer: Layer) -> bool:
+        """Whether `change` makes the whole difference of the weight at each call, for want of a cheaper form."""
+        return type(self).change is Delta.change
+
     def to(self: D, *where: Any) -> D:
         """The same with its tensors on another device or in another number format (`Tensor.to`)."""
         return replace(self, **{each.name: _moved(getattr(self, each.name), where) for each in fields(self) if each.init})
@@ -118,6 +122,23 @@ def _as(product: Tensor, weight: Tensor) -> Tensor:
         (height, width) = weight.shape[2:]
         return F.pad(product, (width // 2, (width - 1) // 2, height // 2, (height - 1) // 2))
     raise ValueError(f"it is for a layer of shape {tuple(product.shape)}, this one has {tuple(weight.shape)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(Delta):
+    """Another change of one layer, whose difference of the weight is made once and kept, in the layer's number format."""
+
+    inner: Delta
+    _made: dict[torch.dtype, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def weight(self, weight: Tensor) -> Tensor:
+        return self.inner.weight(weight)
+
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
+        made = self._made.get(x.dtype)
+        if made is None:
+            made = self._made[x.dtype] = self.inner.weight(layer.weight).to(x.dtype)
+        return applied(layer, x, made)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,7 @@
 
 Formulas after LyCORIS (Yeh et al. 2023, arXiv:2309.14859), OFT (Qiu et al. 2023, arXiv:2306.07280), BOFT (Liu et al. 2023,
 arXiv:2311.06243), IA3 (Liu et al. 2022, arXiv:2205.05638) and DoRA (Liu et al. 2024, arXiv:2402.09353).  W is a layer's weight,
-(out, in) or (out, in, kh, kw); a kind that has no cheaper form computes its difference anew at each forward, which costs rank /
-positions of what the layer itself does.
+(out, in) or (out, in, kh, kw); the difference of a kind that has no cheaper form may be kept (`adapters.Dense`).
 """
 
 from __future__ import annotations
@@ -62,8 +61,11 @@ class Kronecker(Delta):
         w1 = self.w1.float().reshape(*self.w1.shape[:2], *[1] * (self.w2.ndim - 2))
         return torch.kron(w1, self.w2.float()).reshape(weight.shape) * self.scale
 
+    def materialises(self, layer: Layer) -> bool:
+        return not isinstance(layer, nn.Linear) or self.w2.ndim != 2
+
     def change(self, x: Tensor, layer: Layer) -> Tensor:
-        if not isinstance(layer, nn.Linear) or self.w2.ndim != 2:
+        if self.materialises(layer):
             return super().change(x, layer)
         split = x.reshape(*x.shape[:-1], self.w1.shape[1], self.w2.shape[1])
         out = torch.einsum("oi,...ij,pj->...op", self.w1, split, self.w2)

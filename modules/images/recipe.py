@@ -20,8 +20,8 @@ from modules.images.reading import Found, read_picture, read_text
 @dataclass(frozen=True)
 class Recipe:
     """`fields` for `modules.request.parse_request`; `checkpoints` are the picture's names for its checkpoint, surest first
-    (hash, then name); `program` is who wrote it ("" when it does not say); `notes` say what could not be taken over; `loras` are
-    the hashes that it gives to LoRAs by name."""
+    (hash, then name); `program` is who wrote it ("" when it does not say); `notes` say what could not be taken over; `loras`
+    are the hashes that it gives to LoRAs by name."""
 
     fields: dict[str, Any]
     checkpoints: tuple[str, ...]

@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from modules.checkpoints.loras import Loras
+from modules.diffusion.deltas import Hadamard
 from modules.diffusion.forward import Conv2d, GroupNorm, LayerNorm, Linear, context_for, name_layers
 from modules.diffusion.kernels import PLAIN
 from modules.diffusion.networks import AdaptableNetwork
@@ -212,3 +213,31 @@ def test_differences_and_replaced_weights_of_norms(kind: str, names: tuple[str, 
 def test_a_change_that_is_none_of_a_norm_is_refused(tensors: dict[str, Tensor], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="fits no layer"):
         read(tmp_path, LayerNorm(16), tensors)
+
+
+LOHA = {f"hada_w{side}_{half}": torch.ones(32, 2) if half == "a" else torch.ones(2, 16) for side in (1, 2) for half in "ab"}
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@torch.no_grad()
+def test_a_difference_without_a_cheaper_form_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    monkeypatch.setattr("modules.checkpoints.loras.KEPT_DENSE", 32 * 16 * 4 if kept else 32 * 16 * 4 - 1)
+    made: list[Tensor] = []
+    weight = Hadamard.weight
+    monkeypatch.setattr(Hadamard, "weight", lambda delta, of: made.append(of) or weight(delta, of))
+    layer, x = Linear(16, 32), torch.randn(2, 16)
+    delta = read(tmp_path, layer, LOHA).parts["unet"].deltas["proj"]
+    made.clear()
+    first = delta.change(x, layer)
+    for _ in range(3):
+        assert torch.equal(delta.change(x, layer), first)
+    assert len(made) == (1 if kept else 4)
+
+
+def test_what_is_kept_counts_as_the_adapter_s_memory(tmp_path: Path) -> None:
+    layer = Linear(16, 32)
+    (tmp_path / "loras").mkdir()
+    save_file({f"lora_unet_proj.{key}": value for key, value in LOHA.items()}, tmp_path / "loras" / "ink.safetensors")
+    network = AdaptableNetwork({"proj": layer}, {"proj": "proj"}, torch.device("cpu"), torch.float32)
+    loaded = Loras([tmp_path]).read("ink", {"unet": network}, network)
+    assert loaded.size == sum(value.numel() * 4 for value in LOHA.values()) + 32 * 16 * 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,39 @@ def test_a_file_that_is_deleted_before_the_picture_is_left_out_and_said(models: 
     on.submit("a", prompt="a cat <lora:ink:1>")
     on.run()
     assert "<lora:ink:1>: network 'ink' is not here" in on.of("done")["a"].data["facts"]["notes"]
+
+
+def test_a_thousand_in_one_prompt_are_one_sentence_and_eight_are_read(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        lora_file(models / "loras" / f"n{number}.safetensors", changes(number, rank=1))
+    on = bench(models)
+    looked: list[str] = []
+    knows = ModelHandle.knows_network
+    monkeypatch.setattr(ModelHandle, "knows_network", lambda m, kind, name: looked.append(name) or knows(m, kind, name))
+    on.submit("a", prompt="a cat " + "".join(f"<lora:n{number}:0.1>" for number in range(1000)))
+    on.run()
+    done = on.of("done")["a"].data
+    notes = done["facts"]["notes"]
+    assert (
+        "<lora:n8:0.1>, <lora:n9:0.1>, <lora:n10:0.1> and 989 more: 8 different networks are the most of one picture" in notes
+    )
+    assert len(notes) < 300
+    assert looked == [f"n{number}" for number in range(8)], "the others' files are not looked for"
+
+
+def test_files_that_cannot_be_loras_are_left_out_and_said(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (models / "loras" / "evil.safetensors").write_bytes(pickle.dumps({"lora_unet_x.lora_down.weight": [0.0] * 100}))
+    (models / "loras" / "short.safetensors").write_bytes((models / "loras" / "ink.safetensors").read_bytes()[:-10])
+    large = models / "loras" / "large.safetensors"
+    large.write_bytes((models / "loras" / "ink.safetensors").read_bytes())
+    monkeypatch.setattr("modules.checkpoints.loras.MAX_FILE", large.stat().st_size - 1)
+    on = bench(models)
+    on.submit("a", prompt="a cat <lora:evil:1><lora:short:1><lora:large:1>")
+    on.submit("plain", prompt="a cat ")
+    on.run()
+    assert apart(on.pixels("a"), on.pixels("plain")) <= 1
+    notes = on.of("done")["a"].data["facts"]["notes"]
+    assert "<lora:evil:1>: evil.safetensors" in notes
+    assert "pickle" in notes
+    assert "<lora:short:1>: short.safetensors" in notes
+    assert "<lora:large:1>: it is no LoRA: it has 0.0 GB, at most" in notes
