@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.catalogue import Catalogue, weights_of
-from modules.checkpoints.companions import EmbeddingInfo, LoraInfo
+from modules.checkpoints.companions import EmbeddingInfo, HypernetworkInfo, LoraInfo
 from modules.checkpoints.files import CheckpointInfo
 from modules.checkpoints.vaes import VaeInfo
 from modules.engine.link import EngineLink
@@ -149,6 +149,14 @@ class App:
     def embeddings(self) -> list[EmbeddingInfo]:
         """See `Catalogue.embeddings`."""
         return self.catalogue.embeddings()
+
+    def hypernetworks(self) -> list[HypernetworkInfo]:
+        """See `Catalogue.hypernetworks`."""
+        return self.catalogue.hypernetworks()
+
+    def with_local_loras(self, fields: dict[str, Any], hashes: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+        """See `Catalogue.with_local_loras`."""
+        return self.catalogue.with_local_loras(fields, hashes, Path(self.settings.data_dir) / "hashes.json")
 
     def loras(self) -> list[str]:
         """See `Catalogue.loras`."""

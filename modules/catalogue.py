@@ -6,15 +6,27 @@ It knows files' headers and tables of names; not jobs, users or the engine, and 
 from __future__ import annotations
 
 import math
+import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields as fields_of
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from modules.checkpoints.companions import EmbeddingInfo, LoraInfo, lora_names, scan_embeddings, scan_loras, text_width
+from modules.checkpoints.companions import (
+    EmbeddingInfo,
+    HypernetworkInfo,
+    LoraInfo,
+    lora_file,
+    lora_names,
+    lora_of_hash,
+    scan_embeddings,
+    scan_hypernetworks,
+    scan_loras,
+    text_width,
+)
 from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import CheckpointInfo, Defaults, find, read_header, scan
 from modules.checkpoints.vaes import AUTOMATIC, OWN, VaeInfo, find_vae, scan_vaes
@@ -26,6 +38,7 @@ from modules.model_library.edits import own_defaults
 from modules.pipelines.stages import stages_of
 from modules.prompts.check import PromptCheck, check
 from modules.prompts.chunks import Embedding
+from modules.prompts.compose import take_networks
 from modules.prompts.library import Library
 from modules.prompts.limits import check_affordable, check_windows
 from modules.prompts.plan import plan
@@ -220,15 +233,16 @@ class Catalogue:
         request = parse_request(given)
         sampler, _ = find_sampler(request.sampler)
         usable, skipped = self._embeddings_for(fields.get("checkpoint"))
+        loras = self.lora_infos() if "<" in request.prompt else []
+        bundled = self._bundled(request.prompt, loras, fields.get("checkpoint"))
         return check(
             request,
             self.library,
             sampler.step_ends(request.steps),
             sampler.prompt_steps(request.steps),
-            networks=[*self.loras(), *(info.alias for info in self.lora_infos() if info.alias)]
-            if "<" in request.prompt
-            else (),
-            embeddings=usable,
+            networks=[name for info in loras for name in (info.name, info.alias) if name],
+            hypernetworks={info.name: info.problem for info in self.hypernetworks()} if "<hypernet:" in request.prompt else {},
+            embeddings=[*usable, *(one for one in bundled if one.name.casefold() not in {e.name.casefold() for e in usable})],
             skipped=skipped,
             vocabulary=self._vocabulary(fields.get("checkpoint")),
         )
@@ -237,6 +251,10 @@ class Catalogue:
         """All textual inversions in the models folders; those that cannot be used say what their problem is."""
         return scan_embeddings(self.folders)
 
+    def hypernetworks(self) -> list[HypernetworkInfo]:
+        """All hypernetworks in the models folders; those that cannot be used say what their problem is."""
+        return scan_hypernetworks(self.folders)
+
     def loras(self) -> list[str]:
         """The names of the LoRAs in the models folders."""
         return lora_names(self.folders)
@@ -244,6 +262,27 @@ class Catalogue:
     def lora_infos(self) -> list[LoraInfo]:
         """The LoRAs in the models folders, with what their headers say; the first time it reads all of them."""
         return scan_loras(self.folders)
+
+    def with_local_loras(
+        self, fields: dict[str, Any], hashes: Mapping[str, str], cache: Path
+    ) -> tuple[dict[str, Any], list[str]]:
+        """A recipe's fields with LoRAs under the names that they have here, and what to say of that.
+
+        `hashes` are those that the recipe gives to its names; a name that is here stays, whatever its file's hash.
+        """
+        renamed: dict[str, str] = {}
+        for name, digits in hashes.items():
+            if digits and lora_file(self.folders, name) is None and (found := lora_of_hash(self.folders, digits, cache)):
+                renamed[name] = found.name
+        if not renamed:
+            return fields, []
+        made: dict[str, Any] = {
+            key: _renamed(text, renamed) for key in _WITH_NETWORKS if isinstance(text := fields.get(key), str)
+        }
+        if isinstance(hires := fields.get("hires"), dict):
+            again = {key: _renamed(text, renamed) for key in _WITH_NETWORKS if isinstance(text := hires.get(key), str)}
+            made["hires"] = {**hires, **again}
+        return {**fields, **made}, [f"LoRA {old[:80]!r} is {new!r} here, by its hash" for old, new in renamed.items()]
 
     def _embeddings_for(self, checkpoint: Any) -> tuple[list[Embedding], dict[str, str]]:
         """Those that fit this checkpoint (or the usual one), and the others with the reason why they are skipped.
@@ -257,13 +296,23 @@ class Catalogue:
             if info.problem:
                 skipped[info.name] = f"{info.problem}; the word {info.name!r} is read as it is written"
             elif width and info.width != width:
+                made_for = f"; it is made for {info.family}" if info.family else ""
                 skipped[info.name] = (
                     f"the embedding {info.name!r} is skipped: it has vectors of {info.width} numbers, "
-                    f"this checkpoint takes {width}"
+                    f"this checkpoint takes {width}{made_for}"
                 )
             else:
                 usable.append(Embedding(info.name, info.vectors, info.version))
         return usable, skipped
+
+    def _bundled(self, prompt: str, loras: Sequence[LoraInfo], checkpoint: Any) -> list[Embedding]:
+        """The textual inversions in the LoRAs that a prompt names, as far as they fit."""
+        if not any(info.bundled for info in loras):
+            return []
+        named = {network.name.casefold() for network in take_networks(prompt)[1]}
+        used = [info for info in loras if {info.name.casefold(), info.alias.casefold()} & named]
+        width = self._text_width(checkpoint)
+        return [Embedding(name, count) for info in used for name, count, wide in info.bundled if width in (0, wide)]
 
     def _text_width(self, checkpoint: Any) -> int:
         try:
@@ -285,6 +334,20 @@ def _as_preferred(info: CheckpointInfo) -> CheckpointInfo:
     """With the defaults that people gave this checkpoint in place of its file's."""
     own = {name: value for name, value in own_defaults(info.path).items() if name in _DEFAULTS}
     return replace(info, defaults=replace(info.defaults, **own)) if own else info
+
+
+_WITH_NETWORKS = ("prompt",)
+"""Fields of a request, and of its second pass, in which networks are named."""
+
+
+def _renamed(prompt: str, names: Mapping[str, str]) -> str:
+    """`prompt` with LoRAs under other names; hashes are told without the colons and commas of names (A1111)."""
+
+    def tag(found: re.Match[str]) -> str:
+        name = found[2].replace(":", "").replace(",", "")
+        return f"{found[1]}{names[name]}" if name in names else found[0]
+
+    return re.sub(r"(<(?:lora|lyco):)([^:<>]+)(?=[:>])", tag, prompt)
 
 
 def _named_hires(hires: Hires) -> Hires:

@@ -17,7 +17,7 @@ from modules.checkpoints.model_file import ModelFile
 from modules.checkpoints.sizes import text_sizes, unet_sizes
 from modules.diffusion.accelerators import while_resident
 from modules.diffusion.clip_prompts import CLIPPrompts
-from modules.diffusion.forward import adaptable_layers
+from modules.diffusion.forward import adaptable_layers, adaptable_norms
 from modules.diffusion.networks import AdaptableNetwork, LatentSpace, Networks, NoiseProcess
 from modules.diffusion.prediction import PREDICTIONS, ContinuousNoise, DiscreteNoise
 from modules.diffusion.text import TextEncoder, TextEncoders
@@ -75,13 +75,14 @@ class UNetParts:
         )
 
     def _adaptable_unet(self, unet: UNet) -> AdaptableNetwork:
-        layers = adaptable_layers(unet)
-        stems = lora_names.unet_aliases(layers, len(unet.config.channels), unet.config.res_blocks)
-        return AdaptableNetwork(layers, stems, self.file.device, self.file.dtype)
+        layers, norms = adaptable_layers(unet), adaptable_norms(unet)
+        stems = lora_names.unet_aliases((*layers, *norms), len(unet.config.channels), unet.config.res_blocks)
+        return AdaptableNetwork(layers, stems, self.file.device, self.file.dtype, norms)
 
     def _adaptable_text(self, encoder: TextEncoder) -> AdaptableNetwork:
-        layers = adaptable_layers(encoder.networks)
-        return AdaptableNetwork(layers, lora_names.text_aliases(layers), self.file.device, self.file.dtype)
+        layers, norms = adaptable_layers(encoder.networks), adaptable_norms(encoder.networks)
+        stems = lora_names.text_aliases((*layers, *norms))
+        return AdaptableNetwork(layers, stems, self.file.device, self.file.dtype, norms)
 
     def _unet(self, heads: int, head_width: int) -> UNet:
         config = shapes.unet_config(part_shapes(self.file.header, self.layout.unet), heads, head_width)

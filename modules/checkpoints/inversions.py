@@ -10,11 +10,13 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from modules.checkpoints.companions import EmbeddingInfo, has_embeddings, scan_embeddings
 from modules.checkpoints.hashes import file_sha256
 from modules.checkpoints.header import header_of, open_model
+from modules.checkpoints.picture_embeddings import read_picture
 from modules.checkpoints.weights import Weights
 from modules.errors import CheckpointError, RequestError
 from modules.prompts.chunks import NO_EMBEDDINGS, Embedding, Embeddings
@@ -33,17 +35,20 @@ class Inversions:
         """Whether there may be any."""
         return has_embeddings(self._folders)
 
-    def known(self, width: int, tokenizer: Tokenizer) -> Embeddings:
-        """Those with vectors as wide as the text encoder's."""
-        fitting = [info for info in scan_embeddings(self._folders) if not info.problem and info.width == width]
+    def known(self, widths: Sequence[int], tokenizer: Tokenizer, bundled: Sequence[Embedding] = ()) -> Embeddings:
+        """Those with vectors as wide as the text encoders', and `bundled` ones, unless a file has such a name."""
+        fitting = [info for info in scan_embeddings(self._folders) if not info.problem and info.widths == tuple(widths)]
+        here = {info.name.casefold() for info in fitting}
+        beside = [embedding for embedding in bundled if embedding.name.casefold() not in here]
         with self._lock:
-            if self._known[0] != (fitting, tokenizer.raw):
+            if self._known[0] != (fitting, beside, tokenizer.raw):
                 names = [Embedding(info.name, info.vectors, info.version) for info in fitting]
-                self._known = ((fitting, tokenizer.raw), Embeddings(names, tokenizer))
+                self._known = ((fitting, beside, tokenizer.raw), Embeddings([*names, *beside], tokenizer))
             return self._known[1]
 
     def read(self, wanted: Iterable[Embedding]) -> tuple[dict[Embedding, Tensor], dict[str, str]]:
-        """Vectors (n, width) of each, and the first 12 digits of each file's sha256 by name, as A1111's "TI hashes" has them.
+        """Vectors (n, width) of each, those of several encoders side by side, and the first 12 digits of each file's sha256 by
+        name, as A1111's "TI hashes" has them.
 
         Raises:
             RequestError: a file is gone, or was changed since its name was found.
@@ -63,6 +68,19 @@ class Inversions:
 
 
 def _tensor(info: EmbeddingInfo) -> Tensor:
+    if not info.tensors:
+        found = read_picture(info.path)
+        if found is None or found[1].shape != (info.vectors, info.width):
+            raise CheckpointError("was changed just now; try again")
+        return torch.from_numpy(found[1])
     with open_model(info.path) as file:
-        stored = Weights(file, header_of(file, info.path))[info.tensor]
-        return stored.reshape(info.vectors, info.width).float().clone()
+        weights = Weights(file, header_of(file, info.path))
+        vectors = side_by_side([weights[name] for name in info.tensors], info.vectors)
+    if not bool(vectors.isfinite().all()):
+        raise CheckpointError("it has NaN or infinity")
+    return vectors
+
+
+def side_by_side(tensors: Sequence[Tensor], vectors: int) -> Tensor:
+    """(n, sum of widths), fp32, of each encoder's vectors."""
+    return torch.cat([tensor.reshape(vectors, -1).float() for tensor in tensors], dim=-1)

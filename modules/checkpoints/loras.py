@@ -20,15 +20,18 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from modules.checkpoints.companions import lora_file, lora_names
+from modules.checkpoints.companions import BUNDLED, bundled_shapes, lora_file, lora_names, vectors_of
 from modules.checkpoints.completeness import listed
 from modules.checkpoints.header import Header, header_of, open_model
+from modules.checkpoints.inversions import side_by_side
 from modules.checkpoints.lora_names import split
+from modules.checkpoints.lora_options import adjusted
 from modules.checkpoints.weights import Weights
-from modules.diffusion.adapters import Adapter, Delta, LowRank
+from modules.diffusion.adapters import Adapter, Delta, Dense, Layer, LowRank
 from modules.diffusion.deltas import Decomposed, Full, Generalised, Hadamard, Kronecker, Rotation, Scaled
 from modules.diffusion.networks import AdaptableNetwork, LoadedAdapter
 from modules.errors import CheckpointError, UnknownName
+from modules.prompts.compose import NetworkOptions
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,10 @@ KEPT, KEPT_BYTES = 16, 2 << 30
 """LoRAs that stay loaded for a model, and their bytes; the least recently used goes first."""
 
 
+KEPT_DENSE = 1 << 30
+"""Bytes of differences of weights that one LoRA keeps where its kind has no cheaper form; others are made at each forward."""
+
+
 class Loras:
     """The LoRA folders of the models folders.  Any thread may call."""
 
@@ -45,6 +52,7 @@ class Loras:
         self._folders = list(folders)
         self._lock = threading.Lock()
         self._loaded: WeakKeyDictionary[object, OrderedDict[str, LoadedAdapter]] = WeakKeyDictionary()
+        self._adjusted: WeakKeyDictionary[LoadedAdapter, OrderedDict[NetworkOptions, LoadedAdapter]] = WeakKeyDictionary()
         self._used: dict[str, float] = {}
         """When the LoRA of a name was asked for last, on the monotonic clock."""
 
@@ -57,6 +65,27 @@ class Loras:
             for one in loaded:
                 found[one.name] = found.get(one.name, (0, 0.0))[0] + one.size, self._used[one.name]
             return found
+
+    def knows(self, name: str) -> bool:
+        """Whether a file has this name."""
+        return lora_file(self._folders, name) is not None
+
+    def adjusted(
+        self, adapter: LoadedAdapter, options: NetworkOptions, networks: Mapping[str, AdaptableNetwork]
+    ) -> LoadedAdapter:
+        """`adapter` with these options; the same object for the same options, so that pictures share forwards.
+
+        Raises:
+            ValueError: the options are for another network.
+        """
+        with self._lock:
+            known = self._adjusted.setdefault(adapter, OrderedDict())
+            if options not in known:
+                known[options] = adjusted(adapter, options, networks)
+            known.move_to_end(options)
+            while len(known) > KEPT:
+                known.popitem(last=False)
+            return known[options]
 
     def read(self, name: str, networks: Mapping[str, AdaptableNetwork], model: object) -> LoadedAdapter:
         """The LoRA of this name for the `networks` of `model`, by part; the same object while its file does not change.
@@ -103,6 +132,7 @@ class _Reader:
     ) -> None:
         self._file, self._header, self._weights = file, header, Weights(file, header)
         self._name, self._version, self._networks = name, version, networks
+        self._dense = 0
 
     def read(self) -> LoadedAdapter:
         deltas: dict[str, dict[str, Delta]] = {}
@@ -111,11 +141,11 @@ class _Reader:
         for (part, stem), names in self._by_layer().items():
             network = self._networks.get(part)
             place = network.stems.get(stem) if network else None
-            if network is None or place is None or set(names) <= {"w_norm", "b_norm", "alpha"}:
+            if network is None or place is None:
                 unmatched += names.values()
                 continue
-            layer = network.layers[place]
-            delta = self._delta(names, layer.weight)
+            layer: Layer = network.layers[place] if place in network.layers else network.norms[place]
+            delta = self._delta(names, layer, network.dtype)
             if delta is None:
                 unmatched += names.values()
             elif unfit_here := _misfit(delta, layer):
@@ -123,7 +153,8 @@ class _Reader:
                 unfit = unfit or f"{next(iter(names.values()))!r}: {unfit_here}"
             else:
                 deltas.setdefault(part, {})[place] = delta.to(network.device, network.dtype)
-        if not deltas:
+        inversions = self._inversions()
+        if not deltas and not inversions:
             why = f" ({unfit})" if unfit else f": it has {listed(sorted(self._header.tensors)[:3])}"
             raise CheckpointError(f"it fits no layer of this checkpoint, whose family it is not made for{why}")
         return LoadedAdapter(
@@ -132,13 +163,26 @@ class _Reader:
             digest=self._digest(),
             parts={part: Adapter(self._name, found) for part, found in deltas.items()},
             unmatched=tuple(unmatched),
-            size=sum(entry.end - entry.start for entry in self._header.tensors.values()),
+            size=self._dense + sum(entry.end - entry.start for entry in self._header.tensors.values()),
+            inversions=inversions,
         )
+
+    def _inversions(self) -> dict[str, Tensor]:
+        """Textual inversions that lie in the file."""
+        found: dict[str, Tensor] = {}
+        for name, shapes in bundled_shapes(self._header).items():
+            tensors, vectors, _ = vectors_of(shapes, f"its embedding {name!r}")
+            found[name] = side_by_side([self._weights[f"{BUNDLED}{name}.{tensor}"] for tensor in tensors], vectors)
+            if not bool(found[name].isfinite().all()):
+                raise CheckpointError(f"its embedding {name!r} has NaN or infinity")
+        return found
 
     def _by_layer(self) -> dict[tuple[str, str], dict[str, str]]:
         """Names of tensors by layer, and by what they are of its change."""
         layers: dict[tuple[str, str], dict[str, str]] = {}
         for name in self._header.tensors:
+            if name.startswith(BUNDLED):
+                continue
             part, stem, what = split(name)
             layers.setdefault((part, stem or name), {})[what] = name
         return layers
@@ -154,13 +198,23 @@ class _Reader:
             digest.update(block)
         return digest.hexdigest()[:12]
 
-    def _delta(self, names: Mapping[str, str], weight: Tensor) -> Delta | None:
-        """What these tensors say of a layer of this weight; None for what is no change that is known here."""
+    def _delta(self, names: Mapping[str, str], layer: Layer, dtype: torch.dtype) -> Delta | None:
+        """What these tensors say of a layer; None for what is no change that is known here."""
+        weight = layer.weight
         tensors = {what: self._tensor(name) for what, name in names.items()}
         if bad := next((name for what, name in names.items() if not bool(tensors[what].float().isfinite().all())), None):
             raise CheckpointError(f"its tensor {bad!r} has NaN or infinity")
+
+        def kept(delta: Delta) -> Delta:
+            """The change, made once where each forward would make it anew, as long as there is room for that."""
+            size = weight.numel() * dtype.itemsize
+            if not delta.materialises(layer) or self._dense + size > KEPT_DENSE:
+                return delta
+            self._dense += size
+            return Dense(delta)
+
         try:
-            return delta_of(tensors, weight)
+            return delta_of(tensors, weight, kept)
         except (RuntimeError, ValueError, IndexError) as error:
             raise CheckpointError(f"its tensors for {next(iter(names.values()))!r} do not go together: {error}") from None
 
@@ -173,26 +227,33 @@ class _Reader:
         return self._weights[name].clone()
 
 
-def delta_of(tensors: Tensors, weight: Tensor) -> Delta | None:
+def delta_of(tensors: Tensors, weight: Tensor, kept: Callable[[Delta], Delta] = lambda delta: delta) -> Delta | None:
     """The change of a layer of this weight that `tensors` say, by what each is of it (`lora_names.ENDINGS`).
 
-    None for what is no change that is known here.
+    None for what is no change that is known here.  `kept` may keep the change in another form, before its magnitude is set.
 
     Raises:
         RuntimeError, ValueError, IndexError: they do not go together.
     """
     kind = next((kind for kind, needed in _KINDS if needed <= tensors.keys()), None)
-    delta = kind(tensors, weight) if kind else None
-    if delta is None or (magnitude := tensors.get("dora_scale")) is None:
+    found = kind(tensors, weight) if kind else None
+    if found is None:
+        return None
+    delta = kept(found)
+    if (magnitude := tensors.get("dora_scale")) is None:
         return delta
     by_row = magnitude.ndim == 1 or magnitude.shape[0] != 1 or weight.shape[0] == 1
     return Decomposed(delta, magnitude, by_row)
 
 
-def _misfit(delta: Delta, layer: nn.Module) -> str:
+def _misfit(delta: Delta, layer: Layer) -> str:
     """Why this change is not one of this layer, "" when it is."""
+    if isinstance(layer, nn.GroupNorm | nn.LayerNorm) and not isinstance(delta, Full):
+        return "it is for a layer with a matrix, not for a norm"
+    if isinstance(delta, Full) and delta.bias is not None and delta.bias.numel() != len(layer.weight):
+        return f"its bias has {delta.bias.numel()} numbers, the layer's {len(layer.weight)}"
     try:
-        weight = torch.empty_like(layer.weight, device="meta")  # type: ignore[arg-type]
+        weight = torch.empty_like(layer.weight, device="meta")
         found = delta.to("meta").weight(weight)
     except (RuntimeError, ValueError, IndexError) as error:
         return str(error).split("\n", 1)[0]
@@ -255,12 +316,13 @@ def _ia3(tensors: Tensors, weight: Tensor) -> Delta:
     return Scaled(tensors["weight"].flatten(), bool(tensors["on_input"]))
 
 
-def _full(tensors: Tensors, weight: Tensor) -> Delta:
-    return Full(tensors.get("diff"), tensors.get("diff_b"))
+def _full(tensors: Tensors, weight: Tensor) -> Full:
+    diff, bias = tensors.get("diff", tensors.get("w_norm")), tensors.get("diff_b", tensors.get("b_norm"))
+    return Full(diff, None if bias is None else bias.flatten())
 
 
 def _replaced(tensors: Tensors, weight: Tensor) -> Delta:
-    return Full(tensors["set_weight"].float() - weight.float().cpu())
+    return Full(tensors["set_weight"].float().reshape(weight.shape) - weight.float().cpu(), _full(tensors, weight).bias)
 
 
 def _oft(tensors: Tensors, weight: Tensor) -> Delta:
@@ -284,4 +346,6 @@ _KINDS: tuple[tuple[Callable[[Tensors, Tensor], Delta], frozenset[str]], ...] = 
     (_replaced, frozenset({"set_weight"})),
     (_full, frozenset({"diff"})),
     (_full, frozenset({"diff_b"})),
+    (_full, frozenset({"w_norm"})),
+    (_full, frozenset({"b_norm"})),
 )

@@ -30,6 +30,7 @@ from modules.checkpoints.families import Family, recognise
 from modules.checkpoints.files import CheckpointInfo, find
 from modules.checkpoints.hashes import FileHash
 from modules.checkpoints.header import Header, header_of, open_model
+from modules.checkpoints.hypernetworks import Hypernetworks
 from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.loras import Loras
 from modules.checkpoints.model_file import ModelFile
@@ -44,6 +45,7 @@ from modules.diffusion.placement import streaming_helps
 from modules.diffusion.rows import Answer, Row
 from modules.diffusion.slicing import SwitchableAttention
 from modules.errors import CheckpointError, OutOfMemory, UnknownName
+from modules.prompts.compose import NetworkOptions
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,8 @@ class ModelHandle:
     """By part, what adapters can change."""
     loras: Loras | None = None
     """The adapters that are here; None knows none."""
+    hypernetworks: Hypernetworks | None = None
+    """The hypernetworks that are here; None knows none."""
     components: tuple[Component, ...] = ()
     """What was loaded for it; who runs it holds leases on them (`ModelManager.lease`)."""
     attend: SwitchableAttention | None = None
@@ -127,6 +131,26 @@ class ModelHandle:
             raise UnknownName("network", name, [])
         return self.loras.read(name, self.adaptable, self.denoiser)
 
+    def hypernetwork(self, name: str) -> LoadedAdapter:
+        """The hypernetwork of this name, as `Hypernetworks.read`."""
+        if self.hypernetworks is None:
+            raise UnknownName("hypernetwork", name, [])
+        return self.hypernetworks.read(name, self.adaptable, self.denoiser)
+
+    def knows_network(self, kind: str, name: str) -> bool:
+        """Whether a file has this name, of a hypernetwork ("hypernet") or else of an adapter."""
+        known = self.hypernetworks if kind == "hypernet" else self.loras
+        return known is not None and known.knows(name)
+
+    def adjusted(self, adapter: LoadedAdapter, options: NetworkOptions) -> LoadedAdapter:
+        """The adapter with these options, as `adjusted`; the same object for the same options.
+
+        Raises:
+            ValueError: the options are for another network.
+        """
+        assert self.loras is not None, "who has an adapter has read it"
+        return self.loras.adjusted(adapter, options, self.adaptable)
+
     def denoise(self, rows: Sequence[Row]) -> list[Answer]:
         """The x0 predictions of `rows`, which may share a forward (`RowDenoiser.join_key`), in one."""
         return self.denoiser.denoise(self.denoiser.collate(rows), self.noise)
@@ -170,6 +194,7 @@ class ModelManager:
         self._attend, self._cache, self._keep, self._budget = SwitchableAttention(attend), cache, max(1, keep), budget
         self.inversions = Inversions(self.folders, cache)
         self.loras = Loras(self.folders)
+        self.hypernetworks = Hypernetworks(self.folders)
         self.cache = ComponentCache()
         self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
         self._lock = threading.Lock()
@@ -378,6 +403,7 @@ class ModelManager:
             device=self.device,
             adaptable=loaded.adaptable,
             loras=self.loras,
+            hypernetworks=self.hypernetworks,
             components=tuple(opened.components),
             attend=self._attend,
             dtype=dtype,

@@ -107,9 +107,9 @@ def recipe_fields(app: App, source: Path, checkpoint: str | None) -> dict[str, A
         RequestError: it is no picture with settings, or its checkpoint is not here.
     """
     recipe = read_recipe(source)
-    for note in recipe.notes:
+    fields, renamed = app.with_local_loras(dict(recipe.fields), recipe.loras)
+    for note in (*recipe.notes, *renamed):
         log.warning("%s: %s", source.name, note)
-    fields = dict(recipe.fields)
     fields.pop("checkpoint", None)
     if note := app.recipe_vae(fields):
         log.warning("%s: %s", source.name, note)

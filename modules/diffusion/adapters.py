@@ -8,8 +8,8 @@ Neither knows files or names of files.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 D = TypeVar("D", bound="Delta")
+
+Norm = nn.GroupNorm | nn.LayerNorm
+Layer = nn.Linear | nn.Conv2d | Norm
+"""What adapters reach."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +33,15 @@ class Delta(ABC):
 
     @abstractmethod
     def weight(self, weight: Tensor) -> Tensor:
-        """What is added to the layer's `weight` (out, in) or (out, in, kh, kw) at strength 1: its shape, fp32."""
+        """What is added to the layer's `weight` at strength 1: (out, in), (out, in, kh, kw) or a norm's (C,), fp32."""
 
-    def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
         """What is added to the layer's output for its input `x`, at strength 1."""
         return applied(layer, x, self.weight(layer.weight).to(x.dtype))
+
+    def materialises(self, layer: Layer) -> bool:
+        """Whether `change` makes the whole difference of the weight at each call, for want of a cheaper form."""
+        return type(self).change is Delta.change
 
     def to(self: D, *where: Any) -> D:
         """The same with its tensors on another device or in another number format (`Tensor.to`)."""
@@ -46,10 +54,14 @@ def _moved(value: Any, where: tuple[Any, ...]) -> Any:
     return tuple(_moved(one, where) for one in value) if isinstance(value, tuple) else value
 
 
-def applied(layer: nn.Linear | nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+def applied(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     """`layer` with another weight, without its bias."""
     if isinstance(layer, nn.Linear):
         return F.linear(x, weight)
+    if isinstance(layer, nn.LayerNorm):
+        return F.layer_norm(x, layer.normalized_shape, weight, None, layer.eps)
+    if isinstance(layer, nn.GroupNorm):
+        return F.group_norm(x, layer.num_groups, weight, None, layer.eps)
     return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation)
 
 
@@ -75,9 +87,10 @@ class LowRank(Delta):
             product = (up @ down.flatten(1)).reshape(len(up), *down.shape[1:])
         return _as(product, weight) * self.scale
 
-    def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
         if isinstance(layer, nn.Linear):
             return F.linear(F.linear(x, self.down.flatten(1)), self.up.flatten(1)) * self.scale
+        assert isinstance(layer, nn.Conv2d), "a norm has no matrix"
         down, up = _kernel(self.down), _kernel(self.up)
         if self.mid is not None:
             low = F.conv2d(F.conv2d(x, down), self.mid, None, layer.stride, layer.padding, layer.dilation)
@@ -86,6 +99,15 @@ class LowRank(Delta):
         else:
             low = F.conv2d(x, down, None, layer.stride)
         return F.conv2d(low, up) * self.scale
+
+    def cut(self, rank: int) -> LowRank:
+        """With its first `rank` ranks at most; the scale stays that of all."""
+        return replace(
+            self,
+            down=self.down[:rank],
+            up=self.up[:, :rank],
+            mid=None if self.mid is None else self.mid[:rank, :rank],
+        )
 
 
 def _kernel(matrix: Tensor) -> Tensor:
@@ -103,9 +125,41 @@ def _as(product: Tensor, weight: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class Dense(Delta):
+    """Another change of one layer, whose difference of the weight is made once and kept, in the layer's number format."""
+
+    inner: Delta
+    _made: dict[torch.dtype, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def weight(self, weight: Tensor) -> Tensor:
+        return self.inner.weight(weight)
+
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
+        made = self._made.get(x.dtype)
+        if made is None:
+            made = self._made[x.dtype] = self.inner.weight(layer.weight).to(x.dtype)
+        return applied(layer, x, made)
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted(Delta):
+    """Another change times `factor`."""
+
+    inner: Delta
+    factor: float
+
+    def weight(self, weight: Tensor) -> Tensor:
+        return self.inner.weight(weight) * self.factor
+
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
+        return self.inner.change(x, layer) * self.factor
+
+
+@dataclass(frozen=True, eq=False)
 class Adapter:
     """Changes by the names of the layers that they belong to; hashable by identity.  All tensors are on the network's device
-    and in its number format."""
+    and in its number format.  `inputs` are what is added to an input of a layer, at strength 1 (hypernetworks)."""
 
     name: str
     deltas: Mapping[str, Delta]
+    inputs: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)

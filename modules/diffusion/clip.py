@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modules.diffusion.forward import ForwardContext, Linear
+from modules.diffusion.forward import ForwardContext, LayerNorm, Linear
 from modules.prompts.chunks import WINDOW
 from modules.prompts.tokenizer import EOS, VOCABULARY_SIZE
 
@@ -47,7 +47,7 @@ class CLIPText(nn.Module):
         super().__init__()
         self.embeddings = _Embeddings(config)
         self.encoder = _Encoder(config)
-        self.final_layer_norm = nn.LayerNorm(config.width)
+        self.final_layer_norm = LayerNorm(config.width)
 
     def forward(self, tokens: Tensor, ctx: ForwardContext | None = None) -> list[Tensor]:
         """(B, T, width) behind the embeddings and behind each layer, none of them normalised, for token ids (B, T)."""
@@ -79,13 +79,13 @@ class _Layer(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.self_attn = _CausalAttention(config.width, config.heads)
-        self.layer_norm1 = nn.LayerNorm(config.width)
+        self.layer_norm1 = LayerNorm(config.width)
         self.mlp = _FeedForward(config.width, config.hidden, config.activation)
-        self.layer_norm2 = nn.LayerNorm(config.width)
+        self.layer_norm2 = LayerNorm(config.width)
 
     def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x), ctx)
-        return x + self.mlp(self.layer_norm2(x), ctx)  # type: ignore[no-any-return]
+        x = x + self.self_attn(self.layer_norm1(x, ctx), ctx)
+        return x + self.mlp(self.layer_norm2(x, ctx), ctx)  # type: ignore[no-any-return]
 
 
 class _CausalAttention(nn.Module):

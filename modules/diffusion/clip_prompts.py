@@ -14,7 +14,7 @@ from torch import Tensor
 
 from modules.diffusion.conditioning import Conditioning, number_features
 from modules.diffusion.emphasis import contexts
-from modules.diffusion.networks import Strengths
+from modules.diffusion.networks import LoadedAdapter, Strengths
 from modules.diffusion.text import EncodedWindow, TextEncoders
 from modules.errors import RequestError
 from modules.prompts.chunks import EMPTY, NO_EMBEDDINGS, Chunk, Embedding, Embeddings, chunk
@@ -32,8 +32,8 @@ class Inversions(Protocol):
     def __bool__(self) -> bool:
         """Whether there may be any."""
 
-    def known(self, width: int, tokenizer: Tokenizer) -> Embeddings:
-        """Those with vectors as wide as the text encoder's."""
+    def known(self, widths: Sequence[int], tokenizer: Tokenizer, bundled: Sequence[Embedding] = ()) -> Embeddings:
+        """Those with vectors as wide as the text encoders', and `bundled` ones, unless a file has such a name."""
 
     def read(self, wanted: Iterable[Embedding]) -> tuple[Mapping[Embedding, Tensor], Mapping[str, str]]:
         """Vectors (n, width) of each, and the first digits of each file's sha256 by name."""
@@ -55,15 +55,21 @@ class CLIPPrompts:
     parts: tuple[str, ...] = ("text",)
     """What adapters call the encoders, in their order."""
 
-    def tokenise(self, texts: Sequence[str], request: Txt2Img) -> CLIPTexts:
+    def tokenise(self, texts: Sequence[str], request: Txt2Img, bundled: Sequence[LoadedAdapter] = ()) -> CLIPTexts:
         """The windows of each text, and the vectors of the inversions in them.  A long prompt takes a tenth of a second.
 
         Raises:
             RequestError: they take too many windows, or an inversion cannot be read.
         """
         known, tokenizer, widths = NO_EMBEDDINGS, Tokenizer(request.raw_text), self.encoders.widths
-        if self.inversions and len(widths) == 1:  # a vector for one of several encoders is not enough
-            known = self.inversions.known(widths[0], tokenizer)
+        inside = {
+            Embedding(name, len(vectors), adapter.version): (adapter.name, vectors)
+            for adapter in bundled
+            for name, vectors in adapter.inversions.items()
+            if vectors.shape[1] == sum(widths)
+        }
+        if self.inversions or (inside and self.inversions is not None):
+            known = self.inversions.known(widths, tokenizer, tuple(inside))
         windows = {text: chunk(text, tokenizer, request.emphasis, known).windows for text in texts}
         check_length(max(map(len, windows.values())))
         pieces = tuple(dict.fromkeys([EMPTY, *(window.bare for chunks in windows.values() for window in chunks)]))
@@ -73,10 +79,12 @@ class CLIPPrompts:
                 "allowed; shorten the prompt or edit fewer places"
             )
         named = list(dict.fromkeys(place.embedding for window in pieces for place in window.inserts))
-        if not named or not self.inversions:
+        if not named or self.inversions is None:
             return CLIPTexts(self, request, windows, pieces, {}, {})
-        vectors, hashes = self.inversions.read(named)
-        said = {"TI hashes": ", ".join(f"{name}: {digits}" for name, digits in hashes.items())}
+        vectors, hashes = self.inversions.read(one for one in named if one not in inside)
+        vectors = {**vectors, **{one: inside[one][1] for one in named if one in inside}}
+        hashes = {**hashes, **{one.name: inside[one][0] for one in named if one in inside}}  # A1111: the LoRA that has it
+        said = {"TI hashes": ", ".join(f"{_plain(name)}: {_plain(digits)}" for name, digits in hashes.items())}
         return CLIPTexts(self, request, windows, pieces, vectors, said)
 
     def encode(
@@ -84,6 +92,11 @@ class CLIPPrompts:
     ) -> list[EncodedWindow]:
         on = [[(each.parts[part], strength) for each, strength in adapters if part in each.parts] for part in self.parts]
         return self.encoders.encode_chunks(pieces, clip_skip, vectors, on)
+
+
+def _plain(name: str) -> str:
+    """A name as "TI hashes" can hold it."""
+    return name.replace(":", "").replace(",", "")
 
 
 LIKED, DISLIKED = 6.0, 2.5

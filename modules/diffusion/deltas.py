@@ -2,8 +2,7 @@
 
 Formulas after LyCORIS (Yeh et al. 2023, arXiv:2309.14859), OFT (Qiu et al. 2023, arXiv:2306.07280), BOFT (Liu et al. 2023,
 arXiv:2311.06243), IA3 (Liu et al. 2022, arXiv:2205.05638) and DoRA (Liu et al. 2024, arXiv:2402.09353).  W is a layer's weight,
-(out, in) or (out, in, kh, kw); a kind that has no cheaper form computes its difference anew at each forward, which costs rank /
-positions of what the layer itself does.
+(out, in) or (out, in, kh, kw); the difference of a kind that has no cheaper form may be kept (`adapters.Dense`).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from modules.diffusion.adapters import Delta, LowRank, applied
+from modules.diffusion.adapters import Delta, Layer, LowRank, applied
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +61,11 @@ class Kronecker(Delta):
         w1 = self.w1.float().reshape(*self.w1.shape[:2], *[1] * (self.w2.ndim - 2))
         return torch.kron(w1, self.w2.float()).reshape(weight.shape) * self.scale
 
-    def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
-        if not isinstance(layer, nn.Linear) or self.w2.ndim != 2:
+    def materialises(self, layer: Layer) -> bool:
+        return not isinstance(layer, nn.Linear) or self.w2.ndim != 2
+
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
+        if self.materialises(layer):
             return super().change(x, layer)
         split = x.reshape(*x.shape[:-1], self.w1.shape[1], self.w2.shape[1])
         out = torch.einsum("oi,...ij,pj->...op", self.w1, split, self.w2)
@@ -82,7 +84,7 @@ class Scaled(Delta):
         shape[int(self.on_input)] = -1
         return weight.float() * self.factors.float().reshape(shape)
 
-    def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
         factors = self.factors.reshape(-1) if isinstance(layer, nn.Linear) else self.factors.reshape(-1, 1, 1)
         return applied(layer, x * factors, layer.weight) if self.on_input else applied(layer, x, layer.weight) * factors
 
@@ -104,7 +106,7 @@ class Generalised(Delta):
 
 @dataclass(frozen=True, eq=False)
 class Full(Delta):
-    """A full difference of the weight, of the bias (out,), or of both."""
+    """A full difference of the weight, of the bias (out,), or of both; also of a norm's (C,)."""
 
     diff: Tensor | None
     bias: Tensor | None = None
@@ -112,11 +114,17 @@ class Full(Delta):
     def weight(self, weight: Tensor) -> Tensor:
         return torch.zeros_like(weight, dtype=torch.float32) if self.diff is None else self.diff.float().reshape(weight.shape)
 
-    def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
+        if self.diff is None and not isinstance(layer, nn.Conv2d):
+            of_bias = self._spread(layer)
+            return of_bias.expand_as(x) if not isinstance(layer, nn.Linear) else of_bias.expand(*x.shape[:-1], -1)
         out = super().change(x, layer)
-        if self.bias is None:
-            return out
-        return out + (self.bias if isinstance(layer, nn.Linear) else self.bias.reshape(-1, 1, 1))
+        return out if self.bias is None else out + self._spread(layer)
+
+    def _spread(self, layer: Layer) -> Tensor:
+        """The bias in the form of the layer's output."""
+        assert self.bias is not None
+        return self.bias if isinstance(layer, nn.Linear | nn.LayerNorm) else self.bias.reshape(-1, 1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +190,7 @@ class Decomposed(Delta):
         changed = weight.float() + self.inner.weight(weight)
         return changed * self._factor(weight, changed) - weight.float()
 
-    def change(self, x: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
         factor = self._factor(layer.weight).to(x)
         spread = (-1,) if isinstance(layer, nn.Linear) else (-1, 1, 1)
         plain = applied(layer, x, layer.weight)

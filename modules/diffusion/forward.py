@@ -2,7 +2,8 @@
 
 Three kinds of requests, each per row, so that rows which ask differently (or nothing) share a forward:
 
-- *adapters* (`modules.diffusion.adapters`): side paths of linear layers and convolutions, W x + strength * up(down(x));
+- *adapters* (`modules.diffusion.adapters`): side paths of linear layers and convolutions, W x + strength * up(down(x)), and of
+  norms; hypernetworks, which change what keys and values are computed from;
 - *taps*: edits and observations of one attention (perturbed-attention guidance, self-attention guidance);
 - *control residuals*: what control networks add to the skip connections and to the middle block.
 
@@ -20,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modules.diffusion.adapters import Adapter
-from modules.diffusion.kernels import Kernels
+from modules.diffusion.adapters import Adapter, Layer
+from modules.diffusion.kernels import PLAIN, Kernels
 from modules.diffusion.transfers import numbers
 
 MIDDLE_ATTENTION = "middle_block.1.transformer_blocks.0.attn1"
@@ -96,6 +97,8 @@ class ForwardContext:
     """Everything that the rows of one forward ask for.  Made for one forward; `observed` is filled by it."""
 
     adapters: tuple[Applied, ...] = ()
+    hypernetworks: tuple[Applied, ...] = ()
+    """Adapters that change inputs of layers, in the order in which they work; one may come again for other rows."""
     taps: dict[str, list[tuple[Tap, Tensor]]] = field(default_factory=dict)
     """By attention layer: taps with the numbers (n,) of their rows."""
     residuals: Residuals | None = None
@@ -104,7 +107,11 @@ class ForwardContext:
     grid: tuple[int, int] = (0, 0)
     """Rows and columns of the feature map whose positions the attention layers run over at the moment."""
 
-    def adapted(self, place: str, layer: nn.Linear | nn.Conv2d, x: Tensor, out: Tensor) -> Tensor:
+    def reaches(self, place: str) -> bool:
+        """Whether an adapter changes the layer at `place`."""
+        return any(place in applied.adapter.deltas for applied in self.adapters)
+
+    def adapted(self, place: str, layer: Layer, x: Tensor, out: Tensor) -> Tensor:
         """`out` of the layer with what the rows' adapters add there."""
         for applied in self.adapters:
             delta = applied.adapter.deltas.get(place)
@@ -114,6 +121,20 @@ class ForwardContext:
                 change = change * strengths
                 out = out + change if applied.rows is None else out.index_add(0, applied.rows, change)
         return out
+
+    def changes_input(self, place: str) -> bool:
+        """Whether a hypernetwork changes what the layer at `place` gets."""
+        return any(place in applied.adapter.inputs for applied in self.hypernetworks)
+
+    def changed_input(self, place: str, x: Tensor) -> Tensor:
+        """What the layer at `place` gets in the place of x: each hypernetwork adds to what those before it made."""
+        for applied in self.hypernetworks:
+            made = applied.adapter.inputs.get(place)
+            if made is not None:
+                change = made(x if applied.rows is None else x[applied.rows])
+                change = change * applied.strengths.to(change).reshape(-1, *[1] * (change.ndim - 1))
+                x = x + change if applied.rows is None else x.index_add(0, applied.rows, change)
+        return x
 
     def tapped(self, place: str, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Tensor:
         """`out` of the attention at `place` with the taps' edits; what they observe is kept."""
@@ -139,15 +160,22 @@ def context_for(
         residuals: of the whole forward, zeros for rows without control.
         device: where the network runs.
     """
-    by_adapter = _grouped([[(adapter, strength) for adapter, strength in row if strength != 0.0] for row in adapters])
+    on = [[(adapter, strength) for adapter, strength in row if strength != 0.0] for row in adapters]
+    by_adapter = _grouped([[(adapter, strength) for adapter, strength in row if adapter.deltas] for row in on])
+    turns = [enumerate((adapter, strength) for adapter, strength in row if adapter.inputs) for row in on]
+    by_turn = _grouped([[((turn, adapter), strength) for turn, (adapter, strength) in row] for row in turns])
     by_tap = _grouped([[(tap, 1.0) for tap in row] for row in taps])
-    if not by_adapter and not by_tap and residuals is None:
+    if not by_adapter and not by_turn and not by_tap and residuals is None:
         return None
+
+    def applied(adapter: Adapter, rows: list[int], strengths: list[float]) -> Applied:
+        every = rows == list(range(len(adapters)))
+        return Applied(adapter, None if every else numbers(rows, device), numbers(strengths, device))
+
     context = ForwardContext(residuals=residuals)
-    context.adapters = tuple(
-        Applied(adapter, None if rows == list(range(len(adapters))) else numbers(rows, device), numbers(strengths, device))
-        for adapter, (rows, strengths) in by_adapter.items()
-    )
+    context.adapters = tuple(applied(adapter, *each) for adapter, each in by_adapter.items())
+    in_turn = sorted(by_turn.items(), key=lambda item: item[0][0])
+    context.hypernetworks = tuple(applied(adapter, *each) for (_, adapter), each in in_turn)
     for tap, (rows, _) in by_tap.items():
         context.taps.setdefault(tap.place, []).append((tap, numbers(rows, device)))
     return context
@@ -192,6 +220,57 @@ class Conv2d(nn.Conv2d):
 
     def adapted(self, x: Tensor, out: Tensor, ctx: ForwardContext | None) -> Tensor:
         """`out`, what the layer computes for x, with what adapters add."""
+        return out if ctx is None or not ctx.adapters else ctx.adapted(self.place, self, x, out)
+
+
+class GroupNorm(nn.GroupNorm):
+    """A group norm that adapters reach.  Only a norm that carries none is a matter of fused `kernels`."""
+
+    place = ""
+
+    def by(
+        self,
+        kernels: Kernels,
+        x: Tensor,
+        ctx: ForwardContext | None = None,
+        silu: bool = False,
+        shift: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """As `Kernels.group_norm`, with what adapters add."""
+        if ctx is None or not ctx.reaches(self.place):
+            return kernels.group_norm(x, self, silu, shift, bias)
+        if shift is not None:
+            x = x + (shift if bias is None else shift + bias)[..., None, None]
+        elif bias is not None:
+            x = x + bias[:, None, None]
+        out = ctx.adapted(self.place, self, x, PLAIN.group_norm(x, self))
+        return F.silu(out) if silu else out
+
+
+class LayerNorm(nn.LayerNorm):
+    """A layer norm that adapters reach; as `GroupNorm`."""
+
+    place = ""
+
+    def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        return self.adapted(x, super().forward(x), ctx)
+
+    def by(self, kernels: Kernels, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        """As `Kernels.layer_norm`, with what adapters add."""
+        return self(x, ctx) if ctx is not None and ctx.reaches(self.place) else kernels.layer_norm(x, self)
+
+    def after(
+        self, kernels: Kernels, x: Tensor, change: Tensor, ctx: ForwardContext | None = None, later: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `Kernels.add_norm`, with what adapters add."""
+        if ctx is None or not ctx.reaches(self.place):
+            return kernels.add_norm(x, change, self, later)
+        total = x + change
+        return (total if later is None else total + later), self(total, ctx)
+
+    def adapted(self, x: Tensor, out: Tensor, ctx: ForwardContext | None) -> Tensor:
+        """`out`, what the norm computes for x, with what adapters add."""
         return out if ctx is None or not ctx.adapters else ctx.adapted(self.place, self, x, out)
 
 
@@ -267,8 +346,13 @@ class Sequential(nn.Sequential):
 
 
 def adaptable_layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
-    """The layers of `network` that adapters reach, by their places."""
+    """The layers of `network` with a matrix that adapters reach, by their places."""
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, Linear | Conv2d)}
+
+
+def adaptable_norms(network: nn.Module) -> dict[str, nn.GroupNorm | nn.LayerNorm]:
+    """The norms of `network` that adapters reach, by their places."""
+    return {name: norm for name, norm in network.named_modules() if isinstance(norm, GroupNorm | LayerNorm)}
 
 
 def name_layers(network: nn.Module, reachable: Callable[[nn.Module], bool] = lambda module: hasattr(module, "place")) -> None:

@@ -128,7 +128,8 @@ class _Forward:
     def shape(self) -> Hashable:
         """What a recording is good for, but its rows."""
         # Known by weak references: only a recording, which runs them, may keep adapters in memory
-        adapters = () if self.ctx is None else tuple([weakref.ref(applied.adapter) for applied in self.ctx.adapters])
+        applied = () if self.ctx is None else (self.ctx.adapters, self.ctx.hypernetworks)
+        adapters = tuple([tuple([weakref.ref(one.adapter) for one in each]) for each in applied])
         vector = None if self.vector is None else self.vector.shape[1:]
         return self.x.shape[1:], self.x.dtype, self.context.shape[1:], vector, adapters
 
@@ -147,14 +148,15 @@ class Inputs:
     @classmethod
     def of(cls, rows: int, forward: _Forward) -> Inputs:
         """Zeros of so many rows in the shapes of `forward`."""
-        applied = () if forward.ctx is None else forward.ctx.adapters
+        applied = _applied(forward)
         strengths = [torch.zeros(rows, device=forward.x.device) for _ in applied]
         on_all = tuple([Applied(one.adapter, None, many) for one, many in zip(applied, strengths, strict=True)])
+        layers = 0 if forward.ctx is None else len(forward.ctx.adapters)
         mine = _Forward(
             _rows_like(forward.x, rows),
             _rows_like(forward.timesteps, rows),
             _rows_like(forward.context, rows),
-            ForwardContext(on_all) if on_all else None,
+            ForwardContext(on_all[:layers], on_all[layers:]) if on_all else None,
             None if forward.vector is None else _rows_like(forward.vector, rows),
         )
         return cls(mine, strengths)
@@ -167,7 +169,7 @@ class Inputs:
         self._keep("context", self.forward.context, forward.context)
         if self.forward.vector is not None and forward.vector is not None:
             self._keep("vector", self.forward.vector, forward.vector)
-        for mine, one in zip(self.strengths, () if forward.ctx is None else forward.ctx.adapters, strict=True):
+        for mine, one in zip(self.strengths, _applied(forward), strict=True):
             mine.zero_()
             if one.rows is None:
                 mine[:count].copy_(one.strengths)
@@ -178,6 +180,11 @@ class Inputs:
         if self._from.get(name) is not theirs:
             mine[: len(theirs)].copy_(theirs)
             self._from[name] = theirs
+
+
+def _applied(forward: _Forward) -> tuple[Applied, ...]:
+    """All adapters of a forward, with their rows and strengths."""
+    return () if forward.ctx is None else (*forward.ctx.adapters, *forward.ctx.hypernetworks)
 
 
 def _rows_like(tensor: Tensor, rows: int) -> Tensor:

@@ -7,14 +7,14 @@ columns, N = H·W tokens, T context tokens, D context width.
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modules.diffusion.attention import Attend, sdpa
-from modules.diffusion.forward import Conv2d, ForwardContext, Linear, Sequential, Stack
+from modules.diffusion.forward import Conv2d, ForwardContext, GroupNorm, LayerNorm, Linear, Sequential, Stack
 from modules.diffusion.kernels import PLAIN, Kernels
 
 
@@ -40,10 +40,10 @@ class ResBlock(nn.Module):
     def __init__(self, channels: int, time_width: int, out_channels: int, kernels: Kernels = PLAIN) -> None:
         super().__init__()
         self.kernels = kernels
-        self.in_layers = Sequential(nn.GroupNorm(32, channels), nn.SiLU(), Conv2d(channels, out_channels, 3, padding=1))
+        self.in_layers = Sequential(GroupNorm(32, channels), nn.SiLU(), Conv2d(channels, out_channels, 3, padding=1))
         self.emb_layers = Sequential(nn.SiLU(), Linear(time_width, out_channels))
         self.out_layers = Sequential(
-            nn.GroupNorm(32, out_channels),
+            GroupNorm(32, out_channels),
             nn.SiLU(),
             nn.Identity(),  # ldm's dropout sits here: the convolution must keep the name out_layers.3
             Conv2d(out_channels, out_channels, 3, padding=1),
@@ -55,10 +55,10 @@ class ResBlock(nn.Module):
         if embedded is None:
             embedded = cast(Tensor, self.emb_layers(time, ctx))
         kernels = self.kernels
-        norm, conv = cast(nn.GroupNorm, self.in_layers[0]), cast(Conv2d, self.in_layers[2])
-        h, bias = conv.with_bias_later(kernels.group_norm(x, norm, silu=True), kernels, ctx)
-        norm, conv = cast(nn.GroupNorm, self.out_layers[0]), cast(Conv2d, self.out_layers[3])
-        h, bias = conv.with_bias_later(kernels.group_norm(h, norm, silu=True, shift=embedded, bias=bias), kernels, ctx)
+        norm, conv = cast(GroupNorm, self.in_layers[0]), cast(Conv2d, self.in_layers[2])
+        h, bias = conv.with_bias_later(norm.by(kernels, x, ctx, silu=True), kernels, ctx)
+        norm, conv = cast(GroupNorm, self.out_layers[0]), cast(Conv2d, self.out_layers[3])
+        h, bias = conv.with_bias_later(norm.by(kernels, h, ctx, silu=True, shift=embedded, bias=bias), kernels, ctx)
         skip = x if self.skip_connection is None else self.skip_connection(x, ctx, kernels)
         return kernels.add(skip, h, bias)
 
@@ -99,7 +99,13 @@ class CrossAttention(nn.Module):
         self.of_context = Stack([self.to_k, self.to_v])
 
     def forward(self, x: Tensor, context: Tensor | None = None, ctx: ForwardContext | None = None) -> Tensor:
-        projected = self.of_x(x, ctx) if context is None else (self.to_q(x, ctx), *self.of_context(context, ctx))
+        projected: tuple[Any, ...]
+        if ctx is not None and ctx.hypernetworks and ctx.changes_input(self.to_k.place):
+            source = x if context is None else context
+            k, v = ctx.changed_input(self.to_k.place, source), ctx.changed_input(self.to_v.place, source)
+            projected = self.to_q(x, ctx), self.to_k(k, ctx), self.to_v(v, ctx)
+        else:
+            projected = self.of_x(x, ctx) if context is None else (self.to_q(x, ctx), *self.of_context(context, ctx))
         q, k, v = (each.unflatten(-1, (self.heads, -1)) for each in projected)
         out = self.attend(q, k, v)
         if ctx is not None and ctx.taps:
@@ -147,7 +153,7 @@ class BasicTransformerBlock(nn.Module):
         self.attn1 = CrossAttention(width, width, heads, attend)
         self.ff = FeedForward(width, kernels)
         self.attn2 = CrossAttention(width, context_width, heads, attend)
-        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm1, self.norm2, self.norm3 = LayerNorm(width), LayerNorm(width), LayerNorm(width)
 
     def join(self) -> None:
         """Let projections of one input be one matrix product each (`Stack`)."""
@@ -156,9 +162,9 @@ class BasicTransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
         kernels = self.kernels
-        x, normal = kernels.add_norm(x, self.attn1(kernels.layer_norm(x, self.norm1), None, ctx), self.norm2)
+        x, normal = self.norm2.after(kernels, x, self.attn1(self.norm1.by(kernels, x, ctx), None, ctx), ctx)
         later = self.ff.bias if kernels.late_bias else None
-        x, normal = kernels.add_norm(x, self.attn2(normal, context, ctx), self.norm3, later)
+        x, normal = self.norm3.after(kernels, x, self.attn2(normal, context, ctx), ctx, later)
         return x + self.ff(normal, ctx) if later is None else self.ff.added_to(x, normal, ctx)
 
 
@@ -170,7 +176,7 @@ class SpatialTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.kernels = kernels
-        self.norm = nn.GroupNorm(32, channels, eps=1e-6)
+        self.norm = GroupNorm(32, channels, eps=1e-6)
         self.proj_in = Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
             BasicTransformerBlock(channels, context_width, heads, attend, kernels) for _ in range(depth)
@@ -180,7 +186,7 @@ class SpatialTransformer(nn.Module):
     def forward(self, x: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
         if ctx is not None:
             ctx.grid = x.shape[-2], x.shape[-1]
-        h = self.proj_in(self.kernels.group_norm(x, self.norm), ctx, self.kernels)
+        h = self.proj_in(self.norm.by(self.kernels, x, ctx), ctx, self.kernels)
         tokens = h.flatten(2).transpose(1, 2)  # (B, N, C)
         for block in self.transformer_blocks:
             tokens = block(tokens, context, ctx)

@@ -108,12 +108,14 @@ class Tokenised(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class AdaptableNetwork:
-    """What adapters can change of a network: its `layers` by place, and their places by the `stems` that files name them by."""
+    """What adapters can change of a network: its `layers` and `norms` by place, and their places by the `stems` that files name
+    them by."""
 
     layers: Mapping[str, nn.Linear | nn.Conv2d]
     stems: Mapping[str, str]
     device: torch.device
     dtype: torch.dtype
+    norms: Mapping[str, nn.GroupNorm | nn.LayerNorm] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,8 @@ class LoadedAdapter:
     """A file's changes of a model, by the part that they are for ("unet", "text", "text_2"); hashable by identity.
 
     `version` changes with the file, `digest` are 12 digits of its hash, `unmatched` its tensors that belong to no layer, `size`
-    its bytes.
+    its bytes.  `inversions` are textual inversions in the file: vectors (n, width) by name, those of several text encoders side
+    by side, which are words while the adapter is used.
     """
 
     name: str
@@ -130,6 +133,7 @@ class LoadedAdapter:
     parts: Mapping[str, Adapter]
     unmatched: tuple[str, ...] = ()
     size: int = 0
+    inversions: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 Strengths = tuple[tuple[LoadedAdapter, float], ...]
@@ -139,8 +143,9 @@ Strengths = tuple[tuple[LoadedAdapter, float], ...]
 class PromptEncoder(Protocol):
     """The text encoders of a model, and how texts become conditionings."""
 
-    def tokenise(self, texts: Sequence[str], request: Txt2Img) -> Tokenised:
-        """Read these texts as `request` says.  On a host thread.
+    def tokenise(self, texts: Sequence[str], request: Txt2Img, bundled: Sequence[LoadedAdapter] = ()) -> Tokenised:
+        """Read these texts as `request` says; with `bundled`, which is given only where there are any, also the textual
+        inversions of those adapters are words.  On a host thread.
 
         Raises:
             RequestError: they are too long, or name what cannot be read.

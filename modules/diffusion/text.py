@@ -115,12 +115,12 @@ class TextEncoder(nn.Module):
         tokens = sent(_padded(tokens, self.config.pad), network.final_layer_norm.weight.device)
         hidden = network(tokens, ctx)
         context = hidden[-min(self.config.layer or clip_skip, self.config.layers)]
-        context = network.final_layer_norm(context) if self.config.normalised else context
+        context = network.final_layer_norm(context, ctx) if self.config.normalised else context
         if self.text_projection is None:
             return context, None
         ends = (tokens == EOS).int().argmax(dim=-1)
         rows = torch.arange(len(tokens), device=tokens.device)
-        return context, self.text_projection(network.final_layer_norm(hidden[-1][rows, ends]), ctx)
+        return context, self.text_projection(network.final_layer_norm(hidden[-1][rows, ends], ctx), ctx)
 
 
 class TextEncoders(nn.Module):
@@ -155,12 +155,21 @@ class TextEncoders(nn.Module):
     ) -> list[EncodedWindow]:
         """As `TextEncoder.encode_chunks`, of all encoders: contexts (77, sum of widths), pooled texts one behind the other.
 
-        `adapters` are by encoder, in their order.
+        `vectors` are (n, sum of widths), `adapters` by encoder, in their order.
         """
         chunks = list(chunks)
         on = [*adapters, *[()] * (len(self.encoders) - len(adapters))]
-        by_encoder = [encoder.encode_chunks(chunks, clip_skip, vectors, each) for encoder, each in zip(self, on, strict=True)]
+        starts = [sum(self.widths[:number]) for number in range(len(self.widths))]
+        by_encoder = [
+            encoder.encode_chunks(chunks, clip_skip, _columns(vectors or {}, start, encoder.config.width), each)
+            for encoder, start, each in zip(self, starts, on, strict=True)
+        ]
         return by_encoder[0] if len(by_encoder) == 1 else [_side_by_side(windows) for windows in zip(*by_encoder, strict=True)]
+
+
+def _columns(vectors: Mapping[Embedding, Tensor], start: int, width: int) -> dict[Embedding, Tensor]:
+    """Of each embedding's vectors what one encoder gets."""
+    return {embedding: each[:, start : start + width] for embedding, each in vectors.items()}
 
 
 def _side_by_side(windows: Sequence[EncodedWindow]) -> EncodedWindow:

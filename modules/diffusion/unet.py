@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modules.diffusion.attention import Attend, sdpa
-from modules.diffusion.forward import Conv2d, ForwardContext, Linear, Sequential, Stack, name_layers
+from modules.diffusion.forward import Conv2d, ForwardContext, GroupNorm, Linear, Sequential, Stack, name_layers
 from modules.diffusion.kernels import PLAIN, Kernels
 from modules.diffusion.layers import (
     BasicTransformerBlock,
@@ -127,7 +127,7 @@ class UNet(nn.Module):
                 blocks.append(nn.ModuleList(block))
         self.output_blocks = nn.ModuleList(blocks)
 
-        self.out = Sequential(nn.GroupNorm(32, width), nn.SiLU(), Conv2d(width, config.out_channels, 3, padding=1))
+        self.out = Sequential(GroupNorm(32, width), nn.SiLU(), Conv2d(width, config.out_channels, 3, padding=1))
         self.kernels = kernels
         res_blocks = [module for module in self.modules() if isinstance(module, ResBlock)]
         self.embeddings = Stack([cast(Linear, block.emb_layers[1]) for block in res_blocks])
@@ -186,7 +186,7 @@ class UNet(nn.Module):
             h = torch.cat([h, skips.pop()], dim=1)
             size = (skips[-1].shape[-2], skips[-1].shape[-1]) if skips else (h.shape[-2], h.shape[-1])
             h = _run(block, h, time, embedded, context, ctx, size)
-        h = self.kernels.group_norm(h, cast(nn.GroupNorm, self.out[0]), silu=True)
+        h = cast(GroupNorm, self.out[0]).by(self.kernels, h, ctx, silu=True)
         return self.out[2](h, ctx)  # type: ignore[no-any-return]
 
 

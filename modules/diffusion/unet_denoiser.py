@@ -23,9 +23,10 @@ from modules.diffusion.networks import NoiseProcess
 from modules.diffusion.rows import Answer, Control, ControlNetwork, Row
 from modules.diffusion.transfers import numbers
 from modules.diffusion.unet import UNet
+from modules.prompts.limits import MAX_NETWORKS
 
-MAX_ADAPTERS = 8
-"""Different adapters of one forward: each is a side path of its own at every layer that it changes."""
+MAX_ADAPTERS = MAX_NETWORKS
+"""Different adapters of one forward."""
 
 MAX_JOINED_TOKENS = 77 * 12
 """Contexts join up to this common length; beyond it a joint forward would cost more than separate ones."""

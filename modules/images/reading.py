@@ -57,6 +57,11 @@ class Found:
     width: int = 0
     height: int = 0
 
+    @property
+    def lora_hashes(self) -> dict[str, str]:
+        """What the picture says of its LoRAs' hashes, by their names."""
+        return {network.name: network.hash for network in self.networks if network.kind == "lora" and network.hash}
+
 
 def read_picture(data: bytes, name: str = "the picture") -> Found:
     """What the picture in `data` says of how it was made; one that says nothing has no `program`.
@@ -226,7 +231,6 @@ _BEYOND = {
     "Face restoration": "face restoration",
     "Tiling": "tiling",
     "Refiner": "a refiner",
-    "Hypernet": "a hypernetwork",
     "Token merging ratio": "token merging",
     "Script": "a script",
     "FP8 weight": "8-bit weights",

@@ -5,7 +5,8 @@ What `generate --from FILE` reads.  `reading` knows the programs; which checkpoi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from modules.images.reading import Found, read_picture, read_text
 @dataclass(frozen=True)
 class Recipe:
     """`fields` for `modules.request.parse_request`; `checkpoints` are the picture's names for its checkpoint, surest first
-    (hash, then name); `program` is who wrote it ("" when it does not say); `notes` say what could not be taken over."""
+    (hash, then name); `program` is who wrote it ("" when it does not say); `notes` say what could not be taken over; `loras`
+    are the hashes that it gives to LoRAs by name."""
 
     fields: dict[str, Any]
     checkpoints: tuple[str, ...]
     program: str
     notes: tuple[str, ...] = ()
+    loras: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_recipe(source: Path | bytes) -> Recipe:
@@ -68,4 +71,4 @@ def _bytes(source: Path | bytes, name: str) -> bytes:
 def _recipe(found: Found, name: str) -> Recipe:
     if not found.fields:
         raise RequestError(f"{name} does not say how it was made: no generation settings were found in it")
-    return Recipe(found.fields, found.checkpoints, found.version or found.program, found.notes)
+    return Recipe(found.fields, found.checkpoints, found.version or found.program, found.notes, found.lora_hashes)

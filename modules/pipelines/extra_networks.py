@@ -8,14 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from modules.diffusion.adapters import Adapter
 from modules.diffusion.networks import LoadedAdapter, Strengths
 from modules.diffusion.unet_denoiser import MAX_ADAPTERS
 from modules.errors import AtelierError
-from modules.prompts.check import network_problem
-from modules.prompts.compose import ExtraNetwork
+from modules.prompts.check import left_out_notes, network_problem, too_many_networks
+from modules.prompts.compose import ExtraNetwork, NetworkOptions
 
 if TYPE_CHECKING:
     from modules.checkpoints.manager import ModelHandle
@@ -29,55 +30,70 @@ LISTS = {LORA_HASHES: (r"[^, ][^,]*", ", "), "TI hashes": (r"[^, ][^,]*", ", "),
 
 @dataclass(frozen=True)
 class ReadNetworks:
-    """What of a prompt's networks is used, and how much on the text encoders and on the denoising network.
+    """What of a prompt's networks is used: each with its strength on the text encoders and on the denoising network.
 
     `said` are items of the picture's text, under A1111's names, `notes` a sentence for each network that is left out.
     """
 
-    on_text: Strengths = ()
-    on_unet: tuple[tuple[Adapter, float], ...] = ()
+    used: Mapping[ExtraNetwork, tuple[LoadedAdapter, float, float]] = field(default_factory=dict)
     said: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def strengths(self, networks: Sequence[ExtraNetwork]) -> tuple[Strengths, tuple[tuple[Adapter, float], ...]]:
+        """On the text encoders and on the denoising network, where these count; one that is named twice has both strengths."""
+        total: dict[LoadedAdapter, tuple[float, float]] = {}
+        for network in networks:
+            if network in self.used:
+                adapter, te, unet = self.used[network]
+                before = total.get(adapter, (0.0, 0.0))
+                total[adapter] = before[0] + te, before[1] + unet
+        on_text = tuple((one, te) for one, (te, _) in total.items() if te and one.parts.keys() - {"unet"})
+        on_unet = tuple((one.parts["unet"], unet) for one, (_, unet) in total.items() if unet and "unet" in one.parts)
+        return on_text, on_unet
+
 
 def read_networks(model: ModelHandle, wanted: Sequence[ExtraNetwork]) -> ReadNetworks:
-    """Read them, at most `MAX_ADAPTERS` different ones; one that is named twice counts with both strengths.  Reads files: it
-    belongs on a host thread."""
-    strengths: dict[LoadedAdapter, tuple[float, float]] = {}
+    """Read them, at most `MAX_ADAPTERS` different ones.  Reads files: it belongs on a host thread."""
+    used: dict[ExtraNetwork, tuple[LoadedAdapter, float, float]] = {}
     left_out: dict[ExtraNetwork, str] = {}
-    notes: list[str] = []
+    notes: dict[str, None] = {}
+    seen: set[object] = set()
     names: set[str] = set()
-    for network in wanted:
+    for written in dict.fromkeys(wanted):
+        if len(seen) >= MAX_ADAPTERS and written.name.casefold() not in names:  # before files are looked for
+            left_out[written] = too_many_networks()
+            continue
+        network = written.spelled(partial(model.knows_network, written.kind))
         if problem := network_problem(network):
-            left_out[network] = problem
+            left_out[written] = problem
             continue
         te, unet = network.multipliers()
         if te == unet == 0.0:
             continue
-        if len(names | {network.name.casefold()}) > MAX_ADAPTERS:  # before it is read
-            left_out[network] = f"{MAX_ADAPTERS} different networks are the most of one picture"
+        if network.kind == "hypernet":
+            te = 0.0  # it knows no text encoders
+        same = network.kind, network.name.casefold(), network.options()
+        if len(seen | {same}) > MAX_ADAPTERS:  # before it is read
+            left_out[written] = too_many_networks()
             continue
         try:
-            adapter = model.adapter(network.name)
-        except AtelierError as error:
-            left_out[network] = str(error)
+            adapter = model.hypernetwork(network.name) if network.kind == "hypernet" else model.adapter(network.name)
+            if adapter.unmatched:
+                notes[f"{written}: {len(adapter.unmatched)} of its tensors belong to no layer of this checkpoint"] = None
+            if network.options() != NetworkOptions() and network.kind != "hypernet":
+                adapter = model.adjusted(adapter, network.options())
+        except (AtelierError, ValueError) as error:
+            left_out[written] = str(error)
             continue
-        names.add(network.name.casefold())
-        if adapter not in strengths and adapter.unmatched:
-            notes.append(f"{network}: {len(adapter.unmatched)} of its tensors belong to no layer of this checkpoint")
-        before = strengths.get(adapter, (0.0, 0.0))
-        strengths[adapter] = before[0] + te, before[1] + unet
+        seen.add(same)
+        names.add(written.name.casefold())
+        used[written] = adapter, te, unet
     said = {}
-    if strengths:
-        said[LORA_HASHES] = ", ".join(f"{_plain(one.name)}: {one.digest}" for one in strengths)
+    if by_name := {_plain(one.name): one.digest for tag, (one, _, _) in used.items() if tag.kind != "hypernet"}:
+        said[LORA_HASHES] = ", ".join(f"{name}: {digest}" for name, digest in by_name.items())
     if left_out:
         said[LEFT_OUT] = " ".join(map(str, left_out))
-    return ReadNetworks(
-        on_text=tuple((one, te) for one, (te, _) in strengths.items() if te and one.parts.keys() - {"unet"}),
-        on_unet=tuple((one.parts["unet"], unet) for one, (_, unet) in strengths.items() if unet and "unet" in one.parts),
-        said=said,
-        notes=(*notes, *(f"{network}: {why}; it is left out" for network, why in left_out.items())),
-    )
+    return ReadNetworks(used, said, (*notes, *left_out_notes(left_out)))
 
 
 def both_said(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:

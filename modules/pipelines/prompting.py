@@ -6,7 +6,7 @@ here they are asked.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.adapters import Adapter
-from modules.diffusion.conditioning import ConditioningTimeline
+from modules.diffusion.conditioning import Conditioning, ConditioningTimeline
 from modules.diffusion.networks import Strengths, Tokenised
 from modules.diffusion.samplers import Sampler
 from modules.pipelines.consistency import consistent
@@ -24,12 +24,23 @@ from modules.pipelines.extra_networks import ReadNetworks, read_networks
 from modules.pipelines.guidance import Guidance
 from modules.pipelines.guidance.zero import still
 from modules.pipelines.ops import Program, encode, on_host
-from modules.prompts.limits import check_affordable
-from modules.prompts.plan import Plan, plan
+from modules.prompts.limits import check_affordable, check_encodings
+from modules.prompts.plan import NO_NETWORKS, NetworksOverTime, Plan, plan
 from modules.request import Txt2Img
 
 AT_ONCE = 16
 """Windows of tokens of one device op, so that others' come in between."""
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptersOverTime:
+    """`adapters[i]`, with their strengths, count while `over.networks[i]` do."""
+
+    over: NetworksOverTime = NO_NETWORKS
+    adapters: tuple[tuple[tuple[Adapter, float], ...], ...] = ((),)
+
+    def at(self, evaluation: int) -> tuple[tuple[Adapter, float], ...]:
+        return self.adapters[self.over.index(evaluation)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +56,8 @@ class Prompted:
     bare: ConditioningTimeline | None = None
     image_scale: float = 1.0
     said: Mapping[str, str] = field(default_factory=dict)
-    adapters: tuple[tuple[Adapter, float], ...] = ()
-    """On the denoising network, with their strengths."""
+    adapters: AdaptersOverTime = field(default_factory=AdaptersOverTime)
+    """On the denoising network."""
     notes: tuple[str, ...] = ()
     """Sentences about what of the prompts could not be done."""
 
@@ -74,10 +85,11 @@ class Prompted:
         if self.bare is not None and scale != 0:  # + (image_scale - 1) * (negative - bare), as one more side of AND
             sides.append((self.bare.at(evaluation), (1.0 - self.image_scale) / scale))
         negative = self.negative.at(evaluation)
-        full = composed(model, sides, negative, scale, guidance.combine, pair, added, self.adapters)
+        adapters = self.adapters.at(evaluation)
+        full = composed(model, sides, negative, scale, guidance.combine, pair, added, adapters)
         if guidance.skips is None:
             return full
-        skips, without = guidance.skips, composed(model, sides, None, scale, pair=pair, added=added, adapters=self.adapters)
+        skips, without = guidance.skips, composed(model, sides, None, scale, pair=pair, added=added, adapters=adapters)
         return switched(lambda sigma: skips(evaluation, sigma), full, without)
 
 
@@ -89,29 +101,57 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler, steps_befor
     Raises:
         RequestError: prompt editing makes too many different texts.
     """
-    planned, texts = yield from on_host(lambda: _tokenised(model, request, sampler, steps_before))
+    planned = yield from on_host(lambda: _planned(request, sampler, steps_before))
     networks = ReadNetworks()
     if planned.networks:
         networks = yield from on_host(lambda: read_networks(model, planned.networks))
-    encoded = yield from _encoded(model, texts, request.clip_skip, networks.on_text)
+    texts = yield from on_host(lambda: _tokenised(model, request, planned, networks))
+    on_text, on_unet = zip(*map(networks.strengths, planned.over_time.networks), strict=True)
+    check_encodings(len(texts.pieces), len(set(on_text)))
     *sides, negative = [timeline.texts for timeline in planned.timelines]
-    made = texts.conditionings(sides, negative, encoded)
-    *positive, below = [ConditioningTimeline(*one) for one in zip(planned.timelines, made, strict=True)]
+    made: dict[Strengths, Sequence[Sequence[Conditioning]]] = {}
+    for strengths in dict.fromkeys(on_text):
+        encoded = yield from _encoded(model, texts, request.clip_skip, strengths)
+        made[strengths] = texts.conditionings(sides, negative, encoded)
+    timelines = _over_time(planned, [made[strengths] for strengths in on_text])
     weights = [side.weight for side in planned.sides]
-    said = {**texts.said, **networks.said}
     return Prompted(
-        tuple(zip(positive, weights, strict=True)), below, said=said, adapters=networks.on_unet, notes=networks.notes
+        tuple(zip(timelines[:-1], weights, strict=True)),
+        timelines[-1],
+        said={**texts.said, **networks.said},
+        adapters=AdaptersOverTime(planned.over_time, tuple(on_unet)),
+        notes=networks.notes,
     )
 
 
-def _tokenised(model: ModelHandle, request: Txt2Img, sampler: Sampler, steps_before: int | None) -> tuple[Plan, Tokenised]:
-    """What the prompts say along the run, and all of its texts, tokenised."""
+def _over_time(planned: Plan, made: Sequence[Sequence[Sequence[Conditioning]]]) -> list[ConditioningTimeline]:
+    """A timeline of each side of AND, and last of the negative prompt, that changes with its texts and with the strengths on
+    the text encoders: `made` are the conditionings under the strengths of each of `planned.over_time`, by side and text."""
+    if all(each is made[0] for each in made):
+        return [ConditioningTimeline(*one) for one in zip(planned.timelines, map(tuple, made[0]), strict=True)]
+    over, timelines = planned.over_time, []
+    for number, timeline in enumerate(planned.timelines):
+        cut = timeline.cut(over.ends)
+        conditionings = tuple(made[over.index(end)][number][timeline.index(end)] for end in cut.ends)
+        timelines.append(ConditioningTimeline(cut, conditionings))
+    return timelines
+
+
+def _planned(request: Txt2Img, sampler: Sampler, steps_before: int | None) -> Plan:
+    """What the prompts say along the run."""
     steps = sampler.prompt_steps(request.steps)
     passes = (steps, None) if steps_before is None else (steps_before, steps)
     planned = plan(request.prompt, request.negative_prompt, *passes, old=request.old_prompt_editing)
     check_affordable(planned)
+    return planned
+
+
+def _tokenised(model: ModelHandle, request: Txt2Img, planned: Plan, networks: ReadNetworks) -> Tokenised:
+    """All texts of the prompts, tokenised."""
     texts = list(dict.fromkeys(text for timeline in planned.timelines for text in timeline.distinct))
-    return planned, model.prompts.tokenise(texts, request)
+    if bundled := [adapter for adapter, _, _ in networks.used.values() if adapter.inversions]:
+        return model.prompts.tokenise(texts, request, bundled=bundled)
+    return model.prompts.tokenise(texts, request)
 
 
 def _encoded(model: ModelHandle, texts: Tokenised, clip_skip: int, adapters: Strengths) -> Program[dict[Hashable, Any]]:

@@ -17,7 +17,7 @@ from modules.prompts.chunks import Embedding, Embeddings, chunk
 from modules.prompts.compose import ExtraNetwork, split_and, take_networks
 from modules.prompts.emphasis import weigh
 from modules.prompts.library import Library
-from modules.prompts.limits import check_affordable, check_windows
+from modules.prompts.limits import MAX_NETWORKS, check_affordable, check_windows
 from modules.prompts.plan import Plan, plan
 from modules.prompts.scanner import complaint
 from modules.prompts.timeline import Timeline
@@ -31,6 +31,9 @@ MAX_PIECES = 200
 """Weighted pieces of one text that are returned."""
 
 _COMFY_NAME = re.compile(r"\bembedding:([\w.-]{1,100})")
+
+MAX_SHOWN = 200
+"""Characters of a network in a sentence about it."""
 
 NETWORK_KINDS = ("lora", "lyco", "hypernet")
 
@@ -89,6 +92,7 @@ def check(
     step_ends: Sequence[int],
     prompt_steps: int,
     networks: Collection[str] = (),
+    hypernetworks: Mapping[str, str] = MappingProxyType({}),
     tokenizer: Tokenizer | None = None,
     embeddings: Collection[Embedding] = (),
     skipped: Mapping[str, str] = MappingProxyType({}),
@@ -102,6 +106,7 @@ def check(
         step_ends: after how many evaluations of the network each step is over, `Sampler.step_ends(steps)`.
         prompt_steps: what prompts are worked out for, `Sampler.prompt_steps(steps)`.
         networks: names of the LoRAs that are here.
+        hypernetworks: names of those that are here, each with what its file's problem is, "" for none.
         tokenizer: of the checkpoint; CLIP's when left out.
         embeddings: those that the checkpoint can use.
         skipped: embeddings that are here and cannot be used, each with a sentence why.
@@ -109,7 +114,7 @@ def check(
     """
     request, notes = _finished(request, library)
     planned = plan(request.prompt, request.negative_prompt, prompt_steps, old=request.old_prompt_editing)
-    notes += [*_reading_notes(request, planned), *network_notes(planned.networks, networks)]
+    notes += [*_reading_notes(request, planned), *network_notes(planned.networks, networks, hypernetworks)]
     tokenizer = tokenizer or Tokenizer(request.raw_text)
     try:
         check_affordable(planned)
@@ -219,28 +224,60 @@ def _weighs_break(text: str) -> bool:
     return "BREAK" in text and any("BREAK" in piece.text and piece.weight < 0 and not piece.is_break for piece in weigh(text))
 
 
-def network_notes(networks: Iterable[ExtraNetwork], known: Collection[str] = ()) -> list[str]:
-    """One sentence for each network that will be left out.  `known` are the names that are here."""
-    there = {name.casefold() for name in known}
-    return [f"{network}: {reason}; it is left out" for network in networks if (reason := _unusable(network, there))]
+def network_notes(
+    networks: Iterable[ExtraNetwork],
+    known: Collection[str] = (),
+    hypernetworks: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """Sentences about the networks that will be left out.  `known` are the names that are here, of LoRAs and of hypernetworks;
+    these with their problem, "" for none."""
+    loras = {name.casefold(): "" for name in known}
+    hypernets = {name.casefold(): problem for name, problem in hypernetworks.items()}
+    left_out, seen = dict[ExtraNetwork, str](), set[object]()
+    for network in networks:
+        if reason := _unusable(network, hypernets if network.kind == "hypernet" else loras):
+            left_out[network] = reason
+            continue
+        seen.add((network.kind, network.name.casefold(), network.options()))
+        if len(seen) > MAX_NETWORKS:
+            left_out[network] = too_many_networks()
+    return left_out_notes(left_out)
 
 
-def _unusable(network: ExtraNetwork, known: Collection[str]) -> str:
+def too_many_networks() -> str:
+    return f"{MAX_NETWORKS} different networks are the most of one picture"
+
+
+def left_out_notes(left_out: Mapping[ExtraNetwork, str]) -> list[str]:
+    """A sentence for each reason, with the networks that are left out for it."""
+    by_reason: dict[str, list[str]] = {}
+    for network, reason in left_out.items():
+        by_reason.setdefault(reason, []).append(str(network)[:MAX_SHOWN])
+    notes = []
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        notes.append(f"{', '.join(names[:3])}{more}: {reason}; {'they are' if len(names) > 1 else 'it is'} left out")
+    return notes
+
+
+def _unusable(network: ExtraNetwork, known: Mapping[str, str]) -> str:
+    network = network.spelled(lambda name: name.casefold() in known)
     if problem := network_problem(network):
         return problem
-    return "" if network.name.casefold() in known else f"no network of the name {network.name!r} is here"
+    what = "hypernetwork" if network.kind == "hypernet" else "network"
+    return known.get(network.name.casefold(), f"no {what} of the name {network.name!r} is here")
 
 
 def network_problem(network: ExtraNetwork) -> str:
     """Why a network cannot be used, whichever files are here; "" where it may be."""
     if network.kind not in NETWORK_KINDS:
         return f"{network.kind!r} is no kind of network"
-    if network.kind == "hypernet":
-        return "hypernetworks are not applied"
     try:
         network.multipliers()
-    except ValueError:
-        return "what stands behind the name must be numbers"
+        network.options()
+        network.window()
+    except ValueError as error:
+        return str(error)
     return ""
 
 

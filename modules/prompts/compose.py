@@ -7,7 +7,10 @@ they do, is not known here.  The negative prompt has neither networks nor AND.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from modules.prompts.block_weights import BlockWeights
 
 MAX_PARTS = 64
 """Sides of AND that are evaluated apart; each costs a row of the network at every step."""
@@ -46,17 +49,83 @@ class ExtraNetwork:
         Raises:
             ValueError: one of them is no finite number.
         """
+        numbers = [text for text in self.positional if not _is_blocks(text)]
+        te = _multiplier(self._said("te", numbers, 0, "1"))
+        unet = self._said("unet", numbers, 1, "")
+        return te, _multiplier(unet) if unet else te
+
+    def options(self) -> NetworkOptions:
+        """What else is said of a `lora`.
+
+        Raises:
+            ValueError: it makes no sense; the message says why.
+        """
+        numbers = [text for text in self.positional if not _is_blocks(text)]
         named = dict(self.named)
-        te = _multiplier(named.get("te", self.positional[0] if self.positional else "1"))
-        unet = named.get("unet", self.positional[1] if len(self.positional) > 1 else None)
-        return te, te if unet is None else _multiplier(unet)
+        blocks = named.get("lbw", next(filter(_is_blocks, self.positional), ""))
+        rank = self._said("dyn", numbers, 2, "")
+        if rank and not (rank.isascii() and rank.isdigit() and int(rank[:9]) > 0):
+            raise ValueError(f"dyn: {rank[:40]!r} is no rank; write a whole number from 1 on")
+        return NetworkOptions(BlockWeights.parse(blocks) if blocks else None, int(rank[:9]) if rank else None)
+
+    def window(self) -> tuple[int, int | None]:
+        """The first step that counts, from 0, and the first that does not any more: `start=`, `stop=` or `step=5-10`.
+
+        Raises:
+            ValueError: one is no whole number.
+        """
+        named = dict(self.named)
+        start, dash, stop = named.get("step", "").partition("-")
+        first = _whole(named.get("start", start) or "0")
+        last = named.get("stop", stop if dash else "")
+        return first, _whole(last) if last else None
+
+    def spelled(self, exists: Callable[[str], bool]) -> ExtraNetwork:
+        """With a name that `exists` where it has colons, which a tag cannot tell from those between its parts."""
+        for more in range(len(self.positional) + 1):
+            name = ":".join((self.name, *self.positional[:more]))
+            if exists(name):
+                return replace(self, name=name, positional=self.positional[more:])
+        return self
+
+    def _said(self, key: str, numbers: list[str], position: int, default: str) -> str:
+        return dict(self.named).get(key, numbers[position] if len(numbers) > position else default)
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Of a LoRA beside its strengths: the weights of its blocks, and the most ranks of it that are used (A1111's `dyn`)."""
+
+    blocks: BlockWeights | None = None
+    rank: int | None = None
+
+
+def _is_blocks(text: str) -> bool:
+    """Whether something without a key is weights of blocks, as the extension of 2023 writes them: numbers, or a name."""
+    try:
+        return ("," in text or text[:1].isalpha()) and bool(BlockWeights.parse(text))
+    except ValueError:
+        return False
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text[:40]!r} is no step; write a whole number")
+    return int(text[:9])
 
 
 def _multiplier(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("what stands behind the name must be numbers") from None
     if not abs(value) < 1e6:
-        raise ValueError(f"{text!r} is too large")
+        raise ValueError(f"what stands behind the name must be numbers, and {text[:40]!r} is too large")
     return value
+
+
+MARK = "\ue000{}\ue001"
+"""What stands for a network in the text of `marked`: no word of the prompt language, in characters that no font has."""
 
 
 def take_networks(text: str) -> tuple[str, tuple[ExtraNetwork, ...]]:
@@ -65,6 +134,23 @@ def take_networks(text: str) -> tuple[str, tuple[ExtraNetwork, ...]]:
     >>> take_networks("a <lora:ink:0.8> cat")
     ('a  cat', (ExtraNetwork(kind='lora', name='ink', positional=('0.8',), named=()),))
     """
+    pieces, networks = _pieces(text)
+    return "".join(pieces), networks
+
+
+def marked(text: str) -> str:
+    """`text` with its tags as marks, each `MARK` with the number of its network, which `marks` finds again."""
+    pieces, _ = _pieces(re.sub("[\ue000\ue001]", " ", text))
+    return "".join(piece + MARK.format(number) for number, piece in enumerate(pieces[:-1])) + pieces[-1]
+
+
+def marks(text: str) -> list[int]:
+    """The numbers of the networks whose marks stand in `text`."""
+    return [int(number) for number in re.findall(MARK.format("([0-9]+)"), text)]
+
+
+def _pieces(text: str) -> tuple[list[str], tuple[ExtraNetwork, ...]]:
+    """What stands before, between and behind the tags, and the tags."""
     kept: list[str] = []
     networks: list[ExtraNetwork] = []
     start, at = 0, text.find("<")
@@ -81,20 +167,21 @@ def take_networks(text: str) -> tuple[str, tuple[ExtraNetwork, ...]]:
         else:
             at = text.find("<", at + 1)
     kept.append(text[start:])
-    return "".join(kept), tuple(networks)
+    return kept, tuple(networks)
 
 
 def _network(kind: str, arguments: str) -> ExtraNetwork:
+    """The first argument is the name, with any character; A1111 loses one with an equals sign."""
+    name, *items = arguments.split(":")
     positional: list[str] = []
     named: list[tuple[str, str]] = []
-    for item in arguments.split(":"):
+    for item in items:
         key, equals, value = item.partition("=")
         if equals and "=" not in value:
             named.append((key, value))
         else:
             positional.append(item)
-    name = positional[0] if positional else ""
-    return ExtraNetwork(kind, name, tuple(positional[1:]), tuple(named))
+    return ExtraNetwork(kind, name, tuple(positional), tuple(named))
 
 
 @dataclass(frozen=True)

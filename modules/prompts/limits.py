@@ -18,6 +18,12 @@ MAX_CHARACTERS = 150_000
 MAX_WINDOWS_PER_TEXT = 220
 """Windows of 75 tokens of one text: 16,500 tokens, what the longest prompt of one-letter words has.  BREAK begins a new one."""
 
+MAX_NETWORKS = 8
+"""Different networks of one picture, and of one forward: each is a side path of its own at every layer that it changes."""
+
+MAX_ENCODINGS = 1_000
+"""Windows times the different strengths of networks on the text encoders, where prompt editing changes those."""
+
 
 def check_affordable(plan: Plan) -> None:
     """Refuse what would keep the device busy for minutes, as far as it is seen without counting tokens.
@@ -56,6 +62,19 @@ def check_length(windows: int) -> None:
         raise RequestError(
             f"prompt: it takes {windows:,} windows of {CHUNK} tokens (BREAK begins a new one), at most "
             f"{MAX_WINDOWS_PER_TEXT} are allowed; shorten the prompt"
+        )
+
+
+def check_encodings(windows: int, strengths: int) -> None:
+    """Refuse to encode so many windows under so many different strengths of networks on the text encoders.
+
+    Raises:
+        RequestError: they are more than `MAX_ENCODINGS` together.
+    """
+    if strengths > 1 and windows * strengths > MAX_ENCODINGS:
+        raise RequestError(
+            f"prompt: {windows:,} windows of {CHUNK} tokens under {strengths:,} different strengths of networks are "
+            f"{windows * strengths:,} encodings, at most {MAX_ENCODINGS:,} are allowed; edit fewer networks, or give them te=0"
         )
 
 

@@ -7,7 +7,7 @@ A1111 works prompts out for twice the steps (`steps x 2`), which is the caller's
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from modules.prompts.scanner import Cycle, Node, Switch, scan
@@ -34,6 +34,11 @@ class Timeline:
 
     def at(self, evaluation: int) -> str:
         return self.texts[self.index(evaluation)]
+
+    def cut(self, ends: Iterable[int]) -> Timeline:
+        """The same with these ends too, at which its text goes on."""
+        every = tuple(sorted({*self.ends, *(end for end in ends if 0 <= end < self.ends[-1])}))
+        return Timeline(every, tuple(self.at(end) for end in every))
 
     @property
     def distinct(self) -> tuple[str, ...]:

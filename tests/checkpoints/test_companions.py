@@ -54,9 +54,9 @@ def test_every_form_of_file_is_known_by_its_header(models: Path) -> None:
     infos = {info.name: info for info in scan_embeddings([models])}
     assert set(infos) == {"a1111", "comfy", "diffusers", "xl", "long", "lora", "torn"}
     usable = {name: (info.vectors, info.width) for name, info in infos.items() if not info.problem}
-    assert usable == {"a1111": (3, 768), "comfy": (2, 768), "diffusers": (1, 768)}
+    assert usable == {"a1111": (3, 768), "comfy": (2, 768), "diffusers": (1, 768), "xl": (2, 2048)}
+    assert [infos[name].family for name in ("a1111", "xl", "torn")] == ["SD 1.x", "SDXL", ""]
     for name, words in {
-        "xl": "for SDXL",
         "long": "76 vectors",
         "lora": "no tensor emb_params",
         "torn": "torn.safetensors",
@@ -97,11 +97,11 @@ def test_vectors_are_those_of_the_file_and_change_with_it(models: Path, tmp_path
     assert shelf
     tokenizer = Tokenizer()
     (token,) = tokenizer.encode("ink")
-    found, length = shelf.known(32, tokenizer).match([token], 0) or (None, 0)
+    found, length = shelf.known((32,), tokenizer).match([token], 0) or (None, 0)
     assert found is not None
     assert (found.name, found.vectors, length) == ("ink", 2, 1)
-    assert shelf.known(32, tokenizer).match(tokenizer.encode("wide"), 0) is None, "of another width"
-    assert shelf.known(32, tokenizer) is shelf.known(32, tokenizer)
+    assert shelf.known((32,), tokenizer).match(tokenizer.encode("wide"), 0) is None, "of another width"
+    assert shelf.known((32,), tokenizer) is shelf.known((32,), tokenizer)
     read, hashes = shelf.read([found])
     assert torch.equal(read[found], vectors.half().float())
     assert hashes == {"ink": hashlib.sha256(path.read_bytes()).hexdigest()[:12]}
@@ -110,7 +110,7 @@ def test_vectors_are_those_of_the_file_and_change_with_it(models: Path, tmp_path
     os.utime(path, ns=(1, 1))
     with pytest.raises(RequestError, match="'ink' was changed just now"):
         shelf.read([found])
-    (again, _) = shelf.known(32, tokenizer).match([token], 0) or (None, 0)
+    (again, _) = shelf.known((32,), tokenizer).match([token], 0) or (None, 0)
     assert again is not None
     assert torch.equal(shelf.read([again])[0][again], vectors * 2)
 

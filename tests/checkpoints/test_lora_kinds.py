@@ -18,12 +18,15 @@ from lycoris.modules import (
     LoConModule,
     LohaModule,
     LokrModule,
+    NormModule,
 )
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from modules.checkpoints.loras import Loras
-from modules.diffusion.forward import Conv2d, Linear, context_for, name_layers
+from modules.diffusion.deltas import Hadamard
+from modules.diffusion.forward import Conv2d, GroupNorm, LayerNorm, Linear, context_for, name_layers
+from modules.diffusion.kernels import PLAIN
 from modules.diffusion.networks import AdaptableNetwork
 from modules.errors import CheckpointError
 
@@ -74,7 +77,10 @@ def read(folder: Path, layer: nn.Module, tensors: dict[str, Tensor], name: str =
         {f"lora_unet_proj.{key}": value.contiguous() for key, value in tensors.items()},
         folder / "loras" / f"{name}.safetensors",
     )
-    network = AdaptableNetwork({"proj": layer}, {"proj": "proj"}, torch.device("cpu"), torch.float32)  # type: ignore[dict-item]
+    layers: dict[str, Any] = {"proj": layer}
+    of_norms = isinstance(layer, nn.GroupNorm | nn.LayerNorm)
+    reached = ({}, layers) if of_norms else (layers, {})
+    network = AdaptableNetwork(reached[0], {"proj": "proj"}, torch.device("cpu"), torch.float32, reached[1])
     return Loras([folder]).read(name, {"unet": network}, network)
 
 
@@ -138,3 +144,100 @@ def test_a_full_difference_of_the_bias_and_a_replaced_weight(tmp_path: Path) -> 
     assert torch.allclose(changed.change(x, layer), bias.expand(2, 32), atol=1e-6)
     replaced = read(tmp_path, layer, {"set_weight": weight}, "set").parts["unet"].deltas["proj"]
     assert torch.allclose(layer(x) + replaced.change(x, layer), nn.functional.linear(x, weight, layer.bias), atol=1e-5)
+
+
+NORMS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], tuple[int, ...]]] = {
+    "group": (lambda: GroupNorm(4, 16), lambda: nn.GroupNorm(4, 16), (3, 16, 8, 6)),
+    "layer": (lambda: LayerNorm(16), lambda: nn.LayerNorm(16), (3, 5, 16)),
+}
+
+
+def drawn_norm(kind: str) -> tuple[Any, Any, Tensor]:
+    """Our norm, torch's with the same random weights, and an input of three rows."""
+    torch.manual_seed(5)
+    make, make_plain, shape = NORMS[kind]
+    ours, plain = make(), make_plain()
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    plain.load_state_dict(ours.state_dict())
+    return ours, plain, torch.randn(shape)
+
+
+def adapted_rows(norm: Any, adapter: Any, x: Tensor) -> Tensor:
+    """The norm's output where the first and the last row have the adapter, half and whole."""
+    name_layers(Network(norm))
+    context = context_for([[(adapter, 0.5)], [], [(adapter, 1.0)]], [()] * 3, None, torch.device("cpu"))
+    return norm.by(PLAIN, x, context)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@torch.no_grad()
+def test_changes_of_norms_equal_lycoris(kind: str, tmp_path: Path) -> None:
+    norm, plain, x = drawn_norm(kind)
+    module = NormModule("proj", plain, multiplier=1.0)
+    for parameter in module.parameters():
+        parameter.copy_(torch.randn_like(parameter))
+    adapter = read(tmp_path, norm, dict(module.state_dict())).parts["unet"]
+    module.apply_to()
+    out = adapted_rows(norm, adapter, x)
+    expected, before = module(x), norm.by(PLAIN, x)
+    assert (expected - before).abs().max() > 0.5, "the test can fail"
+    torch.testing.assert_close(out[0], (before[0] + expected[0]) / 2, rtol=1e-5, atol=1e-5)
+    assert torch.equal(out[1], before[1]), "a row without it is as it was"
+    torch.testing.assert_close(out[2], expected[2], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("names", [("diff",), ("diff_b",), ("diff", "diff_b"), ("set_weight",), ("set_weight", "diff_b")])
+@torch.no_grad()
+def test_differences_and_replaced_weights_of_norms(kind: str, names: tuple[str, ...], tmp_path: Path) -> None:
+    norm, plain, x = drawn_norm(kind)
+    tensors = {name: torch.randn(16) for name in names}
+    adapter = read(tmp_path, norm, tensors).parts["unet"]
+    plain.weight += tensors.get("diff", 0)
+    plain.weight.copy_(tensors.get("set_weight", plain.weight))
+    plain.bias += tensors.get("diff_b", 0)
+    torch.testing.assert_close(adapted_rows(norm, adapter, x)[2], plain(x)[2], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"w_norm": torch.zeros(8)},
+        {"w_norm": torch.zeros(16), "b_norm": torch.zeros(8)},
+        {"lora_down.weight": torch.zeros(2, 16), "lora_up.weight": torch.zeros(16, 2)},
+    ],
+    ids=["width", "bias", "matrix"],
+)
+def test_a_change_that_is_none_of_a_norm_is_refused(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="fits no layer"):
+        read(tmp_path, LayerNorm(16), tensors)
+
+
+LOHA = {f"hada_w{side}_{half}": torch.ones(32, 2) if half == "a" else torch.ones(2, 16) for side in (1, 2) for half in "ab"}
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@torch.no_grad()
+def test_a_difference_without_a_cheaper_form_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    monkeypatch.setattr("modules.checkpoints.loras.KEPT_DENSE", 32 * 16 * 4 if kept else 32 * 16 * 4 - 1)
+    made: list[Tensor] = []
+    weight = Hadamard.weight
+    monkeypatch.setattr(Hadamard, "weight", lambda delta, of: made.append(of) or weight(delta, of))
+    layer, x = Linear(16, 32), torch.randn(2, 16)
+    delta = read(tmp_path, layer, LOHA).parts["unet"].deltas["proj"]
+    made.clear()
+    first = delta.change(x, layer)
+    for _ in range(3):
+        assert torch.equal(delta.change(x, layer), first)
+    assert len(made) == (1 if kept else 4)
+
+
+def test_what_is_kept_counts_as_the_adapter_s_memory(tmp_path: Path) -> None:
+    layer = Linear(16, 32)
+    (tmp_path / "loras").mkdir()
+    save_file({f"lora_unet_proj.{key}": value for key, value in LOHA.items()}, tmp_path / "loras" / "ink.safetensors")
+    network = AdaptableNetwork({"proj": layer}, {"proj": "proj"}, torch.device("cpu"), torch.float32)
+    loaded = Loras([tmp_path]).read("ink", {"unet": network}, network)
+    assert loaded.size == sum(value.numel() * 4 for value in LOHA.values()) + 32 * 16 * 4

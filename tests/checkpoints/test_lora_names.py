@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modules.checkpoints import keys, lora_names
-from modules.diffusion.forward import adaptable_layers
+from modules.diffusion.forward import adaptable_layers, adaptable_norms
 from modules.diffusion.unet import UNet, UNetConfig
 from tests.diffusion import reference
 from tests.sdxl import UNET as SDXL_UNET
@@ -24,7 +24,7 @@ def test_every_layer_has_the_name_that_diffusers_gives_it(config: UNetConfig) ->
     ours.load_state_dict({n: stored[keys.UNET + n].reshape(t.shape) for n, t in ours.state_dict().items()})
     theirs = reference.unet(config, stored)
     weights = theirs.state_dict()
-    for place, layer in adaptable_layers(ours).items():
+    for place, layer in (adaptable_layers(ours) | adaptable_norms(ours)).items():
         name = lora_names.diffusers_name(place, len(config.channels), config.res_blocks)
         assert torch.equal(weights[f"{name}.weight"].reshape(layer.weight.shape), layer.weight), place
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from modules.diffusion.adapters import Adapter, LowRank
 from modules.diffusion.attention import Attend, sdpa, sliced
 from modules.diffusion.conditioning import Conditioning
+from modules.diffusion.deltas import Full
 from modules.diffusion.forward import (
     MIDDLE_ATTENTION,
     AttentionMass,
@@ -21,8 +22,10 @@ from modules.diffusion.forward import (
     IdentityAttention,
     Linear,
     Tap,
+    adaptable_norms,
     context_for,
 )
+from modules.diffusion.kernels import PLAIN, Kernels, PlainKernels
 from modules.diffusion.layers import CrossAttention
 from modules.diffusion.prediction import DiscreteNoise
 from modules.diffusion.rows import Answer, Control, Row, can_join
@@ -158,6 +161,71 @@ def test_the_number_of_adapters_in_a_forward_is_bounded() -> None:
     assert not can_join([CrossAttentionKey(77), CrossAttentionKey(77 * 13)]), "contexts bound it too"
     row = Row(torch.zeros(4, 8, 8), 1.0, Conditioning(torch.zeros(154, 4)), adapters=((adapters[0], 1.0), (adapters[1], 0.0)))
     assert UNetDenoiser.join_key(row) == CrossAttentionKey(154, (adapters[0],))
+
+
+# ---- norms
+
+
+def norm_adapter(network: nn.Module, seed: int) -> Adapter:
+    generator = torch.Generator().manual_seed(seed)
+    width = {name: len(norm.weight) for name, norm in adaptable_norms(network).items()}
+    drawn = {name: [torch.randn(count, generator=generator) * 0.3 for _ in range(2)] for name, count in width.items()}
+    return Adapter("norms", {name: Full(*both) for name, both in drawn.items()})
+
+
+class Late(PlainKernels):
+    """Kernels that add biases late, as fused ones do."""
+
+    late_bias = True
+
+
+@pytest.mark.parametrize("kernels", [PLAIN, Late()], ids=["plain", "late biases"])
+def test_rows_with_and_without_changed_norms_share_a_forward_and_equal_them_alone(kernels: Kernels) -> None:
+    unet = randomised(UNet(CONFIG, kernels=kernels), seed=5).requires_grad_(False).eval()
+    one = norm_adapter(unet, 1)
+    changed = UNet(CONFIG).requires_grad_(False).eval()
+    changed.load_state_dict(unet.state_dict())
+    for name, norm in adaptable_norms(changed).items():
+        delta = one.deltas[name]
+        assert isinstance(delta, Full)
+        assert delta.diff is not None
+        assert delta.bias is not None
+        norm.weight += 0.8 * delta.diff
+        norm.bias += 0.8 * delta.bias
+    denoiser = UNetDenoiser(unet, torch.float32)
+    asked, plain = row(0, adapters=((one, 0.8),)), row(1)
+    together = answers(denoiser, [asked, plain])
+    assert_equal(together[0], answers(denoiser, [asked])[0])
+    assert_equal(together[0], answers(UNetDenoiser(changed, torch.float32), [row_without(asked)])[0])
+    assert_equal(together[1], answers(denoiser, [plain])[0])
+    assert float((together[0].x0 - answers(denoiser, [row_without(asked)])[0].x0).abs().max()) > 0.1
+
+
+def test_every_norm_of_the_network_can_be_adapted(denoiser: UNetDenoiser) -> None:
+    norms = adaptable_norms(denoiser.unet)
+    assert norms.keys() == {n for n, m in denoiser.unet.named_modules() if isinstance(m, nn.GroupNorm | nn.LayerNorm)}
+    whole = norm_adapter(denoiser.unet, 2)
+    for name in sorted(norms):
+        asked = row(0, adapters=((Adapter("one norm", {name: whole.deltas[name]}), 20.0),))
+        assert float((answers(denoiser, [asked])[0].x0 - answers(denoiser, [row(0)])[0].x0).abs().max()) > 0, name
+
+
+def test_fused_kernels_are_asked_for_norms_without_a_change_only() -> None:
+    class Counting(PlainKernels):
+        asked = 0
+
+        def group_norm(self, *arguments: object, **options: object) -> Tensor:
+            self.asked += 1
+            return super().group_norm(*arguments, **options)  # type: ignore[arg-type]
+
+    kernels = Counting()
+    unet = randomised(UNet(CONFIG, kernels=kernels), seed=5).requires_grad_(False).eval()
+    denoiser = UNetDenoiser(unet, torch.float32)
+    answers(denoiser, [row(0)])
+    every, kernels.asked = kernels.asked, 0
+    group = next(name for name, norm in adaptable_norms(unet).items() if isinstance(norm, nn.GroupNorm))
+    answers(denoiser, [row(0, adapters=((Adapter("a", {group: norm_adapter(unet, 1).deltas[group]}), 1.0),))])
+    assert kernels.asked == every - 1
 
 
 # ---- taps

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from modules.diffusion.adapters import Adapter, LowRank
-from modules.diffusion.forward import AttentionMass, ForwardContext, Linear, context_for
+from modules.diffusion.deltas import Full
+from modules.diffusion.forward import AttentionMass, ForwardContext, Linear, adaptable_norms, context_for
 from modules.diffusion.graphs import BUCKETS, REPEATS_BESIDE, GraphedUNet, Recording, bucket
 from modules.diffusion.unet import UNet, UNetConfig
 from tests.tiny import randomised
@@ -159,6 +160,16 @@ def test_adapters_on_some_rows_are_strengths_of_a_recording(case: Case) -> None:
     assert not case.replayed(2, 4, ctx([(one, 1.0)], [(other, 1.0)]))
     assert case.replayed(2, 5, ctx([(one, 0.3)], [(other, 1.0), (one, 1.0)]))
     assert not case.replayed(2, 6)  # without adapters it is another recording
+
+
+def test_changed_norms_on_some_rows_are_a_recording_of_their_own(case: Case) -> None:
+    drawn = torch.Generator().manual_seed(1)
+    norms = adaptable_norms(case.unet).items()
+    adapter = Adapter("norms", {name: Full(torch.randn(len(norm.weight), generator=drawn)) for name, norm in norms})
+    for seed, rows in enumerate(([[], []], [[], []], [[], []], [[(adapter, 1.0)], []])):
+        assert case.replayed(2, seed, context_for(rows, [(), ()], None, CPU)) == (seed in (1, 2))
+    for seed, rows in enumerate(([[(adapter, 1.0)], []], [[], [(adapter, 0.5)]], [[(adapter, 2.0)]] * 2), start=4):
+        assert case.replayed(2, seed, context_for(rows, [(), ()], None, CPU))
 
 
 def test_an_adapter_that_was_only_counted_is_not_kept(case: Case) -> None:

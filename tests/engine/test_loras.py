@@ -195,7 +195,7 @@ def test_what_cannot_be_used_is_left_out_and_said(models: Path) -> None:
         "<lora:torn:1>: torn.safetensors",
         "<lora:none:1>: network 'none' is not here",
         "<lora:ink:much>: what stands behind the name must be numbers",
-        "<hypernet:old:1>: hypernetworks are not applied",
+        "<hypernet:old:1>: hypernetwork 'old' is not here",
     ):
         assert words in notes
 

@@ -405,6 +405,13 @@ def test_what_nobody_here_does_is_reported() -> None:
     assert "hires" not in found.fields
 
 
+def test_hypernetworks_are_words_of_the_prompt() -> None:
+    found = read_text("a <hypernet:film:1>\nSteps: 20, Sampler: Euler, Seed: 1, Hypernet: anime, Hypernet strength: 0.5")
+    assert found.fields["prompt"] == "a <hypernet:film:1><hypernet:anime:0.5>"
+    assert [(network.kind, network.name) for network in found.networks] == [("hypernetwork", "anime"), ("hypernetwork", "film")]
+    assert found.notes == ()
+
+
 def test_two_thousand_damaged_pictures_of_every_program() -> None:
     dice = random.Random(5)
     files = [

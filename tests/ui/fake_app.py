@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from modules.catalogue import COST_FIELDS, Catalogue
-from modules.checkpoints.companions import EmbeddingInfo, LoraInfo
+from modules.checkpoints.companions import EmbeddingInfo, HypernetworkInfo, LoraInfo
 from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
@@ -154,6 +154,12 @@ class FakeApp:
 
     def embeddings(self) -> list[EmbeddingInfo]:
         return self.catalogue.embeddings()
+
+    def hypernetworks(self) -> list[HypernetworkInfo]:
+        return self.catalogue.hypernetworks()
+
+    def with_local_loras(self, fields: dict[str, Any], hashes: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+        return self.catalogue.with_local_loras(fields, hashes, self.settings.data_dir / "hashes.json")
 
     def loras(self) -> list[str]:
         return self.catalogue.loras()

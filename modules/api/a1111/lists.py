@@ -74,7 +74,6 @@ def _models(router: APIRouter, app: App, own: OwnOptions) -> None:
         return {}
 
     for path in (
-        "hypernetworks",
         "realesrgan-models",
         "face-restorers",
         "latent-upscale-modes",
@@ -101,6 +100,11 @@ def _models(router: APIRouter, app: App, own: OwnOptions) -> None:
             "loaded": {info.name: _embedding_item(info) for info in found if width in (0, info.width)},
             "skipped": {info.name: _embedding_item(info) for info in found if width not in (0, info.width)},
         }
+
+    @router.get("/sdapi/v1/hypernetworks", response_model=list[replies.HypernetworkItem])
+    def hypernetworks() -> Any:
+        """The hypernetworks that can be named in a prompt."""
+        return [{"name": info.name, "path": info.path.name} for info in app.hypernetworks() if not info.problem]
 
     @router.get("/sdapi/v1/loras", response_model=list[replies.LoraItem])
     def loras() -> Any:

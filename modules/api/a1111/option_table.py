@@ -87,6 +87,9 @@ PICTURE: dict[str, A1111Option] = {
     "eta_ddim": A1111Option(0.0, real(0, 1)),
     **{one.a1111_option: _of_field(field) for field, one in about(Img2Img).items() if one.a1111_option},
     # those that say it in another way than the field
+    "sd_hypernetwork": A1111Option("None", text("None")),
+    "sd_lora": A1111Option("None", text("None")),
+    "extra_networks_default_multiplier": A1111Option(1.0, real(0, 2)),
     "CLIP_stop_at_last_layers": A1111Option(1, clip_skip, "clip_skip"),
     "enable_pnginfo": A1111Option(True, switch, "private", lambda value: not value),
     "sd_noise_schedule": A1111Option("Default", choice("Default", ZERO_SNR), "zero_snr", lambda value: value == ZERO_SNR),
@@ -143,8 +146,6 @@ UNBUILT: dict[str, A1111Option] = {
     "tiling": _noted(False, switch, "seamless tiling is not built"),
     "face_restoration": _noted(False, switch, "face restoration is not built"),
     "sd_unet": _noted("Automatic", text("Automatic"), _NO_UNET, same=("None", "none", "automatic", "")),
-    "sd_hypernetwork": _noted("None", text("None"), "there are no hypernetworks here", same=("", "none")),
-    "sd_lora": _noted("None", text("None"), "LoRAs are not applied", same=("", "none")),
     "upcast_attn": _noted(False, switch, "attention runs in the precision that was chosen for the device"),
     "fp8_storage": _noted(
         "Disable", choice("Disable", "Enable for SDXL", "Enable"), "weights keep their precision", same=("Enable for SDXL",)
@@ -274,7 +275,6 @@ KEPT: dict[str, A1111Option] = {
     "extra_networks_show_hidden_directories": _kept(True),
     "extra_networks_dir_button_function": _kept(False),
     "extra_networks_hidden_models": _kept("When searched"),
-    "extra_networks_default_multiplier": _kept(1.0, 0, 2),
     "extra_networks_card_width": _kept(0),
     "extra_networks_card_height": _kept(0),
     "extra_networks_card_text_scale": _kept(1.0, 0, 2),

@@ -151,6 +151,12 @@ class LoraItem(_Reply):
     metadata: dict[str, Any]
 
 
+class HypernetworkItem(_Reply):
+    name: str
+    path: str
+    """The file's name; where it lies is not said."""
+
+
 class Scripts(_Reply):
     txt2img: list[str]
     img2img: list[str]

@@ -85,7 +85,9 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
     checkpoint = _checkpoint(app, recipe.checkpoints if recipe else (), options, overridden)
     fields |= _at_most_native(app, checkpoint, _body_fields(body, set(type(body).model_fields) - named, image))
     if recipe is not None:
-        fields |= {name: value for name, value in recipe.fields.items() if name != "checkpoint"}
+        told, renamed = app.with_local_loras(recipe.fields, recipe.loras)
+        fields |= {name: value for name, value in told.items() if name != "checkpoint"}
+        notes += [f"infotext: {note}" for note in renamed]
     fields |= _body_fields(body, named, image)
     if recipe is None or named & _SAMPLER_FIELDS or "sampler" not in recipe.fields:
         fields |= _sampler(body)
@@ -97,6 +99,7 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
             fields = hires_fields(body, fields)
         elif "enable_hr" in named:
             fields.pop("hires", None)  # an infotext's
+    notes += _add_networks(app, fields, options)
     scripted, said = script_fields(body.alwayson_scripts, image)
     fields |= scripted
     notes += said + _keep_known_styles(app, fields) + [f"infotext: {note}" for note in (recipe.notes if recipe else ())]
@@ -106,6 +109,25 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
         notes.append(note)
     masked = isinstance(body, PictureBody) and bool(body.mask)
     return Asked(fields, notes + option_notes(options, overridden, Call(app, fields, image, masked)))
+
+
+def _add_networks(app: App, fields: dict[str, Any], options: Chosen) -> list[str]:
+    """Put the networks that options name behind the prompt, unless it names them itself, as A1111 does."""
+    notes = []
+    for option, kind, known in (
+        ("sd_hypernetwork", "hypernet", [info.name for info in app.hypernetworks() if not info.problem]),
+        ("sd_lora", "lora", app.loras()),
+    ):
+        wanted = options[option]
+        if wanted.casefold() in ("", "none"):
+            continue
+        found = next((name for name in known if name.casefold() == wanted.casefold()), "")
+        if not found:
+            notes.append(f"option {option}: {wanted[:80]!r} is not here; the picture was painted without it")
+        elif f"<{kind}:{found}".casefold() not in fields.get("prompt", "").casefold():
+            strength = f"{options['extra_networks_default_multiplier']:g}"
+            fields["prompt"] = f"{fields.get('prompt', '')}<{kind}:{found}:{strength}>"
+    return notes
 
 
 def _keep_known_styles(app: App, fields: dict[str, Any]) -> list[str]:

@@ -60,7 +60,8 @@ class Here:
 def match(found: Found, app: App, user: str) -> Here:
     """What of a read picture can be used here by this user."""
     fields = {**_UNSAID, **found.fields} if found.fields else {}
-    notes = list(found.notes)
+    fields, said = app.with_local_loras(fields, found.lora_hashes)
+    notes = [*found.notes, *said]
     checkpoint = _checkpoint(found.checkpoints, app)
     missing = []
     fields.pop("checkpoint", None)
@@ -68,10 +69,16 @@ def match(found: Found, app: App, user: str) -> Here:
         fields["checkpoint"] = checkpoint
     elif found.checkpoints:
         missing.append(_missing("checkpoint", *_name_and_hash(found.checkpoints)))
-    loras = {name.casefold() for name in app.loras()}
-    embeddings = {info.name.casefold() for info in app.embeddings() if not info.problem}
+    here = {
+        "lora": {name.casefold() for name in app.loras()},
+        "embedding": {info.name.casefold() for info in app.embeddings() if not info.problem},
+        "hypernetwork": {info.name.casefold() for info in app.hypernetworks() if not info.problem},
+    }
+    named = fields.get("prompt", "")
     for network in found.networks:
-        if network.name.casefold() not in (loras if network.kind == "lora" else embeddings):
+        if network.kind == "lora" and said and f":{network.name}" not in named:
+            continue  # it is here under another name
+        if network.name.casefold() not in here[network.kind]:
             missing.append(_missing(network.kind, network.name, network.hash))
     notes += _known_names(fields)
     if note := app.recipe_vae(fields):

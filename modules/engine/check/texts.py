@@ -29,7 +29,9 @@ def encoder(bench: Bench) -> Iterator[Result]:
         ours.to(bench.device, dtype)
         contexts = torch.stack([each.context for each in ours.encode_chunks(windows)]).float().cpu()
         difference = float((contexts - expected).norm() / expected.norm())
-        yield compared(f"text encoder {name_of(dtype)}", difference, BOUNDS[dtype], f"{len(windows)} windows", "--dtype float32")
+        yield compared(
+            f"text encoder {name_of(dtype)}", difference, BOUNDS[dtype], f"{len(windows)} windows", "--dtype float32"
+        )
         ours.to("cpu", torch.float32)
 
 
@@ -37,7 +39,7 @@ def _theirs(ours: TextEncoder) -> Any:
     """transformers' encoder with the same weights: windows (B, 77) to contexts (B, 77, D)."""
     from transformers import CLIPTextConfig, CLIPTextModel  # seconds, which only this check waits for
 
-    network = CLIPTextModel(
+    network: Any = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=CONFIG.vocabulary,
             hidden_size=CONFIG.width,
@@ -46,8 +48,8 @@ def _theirs(ours: TextEncoder) -> Any:
             num_attention_heads=CONFIG.heads,
             hidden_act=CONFIG.activation,
         )
-    ).eval()
-    network.load_state_dict({name: tensor.clone() for name, tensor in ours.network.state_dict().items()})
+    )
+    network.eval().load_state_dict({name: tensor.clone() for name, tensor in ours.network.state_dict().items()})
 
     def encode(tokens: Tensor) -> Tensor:
         hidden: Tensor = network(tokens).last_hidden_state

@@ -10,6 +10,7 @@ from modules.images.readers import civitai, comfyui, comfyui_text, extensions, s
 from modules.images.readers.file_texts import MAX_ITEMS, ExtraNetwork, FileTexts, Reading
 
 _TAG = re.compile(r"<(?:lora|lyco):([^:<>]{1,200})[:>]")
+_HYPERNETWORK = re.compile(r"<hypernet:([^:<>]{1,200})[:>]")
 
 
 def read(file: FileTexts) -> Reading | None:
@@ -62,12 +63,14 @@ def program_of(parsed: Mapping[str, str]) -> str:
 
 
 def networks(parsed: Mapping[str, str]) -> tuple[ExtraNetwork, ...]:
-    """LoRAs and embeddings: those with hashes from the items, LoRAs without from the prompt's tags."""
+    """LoRAs and embeddings: those with hashes from the items, LoRAs without and hypernetworks from the prompt's tags."""
     found = [ExtraNetwork("lora", name, digits) for name, digits in _hashes(parsed.get("Lora hashes", ""))]
     found += [ExtraNetwork("embedding", name, digits) for name, digits in _hashes(parsed.get("TI hashes", ""))]
     known = {network.name for network in found}
     tags = dict.fromkeys(_TAG.findall(parsed.get("Prompt", "")[: MAX_ITEMS * 300]))
     found += [ExtraNetwork("lora", name) for name in tags if name not in known]
+    named = [parsed.get("Hypernet", ""), *_HYPERNETWORK.findall(parsed.get("Prompt", "")[: MAX_ITEMS * 300])]
+    found += [ExtraNetwork("hypernetwork", name) for name in dict.fromkeys(filter(None, named))]
     return tuple(found[:MAX_ITEMS])
 
 

@@ -36,7 +36,7 @@ class FileTexts:
 class ExtraNetwork:
     """Something beside the checkpoint that a picture needs: its name, and its hash where the picture says it."""
 
-    kind: Literal["lora", "embedding"]
+    kind: Literal["lora", "embedding", "hypernetwork"]
     name: str
     hash: str = ""
 

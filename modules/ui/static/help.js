@@ -43,7 +43,6 @@ const HERE = [
 
 /** [A1111's thing, what there is instead]. */
 const NOT_YET = [
-  ["LoRA, LyCORIS, hypernetworks", "read in prompts and recipes, not applied"],
   ["ControlNet", "nothing"],
   ["Hires. fix, Refiner", "send the picture to img2img, “By a factor”, a low strength"],
   ["Extras: upscalers, face restoration", "img2img by a factor enlarges and paints anew"],

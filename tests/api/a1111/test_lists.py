@@ -133,10 +133,22 @@ def test_vaes_are_listed_chosen_by_option_and_said(visitor: Visitor, models: Pat
     assert json.loads(plain["info"])["sd_vae_name"] is None
 
 
+def test_hypernetworks_that_can_be_used_are_listed(visitor: Visitor, models: Path) -> None:
+    (models / "hypernetworks").mkdir()
+    try:
+        layer = {"768.0.linear.0.weight": torch.zeros(4, 4), "768.0.linear.0.bias": torch.zeros(4)}
+        write(models / "hypernetworks" / "anime.safetensors", layer)
+        (models / "hypernetworks" / "old.pt").write_bytes(b"")
+        found = get(visitor(), "hypernetworks")
+    finally:
+        shutil.rmtree(models / "hypernetworks")
+    assert found == [{"name": "anime", "path": "anime.safetensors"}]
+    assert get(visitor(), "hypernetworks") == []
+
+
 def test_what_is_not_built_is_an_empty_list(visitor: Visitor) -> None:
     client = visitor()
     for path in (
-        "hypernetworks",
         "face-restorers",
         "realesrgan-models",
         "latent-upscale-modes",

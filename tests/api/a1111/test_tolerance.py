@@ -101,6 +101,17 @@ def test_hires_fields_count_with_hires_alone(api: TestClient) -> None:
     assert "hr_upscaler: 'ESRGAN_4x' is not here" in detail(api.post("/sdapi/v1/txt2img", json={**SMALL, **counted}))
 
 
+def test_networks_that_options_name_stand_behind_the_prompt(
+    api: TestClient, painting: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(painting.catalogue, "loras", lambda: ["Ink"])
+    chosen = {"sd_lora": "ink", "extra_networks_default_multiplier": 0.5}
+    paint(api, prompt="a cat", override_settings=chosen)
+    assert newest(painting).prompt == "a cat<lora:Ink:0.5>"
+    paint(api, prompt="a cat <lora:Ink:1>", override_settings=chosen)
+    assert newest(painting).prompt == "a cat <lora:Ink:1>", "it names it itself"
+
+
 @pytest.mark.parametrize(
     ("fields", "note"),
     [
@@ -113,7 +124,8 @@ def test_hires_fields_count_with_hires_alone(api: TestClient) -> None:
         ({"seed": -5}, "seed: counted from 2**64 down: 18446744073709551611"),
         ({"override_settings": {"sd_vae": "nice.vae.pt"}}, "the VAE 'nice.vae.pt' is not here; the checkpoint's own is used"),
         ({"override_settings": {"sd_unet": "nice"}}, "option sd_unet: there are no U-Net files here"),
-        ({"override_settings": {"sd_hypernetwork": "nice"}}, "option sd_hypernetwork: "),
+        ({"override_settings": {"sd_hypernetwork": "nice"}}, "option sd_hypernetwork: 'nice' is not here"),
+        ({"override_settings": {"sd_lora": "nice"}}, "option sd_lora: 'nice' is not here"),
         ({"override_settings": {"tiling": "true"}}, "option tiling: "),
         ({"override_settings": {"face_restoration": True}}, "option face_restoration: "),
         ({"override_settings": {"samples_save": False}}, "option samples_save: every picture is kept"),
