@@ -156,6 +156,12 @@ def scan_hypernetworks(folders: Sequence[Path]) -> list[HypernetworkInfo]:
     return sorted(infos.values(), key=lambda info: info.name.casefold())
 
 
+def described_hypernetwork(path: Path) -> HypernetworkInfo:
+    """What `scan_hypernetworks` says of the file at `path`."""
+    status = path.stat()
+    return _hypernetwork(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
 def hypernetwork_file(folders: Sequence[Path], name: str) -> HypernetworkInfo | None:
     """The file that `<hypernet:name>` means, in any case; A1111 before 1.4 wrote "name(hash)"."""
     known = {info.name.casefold(): info for info in scan_hypernetworks(folders)}
@@ -169,7 +175,7 @@ def _hypernetwork(path_text: str, *identity: int) -> HypernetworkInfo:
     if path.suffix.lower() != _SAFE:
         return HypernetworkInfo(
             _stem(path), path, problem=f"{path.name} is a pickle, which can run programs when it is read; it is not opened: "
-            f"make a .safetensors file of it with: python3 webui.py convert {path.name}"
+            f"make a .safetensors file of it with: python3 webui.py models convert {path.name}"
         )  # fmt: skip
     try:
         widths = {int(name.split(".")[0]) for name in read_header(path).tensors if _OF_HYPERNETWORK.match(name)}

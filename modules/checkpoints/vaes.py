@@ -47,6 +47,12 @@ def scan_vaes(folders: Sequence[Path]) -> list[VaeInfo]:
     return sorted(infos.values(), key=lambda info: info.name.casefold())
 
 
+def described_vae(path: Path) -> VaeInfo:
+    """What `scan_vaes` says of the file at `path`."""
+    status = path.stat()
+    return _described(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
 def find_vae(folders: Sequence[Path], name: str) -> VaeInfo:
     """The one of this name, in any case, with or without its suffix.
 

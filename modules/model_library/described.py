@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from modules.checkpoints.companions import described_hypernetwork
 from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import described as checkpoint_described
 from modules.checkpoints.header import Header, read_header
+from modules.checkpoints.vaes import described_vae
 from modules.errors import CheckpointError
 from modules.hooks import HOOKS
 from modules.model_library import family as families
@@ -200,6 +202,14 @@ def _embedding(found: Found, header: Header, said: Described) -> Described:
     return _with(said, family=name or families.by_metadata(header.metadata), width=width, vectors=vectors, problem=problem)
 
 
+def _vae(found: Found, header: Header, said: Described) -> Described:
+    return _with(_other(found, header, said), problem=described_vae(found.path).problem)
+
+
+def _hypernetwork(found: Found, header: Header, said: Described) -> Described:
+    return _with(_other(found, header, said), problem=described_hypernetwork(found.path).problem)
+
+
 def _other(found: Found, header: Header, said: Described) -> Described:
     return _with(said, family=families.by_metadata(header.metadata), width=families.checkpoint_width(header.shapes))
 
@@ -208,7 +218,9 @@ _KIND_OF = {
     "checkpoint": _checkpoint,
     "lora": _lora,
     "embedding": _embedding,
-    **dict.fromkeys(("vae", "hypernetwork", "controlnet", "upscaler"), _other),
+    "vae": _vae,
+    "hypernetwork": _hypernetwork,
+    **dict.fromkeys(("controlnet", "upscaler"), _other),
 }
 
 

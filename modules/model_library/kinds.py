@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modules.request import Txt2Img
-
 SAFE = ".safetensors"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 """Suffixes of PyTorch pickles, which are listed and never opened."""
@@ -34,10 +32,10 @@ KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
         _kind("checkpoint", "checkpoint"),
-        _kind("vae", "VAE", "vae", used="vae" in Txt2Img.model_fields),
+        _kind("vae", "VAE", "vae", "vaes"),
         _kind("lora", "LoRA", "lora", "loras", "lycoris", "locon"),
         _kind("embedding", "embedding", "embeddings"),
-        _kind("hypernetwork", "hypernetwork", "hypernetworks", "hypernetwork", used=False),
+        _kind("hypernetwork", "hypernetwork", "hypernetworks", "hypernetwork"),
         _kind("controlnet", "ControlNet", "controlnet", "control_net", used=False),
         _kind("upscaler", "upscaler", "esrgan", "realesrgan", "upscale_models", "upscalers", used=False),
     )

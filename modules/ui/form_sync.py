@@ -80,8 +80,11 @@ class FormSync:
         return {self.results: message("refused", error=words[:1].upper() + words[1:], fields=[self.checkpoint.elem_id])}
 
     def _chosen_elsewhere(self, event: gr.EventData) -> Updates:
-        """`{"checkpoint": name}`: as if it were chosen in the masthead."""
-        name = event._data.get("checkpoint") if isinstance(event._data, dict) else None
+        """`{"checkpoint": name}`: as if chosen in the masthead; `{"vae": name, "tab": tab}`: for the form of that tab."""
+        data = event._data if isinstance(event._data, dict) else {}
+        if isinstance(vae := data.get("vae"), str) and (form := self.forms.get(str(data.get("tab")))):
+            return {form.components["vae"]: gr.update(choices=self.vaes(), value=vae), self.results: message("chosen")}
+        name = data.get("checkpoint")
         updates = self._chosen(name if isinstance(name, str) else None)
         if len(updates) > 1:  # it may have come after the list was made
             updates[self.checkpoint] = gr.update(choices=_titles(self.usable()), value=name)

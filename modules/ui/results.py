@@ -31,7 +31,8 @@ class Results(gr.HTML):
 
     Event `reuse`: the user wants settings in the form of a tab; `data` is `{"tab": ..., "fields": {...}}`.  Event `more`: the
     page goes on with a batch or a loop; `data` is `{"what": ..., "requests": [{"fields": {...}, "key": ...}]}`.
-    Event `choose`: the user wants another checkpoint; `data` is `{"checkpoint": name}`.
+    Event `choose`: the user wants another checkpoint; `data` is `{"checkpoint": name}`,
+        or another VAE for the form of a tab, `{"vae": name, "tab": tab}`.
     """
 
     def __init__(self, version: str) -> None:

@@ -207,7 +207,7 @@ def test_weight_0_is_free_and_what_is_not_here_is_said(models: Path) -> None:
     done = on.of("done")["a"].data
     assert done["extras"]["Networks left out"] == "<hypernet:old:1> <hypernet:gone:1> <hypernet:anime:much>"
     assert "old.pt is a pickle, which can run programs when it is read" in done["facts"]["notes"]
-    assert "python3 webui.py convert old.pt" in done["facts"]["notes"]
+    assert "python3 webui.py models convert old.pt" in done["facts"]["notes"]
     assert "hypernetwork 'gone' is not here" in done["facts"]["notes"]
     catalogue = Catalogue([models], Library(None), lambda: None)
     made = catalogue.check_prompt({"prompt": "a <hypernet:ANIME:1><hypernet:gone:1><hypernet:old:1>", "checkpoint": "tiny"})
@@ -260,4 +260,4 @@ def test_files_are_listed_with_their_widths_or_their_problem(tmp_path: Path) -> 
     assert infos.keys() == {"a", "b", "c"}
     assert (infos["a"].widths, infos["a"].problem) == ((16, 32), ""), "it goes before the pickle of its name"
     assert "b.safetensors is no hypernetwork" in infos["b"].problem
-    assert "python3 webui.py convert c.pt" in infos["c"].problem
+    assert "python3 webui.py models convert c.pt" in infos["c"].problem

@@ -116,8 +116,10 @@ def test_all_kinds_are_listed_by_folder(models: Path, listed: Callable[..., Any]
     assert ink["size"] == (models / "Lora" / "style" / "ink.safetensors").stat().st_size
     assert cards["worst"]["insert"] == "worst"
     assert cards["h"]["insert"] == "<hypernet:h:1>"
-    for name in ("h", "c", "e", "u"):
+    for name in ("c", "e", "u"):
         assert "not used by this version yet" in cards[name]["problem"]
+    assert cards["h"]["problem"] == "h.safetensors is no hypernetwork: it has no tensor 768.0.linear.0.weight"
+    assert cards["v"]["problem"].startswith("v.safetensors has an autoencoder without an encoder")
     assert (ink["problem"], ink["fits"], ink["preview"], ink["loaded"], ink["favourite"]) == ("", "", "", "", False)
     assert names(listed(folder="Lora/style")) == ["ink"]
     assert names(listed(folder="Lora")) == ["ink", "pose"]

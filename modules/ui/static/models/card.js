@@ -54,5 +54,5 @@ export function markUsed(node, card) {
   if (!said) return;
   if (said.textContent !== words) said.textContent = words;
   root.toggleAttribute("data-used", Boolean(words));
-  if (isWritten(card) || card.kind === "checkpoint") root.querySelector(".card-main").setAttribute("aria-pressed", String(Boolean(words)));
+  if (isWritten(card) || card.kind === "checkpoint" || card.kind === "vae") root.querySelector(".card-main").setAttribute("aria-pressed", String(Boolean(words)));
 }

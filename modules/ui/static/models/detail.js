@@ -104,9 +104,8 @@ export class Detail {
   }
 
   #buttons(found) {
-    const use = isWritten(found) || found.kind === "checkpoint" ? h("button", { type: "button", class: "detail-use", onclick: (event) => this.#on.toggle(found, event) }) : null;
+    const use = isWritten(found) || found.kind === "checkpoint" || found.kind === "vae" ? h("button", { type: "button", class: "detail-use", onclick: (event) => this.#on.toggle(found, event) }) : null;
     const negative = found.kind === "embedding" ? h("button", { type: "button", onclick: () => this.#on.toggle(found, { shiftKey: true }) }, "Negative prompt") : null;
-    const none = found.kind === "vae" ? h("p", { class: "detail-note" }, "Pictures are painted with the VAE in their checkpoint; one of its own cannot be chosen yet.") : null;
     const shown = this.#on.shown();
     const may = found.may_edit;
     const make = h(
@@ -115,7 +114,7 @@ export class Detail {
       "Make the shown picture its preview",
     );
     const remove = found.preview && may ? h("button", { type: "button", class: "detail-unpreview", onclick: () => this.#change(() => models.removePreview(found.id)) }, "Remove its preview") : null;
-    return h("div", { class: "detail-actions" }, use, negative, none, make, remove);
+    return h("div", { class: "detail-actions" }, use, negative, make, remove);
   }
 
   #words(title, tags) {
@@ -210,5 +209,6 @@ const hashWords = (progress) => `Its hash is being computed: ${Math.round(100 * 
 
 function useWords(card, used) {
   if (card.kind === "checkpoint") return used ? "Chosen" : "Choose this checkpoint";
+  if (card.kind === "vae") return used ? "Go back to the checkpoint's" : "Choose this VAE";
   return used ? "Take out of the prompt" : "Put into the prompt";
 }

@@ -14,7 +14,7 @@ import { Loaded } from "./loaded.js";
 import { ModelList } from "./model_list.js";
 import { insertedName } from "./network_reasons.js";
 import { KINDS, kindName, models } from "./routes.js";
-import { followTabs, isWritten, promptOf, setTarget, target, targets, toggleCard } from "./target.js";
+import { followTabs, isWritten, promptOf, setTarget, target, targets, toggleCard, vaeName, whereUsed } from "./target.js";
 import { startTools } from "./tools.js";
 
 const PAUSE_MS = 180; // after the last key
@@ -216,6 +216,7 @@ class ModelsTab {
 
   async #use(card, event = {}) {
     if (card.kind === "checkpoint") return this.#choose(card);
+    if (card.kind === "vae") return this.#chooseVae(card);
     if (!isWritten(card)) return this.#detail.open(card);
     const negative = Boolean(event.shiftKey || event.altKey);
     if (negative && card.kind !== "embedding") {
@@ -236,6 +237,15 @@ class ModelsTab {
     this.#note("");
     this.#page.send("choose", { checkpoint: card.name });
     this.#say(`${card.name} is chosen, with the settings it is best run with.`);
+  }
+
+  /** For the form of the target; a second click goes back to what goes with the checkpoint. */
+  #chooseVae(card) {
+    if (card.problem) return this.#note(`${card.name} cannot be used: ${card.problem}`);
+    const chosen = whereUsed(card);
+    this.#note("");
+    this.#page.send("choose", { vae: chosen ? "Automatic" : vaeName(card), tab: target() });
+    this.#say(chosen ? "The VAE goes with the checkpoint again." : `${card.name} is chosen.`);
   }
 
   #back() {

@@ -50,8 +50,12 @@ export const promptOf = (tab = target(), negative = false) => areaOf(tab, negati
 /** Whether a card may stand in a prompt. */
 export const isWritten = (card) => Boolean(card.insert) && (card.kind in NETWORK_KINDS || card.kind === "embedding");
 
+/** What the form calls the file of a VAE. */
+export const vaeName = (card) => card.file.split("/").at(-1);
+
 /** Whether it is in the form now: "" for no, else in words. */
 export function whereUsed(card) {
+  if (card.kind === "vae") return fields(target()).vae === vaeName(card) ? "Chosen" : "";
   if (card.kind === "checkpoint") return fields(target()).checkpoint === card.name ? "Chosen" : "";
   if (!isWritten(card)) return "";
   if (placeOf(card, promptOf())) return "In the prompt";
