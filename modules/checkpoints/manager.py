@@ -15,10 +15,9 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,9 @@ import torch
 
 from modules.checkpoints.cache import Component, ComponentCache, Leases
 from modules.checkpoints.components import with_vae
-from modules.checkpoints.families import Family, recognise
+from modules.checkpoints.families import recognise
 from modules.checkpoints.files import CheckpointInfo, find
+from modules.checkpoints.handle import ModelHandle, Stamped
 from modules.checkpoints.hashes import FileHash
 from modules.checkpoints.header import Header, header_of, open_model
 from modules.checkpoints.hypernetworks import Hypernetworks
@@ -40,120 +40,15 @@ from modules.checkpoints.weights import Filler, Weights
 from modules.diffusion.accelerators import Accelerate, eager
 from modules.diffusion.attention import Attend
 from modules.diffusion.kernels import PLAIN, Kernels
-from modules.diffusion.networks import AdaptableNetwork, LatentSpace, LoadedAdapter, NoiseProcess, PromptEncoder, RowDenoiser
 from modules.diffusion.placement import streaming_helps
-from modules.diffusion.rows import Answer, Row
 from modules.diffusion.slicing import SwitchableAttention
 from modules.errors import CheckpointError, OutOfMemory, UnknownName
-from modules.prompts.compose import NetworkOptions
 
 log = logging.getLogger(__name__)
 
 SMALL = 100_000_000
 """Numbers in the files of smaller models.  Their layers are so narrow that a forward in bfloat16 takes as long as in float32
 (a U-Net of 7 million: 0.92 to 1.16 of it), and only its rounding would be left.  SD 1.5 has a billion."""
-
-
-@dataclass(frozen=True, eq=False)
-class ModelHandle:
-    """A loaded checkpoint, ready to run; hashable by identity.
-
-    How it runs is its family's to say: `denoiser`, `prompts`, `latent` and `noise` are those of `diffusion.networks.Networks`.
-    """
-
-    info: CheckpointInfo
-    hash: FileHash
-    family: Family
-    denoiser: RowDenoiser[Any]
-    prompts: PromptEncoder
-    latent: LatentSpace
-    noise: NoiseProcess
-    device: torch.device
-    adaptable: Mapping[str, AdaptableNetwork] = field(default_factory=dict)
-    """By part, what adapters can change."""
-    loras: Loras | None = None
-    """The adapters that are here; None knows none."""
-    hypernetworks: Hypernetworks | None = None
-    """The hypernetworks that are here; None knows none."""
-    components: tuple[Component, ...] = ()
-    """What was loaded for it; who runs it holds leases on them (`ModelManager.lease`)."""
-    attend: SwitchableAttention | None = None
-    """The attention of its networks, which can be told to take less memory; None where its family builds them without it."""
-    dtype: torch.dtype = torch.float32
-    """The number format in which its denoiser and text encoders compute."""
-    vae_file: tuple[str, FileHash] | None = None
-    """The name and hash of the file that its autoencoder comes from, where it is not its own."""
-    own: ModelHandle | None = None
-    """The same with its own autoencoder, where this one has another."""
-
-    @property
-    def network(self) -> ModelHandle:
-        """What computes everything but latents: models that differ in their autoencoders alone share these calls."""
-        return self.own or self
-
-    @property
-    def size(self) -> int:
-        """Bytes of its networks; what several models share is counted for each."""
-        return sum(component.size for component in self.components)
-
-    @property
-    def edits(self) -> bool:
-        """Whether the network's further channels are a picture to be edited."""
-        return self.denoiser.further_channels == self.latent.channels
-
-    def run_as(self, prediction: str = "Automatic", zero_snr: bool = False, ignore_zero_snr: bool = False) -> ModelHandle:
-        """The same networks, read as predicting "eps" or "v", with the trained sigmas stretched to zero terminal SNR if asked.
-
-        `ignore_zero_snr` takes the schedule's own sigmas although the file asks for stretched ones, unless the request does.
-
-        The same answer for the same question, so that requests which ask alike share forwards.
-        """
-        noise = self.noise.read_as(prediction, zero_snr, ignore_zero_snr)
-        if noise == self.noise:
-            return self
-        if noise not in self._read_otherwise:
-            own = self.own and self.own.run_as(prediction, zero_snr, ignore_zero_snr)
-            self._read_otherwise[noise] = replace(self, noise=noise, own=own)
-        return self._read_otherwise[noise]
-
-    @cached_property
-    def _read_otherwise(self) -> dict[NoiseProcess, ModelHandle]:
-        return {}
-
-    @cached_property
-    def with_vaes(self) -> dict[_Stamped, ModelHandle]:
-        """The same with other autoencoders, by the file that they come from."""
-        return {}
-
-    def adapter(self, name: str) -> LoadedAdapter:
-        """The adapter of this name, as `Loras.read`."""
-        if self.loras is None:
-            raise UnknownName("network", name, [])
-        return self.loras.read(name, self.adaptable, self.denoiser)
-
-    def hypernetwork(self, name: str) -> LoadedAdapter:
-        """The hypernetwork of this name, as `Hypernetworks.read`."""
-        if self.hypernetworks is None:
-            raise UnknownName("hypernetwork", name, [])
-        return self.hypernetworks.read(name, self.adaptable, self.denoiser)
-
-    def knows_network(self, kind: str, name: str) -> bool:
-        """Whether a file has this name, of a hypernetwork ("hypernet") or else of an adapter."""
-        known = self.hypernetworks if kind == "hypernet" else self.loras
-        return known is not None and known.knows(name)
-
-    def adjusted(self, adapter: LoadedAdapter, options: NetworkOptions) -> LoadedAdapter:
-        """The adapter with these options, as `adjusted`; the same object for the same options.
-
-        Raises:
-            ValueError: the options are for another network.
-        """
-        assert self.loras is not None, "who has an adapter has read it"
-        return self.loras.adjusted(adapter, options, self.adaptable)
-
-    def denoise(self, rows: Sequence[Row]) -> list[Answer]:
-        """The x0 predictions of `rows`, which may share a forward (`RowDenoiser.join_key`), in one."""
-        return self.denoiser.denoise(self.denoiser.collate(rows), self.noise)
 
 
 class ModelManager:
@@ -409,7 +304,7 @@ class ModelManager:
             dtype=dtype,
         )
 
-    def _opened(self, path: Path, header: Header, fill: Filler, dtype: torch.dtype, content: _Stamped) -> ModelFile:
+    def _opened(self, path: Path, header: Header, fill: Filler, dtype: torch.dtype, content: Stamped) -> ModelFile:
         return ModelFile(
             path=path,
             header=header,
@@ -449,8 +344,6 @@ def vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
 
 
 _Identity = tuple[str, int, int, int, int]
-_Stamped = tuple[str, int, int, int]
-"""A file and its content."""
 
 
 def _identity(info: CheckpointInfo) -> _Identity:

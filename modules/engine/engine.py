@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from modules.checkpoints.manager import ModelHandle, ModelManager
+from modules.checkpoints.handle import ModelHandle
+from modules.checkpoints.manager import ModelManager
 from modules.checkpoints.vaes import AUTOMATIC
 from modules.diffusion.rows import can_join
 from modules.engine import results

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from modules.checkpoints.cache import Component
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.attention.backends import out_of_memory as said_out_of_memory
 from modules.diffusion.networks import TiledLatentSpace
 from modules.diffusion.placement import Placement, streaming_helps

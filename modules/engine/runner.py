@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.rows import Answer, Row
 from modules.engine.budgets import Budgets, knee
 from modules.engine.memory import MemoryLadder, out_of_memory

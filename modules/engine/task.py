@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modules.checkpoints.cache import Leases
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.pipelines.generate import Painted
 from modules.pipelines.ops import DeviceOp, Program
 

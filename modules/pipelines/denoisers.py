@@ -13,7 +13,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.adapters import Adapter
 from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.forward import MIDDLE_ATTENTION, AttentionMass, IdentityAttention

@@ -19,7 +19,7 @@ from modules.prompts.check import left_out_notes, network_problem, too_many_netw
 from modules.prompts.compose import ExtraNetwork, NetworkOptions
 
 if TYPE_CHECKING:
-    from modules.checkpoints.manager import ModelHandle
+    from modules.checkpoints.handle import ModelHandle
 
 
 LORA_HASHES, LEFT_OUT = "Lora hashes", "Networks left out"

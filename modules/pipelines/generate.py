@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import Sampler, find_sampler
 from modules.diffusion.schedules import Partial, Tweaks, partial_sigmas, resolve_schedule, sigmas_for

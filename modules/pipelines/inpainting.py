@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.samplers import Denoised
 from modules.diffusion.transfers import sent
 from modules.pipelines.denoisers import Denoiser

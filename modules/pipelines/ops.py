@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.vaes import AUTOMATIC
 from modules.diffusion.networks import Strengths
 from modules.diffusion.rows import Answer, JoinKey, Row, can_join

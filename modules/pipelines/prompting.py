@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.adapters import Adapter
 from modules.diffusion.conditioning import Conditioning, ConditioningTimeline
 from modules.diffusion.networks import Strengths, Tokenised

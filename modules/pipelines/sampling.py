@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import Denoised, Sampler
 from modules.pipelines.denoisers import Denoiser

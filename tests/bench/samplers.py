@@ -16,7 +16,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from modules.checkpoints.manager import ModelHandle, ModelManager
+from modules.checkpoints.handle import ModelHandle
+from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import SAMPLERS, Denoised, Sampler

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from modules.checkpoints import hashes, keys
 from modules.checkpoints.files import scan
+from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.header import open_model, read_header
-from modules.checkpoints.manager import ModelHandle, ModelManager, vae_dtype
+from modules.checkpoints.manager import ModelManager, vae_dtype
 from modules.diffusion.attention import sdpa
 from modules.diffusion.schedules.trained import TrainedSigmas
 from modules.diffusion.unet import UNetConfig

@@ -28,9 +28,10 @@ from torch import Tensor
 from modules.checkpoints import keys
 from modules.checkpoints.families import FAMILIES, SD1_LATENT
 from modules.checkpoints.files import CheckpointInfo, Defaults
+from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.hashes import FileHash
 from modules.checkpoints.latent_space import KLLatentSpace
-from modules.checkpoints.manager import ModelHandle, ModelManager
+from modules.checkpoints.manager import ModelManager
 from modules.checkpoints.weights import Filler
 from modules.diffusion.attention import sdpa
 from modules.diffusion.clip import TextConfig

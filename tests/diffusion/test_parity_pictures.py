@@ -25,7 +25,7 @@ from diffusers import (
 from PIL import Image
 
 from modules.checkpoints.families import FAMILIES
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import SAMPLERS
 from modules.pipelines.generate import _denoised, _part, _Progress, generate

@@ -21,8 +21,9 @@ from torch.nn import functional as F
 
 from modules.checkpoints.families import Defaults, Family, LatentFormat
 from modules.checkpoints.files import scan
+from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.header import Header
-from modules.checkpoints.manager import ModelHandle, ModelManager
+from modules.checkpoints.manager import ModelManager
 from modules.checkpoints.model_file import ModelFile
 from modules.diffusion.attention import sdpa
 from modules.diffusion.conditioning import Conditioning

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.lora_options import block_of
-from modules.checkpoints.manager import ModelHandle
 from modules.diffusion.rows import Row
 from modules.prompts.compose import take_networks
 from tests.engine.conftest import Bench

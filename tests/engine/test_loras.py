@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from modules.checkpoints import keys, lora_names
-from modules.checkpoints.manager import ModelHandle, ModelManager
+from modules.checkpoints.handle import ModelHandle
+from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.diffusion.forward import adaptable_layers
 from modules.diffusion.text import TextEncoder

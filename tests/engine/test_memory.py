@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modules.checkpoints.components import UNetParts
-from modules.checkpoints.manager import ModelHandle, ModelManager
+from modules.checkpoints.handle import ModelHandle
+from modules.checkpoints.manager import ModelManager
 from modules.diffusion import placement
 from modules.diffusion.attention import sdpa
 from modules.diffusion.tiles import Tiling

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.noise import Noise
 from modules.diffusion.prediction import DiscreteNoise
 from modules.diffusion.samplers import SAMPLERS, Denoised

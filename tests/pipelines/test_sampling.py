@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.noise import Noise
 from modules.diffusion.rows import Answer

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from modules.checkpoints import keys
 from modules.checkpoints.companions import scan_loras
-from modules.checkpoints.manager import ModelHandle, ModelManager
+from modules.checkpoints.handle import ModelHandle
+from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.diffusion.forward import context_for
 from modules.diffusion.prediction import DiscreteNoise, V

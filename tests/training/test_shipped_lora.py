@@ -12,7 +12,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from modules.checkpoints.companions import scan_loras
-from modules.checkpoints.manager import ModelHandle, ModelManager
+from modules.checkpoints.handle import ModelHandle
+from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.pixels import Picture
 from modules.training.lora.command import SHIPPED

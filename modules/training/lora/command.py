@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from modules.checkpoints.files import find
+from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.hashes import file_sha256
-from modules.checkpoints.manager import ModelHandle, ModelManager
+from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.errors import AtelierError, CheckpointError, RequestError
 from modules.training.lora import export, sheets

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.adapters import Adapter, LowRank
 from modules.errors import RequestError
 

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.adapters import Adapter
 from modules.diffusion.forward import context_for
 from modules.diffusion.samplers import find_sampler

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.pixels import Floats, Picture
 from modules.training.lora.files import write_whole
 from modules.training.lora.painting import paint

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.adapters import Adapter
 from modules.diffusion.clip_prompts import CLIPPrompts
 from modules.diffusion.forward import context_for

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from modules.checkpoints.manager import ModelHandle
+from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.attention import sdpa
 from modules.diffusion.forward import ForwardContext, context_for
 from modules.diffusion.unet import UNet

@@ -22,7 +22,9 @@ const KEYS = [
 /** [A1111's thing, where it is here]. */
 const HERE = [
   ["txt2img, img2img, Inpaint", "the tabs; “Send to” below each picture's settings, PNG Info beside them"],
-  ["Checkpoint", "at the top; the arrows rescan the models folder (Stable Diffusion 1.x, .safetensors; inpainting and InstructPix2Pix models too)"],
+  ["Checkpoint", "at the top; the arrows rescan the models folder (Stable Diffusion 1.x and 2.x, SDXL and its relatives, .safetensors; inpainting and InstructPix2Pix models too)"],
+  ["VAE", "Advanced, or the Models tab; NAME.vae.safetensors beside NAME.safetensors is taken by itself"],
+  ["Hires. fix", "“Second pass”, in the settings of txt2img"],
   ["Outpainting", "Inpaint: drag the frame beyond the picture (O), or the fields “Extend”"],
   ["Only masked, Sketch, Inpaint upload", "Inpaint: “Inpaint area” and the box (X); “Colour” above the canvas; a mask from a file (arrow at its side)"],
   ["Batch, Loopback", "img2img and Inpaint: “Many pictures”, “Loop back”"],
@@ -31,7 +33,8 @@ const HERE = [
   ["Soft inpainting, Dynamic thresholding, PAG, SAG, CFG rescale", "built in: Inpaint, and Advanced"],
   ["Styles", "a field above the sampler as soon as there is a styles.csv in the data folder"],
   ["Wildcards, Dynamic Prompts", "built in: __name__ and {this|that}"],
-  ["Textual inversion", "models/embeddings, by name in a prompt"],
+  ["Textual inversion, hypernetworks", "models/embeddings, by name in a prompt; models/hypernetworks, <hypernet:name:1>"],
+  ["Checkpoint merger, and .ckpt, .pt, .bin", "Models, “Tools”: merge, bake, extract; pickles are converted there, in a process of their own, and never opened otherwise"],
   ["Extra networks (the cards under the prompt)", "the tab Models, or “+ LoRA” above the prompt: a click puts in, a second one takes out; weights below the prompt"],
   ["Checkpoint's own settings, notes, preferred weight, preview", "Models: the i on a card; kept beside the file as A1111 keeps it"],
   ["Paste settings (the arrow)", "paste the text into the prompt and press “Read settings”; or drop any picture on the prompt"],
@@ -44,16 +47,16 @@ const HERE = [
 /** [A1111's thing, what there is instead]. */
 const NOT_YET = [
   ["ControlNet", "nothing"],
-  ["Hires. fix, Refiner", "send the picture to img2img, “By a factor”, a low strength"],
+  ["Refiner", "an SDXL refiner is a checkpoint: send the picture to img2img, a low strength"],
   ["Extras: upscalers, face restoration", "img2img by a factor enlarges and paints anew"],
   ["X/Y/Z plot and other scripts", "the API, or several jobs"],
   ["Tiling", "nothing"],
-  ["VAE, SD 2.x, SDXL, SD 3, Flux", "a checkpoint's own VAE; other families are refused by name"],
-  [".ckpt, .pt, .bin", "never opened: they can run programs. Convert them to .safetensors"],
+  ["SD 3, Flux", "refused by name"],
   ["Extensions", "nothing can be installed"],
   ["Style editor", "edit styles.csv"],
   ["Skip", "in the API; here a job of several pictures is cancelled as a whole"],
-  ["Train, Checkpoint merger, Interrogate", "nothing"],
+  ["Train", "python -m modules.training lora, without a page"],
+  ["Interrogate", "nothing"],
 ];
 
 const list = (lines, term) => h("dl", {}, ...lines.flatMap(([name, words]) => [h("dt", {}, ...term(name)), h("dd", {}, words)]));

@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.hashes import file_sha256
-from modules.checkpoints.manager import ModelHandle
 from modules.engine.setup import DTYPES, build_engine, choose
 from modules.errors import AtelierError
 from modules.jobs.worker import engine_configuration

@@ -2,6 +2,7 @@
 // `startTools` fills an element; it asks the server only while that is seen.  The forms' fields are `FORMS` (tool_forms.js).
 
 import { getJson, h, visible } from "../dom.js";
+import { bytes } from "./routes.js";
 import { ToolForm } from "./tool_form.js";
 import { FORMS } from "./tool_forms.js";
 
@@ -191,7 +192,7 @@ class Tools {
       }
     };
     const button = h("button", { type: "button", "aria-label": `Convert ${each.name}`, onclick: convert }, "Convert");
-    return h("li", {}, h("span", {}, each.name, h("small", {}, ` ${size(each.size)}`)), button, error);
+    return h("li", {}, h("span", {}, each.name, h("small", {}, ` ${bytes(each.size)}`)), button, error);
   }
 }
 
@@ -199,7 +200,6 @@ const unfinished = (run) => run.state === "queued" || run.state === "running";
 const targetOf = ({ file, request }) => file || `${(request.output ?? request.file.split("/").pop()).replace(/\.(ckpt|pt|pth|bin)$/i, "")}.safetensors`;
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 const words = (run) => `${targetOf(run)}: ${STATES[run.state].toLowerCase()}. ${run.error ? sentence(run.error) : ""}`;
-const size = (bytes) => (bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.max(1, Math.round(bytes / 1e6))} MB`);
 
 /** What a run works on. */
 function inputs({ request }) {
