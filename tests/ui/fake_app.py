@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, PngImagePlugin
 from modules.catalogue import COST_FIELDS, Catalogue
 from modules.checkpoints.companions import EmbeddingInfo, HypernetworkInfo, LoraInfo
 from modules.checkpoints.files import CheckpointInfo, Defaults
+from modules.checkpoints.vaes import VaeInfo
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
 from modules.engine.costs import CostModel
@@ -154,6 +155,12 @@ class FakeApp:
 
     def embeddings(self) -> list[EmbeddingInfo]:
         return self.catalogue.embeddings()
+
+    def vaes(self) -> list[VaeInfo]:
+        return self.catalogue.vaes()
+
+    def recipe_vae(self, fields: dict[str, Any]) -> str:
+        return self.catalogue.recipe_vae(fields)
 
     def hypernetworks(self) -> list[HypernetworkInfo]:
         return self.catalogue.hypernetworks()
