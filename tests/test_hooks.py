@@ -72,7 +72,7 @@ class Mine:
 
     @hookimpl
     def families(self) -> list[Any]:
-        return [replace(SD1[0], name="mine", mark="my.very.own.tensor")]
+        return [replace(SD1[0], name="mine", marks=("my.very.own.tensor",))]
 
     @hookimpl
     def readers(self) -> list[Reader]:

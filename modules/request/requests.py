@@ -35,8 +35,7 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions):
 
     Sizes are pixels.  `seed` is -1 until the request is accepted, then resolved; image k of `count` uses seed + k.
     `checkpoint` is a name as `checkpoints.files.scan` lists it, None until accepted; `vae` is Automatic, None or a file's name
-    (`checkpoints.vaes`).  The options of noise, sampler and
-    guidance stand in classes of their own.
+    (`checkpoints.vaes`).  The options of noise, sampler and guidance stand in classes of their own.
 
     The prompts may hold what `modules.prompts` reads; `styles` are names of the styles file, applied in this order, `comments`
     removes what stands behind a #, `emphasis` is what weights do, `old_prompt_editing` reads `[a:b:when]` as A1111 did before
@@ -139,12 +138,15 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions):
 
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Requests of one pass and without extensions are written as they were before there were such fields."""
+        """Requests of one pass, without extensions and with the usual autoencoder are written as they were before there were
+        such fields."""
         fields: dict[str, Any] = dump(self)
         if fields.get("hires", 0) is None:
             del fields["hires"]
         if not fields.get("extensions", True):
             del fields["extensions"]
+        if fields.get("vae") == Txt2Img.model_fields["vae"].default:
+            del fields["vae"]
         return fields
 
     def second_pass(self) -> Txt2Img:

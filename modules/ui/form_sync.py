@@ -119,7 +119,7 @@ class FormSync:
         form = self.forms.get(str(data.get("tab")))
         if form is None:
             return {self.results: message("reused", missing=[])}
-        fields = {"hires": None, **fields_of(data.get("fields"))}  # requests without a second pass do not name it
+        fields = {"hires": None, "vae": AUTOMATIC, **fields_of(data.get("fields"))}  # requests do not name these where usual
         missing = self._drop_unknown(form, fields)
         if "mask_blur_x" in fields:
             fields["mask_blur"] = fields["mask_blur_x"]  # one slider for both

@@ -33,7 +33,8 @@ def locks_of(pid: int, path: Path) -> list[str]:
     """The lines of /proc/locks about this file and process (proc(5): ... kind, mode, pid, device:inode, start, end)."""
     inode = f":{path.stat().st_ino}"
     lines = (line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines())
-    return [" ".join(line) for line in lines if line[1] == "POSIX" and line[4] == str(pid) and line[5].endswith(inode)]
+    # Without their number, which counts the locks of the whole machine
+    return [" ".join(line[1:]) for line in lines if line[1] == "POSIX" and line[4] == str(pid) and line[5].endswith(inode)]
 
 
 @linux

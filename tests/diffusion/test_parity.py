@@ -93,7 +93,7 @@ class Model:
             cpu,
         )
 
-    def load(self, name: str) -> ModelHandle:
+    def load(self, name: str, vae: str = "Automatic") -> ModelHandle:
         """As `ModelManager.load`."""
         return self.ours
 

@@ -41,7 +41,8 @@ def discs(count: int, side: int) -> Tensor:
 def test_previews_of_the_shipped_model_are_close_to_its_decoded_pictures(tmp_path: Path) -> None:
     """Per latent position, against the mean of the pixels that the decoder makes of it.
 
-    How well any linear map can do depends on the model; ours must come near the best one for these very pictures.
+    How well any linear map can do depends on the model: for the one of 128x128 the best was 2.5 times as near as a single
+    colour, for the one of 256x256, whose decoder draws more, it is 2 times.  Ours must come near the best for these pictures.
     """
     shipped = scan([MODELS])[0]
     model = ModelManager([MODELS], torch.device("cpu"), torch.float32, sdpa, tmp_path / "hashes.json").load(shipped.name)
@@ -55,7 +56,7 @@ def test_previews_of_the_shipped_model_are_close_to_its_decoded_pictures(tmp_pat
     error = (shown - expected).abs().mean()
     error_of_one_colour = (expected.mean(dim=(0, 1, 2)) - expected).abs().mean()
     assert error < 1.25 * _best_linear_error(latents, expected)
-    assert error < error_of_one_colour / 2.5
+    assert error < error_of_one_colour / 2
 
 
 def _best_linear_error(latents: Tensor, expected: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ _UNSAID = {
     "styles": [],
     "extensions": {},
     "hires": None,
+    "vae": "Automatic",
 }
 """What a recipe means that does not name them, whatever the form shows."""
 

@@ -133,8 +133,9 @@ def test_models_and_lists(client: Any) -> None:
     assert [style["name"] for style in client.get_prompt_styles()] == ["Ink"]
     assert client.get_scripts()["txt2img"]
     assert client.get_embeddings() == {"loaded": {}, "skipped": {}}
+    assert [each["name"] for each in client.get_loras()] == ["atelier-outline"]
     assert client.get_memory()["ram"]
-    for empty in ("sd_vae", "latent_upscale_modes", "loras", "hypernetworks", "face_restorers", "realesrgan_models"):
+    for empty in ("sd_vae", "latent_upscale_modes", "hypernetworks", "face_restorers", "realesrgan_models"):
         assert getattr(client, f"get_{empty}")() == [], empty
     assert client.refresh_checkpoints() is None
     assert (client.controlnet_version(), client.controlnet_model_list(), client.controlnet_module_list()) == (2, [], [])
