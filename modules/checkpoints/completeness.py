@@ -53,6 +53,17 @@ def check_vae(header: Header, places: Mapping[str, Place]) -> sizes.VAESizes:
     return vae
 
 
+def check_scaling(header: Header, scale: float) -> None:
+    """Refuse a VAE whose configuration scales latents otherwise than its family.
+
+    Raises:
+        CheckpointError: as `check_complete`.
+    """
+    said = float(header.metadata.get(keys.SCALING_FACTOR, scale))
+    if abs(said - scale) > 1e-4:
+        raise CheckpointError(f"has a VAE with scaling_factor {said:g} in its config.json, where its U-Net expects {scale:g}")
+
+
 def text_places(layout: Layout, encoder: TextPart) -> dict[str, Place]:
     """Where the tensors of a text encoder are, without a projection that the family does not read."""
     places = layout.part(encoder.part)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 import torch
@@ -32,12 +32,13 @@ DTYPES = {
 
 
 class Weights:
-    """The tensors of an open file, as views of its memory-mapped bytes."""
+    """The tensors of an open file, or of several (`Header.files`), as views of their memory-mapped bytes."""
 
-    def __init__(self, file: BinaryIO, header: Header) -> None:
+    def __init__(self, file: BinaryIO | Sequence[BinaryIO], header: Header) -> None:
         self._header = header
+        files = file if isinstance(file, Sequence) else (file,)
         # Copy on write: torch wants writable memory, the file must never change
-        self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        self._mappings = [mmap.mmap(each.fileno(), 0, access=mmap.ACCESS_COPY) for each in files]
 
     def __getitem__(self, name: str) -> Tensor:
         """The tensor `name` in its stored number format; no byte is read until it is used."""
@@ -47,7 +48,8 @@ class Weights:
         if entry.start == entry.end:
             return torch.empty(entry.shape, dtype=dtype)
         count = (entry.end - entry.start) // dtype.itemsize
-        flat = torch.frombuffer(self._mapping, dtype=dtype, count=count, offset=self._header.data_start + entry.start)
+        mapping, offset = self._mappings[entry.file], self._header.data_start + entry.start
+        flat = torch.frombuffer(mapping, dtype=dtype, count=count, offset=offset)
         aligned = flat if flat.data_ptr() % dtype.itemsize == 0 else flat.clone()
         return aligned.view(entry.shape)
 
