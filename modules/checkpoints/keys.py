@@ -91,6 +91,24 @@ IGNORED = re.compile(
 """Names that real files carry and that no network of ours needs."""
 
 
+_SCALES = re.compile(r"(?:^|\.)(?:scaled_fp8|scale_weight|scale_input)$")
+"""What goes with weights that are stored in 8 bits and multiplied by a number (ComfyUI's `ops.py`): no tensors of a network."""
+
+
+def scale_of(name: str) -> str:
+    """The name of the number by which a stored weight is multiplied, where there is one.
+
+    >>> scale_of("model.diffusion_model.out.2.weight")
+    'model.diffusion_model.out.2.scale_weight'
+    """
+    return name.removesuffix("weight") + "scale_weight" if name.endswith(".weight") else ""
+
+
+def is_scaled(names: Iterable[str]) -> bool:
+    """Whether weights of a file with these tensors have scales."""
+    return any(_SCALES.search(name) for name in names)
+
+
 class Slice(NamedTuple):
     """A tensor of ours inside one of a file: the rows of `number` among `parts` equal ones, or the whole matrix transposed."""
 
@@ -141,7 +159,7 @@ def layout(names: Iterable[str]) -> Layout:
     # A merge may carry the text encoder under both of its spellings; the full one, last in this order, wins.  So does a name
     # as it is over one that something was put in front of
     for own, name in sorted(((canonical(name), name) for name in names), key=lambda pair: (pair[0], pair[0] == pair[1])):
-        if IGNORED.match(own):
+        if IGNORED.match(own) or _SCALES.search(own):
             continue
         for part, prefix in PARTS.items():
             if own.startswith(prefix):

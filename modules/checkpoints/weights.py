@@ -14,9 +14,11 @@ from typing import BinaryIO
 import torch
 from torch import Tensor, nn
 
-from modules.checkpoints.completeness import check_format, check_missing, check_shape, listed
+from modules.checkpoints import keys
+from modules.checkpoints.completeness import check_format, check_missing, check_scale, check_shape, listed
 from modules.checkpoints.header import Header
 from modules.checkpoints.keys import Place, Slice, stored_name
+from modules.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,23 @@ class Weights:
         aligned = flat if flat.data_ptr() % dtype.itemsize == 0 else flat.clone()
         return aligned.view(entry.shape)
 
+    def unscaled(self, name: str) -> Tensor:
+        """The tensor `name`, in float32 and multiplied by its scale where it has one (`keys.scale_of`).
+
+        Raises:
+            CheckpointError: the scale is not one positive, finite number.
+        """
+        stored, scale_name = self[name], keys.scale_of(name)
+        if scale_name not in self._header.tensors:
+            return stored
+        check_scale(scale_name, self._header.tensors[scale_name])
+        scale = self[scale_name].float().reshape(())
+        if not (scale.isfinite() and scale > 0):
+            raise CheckpointError(
+                f"has the scale {scale_name!r} of {scale.item():g}, which no weight can have; use another file"
+            )
+        return stored.float().mul_(scale) if stored.dtype != torch.float32 else stored * scale
+
 
 class Filler:
     """Gives networks that were built on the meta device their weights."""
@@ -75,7 +94,7 @@ class Filler:
         network.requires_grad_(False).eval()
 
     def _placed(self, place: Place, wanted: Tensor, dtype: torch.dtype) -> Tensor:
-        stored = self._weights[stored_name(place)]
+        stored = self._weights.unscaled(stored_name(place))
         if isinstance(place, Slice):
             stored = stored.chunk(place.parts)[place.number] if stored.dim() and place.parts > 1 else stored
             stored = stored.T.contiguous() if place.transposed else stored
