@@ -16,11 +16,15 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
+from modules.api.a1111.models import title
 from modules.checkpoints import diffusers_folder, sources
 from modules.checkpoints.files import find, scan
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.errors import CheckpointError
+from modules.model_library.described import describe, stamp
+from modules.model_library.facts import header_metadata
+from modules.model_library.survey import models_in, survey
 from modules.pipelines.generate import generate
 from modules.pipelines.reference import run_reference
 from modules.pipelines.stages import stages_of
@@ -178,6 +182,26 @@ def test_a_folder_is_one_checkpoint_by_its_own_name(models: Path, tmp_path: Path
     assert info.name == "tiny-v1.5"
     weights = list(info.path.rglob("*.safetensors"))
     assert sources.size_of(info.path) == sum(file.stat().st_size for file in weights)
+
+
+def test_the_list_of_models_and_other_programs_see_one_file(models: Path) -> None:
+    """Its notes lie beside it under its whole name, whatever points are in it."""
+    (models / "tiny-v1.5.json").write_text('{"notes": "mine"}')
+    (models / "tiny-v1.json").write_text('{"notes": "of another"}')
+    (found,) = models_in(survey([models]), [models])
+    assert (found.kind, found.name, found.path, found.notes) == (
+        "checkpoint",
+        "tiny-v1.5",
+        models / "tiny-v1.5",
+        "tiny-v1.5.json",
+    )
+    said = describe(found)
+    assert (said.problem, said.size, said.width) == ("", sources.size_of(found.path), 32)
+    assert header_metadata(found)["modelspec.prediction_type"] == "epsilon"
+    assert title(scan([models])[0], "6ce0161689b3853a") == "tiny-v1.5 [6ce0161689]"
+    before = stamp(found)
+    os.utime(next((models / "tiny-v1.5" / "unet").glob("*.safetensors")), ns=(1, 1))
+    assert stamp(found) != before
 
 
 def test_its_hash_is_of_sha256sums_lines_and_finds_it(models: Path, tmp_path: Path, manager: ModelManager) -> None:

@@ -71,13 +71,15 @@ NO_MIDDLE = {"mid_block_type": "UNetMidBlock2D"}
 
 @dataclass(frozen=True)
 class Published:
-    """`unet`, `first` and `second` are configurations; `numbers` are parameters of the U-Net, 0 where none are published."""
+    """`unet`, `first` and `second` are configurations; `numbers` are parameters of the U-Net, `millions` those where only these
+    are published; 0 for neither."""
 
     family: str
     unet: Mapping[str, Any]
     first: Mapping[str, Any] | None = field(default_factory=lambda: CLIP_L)
     second: Mapping[str, Any] | None = None
     numbers: int = 0
+    millions: int = 0
     scheduler: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -103,12 +105,14 @@ PUBLISHED = {
     "SD 1.5 inpaint": Published("sd1-inpaint", {**SD, "cross_attention_dim": 768, "in_channels": 9}, numbers=859_535_364),
     "SD 2.1 v": Published("sd2", {**SD, **LINEAR}, CLIP_H, numbers=865_910_724, scheduler={"prediction_type": "v_prediction"}),
     "SDXL base": Published("sdxl", XL, CLIP_L, BIG_G, 2_567_463_684),
+    "SD 1.5 edit": Published("sd1-edit", {**SD, "cross_attention_dim": 768, "in_channels": 8}),
+    "SDXL edit": Published("sdxl-edit", {**XL, "in_channels": 8}, CLIP_L, BIG_G),
     "SDXL inpaint": Published("sdxl-inpaint", {**XL, "in_channels": 9}, CLIP_L, BIG_G),
     "SDXL refiner": Published("sdxl-refiner", REFINER, None, BIG_G),
     "SSD-1B": Published("sdxl", SSD_1B, CLIP_L, BIG_G),
-    "Segmind Vega": Published("sdxl", VEGA, CLIP_L, BIG_G),
-    "KOALA-700M": Published("sdxl", KOALA_700M, CLIP_L, BIG_G),
-    "KOALA-1B": Published("sdxl", KOALA_1B, CLIP_L, BIG_G),
+    "Segmind Vega": Published("sdxl", VEGA, CLIP_L, BIG_G, millions=745),
+    "KOALA-700M": Published("sdxl", KOALA_700M, CLIP_L, BIG_G, millions=782),
+    "KOALA-1B": Published("sdxl", KOALA_1B, CLIP_L, BIG_G, millions=1161),
 }
 
 
@@ -177,6 +181,8 @@ def test_published_models_are_known_and_whole(name: str) -> None:
     unet = unet_state(model)
     if model.numbers:
         assert sum(prod(tensor.shape) for tensor in unet.values()) == model.numbers
+    if model.millions:
+        assert sum(prod(tensor.shape) for tensor in unet.values()) // 10**6 == model.millions
     for header in (whole := folder(model, unet), single(model, whole)):
         family = recognise(header.shapes)
         assert isinstance(family, UNetFamily)
@@ -191,3 +197,18 @@ def test_published_models_are_known_and_whole(name: str) -> None:
     missing = {tensor: entry for tensor, entry in whole.tensors.items() if not tensor.endswith("out.2.bias")}
     with pytest.raises(CheckpointError, match="lacks the tensor"):
         recognise(whole.shapes).check(Header({}, missing, 0))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "family"),
+    [
+        ({"_class_name": "EDMDPMSolverMultistepScheduler", "prediction_type": "epsilon"}, "playground-2.5"),
+        ({"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction"}, "cosxl"),
+    ],
+)
+def test_continuous_noise_levels_are_told_by_the_scheduler(scheduler: dict[str, Any], family: str) -> None:
+    model = Published(family, XL, CLIP_L, BIG_G, scheduler=scheduler)
+    header = folder(model, unet_state(model))
+    assert recognise(header.shapes).name == family
+    recognise(header.shapes).check(header)
+    assert keys.layout(header.tensors).unexpected == []
