@@ -28,7 +28,8 @@ from modules.checkpoints.companions import (
     text_width,
 )
 from modules.checkpoints.families import FAMILIES
-from modules.checkpoints.files import CheckpointInfo, Defaults, find, read_header, scan
+from modules.checkpoints.files import CheckpointInfo, Defaults, find, read_source, scan
+from modules.checkpoints.sources import stamp_of
 from modules.checkpoints.vaes import AUTOMATIC, OWN, VaeInfo, find_vae, scan_vaes
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.samplers.relevance import relevant
@@ -324,8 +325,7 @@ class Catalogue:
         """The words that this checkpoint (or the usual one) was trained on; None where its file does not list them."""
         try:
             path = self.checkpoint(checkpoint if isinstance(checkpoint, str) else None).path
-            status = path.stat()
-            return _vocabulary_in(path, status.st_size, status.st_mtime_ns)
+            return _vocabulary_in(path, *stamp_of(path))
         except (OSError, RequestError, CheckpointError):
             return None
 
@@ -372,21 +372,20 @@ def weights_of(info: CheckpointInfo, dtype: str) -> int:
     Kept twice in a file (`model_ema.`) is loaded once.
     """
     try:
-        status = info.path.stat()
-        numbers = _numbers_in(info.path, status.st_size, status.st_mtime_ns)
+        numbers = _numbers_in(info.path, *stamp_of(info.path))
     except (OSError, CheckpointError):
         return 0
     return numbers * _BYTES.get(dtype, 0)
 
 
 @lru_cache(maxsize=64)
-def _numbers_in(path: Path, size: int, changed: int) -> int:
-    """`size` and `changed` are there to read a replaced file anew."""
-    shapes = read_header(path).shapes
+def _numbers_in(path: Path, *stamp: int) -> int:
+    """`stamp` is there to read a replaced file anew."""
+    shapes = read_source(path).shapes
     return sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("model_ema."))
 
 
 @lru_cache(maxsize=8)
-def _vocabulary_in(path: Path, size: int, changed: int) -> Vocabulary | None:
-    """`size` and `changed` are there to read a replaced file anew."""
-    return read_vocabulary(read_header(path).metadata)
+def _vocabulary_in(path: Path, *stamp: int) -> Vocabulary | None:
+    """`stamp` is there to read a replaced file anew."""
+    return read_vocabulary(read_source(path).metadata)

@@ -315,12 +315,13 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 def _checkpoints(settings: Settings) -> Iterator[Finding]:
     try:
         from modules.checkpoints.files import scan
+        from modules.checkpoints.sources import size_of
     except ImportError as error:
         yield Finding("checkpoints", "list", f"cannot be read before the set-up is made ({error})", "note")
         return
     found = scan(settings.models_dirs)
     for info in found:
-        size = info.path.stat().st_size / 1e6 if info.path.exists() else 0
+        size = size_of(info.path) / 1e6 if info.path.exists() else 0
         if info.problem:
             yield Finding("checkpoints", info.name, info.problem, "note", "")
         else:

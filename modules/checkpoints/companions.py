@@ -18,6 +18,7 @@ from modules.checkpoints import keys, picture_embeddings
 from modules.checkpoints.folders import files_below, listing
 from modules.checkpoints.hashes import known_sha256
 from modules.checkpoints.header import Header, header_of, open_model, read_header
+from modules.checkpoints.sources import read_source, stamp_of
 from modules.errors import CheckpointError
 from modules.prompts.chunks import CHUNK
 from modules.request import clean_text
@@ -269,8 +270,7 @@ def bundled_shapes(header: Header) -> dict[str, dict[str, tuple[int, ...]]]:
 def text_width(checkpoint: Path) -> int:
     """How wide the text encoders of a checkpoint are together, 768 for SD 1.x, 2048 for SDXL; 0 when the file does not say."""
     try:
-        status = checkpoint.stat()
-        return _text_width(str(checkpoint), status.st_size, status.st_mtime_ns, status.st_ino)
+        return _text_width(str(checkpoint), *stamp_of(checkpoint))
     except OSError:
         return 0
 
@@ -278,7 +278,7 @@ def text_width(checkpoint: Path) -> int:
 @lru_cache(maxsize=1024)
 def _text_width(path: str, *identity: int) -> int:
     try:
-        shapes = read_header(Path(path)).shapes
+        shapes = read_source(Path(path)).shapes
     except CheckpointError:
         return 0
     layout = keys.layout(shapes)

@@ -6,10 +6,11 @@ No torch and no tensor is read: the web process lists with it, so that the list 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 from modules.checkpoints import keys, sizes
-from modules.checkpoints.header import Header
+from modules.checkpoints.header import Header, TensorEntry
 from modules.checkpoints.keys import Layout, Place, shape_at, stored_name
 from modules.errors import CheckpointError
 from modules.prompts.chunks import WINDOW
@@ -53,6 +54,17 @@ def check_vae(header: Header, places: Mapping[str, Place]) -> sizes.VAESizes:
     return vae
 
 
+def check_scaling(header: Header, scale: float) -> None:
+    """Refuse a VAE whose configuration scales latents otherwise than its family.
+
+    Raises:
+        CheckpointError: as `check_complete`.
+    """
+    said = float(header.metadata.get(keys.SCALING_FACTOR, scale))
+    if abs(said - scale) > 1e-4:
+        raise CheckpointError(f"has a VAE with scaling_factor {said:g} in its config.json, where its U-Net expects {scale:g}")
+
+
 def text_places(layout: Layout, encoder: TextPart) -> dict[str, Place]:
     """Where the tensors of a text encoder are, without a projection that the family does not read."""
     places = layout.part(encoder.part)
@@ -94,6 +106,17 @@ def _check_part(header: Header, names: Mapping[str, Place], wanted: Iterator[tup
         entry = header.tensors[stored]
         check_format(stored, entry.dtype)
         check_shape(stored, shape_at(names[name], entry.shape), shape)
+        if scale := header.tensors.get(keys.scale_of(stored)):
+            check_scale(keys.scale_of(stored), scale)
+
+
+def check_scale(name: str, entry: TensorEntry) -> None:
+    """Refuse the scale of an 8-bit weight that is not one floating-point number."""
+    if entry.dtype not in ("F32", "F16", "BF16") or prod(entry.shape) != 1:
+        size = "x".join(map(str, entry.shape)) or "1"
+        raise CheckpointError(
+            f"has the scale {name!r} of size {size} in {entry.dtype}, expected one number in F32; use another file"
+        )
 
 
 def check_missing(missing: list[str], part: str) -> None:

@@ -15,11 +15,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from modules.checkpoints.completeness import check_scaling
+from modules.checkpoints.diffusers_folder import INDEX
 from modules.checkpoints.families import Defaults, recognise
 from modules.checkpoints.folders import listing
 from modules.checkpoints.hashes import file_sha256, known_sha256
-from modules.checkpoints.header import Header, TensorEntry, read_header
+from modules.checkpoints.header import Header, TensorEntry
 from modules.checkpoints.naming import Named, by_hash, named
+from modules.checkpoints.sources import read_source, stamp_of, stem_of
 from modules.checkpoints.training import yaml_identity, yaml_problem
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
@@ -36,7 +39,7 @@ __all__ = [
     "file_sha256",
     "find",
     "listed",
-    "read_header",
+    "read_source",
     "scan",
 ]
 
@@ -78,7 +81,8 @@ COMPANION_FOLDERS = frozenset(
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """A checkpoint file as users see it; `problem` is a sentence that names the file, empty when it is usable."""
+    """A checkpoint, a file or a folder in diffusers' layout, as users see it; `problem` is a sentence that names it, empty when
+    it is usable."""
 
     name: str
     """Path below its models folder without suffix, "/" separated; unique in a scan."""
@@ -180,6 +184,9 @@ def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
     except OSError:
         return
     inside = listing(Path(folder))
+    if INDEX in inside.files:  # its files are parts of it
+        yield folder
+        return
     for name in inside.files:
         if name.lower().endswith(SUFFIXES) and Path(name).stem.lower()[-4:] != ".vae":
             yield os.path.join(folder, name)
@@ -190,14 +197,13 @@ def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
 
 def _name(path: Path, folder: Path) -> str:
     """The name below `folder`; what no JSON or picture's record could carry becomes the replacement character."""
-    name = path.relative_to(folder).with_suffix("").as_posix()
+    name = path.relative_to(folder).with_name(stem_of(path)).as_posix() if path != folder else folder.name
     return "".join(c if c.isprintable() else "\ufffd" for c in name)
 
 
 def _info(path: Path, name: str) -> CheckpointInfo:
     try:
-        status = path.stat()
-        identity = status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
+        identity = *stamp_of(path), path.stat().st_ctime_ns
         info = _described(str(path), name, HOOKS.revision, *identity, *yaml_identity(path))
         note = "" if info.problem else clean_text(yaml_problem(path))
         return replace(info, note=note) if note else info
@@ -210,10 +216,11 @@ def _described(path_text: str, name: str, *identity: int) -> CheckpointInfo:
     """What a file's header tells; kept in memory until it, its configuration or the families change."""
     path = Path(path_text)
     try:
-        header = read_header(path)
+        header = read_source(path)
         try:
             family = recognise(header.shapes)
             family.check(header)
+            check_scaling(header, family.latent.scale)
         except CheckpointError as error:
             raise CheckpointError(f"{path.name} {error}") from None
     except CheckpointError as error:

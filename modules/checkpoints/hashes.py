@@ -17,7 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from modules.checkpoints.diffusers_folder import content, weight_files
 from modules.checkpoints.header import open_model
+from modules.checkpoints.sources import stamp_of
 from modules.errors import CheckpointError
 from modules.locks import ProcessLock
 
@@ -38,9 +40,14 @@ def file_sha256(path: Path, cache: Path, read: Callable[[int], None] = lambda co
     `read` is told how many more bytes were read; what it raises ends the work.  A cache that cannot be read or written costs
     time, never the answer.
 
+    Of a folder in diffusers' layout: the sha256 of what `sha256sum` prints of its files of weights, by their paths below it in
+    order.
+
     Raises:
         CheckpointError: the file is missing or unreadable.
     """
+    if path.is_dir():
+        return _folder_sha256(path, cache, read)
     with open_model(path) as file:
         identity = _identity(os.fstat(file.fileno()))
         entry = _read(cache).get(_key(path))
@@ -59,6 +66,23 @@ def file_sha256(path: Path, cache: Path, read: Callable[[int], None] = lambda co
     if unchanged:
         _remember(cache, _key(path), {**identity, "sha256": digest.hexdigest()})
     return digest.hexdigest()
+
+
+def _folder_sha256(folder: Path, cache: Path, read: Callable[[int], None]) -> str:
+    try:
+        before = content(folder)
+        if known := known_sha256(folder, cache):
+            return known
+        files = sorted(file.relative_to(folder).as_posix() for part in weight_files(folder).values() for file in part)
+        lines = "".join(f"{file_sha256(folder / file, cache, read)}  {file}\n" for file in files)
+        digest = hashlib.sha256(lines.encode()).hexdigest()
+        if content(folder) == before:
+            _remember(cache, _key(folder), {**_identity_of(folder), "sha256": digest})
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder.name} cannot be read ({error.strerror}); check the disk or the network folder"
+        ) from None
+    return digest
 
 
 class FileHash:
@@ -86,7 +110,7 @@ class FileHash:
     def _read(self, path: Path, cache: Path, stamp: tuple[int, int, int]) -> None:
         try:
             digest = file_sha256(path, cache)
-            if tuple(_identity(path.stat()).values()) == stamp:
+            if stamp_of(path) == stamp:
                 self._value = digest
         except (CheckpointError, OSError) as error:
             log.warning("the hash of %s stays unknown: %s", path.name, error)
@@ -108,7 +132,7 @@ def known_sha256(path: Path, cache: Path) -> str:
     """The remembered sha256 of `path`; empty when it is not known.  Never reads the file itself."""
     try:
         entry = _read(cache).get(_key(path))
-        return entry["sha256"] if _fits(entry, _identity(path.stat())) else ""
+        return entry["sha256"] if _fits(entry, _identity_of(path)) else ""
     except OSError:
         return ""
 
@@ -127,13 +151,18 @@ class KnownHashes:
             if self._read[0] != stamp:
                 self._read = (stamp[0], stamp[1], stamp[2]), _read(self._cache)
             entry = self._read[1].get(_key(path))
-            return entry["sha256"] if _fits(entry, _identity(path.stat())) else ""
+            return entry["sha256"] if _fits(entry, _identity_of(path)) else ""
         except OSError:
             return ""
 
 
 def _key(path: Path) -> str:
     return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
+
+
+def _identity_of(path: Path) -> dict[str, int]:
+    size, changed, inode = stamp_of(path)
+    return {"size": size, "mtime_ns": changed, "inode": inode}
 
 
 def _identity(status: os.stat_result) -> dict[str, int]:

@@ -38,21 +38,26 @@ DTYPE_BITS = {
 
 
 class TensorEntry(NamedTuple):
-    """Where a tensor lies: `start` and `end` are byte offsets behind the header."""
+    """Where a tensor lies: `start` and `end` are byte offsets behind the header, `file` counts the files of `Header.files`."""
 
     dtype: str
     shape: tuple[int, ...]
     start: int
     end: int
+    file: int = 0
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says about itself.  `data_start` is the file offset at which tensor bytes begin."""
+    """What a safetensors file says about itself.  `data_start` is the file offset at which tensor bytes begin.
+
+    `files` are those of a model in several (`diffusers_folder`); () where there is only the one that was read.
+    """
 
     metadata: dict[str, str]
     tensors: dict[str, TensorEntry]
     data_start: int
+    files: tuple[Path, ...] = ()
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

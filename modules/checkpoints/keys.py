@@ -44,6 +44,9 @@ def canonical(name: str) -> str:
     return name
 
 
+SCALING_FACTOR = "diffusers.scaling_factor"
+"""The metadata in which a folder's header has what its VAE's configuration says."""
+
 OPEN_CLIP_END = TEXT + "ln_final.weight"
 """A tensor that a first text encoder has under OpenCLIP's names and not under transformers'."""
 
@@ -77,7 +80,7 @@ _FUSED = re.compile(r"(.*\.self_attn)\.in_proj_(weight|bias)")
 
 IGNORED = re.compile(
     r"model_ema[._]|first_stage_model\.(?:model_ema|loss)\.|ddim_|"  # averaged copies and losses of training
-    r"cond_stage_model\.(?:transformer\.(?:vision_model|visual|text_projection\.|logit_scale|attn_mask)|logit_scale|text_projection)|"
+    r"cond_stage_model\.(?:transformer\.(?:vision_model|visual|logit_scale|attn_mask)|logit_scale|text_projection)|"
     r"conditioner\.embedders\.(?:0\.(?:logit_scale|text_projection)|1\.model\.(?:logit_scale|attn_mask|visual\.))|"
     r"denoiser\.|edm_(?:mean|std|vpred)|"
     r"embedding_manager\.|optimizer|callbacks|state_dict$|"  # textual-inversion training
@@ -86,6 +89,24 @@ IGNORED = re.compile(
     r"|cond_stage_model\.transformer\.(?:text_model\.)?embeddings\.position_ids"  # 0..76, as integers or (merged) as floats
 )
 """Names that real files carry and that no network of ours needs."""
+
+
+_SCALES = re.compile(r"(?:^|\.)(?:scaled_fp8|scale_weight|scale_input)$")
+"""What goes with weights that are stored in 8 bits and multiplied by a number (ComfyUI's `ops.py`): no tensors of a network."""
+
+
+def scale_of(name: str) -> str:
+    """The name of the number by which a stored weight is multiplied, where there is one.
+
+    >>> scale_of("model.diffusion_model.out.2.weight")
+    'model.diffusion_model.out.2.scale_weight'
+    """
+    return name.removesuffix("weight") + "scale_weight" if name.endswith(".weight") else ""
+
+
+def is_scaled(names: Iterable[str]) -> bool:
+    """Whether weights of a file with these tensors have scales."""
+    return any(_SCALES.search(name) for name in names)
 
 
 class Slice(NamedTuple):
@@ -138,7 +159,7 @@ def layout(names: Iterable[str]) -> Layout:
     # A merge may carry the text encoder under both of its spellings; the full one, last in this order, wins.  So does a name
     # as it is over one that something was put in front of
     for own, name in sorted(((canonical(name), name) for name in names), key=lambda pair: (pair[0], pair[0] == pair[1])):
-        if IGNORED.match(own):
+        if IGNORED.match(own) or _SCALES.search(own):
             continue
         for part, prefix in PARTS.items():
             if own.startswith(prefix):
@@ -188,6 +209,74 @@ def vae_layout(names: Iterable[str]) -> dict[str, Place]:
         placed |= _placed("vae", own, name)
     last = max((int(found[1]) for own in placed if (found := _UP.match(own))), default=0)
     return {_UP.sub(lambda found: f"decoder.up.{last - int(found[1])}.", own): place for own, place in placed.items()}
+
+
+_DIFFUSERS_UNET = {
+    "conv_in": "input_blocks.0.0",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+    "class_embedding.linear_1": "label_emb.0.0",
+    "class_embedding.linear_2": "label_emb.0.2",
+    "class_embedding": "label_emb",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+_DIFFUSERS_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_DIFFUSERS_BLOCK = re.compile(
+    r"(?:(down|up)_blocks\.(\d{1,3})|(mid)_block)\.(resnets|attentions|downsamplers|upsamplers)\.(\d{1,3})\.(.+)"
+)
+
+
+def unet_layout(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Where the tensors of a U-Net are in a file of diffusers' (our name -> its name), and names that are none of them.
+
+    >>> unet_layout(["mid_block.resnets.0.conv2.bias", "time_embedding.cond_proj.weight"])
+    ({'middle_block.0.out_layers.3.bias': 'mid_block.resnets.0.conv2.bias'}, ['time_embedding.cond_proj.weight'])
+    """
+    names = list(names)
+    found = {name: match for name in names if (match := _DIFFUSERS_BLOCK.fullmatch(name))}
+    slots = 2 + max((int(each[5]) for each in found.values() if each[1] == "down" and each[4] == "resnets"), default=0)
+    attended = {(each[1] or each[3], int(each[2] or 0), int(each[5])) for each in found.values() if each[4] == "attentions"}
+    placed, unknown = {}, []
+    for name in names:
+        stem, _, kind = name.rpartition(".")
+        ours = f"{_DIFFUSERS_UNET[stem]}.{kind}" if stem in _DIFFUSERS_UNET else ""
+        ours = _block_tensor(found[name], slots, attended) if name in found else ours
+        if ours:
+            placed[ours] = name
+        else:
+            unknown.append(name)
+    return placed, unknown
+
+
+def _block_tensor(found: re.Match[str], slots: int, attended: set[tuple[str, int, int]]) -> str:
+    """Our name of a tensor in a block of diffusers'; "" where there is none.  A level has `slots` blocks of ours."""
+    side, block, what, number, rest = found[1] or found[3], int(found[2] or 0), found[4], int(found[5]), found[6]
+    if side == "mid":
+        own, resnet = "middle_block", 0 if not number else 2 if ("mid", 0, 0) in attended else 1
+    else:
+        index = slots * block + number
+        own, resnet = f"input_blocks.{index + 1}" if side == "down" else f"output_blocks.{index}", 0
+    if what == "attentions":
+        return f"{own}.1.{rest}"
+    if what == "resnets":
+        layer, _, kind = rest.rpartition(".")
+        return f"{own}.{resnet}.{_DIFFUSERS_RESNET[layer]}.{kind}" if layer in _DIFFUSERS_RESNET else ""
+    last = slots * block + slots - 1
+    if what == "downsamplers" and side == "down" and rest.startswith("conv."):
+        return f"input_blocks.{last + 1}.0.op.{rest.removeprefix('conv.')}"
+    if what == "upsamplers" and side == "up":
+        return f"output_blocks.{last}.{2 if ('up', block, slots - 1) in attended else 1}.{rest}"
+    return ""
 
 
 def _placed(part: str, own: str, name: str) -> dict[str, Place]:

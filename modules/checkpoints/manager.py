@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from modules.checkpoints.cache import Component, ComponentCache, Leases
+from modules.checkpoints.completeness import check_scaling
 from modules.checkpoints.components import with_vae
 from modules.checkpoints.families import recognise
 from modules.checkpoints.files import CheckpointInfo, find
@@ -34,6 +35,7 @@ from modules.checkpoints.hypernetworks import Hypernetworks
 from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.loras import Loras
 from modules.checkpoints.model_file import ModelFile
+from modules.checkpoints.sources import file_stamp, open_source, stamp_of
 from modules.checkpoints.training import yaml_of, yaml_problem
 from modules.checkpoints.vaes import AUTOMATIC, vae_for
 from modules.checkpoints.weights import Filler, Weights
@@ -131,7 +133,7 @@ class ModelManager:
     def _with_vae(self, handle: ModelHandle, path: Path) -> ModelHandle:
         """The same model with the autoencoder of the file at `path`; the same object while that does not change."""
         with self._loading, _named(path), open_model(path) as file:
-            stamp = (str(path), *_stamp(os.fstat(file.fileno())))
+            stamp = (str(path), *file_stamp(os.fstat(file.fileno())))
             if stamp in handle.with_vaes:
                 return handle.with_vaes[stamp]
             header = header_of(file, path)
@@ -275,13 +277,14 @@ class ModelManager:
 
     def _build(self, info: CheckpointInfo, identity: _Identity, streamed: bool = False) -> ModelHandle:
         """The model of a file; one that is `streamed` is read to main memory, and its blocks are brought when they run."""
-        with _named(info.path), open_model(info.path) as file:
-            header = header_of(file, info.path)
-            if _stamp(os.fstat(file.fileno())) != identity[1:4]:
+        with _named(info.path), open_source(info.path) as source:
+            header = source.header
+            if source.stamp != identity[1:4]:
                 raise CheckpointError("changed while it was read; wait until it is complete and try again")
             family = recognise(header.shapes)
+            check_scaling(header, family.latent.scale)
             dtype = self.dtype if header.numbers >= SMALL else self._small_dtype
-            fill = Filler(Weights(file, header), torch.device("cpu") if streamed else self.device, info.path.name)
+            fill = Filler(Weights(source.files, header), torch.device("cpu") if streamed else self.device, info.path.name)
             opened = self._opened(info.path, header, fill, dtype, identity[:4])  # its content, without its configuration
             loaded = family.load(opened)
             if streamed:
@@ -352,7 +355,7 @@ def _identity(info: CheckpointInfo) -> _Identity:
     A deleted one has no content: zeros.
     """
     try:
-        return str(info.path), *_stamp(info.path.stat()), _changed(yaml_of(info.path))
+        return str(info.path), *stamp_of(info.path), _changed(yaml_of(info.path))
     except OSError:
         return str(info.path), 0, 0, 0, 0
 
@@ -362,10 +365,6 @@ def _changed(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _stamp(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from modules.checkpoints.sources import stem_of, suffix_of
+
 
 class Named(Protocol):
     """What of a checkpoint is matched: `name` as it is listed, and its file."""
@@ -80,10 +82,10 @@ def _files_name(text: str) -> str:
 
 _RULES: tuple[Callable[[Named, str], bool], ...] = (
     lambda info, text: info.name == text,
-    lambda info, text: info.name + info.path.suffix == text,
+    lambda info, text: info.name + suffix_of(info.path) == text,
     lambda info, text: info.name.casefold() == text.casefold(),
-    lambda info, text: (info.name + info.path.suffix).casefold() == text.casefold(),
-    lambda info, text: text in (info.path.name, info.path.stem),
+    lambda info, text: (info.name + suffix_of(info.path)).casefold() == text.casefold(),
+    lambda info, text: text in (info.path.name, stem_of(info.path)),
     lambda info, text: _files_name(info.name) == _files_name(text),
     lambda info, text: re.sub(r"[\\/]", "_", info.name).casefold() == text.casefold(),
 )

@@ -25,7 +25,7 @@ def read_numbers(header: Header, path: Path, name: str) -> tuple[float, ...]:
     if entry is None or entry.dtype not in _FORMATS or math.prod(entry.shape) > MAX_NUMBERS:
         return ()
     try:
-        with open_model(path) as file:
+        with open_model(header.files[entry.file] if header.files else path) as file:
             file.seek(header.data_start + entry.start)
             data = file.read(entry.end - entry.start)
     except (OSError, CheckpointError):

@@ -15,6 +15,7 @@ import yaml as pyyaml
 
 from modules.checkpoints import keys
 from modules.checkpoints.header import Header
+from modules.checkpoints.sources import stem_of
 
 V_MARK, ZERO_SNR_MARK = "v_pred", "ztsnr"
 """Empty tensors that models with v-prediction carry along with their weights (ComfyUI writes them and reads them of SDXL)."""
@@ -46,7 +47,7 @@ def training_of(header: Header, path: Path) -> Training:
     1. NAME.yaml next to NAME.safetensors, as A1111 reads it: `parameterization: "v"`.
     2. Tensors called v_pred and ztsnr.
     3. Metadata: `modelspec.prediction_type`, ComfyUI's `modelspec.predict_key`, kohya's `ss_v_parameterization` and
-       `ss_zero_terminal_snr`.
+       `ss_zero_terminal_snr`.  Of a folder in diffusers' layout, what its scheduler's configuration says is under these keys.
     """
     yaml = _yaml_beside(path)
     said = header.metadata
@@ -68,7 +69,7 @@ def training_of(header: Header, path: Path) -> Training:
 
 def yaml_of(path: Path) -> Path:
     """Where the configuration of the checkpoint at `path` would be."""
-    return path.with_suffix(".yaml")
+    return path.with_name(stem_of(path) + ".yaml")
 
 
 def yaml_identity(path: Path) -> tuple[int, ...]:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
 
-from modules.checkpoints.completeness import check_format, check_missing, check_shape, listed
+from modules.checkpoints import keys
+from modules.checkpoints.completeness import check_format, check_missing, check_scale, check_shape, listed
 from modules.checkpoints.header import Header
 from modules.checkpoints.keys import Place, Slice, stored_name
+from modules.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +34,13 @@ DTYPES = {
 
 
 class Weights:
-    """The tensors of an open file, as views of its memory-mapped bytes."""
+    """The tensors of an open file, or of several (`Header.files`), as views of their memory-mapped bytes."""
 
-    def __init__(self, file: BinaryIO, header: Header) -> None:
+    def __init__(self, file: BinaryIO | Sequence[BinaryIO], header: Header) -> None:
         self._header = header
+        files = file if isinstance(file, Sequence) else (file,)
         # Copy on write: torch wants writable memory, the file must never change
-        self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        self._mappings = [mmap.mmap(each.fileno(), 0, access=mmap.ACCESS_COPY) for each in files]
 
     def __getitem__(self, name: str) -> Tensor:
         """The tensor `name` in its stored number format; no byte is read until it is used."""
@@ -47,9 +50,27 @@ class Weights:
         if entry.start == entry.end:
             return torch.empty(entry.shape, dtype=dtype)
         count = (entry.end - entry.start) // dtype.itemsize
-        flat = torch.frombuffer(self._mapping, dtype=dtype, count=count, offset=self._header.data_start + entry.start)
+        mapping, offset = self._mappings[entry.file], self._header.data_start + entry.start
+        flat = torch.frombuffer(mapping, dtype=dtype, count=count, offset=offset)
         aligned = flat if flat.data_ptr() % dtype.itemsize == 0 else flat.clone()
         return aligned.view(entry.shape)
+
+    def unscaled(self, name: str) -> Tensor:
+        """The tensor `name`, in float32 and multiplied by its scale where it has one (`keys.scale_of`).
+
+        Raises:
+            CheckpointError: the scale is not one positive, finite number.
+        """
+        stored, scale_name = self[name], keys.scale_of(name)
+        if scale_name not in self._header.tensors:
+            return stored
+        check_scale(scale_name, self._header.tensors[scale_name])
+        scale = self[scale_name].float().reshape(())
+        if not (scale.isfinite() and scale > 0):
+            raise CheckpointError(
+                f"has the scale {scale_name!r} of {scale.item():g}, which no weight can have; use another file"
+            )
+        return stored.float().mul_(scale) if stored.dtype != torch.float32 else stored * scale
 
 
 class Filler:
@@ -73,7 +94,7 @@ class Filler:
         network.requires_grad_(False).eval()
 
     def _placed(self, place: Place, wanted: Tensor, dtype: torch.dtype) -> Tensor:
-        stored = self._weights[stored_name(place)]
+        stored = self._weights.unscaled(stored_name(place))
         if isinstance(place, Slice):
             stored = stored.chunk(place.parts)[place.number] if stored.dim() and place.parts > 1 else stored
             stored = stored.T.contiguous() if place.transposed else stored

@@ -11,7 +11,8 @@ from typing import Any
 from modules.checkpoints.companions import described_hypernetwork
 from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import described as checkpoint_described
-from modules.checkpoints.header import Header, read_header
+from modules.checkpoints.header import Header
+from modules.checkpoints.sources import read_source, size_of, stamp_of
 from modules.checkpoints.vaes import described_vae
 from modules.errors import CheckpointError
 from modules.hooks import HOOKS
@@ -77,10 +78,10 @@ def stamp(found: Found) -> str:
     Raises nothing.
     """
     try:
-        status = os.stat(found.path)
+        size, changed, inode = stamp_of(found.path)
     except OSError:
         return ""
-    parts = [f"{VERSION} {HOOKS.revision} {status.st_size} {status.st_mtime_ns} {status.st_ino}"]
+    parts = [f"{VERSION} {HOOKS.revision} {size} {changed} {inode}"]
     parts += [f"{name} {_stamp_of(found.path.with_name(name))}" for name in found.neighbours]
     return "\n".join(parts)
 
@@ -96,7 +97,7 @@ def _stamp_of(path: Path) -> str:
 def describe(found: Found) -> Described:
     """Read what the list shows.  Never raises: what is wrong is the description's `problem`."""
     try:
-        status = os.stat(found.path)
+        status, size = os.stat(found.path), size_of(found.path)
     except OSError as error:
         return Described(problem=f"{found.path.name} cannot be read ({error.strerror}); is it a link to a file that is gone?")
     said = _of_file(found)
@@ -106,7 +107,7 @@ def describe(found: Found) -> Described:
     triggers = words(notes["activation text"]) if "activation text" in notes else words(civitai.get("trainedWords"))
     about = text(notes.get("description"), 300) or text(mapping(civitai.get("model")).get("description"), 300) or said.about
     return Described(
-        size=status.st_size,
+        size=size,
         modified=status.st_mtime,
         family=said.family or families.by_words(base),
         width=said.width,
@@ -145,7 +146,7 @@ def _of_file(found: Found) -> Described:
             f"with `python3 webui.py models convert {found.path.name}`"
         )
     try:
-        header = read_header(found.path)
+        header = read_source(found.path)
     except CheckpointError as error:
         return Described(problem=str(error))
     said = Described(

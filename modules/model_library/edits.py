@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from modules.checkpoints.sources import stem_of
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
 from modules.errors import OutputError, RequestError
@@ -101,7 +102,7 @@ def write(path: Path, keys: Mapping[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written, or what is there is no JSON of A1111's; nothing changes then.
     """
-    target = path.with_name(path.stem + NOTES)
+    target = path.with_name(stem_of(path) + NOTES)
     try:
         content = read_json(target)
     except FileNotFoundError:
@@ -159,7 +160,7 @@ def replace_file(target: Path, data: bytes) -> None:
 def own_defaults(path: Path) -> dict[str, Any]:
     """The defaults that people gave the checkpoint at `path`, by the names of a request's fields; what makes no sense is left
     out.  The same object while the file does not change."""
-    beside = path.with_name(path.stem + NOTES)
+    beside = path.with_name(stem_of(path) + NOTES)
     try:
         status = os.stat(beside)
     except OSError:

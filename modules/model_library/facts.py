@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from modules.checkpoints.header import read_header
+from modules.checkpoints.sources import read_source
 from modules.errors import CheckpointError
 from modules.model_library.neighbours import json_beside, mapping, number, text, words
 from modules.model_library.survey import Found
@@ -27,7 +27,7 @@ def header_metadata(found: Found) -> dict[str, str]:
     if found.pickle:
         return {}
     try:
-        return read_header(found.path).metadata
+        return read_source(found.path).metadata
     except CheckpointError:
         return {}
 

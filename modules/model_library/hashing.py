@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from modules.checkpoints.hashes import KnownHashes, file_sha256
 from modules.checkpoints.header import header_of, open_model
+from modules.checkpoints.sources import size_of, stamp_of
 from modules.errors import CheckpointError
 from modules.model_library.index import Entry
 from modules.model_library.store import ModelStore
@@ -124,7 +124,7 @@ class Hashes:
 
     def _hash(self, job: _Job) -> None:
         found = job.found
-        job.total = max(1, os.stat(found.path).st_size)
+        job.total = max(1, size_of(found.path))
 
         def read(count: int) -> None:
             job.done += count
@@ -159,7 +159,7 @@ def _behind_header(path: Path, read: Callable[[int], None]) -> str:
 
 def _stamp(path: Path) -> str:
     try:
-        status = os.stat(path)
+        size, changed, inode = stamp_of(path)
     except OSError:
         return ""
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
+    return f"{size} {changed} {inode}"

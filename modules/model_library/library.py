@@ -250,7 +250,7 @@ class ModelLibrary:
             return False
         path = entry.found.path
         with self._editing:
-            edits.replace_file(path.with_name(path.stem + PREVIEW), written(data, infotext))
+            edits.replace_file(path.with_name(entry.found.stem + PREVIEW), written(data, infotext))
         return True
 
     def remove_preview(self, id_: str) -> bool:

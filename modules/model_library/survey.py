@@ -14,6 +14,7 @@ from pathlib import Path
 
 from modules.checkpoints.files import listed
 from modules.checkpoints.folders import Listing, listing
+from modules.checkpoints.sources import stem_of
 from modules.model_library.kinds import KINDS, PICKLES, SAFE
 from modules.request import clean_text
 
@@ -49,7 +50,7 @@ class Found:
 
     @property
     def stem(self) -> str:
-        return self.path.stem
+        return stem_of(self.path)
 
     @property
     def pickle(self) -> bool:
@@ -105,7 +106,7 @@ def _models_of(kind: str, root: Path, base: Path, inside: Listing) -> tuple[Foun
 
 
 def _found(kind: str, name: str, root: Path, path: Path, beside: frozenset[str]) -> Found:
-    file, stem = _written(path.relative_to(root).as_posix()), path.stem
+    file, stem = _written(path.relative_to(root).as_posix()), stem_of(path)
     return Found(
         id=hashlib.blake2b(os.fsencode(path), digest_size=12).hexdigest(),
         kind=kind,

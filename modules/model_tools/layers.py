@@ -60,6 +60,8 @@ class Model:
         self.path, self.header = path, header
         try:
             family = recognise(header.shapes)
+            if keys.is_scaled(header.tensors):
+                raise CheckpointError("has scaled 8-bit weights, which these tools do not read; take its fp16 version")
             if not isinstance(family, UNetFamily):
                 raise CheckpointError(f"is a {family.title} checkpoint; these tools work on models with a U-Net")
             self.family: UNetFamily = family

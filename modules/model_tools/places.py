@@ -95,6 +95,8 @@ class Places:
             return path.absolute()
         if kind == "checkpoint":
             info = find(self.folders, name)
+            if info.path.is_dir():
+                raise RequestError(f"{info.path.name} is a folder in diffusers' layout; these tools take single files")
             if info.path.suffix.lower() != SAFE:
                 raise RequestError(f"{info.path.name} is a pickle; convert it first")
             return info.path

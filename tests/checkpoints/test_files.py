@@ -108,8 +108,8 @@ def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(
     assert "is empty" in scan([folder])[0].problem
     put(tiny_file, folder / "a.safetensors")
     reads: list[Path] = []
-    real = files.read_header
-    monkeypatch.setattr(files, "read_header", lambda path: reads.append(path) or real(path))
+    real = files.read_source
+    monkeypatch.setattr(files, "read_source", lambda path: reads.append(path) or real(path))
     assert [scan([folder])[0].problem for _ in range(3)] == ["", "", ""]
     assert reads == [path]
 

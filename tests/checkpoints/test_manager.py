@@ -362,7 +362,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
         os.utime(of, ns=(1, 1))
         return open_model(of)
 
-    monkeypatch.setattr("modules.checkpoints.manager.open_model", late)
+    monkeypatch.setattr("modules.checkpoints.sources.open_model", late)
     with pytest.raises(CheckpointError, match=r"^late\.safetensors changed while it was read"):
         make().load("late")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from modules.catalogue import Catalogue
-from modules.checkpoints.files import read_header, scan
-from modules.checkpoints.header import Header
+from modules.checkpoints.files import scan
+from modules.checkpoints.header import Header, read_header
 from modules.prompts.library import Library
 from modules.prompts.vocabulary import MAX_NOTES, MAX_TEXT, Vocabulary, read_vocabulary, vocabulary_metadata
 from modules.settings import ROOT

@@ -14,6 +14,7 @@ from modules.app import App
 from modules.checkpoints.files import CheckpointInfo
 from modules.checkpoints.hashes import known_sha256
 from modules.checkpoints.naming import by_hash, named, untitled
+from modules.checkpoints.sources import suffix_of
 from modules.errors import OutputError, RequestError, UnknownName
 
 
@@ -28,7 +29,7 @@ def title(info: CheckpointInfo, sha256: str) -> str:
     >>> title(CheckpointInfo("sd/v1-5", Path("v1-5.safetensors"), "SD 1.5", "sd1", Defaults()), "6ce0161689b3853a")
     'sd/v1-5.safetensors [6ce0161689]'
     """
-    name = info.name + info.path.suffix
+    name = info.name + suffix_of(info.path)
     return f"{name} [{sha256[:10]}]" if sha256 else name
 
 

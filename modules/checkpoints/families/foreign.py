@@ -76,7 +76,6 @@ OTHER_MODELS = (
     Foreign("a Wan checkpoint", ("head.modulation\n",), _OTHER_MODEL),
     Foreign("a HiDream checkpoint", ("caption_projection.0.linear.",), _OTHER_MODEL),
     Foreign("a Cosmos checkpoint", ("blocks.block0.blocks.0.", "blocks.0.mlp.layer1."), _OTHER_MODEL),
-    Foreign("a checkpoint with scaled 8-bit weights", ("scaled_fp8\n", ".scale_weight\n"), "download its fp16 version"),
     Foreign(
         "one part of a model in diffusers' layout",
         ("\ndown_blocks.0.", "\nunet.down_blocks.0.", "\nencoder.down_blocks.0."),

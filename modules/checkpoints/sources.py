@@ -1,0 +1,108 @@
+"""Where the tensors of a checkpoint are: one safetensors file, or the several of a folder in diffusers' layout.
+
+Both are read through a `Header`; this file says which it is, opens it, and what its content is known by.  No torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from modules.checkpoints import diffusers_folder
+from modules.checkpoints.header import Header, header_of, open_model, read_header
+from modules.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class OpenSource:
+    """An open checkpoint: `files` in the order of `Header.files`, and what its content is known by (`stamp_of`)."""
+
+    header: Header
+    files: tuple[BinaryIO, ...]
+    stamp: tuple[int, int, int]
+
+
+def read_source(path: Path) -> Header:
+    """The checked header of the checkpoint at `path`, a file or a folder.
+
+    Raises:
+        CheckpointError: as `header.read_header` and `diffusers_folder.header_of_folder`.
+    """
+    return diffusers_folder.header_of_folder(path) if path.is_dir() else read_header(path)
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[OpenSource]:
+    """The checkpoint at `path` with its files open.
+
+    Raises:
+        CheckpointError: as `read_source`, and for a folder of which a file was changed meanwhile.
+    """
+    with ExitStack() as stack:
+        if not path.is_dir():
+            file = stack.enter_context(open_model(path))
+            yield OpenSource(header_of(file, path), (file,), file_stamp(os.fstat(file.fileno())))
+            return
+        try:
+            content = diffusers_folder.content(path)
+            header = diffusers_folder.header_of_folder(path)
+            files = tuple([stack.enter_context(open_model(each)) for each in header.files])
+            opened = {each: file_stamp(os.fstat(file.fileno())) for each, file in zip(header.files, files, strict=True)}
+            known = {path / name: (size, changed, inode) for name, size, changed, inode in content}
+            same = diffusers_folder.content(path) == content and all(known.get(each) == was for each, was in opened.items())
+        except OSError as error:
+            raise CheckpointError(f"cannot be read ({error.strerror}); refresh the list of checkpoints") from None
+        if not same:
+            raise CheckpointError("changed while it was read; wait until it is complete and try again")
+        yield OpenSource(header, files, diffusers_folder.stamp(content))
+
+
+def stamp_of(path: Path) -> tuple[int, int, int]:
+    """What the content at `path` is known by: size, time of change and inode, of a folder a number in the inode's place.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    if path.is_dir():
+        return diffusers_folder.stamp(diffusers_folder.content(path))
+    return file_stamp(path.stat())
+
+
+def file_stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def size_of(path: Path) -> int:
+    """Bytes of the files of weights.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    if not path.is_dir():
+        return path.stat().st_size
+    try:
+        files = [file for part in diffusers_folder.weight_files(path).values() for file in part]
+    except CheckpointError:
+        return diffusers_folder.stamp(diffusers_folder.content(path))[0]
+    return sum(file.stat().st_size for file in files)
+
+
+def stem_of(path: Path) -> str:
+    """The name without a model file's suffix, under which notes and configurations lie beside it; a folder has none.
+
+    >>> stem_of(Path("models/stable-diffusion-v1-5")), stem_of(Path("models/v1.5.safetensors")), stem_of(Path("v1.5"))
+    ('stable-diffusion-v1-5', 'v1.5', 'v1.5')
+    """
+    return path.name if path.suffix.lower() not in SUFFIXES else path.stem
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix of a model file; "" of a folder, whatever points are in its name."""
+    return path.name.removeprefix(stem_of(path))
+
+
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
