@@ -78,7 +78,7 @@ class Fetcher:
 
         Raises:
             RequestError: it is refused or not there, CheckpointError: it is not what it should be, OutputError: the disk is
-            full, Unreachable: no connection.  Only CheckpointError makes what has come useless.
+            full, Unreachable: no connection.  What has come stays, but for CheckpointError.
         """
         tries, first = 0, True
         while True:
@@ -87,6 +87,9 @@ class Fetcher:
                 return self._once(item, to, begun, say)
             except Changed:
                 _clear(to)
+            except CheckpointError:
+                _clear(to)
+                raise
             except Broken as error:
                 tries = 0 if _size(to) > before else tries + 1
                 if tries == len(PAUSES) or (first and tries and not _size(to)):

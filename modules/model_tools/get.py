@@ -55,6 +55,7 @@ def get(request: GetModel, work: Work) -> None:
             or nobody answers.  What has come is kept, but for CheckpointError.
     """
     staging = Staging(work.order.part)
+    files: list[hub.RepoFile] = []
     try:
         source = parse_source(request.source, request.file)
         if isinstance(source, Link):
@@ -69,7 +70,8 @@ def get(request: GetModel, work: Work) -> None:
             else:
                 getting.pipeline([found.item(file) for file in files], found.name)
     except CheckpointError:
-        staging.remove()
+        if len(files) < 2:  # of several, only the one that is wrong went
+            staging.remove()
         raise
     except OSError as error:
         raise unwritable(work.order.part, error) from None
@@ -168,7 +170,7 @@ class Getting:
                 continue
             self.fetcher.fetch(item, path, lambda answer: None, self._progress(done, total))
             if path.name.endswith(SAFE):
-                read_header(path)
+                self._whole(path)
             done += item.size or 0
         for path in paths.values():
             forget(path)
@@ -266,6 +268,13 @@ class Getting:
             )
             return ""
         return kind_of(read_header(path), path.name)
+
+    def _whole(self, path: Path) -> None:
+        try:
+            read_header(path)
+        except CheckpointError:
+            path.unlink()
+            raise
 
     def _compare(self, path: Path, wanted: str) -> None:
         import hashlib
