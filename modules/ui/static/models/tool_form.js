@@ -30,6 +30,8 @@ export class ToolForm {
     );
     this.element.addEventListener("submit", (event) => this.submit(event));
     this.element.addEventListener("change", () => this.arrange());
+    // A field that is left may say what is wrong and push the button from under the pointer: the focus stays until the click.
+    this.element.addEventListener("mousedown", (event) => event.target.closest("button") && event.preventDefault());
     this.offer(sources);
     this.arrange();
   }
