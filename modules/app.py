@@ -72,7 +72,10 @@ class App:
         self.model_library = ModelLibrary(lambda: self.catalogue.folders, folder)
         self.catalogue = Catalogue(settings.models_dirs, self.library, self.store.latest_checkpoint)
         self.model_tools = ToolRuns(
-            settings.data_dir / "tools.sqlite" if durable else None, settings.models_dirs, settings.data_dir / "hashes.json"
+            settings.data_dir / "tools.sqlite" if durable else None,
+            settings.models_dirs,
+            settings.data_dir / "hashes.json",
+            public_only=settings.needs_accounts,
         )
         """What makes model files of model files; carried out between `start` and `close` of a durable App."""
         self._durable = durable

@@ -187,8 +187,8 @@ def build_parser(extensions: Groups = NO_OPTIONS) -> argparse.ArgumentParser:
     _models(
         commands.add_parser(
             "models",
-            help="make model files: merge, bake, extract-lora, merge-loras, convert",
-            description="Make model files of model files. May run beside a server; a file is seen when it is whole.",
+            help="get models, and make model files: merge, bake, extract-lora, merge-loras, convert",
+            description="Get models, and make new ones of them. May run beside a server; a file is seen when it is whole.",
         ),
         after,
     )
@@ -213,7 +213,7 @@ def build_parser(extensions: Groups = NO_OPTIONS) -> argparse.ArgumentParser:
 
 
 def _models(parser: argparse.ArgumentParser, settings: list[_Parser]) -> None:
-    """The tools that make model files of model files."""
+    """The tools that get models and make model files of model files."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser)
 
     def action(name: str, text: str, more: str = "") -> Callable[..., Any]:
@@ -271,6 +271,19 @@ def _models(parser: argparse.ArgumentParser, settings: list[_Parser]) -> None:
     add("--conv-rank", metavar="N", help="with svd: of convolutions larger than 1x1; 0 is --rank [0]")
     add("--checkpoint", metavar="NAME", help="the checkpoint that they are for; needed for other kinds than LoRA")
     common(add, "fp16")
+
+    more = (
+        "Goes into the first models folder. An interrupted download goes on when it is asked for again. Private and gated "
+        "repositories need $HF_TOKEN; $HF_ENDPOINT names another hub."
+    )
+    add = action("get", "get a model from a Hugging Face repository or by a link", more)
+    add("source", metavar="SOURCE", help="owner/name, owner/name@revision, owner/name/FILE, its page, or the link of a file")
+    add("--file", metavar="FILE", help="which file of the repository; model_index.json is its whole diffusers pipeline")
+    kinds = ("auto", "checkpoints", "loras", "vae", "embeddings", "hypernetworks")
+    add("--to", choices=kinds, help="which folder it goes into; auto is by what its tensors are [auto]")
+    add("--fp16", action="store_const", const=True, help="the fp16 variant, where there is one")
+    add("--output", metavar="NAME", help="its name here, without the ending [as there]")
+    add("--sha256", metavar="HEX", help="what a linked file must hash to; files of repositories are always checked")
 
     more = "Opened in a limited process by torch's restricted unpickler; what would run programs is refused."
     add = action("convert", "convert pickles (.ckpt, .pt, .pth, .bin) to .safetensors beside them", more)

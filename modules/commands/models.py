@@ -1,6 +1,8 @@
-"""`models`: make model files of model files: merge, bake, extract-lora, merge-loras, convert.  May run beside a server.
+"""`models`: get models, and make model files of model files: merge, bake, extract-lora, merge-loras, convert.  May run beside a
+server.
 
-Each file is made by a process of its own, as in the server; Ctrl-C ends it and leaves nothing half-written.
+Each file is made by a process of its own, as in the server; Ctrl-C ends it and leaves nothing half-written, and a download goes
+on when it is asked for again.
 """
 
 from __future__ import annotations
@@ -41,9 +43,10 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
             outcome = process.run(shown.say)
         finally:
             shown.end()
-        done.append({"file": os.fspath(order.target), "notes": list(outcome.notes)})
+        made = order.target.parent / outcome.file
+        done.append({"file": os.fspath(made), "notes": list(outcome.notes)})
         if not values.json:
-            print(f"{order.target}: made")
+            print(f"{made}: made")
             for note in outcome.notes:
                 print(f"  {note}")
     if values.json:
@@ -76,6 +79,10 @@ class _Progress:
 
 def _convert(values: argparse.Namespace) -> list[dict[str, Any]]:
     return [{"tool": "convert", "file": name, "replace": values.force} for name in values.files]
+
+
+def _get(values: argparse.Namespace) -> list[dict[str, Any]]:
+    return [{"tool": "get", **_given(values, ("source", "file", "to", "fp16", "output", "sha256"))}]
 
 
 def _merge(values: argparse.Namespace) -> list[dict[str, Any]]:
@@ -126,6 +133,7 @@ def _is_number(text: str) -> bool:
 
 
 _FIELDS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
+    "get": _get,
     "convert": _convert,
     "merge": _merge,
     "extract-lora": _extract,

@@ -1,1 +1,1 @@
-"""Tools that make model files of model files: merging, baking, extracting and converting.  `README.md` is the map."""
+"""Tools that get models, and make model files of others: merging, baking, extracting, converting.  `README.md` is the map."""

@@ -1,6 +1,7 @@
 """The child process of a tool: an order as a line of JSON on its standard input, lines of JSON about it on its standard output.
 
-It has a low priority, and ends when its input does: whoever started it is gone then, and the half-made file goes too.
+It has a low priority, and ends when its input does: whoever started it is gone then, and the half-made file goes too; what was
+downloaded stays.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import threading
 from typing import IO, Any
 
 from modules.errors import AtelierError
+from modules.model_tools.get import get
 from modules.model_tools.pickles import inspect
-from modules.model_tools.requests import ConvertPickle
+from modules.model_tools.requests import ConvertPickle, GetModel
 from modules.model_tools.work import Order, Work
 
 NICE = 10
@@ -35,18 +37,12 @@ def main() -> int:
         _line(said, data)
 
     try:
-        if isinstance(order.request, ConvertPickle):
-            inspect(order.files["file"])  # most of what is refused is refused before torch is there
-
-        import torch
-
-        from modules.model_tools.tools import carry_out
-
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
         work = Work(order, lambda doing, progress: say(doing=doing, progress=round(progress, 4)))
-        with torch.inference_mode():
-            carry_out(work)
-        say(done={"file": order.target.name, "notes": work.notes})
+        if isinstance(order.request, GetModel):
+            get(order.request, work)
+        else:
+            _with_torch(work)
+        say(done={"file": work.made or order.target.name, "notes": work.notes})
     except MemoryError:
         say(error="the machine has not enough memory for this", kind="memory")
         return 1
@@ -60,12 +56,25 @@ def main() -> int:
     return 0
 
 
+def _with_torch(work: Work) -> None:
+    if isinstance(work.order.request, ConvertPickle):
+        inspect(work.order.files["file"])  # most of what is refused is refused before torch is there
+
+    import torch
+
+    from modules.model_tools.tools import carry_out
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    with torch.inference_mode():
+        carry_out(work)
+
+
 def _watch(order: Order) -> None:
     """Until the input ends."""
     while os.read(sys.stdin.fileno(), 1024):  # not by the buffered stream, whose lock the end of the process would want
         pass
     with contextlib.suppress(OSError):
-        order.part.unlink()
+        order.discard()
     os._exit(ABANDONED)
 
 

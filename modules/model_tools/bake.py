@@ -10,11 +10,12 @@ from torch import Tensor
 from modules.checkpoints.completeness import listed
 from modules.checkpoints.keys import Place, Slice
 from modules.errors import CheckpointError, RequestError
+from modules.model_tools.disk import check_target
 from modules.model_tools.layers import Key, Model
 from modules.model_tools.lora_file import Changes, LoraFile
 from modules.model_tools.metadata import a1111_recipe, checkpoint_metadata, merge_metadata
 from modules.model_tools.requests import BakeLoras
-from modules.model_tools.tensors import ModelWriter, Source, check_target, planned
+from modules.model_tools.tensors import ModelWriter, Source, planned
 from modules.model_tools.work import Work
 
 

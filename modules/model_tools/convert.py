@@ -18,10 +18,11 @@ from torch import Tensor
 from modules.diffusion.attention.backends import first_line
 from modules.errors import CheckpointError
 from modules.model_tools import limits
+from modules.model_tools.disk import check_target
 from modules.model_tools.metadata import recipe
 from modules.model_tools.pickles import INERT, inspect
 from modules.model_tools.requests import ConvertPickle
-from modules.model_tools.tensors import STORED, ModelWriter, check_target
+from modules.model_tools.tensors import STORED, ModelWriter
 from modules.model_tools.work import Work
 
 MOST_TIMES = 2

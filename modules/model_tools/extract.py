@@ -13,11 +13,12 @@ from torch import Tensor
 from modules.checkpoints.keys import stored_name
 from modules.errors import RequestError
 from modules.model_tools.bake import view
+from modules.model_tools.disk import check_target
 from modules.model_tools.layers import Layer, Model
 from modules.model_tools.metadata import lora_metadata
 from modules.model_tools.requests import ExtractLora
 from modules.model_tools.svd import low_rank
-from modules.model_tools.tensors import FORMATS, STORED, ModelWriter, Source, check_target
+from modules.model_tools.tensors import FORMATS, STORED, ModelWriter, Source
 from modules.model_tools.work import Work
 
 _OUTSIDE = re.compile(r"(?:time_embed|label_emb|out)\.|input_blocks\.0\.0$")

@@ -12,10 +12,11 @@ from modules.checkpoints.completeness import listed
 from modules.checkpoints.training import training_of
 from modules.errors import CheckpointError, RequestError
 from modules.model_tools.blocks import block_names, block_of, weights_of
+from modules.model_tools.disk import check_target
 from modules.model_tools.layers import Model
 from modules.model_tools.metadata import a1111_recipe, checkpoint_metadata, merge_metadata
 from modules.model_tools.requests import MergeCheckpoints
-from modules.model_tools.tensors import ModelWriter, Plan, Source, check_target, planned
+from modules.model_tools.tensors import ModelWriter, Plan, Source, planned
 from modules.model_tools.work import Work
 
 _TEXT = (keys.TEXT, keys.TEXT_2, "cond_stage_model.")

@@ -22,12 +22,13 @@ from modules.checkpoints.keys import stored_name
 from modules.checkpoints.lora_names import diffusers_name
 from modules.errors import RequestError
 from modules.model_tools.bake import view
+from modules.model_tools.disk import check_target
 from modules.model_tools.layers import Key, Model
 from modules.model_tools.lora_file import Changes, LoraFile
 from modules.model_tools.metadata import lora_metadata
 from modules.model_tools.requests import MergeLoras
 from modules.model_tools.svd import low_rank
-from modules.model_tools.tensors import FORMATS, STORED, ModelWriter, Source, check_target
+from modules.model_tools.tensors import FORMATS, STORED, ModelWriter, Source
 from modules.model_tools.work import Work
 
 Shape = tuple[int, ...]

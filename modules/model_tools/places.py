@@ -12,13 +12,12 @@ from modules.checkpoints.companions import lora_file, lora_names
 from modules.checkpoints.files import find
 from modules.checkpoints.folders import listing
 from modules.errors import RequestError, UnknownName
-from modules.model_tools.requests import ConvertPickle, ExtractLora, MergeLoras, Request, ToolRequest
+from modules.model_tools.kinds import kinds_folder
+from modules.model_tools.origins import PICKLES, PIPELINE, SAFE, safe_name, shown
+from modules.model_tools.requests import ConvertPickle, ExtractLora, GetModel, MergeLoras, Request, ToolRequest
 from modules.model_tools.work import Order, part_of
 
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-_LORA_FOLDERS = ("loras", "lora", "lycoris", "locon")
 MAX_DEPTH, MAX_LISTED = 8, 5000
-SAFE = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,11 @@ class Places:
     Args:
         folders: models folders; new checkpoints and LoRAs go into the first.
         by_path: whether a name may also be the path of a file, as on the command line.
+        public_only: whether downloads may not reach into private networks, as of a server that is shared.
     """
 
-    def __init__(self, folders: Sequence[Path], by_path: bool = False) -> None:
-        self.folders, self.by_path = list(folders), by_path
+    def __init__(self, folders: Sequence[Path], by_path: bool = False, public_only: bool = False) -> None:
+        self.folders, self.by_path, self.public_only = list(folders), by_path, public_only
 
     def pickles(self) -> list[PickleInfo]:
         """All pickles below the models folders, by name; of equal names the first counts."""
@@ -84,11 +84,14 @@ class Places:
             except RequestError as error:
                 raise RequestError(f"{field}: {error}") from None
         target = self.target(request)
+        part = part_of(target, run, request)
+        if isinstance(request, GetModel):  # its name is known when the other side has answered
+            return Order(request, files, target, part, cache, self.public_only)
         if not request.replace and os.path.lexists(target):
             raise RequestError(f"there is a file {target.name} already; choose another name, or let it be replaced")
         if target in files.values():
             raise RequestError(f"{target.name} is one of the sources; choose another name")
-        return Order(request, files, target, part_of(target, run), cache)
+        return Order(request, files, target, part, cache)
 
     def _file(self, kind: str, name: str) -> Path:
         if self.by_path and (path := Path(name).expanduser()).is_file():
@@ -119,13 +122,19 @@ class Places:
         if isinstance(request, ConvertPickle):
             return self._file("pickle", request.file).with_suffix(SAFE)
         folder = self.folders[0]
+        if isinstance(request, GetModel):
+            return folder / _expected(request)
         if isinstance(request, ExtractLora | MergeLoras):
-            folder = self._lora_folder(folder)
+            folder = kinds_folder(folder, "loras")
         return folder / f"{request.output}{SAFE}"  # type: ignore[attr-defined]
 
-    def _lora_folder(self, folder: Path) -> Path:
-        there = {name.casefold(): name for name in listing(folder).folders}
-        return folder / next((there[name] for name in _LORA_FOLDERS if name in there), _LORA_FOLDERS[0])
+
+def _expected(request: GetModel) -> str:
+    """What a download will be called as far as the request says; for showing it."""
+    if request.output:
+        return request.output
+    file = "" if request.file == PIPELINE else request.file
+    return safe_name(file or shown(request.source).rstrip("/")) or "model"
 
 
 def _below(folder: Path, suffixes: tuple[str, ...], depth: int = 0) -> Iterator[Path]:

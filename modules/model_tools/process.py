@@ -48,7 +48,7 @@ class ToolProcess:
         """Who listens to it; only there its pipes are closed."""
 
     def run(self, say: Callable[[str, float], None]) -> Outcome:
-        """Start it and wait for its end; whatever happens, no half-made file is left.
+        """Start it and wait for its end; whatever happens, no half-made file is left, but for downloads.
 
         Raises:
             ToolFailed, ToolKilled: as they say.
@@ -65,7 +65,7 @@ class ToolProcess:
         finally:
             self.end()
             with contextlib.suppress(OSError):
-                self._order.part.unlink()
+                self._order.discard()
 
     def end(self) -> None:
         """End the process at once.  May be called from any thread, at any time."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from modules.errors import RequestError
 from modules.model_tools.blocks import check_weights
+from modules.model_tools.origins import parse_source
 
 NumberFormat = Literal["keep", "fp32", "fp16", "bf16"]
 MAX_LORAS = 32
@@ -200,9 +201,46 @@ class ConvertPickle(ToolRequest):
         yield "file", "pickle", self.file
 
 
-Request = MergeCheckpoints | BakeLoras | ExtractLora | MergeLoras | ConvertPickle
-KINDS: Mapping[str, type[MergeCheckpoints | BakeLoras | ExtractLora | MergeLoras | ConvertPickle]] = {
-    kind.model_fields["tool"].default: kind for kind in (MergeCheckpoints, BakeLoras, ExtractLora, MergeLoras, ConvertPickle)
+class GetModel(ToolRequest):
+    """A model from a Hugging Face repository or a direct link, into the models folders.
+
+    Of a repository that has several files, `file` says which ("model_index.json" is its whole diffusers pipeline).
+    """
+
+    title: ClassVar[str] = "Get a model"
+    tool: Literal["get"] = "get"
+    source: Annotated[str, Field(min_length=1, max_length=2000)]
+    file: Annotated[str, Field(max_length=MAX_NAME)] = ""
+    to: Literal["auto", "checkpoints", "loras", "vae", "embeddings", "hypernetworks"] = "auto"
+    """Which folder it goes into; auto is what its tensors say that it is."""
+    fp16: bool = False
+    """Whether the fp16 variant is taken where there is one."""
+    output: Annotated[str, Field(max_length=MAX_NAME)] = ""
+    """Its name here; empty for the one that it has there."""
+    sha256: Annotated[str, Field(pattern=r"^(?:[0-9a-fA-F]{64})?$")] = ""
+    """What a linked file must hash to; files of repositories are always checked."""
+
+    @field_validator("output")
+    @classmethod
+    def _output(cls, value: str) -> str:
+        return checked_output(value) if value.strip() else ""
+
+    @model_validator(mode="after")
+    def _source(self) -> GetModel:
+        try:
+            parse_source(self.source, self.file)
+        except ValueError as error:
+            raise ValueError(f"source: {error}") from None
+        return self
+
+    def sources(self) -> Iterator[tuple[str, str, str]]:
+        yield from ()
+
+
+Request = MergeCheckpoints | BakeLoras | ExtractLora | MergeLoras | ConvertPickle | GetModel
+KINDS: Mapping[str, type[Request]] = {
+    kind.model_fields["tool"].default: kind
+    for kind in (MergeCheckpoints, BakeLoras, ExtractLora, MergeLoras, ConvertPickle, GetModel)
 }
 
 

@@ -1,7 +1,7 @@
 """The tool runs of a server: a table in SQLite that survives restarts, and the thread that carries them out one by one.
 
-A run belongs to the user who started it.  What was under way when the server stopped starts again; a run whose process was
-killed is tried again, a bounded number of times.  No torch: each run is a process of its own (`process`).
+A run belongs to the user who started it.  What was under way when the server stopped starts again, a download where it was; a
+run whose process was killed is tried again, a bounded number of times.  No torch: each run is a process of its own (`process`).
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from typing import Any, Literal
 from modules.errors import AtelierError, LimitError, QueueError, RequestError
 from modules.model_tools.places import Places
 from modules.model_tools.process import Outcome, ToolFailed, ToolKilled, ToolProcess
-from modules.model_tools.requests import Request, load, parse
+from modules.model_tools.requests import GetModel, Request, load, parse
 from modules.model_tools.work import Order, part_of
 
 log = logging.getLogger("atelier")
@@ -78,6 +79,7 @@ class ToolRuns:
         cache: where hashes of files are remembered.
         start_process: makes the process of an order; tests give another.
         changed: called when a run has made a file.
+        public_only: whether downloads may not reach into private networks.
     """
 
     def __init__(
@@ -87,8 +89,9 @@ class ToolRuns:
         cache: Path,
         start_process: Callable[[Order], ToolProcess] = ToolProcess,
         changed: Callable[[], None] = lambda: None,
+        public_only: bool = False,
     ) -> None:
-        self.places, self._path, self._cache = Places(folders), path, cache
+        self.places, self._path, self._cache = Places(folders, public_only=public_only), path, cache
         self._start_process, self._changed = start_process, changed
         self._lock = threading.RLock()
         self._wake = threading.Condition(self._lock)
@@ -116,7 +119,9 @@ class ToolRuns:
             if len(unfinished) >= WAITING:
                 raise LimitError(f"{WAITING} runs of model tools wait already; cancel some, or wait for them")
             for row in unfinished:
-                if self._target(row) == order.target:
+                if self._part(row) == order.part:
+                    raise RequestError("another run downloads this already; wait for it, or cancel it")
+                if not isinstance(request, GetModel) and self._target(row) == order.target:
                     raise RequestError(f"another run makes {order.target.name} already; choose another name")
             values = (run, user, request.model_dump_json(), time.time())
             self._write("INSERT INTO runs (id, user, request, state, created) VALUES (?, ?, ?, 'queued', ?)", values)
@@ -149,6 +154,7 @@ class ToolRuns:
             process = self._now[1] if self._now is not None and self._now[0] == run else None
         if process is not None:
             process.end()
+        self._sweep_cancelled(run)
         return True
 
     def forget(self, run: str, user: str) -> bool:
@@ -157,6 +163,7 @@ class ToolRuns:
             where = "id = ? AND user = ? AND state NOT IN ('queued', 'running')"
             there = bool(self._rows(where, (run, user)))
             if there:
+                self._sweep_cancelled(run)
                 self._write(f"DELETE FROM runs WHERE {where}", (run, user))
             return there
 
@@ -166,10 +173,11 @@ class ToolRuns:
         """Take up what an earlier server left, and carry out what comes."""
         with self._lock:
             for row in self._rows("state = 'running'"):
-                self._sweep(row)
+                if not isinstance(self._request(row), GetModel):  # a download goes on with what is there
+                    self._sweep(row)
             self._write("UPDATE runs SET state = 'queued' WHERE state = 'running'", ())
             for row in self._rows("state = 'cancelled'"):
-                self._sweep(row)
+                self._sweep_cancelled(row["id"])
         self._thread = threading.Thread(target=self._loop, name="model tools", daemon=True)
         self._thread.start()
 
@@ -265,19 +273,38 @@ class ToolRuns:
         with self._lock:
             self._progress = (progress, doing)
 
+    def _sweep_cancelled(self, run: str) -> None:
+        """Remove what a run that does not go on has left, unless it is a download that another run may go on with."""
+        with self._lock:
+            for row in self._rows("id = ? AND state IN ('cancelled', 'failed')", (run,)):
+                others = self._rows("id != ? AND state IN ('queued', 'running', 'failed')", (run,))
+                if self._part(row) not in [self._part(other) for other in others]:
+                    self._sweep(row)
+
     def _sweep(self, row: sqlite3.Row) -> None:
-        """Remove what a run had written when the machine stopped."""
+        """Remove what a run had written."""
+        part = self._part(row)
+        with suppress(OSError):
+            if part is not None and part.is_dir():
+                shutil.rmtree(part)
+            elif part is not None:
+                part.unlink(missing_ok=True)
+
+    def _request(self, row: sqlite3.Row) -> Request | None:
         try:
-            target = self._target(row)
-            if target is not None:
-                part_of(target, row["id"]).unlink(missing_ok=True)
-        except OSError:
-            pass
+            return load(row["request"])
+        except RequestError:  # another version wrote it
+            return None
+
+    def _part(self, row: sqlite3.Row) -> Path | None:
+        request, target = self._request(row), self._target(row)
+        return part_of(target, row["id"], request) if request is not None and target is not None else None
 
     def _target(self, row: sqlite3.Row) -> Path | None:
         try:
-            return self.places.target(load(row["request"]))
-        except RequestError:  # what it was made of is gone, or another version wrote the request
+            request = self._request(row)
+            return self.places.target(request) if request is not None else None
+        except RequestError:  # what it was made of is gone
             return None
 
     # ---- the file

@@ -7,11 +7,9 @@ hidden name in its own folder and linked under its name when it is whole and on 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -22,7 +20,8 @@ from torch import Tensor
 
 from modules.checkpoints.header import DTYPE_BITS, header_of, open_model
 from modules.checkpoints.weights import DTYPES, Weights
-from modules.errors import CheckpointError, OutputError, RequestError
+from modules.errors import CheckpointError, OutputError
+from modules.model_tools.disk import check_space, move, unwritable
 
 FORMATS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 STORED = {dtype: name for name, dtype in DTYPES.items()} | {
@@ -34,8 +33,6 @@ STORED = {dtype: name for name, dtype in DTYPES.items()} | {
     torch.bool: "BOOL",
 }
 """torch's number formats by the names that safetensors files have for them."""
-MARGIN = 64 << 20
-"""Bytes of a disk that are left free."""
 DIGITS = 64
 """Characters of a hash that is written into the header when the tensors are."""
 
@@ -143,7 +140,7 @@ class ModelWriter:
         try:
             self._file.write(data)
         except OSError as error:
-            raise _unwritable(self._part, error) from None
+            raise unwritable(self._part, error) from None
         self.digest.update(data)
         self._written[name] = (dtype, shape, self._end, self._end + len(data))
         self._end += len(data)
@@ -164,9 +161,9 @@ class ModelWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            _move(self._part, target, replace)
+            move(self._part, target, replace)
         except OSError as error:
-            raise _unwritable(self._part, error) from None
+            raise unwritable(self._part, error) from None
 
     @staticmethod
     def _header(entries: Mapping[str, tuple[str, tuple[int, ...], int, int]], metadata: Mapping[str, str]) -> bytes:
@@ -185,58 +182,3 @@ def planned(source: Source, name: str, dtype: str) -> tuple[str, tuple[int, ...]
     entry = source.header.tensors[name]
     kept = dtype == "keep" or not source.is_float(name)
     return (entry.dtype if kept else STORED[FORMATS[dtype]]), entry.shape
-
-
-def check_space(folder: Path, size: int) -> None:
-    """
-    Raises:
-        OutputError: the disk of `folder` has no room for `size` bytes.
-    """
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror}; check the folder") from None
-    if free < size + MARGIN:
-        raise OutputError(f"the new file needs {_human(size)}, and {folder} has {_human(free)} free; make room on that disk")
-
-
-def check_target(target: Path, replace: bool) -> None:
-    """
-    Raises:
-        RequestError: there is such a file, and it is not to be replaced.
-    """
-    if not replace and os.path.lexists(target):
-        raise RequestError(f"there is a file {target.name} already; choose another name, or let it be replaced")
-
-
-def _move(part: Path, target: Path, replace: bool) -> None:
-    if replace:
-        os.replace(part, target)
-    else:
-        try:
-            os.link(part, target)  # fails where something has the name, whoever was quicker
-            part.unlink()
-        except FileExistsError:
-            check_target(target, False)
-            raise
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-                raise
-            check_target(target, False)  # a file system without links
-            os.rename(part, target)
-    if os.name == "posix":
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _unwritable(part: Path, error: OSError) -> OutputError:
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return OutputError(f"the disk of {part.parent} is full; make room and start again")
-    return OutputError(f"{part.parent} cannot be written: {error.strerror}; check the folder")
-
-
-def _human(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -7,7 +7,7 @@ from modules.model_tools.bake import bake
 from modules.model_tools.extract import extract
 from modules.model_tools.merge import merge
 from modules.model_tools.merge_loras import merge_loras
-from modules.model_tools.requests import BakeLoras, ConvertPickle, ExtractLora, MergeCheckpoints
+from modules.model_tools.requests import BakeLoras, ConvertPickle, ExtractLora, MergeCheckpoints, MergeLoras
 from modules.model_tools.work import Work
 
 
@@ -32,5 +32,9 @@ def carry_out(work: Work) -> None:
         from modules.model_tools.convert import convert
 
         convert(request, work)
-    else:
+    elif isinstance(request, MergeLoras):
         merge_loras(request, work)
+    else:
+        from modules.model_tools.get import get
+
+        get(request, work)

@@ -3,6 +3,7 @@ far it is.  No torch."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.checkpoints.hashes import file_sha256
-from modules.model_tools.requests import Request, load
+from modules.model_tools.requests import GetModel, Request, ToolRequest, load
 
 PART_SUFFIX = ".part"
 
@@ -22,7 +23,8 @@ class Order:
     """A request with its names resolved: all that a child process is told.
 
     `files` are the sources by field ("a", "loras.0"), `target` the new file, `part` the hidden file in the same folder that it
-    is until it is whole, `cache` where hashes are remembered.
+    is until it is whole, `cache` where hashes are remembered.  For a download `target` is only where it goes when nothing else
+    is said, `part` a hidden folder that outlives the process, and `public_only` forbids links into private networks.
     """
 
     request: Request
@@ -30,6 +32,12 @@ class Order:
     target: Path
     part: Path
     cache: Path
+    public_only: bool = False
+
+    def discard(self) -> None:
+        """Remove what is half-made, except of a download, which goes on there.  Raises OSError."""
+        if not isinstance(self.request, GetModel):
+            self.part.unlink(missing_ok=True)
 
     def as_json(self) -> str:
         return json.dumps(
@@ -37,6 +45,7 @@ class Order:
                 "request": self.request.model_dump_json(),
                 "files": {name: os.fspath(path) for name, path in self.files.items()},
                 **{name: os.fspath(getattr(self, name)) for name in ("target", "part", "cache")},
+                "public_only": self.public_only,
             }
         )
 
@@ -44,15 +53,19 @@ class Order:
     def from_json(cls, text: str) -> Order:
         data = json.loads(text)
         files = {name: Path(path) for name, path in data["files"].items()}
-        return cls(load(data["request"]), files, *(Path(data[name]) for name in ("target", "part", "cache")))
+        target, part, cache = (Path(data[name]) for name in ("target", "part", "cache"))
+        return cls(load(data["request"]), files, target, part, cache, data["public_only"])
 
     def loras(self) -> list[Path]:
         found = [name for name in self.files if name.startswith("loras.")]
         return [self.files[f"loras.{number}"] for number in range(len(found))]
 
 
-def part_of(target: Path, run: str) -> Path:
-    """The hidden file that a run writes before it is whole."""
+def part_of(target: Path, run: str, request: ToolRequest) -> Path:
+    """The hidden file that a run writes before it is whole.  A download's is its source's own: the next run goes on with it."""
+    if isinstance(request, GetModel):
+        what = json.dumps([request.source.strip(), request.file, request.fp16])
+        run = "get-" + hashlib.sha256(what.encode()).hexdigest()[:16]
     return target.with_name(f".{run}{PART_SUFFIX}")
 
 
@@ -64,6 +77,8 @@ class Work:
     say: Callable[[str, float], None] = lambda doing, progress: None
     notes: list[str] = field(default_factory=list)
     """What the user should know of the result."""
+    made: str = ""
+    """The new file by its path below the target's folder, where it is another than the target."""
     _hashes: dict[Path, str] = field(default_factory=dict)
     _said: float = -1.0
 

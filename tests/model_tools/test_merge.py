@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from modules.checkpoints import keys
 from modules.checkpoints.files import scan
 from modules.errors import OutputError, RequestError
-from modules.model_tools import tensors
+from modules.model_tools import disk, tensors
 from modules.model_tools.blocks import block_names, block_of, weights_of
 from modules.model_tools.requests import parse
 from tests.model_tools.conftest import Do
@@ -205,7 +205,7 @@ def test_what_is_written_can_be_read_by_the_library(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(do: Do, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensors.shutil, "disk_usage", lambda folder: type("usage", (), {"free": 10 << 20})())
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: type("usage", (), {"free": 10 << 20})())
     with pytest.raises(OutputError, match="make room"):
         do(tool="merge", a="a", b="b", output="big")
     assert not list(models.glob(".*"))

@@ -14,6 +14,7 @@ from modules.model_tools.process import Outcome, ToolFailed, ToolKilled, ToolPro
 from modules.model_tools.runs import ToolRuns
 from modules.model_tools.work import Order
 from modules.queue.owners import OWNER
+from tests.model_tools.hub_server import HubServer
 from tests.tiny import tiny_checkpoint
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import STICKERS, FakeApp
@@ -161,6 +162,40 @@ def test_a_pickle_is_offered_for_conversion(tools: Any, app: FakeApp, folder: Pa
     Held.go.release()
     tools.wait_for_selector("[data-run][data-state=done]")
     tools.wait_for_selector(".tools-pickles", state="hidden")
+
+
+def test_a_model_is_looked_for_and_got(tools: Any, app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = HubServer(repos={"ada/two": {"a.safetensors": b"1" * 5000, "old.ckpt": b"2" * 3000, "model_index.json": b"{}"}})
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    try:
+        tools.select_option("#tools_pick", "get")
+        tools.click(".tools-start")
+        assert tools.inner_text("#tools_source_error") == "Say where it is."
+        assert not tools.is_visible("#tools_file")
+        tools.fill("#tools_source", "ada/nowhere")
+        tools.click("button:has-text('Look')")
+        tools.wait_for_selector("#tools_source_error:has-text('is not there, or private')")
+        tools.fill("#tools_source", "ada/two")
+        tools.click("button:has-text('Look')")
+        tools.wait_for_selector("[role=status]:has-text('ada/two has 2 model files and a diffusers pipeline.')")
+        assert tools.locator("#tools_file option").all_inner_texts() == [
+            "a.safetensors (5.0 kB)",
+            "old.ckpt (3.0 kB, a pickle: must be converted)",
+            "The whole pipeline (2 bytes)",
+        ]
+        tools.select_option("#tools_file", "a.safetensors")
+        tools.select_option("#tools_to", "loras")
+        tools.click(".tools-start")
+        tools.wait_for_selector("[data-run][data-state=running]:has-text('a.safetensors')")
+        (run,) = of_all(app)
+        said = run.request.model_dump()
+        assert (said["source"], said["file"], said["to"], said["output"]) == ("ada/two", "a.safetensors", "loras", "")
+        tools.fill("#tools_source", "ada/other")
+        assert not tools.is_visible("#tools_file"), "what was seen was of another source"
+    finally:
+        hub.close()
 
 
 def test_a_reload_finds_the_runs_again(tools: Any) -> None:

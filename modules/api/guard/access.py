@@ -78,9 +78,8 @@ RULES: tuple[Rule, ...] = (
     *_rules(_POST, "user", "/internal/jobs/{}/delete", "/internal/pictures/{}/{}/delete"),
     *_rules(_POST, "user", "/internal/sources"),
     *_rules(_GET, "administrator", "/internal/model-tools", "/internal/model-tools/sources"),
-    *_rules(
-        _POST, "administrator", "/internal/model-tools", "/internal/model-tools/{}/cancel", "/internal/model-tools/{}/forget"
-    ),
+    *_rules(_POST, "administrator", "/internal/model-tools", "/internal/model-tools/look"),
+    *_rules(_POST, "administrator", "/internal/model-tools/{}/cancel", "/internal/model-tools/{}/forget"),
     # the API of our own
     *_rules(_GET, "viewer", "/api/v1", "/api/v1/{*}", "/openapi.json", "/docs"),
     *_rules(("POST", "PUT", "PATCH", "DELETE"), "user", "/api/v1/{*}"),

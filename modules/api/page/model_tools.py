@@ -15,7 +15,8 @@ from modules.api.error_responses import caller, only_administrators
 from modules.api.page.jobs import missing
 from modules.api.page.queue import json_object
 from modules.app import App
-from modules.errors import without_folders
+from modules.errors import RequestError, without_folders
+from modules.model_tools.look import look
 from modules.model_tools.runs import RunView
 
 
@@ -47,6 +48,15 @@ def model_tool_endpoints(app: App) -> APIRouter:
         fields = await json_object(request)
         run = await anyio.to_thread.run_sync(app.model_tools.start, fields, user)
         return JSONResponse(run_json(run), status_code=201)
+
+    @router.post("/internal/model-tools/look")
+    async def look_into(request: Request) -> Response:
+        """What is in the repository that a JSON object's `source` names, to choose from; see `model_tools.look`."""
+        _administrator(request)
+        source = (await json_object(request)).get("source")
+        if not isinstance(source, str):
+            raise RequestError("source: is needed, as text")
+        return JSONResponse(await anyio.to_thread.run_sync(look, source))
 
     @router.post("/internal/model-tools/{run_id}/cancel")
     async def cancel(request: Request, run_id: str) -> Response:

@@ -70,6 +70,7 @@ EXPECTED: dict[str, str] = {
     "GET /internal/pictures/x/0/thumbnail": "viewer",
     "GET /internal/sources/x": "viewer",
     "GET /internal/prompt/names": "viewer",
+    "POST /internal/model-tools/look": "administrator",
     "GET /internal/models": "viewer",
     "GET /internal/models/loaded": "viewer",
     "GET /internal/models/x": "viewer",

@@ -86,6 +86,20 @@ def test_what_cannot_be_is_refused_in_words(local: TestClient, fields: Any, stat
     assert local.get("/internal/model-tools").json()["runs"] == []
 
 
+def test_a_source_that_makes_no_sense_is_looked_for_nowhere(local: TestClient) -> None:
+    for source, message in (
+        (None, "source: is needed"),
+        ("ink", "source: must be owner/name"),
+        ("file:///etc/passwd", "source: must be"),
+        ("x" * 3000, "source: must have at most"),
+    ):
+        answer = local.post("/internal/model-tools/look", json={"source": source})
+        assert answer.status_code == 422
+        assert answer.json()["error"].startswith(message)
+    link = local.post("/internal/model-tools/look", json={"source": "https://example.org/a.ckpt?token=secret"}).json()
+    assert (link["link"], link["name"]) == (True, "https://example.org/a.ckpt")
+
+
 def test_another_sites_page_starts_nothing(local: TestClient, app: FakeApp) -> None:
     for headers in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}, {"content-type": "text/plain"}):
         assert local.post("/internal/model-tools", json=MERGE, headers=headers).status_code in (403, 415, 422)
@@ -105,7 +119,7 @@ def test_administrators_only_and_each_their_own(app: FakeApp) -> None:
             client = server.client(server.person(role.title(), role))  # type: ignore[arg-type]
             for path in ("", "/sources"):
                 assert client.get(f"/internal/model-tools{path}").status_code == 403
-            for path in ("", f"/{run}/cancel", f"/{run}/forget"):
+            for path in ("", "/look", f"/{run}/cancel", f"/{run}/forget"):
                 assert client.post(f"/internal/model-tools{path}", json=MERGE).status_code == 403
         assert server.client().get("/internal/model-tools").status_code == 401
         other = server.client(eve)

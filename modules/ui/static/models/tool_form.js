@@ -1,14 +1,17 @@
 // One tool's form: fields by kind, checked while they are filled in, and the server's complaints at the field that they name.
 
 import { h } from "../dom.js";
+import { bytes } from "./routes.js";
 import { FORMS } from "./tool_forms.js";
 
 const LISTS = ["checkpoints", "vaes", "loras"];
 
 export class ToolForm {
-  /** `start` gets the fields of a request and rejects with the server's words. */
-  constructor(tool, sources, start) {
+  /** `start` gets the fields of a request, `look` a source to choose files of; both reject with the server's words. */
+  constructor(tool, sources, start, look) {
     this.tool = tool;
+    this.lookInto = look;
+    this.found = null; // what was seen in the source
     this.start = start;
     this.sources = sources;
     this.fields = new Map(); // name -> {about, control, error, row}
@@ -29,6 +32,8 @@ export class ToolForm {
     this.button.addEventListener("mousedown", (event) => event.preventDefault());
     this.element.addEventListener("submit", (event) => this.submit(event));
     this.element.addEventListener("change", () => this.arrange());
+    // A field that is left may say what is wrong and push the button from under the pointer: the focus stays until the click.
+    this.element.addEventListener("mousedown", (event) => event.target.closest("button") && event.preventDefault());
     this.offer(sources);
     this.arrange();
   }
@@ -46,6 +51,7 @@ export class ToolForm {
         : h("div", { class: "tools-row", "data-kind": about.kind }, label, control, hint, error);
     this.fields.set(about.name, { about, control, error, row });
     control.addEventListener("focusout", () => this.check(about.name));
+    if (about.look) this.withLook(control, about.name);
     if (about.kind === "loras") control.after(h("button", { type: "button", class: "tools-add", onclick: () => this.addLora(control).querySelector("select").focus() }, "Add a LoRA"));
     return row;
   }
@@ -53,9 +59,47 @@ export class ToolForm {
   control(about, id) {
     if (about.kind === "check") return h("input", { type: "checkbox", id, checked: about.value });
     if (about.kind === "choice") return h("select", { id }, ...options(about.choices));
-    if (LISTS.includes(about.kind)) return h("select", { id });
+    if (LISTS.includes(about.kind) || about.kind === "files") return h("select", { id });
     const more = about.kind === "number" ? { inputmode: "decimal", value: about.value } : {};
     return h("input", { type: "text", id, autocomplete: "off", spellcheck: "false", ...more });
+  }
+
+  // ---- a source that can be looked into
+
+  withLook(control, name) {
+    this.looking = h("button", { type: "button", class: "tools-add", onclick: () => this.look(name) }, "Look");
+    this.seen = h("p", { class: "tools-hint", role: "status" });
+    control.after(this.looking, this.seen);
+    control.addEventListener("input", () => this.see(null)); // what was seen is of another source
+  }
+
+  /** Ask what is in the source, and offer it. */
+  async look(name) {
+    const { control } = this.fields.get(name);
+    if (!this.check(name)) return this.focus(name);
+    const source = control.value.trim();
+    this.looking.disabled = true;
+    this.seen.textContent = "Looking …";
+    try {
+      const found = await this.lookInto(source);
+      if (control.value.trim() === source) this.see(found);
+    } catch (error) {
+      this.see(null);
+      this.refused(error.message);
+    } finally {
+      this.looking.disabled = false;
+    }
+  }
+
+  see(found) {
+    this.found = found?.files.length || found?.pipeline ? found : null;
+    this.seen.textContent = !found ? "" : found.link ? "The link of one file." : this.found ? `${found.name} has ${count(found)}.` : `${found.name} has no model file.`;
+    if (this.found) {
+      const { control } = this.fields.get("file");
+      control.replaceChildren(...options(choicesOf(this.found)));
+      if (found.file) control.value = found.file;
+    }
+    this.arrange();
   }
 
   addLora(group) {
@@ -92,7 +136,7 @@ export class ToolForm {
   /** Fields that matter with what is chosen; the others are hidden and not sent. */
   arrange() {
     const values = Object.fromEntries([...this.fields].map(([name, { about, control }]) => [name, about.kind === "loras" ? null : control.value]));
-    for (const { about, row } of this.fields.values()) row.hidden = Boolean(about.when) && !about.when(values);
+    for (const { about, row } of this.fields.values()) row.hidden = Boolean(about.when) && !about.when(values, this);
   }
 
   // ---- checking and sending
@@ -158,7 +202,7 @@ export class ToolForm {
 
 function problem(about, text) {
   const value = text.trim();
-  if (about.needed && !value) return about.kind === "text" ? "Give it a name." : "Choose one.";
+  if (about.needed && !value) return about.empty ?? (about.kind === "text" ? "Give it a name." : "Choose one.");
   if (about.max && about.kind === "text" && value.length > about.max) return `At most ${about.max} characters.`;
   if (about.name === "output" && /[\\/:*?"<>|]/.test(value)) return 'A file\'s name, without \\ / : * ? " < > |.';
   if (about.kind !== "number") return "";
@@ -167,6 +211,17 @@ function problem(about, text) {
     return `A ${about.whole ? "whole " : ""}number from ${about.min} to ${about.max}.`;
   }
   return "";
+}
+
+/** Files of a repository with their sizes; the whole pipeline is chosen by its index. */
+function choicesOf({ files, pipeline }) {
+  const whole = pipeline ? [["model_index.json", `The whole pipeline (${bytes(pipeline.size)}${pipeline.fp16 === pipeline.size ? "" : `, fp16 ${bytes(pipeline.fp16)}`})`]] : [];
+  return [...files.map(({ name, size, pickle }) => [name, `${name} (${bytes(size)}${pickle ? ", a pickle: must be converted" : ""})`]), ...whole];
+}
+
+function count({ files, pipeline }) {
+  const many = files.length ? `${files.length} model ${files.length === 1 ? "file" : "files"}` : "";
+  return [many, pipeline ? "a diffusers pipeline" : ""].filter(Boolean).join(" and ");
 }
 
 function lorasProblem(group) {

@@ -53,7 +53,7 @@ class Tools {
   }
 
   show(tool) {
-    this.form = new ToolForm(tool, this.sources, (fields) => this.start(fields));
+    this.form = new ToolForm(tool, this.sources, (fields) => this.start(fields), (source) => send(`${URL}/look`, { source }));
     this.place.replaceChildren(this.form.element);
   }
 
@@ -197,12 +197,18 @@ class Tools {
 }
 
 const unfinished = (run) => run.state === "queued" || run.state === "running";
-const targetOf = ({ file, request }) => file || `${(request.output ?? request.file.split("/").pop()).replace(/\.(ckpt|pt|pth|bin)$/i, "")}.safetensors`;
+const targetOf = ({ file, tool, request }) => file || (tool === "get" ? expected(request) : targetName(request));
+const expected = ({ output, file, source }) => output || (file !== "model_index.json" && file ? file : source.split(/[?#]/)[0].replace(/\/+$/, "")).split("/").pop();
+const targetName = (request) => `${(request.output ?? request.file.split("/").pop()).replace(/\.(ckpt|pt|pth|bin)$/i, "")}.safetensors`;
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 const words = (run) => `${targetOf(run)}: ${STATES[run.state].toLowerCase()}. ${run.error ? sentence(run.error) : ""}`;
+
+/** Without a link's query, which may hold a token. */
+const shownSource = (source) => (/^https?:/i.test(source) ? source.split(/[?#]/)[0] : source);
 
 /** What a run works on. */
 function inputs({ request }) {
   const loras = (request.loras ?? []).map((each) => each.name);
+  if (request.source) return [shownSource(request.source), request.file].filter(Boolean).join(", ");
   return [request.a, request.b, request.c, request.base, request.tuned, request.checkpoint, ...loras, request.file].filter(Boolean).join(" + ");
 }
