@@ -28,8 +28,6 @@ export class ToolForm {
       this.problem,
       this.button,
     );
-    // Leaving a wrong field shows its error, which would move the button away between pressing and letting go
-    this.button.addEventListener("mousedown", (event) => event.preventDefault());
     this.element.addEventListener("submit", (event) => this.submit(event));
     this.element.addEventListener("change", () => this.arrange());
     // A field that is left may say what is wrong and push the button from under the pointer: the focus stays until the click.
