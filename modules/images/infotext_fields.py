@@ -48,7 +48,7 @@ def request_fields(parsed: Mapping[str, str], model: type[Txt2Img] = Img2Img) ->
     for key, name in (*keys.items(), *SOURCE.items()):
         if (value := _read(model, name, full.get(key, "").strip())) is not None:
             fields[name] = value
-    if "refiner" not in fields:  # how it would be switched to says nothing then
+    if fields.get("refiner", "None").casefold() == "none":  # how it would be switched to says nothing then
         fields = {name: value for name, value in fields.items() if name not in RefinerOptions.model_fields}
     if (given := extensions.of_text(parsed.get(EXTENSIONS, ""))) is not None:
         fields["extensions"] = given
