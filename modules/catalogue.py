@@ -164,8 +164,9 @@ class Catalogue:
         if info.problem:
             raise RequestError(f"refiner: {info.name!r} cannot be used: {info.problem}")
         family, refining = FAMILIES.find(checkpoint.family), FAMILIES.find(info.family)
-        known = family is not None and refining is not None
-        if known and (problem := refiner_problem(checkpoint.name, family, info.name, refining)):
+        if family is None or refining is None:  # of an extension that went away: the engine says so
+            return info.name
+        if problem := refiner_problem(checkpoint.name, family, info.name, refining):
             raise RequestError(f"refiner: {problem}")
         return info.name
 

@@ -79,7 +79,8 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
         words = yield from _concatenated(stage, model, region, init, words)
         schedules.append(resolve_schedule(stage.settings.schedule, sampler))
         part = yield from _part(stage, runs, schedules[-1], sampler)
-        guide, told = partial(words.guided, runs), account(words, None)
+        guide: Guide = partial(words.guided, runs)
+        told = account(words, None)
         if refiner is not None and stage.refiner:
             own_words = yield from _refined_words(stage, refiner.model, region, init, sampler)
             guide = refiner.guide(stage.settings, len(part.sigmas) - 1, sampler, runs, words, own_words)
@@ -110,8 +111,8 @@ def _files(model: ModelHandle, refiner: Refiner | None) -> Program[dict[str, str
     """The hash of the checkpoint is known from here on; the items of the text that name an autoencoder of another file, and the
     refiner."""
     name, digest = model.vae_file or ("", None)
-    other = refiner and refiner.model
-    for each in (model.hash, digest, other and other.hash):
+    other = None if refiner is None else refiner.model
+    for each in (model.hash, digest, None if other is None else other.hash):
         if each is not None and not each.ready:  # reading gigabytes is not for the device's thread to wait for
             yield from on_host(each.value, waits=True)
     said = {"VAE hash": digest.value()[:10], "VAE": name} if digest is not None else {}
