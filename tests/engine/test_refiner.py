@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.manager import ModelManager
+from modules.checkpoints.refiners import refiner_problem
 from modules.diffusion.attention import sdpa
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import TrainedSigmas, sigmas_for
@@ -240,6 +242,26 @@ def test_one_with_other_latents_is_refused_in_a_sentence(bench: Bench) -> None:
     assert "choose a refiner of the same kind" in error
     with pytest.raises(RequestError, match="other pictures"):
         bench.alone(refiner="xl")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fits"),
+    [
+        ("sd1", "sd2", True),
+        ("sdxl", "sdxl-refiner", True),
+        ("sd1-inpaint", "sd1", True),
+        ("sd1-inpaint", "sd1-inpaint", True),
+        ("sd1", "sd1-inpaint", False),
+        ("sdxl", "sdxl-edit", False),
+        ("sd1", "sdxl-refiner", False),
+        ("sdxl", "playground", False),
+    ],
+)
+def test_which_kinds_can_go_on_with_which(first: str, second: str, fits: bool) -> None:
+    families = {family.name: family for family in FAMILIES}
+    problem = refiner_problem("a", families[first], "b", families[second])
+    assert (problem == "") == fits
+    assert fits or "choose" in problem
 
 
 @pytest.mark.parametrize("fields", [{"schedule": "Uniform"}, {"schedule": "Karras"}, {"refiner_by_steps": True}])

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, PngImagePlugin
 from modules.catalogue import COST_FIELDS, Catalogue
 from modules.checkpoints.companions import EmbeddingInfo, HypernetworkInfo, LoraInfo
 from modules.checkpoints.files import CheckpointInfo, Defaults
+from modules.checkpoints.vaes import VaeInfo
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
 from modules.engine.costs import CostModel
@@ -141,6 +142,9 @@ class FakeApp:
     def checkpoints(self) -> list[CheckpointInfo]:
         return list(self.models)
 
+    def recipe_refiner(self, fields: dict[str, Any]) -> str:
+        return self.catalogue.recipe_refiner(fields, self.settings.data_dir / "hashes.json")
+
     def default_checkpoint(self) -> CheckpointInfo | None:
         return next((info for info in self.models if not info.problem), None)
 
@@ -154,6 +158,12 @@ class FakeApp:
 
     def embeddings(self) -> list[EmbeddingInfo]:
         return self.catalogue.embeddings()
+
+    def vaes(self) -> list[VaeInfo]:
+        return self.catalogue.vaes()
+
+    def recipe_vae(self, fields: dict[str, Any]) -> str:
+        return self.catalogue.recipe_vae(fields)
 
     def hypernetworks(self) -> list[HypernetworkInfo]:
         return self.catalogue.hypernetworks()

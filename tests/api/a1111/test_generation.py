@@ -20,7 +20,9 @@ from modules.api.a1111.requests import TextBody
 from modules.api.a1111.translate import asked_of
 from modules.api.guard.middleware import PICTURES
 from modules.app import App
+from modules.errors import RequestError
 from modules.images.infotext import parse
+from modules.images.recipe import read_recipe
 from modules.request import Img2Img
 from tests.api.a1111.conftest import SMALL, as_text, detail, opened, png
 from tests.tiny import TINY_METADATA, tiny_checkpoint
@@ -303,11 +305,25 @@ def test_a_refiner_is_asked_for_as_there(api: TestClient, painting: App, fields:
     again, _ = paint(api, infotext=info["infotexts"][0])
     first, second = (np.asarray(opened(each)) for each in (painting_bytes(painting, 1), again["images"][0]))
     assert np.array_equal(first, second), "the text alone makes the same picture"
+    recorded = read_recipe(painting.jobs("local", 2)[1].pictures[0].path).fields
+    assert recorded["refiner"] == said["Refiner"], "with the hash, by which it is found under another name"
+    assert painting.recipe_refiner(recorded) == ""
+    assert painting.complete(recorded) == request.image(0)
 
 
 def painting_bytes(painting: App, back: int) -> str:
     """The picture of the job before the newest `back` ones."""
     return as_text(painting.jobs("local", back + 1)[back].pictures[0].path.read_bytes())
+
+
+def test_names_of_refiners_are_resolved_when_a_request_is_accepted(painting: App) -> None:
+    fields = {"prompt": "a cat", "checkpoint": "tiny", "refiner_switch_at": 0.5}
+    assert painting.complete({**fields, "refiner": "OTHER.safetensors"}).refiner == "sub/other"
+    for same in ({"refiner": "tiny"}, {"refiner": "None"}, {"refiner": "other", "refiner_switch_at": 1.0}):
+        request = painting.complete({**fields, **same})
+        assert (request.refiner, request.refiner_switch_at) == ("", 0.8), "what has no part in a picture is not named"
+    with pytest.raises(RequestError, match="refiner: checkpoint 'gone' is not here"):
+        painting.complete({**fields, "refiner": "gone"})
 
 
 def test_a_refiner_of_an_infotext_that_is_not_here_is_left_out_with_a_note(api: TestClient, painting: App) -> None:
