@@ -254,7 +254,7 @@ def test_one_with_other_latents_is_refused_in_a_sentence(bench: Bench) -> None:
         ("sd1", "sd1-inpaint", False),
         ("sdxl", "sdxl-edit", False),
         ("sd1", "sdxl-refiner", False),
-        ("sdxl", "playground", False),
+        ("sdxl", "playground-2.5", False),
     ],
 )
 def test_which_kinds_can_go_on_with_which(first: str, second: str, fits: bool) -> None:
