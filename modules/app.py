@@ -145,6 +145,10 @@ class App:
         """See `Catalogue.recipe_vae`."""
         return self.catalogue.recipe_vae(fields)
 
+    def recipe_refiner(self, fields: dict[str, Any]) -> str:
+        """See `Catalogue.recipe_refiner`."""
+        return self.catalogue.recipe_refiner(fields, Path(self.settings.data_dir) / "hashes.json")
+
     def complete(self, fields: dict[str, Any]) -> GenerationRequest:
         """See `Catalogue.complete`."""
         return self.catalogue.complete(fields)
@@ -180,7 +184,8 @@ class App:
             RequestError: a field makes no sense.
         """
         request, info = self.catalogue.to_quote(fields)
-        weights = weights_of(info, self.engine().dtype.partition(" ")[0])
+        dtype = self.engine().dtype.partition(" ")[0]
+        weights = sum(weights_of(each, dtype) for each in (info, *self.catalogue.beside(request)))
         native = (info.defaults.width, info.defaults.height)
         with self.service.changes.lock:
             workers = self.service.workers.ready() or self.service.workers.all

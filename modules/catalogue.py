@@ -29,6 +29,7 @@ from modules.checkpoints.companions import (
 )
 from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import CheckpointInfo, Defaults, find, read_source, scan
+from modules.checkpoints.refiners import refiner_problem
 from modules.checkpoints.sources import stamp_of
 from modules.checkpoints.vaes import AUTOMATIC, OWN, VaeInfo, find_vae, scan_vaes
 from modules.diffusion.samplers import find_sampler
@@ -36,7 +37,7 @@ from modules.diffusion.samplers.relevance import relevant
 from modules.diffusion.schedules import find_schedule
 from modules.errors import CheckpointError, RequestError, UnknownName
 from modules.model_library.edits import own_defaults
-from modules.pipelines.stages import stages_of
+from modules.pipelines.stages import checkpoints_of, stages_of
 from modules.prompts.check import PromptCheck, check
 from modules.prompts.chunks import Embedding
 from modules.prompts.compose import take_networks
@@ -45,7 +46,7 @@ from modules.prompts.limits import check_affordable, check_windows
 from modules.prompts.plan import plan
 from modules.prompts.tokenizer import Tokenizer
 from modules.prompts.vocabulary import Vocabulary, read_vocabulary
-from modules.request import GenerationRequest, Hires, Img2Img, parse_request
+from modules.request import GenerationRequest, Hires, Img2Img, RefinerOptions, parse_request
 
 DRAWN_SEEDS = 2**32
 """Random seeds are below: short enough to be copied, and exact in every JSON reader."""
@@ -67,6 +68,7 @@ PROMPT_FIELDS = (
 COST_FIELDS = (
     *("width", "height", "count", "steps", "sampler", "cfg_scale"),
     *("pag_scale", "sag_scale", "source", "pictures", "denoising_strength", "fix_steps", "hires"),
+    *("refiner", "refiner_switch_at", "refiner_pass", "refiner_by_steps"),
 )
 """Fields of a request that decide what it costs, beside its checkpoint."""
 
@@ -148,6 +150,45 @@ class Catalogue:
             return f"the VAE {name[:80]!r} is not here; the checkpoint's own is used"
         return ""
 
+    def refiner(self, name: str, checkpoint: CheckpointInfo) -> str:
+        """The name of the checkpoint that `name` means, which can go on with pictures of `checkpoint`; "" for none.
+
+        Raises:
+            RequestError: there is none, or it cannot be used for that.
+        """
+        if name.casefold() in ("", "none"):
+            return ""
+        try:
+            info = find(self.folders, name)
+        except UnknownName as error:
+            raise RequestError(f"refiner: {error}") from None
+        if info.problem:
+            raise RequestError(f"refiner: {info.name!r} cannot be used: {info.problem}")
+        family, refining = FAMILIES.find(checkpoint.family), FAMILIES.find(info.family)
+        if family is None or refining is None:  # of an extension that went away: the engine says so
+            return info.name
+        if problem := refiner_problem(checkpoint.name, family, info.name, refining):
+            raise RequestError(f"refiner: {problem}")
+        return info.name
+
+    def recipe_refiner(self, fields: dict[str, Any], cache: Path) -> str:
+        """Give the refiner of a recipe, "name [hash]", the name that it has here, or leave it out; what to say about that, ""
+        where it is here.  Hashes are those that `cache` remembers."""
+        name = fields.get("refiner")
+        if not isinstance(name, str) or not name:
+            return ""
+        digits = re.search(r"\[([0-9a-fA-F]{8,64})\]\s*$", name)
+        for known in (*([digits[1]] if digits else []), name):
+            try:
+                fields["refiner"] = find(self.folders, known, cache).name
+                return ""
+            except UnknownName:
+                continue
+        for field in RefinerOptions.model_fields:
+            fields.pop(field, None)
+        fields["refiner"] = ""
+        return f"the refiner {name[:80]!r} is not here; the checkpoint goes on alone"
+
     def default_checkpoint(self) -> CheckpointInfo | None:
         """The checkpoint of the newest job if it is still here, else the first usable one."""
         info = self._default()
@@ -196,6 +237,7 @@ class Catalogue:
             "schedule": schedule.label,
             "seed": seed,
             "vae": self.vae(request.vae),
+            "refiner": self.refiner(request.refiner, info),
         }
         if request.variation_strength > 0 and request.variation_seed < 0:
             found["variation_seed"] = secrets.randbelow(DRAWN_SEEDS)
@@ -219,10 +261,18 @@ class Catalogue:
         info = self._checkpoint(fields.get("checkpoint"))  # whose native size is its file's, whatever people prefer
         given = {name: fields[name] for name in COST_FIELDS if fields.get(name) is not None}
         request = parse_request({**given, "checkpoint": info.name})
-        found: dict[str, Any] = {"sampler": find_sampler(request.sampler)[0].name}
+        found: dict[str, Any] = {
+            "sampler": find_sampler(request.sampler)[0].name,
+            "refiner": self.refiner(request.refiner, info),
+        }
         if request.hires is not None:
             found["hires"] = _named_hires(request.hires)
         return request.model_copy(update=found), info
+
+    def beside(self, request: GenerationRequest) -> list[CheckpointInfo]:
+        """The checkpoints that a completed request, or one that was quoted, needs beside its own."""
+        names = checkpoints_of(stages_of(request))[1:]
+        return [find(self.folders, name) for name in names]
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
         """What is understood of the prompts in `fields`; of other fields only those that matter to them are looked at.

@@ -112,7 +112,8 @@ def joined(*many: Groups) -> dict[str, tuple[Option, ...]]:
     return groups
 
 
-SOURCES = tuple(Path(__file__).with_name("request") / f"{name}.py" for name in ("sampling", "guidance", "mask", "requests"))
+_NAMES = ("sampling", "guidance", "refiner", "mask", "requests")
+SOURCES = tuple(Path(__file__).with_name("request") / f"{name}.py" for name in _NAMES)
 """Where fields of a request are declared that have a group."""
 
 _ALL = grouped(declared_in(*(source.read_text("utf-8") for source in SOURCES)))

@@ -62,7 +62,7 @@ class ModelManager:
         dtype: number format of U-Net and text encoder.
         attend: the attention back end to build networks with.
         cache: JSON file that remembers hashes (`hashes.FileHash`).
-        keep: how many models stay loaded where there is no budget; the least recently used goes first.
+        keep: how many models stay loaded where there is no budget, beside those in use; the least recently used goes first.
         budget: bytes that loaded models may take, those in use included.  What is in use stays, and so does the model that was
             loaded last; of the others the least recently used goes first.  None for no budget.
         kernels: what the networks compute between convolutions and matrix products.
@@ -205,9 +205,7 @@ class ModelManager:
 
     def _superfluous(self) -> _Identity | None:
         """The least recently used model, where one has to go.  Under the lock."""
-        if self._budget is None:
-            return next(iter(self._loaded)) if len(self._loaded) > self._keep else None
-        if self.cache.size <= self._budget:
+        if (len(self._loaded) <= self._keep) if self._budget is None else (self.cache.size <= self._budget):
             return None
         others = list(self._loaded.items())[:-1]
         unused = (one for one, handle in others if not any(component.leases for component in handle.components))

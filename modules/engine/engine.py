@@ -65,7 +65,7 @@ from modules.pipelines.ops import (
     Predict,
     Report,
 )
-from modules.pipelines.stages import stages_of
+from modules.pipelines.stages import checkpoints_of, stages_of
 from modules.request import parse_request
 
 LOAD_TURN_SECONDS = 0.02
@@ -326,8 +326,9 @@ class Engine:
         task_id = submit.task
         try:
             request = parse_request(submit.request)
-            pipeline = generate(stages_of(request), submit.images())
-            task = Task(task_id, submit.user, pipeline, checkpoint=request.checkpoint or "")
+            stages = stages_of(request)
+            pipeline = generate(stages, submit.images())
+            task = Task(task_id, submit.user, pipeline, checkpoints=frozenset(checkpoints_of(stages)))
         except Exception as error:
             self._fail(task_id, error)
             return
@@ -357,7 +358,7 @@ class Engine:
             self._resume(task, lambda: task.fail(error, self._tick))
         else:
             if isinstance(answer, ModelHandle):
-                task.model = answer
+                task.models.append(answer)
                 task.leases.append(self.manager.lease(answer))
             self._resume(task, lambda: task.advance(answer, self._tick))
 
@@ -382,7 +383,10 @@ class Engine:
             self._give_up(task, error)
             return
         if isinstance(task.op, Load):
-            self._load_since[task.id] = time.monotonic()
+            if task.models:  # it was let in to all that it needs
+                self._begin_load(task.id, task.op)
+            else:
+                self._load_since[task.id] = time.monotonic()
         elif isinstance(task.op, Host):
             self._park(task.id, task.op.call, self._waits if task.op.waits else self._host)
         elif task.op is None:
@@ -391,13 +395,16 @@ class Engine:
     def _admit_loads(self) -> None:
         loads = []
         for task_id, since in self._load_since.items():
-            op = self.tasks[task_id].op
-            assert isinstance(op, Load)
-            loads.append(WaitingLoad(task_id, op.checkpoint, since, op.vae))
-        busy = {task.checkpoint for task in self.tasks.values() if task.id not in self._load_since}
-        for load in admit(loads, busy, time.monotonic()):
+            task = self.tasks[task_id]
+            assert isinstance(task.op, Load)
+            loads.append(WaitingLoad(task_id, task.op.checkpoint, since, task.op.vae, task.checkpoints))
+        under_way = (task.checkpoints for task in self.tasks.values() if task.id not in self._load_since)
+        for load in admit(loads, set().union(*under_way), time.monotonic()):
             del self._load_since[load.task]
-            self._park(load.task, functools.partial(self._load, load.checkpoint, load.vae), self._host)
+            self._begin_load(load.task, Load(load.checkpoint, load.vae))
+
+    def _begin_load(self, task: str, op: Load) -> None:
+        self._park(task, functools.partial(self._load, op.checkpoint, op.vae), self._host)
 
     def _park(self, task: str, call: Callable[[], Any], threads: ThreadPoolExecutor) -> None:
         """Let one of `threads` answer what this task waits for."""

@@ -17,7 +17,7 @@ def in_memory(manager: ModelManager, tasks: Iterable[Task]) -> InMemory:
     now, models = time.monotonic(), []
     running = list(tasks)
     for handle in manager.loaded:
-        users = {task.user for task in running if task.model is handle}
+        users = {task.user for task in running if any(model.network is handle for model in task.models)}
         used = max((component.used for component in handle.components), default=now)
         models.append(_model(handle.info.name, "checkpoint", handle.size, str(handle.device), users, now - used))
     users_of: dict[str, set[str]] = {}

@@ -125,24 +125,34 @@ class Shares:
 
 @dataclass(frozen=True)
 class WaitingLoad:
-    """A task that wants a checkpoint with some autoencoder, since `since` seconds on a monotonic clock."""
+    """A task that wants a checkpoint with some autoencoder, since `since` seconds on a monotonic clock.
+
+    `also` are other checkpoints that it loads afterwards: it is let in to all of them at once, and waits for none later.
+    """
 
     task: str
     checkpoint: str
     since: float
     vae: str = AUTOMATIC
+    also: frozenset[str] = frozenset()
+
+    @property
+    def checkpoints(self) -> frozenset[str]:
+        """All that it needs."""
+        return self.also | {self.checkpoint}
 
 
 def admit(loads: Sequence[WaitingLoad], busy: set[str], now: float, patience: float = PATIENCE) -> list[WaitingLoad]:
     """The loads that may start while the checkpoints in `busy` are in use by pipelines under way.
 
     Stay on the checkpoint in use until another one has been waited for longer than `patience`; then let the pipelines under way
-    finish, and go over to the one that waited longest.  Nobody waits for ever.
+    finish, and go over to the one that waited longest.  Nobody waits for ever: who needs several checkpoints holds none of them
+    while it waits.
     """
     if not loads:
         return []
     oldest = min(loads, key=lambda load: load.since)
     if not busy:
-        return [load for load in loads if load.checkpoint == oldest.checkpoint]
-    impatient = any(load.checkpoint not in busy and now - load.since > patience for load in loads)
-    return [] if impatient else [load for load in loads if load.checkpoint in busy]
+        return [load for load in loads if load.checkpoints <= oldest.checkpoints]
+    impatient = any(not load.checkpoints <= busy and now - load.since > patience for load in loads)
+    return [] if impatient else [load for load in loads if load.checkpoints <= busy]

@@ -25,9 +25,10 @@ class Task:
     launched: bool = False
     """Whether `op` was launched, and its answer is on the way."""
     since: int = 0
-    checkpoint: str = ""
-    model: ModelHandle | None = None
-    """What it runs, once that is loaded."""
+    checkpoints: frozenset[str] = frozenset()
+    """All that it will load."""
+    models: list[ModelHandle] = field(default_factory=list)
+    """What it runs, as far as that is loaded."""
     finishing: bool = False
     """Whether its denoising loop is to end with the step that runs now."""
     ended_at: tuple[int, int] | None = None

@@ -17,7 +17,7 @@ Formats: AUTOMATIC1111 v1.10.1, `processing.create_infotext`, whose behaviour is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from modules.fields import infotext_keys
 from modules.images.infotext_fields import checkpoint_names, request_fields
@@ -33,6 +33,7 @@ from modules.images.infotext_keys import (
     NEGATIVE,
     NEGATIVE_LINE,
     PROMPT,
+    REFINER,
     SOFT_INPAINTING,
     SOURCE,
     VAE,
@@ -101,7 +102,7 @@ def _items(info: GenerationInfo) -> Iterator[tuple[str, str]]:
         extras = {key: value for key, value in extras.items() if not key.startswith("Hires ")}
     extras = {key: value for key, value in extras.items() if len(key) > 1 and key not in CORE_KEYS}
     yield from ((key, extras.pop(key)) for key in EARLY_EXTRAS if key in extras)
-    yield from _option_items(request)
+    yield from _option_items(request, {key: clean_text(info.extras[key]) for key in (REFINER,) if key in info.extras})
     if source is not None:
         yield from _our_items(source)
     if request.extensions:
@@ -162,14 +163,16 @@ def _mask_items(request: Img2Img) -> Iterator[tuple[str, str]]:
         yield "Masked content", request.masked_content
 
 
-def _option_items(request: GenerationRequest) -> Iterator[tuple[str, str]]:
-    """What is not at its default, under A1111's names where it has one."""
+def _option_items(request: GenerationRequest, told: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What is not at its default, under A1111's names where it has one; `told` are items that say more than the request."""
     for key, name in infotext_keys(type(request), "options").items():
-        if (value := getattr(request, name)) == _default(request, name):
+        value = getattr(request, name)
+        always = name == "refiner_switch_at" and request.refiner  # A1111 says it of every refiner
+        if value == _default(request, name) and not always:
             continue
         if name == "eta" and request.sampler.startswith("DDIM") != (key == "Eta DDIM"):
             continue
-        yield key, ZERO_SNR if name == "zero_snr" else _text(value)
+        yield key, ZERO_SNR if name == "zero_snr" else told.get(key) or clean_text(_text(value))
     if isinstance(request, Img2Img) and request.inpaints and request.soft_inpainting:
         for key, name in SOFT_INPAINTING.items():
             yield key, _text(getattr(request, name))

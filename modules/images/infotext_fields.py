@@ -11,7 +11,7 @@ from modules.images.infotext_hires import KEYS as SECOND_PASS
 from modules.images.infotext_hires import hires_fields
 from modules.images.infotext_keys import EXTENSIONS, MASK, NEGATIVE, PROMPT, SOURCE, ZERO_SNR
 from modules.images.infotext_parsing import completed
-from modules.request import Img2Img, Txt2Img, extensions
+from modules.request import Img2Img, RefinerOptions, Txt2Img, extensions
 from modules.roles import ROLE_FIELDS
 
 _OLD_SCHEDULE_SUFFIXES = ("SGM Uniform", "Karras", "Exponential", "Polyexponential")
@@ -48,6 +48,8 @@ def request_fields(parsed: Mapping[str, str], model: type[Txt2Img] = Img2Img) ->
     for key, name in (*keys.items(), *SOURCE.items()):
         if (value := _read(model, name, full.get(key, "").strip())) is not None:
             fields[name] = value
+    if fields.get("refiner", "None").casefold() == "none":  # how it would be switched to says nothing then
+        fields = {name: value for name, value in fields.items() if name not in RefinerOptions.model_fields}
     if (given := extensions.of_text(parsed.get(EXTENSIONS, ""))) is not None:
         fields["extensions"] = given
     if "Mask blur" in parsed and "mask_blur_x" in fields:

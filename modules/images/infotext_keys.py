@@ -45,6 +45,9 @@ MASK = infotext_keys(Img2Img, "mask")
 VAE = ("VAE hash", "VAE")
 """The file that the autoencoder comes from."""
 
+REFINER = "Refiner"
+"""The checkpoint that goes on with the denoising loop; as an extra "name [hash]", as A1111 says it."""
+
 CORE_KEYS = frozenset(
     {PROMPT, NEGATIVE, "Steps", "Sampler", "Schedule type", "CFG scale", "Image CFG scale", "Seed", "Size", "Size-1", "Size-2"}
     | {"Model hash", "Model", *VAE, "Clip skip", "Version", "Variation seed", "Variation seed strength", "ENSD", "RNG"}

@@ -17,7 +17,7 @@ from modules.images.containers import Container, read_container
 from modules.images.decode import decode
 from modules.images.infotext import as_text, checkpoint_names, parse_record, render, request_fields
 from modules.images.infotext_fields import IMG2IMG_FIELDS
-from modules.images.infotext_keys import NEGATIVE, PROMPT
+from modules.images.infotext_keys import NEGATIVE, PROMPT, REFINER
 from modules.images.infotext_parsing import parse
 from modules.images.metadata import record_of
 from modules.images.png import MAX_TEXTS
@@ -150,10 +150,12 @@ def _own(container: Container) -> Found | None:
     found = Found(
         "Atelier", info.version, infotext, *prompts, fields, checkpoints, a1111.networks(parsed), items=_items(parsed)
     )
+    if info.request.refiner and (said := info.extras.get(REFINER)):
+        found = replace(found, fields={**fields, "refiner": said})  # with its hash
     if not info.request.extensions:
         return found
     given, notes = understood(info.request.extensions)
-    return replace(found, fields={**fields, "extensions": given}, notes=tuple(notes))
+    return replace(found, fields={**found.fields, "extensions": given}, notes=tuple(notes))
 
 
 def _foreign(file: FileTexts) -> Found:
@@ -230,7 +232,6 @@ _BEYOND = {
     "Hires resize": SECOND_PASS,
     "Face restoration": "face restoration",
     "Tiling": "tiling",
-    "Refiner": "a refiner",
     "Token merging ratio": "token merging",
     "Script": "a script",
     "FP8 weight": "8-bit weights",

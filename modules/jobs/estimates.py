@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from modules.diffusion.samplers import find_sampler
 from modules.engine.costs import Call, CostModel
-from modules.pipelines.stages import Stage, stages_of
+from modules.pipelines.stages import Stage, checkpoints_of, refined_steps, stages_of
 from modules.request import GenerationRequest
 
 
@@ -48,10 +48,10 @@ class Forecast:
 class Quote:
     """What a request would cost, before it is submitted.
 
-    `seconds` of the device for all of its pictures, with loading the checkpoint where another one is loaded; None while nothing
-    of this checkpoint was measured.  `beyond`: it is larger than everything that was measured, so that the seconds are a lower
-    bound: attention grows faster than the number of pixels.  `native` is the size (width, height) that the checkpoint was made
-    for.  `weights` are the bytes that the checkpoint's networks take, 0 where that is not known.
+    `seconds` of the device for all of its pictures, with loading the checkpoint, and the refiner, where another one is loaded;
+    None while nothing of them was measured.  `beyond`: it is larger than everything that was measured, so that the seconds are
+    a lower bound: attention grows faster than the number of pixels.  `native` is the size (width, height) that the checkpoint
+    was made for.  `weights` are the bytes that the networks of both take, 0 where that is not known.
     """
 
     seconds: float | None
@@ -68,7 +68,7 @@ def quote(
     picture = picture_seconds(costs, request, min(together, request.count))
     if picture is None:
         return Quote(None, False, native, weights)
-    load = 0.0 if request.checkpoint == resident else costs.seconds(Call("load", request.checkpoint)) or 0.0
+    load = sum(costs.seconds(Call("load", name)) or 0.0 for name in checkpoints_of(stages_of(request)) if name != resident)
     known = [call for call in costs.entries if (call.work, call.checkpoint) == ("predict", request.checkpoint)]
     beyond = max(math.prod(stage.size) for stage in stages_of(request)) > max(call.width * call.height for call in known)
     return Quote(picture * request.count + load, beyond, native, weights)
@@ -91,10 +91,10 @@ def forecast(workers: Sequence[Known], pending: Sequence[Pending], together: int
         for worker, there in zip(workers, loaded, strict=True):
             picture = picture_seconds(worker.costs, each.request, min(together, alike[_size(each.request)]))
             need = math.inf if picture is None else picture * max(0.0, each.left - each.begun)
-            checkpoint = each.request.checkpoint or ""
-            if checkpoint not in there:
-                need += worker.costs.seconds(Call("load", checkpoint)) or 0.0
-                there.add(checkpoint)
+            for checkpoint in checkpoints_of(stages_of(each.request)):
+                if checkpoint not in there:
+                    need += worker.costs.seconds(Call("load", checkpoint)) or 0.0
+                    there.add(checkpoint)
             alone.append(need)
         needs[each.job] = need = _shared(alone, each.left)
         queues.setdefault(each.user, []).append((each.job, need))
@@ -145,12 +145,15 @@ def picture_seconds(costs: CostModel, request: GenerationRequest, waiting: int =
 def _stage_seconds(costs: CostModel, checkpoint: str, stage: Stage, decoded: bool, waiting: int) -> float | None:
     sampler, _ = find_sampler(stage.settings.sampler)
     rows, steps = rows_of(stage.settings), stage.steps
+    refined = refined_steps(stage)
     row = costs.row_seconds(Call("predict", checkpoint, *stage.size, rows * waiting))
-    if row is None:
+    other = costs.row_seconds(Call("predict", stage.refiner, *stage.size, rows * waiting)) if refined else 0.0
+    if row is None or other is None:
         return None
     around = [*(["decode"] if decoded else []), *(["encode-image"] if stage.start == "picture" else [])]
     seconds = sum(costs.row_seconds(Call(op, checkpoint, *stage.size, waiting)) or 0.0 for op in around)
-    return (sampler.evaluations(steps) * rows * row if steps else 0.0) + seconds
+    share = refined / steps if steps else 0.0
+    return (sampler.evaluations(steps) * rows * (row * (1 - share) + other * share) if steps else 0.0) + seconds
 
 
 def finish_times(queues: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, float]:

@@ -173,6 +173,25 @@ def by_evaluation(denoiser_at: Callable[[int], Denoiser]) -> Denoiser:
     return denoise
 
 
+def handed_over(
+    one_at: Callable[[int], Denoiser], other_at: Callable[[int], Denoiser], reached: Callable[[int, float], bool]
+) -> Denoiser:
+    """`by_evaluation` of two: `other_at`'s denoisers from the first evaluation on for which `reached(count, sigma)` says so.
+
+    Their counts are one: prompt editing goes on where it was.  There is no way back, whatever level a sampler asks for next.
+    Good for one run.
+    """
+    evaluations, over = count(), False
+
+    def denoise(x: Tensor, sigma: float) -> Program[Denoised]:
+        nonlocal over
+        evaluation = next(evaluations)
+        over = over or reached(evaluation, sigma)
+        return (other_at if over else one_at)(evaluation)(x, sigma)
+
+    return denoise
+
+
 def conditioned(model: ModelHandle, conditioning: Conditioning, adapters: Sequence[tuple[Adapter, float]] = ()) -> Denoiser:
     """The network's own prediction under one prompt, without guidance."""
 

@@ -26,6 +26,7 @@ from modules.pipelines.init import Init, concat_empty, concat_init, init_of_regi
 from modules.pipelines.inpainting import blend_for, inpainted, inpainted_before, kept
 from modules.pipelines.ops import Program, decode, load, on_host, report
 from modules.pipelines.prompting import Prompted, prompted
+from modules.pipelines.refining import Guide, Refiner, account, check_refiner, load_refiner
 from modules.pipelines.region import Region, region_of
 from modules.pipelines.sampling import ahead, sample, starting_point
 from modules.pipelines.stages import Stage
@@ -61,7 +62,9 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     request = stages[0].settings
     assert request.seed >= 0, "the seed is resolved before it reaches a pipeline"
     assert request.checkpoint, "the checkpoint is resolved before it reaches a pipeline"
+    refiner = yield from load_refiner(stages)
     model = yield from load(request.checkpoint, request.vae)
+    check_refiner(model, refiner)
     region = yield from _region(stages[0], model, dict(pictures))
     del pictures  # large ones and many jobs: what is still needed of them is in the region
     runs = model.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
@@ -76,16 +79,24 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
         words = yield from _concatenated(stage, model, region, init, words)
         schedules.append(resolve_schedule(stage.settings.schedule, sampler))
         part = yield from _part(stage, runs, schedules[-1], sampler)
+        guide: Guide = partial(words.guided, runs)
+        told = account(words, None)
+        if refiner is not None and stage.refiner:
+            own_words = yield from _refined_words(stage, refiner.model, region, init, sampler)
+            guide = refiner.guide(stage.settings, len(part.sigmas) - 1, sampler, runs, words, own_words)
+            told = account(words, own_words)
         after = sum(later.steps for later in stages[number + 1 :])
         progress = _Progress(runs, number, len(stages), done, after)
-        latent = yield from _denoised(stage, runs, sampler, words, init, part, progress)
-        notes |= dict.fromkeys(words.notes)
-        said, done = both_said(said, words.said), done + max(0, len(part.sigmas) - 1)
+        latent = yield from _denoised(stage, runs, sampler, guide, init, part, progress)
+        notes |= dict.fromkeys(told.notes)
+        said, done = both_said(said, told.said), done + max(0, len(part.sigmas) - 1)
         if progress.ended:
             break
 
     pixels = yield from decode(model, latent)
-    said |= yield from _files(model)
+    said |= yield from _files(model, refiner)
+    if refiner is not None and not refiner.used:
+        notes[f"the refiner {refiner.model.info.name} was never asked: no evaluation came as far as it takes over"] = None
     if not isinstance(request, Img2Img) or region is None or init is None:
         return Painted(pixels, model, schedules[0], said, {**runs.noise.facts, **_noted(notes)})
     moved = (latent - init.latent).norm(dim=0) if request.soft_inpainting else None
@@ -96,13 +107,26 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     )
 
 
-def _files(model: ModelHandle) -> Program[dict[str, str]]:
-    """The hash of the checkpoint is known from here on; the items of the text that name an autoencoder of another file."""
+def _files(model: ModelHandle, refiner: Refiner | None) -> Program[dict[str, str]]:
+    """The hash of the checkpoint is known from here on; the items of the text that name an autoencoder of another file, and the
+    refiner."""
     name, digest = model.vae_file or ("", None)
-    for each in (model.hash, digest):
+    other = None if refiner is None else refiner.model
+    for each in (model.hash, digest, None if other is None else other.hash):
         if each is not None and not each.ready:  # reading gigabytes is not for the device's thread to wait for
             yield from on_host(each.value, waits=True)
-    return {"VAE hash": digest.value()[:10], "VAE": name} if digest is not None else {}
+    said = {"VAE hash": digest.value()[:10], "VAE": name} if digest is not None else {}
+    if other is not None:
+        said["Refiner"] = f"{other.info.name} [{other.hash.value()[:10]}]"
+    return said
+
+
+def _refined_words(
+    stage: Stage, refiner: ModelHandle, region: Region | None, init: Init | None, sampler: Sampler
+) -> Program[Prompted]:
+    """The prompts of a stage as its refiner reads them."""
+    words = yield from prompted(refiner, stage.settings, sampler, stage.steps_before)
+    return (yield from _concatenated(stage, refiner, region, init, words))
 
 
 class _Progress:
@@ -199,7 +223,7 @@ def _denoised(
     stage: Stage,
     model: ModelHandle,
     sampler: Sampler,
-    words: Prompted,
+    guide: Guide,
     init: Init | None,
     part: Partial,
     progress: _Progress,
@@ -209,7 +233,7 @@ def _denoised(
     options = sampler.options(request.eta, request.s_churn, request.s_tmin, request.s_tmax, request.s_noise)
     if init is None:
         noise = noise_for(request, model, stage.size)
-        denoise = words.guided(model, guidance_for(request, sampler))
+        denoise = guide(guidance_for(request, sampler))
         yield from ahead(noise)
         x = starting_point(sampler, part.sigmas, noise, request.sgm_noise_multiplier)
         return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, report_step=progress))
@@ -222,7 +246,7 @@ def _denoised(
     x = (init.latent + noise() * multiplier * (part.noised + extra)) * part.start_scale()
 
     run = request.model_copy(update={"steps": len(part.sigmas) - 1})  # parts of a run are counted in what is run
-    denoise = words.guided(model, guidance_for(run, sampler))
+    denoise = guide(guidance_for(run, sampler))
     if init.mask is None or not isinstance(request, Img2Img):
         return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, report_step=progress))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -74,10 +75,14 @@ class Prompted:
 
     def guided(self, model: ModelHandle, guidance: Guidance) -> Denoiser:
         """Guidance for one run of a sampler, along the prompts' timelines."""
-        denoise = by_evaluation(lambda evaluation: self.at(model, guidance, evaluation))
-        return consistent(denoise, model.noise) if guidance.consistent else denoise
+        return by_evaluation(partial(self.at, model, guidance))
 
     def at(self, model: ModelHandle, guidance: Guidance, evaluation: int) -> Denoiser:
+        """Guidance at one evaluation, counted from 0."""
+        denoise = self._at(model, guidance, evaluation)
+        return consistent(denoise, model.noise) if guidance.consistent else denoise
+
+    def _at(self, model: ModelHandle, guidance: Guidance, evaluation: int) -> Denoiser:
         sides = [(side.at(evaluation), weight) for side, weight in self.sides]
         if evaluation < guidance.still:
             return still(model.noise)

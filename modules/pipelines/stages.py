@@ -6,12 +6,16 @@ txt2img is one stage from noise, img2img (inpainting, outpainting and editing to
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from modules.diffusion.samplers import find_sampler
-from modules.diffusion.schedules import run_steps
+from modules.diffusion.schedules import TrainedSigmas, partial_sigmas, resolve_schedule, run_steps, sigmas_for
 from modules.request import Img2Img, Txt2Img
+from modules.request.refiner import RefinerPass
 
 Start = Literal["noise", "latent", "picture"]
 """What noise is added to: nothing, the latent of the stage before, or a picture: that stage's, or the init image."""
@@ -41,6 +45,13 @@ class Stage:
         return self.settings.width, self.settings.height
 
     @property
+    def refiner(self) -> str:
+        """The checkpoint that goes on with the loop, "" where none does: at a share of 1 there is nothing to go on with, and
+        from a checkpoint to itself nothing changes."""
+        own = self.settings
+        return own.refiner if own.refiner != own.checkpoint and own.refiner_switch_at < 1 else ""
+
+    @property
     def steps(self) -> int:
         """How many steps the loop has: fewer than `settings.steps` where only a part of the schedule is run."""
         if self.start == "noise":
@@ -59,11 +70,51 @@ def stages_of(request: Txt2Img) -> tuple[Stage, ...]:
     if (hires := request.hires) is None:
         return (Stage(request),)
     second = Stage(
-        request.second_pass(),
+        _refined(request.second_pass(), "second pass"),
         "latent" if hires.upscaler.startswith("Latent") else "picture",
         hires.denoising_strength,
         exactly=True,
         upscaler=hires.upscaler,
         steps_before=find_sampler(request.sampler)[0].prompt_steps(request.steps),
     )
-    return Stage(request), second
+    return Stage(_refined(request, "first pass")), second
+
+
+def _refined(settings: Txt2Img, name: RefinerPass) -> Txt2Img:
+    """The settings of the pass of this name, without the refiner where it ends the other one."""
+    return settings if settings.refiner_pass in (name, "both passes") else settings.model_copy(update={"refiner": ""})
+
+
+def refiner_of(stages: Sequence[Stage]) -> str:
+    """The checkpoint that goes on with some of the stages, "" where none does."""
+    return next((stage.refiner for stage in stages if stage.refiner), "")
+
+
+def refined_steps(stage: Stage) -> int:
+    """About how many steps of a stage its refiner makes: on the noise levels of SD and SDXL, and without bent schedules."""
+    own = stage.settings
+    if not stage.refiner:
+        return 0
+    if own.refiner_by_steps:
+        return stage.steps - math.ceil(stage.steps * own.refiner_switch_at)
+    levels = _levels(own.schedule, own.sampler, own.steps, stage.strength, stage.exactly, stage.start == "noise")
+    return min(stage.steps, sum(_TRAINED.behind(sigma) >= own.refiner_switch_at for sigma in levels))
+
+
+_TRAINED = TrainedSigmas.scaled_linear()
+
+
+@lru_cache(maxsize=256)
+def _levels(schedule: str, sampler: str, steps: int, strength: float, exactly: bool, whole: bool) -> tuple[float, ...]:
+    """The noise levels from which such a stage makes steps."""
+    known, in_name = find_sampler(sampler)
+    label = resolve_schedule(in_name or schedule, known)
+    if whole:
+        return tuple(sigmas_for(label, known, _TRAINED, steps))[:-1]
+    return tuple(partial_sigmas(label, known, _TRAINED, steps, strength, exactly).sigmas)[:-1]
+
+
+def checkpoints_of(stages: Sequence[Stage]) -> tuple[str, ...]:
+    """The checkpoints that the stages need, their own first."""
+    names = (stages[0].settings.checkpoint or "", refiner_of(stages))
+    return tuple(name for name in names if name)

@@ -9,6 +9,7 @@ command line, infotext and both APIs follow.  Validation answers in the user's w
     guidance    options of guidance
     mask        options of inpainting and outpainting
     hires       options of a second pass
+    refiner     options of a checkpoint that goes on with the denoising loop
     extensions  options of extensions, whose classes plugins name
     requests    Txt2Img and Img2Img, which have all these options
     parsing     fields -> request; explaining: what is wrong with one
@@ -34,6 +35,7 @@ from modules.request.kinds import (
 )
 from modules.request.mask import InpaintArea, MaskedContent, MaskMode, MaskOptions
 from modules.request.parsing import parse_request, parse_stored
+from modules.request.refiner import RefinerOptions
 from modules.request.requests import Emphasis, GenerationRequest, Img2Img, ResizeMode, Txt2Img
 from modules.request.sampling import NoiseOptions, SamplerOptions
 
@@ -61,6 +63,7 @@ __all__ = [
     "NoiseOptions",
     "Prompt",
     "Real",
+    "RefinerOptions",
     "RequestExtension",
     "ResizeMode",
     "SamplerOptions",

@@ -20,6 +20,7 @@ from modules.request.guidance import GuidanceOptions
 from modules.request.hires import Hires
 from modules.request.kinds import MAX_PIXELS, MAX_SEED, MAX_STYLES, Integer, Prompt, Real, Side, SourceId, StyleName
 from modules.request.mask import MaskOptions
+from modules.request.refiner import RefinerOptions
 from modules.request.sampling import NoiseOptions, SamplerOptions
 from modules.roles import Role, allow_role_fields, by_role, needs_init
 
@@ -30,12 +31,12 @@ Ignore: brackets are read and weigh nothing.  None: brackets and BREAK are text 
 ResizeMode = Literal["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
 
 
-class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions):
+class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions):
     """A picture from words.
 
     Sizes are pixels.  `seed` is -1 until the request is accepted, then resolved; image k of `count` uses seed + k.
     `checkpoint` is a name as `checkpoints.files.scan` lists it, None until accepted; `vae` is Automatic, None or a file's name
-    (`checkpoints.vaes`).  The options of noise, sampler and guidance stand in classes of their own.
+    (`checkpoints.vaes`).  The options of noise, sampler, guidance and refiner stand in classes of their own.
 
     The prompts may hold what `modules.prompts` reads; `styles` are names of the styles file, applied in this order, `comments`
     removes what stands behind a #, `emphasis` is what weights do, `old_prompt_editing` reads `[a:b:when]` as A1111 did before
@@ -138,8 +139,8 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions):
 
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Requests of one pass, without extensions and with the usual autoencoder are written as they were before there were
-        such fields."""
+        """Requests of one pass, without refiner and extensions and with the usual autoencoder are written as they were before
+        there were such fields."""
         fields: dict[str, Any] = dump(self)
         if fields.get("hires", 0) is None:
             del fields["hires"]
@@ -147,6 +148,9 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions):
             del fields["extensions"]
         if fields.get("vae") == Txt2Img.model_fields["vae"].default:
             del fields["vae"]
+        for name in RefinerOptions.model_fields:
+            if name in fields and fields[name] == RefinerOptions.model_fields[name].default:
+                del fields[name]
         return fields
 
     def second_pass(self) -> Txt2Img:

@@ -15,7 +15,7 @@ from modules.checkpoints.vaes import AUTOMATIC, OWN
 from modules.diffusion.samplers import SAMPLERS, find_sampler
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError, SettingsError, UnknownName, without_folders
-from modules.request import EXTENSIONS
+from modules.request import EXTENSIONS, RefinerOptions
 from modules.ui.form import Choice, Form, Values, fields_of
 from modules.ui.gradio import gr
 from modules.ui.results import Results, message
@@ -56,6 +56,10 @@ class FormSync:
     def vaes(self) -> list[str]:
         """What can be chosen as autoencoder."""
         return [AUTOMATIC, OWN, *(info.name for info in self.app.vaes() if not info.problem)]
+
+    def refiners(self) -> list[tuple[str, str]]:
+        """What can be chosen as refiner: any checkpoint; which one fits the form's is for the request to say."""
+        return [("None", ""), *_titles(self.usable())]
 
     def styles(self) -> tuple[list[str], str | None]:
         """The names in the styles file, and what is wrong with it."""
@@ -108,8 +112,9 @@ class FormSync:
             chosen = self.app.default_checkpoint()
             name = chosen.name if chosen else None
             updates |= self._bring(chosen)
-        vaes = self.vaes()
+        vaes, refiners = self.vaes(), self.refiners()
         updates |= {form.components["vae"]: gr.update(choices=vaes) for form in self.forms.values()}
+        updates |= {form.components["refiner"]: gr.update(choices=refiners) for form in self.forms.values()}
         updates[self.checkpoint] = gr.update(choices=_titles(usable), value=name)
         return updates
 
@@ -119,7 +124,7 @@ class FormSync:
         form = self.forms.get(str(data.get("tab")))
         if form is None:
             return {self.results: message("reused", missing=[])}
-        fields = {"hires": None, "vae": AUTOMATIC, **fields_of(data.get("fields"))}  # requests do not name these where usual
+        fields = {**_ABSENT, **fields_of(data.get("fields"))}
         missing = self._drop_unknown(form, fields)
         if "mask_blur_x" in fields:
             fields["mask_blur"] = fields["mask_blur_x"]  # one slider for both
@@ -158,8 +163,9 @@ class FormSync:
                 fields |= defaults(self.app.default_checkpoint())
             updates |= filled(form, fields)
             box = form.components["styles"]
-            vae = form.components["vae"]
+            vae, refiner = form.components["vae"], form.components["refiner"]
             updates[vae] = gr.update(choices=vaes, value=updates.get(vae, AUTOMATIC))
+            updates[refiner] = gr.update(choices=self.refiners(), value=updates.get(refiner, ""))
             updates[box] = gr.update(choices=styles, value=updates.get(box, []), info=about, visible=bool(styles or about))
         chosen = self.app.checkpoint(name) if name else self.app.default_checkpoint()
         for form in self.forms.values():
@@ -174,6 +180,7 @@ class FormSync:
             "sampler": set(SAMPLERS),
             "schedule": set(SCHEDULES),
             "vae": set(self.vaes()),
+            "refiner": {name for _, name in self.refiners()},
         }
         missing = [name for name in known if fields.get(name) is not None and fields[name] not in known[name]]
         notes = [f"{form.labels[name]} {str(fields.pop(name))[:80]!r}" for name in missing]
@@ -230,6 +237,13 @@ def _titles(usable: list[CheckpointInfo]) -> list[tuple[str, str]]:
     titles = [info.title for info in usable]
     return [(info.title if titles.count(info.title) == 1 else info.name, info.name) for info in usable]
 
+
+_ABSENT: Values = {
+    "hires": None,
+    "vae": AUTOMATIC,
+    **{name: field.default for name, field in RefinerOptions.model_fields.items()},
+}
+"""What requests do not name where it is the usual."""
 
 _RECALL = """() => {
   const kept = {};

@@ -8,7 +8,7 @@ what was typed is checked by the request.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -34,10 +34,10 @@ class Options:
     Args:
         form: gets the options as its fields.
         tell: JavaScript, an expression: the form's values as an object by name.
-        listed: what is offered of options that name files; other names may be typed.
+        listed: what is offered of options that name files, names or (label, name); other names may be typed.
     """
 
-    def __init__(self, form: Form, tell: str, listed: Mapping[str, list[str]] = MappingProxyType({})) -> None:
+    def __init__(self, form: Form, tell: str, listed: Mapping[str, Sequence[Any]] = MappingProxyType({})) -> None:
         self.form, self.tell, self.listed = form, tell, listed
         self.groups = joined(OPTIONS, extensions.offered())
         self.names = tuple(option.name for group in self.groups.values() for option in group)
@@ -89,7 +89,9 @@ class Options:
         return updates
 
 
-def _control(form: Form, option: Option, default: Any, interactive: bool, right: bool, listed: list[str] | None = None) -> None:
+def _control(
+    form: Form, option: Option, default: Any, interactive: bool, right: bool, listed: Sequence[Any] | None = None
+) -> None:
     """One option; `right`: in the second of the two columns, where its help must not reach beyond the settings."""
     classes = ["figure", "right"] if right else ["figure"]
     more = {"info": option.help, "interactive": interactive}

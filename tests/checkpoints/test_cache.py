@@ -75,8 +75,11 @@ def test_a_model_in_use_stays_beside_the_next_one(manager: ModelManager) -> None
     )
     manager.load("b")
     assert manager.cache.size == 2 * alone
-    assert not manager.holds(a)
+    assert manager.holds(a), "whoever asks for it gets the same one, and shares its forwards"
+    assert manager.load("a") is a
+    manager.load("b")
     leases.release()
+    assert not manager.holds(a)
     assert manager.cache.size == alone, "one checkpoint is kept, as ever"
     manager.let_go()
     assert manager.cache.size == 0

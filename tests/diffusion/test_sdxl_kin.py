@@ -20,6 +20,7 @@ from diffusers import (
 from PIL import Image
 from torch import Tensor
 
+from modules.checkpoints import keys
 from modules.checkpoints.files import scan
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
@@ -144,6 +145,31 @@ def test_the_refiner_goes_on_with_a_picture_as_diffusers_does(folder: Path, mana
     begun = encoded + Noise(5, (4, 8, 8))()[None] * scheduler.sigmas[0]
     theirs = refiner(image=given, strength=1.0, latents=begun, original_size=(64, 64), target_size=(64, 64), **CALL)
     assert np.abs(ours - pixels(theirs)).max() <= 1
+
+
+@pytest.mark.parametrize(("at", "by_steps"), [(0.8, False), (0.3, False), (0.5, True)])
+def test_the_refiner_takes_over_in_the_loop_as_diffusers_does(
+    at: float, by_steps: bool, folder: Path, manager: ModelManager
+) -> None:
+    """Its two pipelines one after the other: the base ends at this share, and the refiner starts there from its latents."""
+    base, refining = sdxl_state(seed=11), refiner_state(seed=12)
+    refining |= {name: tensor for name, tensor in base.items() if name.startswith(keys.VAE)}
+    write(folder / "xl.safetensors", base)
+    write(folder / "refiner.safetensors", refining)
+    ours = painted(manager, refiner="refiner", refiner_switch_at=at, refiner_by_steps=by_steps)
+    begun = pipeline(StableDiffusionXLPipeline, base, EulerDiscreteScheduler(**BETAS, steps_offset=1))
+    refiner = pipeline(
+        StableDiffusionXLImg2ImgPipeline, refining, EulerDiscreteScheduler(**BETAS, steps_offset=1), unet=REFINER_UNET,
+        text_encoder=None, tokenizer=None, text_encoder_2=reference.open_clip(REFINER_TEXT, refining, REFINER_OPEN_CLIP),
+        requires_aesthetics_score=True,
+    )  # fmt: skip
+    start = Noise(5, (4, 8, 8))()[None]
+    latents = begun(latents=start, width=64, height=64, denoising_end=at, **{**CALL, "output_type": "latent"}).images
+    size = {"original_size": (64, 64), "target_size": (64, 64)}
+    theirs = pixels(refiner(image=latents, denoising_start=at, **size, **CALL))
+    assert np.abs(ours - theirs).max() <= 1
+    difference = np.abs(painted(manager) - theirs).max()
+    assert difference > 2, "the refiner makes a difference"
 
 
 @pytest.mark.parametrize("kind", ["playground", "cosxl"])

@@ -212,3 +212,21 @@ def test_staying_away_saves_nothing_up_and_leaving_pays_no_debt() -> None:
 def test_admission(loads: list[tuple[str, str, float]], busy: set[str], now: float, expected: list[str]) -> None:
     admitted = admit([WaitingLoad(*load) for load in loads], busy, now, patience=10.0)
     assert [load.task for load in admitted] == expected
+
+
+@pytest.mark.parametrize(
+    ("loads", "busy", "now", "expected"),
+    [
+        ([("1", "ab", 0.0), ("2", "ba", 1.0), ("3", "a", 2.0), ("4", "bc", 3.0)], "", 3.0, ["1", "2", "3"]),
+        ([("1", "a", 0.0), ("2", "ab", 1.0)], "", 3.0, ["1"]),
+        ([("1", "ab", 0.0), ("2", "a", 1.0)], "a", 5.0, ["2"]),
+        ([("1", "ab", 0.0), ("2", "a", 1.0)], "a", 11.0, []),
+        ([("1", "ba", 0.0), ("2", "a", 1.0), ("3", "c", 2.0)], "ab", 5.0, ["1", "2"]),
+    ],
+    ids=["crosswise pairs go together", "half of a pair lets no pair in", "stay", "another waited too long", "the pair in use"],
+)
+def test_admission_to_several_checkpoints_is_to_all_or_none(
+    loads: list[tuple[str, str, float]], busy: str, now: float, expected: list[str]
+) -> None:
+    waiting = [WaitingLoad(task, names[0], since, also=frozenset(names[1:])) for task, names, since in loads]
+    assert [load.task for load in admit(waiting, set(busy), now, patience=10.0)] == expected

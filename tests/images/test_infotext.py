@@ -670,3 +670,49 @@ def test_a_whole_recipe_without_clip_skip_means_one() -> None:
     assert request_fields(parse("a cat\nSteps: 20, Sampler: Euler, Seed: 1"))["clip_skip"] == 1
     assert request_fields(parse("a cat\nSteps: 20, Sampler: Euler, Seed: 1, Clip skip: 2"))["clip_skip"] == 2
     assert "clip_skip" not in request_fields(parse("a cat"))
+
+
+# ---- the refiner
+
+
+REFINED = {"refiner": "sub/xl_refiner", "refiner_switch_at": 0.7, "refiner_by_steps": True, "refiner_pass": "both passes"}
+
+
+def refined(extras: dict[str, str], **more: object) -> str:
+    request = parse_request({"prompt": "a", "seed": 1, "checkpoint": "xl", **more})
+    return render(GenerationInfo(request, "xl", "0" * 10, "Karras", "Atelier", extras))
+
+
+def test_a_refiner_is_written_as_a1111_does_and_read_back() -> None:
+    text = refined({"Refiner": "sub/xl_refiner [0123456789]"}, **REFINED, skip_early_cfg=0.2)
+    assert (
+        "Refiner: sub/xl_refiner [0123456789], Refiner switch at: 0.7, Hires refiner: both passes, "
+        "Refiner switch by sampling steps: True, Skip Early CFG: 0.2" in text
+    )
+    assert text.count("Refiner: ") == 1
+    fields = request_fields(parse(text))
+    assert {name: fields[name] for name in REFINED} == {**REFINED, "refiner": "sub/xl_refiner [0123456789]"}
+    usual = refined({}, refiner="xl_refiner")
+    assert "Refiner: xl_refiner, Refiner switch at: 0.8, " in usual, "A1111 says it of every refiner"
+    assert "Hires refiner" not in usual
+    assert "switch by" not in usual
+
+
+def test_a_text_without_a_refiner_names_no_field_of_one() -> None:
+    for text in (refined({}), refined({}) + ", Refiner: None", refined({}, refiner_switch_at=0.5)):
+        assert not [name for name in request_fields(parse(text)) if name.startswith("refiner")]
+
+
+@pytest.mark.parametrize(("version", "by_steps"), [("v1.7.0", True), ("v1.8.0", False), ("v1.10.1", False)])
+def test_before_1_8_a1111_s_refiner_took_over_by_steps(version: str, by_steps: bool) -> None:
+    text = f"a\nSteps: 20, Sampler: Euler, Seed: 1, Refiner: x [0123456789], Refiner switch at: 0.6, Version: {version}"
+    fields = request_fields(parse(text))
+    assert (fields["refiner"], fields["refiner_switch_at"], fields["refiner_by_steps"]) == ("x [0123456789]", 0.6, by_steps)
+
+
+def test_a_record_without_a_refiner_is_as_it_was_before_there_were_any() -> None:
+    plain = parse_request({"prompt": "a", "seed": 1, "checkpoint": "xl"})
+    assert not [name for name in plain.model_dump(mode="json") if name.startswith("refiner")]
+    request = parse_request({"prompt": "a", "seed": 1, "checkpoint": "xl", **REFINED})
+    record = render_record(GenerationInfo(request, "xl", "0" * 10, "Karras", "Atelier"))
+    assert parse_record(record).info.request == request

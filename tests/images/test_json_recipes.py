@@ -236,3 +236,53 @@ def test_novelai_s_decrisper_is_dynamic_thresholding() -> None:
     found = novelai(dynamic_thresholding=True, dynamic_thresholding_mimic_scale=8.0, dynamic_thresholding_percentile=0.99)
     assert fields(found, "mimic_scale", "threshold_percentile") == (8.0, 0.99)
     assert fields(novelai(dynamic_thresholding=False), "mimic_scale") == (None,)
+
+
+# ---- refiners
+
+
+SAME = {
+    "refiner_model": {"name": "stable-diffusion-xl-refiner-1-0"},
+    "refiner_start": 0.8,
+    "refiner_steps": foreign.INVOKE["steps"],
+    "refiner_cfg_scale": foreign.INVOKE["cfg_scale"],
+    "refiner_scheduler": "euler",
+    "scheduler": "euler",
+    "refiner_positive_aesthetic_score": 6.0,
+    "refiner_negative_aesthetic_score": 2.5,
+}
+
+
+def test_invokeai_s_refiner_is_taken_over_where_it_is_the_same() -> None:
+    found = invoke(**SAME)
+    assert fields(found, "refiner", "refiner_switch_at") == ("stable-diffusion-xl-refiner-1-0", 0.8)
+    assert found.fields["refiner_by_steps"] is False
+    assert not any("refiner" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"refiner_steps": 3},
+        {"refiner_cfg_scale": 1.25},
+        {"refiner_scheduler": "ddim"},
+        {"scheduler": "dpmpp_2m", "refiner_scheduler": "dpmpp_2m"},
+        {"refiner_positive_aesthetic_score": 7.0},
+        {"refiner_start": None},
+        {"refiner_start": 1},
+    ],
+)
+def test_another_one_of_invokeai_s_is_reported(more: dict[str, Any]) -> None:
+    found = invoke(**{**SAME, **more})
+    assert "refiner" not in found.fields
+    assert any("a refiner" in note for note in found.notes)
+
+
+def test_fooocus_refines_from_a_share_of_the_steps_on() -> None:
+    data = {**foreign.FOOOCUS, "refiner_model": "sub/xl_refiner.safetensors", "refiner_switch": 0.6}
+    text = foreign.FOOOCUS_A1111.replace(", Version", ", Refiner: xl_refiner, Refiner Switch: 0.6, Version")
+    for chunk, scheme in ((json.dumps(data), "fooocus"), (text, "a1111")):
+        found = read_picture(foreign.png(parameters=chunk, fooocus_scheme=scheme))
+        assert fields(found, "refiner", "refiner_switch_at", "refiner_by_steps") == ("xl_refiner", 0.6, True)
+    none = {**data, "refiner_model": "None"}
+    assert "refiner" not in read_picture(foreign.png(parameters=json.dumps(none), fooocus_scheme="fooocus")).fields

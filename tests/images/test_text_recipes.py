@@ -217,3 +217,9 @@ def test_easy_diffusion(kind: str) -> None:
     assert fields(found, "width", "height", "clip_skip", "denoising_strength") == (512, 768, 2, None)
     assert (found.checkpoints, found.networks) == (("dream",), (ExtraNetwork("lora", "fur"),))
     assert found.notes[0] == "made with face restoration, which is not taken over"
+
+
+def test_sd_next_s_refiner_is_reported_and_not_taken_for_a1111_s() -> None:
+    found = sdnext("Sampler: Euler, Refiner: xl_refiner, Refiner start: 0.8, Refiner steps: 10")
+    assert "refiner" not in found.fields
+    assert any("a refiner" in note for note in found.notes)

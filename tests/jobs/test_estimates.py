@@ -31,6 +31,22 @@ def test_a_picture_costs_its_evaluations_and_its_decode() -> None:
     assert picture_seconds(costs, request.model_copy(update={"checkpoint": "other"})) is None
 
 
+def test_a_refined_picture_costs_what_both_models_cost_and_loads_both() -> None:
+    size = (64, 64)
+    costs = measured((Call("predict", "m", *size, 2), 0.5), (Call("predict", "r", *size, 2), 2.0), (Call("load", "r"), 7.0))
+    request = Txt2Img(
+        checkpoint="m", width=64, height=64, steps=20, sampler="Euler", schedule="Uniform", refiner="r", refiner_switch_at=0.5
+    )
+    assert picture_seconds(costs, request) == pytest.approx(10 * 0.5 + 10 * 2.0)
+    assert quote(costs, request, "m", 8, size).seconds == pytest.approx(25.0 + 7.0)
+    ends = forecast([Known(costs, "m")], [Pending("one", "u", request, 1), Pending("two", "u", request, 1)], 8).needs
+    assert ends == {"one": pytest.approx(32.0), "two": pytest.approx(25.0)}
+    unknown = request.model_copy(update={"refiner": "never measured"})
+    assert picture_seconds(costs, unknown) is None
+    never = request.model_copy(update={"refiner_switch_at": 1.0})
+    assert picture_seconds(costs, never) == pytest.approx(10.0)
+
+
 @pytest.mark.parametrize(
     ("fields", "rows"),
     [

@@ -142,6 +142,9 @@ class FakeApp:
     def checkpoints(self) -> list[CheckpointInfo]:
         return list(self.models)
 
+    def recipe_refiner(self, fields: dict[str, Any]) -> str:
+        return self.catalogue.recipe_refiner(fields, self.settings.data_dir / "hashes.json")
+
     def default_checkpoint(self) -> CheckpointInfo | None:
         return next((info for info in self.models if not info.problem), None)
 

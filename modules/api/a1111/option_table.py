@@ -221,7 +221,7 @@ KEPT: dict[str, A1111Option] = {
     "training_image_repeats_per_epoch": _kept(1),
     "training_write_csv_every": _kept(500),
     "training_tensorboard_flush_every": _kept(120),
-    # models in memory; SDXL, SD 3, refiner and hires pass, which are refused by other names
+    # models in memory; SDXL, SD 3 and hires pass, which are refused by other names
     "sd_checkpoints_limit": _kept(1, 1, 10),
     "sd_checkpoints_keep_in_cpu": _kept(True),
     "sd_checkpoint_cache": _kept(0, 0, 10),
@@ -239,11 +239,9 @@ KEPT: dict[str, A1111Option] = {
     "sdxl_refiner_high_aesthetic_score": _kept(6.0),
     "sdxl_clip_l_skip": _kept(False),
     "sd3_enable_t5": _kept(False),
-    "hires_fix_refiner_pass": _kept("second pass"),
     "token_merging_ratio_hr": _kept(0.0, 0, 0.9),
     "use_old_hires_fix_width_height": _kept(False),
     "hires_fix_use_firstpass_conds": _kept(False),
-    "refiner_switch_by_sample_steps": _kept(False),
     "auto_backcompat": _kept(True),
     "ddim_discretize": _kept("uniform"),  # since 1.6 nothing in A1111 reads it
     **{f"hypertile_max_depth_{part}": _kept(3, 0, 3) for part in ("unet", "vae")},

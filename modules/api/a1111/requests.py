@@ -87,8 +87,8 @@ class GenerationBody(_Body):
     s_noise: Annotated[Real, _bounds("s_noise")] | None = None
     override_settings: Mapping | None = Field(None, description="Options (see /sdapi/v1/options) for this call.")
     override_settings_restore_afterwards: bool | None = Field(True, description="False keeps the overrides as your options.")
-    refiner_checkpoint: Name | None = Field(None, description="Not built yet: a name is refused.")
-    refiner_switch_at: Share | None = None
+    refiner_checkpoint: Name | None = Field(None, description="Goes on with the picture from a noise level on.")
+    refiner_switch_at: Share | None = Field(None, description="0.8 when absent, at least 0.01; at 1 it never takes over.")
     disable_extra_networks: bool | None = False
     firstpass_image: PictureText | None = Field(None, description="Counts with enable_hr alone.")
     comments: Mapping | None = None

@@ -1,8 +1,8 @@
 """What stands behind `script_name` and `alwayson_scripts`: which scripts of A1111 have a counterpart here, and their arguments.
 
 Its scripts are plug-ins with positional arguments.  Ours are soft inpainting and the extensions that requests may have options
-of; the page's own sections (seed, sampler, refiner) are scripts there too, whose arguments count on its page alone.  A script
-that is switched off is passed over with a note.
+of; the page's own sections (seed, sampler, refiner) are scripts there too, whose arguments count on its page alone, but for the
+refiner's: who sends them wants one.  A script that is switched off is passed over with a note.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def _argument(model: type[BaseModel], name: str) -> Argument:
 SOFT_INPAINTING = tuple(_argument(Img2Img, name) for name in infotext_keys(Img2Img, "soft inpainting").values())
 """The script's arguments by their places, which are those of the fields' declarations."""
 _SOFT = "soft inpainting"
-_SECTIONS = ("seed", "sampler", "refiner")
+_REFINER = "refiner"
+_SECTIONS = ("seed", "sampler", _REFINER)
 """Those that are listed."""
 _IDLE = (*_SECTIONS, "comments", "extra options", "hypertile")
 """Built into A1111, and without arguments that an API call could set."""
@@ -91,8 +92,8 @@ def script_fields(asked: Mapping[str, Any] | None, image: bool) -> tuple[dict[st
         if not isinstance(args, list):
             raise RequestError(f"alwayson_scripts.{name[:80]}: must be an object with a list of args")
         script = name.strip().lower()
-        if script == "refiner" and args[:1] == [True] and len(args) > 1 and args[1] not in _NO_NAME:
-            raise RequestError("alwayson_scripts.Refiner: a second checkpoint is not built yet; leave it off")
+        if script == _REFINER:
+            fields |= _refiner_fields(args)
         if script == _SOFT and image:
             fields |= {argument.field: value for argument, value in zip(SOFT_INPAINTING, args, strict=False)}
         elif script in EXTENSIONS:
@@ -104,6 +105,21 @@ def script_fields(asked: Mapping[str, Any] | None, image: bool) -> tuple[dict[st
             known = ", ".join(script_names(image))
             raise RequestError(f"always on script {name[:80]} not found; known here: {known}")
     return fields, notes
+
+
+def _refiner_fields(args: list[Any]) -> dict[str, Any]:
+    """From (whether it is on, the checkpoint, where it takes over).
+
+    Raises:
+        RequestError: the checkpoint is no name.
+    """
+    if len(args) < 2 or _is_no(args[0]) or args[1] in _NO_NAME:
+        return {}
+    if not isinstance(args[1], str):
+        raise RequestError(
+            f"alwayson_scripts.Refiner: the second of its args is the name of a checkpoint, {args[1]!r:.60} was given"
+        )
+    return {"refiner": args[1], **({"refiner_switch_at": args[2]} if len(args) > 2 and args[2] is not None else {})}
 
 
 def _is_off(script: str, args: list[Any]) -> bool:

@@ -38,6 +38,7 @@ _MEANINGS: dict[str, Callable[[Any], Any]] = {
     "inpainting_mask_invert": lambda value: "Inpaint not masked" if value else "Inpaint masked",
     "width": lambda value: value // SIDE_STEP * SIDE_STEP,
     "height": lambda value: value // SIDE_STEP * SIDE_STEP,
+    "refiner_checkpoint": lambda value: value if _named(value) else "",
     "seed": lambda value: seed_of(value),
     "subseed": lambda value: seed_of(value),
     "seed_resize_from_w": lambda value: max(0, value),
@@ -105,8 +106,8 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
     notes += said + _keep_known_styles(app, fields) + [f"infotext: {note}" for note in (recipe.notes if recipe else ())]
     if checkpoint:
         fields["checkpoint"] = checkpoint
-    if note := app.recipe_vae(fields):
-        notes.append(note)
+    called = "refiner" in scripted or "refiner_checkpoint" in named
+    notes += [note for note in (app.recipe_vae(fields), _name_refiner(app, fields, called)) if note]
     masked = isinstance(body, PictureBody) and bool(body.mask)
     return Asked(fields, notes + option_notes(options, overridden, Call(app, fields, image, masked)))
 
@@ -128,6 +129,29 @@ def _add_networks(app: App, fields: dict[str, Any], options: Chosen) -> list[str
             strength = f"{options['extra_networks_default_multiplier']:g}"
             fields["prompt"] = f"{fields.get('prompt', '')}<{kind}:{found}:{strength}>"
     return notes
+
+
+def _name_refiner(app: App, fields: dict[str, Any], called: bool) -> str:
+    """Give the refiner among `fields` its name here, and leave it out where it would never be used; what to say about that.
+
+    `called`: the call names it, so that it must be here; one of an infotext is left out where it is not.
+
+    Raises:
+        RequestError: there is none of that name.
+    """
+    name, at = fields.get("refiner"), fields.get("refiner_switch_at")
+    never = called and isinstance(at, int | float) and at >= 1
+    if not name or never:
+        fields.pop("refiner", None)
+        fields.pop("refiner_switch_at", None)
+        return "refiner_checkpoint: a refiner that is switched to at 1 is never used" if name else ""
+    if not called:
+        return app.recipe_refiner(fields)
+    try:
+        fields["refiner"] = find_checkpoint(app, name).name
+    except UnknownName as error:
+        raise RequestError(f"refiner_checkpoint: {error}") from None
+    return ""
 
 
 def _keep_known_styles(app: App, fields: dict[str, Any]) -> list[str]:
@@ -210,17 +234,10 @@ def _passed_over(body: GenerationBody) -> list[str]:
     Raises:
         RequestError: it would be another picture.
     """
-    switched = body.refiner_switch_at is None or body.refiner_switch_at < 1
-    reasons = {
-        "refiner_checkpoint": (
-            "a second checkpoint is not built yet; leave it out",
-            _named(body.refiner_checkpoint) and switched,
-        )
-    }
+    reasons = {}
     notes = {
         "restore_faces": ("face restoration is not built; the picture is as it was painted", bool(body.restore_faces)),
         "tiling": ("seamless tiling is not built; the picture's edges do not meet", bool(body.tiling)),
-        "refiner_checkpoint": ("a refiner that is switched to at 1 is never used", _named(body.refiner_checkpoint)),
         "firstpass_image": (
             "it counts with enable_hr alone",
             bool(body.firstpass_image) and not getattr(body, "enable_hr", False),

@@ -24,14 +24,15 @@ from modules.diffusion.schedules import find_schedule
 from modules.errors import RequestError, UnknownName
 from modules.images.infotext_parsing import MAX_INFOTEXT
 from modules.images.reading import Found, read_picture, read_text
-from modules.request import GuidanceOptions, NoiseOptions, SamplerOptions, Txt2Img
+from modules.request import GuidanceOptions, NoiseOptions, RefinerOptions, SamplerOptions, Txt2Img
 
 READERS = 2
 """Pictures that are read at a time: one that says nothing openly is decoded."""
 
 _UNSAID = {
     name: Txt2Img.model_fields[name].default
-    for name in (*NoiseOptions.model_fields, *SamplerOptions.model_fields, *GuidanceOptions.model_fields)
+    for options in (NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions)
+    for name in options.model_fields
 } | {
     "clip_skip": 1,
     "emphasis": "Original",
@@ -82,8 +83,7 @@ def match(found: Found, app: App, user: str) -> Here:
         if network.name.casefold() not in here[network.kind]:
             missing.append(_missing(network.kind, network.name, network.hash))
     notes += _known_names(fields)
-    if note := app.recipe_vae(fields):
-        notes.append(note)
+    notes += [note for note in (app.recipe_vae(fields), app.recipe_refiner(fields)) if note]
     for name in ("source", "mask"):
         if fields.get(name) and app.upload_path(fields[name], user) is None:
             del fields[name]

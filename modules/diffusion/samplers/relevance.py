@@ -12,7 +12,7 @@ from modules.diffusion.samplers.table import find_sampler
 from modules.diffusion.schedules.spacings import through_timesteps
 from modules.diffusion.schedules.table import SCHEDULES, resolve_schedule
 from modules.fields import idle_fields
-from modules.request import Img2Img, MaskOptions, extensions
+from modules.request import Img2Img, MaskOptions, RefinerOptions, extensions
 
 if TYPE_CHECKING:
     from modules.request import Txt2Img
@@ -30,6 +30,10 @@ def relevant(request: Txt2Img) -> Txt2Img:
     idle = _idle_of_pass(request)
     if request.hires is not None:  # what makes no difference in either pass; the second does not start from noise
         idle &= _idle_of_pass(request.second_pass()) | {"exact_steps", "sgm_noise_multiplier"}
+    else:
+        idle.add("refiner_pass")
+    if request.refiner == request.checkpoint or request.refiner_switch_at >= 1:
+        idle |= RefinerOptions.model_fields.keys()
     if not request.seed_resize_width or not request.seed_resize_height:
         idle |= {"seed_resize_width", "seed_resize_height"}
     fields: dict[str, Any] = type(request).model_fields

@@ -78,6 +78,18 @@ class TrainedSigmas:
         below, above = self._logs[high - 1], self._logs[high]
         return high - 1 + (math.log(sigma) - below) / (above - below)
 
+    def nearest(self, sigma: float) -> int:
+        """The trained timestep whose noise level is nearest to `sigma`; the lower one of two."""
+        high = bisect.bisect_left(self.sigmas, sigma)
+        if high > self.last_timestep:
+            return self.last_timestep
+        return high - 1 if high and sigma - self.sigmas[high - 1] <= self.sigmas[high] - sigma else high
+
+    def behind(self, sigma: float) -> float:
+        """The share of the trained timesteps that a run has left behind at `sigma`: (999 - t) / 1000 of the nearest t of a
+        thousand, from 0 at the highest to 0.999 at the lowest."""
+        return (self.last_timestep - self.nearest(sigma)) / len(self.sigmas)
+
     def sigma(self, timestep: float) -> float:
         """The noise level at a timestep in [0, `last_timestep`], fractions allowed; the inverse of `timestep`."""
         timestep = min(max(timestep, 0.0), float(self.last_timestep))

@@ -7,7 +7,17 @@ from typing import Any
 
 from modules.images.infotext_parsing import parse
 from modules.images.readers import a1111, names
-from modules.images.readers.file_texts import MAX_ITEMS, ExtraNetwork, FileTexts, Reading, made, parse_object, said, stem
+from modules.images.readers.file_texts import (
+    MAX_ITEMS,
+    ExtraNetwork,
+    FileTexts,
+    Reading,
+    made,
+    number,
+    parse_object,
+    said,
+    stem,
+)
 
 _SIZE = re.compile(r"\D*(\d{1,5})\D+(\d{1,5})\D*")
 
@@ -44,6 +54,7 @@ def _read_json(data: dict[str, Any]) -> Reading:
         rng="CPU",
         version=version,
     )
+    items |= _refiner(data.get("refiner_model"), data.get("refiner_switch"))
     loras = data.get("loras")
     found = [_lora(lora) for lora in loras[:MAX_ITEMS]] if isinstance(loras, list) else []
     notes = [
@@ -56,11 +67,18 @@ def _read_json(data: dict[str, Any]) -> Reading:
 def _read_text(parsed: dict[str, str]) -> Reading:
     sampler, schedule = names.sampler(parsed.get("Sampler", "").removesuffix(" Karras"))
     schedule = names.schedule(parsed.get("Scheduler", "")) or schedule
-    items = {**parsed, "Sampler": sampler, "RNG": "CPU"}
+    items = {**parsed, "Sampler": sampler, "RNG": "CPU", **_refiner(parsed.get("Refiner"), parsed.get("Refiner Switch"))}
     if schedule:
         items["Schedule type"] = schedule
     note = "Fooocus adds its own sharpness and guidance to a picture: it will only be similar"
     return Reading("Fooocus", items, parsed["Version"], a1111.networks(parsed), (note,))
+
+
+def _refiner(model: Any, switch: Any) -> dict[str, str]:
+    """The checkpoint that goes on with its picture: it takes over at a share of the steps, as in A1111 before 1.8."""
+    if said(model) in ("", "None") or number(switch) is None:
+        return {}
+    return {"Refiner": stem(model), "Refiner switch at": said(number(switch)), "Refiner switch by sampling steps": "True"}
 
 
 def _joined(value: Any) -> str:

@@ -85,14 +85,36 @@ def _read(data: Mapping[str, Any]) -> Reading:
         items["Emphasis"] = "No norm"
     if names.is_singlestep(raw):
         items["Eta"] = "0"  # its 2S is deterministic
+    refiner = _refiner(data)
+    items |= refiner
     loras = data.get("loras")
     found = [_lora(lora) for lora in loras[:MAX_ITEMS]] if isinstance(loras, list) else []
-    notes = (*_left_out(data, functions), *invokeai_old.differs(sampler))
+    notes = (*_left_out({**data, "refiner_model": None} if refiner else data, functions), *invokeai_old.differs(sampler))
     return Reading("InvokeAI", items, version, tuple(lora for lora in found if lora), notes)
 
 
 def _name(model: Mapping[str, Any]) -> str:
     return stem(model.get("name") or model.get("model_name"))
+
+
+def _refiner(data: Mapping[str, Any]) -> dict[str, str]:
+    """Its refiner as A1111's, where they are the same: sampler, steps, guidance and scores, and a sampler that remembers no
+    earlier step, as its own begins anew."""
+    model, start = data.get("refiner_model"), number(data.get("refiner_start"))
+    if not isinstance(model, dict) or not _name(model) or start is None or not 0 < start < 1:
+        return {}
+    same = ("steps", "cfg_scale", "scheduler")
+    usual = {"refiner_positive_aesthetic_score": 6.0, "refiner_negative_aesthetic_score": 2.5}
+    alike = all(data.get(f"refiner_{name}") == data.get(name) for name in same)
+    if not alike or said(data.get("scheduler")) not in _FORGETFUL:
+        return {}
+    if any(number(data.get(name)) not in (None, score) for name, score in usual.items()):
+        return {}
+    return {"Refiner": _name(model), "Refiner switch at": said(start)}
+
+
+_FORGETFUL = ("euler", "euler_k", "ddim")
+"""Samplers whose steps know nothing of those before."""
 
 
 def _lora(value: Any) -> ExtraNetwork | None:

@@ -57,11 +57,13 @@ _NOT_TAKEN = {
     "Grid": "a grid of pictures",
 }
 """Keys of its own that change the picture and have no field here."""
+_OTHERWISE = ("Refiner", "Refiner switch at")
+"""Keys of A1111's that mean something else: its refiner makes steps of its own after the last one."""
 
 
 def meant(parsed: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """The items of such a text as A1111 would have them, and sentences about what is not taken over."""
-    items = {_RENAMED.get(key, key): value for key, value in parsed.items()}
+    items = {_RENAMED.get(key, key): value for key, value in parsed.items() if key not in _OTHERWISE}
     notes = []
     asked = dict.fromkeys(what for key, what in _NOT_TAKEN.items() if parsed.get(key, "") not in ("", "False", "None"))
     if asked:

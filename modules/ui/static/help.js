@@ -24,6 +24,7 @@ const HERE = [
   ["txt2img, img2img, Inpaint", "the tabs; “Send to” below each picture's settings, PNG Info beside them"],
   ["Checkpoint", "at the top; the arrows rescan the models folder (Stable Diffusion 1.x and 2.x, SDXL and its relatives, .safetensors; inpainting and InstructPix2Pix models too)"],
   ["VAE", "Advanced, or the Models tab; NAME.vae.safetensors beside NAME.safetensors is taken by itself"],
+  ["Refiner", "Advanced: any checkpoint of the same kind goes on from a share of the noise schedule on"],
   ["Hires. fix", "“Second pass”, in the settings of txt2img"],
   ["Outpainting", "Inpaint: drag the frame beyond the picture (O), or the fields “Extend”"],
   ["Only masked, Sketch, Inpaint upload", "Inpaint: “Inpaint area” and the box (X); “Colour” above the canvas; a mask from a file (arrow at its side)"],
@@ -47,7 +48,6 @@ const HERE = [
 /** [A1111's thing, what there is instead]. */
 const NOT_YET = [
   ["ControlNet", "nothing"],
-  ["Refiner", "an SDXL refiner is a checkpoint: send the picture to img2img, a low strength"],
   ["Extras: upscalers, face restoration", "img2img by a factor enlarges and paints anew"],
   ["X/Y/Z plot and other scripts", "the API, or several jobs"],
   ["Tiling", "nothing"],

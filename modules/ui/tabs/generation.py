@@ -43,9 +43,8 @@ class GenerationTab:
         self.build_canvas()
         with gr.Column(elem_id=self.form.id("settings"), elem_classes="plain settings", min_width=200):
             self.build_settings()
-            self.options = Options(
-                self.form, tell=f"window.atelierForms[{json.dumps(self.name)}]", listed={"vae": self.sync.vaes()}
-            )
+            listed = {"vae": self.sync.vaes(), "refiner": self.sync.refiners()}
+            self.options = Options(self.form, tell=f"window.atelierForms[{json.dumps(self.name)}]", listed=listed)
             self.options.build()
         # What the page's scripts add to a request, as JSON: the job's key, and what is on the canvas.
         self.attachment = gr.Textbox(visible=False, elem_id=self.form.id("attachment"))

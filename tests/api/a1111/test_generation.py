@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from modules.api.a1111.requests import TextBody
 from modules.api.a1111.translate import asked_of
 from modules.api.guard.middleware import PICTURES
 from modules.app import App
+from modules.errors import RequestError
 from modules.images.infotext import parse
+from modules.images.recipe import read_recipe
 from modules.request import Img2Img
 from tests.api.a1111.conftest import SMALL, as_text, detail, opened, png
 from tests.tiny import TINY_METADATA, tiny_checkpoint
@@ -276,6 +279,61 @@ def test_overrides_hold_for_one_call(api: TestClient, painting: App) -> None:
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"refiner_checkpoint": "other.safetensors", "refiner_switch_at": 0.5},
+        {"alwayson_scripts": {"Refiner": {"args": [True, "sub/other", 0.5]}}},
+        {"infotext": "a cat\nSteps: 2, Sampler: Euler, Seed: 5, Size: 64x64, Refiner: other [0], Refiner switch at: 0.5"},
+    ],
+    ids=["fields", "script", "infotext"],
+)
+def test_a_refiner_is_asked_for_as_there(api: TestClient, painting: App, fields: dict[str, Any]) -> None:
+    options = {"refiner_switch_by_sample_steps": True, "hires_fix_refiner_pass": "first pass"}
+    if "infotext" in fields:
+        fields = {**fields, "infotext": fields["infotext"].replace(" [0]", "")}
+    _, info = paint(api, steps=2, override_settings=options, **fields)
+    request = newest(painting)
+    assert (request.refiner, request.refiner_switch_at, request.refiner_by_steps) == (
+        "sub/other",
+        0.5,
+        "infotext" not in fields,
+    )
+    assert request.refiner_pass == "second pass", "which pass says nothing where there is one"
+    said = parse(info["infotexts"][0])
+    assert re.fullmatch(r"sub/other \[[0-9a-f]{10}\]", said["Refiner"])
+    assert said["Refiner switch at"] == "0.5"
+    again, _ = paint(api, infotext=info["infotexts"][0])
+    first, second = (np.asarray(opened(each)) for each in (painting_bytes(painting, 1), again["images"][0]))
+    assert np.array_equal(first, second), "the text alone makes the same picture"
+    recorded = read_recipe(painting.jobs("local", 2)[1].pictures[0].path).fields
+    assert recorded["refiner"] == said["Refiner"], "with the hash, by which it is found under another name"
+    assert painting.recipe_refiner(recorded) == ""
+    assert painting.complete(recorded) == request.image(0)
+
+
+def painting_bytes(painting: App, back: int) -> str:
+    """The picture of the job before the newest `back` ones."""
+    return as_text(painting.jobs("local", back + 1)[back].pictures[0].path.read_bytes())
+
+
+def test_names_of_refiners_are_resolved_when_a_request_is_accepted(painting: App) -> None:
+    fields = {"prompt": "a cat", "checkpoint": "tiny", "refiner_switch_at": 0.5}
+    assert painting.complete({**fields, "refiner": "OTHER.safetensors"}).refiner == "sub/other"
+    for same in ({"refiner": "tiny"}, {"refiner": "None"}, {"refiner": "other", "refiner_switch_at": 1.0}):
+        request = painting.complete({**fields, **same})
+        assert (request.refiner, request.refiner_switch_at) == ("", 0.8), "what has no part in a picture is not named"
+    with pytest.raises(RequestError, match="refiner: checkpoint 'gone' is not here"):
+        painting.complete({**fields, "refiner": "gone"})
+
+
+def test_a_refiner_of_an_infotext_that_is_not_here_is_left_out_with_a_note(api: TestClient, painting: App) -> None:
+    text = "a cat\nSteps: 2, Sampler: Euler, Seed: 5, Size: 64x64, Refiner: gone [0123456789], Refiner switch at: 0.5"
+    _, info = paint(api, infotext=text)
+    assert newest(painting).refiner == ""
+    assert "the refiner 'gone [0123456789]' is not here; the checkpoint goes on alone" in info["notes"]
+
+
+@pytest.mark.parametrize(
     ("fields", "status", "words"),
     [
         ({"sampler_name": "Gone"}, 400, "Sampler not found"),
@@ -284,13 +342,15 @@ def test_overrides_hold_for_one_call(api: TestClient, painting: App) -> None:
         ({"enable_hr": True, "hr_checkpoint_name": "other"}, 422, "hr_checkpoint_name: the second pass runs with"),
         ({"enable_hr": True, "firstpass_image": "x"}, 422, "firstpass_image: a second pass over a picture that is sent"),
         ({"enable_hr": True, "hr_scale": 100}, 422, "hires.width: must be a multiple of 8 from 64 to 2048, 6400 was given"),
-        ({"refiner_checkpoint": "x"}, 422, "refiner_checkpoint"),
-        ({"refiner_checkpoint": "x", "refiner_switch_at": 0.8}, 422, "refiner_checkpoint"),
+        ({"refiner_checkpoint": "x"}, 422, "refiner_checkpoint: checkpoint 'x' is not here"),
+        ({"refiner_checkpoint": "x", "refiner_switch_at": 0.8}, 422, "refiner_checkpoint: checkpoint 'x' is not here"),
+        ({"refiner_checkpoint": "sub/other", "refiner_switch_at": 0}, 422, "refiner_switch_at: must be "),
         ({"script_name": "X/Y/Z plot"}, 422, "Script 'X/Y/Z plot' not found"),
         ({"alwayson_scripts": {"ADetailer": {"args": [True]}}}, 422, "always on script ADetailer not found"),
         ({"alwayson_scripts": {"Soft Inpainting": {"args": [True]}}}, 422, "always on script Soft Inpainting not found"),
         ({"alwayson_scripts": {"ControlNet": {"args": [{"model": "canny"}]}}}, 422, "always on script ControlNet not found"),
-        ({"alwayson_scripts": {"Refiner": {"args": [True, "x", 0.8]}}}, 422, "second checkpoint"),
+        ({"alwayson_scripts": {"Refiner": {"args": [True, "x", 0.8]}}}, 422, "refiner_checkpoint: checkpoint 'x' is not here"),
+        ({"alwayson_scripts": {"Refiner": {"args": [True, 7]}}}, 422, "is the name of a checkpoint, 7 was given"),
         ({"alwayson_scripts": {"Seed": 7}}, 422, "must be an object with a list of args"),
         ({"override_settings": {"outdir_samples": "/tmp"}}, 403, "belongs to the server"),
         ({"override_settings": {"nonsense": 1}}, 422, "option 'nonsense' is not known here"),

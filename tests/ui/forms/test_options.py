@@ -86,6 +86,20 @@ def test_it_is_closed_at_first_and_greys_what_makes_no_difference(page: Any) -> 
     assert not enabled(page, "mimic_scale")
 
 
+def test_a_refiner_is_chosen_among_the_checkpoints_and_greys_what_counts_with_one_alone(page: Any, app: FakeApp) -> None:
+    opened(page)
+    assert not enabled(page, "refiner_switch_at")
+    chosen = app.models[-1]
+    choose(page, "refiner", chosen.title)
+    wait_for(page, "refiner_switch_at", "enabled")
+    page.fill("#txt2img_refiner_switch_at :is(input, textarea)", "0.6")
+    page.wait_for_selector(f"{LABEL}:has-text('Advanced · 2 set')")
+    page.fill("#txt2img_prompt textarea", "a red apple")
+    page.click("#txt2img_generate")
+    request = app.records[app.wait_for_job()][1].request
+    assert (request.refiner, request.refiner_switch_at) == (chosen.name, 0.6)
+
+
 def test_its_title_counts_what_is_set_and_one_button_sets_all_back(page: Any, app: FakeApp) -> None:
     opened(page)
     page.fill("#txt2img_pag_scale :is(input, textarea)", "3")
