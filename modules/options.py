@@ -112,7 +112,9 @@ def joined(*many: Groups) -> dict[str, tuple[Option, ...]]:
     return groups
 
 
-SOURCES = tuple(Path(__file__).with_name("request") / f"{name}.py" for name in ("sampling", "guidance", "mask", "requests"))
+SOURCES = tuple(
+    Path(__file__).with_name("request") / f"{name}.py" for name in ("sampling", "guidance", "mask", "requests", "checkpoint")
+)
 """Where fields of a request are declared that have a group."""
 
 _ALL = grouped(declared_in(*(source.read_text("utf-8") for source in SOURCES)))

@@ -62,6 +62,7 @@ COMPANION_FOLDERS = frozenset(
             "vae",
             "vae-approx",
             "vae_approx",
+            "taesd",
             "clip",
             "clip_vision",
             "text_encoder",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from modules.checkpoints.taesd import Half
 from modules.checkpoints.vaes import AUTOMATIC
 
 PATIENCE = 10.0
@@ -125,12 +126,13 @@ class Shares:
 
 @dataclass(frozen=True)
 class WaitingLoad:
-    """A task that wants a checkpoint with some autoencoder, since `since` seconds on a monotonic clock."""
+    """A task that wants a checkpoint with some autoencoder and halves of TAESD, since `since` seconds on a monotonic clock."""
 
     task: str
     checkpoint: str
     since: float
     vae: str = AUTOMATIC
+    taesd: tuple[Half, ...] = ()
 
 
 def admit(loads: Sequence[WaitingLoad], busy: set[str], now: float, patience: float = PATIENCE) -> list[WaitingLoad]:

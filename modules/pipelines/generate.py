@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from modules.checkpoints.handle import ModelHandle
+from modules.checkpoints.taesd import Half
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import Sampler, find_sampler
 from modules.diffusion.schedules import Partial, Tweaks, partial_sigmas, resolve_schedule, sigmas_for
@@ -61,7 +62,7 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     request = stages[0].settings
     assert request.seed >= 0, "the seed is resolved before it reaches a pipeline"
     assert request.checkpoint, "the checkpoint is resolved before it reaches a pipeline"
-    model = yield from load(request.checkpoint, request.vae)
+    model = yield from load(request.checkpoint, request.vae, _taesd(request))
     region = yield from _region(stages[0], model, dict(pictures))
     del pictures  # large ones and many jobs: what is still needed of them is in the region
     runs = model.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
@@ -87,22 +88,38 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     pixels = yield from decode(model, latent)
     said |= yield from _files(model)
     if not isinstance(request, Img2Img) or region is None or init is None:
-        return Painted(pixels, model, schedules[0], said, {**runs.noise.facts, **_noted(notes)})
+        return Painted(pixels, model, schedules[0], said, {**runs.noise.facts, **_tiny_facts(model), **_noted(notes)})
     moved = (latent - init.latent).norm(dim=0) if request.soft_inpainting else None
     result, facts = yield from on_host(lambda: _finished(request, region, init, pixels.numpy(), moved))
     facts |= _noted([*notes, *region.notes])
     return Painted(
-        torch.tensor(result), model, schedules[0], {**_extras(request, model, region), **said}, {**runs.noise.facts, **facts}
+        torch.tensor(result),
+        model,
+        schedules[0],
+        {**_extras(request, model, region), **said},
+        {**runs.noise.facts, **_tiny_facts(model), **facts},
     )
+
+
+def _taesd(request: Txt2Img) -> tuple[Half, ...]:
+    """The halves of TAESD that the request asks for."""
+    asked: dict[Half, str] = {"decoder": request.vae_decoder, "encoder": request.vae_encoder}
+    return tuple([half for half, method in asked.items() if method == "TAESD"])
 
 
 def _files(model: ModelHandle) -> Program[dict[str, str]]:
     """The hash of the checkpoint is known from here on; the items of the text that name an autoencoder of another file."""
     name, digest = model.vae_file or ("", None)
-    for each in (model.hash, digest):
+    for each in (model.hash, digest, *(tiny for _, tiny in model.taesd_files)):
         if each is not None and not each.ready:  # reading gigabytes is not for the device's thread to wait for
             yield from on_host(each.value, waits=True)
     return {"VAE hash": digest.value()[:10], "VAE": name} if digest is not None else {}
+
+
+def _tiny_facts(model: ModelHandle) -> dict[str, str]:
+    """The files of TAESD, whose hashes are known."""
+    files = ", ".join(f"{name} ({digest.value()[:10]})" for name, digest in model.taesd_files)
+    return {"TAESD": files} if files else {}
 
 
 class _Progress:

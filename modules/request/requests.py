@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from modules.fields import About
+from modules.request.checkpoint import CheckpointOptions, with_named_taesd
 from modules.request.extensions import checked, describe
 from modules.request.guidance import GuidanceOptions
 from modules.request.hires import Hires
@@ -30,13 +31,13 @@ Ignore: brackets are read and weigh nothing.  None: brackets and BREAK are text 
 ResizeMode = Literal["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
 
 
-class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions):
+class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, CheckpointOptions):
     """A picture from words.
 
     Sizes are pixels.  `seed` is -1 until the request is accepted, then resolved; image k of `count` uses seed + k.
     `checkpoint` is a name as `checkpoints.files.scan` lists it, None until accepted; `vae` is Automatic, None or a file's name
-    (`checkpoints.vaes`).  The options of noise, sampler and
-    guidance stand in classes of their own.
+    (`checkpoints.vaes`), or TAESD, which is read as both halves of it (`CheckpointOptions`).  The options of noise, sampler,
+    guidance and checkpoint stand in classes of their own.
 
     The prompts may hold what `modules.prompts` reads; `styles` are names of the styles file, applied in this order, `comments`
     removes what stands behind a #, `emphasis` is what weights do, `old_prompt_editing` reads `[a:b:when]` as A1111 did before
@@ -129,6 +130,11 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions):
     ] = False
     hires: Hires | None = None
     extensions: Annotated[dict[str, dict[str, Any]], AfterValidator(checked)] = Field({}, json_schema_extra=describe)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _taesd_by_name(cls, fields: Any) -> Any:
+        return with_named_taesd(fields)
 
     @model_validator(mode="after")
     def _affordable(self) -> Txt2Img:

@@ -30,6 +30,8 @@ def relevant(request: Txt2Img) -> Txt2Img:
     idle = _idle_of_pass(request)
     if request.hires is not None:  # what makes no difference in either pass; the second does not start from noise
         idle &= _idle_of_pass(request.second_pass()) | {"exact_steps", "sgm_noise_multiplier"}
+        if not request.hires.upscaler.startswith("Latent"):  # pixels are resized, and encoded again
+            idle.discard("vae_encoder")
     if not request.seed_resize_width or not request.seed_resize_height:
         idle |= {"seed_resize_width", "seed_resize_height"}
     fields: dict[str, Any] = type(request).model_fields
@@ -72,6 +74,8 @@ def idle_options(request: Txt2Img) -> set[str]:
         idle.add("exact_steps")
     if isinstance(request, Img2Img):
         idle |= _idle_picture(request) | {"sgm_noise_multiplier"}
+    else:
+        idle.add("vae_encoder")
     return idle | idle_fields(request)
 
 
