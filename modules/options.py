@@ -113,7 +113,7 @@ def joined(*many: Groups) -> dict[str, tuple[Option, ...]]:
 
 
 SOURCES = tuple(
-    Path(__file__).with_name("request") / f"{name}.py" for name in ("sampling", "guidance", "mask", "requests", "checkpoint")
+    Path(__file__).with_name("request") / f"{name}.py" for name in ("sampling", "guidance", "checkpoint", "mask", "requests")
 )
 """Where fields of a request are declared that have a group."""
 

@@ -5,7 +5,7 @@ The manager makes and keeps them; this file loads nothing.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,9 @@ from modules.diffusion.rows import Answer, Row
 from modules.diffusion.slicing import SwitchableAttention
 from modules.errors import UnknownName
 from modules.prompts.compose import NetworkOptions
+
+MOST_VIEWS = 2
+"""Autoencoders of other files that stay loaded with a model: SD 1.x's takes a third of a gigabyte, and is read in a moment."""
 
 Stamped = tuple[str, int, int, int]
 """A file and its content: path, size, time of change and inode."""
@@ -114,8 +117,16 @@ class ModelHandle:
 
     @cached_property
     def with_vaes(self) -> dict[Hashable, ModelHandle]:
-        """The same with other autoencoders, by the files that they come from."""
+        """The same with other autoencoders, by the files that they come from; the last that were asked for (`MOST_VIEWS`)."""
         return {}
+
+    def view(self, key: Hashable, make: Callable[[], ModelHandle]) -> ModelHandle:
+        """The view that is known as `key`, made where it is not there; what was asked for longest ago goes."""
+        view = self.with_vaes.pop(key, None) or make()
+        self.with_vaes[key] = view
+        for old in list(self.with_vaes)[:-MOST_VIEWS]:
+            self.with_vaes.pop(old, None)
+        return view
 
     def adapter(self, name: str) -> LoadedAdapter:
         """The adapter of this name, as `Loras.read`."""

@@ -112,7 +112,11 @@ class ModelManager:
         self.tiny.prepare_previews(handle)
         file = vae_for(self.folders, handle.info.path, vae)
         handle = handle if file is None else self._with_vae(handle, file)
-        return self.tiny.view(handle, taesd) if taesd else handle
+        if taesd:
+            handle = self.tiny.view(handle, taesd)
+            with self._lock:
+                self._keep_loaded()
+        return handle
 
     def _load(self, name: str) -> ModelHandle:
         info, handle = self._find(name)
@@ -139,7 +143,7 @@ class ModelManager:
         with self._loading, _named(path), open_model(path) as file:
             stamp = (str(path), *_stamp(os.fstat(file.fileno())))
             if stamp in handle.with_vaes:
-                return handle.with_vaes[stamp]
+                return handle.view(stamp, lambda: handle)
             header = header_of(file, path)
             opened = self._opened(path, header, Filler(Weights(file, header), self.device, path.name), handle.dtype, stamp)
             try:
@@ -156,7 +160,7 @@ class ModelManager:
                 vae_file=(path.name, FileHash.of(path, self._cache, stamp[1:])),
                 own=handle,
             )
-            handle.with_vaes[stamp] = other
+            handle.view(stamp, lambda: other)
             log.info("loaded VAE %s", path.name)
         with self._lock:
             self._keep_loaded()

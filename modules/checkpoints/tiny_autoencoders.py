@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -105,24 +105,25 @@ class TinyAutoencoders:
             if not parts:
                 raise OutOfMemory(f"{self._device} has not enough free memory for TAESD; close other programs")
             key = ("taesd", tuple([component.key for component in handle.components]), tuple([parts[h].key for h in wanted]))
-            if key in root.with_vaes:
-                return root.with_vaes[key]
-            latent = TinyLatentSpace(
-                space,
-                self._dtype,
-                cast(TinyDecoder, parts["decoder"].network) if "decoder" in parts else None,
-                cast(TinyEncoder, parts["encoder"].network) if "encoder" in parts else None,
-            )
-            files = {cast(Stamped, cast(tuple[Any, ...], part.key)[:4]): infos[half].name for half, part in parts.items()}
-            view = replace(
-                handle,
-                latent=latent,
-                components=(*handle.components, *parts.values()),
-                taesd_files=tuple([(name, FileHash.of(Path(at[0]), self._cache_file, at[1:])) for at, name in files.items()]),
-                own=root,
-            )
-            root.with_vaes[key] = view
-            return view
+            return root.view(key, lambda: self._view(handle, space, parts, {half: info.name for half, info in infos.items()}))
+
+    def _view(
+        self, handle: ModelHandle, space: KLLatentSpace, parts: Mapping[Half, Component], names: Mapping[Half, str]
+    ) -> ModelHandle:
+        latent = TinyLatentSpace(
+            space,
+            self._dtype,
+            cast(TinyDecoder, parts["decoder"].network) if "decoder" in parts else None,
+            cast(TinyEncoder, parts["encoder"].network) if "encoder" in parts else None,
+        )
+        files = {cast(Stamped, cast(tuple[Any, ...], part.key)[:4]): names[half] for half, part in parts.items()}
+        return replace(
+            handle,
+            latent=latent,
+            components=(*handle.components, *parts.values()),
+            taesd_files=tuple([(name, FileHash.of(Path(at[0]), self._cache_file, at[1:])) for at, name in files.items()]),
+            own=handle.own or handle,
+        )
 
     def prepare_previews(self, handle: ModelHandle) -> None:
         """Give this model the decoder of its previews, where there is a file that fits; no problem with one is an error.

@@ -66,6 +66,7 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, CheckpointOptions):
             "VAE",
             "a file's name, None for the checkpoint's own, or Automatic: NAME.vae.safetensors beside it where there is one",
             group="Checkpoint",
+            position=-1,
             infotext="VAE",
             section="own",
         ),
