@@ -107,12 +107,13 @@ def test_twenty_autoencoders_one_after_the_other_do_not_pile_up(folder: Path, tm
         assert one.network is plain
         assert manager.load("a", f"{number % 5}") is one
         most = max(most, manager.cache.size)
-    vae = next(component.size for component in plain.components if component.network is plain.latent.vae)
+    space: Any = plain.latent
+    vae = next(component.size for component in plain.components if component.network is space.vae)
     assert most <= sum(component.size for component in plain.components) + 2 * vae
 
 
 def test_two_users_on_two_checkpoints_both_make_progress(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One checkpoint is kept; each user always has the next picture waiting.  By a clock of its own, patience ends four times."""
+    """One checkpoint is kept, and each user always has pictures waiting; patience is counted by a clock of the test."""
     manager = made(folder, tmp_path)
     bench, clock = Bench(manager), [0.0]
     monkeypatch.setattr(engines.time, "monotonic", ticking(clock))
