@@ -2,7 +2,7 @@
 diffusers' `from_single_file`, each program in a process of its own.
 
 The files have random weights in float16: SD 1.5 whole, SDXL's U-Net beside narrow text encoders and a narrow VAE.  Where less
-than `NEEDED` bytes of memory are free both are narrow, which the figures say.  diffusers loads the U-Net and the VAE alone, with
+than `NEEDED` bytes of memory are free, both are narrow, as the figures say.  diffusers loads U-Net and VAE alone, with
 its configurations at hand; Atelier loads the text encoders too.
 """
 
