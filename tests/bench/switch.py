@@ -114,7 +114,11 @@ def _measured(folder: Path, by: str) -> dict[str, Any]:
 
 
 def _peak() -> int:
-    """Bytes of main memory that this process took at most; what it only maps counts where it was read."""
+    """Bytes of main memory that this process took at most, torch itself included; what it maps counts where it was read."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage counts what the parent took before it started this one
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
