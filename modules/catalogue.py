@@ -27,10 +27,11 @@ from modules.checkpoints.companions import (
     scan_loras,
     text_width,
 )
-from modules.checkpoints.families import FAMILIES
+from modules.checkpoints.families import FAMILIES, Family
 from modules.checkpoints.files import CheckpointInfo, Defaults, find, read_source, scan
 from modules.checkpoints.refiners import refiner_problem
 from modules.checkpoints.sources import stamp_of
+from modules.checkpoints.taesd import HALVES, TinyInfo, scan_taesd, taesd_for
 from modules.checkpoints.vaes import AUTOMATIC, OWN, VaeInfo, find_vae, scan_vaes
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.samplers.relevance import relevant
@@ -47,6 +48,7 @@ from modules.prompts.plan import plan
 from modules.prompts.tokenizer import Tokenizer
 from modules.prompts.vocabulary import Vocabulary, read_vocabulary
 from modules.request import GenerationRequest, Hires, Img2Img, RefinerOptions, parse_request
+from modules.request.checkpoint import SIZE_FIELDS
 
 DRAWN_SEEDS = 2**32
 """Random seeds are below: short enough to be copied, and exact in every JSON reader."""
@@ -138,10 +140,27 @@ class Catalogue:
         except CheckpointError as error:
             raise RequestError(f"vae: {error}") from None
 
+    def _check_taesd(self, request: GenerationRequest, family: Family | None) -> None:
+        """Refuse a request for TAESD that is not here for its checkpoint.
+
+        Raises:
+            RequestError: with the file that is missing, or what is wrong with it.
+        """
+        for half in HALVES:
+            if getattr(request, f"vae_{half}") == "TAESD" and family is not None:
+                try:
+                    taesd_for(self.folders, family.latent, half)
+                except CheckpointError as error:
+                    raise RequestError(str(error)) from None
+
+    def taesd(self) -> list[TinyInfo]:
+        """All files of TAESD; those that cannot be used say why."""
+        return scan_taesd(self.folders)
+
     def recipe_vae(self, fields: dict[str, Any]) -> str:
         """Leave out the autoencoder of a recipe that is not here; what to say about that, "" where it is."""
         name = fields.get("vae")
-        if not isinstance(name, str):
+        if not isinstance(name, str) or name.casefold() == "taesd":  # which is refused where it is not here
             return ""
         try:
             fields["vae"] = self.vae(name)
@@ -243,7 +262,8 @@ class Catalogue:
             found["variation_seed"] = secrets.randbelow(DRAWN_SEEDS)
         if request.hires is not None:
             found["hires"] = _named_hires(request.hires)
-        request = relevant(request.model_copy(update=found))
+        request = _of_family(relevant(request.model_copy(update=found)), family)
+        self._check_taesd(request, family)
         for stage in stages_of(self.library.finish(request.image(0)).request):
             words, steps = stage.settings, find_sampler(stage.settings.sampler)[0].prompt_steps(stage.settings.steps)
             passes = (steps, None) if stage.steps_before is None else (stage.steps_before, steps)
@@ -378,6 +398,15 @@ class Catalogue:
             return _vocabulary_in(path, *stamp_of(path))
         except (OSError, RequestError, CheckpointError):
             return None
+
+
+def _of_family(request: GenerationRequest, family: Family | None) -> GenerationRequest:
+    """The request without what only other families of checkpoints are told: it made no difference."""
+    if family is None or family.numbers:  # a base model's scores are its refiner's
+        return request
+    defaults = type(request).model_fields
+    changed = {name: defaults[name].default for name in SIZE_FIELDS if getattr(request, name) != defaults[name].default}
+    return request.model_copy(update=changed) if changed else request
 
 
 def _as_preferred(info: CheckpointInfo) -> CheckpointInfo:

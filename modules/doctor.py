@@ -316,6 +316,7 @@ def _checkpoints(settings: Settings) -> Iterator[Finding]:
     try:
         from modules.checkpoints.files import scan
         from modules.checkpoints.sources import size_of
+        from modules.checkpoints.taesd import scan_taesd
     except ImportError as error:
         yield Finding("checkpoints", "list", f"cannot be read before the set-up is made ({error})", "note")
         return
@@ -330,6 +331,11 @@ def _checkpoints(settings: Settings) -> Iterator[Finding]:
             )
             if info.note:
                 yield Finding("checkpoints", info.name, info.note, "note", "")
+    for tiny in scan_taesd(settings.models_dirs):
+        if tiny.problem:
+            yield Finding("checkpoints", "TAESD", tiny.problem, "note", "")
+        else:
+            yield Finding("checkpoints", "TAESD", f"{tiny.name}: {' and '.join(tiny.halves)} for {tiny.latent}")
     if all(info.problem for info in found):
         remedy = f"git checkout models, or put an SD 1.x .safetensors file into {settings.models_dirs[0]}"
         yield Finding("checkpoints", "usable", "none", "missing", remedy)

@@ -112,7 +112,7 @@ def joined(*many: Groups) -> dict[str, tuple[Option, ...]]:
     return groups
 
 
-_NAMES = ("sampling", "guidance", "refiner", "mask", "requests")
+_NAMES = ("sampling", "guidance", "refiner", "checkpoint", "mask", "requests")
 SOURCES = tuple(Path(__file__).with_name("request") / f"{name}.py" for name in _NAMES)
 """Where fields of a request are declared that have a group."""
 

@@ -65,6 +65,7 @@ COMPANION_FOLDERS = frozenset(
             "vae",
             "vae-approx",
             "vae_approx",
+            "taesd",
             "clip",
             "clip_vision",
             "text_encoder",

@@ -5,12 +5,13 @@ The manager makes and keeps them; this file loads nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from modules.checkpoints.cache import Component
 from modules.checkpoints.families import Family
@@ -24,8 +25,25 @@ from modules.diffusion.slicing import SwitchableAttention
 from modules.errors import UnknownName
 from modules.prompts.compose import NetworkOptions
 
+MOST_VIEWS = 2
+"""Autoencoders of other files that stay loaded with a model: SD 1.x's takes a third of a gigabyte, and is read in a moment."""
+
 Stamped = tuple[str, int, int, int]
 """A file and its content: path, size, time of change and inode."""
+
+
+@dataclass(eq=False)
+class PreviewDecoder:
+    """The small decoder of a model's live previews (TAESD), while there is one: all views of a model share it."""
+
+    component: Component | None = None
+    dtype: torch.dtype = torch.float32
+
+    def pixels(self, latents: Tensor) -> Tensor:
+        """Pictures (B, 8 h, 8 w, 3) uint8, on the device, of latents (B, C, h, w); where there is a decoder."""
+        assert self.component is not None, "the caller asks where there is one"
+        images: Tensor = self.component.network(latents.to(self.dtype)).float().nan_to_num(nan=0.0)
+        return (images.clamp(0.0, 1.0) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +75,9 @@ class ModelHandle:
     """The number format in which its denoiser and text encoders compute."""
     vae_file: tuple[str, FileHash] | None = None
     """The name and hash of the file that its autoencoder comes from, where it is not its own."""
+    taesd_files: tuple[tuple[str, FileHash], ...] = ()
+    """The names and hashes of the files of TAESD by which it decodes or encodes."""
+    preview: PreviewDecoder = field(default_factory=PreviewDecoder)
     own: ModelHandle | None = None
     """The same with its own autoencoder, where this one has another."""
 
@@ -95,9 +116,17 @@ class ModelHandle:
         return {}
 
     @cached_property
-    def with_vaes(self) -> dict[Stamped, ModelHandle]:
-        """The same with other autoencoders, by the file that they come from."""
+    def with_vaes(self) -> dict[Hashable, ModelHandle]:
+        """The same with other autoencoders, by the files that they come from; the last that were asked for (`MOST_VIEWS`)."""
         return {}
+
+    def view(self, key: Hashable, make: Callable[[], ModelHandle]) -> ModelHandle:
+        """The view that is known as `key`, made where it is not there; what was asked for longest ago goes."""
+        view = self.with_vaes.pop(key, None) or make()
+        self.with_vaes[key] = view
+        for old in list(self.with_vaes)[:-MOST_VIEWS]:
+            self.with_vaes.pop(old, None)
+        return view
 
     def adapter(self, name: str) -> LoadedAdapter:
         """The adapter of this name, as `Loras.read`."""

@@ -15,6 +15,9 @@ from modules.diffusion.tiles import Tiling
 from modules.diffusion.transfers import sent
 from modules.diffusion.vae import AutoencoderKL, VAEConfig
 
+FULL_SIZE = VAEConfig()
+"""The form of the autoencoders whose latents published previews and small decoders were made for."""
+
 
 @dataclass(frozen=True, eq=False)
 class KLLatentSpace:
@@ -51,9 +54,14 @@ class KLLatentSpace:
     def to_edit(self, latent: Tensor) -> Tensor:
         return latent if self.edits_scaled else self.format.raw(latent)
 
+    @property
+    def published(self) -> str:
+        """The name under which these latents are known (`LatentFormat.preview`), "" for those of an autoencoder of its own."""
+        return self.format.preview if self.vae.config == FULL_SIZE else ""
+
     @cached_property
     def linear_preview(self) -> LinearPreview:
         """The first use may run the VAE: an autoencoder without a published map gets one fitted to it."""
-        if self.vae.config == VAEConfig() and self.format.preview:
-            return PUBLISHED[self.format.preview]
+        if self.published:
+            return PUBLISHED[self.published]
         return fit_rgb_factors(self.decode, self.format.channels)

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,8 @@ from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.loras import Loras
 from modules.checkpoints.model_file import ModelFile
 from modules.checkpoints.sources import file_stamp, open_source, stamp_of
+from modules.checkpoints.taesd import Half
+from modules.checkpoints.tiny_autoencoders import TinyAutoencoders
 from modules.checkpoints.training import yaml_of, yaml_problem
 from modules.checkpoints.vaes import AUTOMATIC, vae_for
 from modules.checkpoints.weights import Filler, Weights
@@ -93,22 +95,30 @@ class ModelManager:
         self.loras = Loras(self.folders)
         self.hypernetworks = Hypernetworks(self.folders)
         self.cache = ComponentCache()
+        self.tiny = TinyAutoencoders(self.folders, self.cache, cache, device, vae_dtype(device, dtype))
         self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
 
-    def load(self, name: str, vae: str = AUTOMATIC) -> ModelHandle:
-        """The model that `name` means (`files.find`), with the autoencoder that `vae` means (`vaes.vae_for`), loaded when they
-        are not yet.
+    def load(self, name: str, vae: str = AUTOMATIC, taesd: Collection[Half] = ()) -> ModelHandle:
+        """The model that `name` means (`files.find`), with the autoencoder that `vae` means (`vaes.vae_for`) and the halves of
+        TAESD that are asked for in the place of its own, loaded when they are not yet.
 
         Raises:
             UnknownName: no checkpoint, or no autoencoder, has this name.
+            RequestError: there is no TAESD for it.
             CheckpointError: a file cannot be used.  What was loaded stays loaded.
             OutOfMemory: the device cannot hold it.
         """
         handle = self._load(name)
+        self.tiny.prepare_previews(handle)
         file = vae_for(self.folders, handle.info.path, vae)
-        return handle if file is None else self._with_vae(handle, file)
+        handle = handle if file is None else self._with_vae(handle, file)
+        if taesd:
+            handle = self.tiny.view(handle, taesd)
+            with self._lock:
+                self._keep_loaded()
+        return handle
 
     def _load(self, name: str) -> ModelHandle:
         info, handle = self._find(name)
@@ -135,7 +145,7 @@ class ModelManager:
         with self._loading, _named(path), open_model(path) as file:
             stamp = (str(path), *file_stamp(os.fstat(file.fileno())))
             if stamp in handle.with_vaes:
-                return handle.with_vaes[stamp]
+                return handle.view(stamp, lambda: handle)
             header = header_of(file, path)
             opened = self._opened(path, header, Filler(Weights(file, header), self.device, path.name), handle.dtype, stamp)
             try:
@@ -152,7 +162,7 @@ class ModelManager:
                 vae_file=(path.name, FileHash.of(path, self._cache, stamp[1:])),
                 own=handle,
             )
-            handle.with_vaes[stamp] = other
+            handle.view(stamp, lambda: other)
             log.info("loaded VAE %s", path.name)
         with self._lock:
             self._keep_loaded()
@@ -220,7 +230,8 @@ class ModelManager:
     def _keep_loaded(self) -> None:
         """Let go of components that no kept model needs.  Under the lock."""
         kept = [each for handle in self._loaded.values() for each in (handle, *handle.with_vaes.values())]
-        self.cache.keep_only(component.key for handle in kept for component in handle.components)
+        previews = [each for handle in self._loaded.values() if (each := handle.preview.component) is not None]
+        self.cache.keep_only(component.key for each in kept for component in (*each.components, *previews))
 
     def _find(self, name: str) -> tuple[CheckpointInfo, ModelHandle | None]:
         """The file that `name` means and its model where that is kept; a kept one whose file was deleted is still found."""

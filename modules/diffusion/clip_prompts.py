@@ -99,10 +99,6 @@ def _plain(name: str) -> str:
     return name.replace(":", "").replace(",", "")
 
 
-LIKED, DISLIKED = 6.0, 2.5
-"""Aesthetic scores that a refiner gets with the prompt and with the negative prompt (A1111's and ComfyUI's defaults)."""
-
-
 @dataclass(frozen=True, eq=False)
 class CLIPTexts:
     """The `networks.Tokenised` texts of one image: the windows of each, and all without their weights as `pieces`."""
@@ -128,7 +124,8 @@ class CLIPTexts:
         made = [*([each.lengthened(tokens) for each in timeline] for timeline in positive), below]
         if self.prompts.numbers:
             device = below[0].context.device
-            liked, disliked = (number_features(self._numbers(score), device) for score in (LIKED, DISLIKED))
+            scores = request.aesthetic_score, request.negative_aesthetic_score
+            liked, disliked = (number_features(self._numbers(score), device) for score in scores)
             made = [
                 *([each.with_numbers(liked) for each in timeline] for timeline in made[:-1]),
                 [each.with_numbers(disliked) for each in made[-1]],
@@ -136,7 +133,14 @@ class CLIPTexts:
         return [tuple(timeline) for timeline in made]
 
     def _numbers(self, score: float) -> list[float]:
-        """The values of the prompts' `numbers`: those of a picture that was neither cropped nor resized."""
-        width, height = self.request.width, self.request.height
-        values = {"height": height, "width": width, "top": 0, "left": 0, "target height": height, "target width": width}
+        """The values of the prompts' `numbers`: those of a picture that was not resized, unless the request says otherwise."""
+        request = self.request
+        values = {
+            "height": request.original_height or request.height,
+            "width": request.original_width or request.width,
+            "top": request.crop_top,
+            "left": request.crop_left,
+            "target height": request.height,
+            "target width": request.width,
+        }
         return [{**values, "score": score}[name] for name in self.prompts.numbers]

@@ -21,6 +21,7 @@ import torch
 
 from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.manager import ModelManager
+from modules.checkpoints.taesd import Half
 from modules.checkpoints.vaes import AUTOMATIC
 from modules.diffusion.rows import can_join
 from modules.engine import results
@@ -397,14 +398,14 @@ class Engine:
         for task_id, since in self._load_since.items():
             task = self.tasks[task_id]
             assert isinstance(task.op, Load)
-            loads.append(WaitingLoad(task_id, task.op.checkpoint, since, task.op.vae, task.checkpoints))
+            loads.append(WaitingLoad(task_id, task.op.checkpoint, since, task.op.vae, task.checkpoints, task.op.taesd))
         under_way = (task.checkpoints for task in self.tasks.values() if task.id not in self._load_since)
         for load in admit(loads, set().union(*under_way), time.monotonic()):
             del self._load_since[load.task]
-            self._begin_load(load.task, Load(load.checkpoint, load.vae))
+            self._begin_load(load.task, Load(load.checkpoint, load.vae, load.taesd))
 
     def _begin_load(self, task: str, op: Load) -> None:
-        self._park(task, functools.partial(self._load, op.checkpoint, op.vae), self._host)
+        self._park(task, functools.partial(self._load, op.checkpoint, op.vae, op.taesd), self._host)
 
     def _park(self, task: str, call: Callable[[], Any], threads: ThreadPoolExecutor) -> None:
         """Let one of `threads` answer what this task waits for."""
@@ -412,14 +413,14 @@ class Engine:
         self._parked[task] = future, time.monotonic()
         future.add_done_callback(lambda _: self.inbox.put(Message("ended")))
 
-    def _load(self, checkpoint: str, vae: str = AUTOMATIC) -> ModelHandle:
+    def _load(self, checkpoint: str, vae: str = AUTOMATIC, taesd: tuple[Half, ...] = ()) -> ModelHandle:
         """On a host thread."""
         start = time.monotonic()
         there = self.manager.is_loaded(checkpoint)
         if not there:
             self.emit(Loading(checkpoint).message())
         try:
-            handle = self.manager.load(checkpoint, vae)
+            handle = self.manager.load(checkpoint, vae, taesd)
         except Exception:
             self.emit(LoadFailed(checkpoint).message())
             raise
@@ -479,4 +480,6 @@ def _call(op: DeviceOp, rows: int) -> Call:
         return Call("encode", op.model.info.name, rows=rows)
     assert isinstance(op, Predict | EncodeImage | Decode)
     kind, model, (_, height, width) = batch_key(op)
+    if model.taesd_files and not isinstance(op, Predict):
+        kind = f"{kind} by TAESD"  # which takes a small part of what the VAE does
     return Call(kind, model.info.name, width * model.latent.factor, height * model.latent.factor, rows)

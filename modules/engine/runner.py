@@ -22,6 +22,7 @@ from modules.diffusion.rows import Answer, Row
 from modules.engine.budgets import Budgets, knee
 from modules.engine.memory import MemoryLadder, out_of_memory
 from modules.engine.streams import Immediate, Pending, Span, Streams
+from modules.engine.tiny_previews import TinyPreviews
 from modules.errors import NotFinite
 from modules.pipelines.ops import Check, Decode, DeviceOp, Encode, EncodeImage, Predict, autoencoder_failed
 
@@ -93,6 +94,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self._budgets = Budgets(self._ceiling)
+        self._tiny = TinyPreviews(self.streams, lambda kind: QUICK_DECODE.get(kind, 0.0))
         self.memory = MemoryLadder(lambda ops: self._run(ops), self.make_room, self.say)
 
     def budget(self, key: Hashable) -> int:
@@ -273,11 +275,14 @@ class Runner:
     def preview(self, model: ModelHandle, denoised: Tensor) -> Pending:
         """What a running latent (C, h, w) looks like: uint8 (H, W, 3) on the CPU.
 
-        A real decode where one of this size or a larger one was quick and memory is enough, else the linear map, which the host
-        computes.
+        A real decode where one of this size or a larger one was quick and memory is enough, else one by TAESD where there is a
+        file of it for the model and that is quick, else the linear map, which the host computes.
         """
-        if self._decodes_quickly(model, denoised.shape) and not self.memory.remembers(Decode(model, denoised)):
-            return self._decoded(model, [denoised])[0]
+        if not self.memory.remembers(Decode(model, denoised)):
+            if self._decodes_quickly(model, denoised.shape):
+                return self._decoded(model, [denoised])[0]
+            if (tiny := self._tiny.preview(model, denoised)) is not None:
+                return tiny
         with self.streams.beside(denoised):
             start = self.streams.mark()
             copied = self.streams.to_host(denoised)
@@ -303,4 +308,5 @@ class Runner:
             del self._decode_seconds[known]
         for model in [model for model in self._positions if not keep(model)]:
             del self._positions[model]
+        self._tiny.forget(keep)
         self._budgets.forget(lambda key: isinstance(key, tuple) and keep(key[1]))

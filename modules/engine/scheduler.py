@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from modules.checkpoints.taesd import Half
 from modules.checkpoints.vaes import AUTOMATIC
 
 PATIENCE = 10.0
@@ -125,7 +126,7 @@ class Shares:
 
 @dataclass(frozen=True)
 class WaitingLoad:
-    """A task that wants a checkpoint with some autoencoder, since `since` seconds on a monotonic clock.
+    """A task that wants a checkpoint with some autoencoder and halves of TAESD, since `since` seconds on a monotonic clock.
 
     `also` are other checkpoints that it loads afterwards: it is let in to all of them at once, and waits for none later.
     """
@@ -135,6 +136,7 @@ class WaitingLoad:
     since: float
     vae: str = AUTOMATIC
     also: frozenset[str] = frozenset()
+    taesd: tuple[Half, ...] = ()
 
     @property
     def checkpoints(self) -> frozenset[str]:

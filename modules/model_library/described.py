@@ -13,6 +13,7 @@ from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import described as checkpoint_described
 from modules.checkpoints.header import Header
 from modules.checkpoints.sources import read_source, size_of, stamp_of
+from modules.checkpoints.taesd import described_taesd
 from modules.checkpoints.vaes import described_vae
 from modules.errors import CheckpointError
 from modules.hooks import HOOKS
@@ -125,7 +126,7 @@ def describe(found: Found) -> Described:
 
 
 def _problem(found: Found, wrong: str) -> str:
-    if not wrong and found.hidden_by:
+    if not wrong and found.hidden_by and found.kind != "taesd":  # which are not chosen by name
         wrong = f"{found.path.name} is not used: {found.hidden_by} has the same name and comes first; rename one of them"
     if not wrong and not KINDS[found.kind].used:
         return f"{KINDS[found.kind].title}s are {UNUSED}."
@@ -207,6 +208,13 @@ def _vae(found: Found, header: Header, said: Described) -> Described:
     return _with(_other(found, header, said), problem=described_vae(found.path).problem)
 
 
+def _taesd(found: Found, header: Header, said: Described) -> Described:
+    info = described_taesd(found.path, found.file.partition("/")[2])
+    return _with(
+        said, family={"SDXL": families.SDXL}.get(info.latent, families.SD1) if info.halves else "", problem=info.problem
+    )
+
+
 def _hypernetwork(found: Found, header: Header, said: Described) -> Described:
     return _with(_other(found, header, said), problem=described_hypernetwork(found.path).problem)
 
@@ -220,6 +228,7 @@ _KIND_OF = {
     "lora": _lora,
     "embedding": _embedding,
     "vae": _vae,
+    "taesd": _taesd,
     "hypernetwork": _hypernetwork,
     **dict.fromkeys(("controlnet", "upscaler"), _other),
 }

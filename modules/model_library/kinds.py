@@ -33,6 +33,7 @@ KINDS: Mapping[str, Kind] = {
     for kind in (
         _kind("checkpoint", "checkpoint"),
         _kind("vae", "VAE", "vae", "vaes"),
+        _kind("taesd", "TAESD", "vae_approx", "vae-approx", "taesd"),
         _kind("lora", "LoRA", "lora", "loras", "lycoris", "locon"),
         _kind("embedding", "embedding", "embeddings"),
         _kind("hypernetwork", "hypernetwork", "hypernetworks", "hypernetwork"),

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from modules.checkpoints.handle import ModelHandle
+from modules.checkpoints.taesd import Half
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import Sampler, find_sampler
 from modules.diffusion.schedules import Partial, Tweaks, partial_sigmas, resolve_schedule, sigmas_for
@@ -63,7 +64,7 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     assert request.seed >= 0, "the seed is resolved before it reaches a pipeline"
     assert request.checkpoint, "the checkpoint is resolved before it reaches a pipeline"
     refiner = yield from load_refiner(stages)
-    model = yield from load(request.checkpoint, request.vae)
+    model = yield from load(request.checkpoint, request.vae, _taesd(request))
     check_refiner(model, refiner)
     region = yield from _region(stages[0], model, dict(pictures))
     del pictures  # large ones and many jobs: what is still needed of them is in the region
@@ -98,13 +99,23 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     if refiner is not None and not refiner.used:
         notes[f"the refiner {refiner.model.info.name} was never asked: no evaluation came as far as it takes over"] = None
     if not isinstance(request, Img2Img) or region is None or init is None:
-        return Painted(pixels, model, schedules[0], said, {**runs.noise.facts, **_noted(notes)})
+        return Painted(pixels, model, schedules[0], said, {**runs.noise.facts, **_tiny_facts(model), **_noted(notes)})
     moved = (latent - init.latent).norm(dim=0) if request.soft_inpainting else None
     result, facts = yield from on_host(lambda: _finished(request, region, init, pixels.numpy(), moved))
     facts |= _noted([*notes, *region.notes])
     return Painted(
-        torch.tensor(result), model, schedules[0], {**_extras(request, model, region), **said}, {**runs.noise.facts, **facts}
+        torch.tensor(result),
+        model,
+        schedules[0],
+        {**_extras(request, model, region), **said},
+        {**runs.noise.facts, **_tiny_facts(model), **facts},
     )
+
+
+def _taesd(request: Txt2Img) -> tuple[Half, ...]:
+    """The halves of TAESD that the request asks for."""
+    asked: dict[Half, str] = {"decoder": request.vae_decoder, "encoder": request.vae_encoder}
+    return tuple([half for half, method in asked.items() if method == "TAESD"])
 
 
 def _files(model: ModelHandle, refiner: Refiner | None) -> Program[dict[str, str]]:
@@ -112,7 +123,7 @@ def _files(model: ModelHandle, refiner: Refiner | None) -> Program[dict[str, str
     refiner."""
     name, digest = model.vae_file or ("", None)
     other = None if refiner is None else refiner.model
-    for each in (model.hash, digest, None if other is None else other.hash):
+    for each in (model.hash, digest, None if other is None else other.hash, *(tiny for _, tiny in model.taesd_files)):
         if each is not None and not each.ready:  # reading gigabytes is not for the device's thread to wait for
             yield from on_host(each.value, waits=True)
     said = {"VAE hash": digest.value()[:10], "VAE": name} if digest is not None else {}
@@ -127,6 +138,12 @@ def _refined_words(
     """The prompts of a stage as its refiner reads them."""
     words = yield from prompted(refiner, stage.settings, sampler, stage.steps_before)
     return (yield from _concatenated(stage, refiner, region, init, words))
+
+
+def _tiny_facts(model: ModelHandle) -> dict[str, str]:
+    """The files of TAESD, whose hashes are known."""
+    files = ", ".join(f"{name} ({digest.value()[:10]})" for name, digest in model.taesd_files)
+    return {"TAESD": files} if files else {}
 
 
 class _Progress:

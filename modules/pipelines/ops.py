@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from torch import Tensor
 
 from modules.checkpoints.handle import ModelHandle
+from modules.checkpoints.taesd import Half
 from modules.checkpoints.vaes import AUTOMATIC
 from modules.diffusion.networks import Strengths
 from modules.diffusion.rows import Answer, JoinKey, Row, can_join
@@ -25,10 +26,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Load:
-    """Make a checkpoint available, with the autoencoder that `vae` names (`checkpoints.vaes`).  Answer: `ModelHandle`."""
+    """Make a checkpoint available, with the autoencoder that `vae` names (`checkpoints.vaes`) and with these halves of TAESD
+    (`checkpoints.taesd`).  Answer: `ModelHandle`."""
 
     checkpoint: str
     vae: str = AUTOMATIC
+    taesd: tuple[Half, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,8 @@ ON_DEVICE = (Encode, EncodeImage, Predict, Decode)
 Program = Generator[DeviceOp, Any, T]
 
 
-def load(checkpoint: str, vae: str = AUTOMATIC) -> Program[ModelHandle]:
-    return cast(ModelHandle, (yield Load(checkpoint, vae)))
+def load(checkpoint: str, vae: str = AUTOMATIC, taesd: tuple[Half, ...] = ()) -> Program[ModelHandle]:
+    return cast(ModelHandle, (yield Load(checkpoint, vae, taesd)))
 
 
 def encode(

@@ -35,8 +35,8 @@ def run_reference(
 
 def _answer(op: DeviceOp, manager: ModelManager) -> Any:
     match op:
-        case Load(checkpoint, vae):
-            return manager.load(checkpoint, vae)
+        case Load(checkpoint, vae, taesd):
+            return manager.load(checkpoint, vae, taesd)
         case Encode(model, chunks, clip_skip, vectors, adapters):
             return [model.prompts.encode([chunk], clip_skip, vectors, adapters)[0] for chunk in chunks]
         case EncodeImage(model, image):

@@ -10,6 +10,7 @@ command line, infotext and both APIs follow.  Validation answers in the user's w
     mask        options of inpainting and outpainting
     hires       options of a second pass
     refiner     options of a checkpoint that goes on with the denoising loop
+    checkpoint  options of what a checkpoint is run with: halves of its VAE, SDXL's numbers
     extensions  options of extensions, whose classes plugins name
     requests    Txt2Img and Img2Img, which have all these options
     parsing     fields -> request; explaining: what is wrong with one
@@ -36,11 +37,12 @@ from modules.request.kinds import (
 from modules.request.mask import InpaintArea, MaskedContent, MaskMode, MaskOptions
 from modules.request.parsing import parse_request, parse_stored
 from modules.request.refiner import RefinerOptions
-from modules.request.requests import Emphasis, GenerationRequest, Img2Img, ResizeMode, Txt2Img
+from modules.request.requests import LATER_FIELDS, Emphasis, GenerationRequest, Img2Img, ResizeMode, Txt2Img
 from modules.request.sampling import NoiseOptions, SamplerOptions
 
 __all__ = [
     "EXTENSIONS",
+    "LATER_FIELDS",
     "MAX_PIXELS",
     "MAX_PROMPT",
     "MAX_SEED",

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from modules.fields import About
+from modules.request.checkpoint import CheckpointOptions, with_named_taesd
 from modules.request.extensions import checked, describe
 from modules.request.guidance import GuidanceOptions
 from modules.request.hires import Hires
@@ -31,12 +32,17 @@ Ignore: brackets are read and weigh nothing.  None: brackets and BREAK are text 
 ResizeMode = Literal["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
 
 
-class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions):
+LATER_FIELDS = ("vae", *RefinerOptions.model_fields, *CheckpointOptions.model_fields)
+"""Fields that are written only where they are not at their default, as records were before there were such fields."""
+
+
+class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions, CheckpointOptions):
     """A picture from words.
 
     Sizes are pixels.  `seed` is -1 until the request is accepted, then resolved; image k of `count` uses seed + k.
     `checkpoint` is a name as `checkpoints.files.scan` lists it, None until accepted; `vae` is Automatic, None or a file's name
-    (`checkpoints.vaes`).  The options of noise, sampler, guidance and refiner stand in classes of their own.
+    (`checkpoints.vaes`), or TAESD, which is read as both halves of it (`CheckpointOptions`).  The options of noise, sampler,
+    guidance, refiner and checkpoint stand in classes of their own.
 
     The prompts may hold what `modules.prompts` reads; `styles` are names of the styles file, applied in this order, `comments`
     removes what stands behind a #, `emphasis` is what weights do, `old_prompt_editing` reads `[a:b:when]` as A1111 did before
@@ -65,6 +71,7 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions):
             "VAE",
             "a file's name, None for the checkpoint's own, or Automatic: NAME.vae.safetensors beside it where there is one",
             group="Checkpoint",
+            position=-1,
             infotext="VAE",
             section="own",
         ),
@@ -130,6 +137,11 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions):
     hires: Hires | None = None
     extensions: Annotated[dict[str, dict[str, Any]], AfterValidator(checked)] = Field({}, json_schema_extra=describe)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _taesd_by_name(cls, fields: Any) -> Any:
+        return with_named_taesd(fields)
+
     @model_validator(mode="after")
     def _affordable(self) -> Txt2Img:
         width, height = max(((each.width, each.height) for each in (self, self.hires) if each), key=math.prod)
@@ -139,17 +151,14 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions):
 
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Requests of one pass, without refiner and extensions and with the usual autoencoder are written as they were before
-        there were such fields."""
+        """What a request does not use of later fields is not written: second pass, extensions, VAE, refiner, SDXL's numbers."""
         fields: dict[str, Any] = dump(self)
         if fields.get("hires", 0) is None:
             del fields["hires"]
         if not fields.get("extensions", True):
             del fields["extensions"]
-        if fields.get("vae") == Txt2Img.model_fields["vae"].default:
-            del fields["vae"]
-        for name in RefinerOptions.model_fields:
-            if name in fields and fields[name] == RefinerOptions.model_fields[name].default:
+        for name in LATER_FIELDS:
+            if name in fields and fields[name] == Txt2Img.model_fields[name].default:
                 del fields[name]
         return fields
 

@@ -15,7 +15,8 @@ from modules.checkpoints.vaes import AUTOMATIC, OWN
 from modules.diffusion.samplers import SAMPLERS, find_sampler
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError, SettingsError, UnknownName, without_folders
-from modules.request import EXTENSIONS, RefinerOptions
+from modules.request import EXTENSIONS, LATER_FIELDS, Txt2Img
+from modules.request.checkpoint import SIZE_FIELDS
 from modules.ui.form import Choice, Form, Values, fields_of
 from modules.ui.gradio import gr
 from modules.ui.results import Results, message
@@ -227,9 +228,11 @@ def schedule_hint(sampler: Any) -> dict[str, Any]:
 
 def channel_hints(form: Form, info: CheckpointInfo | None) -> Updates:
     """Fields that only some kinds of checkpoint know are seen with those alone."""
-    concat = next((family.concat for family in FAMILIES if info and family.name == info.family), "")
-    needs = {"conditioning_mask_strength": "mask", "image_cfg_scale": "picture"}
-    return {form.components[name]: gr.update(visible=concat == of) for name, of in needs.items() if name in form.components}
+    family = next((family for family in FAMILIES if info and family.name == info.family), None)
+    concat, numbers = (family.concat, family.numbers) if family else ("", ())
+    seen = {"conditioning_mask_strength": concat == "mask", "image_cfg_scale": concat == "picture"}
+    seen |= dict.fromkeys(SIZE_FIELDS, bool(numbers))
+    return {form.components[name]: gr.update(visible=show) for name, show in seen.items() if name in form.components}
 
 
 def _titles(usable: list[CheckpointInfo]) -> list[tuple[str, str]]:
@@ -238,11 +241,7 @@ def _titles(usable: list[CheckpointInfo]) -> list[tuple[str, str]]:
     return [(info.title if titles.count(info.title) == 1 else info.name, info.name) for info in usable]
 
 
-_ABSENT: Values = {
-    "hires": None,
-    "vae": AUTOMATIC,
-    **{name: field.default for name, field in RefinerOptions.model_fields.items()},
-}
+_ABSENT: Values = {"hires": None, **{name: Txt2Img.model_fields[name].default for name in LATER_FIELDS}}
 """What requests do not name where it is the usual."""
 
 _RECALL = """() => {

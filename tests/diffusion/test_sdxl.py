@@ -12,9 +12,12 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 from PIL import Image
 
+from modules.catalogue import _of_family
+from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import scan
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
+from modules.diffusion.clip_prompts import CLIPPrompts, CLIPTexts
 from modules.diffusion.conditioning import number_features
 from modules.diffusion.emphasis import contexts
 from modules.diffusion.noise import Noise
@@ -57,14 +60,7 @@ def painted(manager: ModelManager, **fields: Any) -> np.ndarray:
     return run_reference(generate(stages_of(request(**fields))), manager).pixels.numpy().astype(int)
 
 
-@pytest.mark.parametrize(
-    ("negative", "size"), [("blurry, text", (64, 64)), ("", (96, 64))], ids=["square", "wide, without a negative prompt"]
-)
-def test_sdxl_paints_the_same_picture_as_diffusers(manager: ModelManager, negative: str, size: tuple[int, int]) -> None:
-    """Both encoders, pooled text, sizes, sliced OpenCLIP weights and the latent's scale: at most 1/255 on every pixel."""
-    state, (width, height) = sdxl_state(seed=11), size
-    prompt = "a red apple on a table, oil painting"
-    ours = painted(manager, prompt=prompt, negative_prompt=negative, width=width, height=height)
+def _pipeline(state: dict[str, torch.Tensor]) -> StableDiffusionXLPipeline:
     pipeline = StableDiffusionXLPipeline(
         vae=reference.vae(VAE, state, scale=0.13025),
         text_encoder=reference.text(TEXT, state),
@@ -77,7 +73,18 @@ def test_sdxl_paints_the_same_picture_as_diffusers(manager: ModelManager, negati
         add_watermarker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    theirs = pipeline(
+    return pipeline
+
+
+@pytest.mark.parametrize(
+    ("negative", "size"), [("blurry, text", (64, 64)), ("", (96, 64))], ids=["square", "wide, without a negative prompt"]
+)
+def test_sdxl_paints_the_same_picture_as_diffusers(manager: ModelManager, negative: str, size: tuple[int, int]) -> None:
+    """Both encoders, pooled text, sizes, sliced OpenCLIP weights and the latent's scale: at most 1/255 on every pixel."""
+    state, (width, height) = sdxl_state(seed=11), size
+    prompt = "a red apple on a table, oil painting"
+    ours = painted(manager, prompt=prompt, negative_prompt=negative, width=width, height=height)
+    theirs = _pipeline(state)(
         prompt=prompt,
         negative_prompt=negative or None,
         guidance_scale=7.0,
@@ -91,6 +98,59 @@ def test_sdxl_paints_the_same_picture_as_diffusers(manager: ModelManager, negati
     assert ours.shape == theirs.shape == (height, width, 3)
     assert np.abs(ours - theirs).max() <= 1
     assert theirs.std() > 20, "a grey picture would prove nothing"
+
+
+def test_original_size_and_crop_are_what_diffusers_makes_of_them(manager: ModelManager) -> None:
+    """At most 1/255 on every pixel; and each of them makes a difference."""
+    state, (width, height) = sdxl_state(seed=11), (96, 64)
+    told = {"original_width": 512, "original_height": 384, "crop_left": 32, "crop_top": 96}
+    asked = {"prompt": "a red apple", "negative_prompt": "blurry", "steps": 4, "width": width, "height": height}
+    ours = painted(manager, **asked, **told)
+    theirs = _pipeline(state)(
+        prompt="a red apple",
+        negative_prompt="blurry",
+        guidance_scale=7.0,
+        num_inference_steps=4,
+        width=width,
+        height=height,
+        original_size=(384, 512),
+        crops_coords_top_left=(96, 32),
+        target_size=(height, width),
+        latents=Noise(5, (4, height // 8, width // 8))()[None],
+        output_type="np",
+    ).images[0]
+    assert np.abs(ours - (theirs * 255).round().astype(int)).max() <= 1
+    for name in told:
+        assert np.abs(ours - painted(manager, **asked, **{**told, name: 0})).max() > 1, name
+
+
+def test_rows_with_different_sizes_and_crops_share_forwards(manager: ModelManager) -> None:
+    bench = Bench(manager)
+    wanted: dict[str, dict[str, Any]] = {"a": {"crop_top": 64, "original_width": 1024}, "b": {}}
+    manager.load("xl")
+    for task, fields in wanted.items():
+        bench.submit(task, user=task, checkpoint="xl", steps=3, **fields)
+    bench.run()
+    assert bench.engine.runner.forwards < 6, "some of their three steps each were shared"
+    for task, fields in wanted.items():
+        assert np.abs(bench.pixels(task) - bench.alone(checkpoint="xl", steps=3, **fields)).max() <= 1
+
+
+def test_numbers_are_a_refiner_s_scores_and_the_picture_s_own_size_where_nothing_is_said() -> None:
+    def told(names: tuple[str, ...], score: float, **fields: Any) -> list[float]:
+        return CLIPTexts(CLIPPrompts(None, numbers=names), request(width=96, **fields), {}, (), {}, {})._numbers(score)  # type: ignore[arg-type]
+
+    sizes = ("height", "width", "top", "left", "target height", "target width")
+    assert told(sizes, 6.0) == [64, 96, 0, 0, 64, 96]
+    assert told(sizes, 6.0, original_height=700, crop_left=8) == [700, 96, 0, 8, 64, 96]
+    assert told(("height", "width", "top", "left", "score"), 2.5, crop_top=3) == [64, 96, 3, 0, 2.5]
+
+
+def test_other_families_forget_what_only_sdxl_is_told(folder: Path, tmp_path: Path) -> None:
+    sdxl, sd1 = (FAMILIES.find(name) for name in ("sdxl", "sd1"))
+    asked = request(crop_top=8, original_width=512, aesthetic_score=7.0)
+    assert _of_family(asked, sdxl) == asked
+    assert _of_family(asked, sd1) == request()
 
 
 def test_prompts_of_several_users_share_forwards(manager: ModelManager) -> None:

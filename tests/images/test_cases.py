@@ -250,6 +250,32 @@ def test_comfyui_s_prompts_are_text_but_for_round_brackets() -> None:
     assert graph_text(p=parsed).prompt == "[a:b:3]"
 
 
+def test_what_comfyui_tells_sdxl_of_sizes_is_taken_over() -> None:
+    told = {"width": 4096, "height": 2048, "crop_w": 8, "crop_h": 16, "target_width": 640, "target_height": 704}
+    node = {"class_type": "CLIPTextEncodeSDXL", "inputs": {"text_g": "a cat", "text_l": "a cat", "clip": ["m", 1], **told}}
+    found = graph_text(p=node)
+    names = ("original_width", "original_height", "crop_left", "crop_top")
+    assert fields(found, *names) == (4096, 2048, 8, 16)
+    assert any("a target size of 640x704, which is left out" in note for note in found.notes)
+    width, height = fields(found, "width", "height")
+    node["inputs"] |= {
+        "width": width,
+        "height": height,
+        "crop_w": 0,
+        "crop_h": 0,
+        "target_width": width,
+        "target_height": height,
+    }  # type: ignore[operator]
+    own = graph_text(p=node)
+    assert fields(own, *names) == (None, None, None, None)
+    assert not any("target size" in note for note in own.notes)
+    refiner = {
+        side: {"class_type": "CLIPTextEncodeSDXLRefiner", "inputs": {"text": "a cat", "ascore": score, "clip": ["m", 1]}}
+        for side, score in (("p", 7.5), ("n", 1.5))
+    }
+    assert fields(graph_text(**refiner), "aesthetic_score", "negative_aesthetic_score") == (7.5, 1.5)
+
+
 def parts(sampler: dict[str, Any], sigmas: dict[str, Any]) -> Found:
     """What is found in a graph whose sampler is put together from these two nodes."""
     links = {

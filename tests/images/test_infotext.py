@@ -501,7 +501,8 @@ def test_the_schedule_of_old_texts_is_in_the_samplers_name(sampler: str, schedul
 def test_numbers_that_are_none_are_left_out() -> None:
     fields = request_fields({"Steps": "many", "Seed": "1_000", "CFG scale": "nan", "Size-1": "٣", "Clip skip": "2.5"})
     bounds = {"sigma_min": 0.0, "sigma_max": 0.0, "rho": 0.0}
-    assert fields == {"prompt": "", "negative_prompt": "", "rng": "GPU", "clip_skip": 1, "vae": "Automatic", **bounds}
+    vae = {"vae": "Automatic", "vae_decoder": "Full", "vae_encoder": "Full"}
+    assert fields == {"prompt": "", "negative_prompt": "", "rng": "GPU", "clip_skip": 1, **vae, **bounds}
 
 
 @pytest.mark.parametrize(

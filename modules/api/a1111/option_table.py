@@ -109,7 +109,6 @@ def _noted(
 
 
 _NO_UNET = "there are no U-Net files here; the checkpoint's own was used"
-_METHODS = choice("Full", "TAESD")
 
 UNBUILT: dict[str, A1111Option] = {
     # the picture is another one
@@ -118,8 +117,6 @@ UNBUILT: dict[str, A1111Option] = {
     "pad_cond_uncond_v0": _unbuilt(False, switch, "prompts of unequal length are not padded", uneven),
     "enable_quantization": _unbuilt(False, switch, "noise levels are not quantised", k_diffusion),
     "enable_batch_seeds": _unbuilt(True, switch, "each picture of a batch has a seed of its own", several),
-    "sd_vae_encode_method": _unbuilt("Full", _METHODS, "TAESD is not built", image),
-    "sd_vae_decode_method": _unbuilt("Full", _METHODS, "TAESD is not built"),
     "overlay_inpaint": _unbuilt(True, switch, "what is not repainted always comes from the source", masked),
     "img2img_background_color": _unbuilt(
         "#ffffff", text("#ffffff"), "transparent parts of a source are filled with white", image, ("#fff", "#FFFFFF", "white")
@@ -233,10 +230,6 @@ KEPT: dict[str, A1111Option] = {
     "persistent_cond_cache": _kept(True),
     "batch_cond_uncond": _kept(True),
     "cache_fp16_weight": _kept(False),
-    "sdxl_crop_top": _kept(0),
-    "sdxl_crop_left": _kept(0),
-    "sdxl_refiner_low_aesthetic_score": _kept(2.5),
-    "sdxl_refiner_high_aesthetic_score": _kept(6.0),
     "sdxl_clip_l_skip": _kept(False),
     "sd3_enable_t5": _kept(False),
     "token_merging_ratio_hr": _kept(0.0, 0, 0.9),

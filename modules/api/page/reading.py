@@ -24,15 +24,15 @@ from modules.diffusion.schedules import find_schedule
 from modules.errors import RequestError, UnknownName
 from modules.images.infotext_parsing import MAX_INFOTEXT
 from modules.images.reading import Found, read_picture, read_text
-from modules.request import GuidanceOptions, NoiseOptions, RefinerOptions, SamplerOptions, Txt2Img
+from modules.request import LATER_FIELDS, GuidanceOptions, NoiseOptions, SamplerOptions, Txt2Img
 
 READERS = 2
 """Pictures that are read at a time: one that says nothing openly is decoded."""
 
 _UNSAID = {
     name: Txt2Img.model_fields[name].default
-    for options in (NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions)
-    for name in options.model_fields
+    for options in (NoiseOptions, SamplerOptions, GuidanceOptions)
+    for name in (*options.model_fields, *LATER_FIELDS)
 } | {
     "clip_skip": 1,
     "emphasis": "Original",
@@ -41,7 +41,6 @@ _UNSAID = {
     "styles": [],
     "extensions": {},
     "hires": None,
-    "vae": "Automatic",
 }
 """What a recipe means that does not name them, whatever the form shows."""
 

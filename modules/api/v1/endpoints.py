@@ -121,7 +121,7 @@ class ModelAnswer(BaseModel):
 
 class ModelFileAnswer(BaseModel):
     id: str
-    kind: str = Field(description="checkpoint, vae, lora, embedding, hypernetwork, controlnet or upscaler.")
+    kind: str = Field(description="checkpoint, vae, taesd, lora, embedding, hypernetwork, controlnet or upscaler.")
     name: str = Field(description="As one writes or selects it.")
     file: str = Field(description="Below its models folder.")
     folder: str

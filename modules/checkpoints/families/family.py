@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modules.checkpoints.families.parts import DEFAULTS, Defaults, LatentFormat
+from modules.checkpoints.families.parts import DEFAULTS, Defaults, LatentFormat, VectorNumbers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,11 @@ class Family(ABC):
     def concat(self) -> Literal["", "mask", "picture"]:
         """What the network gets as concat conditioning: a mask and the masked picture, a picture to be edited, or nothing."""
         return ""
+
+    @property
+    def numbers(self) -> VectorNumbers:
+        """What the network is told of a picture beside its prompt."""
+        return ()
 
     def defaults_of(self, header: Header, path: Path) -> Defaults:
         """What the file at `path` is best run with, where it does not say so itself."""

@@ -30,6 +30,8 @@ def relevant(request: Txt2Img) -> Txt2Img:
     idle = _idle_of_pass(request)
     if request.hires is not None:  # what makes no difference in either pass; the second does not start from noise
         idle &= _idle_of_pass(request.second_pass()) | {"exact_steps", "sgm_noise_multiplier"}
+        if not request.hires.upscaler.startswith("Latent"):  # pixels are resized, and encoded again
+            idle.discard("vae_encoder")
     else:
         idle.add("refiner_pass")
     if request.refiner == request.checkpoint or request.refiner_switch_at >= 1:
@@ -76,6 +78,8 @@ def idle_options(request: Txt2Img) -> set[str]:
         idle.add("exact_steps")
     if isinstance(request, Img2Img):
         idle |= _idle_picture(request) | {"sgm_noise_multiplier"}
+    else:
+        idle.add("vae_encoder")
     return idle | idle_fields(request)
 
 

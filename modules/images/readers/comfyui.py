@@ -245,6 +245,9 @@ def _read(graph: Graph, sampler: Node) -> Reading:
         rng="CPU",
     )
     items |= sampled
+    told, differs_in_size = _told_sizes(graph, positive, guide.link("negative"), (width, height))
+    items |= told
+    differs += differs_in_size
     if language.weighs(words, negative):
         items["Emphasis"] = "No norm"
     items |= _of_the_model(graph, guide.link("model") or sampler.link("model"))
@@ -276,6 +279,37 @@ def _of_the_model(graph: Graph, start: str) -> dict[str, str]:
             if node.kind == kind and (scale := graph.number(node, name)) is not None:
                 said_so.setdefault(key, f"{scale:g}")
     return said_so
+
+
+_SIZES = (
+    ("width", "SDXL original width", 0),
+    ("height", "SDXL original height", 1),
+    ("crop_w", "SDXL crop left", None),
+    ("crop_h", "SDXL crop top", None),
+)
+"""Inputs of CLIPTextEncodeSDXL, the keys that say the same here, and the side of the picture that goes without saying."""
+
+
+def _told_sizes(graph: Graph, positive: str, negative: str, size: tuple[Any, Any]) -> tuple[dict[str, str], list[str]]:
+    """What SDXL's encoders are told of the picture beside its words, and sentences about what differs."""
+    told: dict[str, str] = {}
+    notes: list[str] = []
+    for node in graph.upstream(positive):
+        if node.kind == "CLIPTextEncodeSDXL":
+            for name, key, side in _SIZES:
+                value = graph.number(node, name)
+                if value is not None and value != (0 if side is None else size[side]):
+                    told[key] = f"{value:g}"
+            target = graph.number(node, "target_width"), graph.number(node, "target_height")
+            if None not in target and target != size:
+                notes.append(f"its graph tells SDXL a target size of {target[0]:g}x{target[1]:g}, which is left out")
+            break
+    for start, key in ((positive, "Aesthetic score"), (negative, "Negative aesthetic score")):
+        for node in graph.upstream(start):
+            if node.kind == "CLIPTextEncodeSDXLRefiner" and (score := graph.number(node, "ascore")) is not None:
+                told[key] = f"{score:g}"
+                break
+    return told, notes
 
 
 def _left_out(graph: Graph, sampler: Node) -> list[str]:

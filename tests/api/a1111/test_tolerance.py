@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from modules.api.a1111 import generation as generation_calls
 from modules.api.a1111.option_table import EXPLANATIONS, KEPT, OPTIONS, PICTURE, SERVER, UNBUILT
-from modules.api.a1111.options import read_options
+from modules.api.a1111.options import option_fields, read_options
 from modules.app import App
 from modules.errors import RequestError
 from modules.request import Txt2Img
@@ -196,7 +196,6 @@ def test_what_changes_nothing_goes_unsaid(api: TestClient, fields: dict[str, Any
         ({"enable_emphasis": False}, {"prompt": "(a)"}),
         ({"k_sched_type": "karras"}, {}),
         ({"token_merging_ratio": 0.5}, {}),
-        ({"sd_vae_decode_method": "TAESD"}, {}),
         ({"upscaler_for_img2img": "ESRGAN_4x"}, INPAINT),
         ({"overlay_inpaint": False}, INPAINT),
         ({"img2img_background_color": "#000000"}, INPAINT),
@@ -213,6 +212,27 @@ def test_options_that_would_change_the_picture_are_refused_by_name(
     assert said.startswith(f"option {name}: ")
     assert f"send {OPTIONS[name].default!r}" in said
     assert api.get("/sdapi/v1/options").json()[name] == OPTIONS[name].default, "a call that is refused keeps no options"
+
+
+@pytest.mark.parametrize("half", ["decode", "encode"])
+def test_taesd_is_refused_with_the_file_that_is_missing(api: TestClient, half: str) -> None:
+    body = {**SMALL, **INPAINT, "steps": 1, "override_settings": {f"sd_vae_{half}_method": "TAESD"}}
+    said = detail(api.post("/sdapi/v1/img2img", json=body))
+    assert f"vae_{half}r: TAESD was asked for" in said
+    assert f"put taesd_{half}r.safetensors into the folder vae_approx" in said
+
+
+def test_options_of_sdxl_s_sizes_are_fields_which_other_checkpoints_are_not_told(api: TestClient, painting: App) -> None:
+    given = {
+        "sdxl_crop_top": 8,
+        "sdxl_crop_left": 16.0,
+        "sdxl_refiner_low_aesthetic_score": 3,
+        "sdxl_refiner_high_aesthetic_score": "7",
+    }
+    fields = option_fields(read_options(given), image=False)
+    assert fields == {"crop_top": 8, "crop_left": 16, "negative_aesthetic_score": 3.0, "aesthetic_score": 7.0}
+    paint(api, steps=1, override_settings=given)
+    assert newest(painting).crop_top == 0
 
 
 def test_every_option_of_a1111_is_known_and_kept_per_caller(visitor: Visitor) -> None:

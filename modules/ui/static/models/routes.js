@@ -30,6 +30,7 @@ export const KINDS = {
   embedding: ["Embedding", "Embeddings"],
   hypernetwork: ["Hypernetwork", "Hypernetworks"],
   vae: ["VAE", "VAEs"],
+  taesd: ["TAESD", "TAESD"],
   controlnet: ["ControlNet", "ControlNets"],
   upscaler: ["Upscaler", "Upscalers"],
 };
