@@ -56,6 +56,13 @@ CLOSE = 1e-5
 """Relative error in fp32; what is left is the order of additions."""
 
 
+class InMemory(dict[str, Tensor]):
+    """Tensors in the place of a file's `Weights`: none of them has a scale."""
+
+    def unscaled(self, name: str) -> Tensor:
+        return self[name]
+
+
 @dataclass
 class Model:
     """A checkpoint in memory: our networks and, made when asked for, theirs on the same weights."""
@@ -76,7 +83,7 @@ class Model:
         with torch.device("meta"):
             unet, vae, text = UNet(self.unet_config), AutoencoderKL(self.vae_config), TextEncoder(self.text_config)
         layout = keys.layout(self.state)
-        fill = Filler(self.state, torch.device("cpu"), "random")  # type: ignore[arg-type]
+        fill = Filler(InMemory(self.state), torch.device("cpu"), "random")  # type: ignore[arg-type]
         fill(unet, layout.unet, torch.float32, "U-Net")
         fill(vae, layout.vae, torch.float32, "VAE")
         fill(text.networks, layout.text, torch.float32, "text encoder")
@@ -93,7 +100,7 @@ class Model:
             cpu,
         )
 
-    def load(self, name: str, vae: str = "Automatic") -> ModelHandle:
+    def load(self, name: str, vae: str = "Automatic", taesd: tuple[str, ...] = ()) -> ModelHandle:
         """As `ModelManager.load`."""
         return self.ours
 

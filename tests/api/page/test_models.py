@@ -102,7 +102,7 @@ def test_all_kinds_are_listed_by_folder(models: Path, listed: Callable[..., Any]
     page = listed()
     assert page["total"] == 9
     assert page["kinds"] == {
-        "checkpoint": 1, "vae": 1, "lora": 2, "embedding": 1, "hypernetwork": 1, "controlnet": 1, "upscaler": 2
+        "checkpoint": 1, "vae": 1, "lora": 2, "embedding": 1, "hypernetwork": 1, "controlnet": 1, "upscaler": 2, "taesd": 0
     }  # fmt: skip
     assert listed(kind="lora")["folders"] == [{"path": "Lora", "count": 2}, {"path": "Lora/style", "count": 1}]
     cards = {item["name"]: item for item in page["items"]}
@@ -444,7 +444,7 @@ def test_a_restart_reads_no_header_again(models: Path, app: FakeApp, monkeypatch
         read.append(path.name)
         return read_header(path)
 
-    monkeypatch.setattr(described, "read_header", counted)
+    monkeypatch.setattr(described, "read_source", counted)
 
     def start() -> Any:
         library = ModelLibrary(lambda: [models], app.settings.data_dir)
