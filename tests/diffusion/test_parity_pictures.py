@@ -163,7 +163,15 @@ def from_noise(model: Wider, asked: Img2Img) -> Program[Any]:
     words = yield from concat_init(handle, asked, region, init, words)
     nothing = Init(torch.zeros_like(init.latent), init.shown)
     part = yield from _part(stage, handle, "Uniform", SAMPLERS["Euler"])
-    latent = yield from _denoised(stage, handle, SAMPLERS["Euler"], words, nothing, part, _Progress(handle, 0, 1, 0, 0))
+    latent = yield from _denoised(
+        stage,
+        handle,
+        SAMPLERS["Euler"],
+        lambda guidance: words.guided(handle, guidance),
+        nothing,
+        part,
+        _Progress(handle, 0, 1, 0, 0),
+    )
     pixels = yield from decode(handle, latent)
     return SimpleNamespace(pixels=pixels)
 
