@@ -19,10 +19,16 @@ def card(number: int, kind: str = "lora", **more: Any) -> dict[str, Any]:
 
 
 class FakeRoutes:
-    """Answers for `items`; `asked` holds the queries in order."""
+    """Answers for `items`; `asked` holds the queries in order.  `read` by id is what only details say, of files that the list
+    has not read yet."""
 
-    def __init__(self, items: list[dict[str, Any]], loaded: list[dict[str, Any]] | None = None) -> None:
-        self.items, self.loaded = items, loaded or []
+    def __init__(
+        self,
+        items: list[dict[str, Any]],
+        loaded: list[dict[str, Any]] | None = None,
+        read: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
+        self.items, self.loaded, self.read = items, loaded or [], read or {}
         self.asked: list[dict[str, str]] = []
 
     def answer_for(self, context: Any) -> FakeRoutes:
@@ -42,7 +48,7 @@ class FakeRoutes:
         if found is None:
             return route.fulfill(status=404, body="{}")
         details = {"facts": [], "tags": [], "description": "", "notes": "", "negative": "", "defaults": {}, "may_edit": True}
-        self._send(route, {**details, **found})
+        self._send(route, {**details, **found, **self.read.get(rest, {})})
 
     def _list(self, query: dict[str, str]) -> dict[str, Any]:
         found = [item for item in self.items if query.get("q", "").lower() in item["name"].lower()]
@@ -58,6 +64,7 @@ class FakeRoutes:
             "kinds": kinds,
             "folders": [{"path": folder, "count": sum(item["folder"] == folder for item in found)} for folder in folders],
             "items": found[offset : offset + limit],
+            "unread": len(self.read),
         }
 
     def _send(self, route: Any, answer: Any) -> None:

@@ -48,6 +48,17 @@ def test_a_click_inserts_and_a_second_one_takes_it_out_exactly(page: Any) -> Non
             assert main.get_attribute("aria-pressed") == "false"
 
 
+def test_a_file_that_is_not_read_yet_goes_in_with_its_preferred_weight(visit: Visit) -> None:
+    """The first list after thousands of files came says little of them."""
+    visitor = visit()
+    FakeRoutes([card(1, name="ink")], read={"lora-1": {"insert": "<lora:ink:0.8>", "weight": 0.8}}).answer_for(visitor.context)
+    page = to_models(visitor.open(), "ink")
+    card_of(page, "ink").locator(".card-main").click()
+    wait_prompt(page, "<lora:ink:0.8>")
+    card_of(page, "ink").locator(".card-main").click()
+    wait_prompt(page, "")
+
+
 def test_what_was_changed_since_is_taken_out_by_its_name(page: Any) -> None:
     page.fill(PROMPT, "a cat, <lora:INK:0.3:0.5>, in a hat")
     to_models(page, "ink")

@@ -217,6 +217,8 @@ class ModelsTab {
   async #use(card, event = {}) {
     if (card.kind === "checkpoint") return this.#choose(card);
     if (card.kind === "vae") return this.#chooseVae(card);
+    // A file that the server has not read yet has no preferred weight on its card
+    if (this.#list.unread) card = await models.details(card.id, this.#list.query.checkpoint).catch(() => card);
     if (!isWritten(card)) return this.#detail.open(card);
     const negative = Boolean(event.shiftKey || event.altKey);
     if (negative && card.kind !== "embedding") {
