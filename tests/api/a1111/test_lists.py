@@ -111,19 +111,18 @@ def test_loras_have_the_names_and_the_metadata_of_their_files(visitor: Visitor, 
     assert get(visitor(), "loras") == []
 
 
-def test_vaes_are_listed_chosen_by_option_and_said(visitor: Visitor, models: Path) -> None:
+def test_vaes_are_listed_chosen_by_option_and_said(api: TestClient, models: Path) -> None:
     """`sd_vae` in a call takes the file; one that is not here is passed over with a note (see the tests of tolerance)."""
-    client = visitor()
-    assert get(client, "sd-vae") == []
+    assert get(api, "sd-vae") == []
     (models / "VAE").mkdir()
     try:
         state = randomised(AutoencoderKL(TINY_VAE), seed=9).state_dict()
         write(models / "VAE" / "nice.safetensors", state)
         (models / "VAE" / "torn.safetensors").write_bytes(b"torn")
-        found = get(client, "sd-vae")
+        found = get(api, "sd-vae")
         assert found == [{"model_name": "nice.safetensors", "filename": "nice.safetensors"}]
-        plain = client.post("/sdapi/v1/txt2img", json={**SMALL, "seed": 1}).json()
-        chosen = client.post("/sdapi/v1/txt2img", json={**SMALL, "seed": 1, "override_settings": {"sd_vae": "nice"}}).json()
+        plain = api.post("/sdapi/v1/txt2img", json={**SMALL, "seed": 1}).json()
+        chosen = api.post("/sdapi/v1/txt2img", json={**SMALL, "seed": 1, "override_settings": {"sd_vae": "nice"}}).json()
     finally:
         shutil.rmtree(models / "VAE")
     info = json.loads(chosen["info"])
