@@ -26,13 +26,19 @@ export function closeNewest() {
 }
 
 export function watchPanels() {
-  document.addEventListener("toggle", ({ target }) => {
-    if (!(target instanceof HTMLDetailsElement)) return;
-    if (!target.open) return closed(target);
-    opened(target, () => {
-      const within = target.contains(document.activeElement);
-      target.open = false;
-      if (within) target.querySelector("summary")?.focus();
-    });
-  }, true);
+  document.addEventListener("toggle", ({ target }) => notePanel(target), true);
+  // "toggle" comes a task after the panel has opened, and Esc may come before it: it would cancel the job
+  const changed = new MutationObserver((changes) => changes.forEach(({ target }) => notePanel(target)));
+  changed.observe(document.body, { attributes: true, attributeFilter: ["open"], subtree: true });
+}
+
+function notePanel(panel) {
+  if (!(panel instanceof HTMLDetailsElement)) return;
+  if (!panel.open) return closed(panel);
+  if (stack.some(({ node }) => node === panel)) return;
+  opened(panel, () => {
+    const within = panel.contains(document.activeElement);
+    panel.open = false;
+    if (within) panel.querySelector("summary")?.focus();
+  });
 }

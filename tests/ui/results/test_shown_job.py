@@ -89,6 +89,22 @@ def test_escape_closes_an_open_panel_and_only_then_cancels(page: Any, app: FakeA
     assert app.records[job][1].state == "cancelled"
 
 
+def test_escape_at_once_after_a_panel_opened_closes_it(page: Any, app: FakeApp) -> None:
+    """Before the browser's `toggle` event, which comes a task later."""
+    page.click(GENERATE)
+    job = app.wait_for_job()
+    page.wait_for_selector("body[data-busy]")
+    left_open = page.evaluate("""async () => {
+        const panel = document.querySelector("#engine");
+        panel.open = true;
+        await null;
+        document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape", bubbles: true, cancelable: true}));
+        return panel.open;
+    }""")
+    assert not left_open
+    assert app.records[job][1].state == "queued"
+
+
 def test_tab_closes_lists_and_stops_only_at_what_has_a_name(page: Any) -> None:
     page.focus("#txt2img_sampler input")
     page.wait_for_selector("#txt2img_sampler [role=option]")
