@@ -77,10 +77,12 @@ def passes(check: Check) -> bool:
 def _environment() -> dict[str, str]:
     """The tests make their own settings: what is set for this user's server must not leak into them.
 
-    They start many processes, so what those import is compiled once and kept.
+    They start many processes, so what those import is compiled once and kept.  Two run side by side, mostly with small
+    tensors, so each takes one thread of OpenMP: several would spend the cores on waiting for one another.
     """
-    return {
+    kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("ATELIER_") and name != "PYTHONDONTWRITEBYTECODE"
     }
+    return {"OMP_NUM_THREADS": "1", **kept}

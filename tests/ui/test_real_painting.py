@@ -59,7 +59,7 @@ def test_erase_an_object_ask_for_another_and_go_on_painting(visitor: Watched) ->
     page = visitor.open()
     page.fill("#txt2img_prompt textarea", "a red apple on a blue background")
     page.fill("#txt2img_seed :is(input, textarea)", "4")
-    page.fill("#txt2img_steps input[type=number]", "6")
+    page.fill("#txt2img_steps input[type=number]", "2")
     apple = painted(page, "txt2img")
     page.click(".picture-info [data-to=inpaint]")
     page.wait_for_selector("#tab_inpaint[aria-selected=true]")
@@ -68,7 +68,7 @@ def test_erase_an_object_ask_for_another_and_go_on_painting(visitor: Watched) ->
 
     canvas.brush(80)
     canvas.stroke((128, 100), (128, 160))
-    page.fill("#inpaint_steps input[type=number]", "6")
+    page.fill("#inpaint_steps input[type=number]", "2")
     page.fill("#inpaint_prompt textarea", "a lemon on a blue background")
     page.fill("#inpaint_denoising_strength input[type=number]", "0.9")
     page.fill("#inpaint_mask_blur input[type=number]", "0")
@@ -106,7 +106,7 @@ def test_a_picture_from_a_picture_follows_it_as_far_as_the_strength_lets_it(visi
     canvas.drop((buffer.getvalue(), "square.png", "image/png"))
     canvas.wait(256, 256)
     page.fill("#img2img_prompt textarea", "a red apple on a blue background")
-    page.fill("#img2img_steps input[type=number]", "8")
+    page.fill("#img2img_steps input[type=number]", "5")
     far = []
     for strength in ("0.1", "0.9"):
         page.fill("#img2img_denoising_strength input[type=number]", strength)
