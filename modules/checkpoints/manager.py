@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from modules.checkpoints import host_memory
 from modules.checkpoints.cache import Component, ComponentCache, Leases
 from modules.checkpoints.completeness import check_scaling
 from modules.checkpoints.components import with_vae
@@ -35,7 +36,8 @@ from modules.checkpoints.hypernetworks import Hypernetworks
 from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.loras import Loras
 from modules.checkpoints.model_file import ModelFile
-from modules.checkpoints.sources import file_stamp, open_source, stamp_of
+from modules.checkpoints.read_ahead import PART, Needed, ReadAhead
+from modules.checkpoints.sources import file_stamp, open_source, read_source, stamp_of
 from modules.checkpoints.taesd import Half
 from modules.checkpoints.tiny_autoencoders import TinyAutoencoders
 from modules.checkpoints.training import yaml_of, yaml_problem
@@ -46,7 +48,7 @@ from modules.diffusion.attention import Attend
 from modules.diffusion.kernels import PLAIN, Kernels
 from modules.diffusion.placement import streaming_helps
 from modules.diffusion.slicing import SwitchableAttention
-from modules.errors import CheckpointError, OutOfMemory, UnknownName
+from modules.errors import AtelierError, CheckpointError, OutOfMemory, UnknownName
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +97,7 @@ class ModelManager:
         self.loras = Loras(self.folders)
         self.hypernetworks = Hypernetworks(self.folders)
         self.cache = ComponentCache()
+        self.ahead = ReadAhead()
         self.tiny = TinyAutoencoders(self.folders, self.cache, cache, device, vae_dtype(device, dtype))
         self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
         self._lock = threading.Lock()
@@ -119,6 +122,61 @@ class ModelManager:
             with self._lock:
                 self._keep_loaded()
         return handle
+
+    def prepare(self, names: Sequence[str]) -> None:
+        """The first of these checkpoints that is not loaded is likely to be loaded next: read its file ahead, and where a
+        budget has room for it beside what is loaded and main memory is where it runs, load it.  What was begun for another one
+        ends.
+
+        What goes wrong is not said here: `load` says it.
+        """
+        info = next((info for name in names if (info := self._absent(name)) is not None), None)
+        try:
+            if info is None:
+                self.ahead.want(None)
+            elif not self._load_beside(info):
+                vae = vae_for(self.folders, info.path, AUTOMATIC)
+                self.ahead.want(Needed(info.path, () if vae is None else (vae,)))
+        except (AtelierError, OSError) as error:
+            log.debug("%s is not read ahead: %s", names, error)
+
+    def _absent(self, name: str) -> CheckpointInfo | None:
+        """A checkpoint that could be loaded and is not."""
+        try:
+            info, handle = self._find(name)
+        except AtelierError:
+            return None
+        return info if handle is None and not info.problem else None
+
+    def _load_beside(self, info: CheckpointInfo) -> bool:
+        """Load a checkpoint where that takes no place of another; whether it is there."""
+        if self._budget is None or streaming_helps(self.device) or not self._fits_beside(info):
+            return False
+        with self._loading:
+            if self._kept(info):
+                return True
+            try:
+                identity = _identity(info)
+                handle = self._build(info, identity)
+            except (AtelierError, torch.OutOfMemoryError, MemoryError) as error:
+                log.debug("%s was not loaded ahead: %s", info.name, error)
+                with self._lock:
+                    self._keep_loaded()
+                return False
+            with self._lock:
+                self._loaded[identity] = handle
+                self._loaded.move_to_end(identity, last=False)  # the first to go until it is used
+        log.info("loaded %s ahead", info.name)
+        self._fit()
+        return True
+
+    def _fits_beside(self, info: CheckpointInfo) -> bool:
+        """Whether the budget, and main memory as it is now, have room for the weights of a checkpoint."""
+        assert self._budget is not None, "the caller has one"
+        header = read_source(info.path)
+        dtype = self.dtype if header.numbers >= SMALL else self._small_dtype
+        size, free = header.numbers * dtype.itemsize, host_memory.available()
+        return self.cache.size + size <= self._budget and free is not None and size <= PART * free
 
     def _load(self, name: str) -> ModelHandle:
         info, handle = self._find(name)

@@ -28,6 +28,7 @@ from modules.engine import results
 from modules.engine.costs import Call, CostModel
 from modules.engine.flight import Flight, Launched
 from modules.engine.inspection import in_memory
+from modules.engine.lookahead import LookAhead
 from modules.engine.messages import (
     Cancel,
     Cancelled,
@@ -42,6 +43,7 @@ from modules.engine.messages import (
     Stop,
     Submit,
     Unload,
+    Upcoming,
     Watch,
     parse,
 )
@@ -120,6 +122,7 @@ class Engine:
         self._parked: dict[str, tuple[Future[Any], float]] = {}
         """What tasks wait for on host threads, and since when on the monotonic clock."""
         self._load_since: dict[str, float] = {}
+        self._ahead = LookAhead(manager.prepare)
         self._costs_sent = float("-inf")
         self._tick = 0
         self._running = True
@@ -137,6 +140,7 @@ class Engine:
                 for task in list(self.tasks.values()):
                     self._drop(task)
                 self.flight.abandon()
+                self._ahead.close()
                 for threads in (self._host, self._waits):
                     threads.shutdown(wait=False, cancel_futures=True)
 
@@ -145,6 +149,7 @@ class Engine:
         self._tick += 1
         self.flight.settle()
         self._admit_loads()
+        self._ahead.look(self.tasks, self._load_since)
         self._collect()
         self._wait_for_quick_ops()
         waiting = [self._waiting(task) for task in self._launchable()]
@@ -311,6 +316,8 @@ class Engine:
                     task.finishing = True
             case Watch(tasks):
                 self.reports.watched = set(tasks)
+            case Upcoming(checkpoints):
+                self._ahead.hear(checkpoints)
             case LoadCheckpoint(checkpoint):
                 self._host.submit(self._preload, checkpoint)
             case Loaded(checkpoint):  # from a host thread of ours

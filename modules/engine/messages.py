@@ -99,6 +99,15 @@ class Watch(_Kind):
 
 
 @dataclass(frozen=True)
+class Upcoming(_Kind):
+    """The checkpoints that jobs will need of which no image was sent yet, in their order; none is needed sooner than what
+    images that were sent need."""
+
+    kind = "upcoming"
+    checkpoints: Sequence[str]
+
+
+@dataclass(frozen=True)
 class LoadCheckpoint(_Kind):
     """Bring a checkpoint in before an image asks for it."""
 
@@ -258,7 +267,7 @@ class GaveUp(_Kind):
     cause: str
 
 
-ToEngine = Submit | Cancel | Finish | Watch | LoadCheckpoint | Unload | Inspect | Stop
+ToEngine = Submit | Cancel | Finish | Watch | Upcoming | LoadCheckpoint | Unload | Inspect | Stop
 FromEngine = Hello | Loading | Loaded | LoadFailed | InMemory | Costs | Progress | PreviewImage | Done | Failed | Cancelled
 FromLink = Died | GaveUp
 

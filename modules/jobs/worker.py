@@ -38,6 +38,7 @@ from modules.engine.messages import (
     Progress,
     ToEngine,
     Unload,
+    Upcoming,
     Watch,
     parse,
 )
@@ -112,6 +113,8 @@ class Worker:
         self._inspected, self._inspected_at = threading.Event(), -math.inf
         self.watched: set[str] = set()
         """The tasks that are watched: their previews are asked for."""
+        self.upcoming: tuple[str, ...] = ()
+        """The checkpoints that it was told jobs will need."""
         self._store, self._costs_kept = costs, time.monotonic()
         self._outbox = Outbox(lambda message: self.link.send(message))
         self._events: EngineEvents | None = None
@@ -174,6 +177,12 @@ class Worker:
         if tasks != self.watched:
             self.watched = tasks
             self.send(Watch(sorted(tasks)))
+
+    def look_ahead(self, checkpoints: Sequence[str]) -> None:
+        """Jobs will need these checkpoints.  Under the lock."""
+        if tuple(checkpoints) != self.upcoming:
+            self.upcoming = tuple(checkpoints)
+            self.send(Upcoming(list(checkpoints)))
 
     def settle(self, timeout: float | None = None) -> bool:
         """Wait until all messages are handed over; False when that takes longer than `timeout` seconds."""
@@ -274,7 +283,7 @@ class Worker:
         with self.changes.lock:
             self.state, self.resident = EngineState("restarting", f"The engine is starting again: {cause}."), ""
             self.in_memory = ()
-            self.watched = set()
+            self.watched, self.upcoming = set(), ()
             self._outbox.drop()
         events.died(self, cause)
         with self.changes.lock:
