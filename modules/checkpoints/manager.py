@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from modules.checkpoints import host_memory
-from modules.checkpoints.cache import Component, ComponentCache, Leases
+from modules.checkpoints.cache import ComponentCache, Leases
 from modules.checkpoints.completeness import check_scaling
 from modules.checkpoints.components import with_vae
 from modules.checkpoints.families import recognise
@@ -37,6 +37,7 @@ from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.loras import Loras
 from modules.checkpoints.model_file import ModelFile
 from modules.checkpoints.read_ahead import PART, Needed, ReadAhead
+from modules.checkpoints.residence import Residence, Storage, fallbacks, first_choice, place
 from modules.checkpoints.sources import file_stamp, open_source, read_source, stamp_of
 from modules.checkpoints.taesd import Half
 from modules.checkpoints.tiny_autoencoders import TinyAutoencoders
@@ -51,6 +52,7 @@ from modules.diffusion.slicing import SwitchableAttention
 from modules.errors import AtelierError, CheckpointError, OutOfMemory, UnknownName
 
 log = logging.getLogger(__name__)
+
 
 SMALL = 100_000_000
 """Numbers in the files of smaller models.  Their layers are so narrow that a forward in bfloat16 takes as long as in float32
@@ -72,6 +74,7 @@ class ModelManager:
         kernels: what the networks compute between convolutions and matrix products.
         accelerate: what evaluates U-Nets.
         small_dtype: the number format of models smaller than `SMALL` instead of `dtype`; None for no difference.
+        storage: whether denoisers' weights are kept in 8 bits: where memory is short, never or always.
 
     All methods may be called from any thread.
     """
@@ -88,9 +91,10 @@ class ModelManager:
         kernels: Kernels = PLAIN,
         accelerate: Accelerate = eager,
         small_dtype: torch.dtype | None = None,
+        storage: Storage = "auto",
     ) -> None:
         self.folders, self.device, self.dtype = list(folders), device, dtype
-        self._small_dtype = small_dtype or dtype
+        self._small_dtype, self._storage = small_dtype or dtype, storage
         self._kernels, self._accelerate = kernels, accelerate
         self._attend, self._cache, self._keep, self._budget = SwitchableAttention(attend), cache, max(1, keep), budget
         self.inversions = Inversions(self.folders, cache)
@@ -330,11 +334,11 @@ class ModelManager:
         return identity, handle
 
     def _build_alone(self, info: CheckpointInfo, identity: _Identity) -> ModelHandle:
-        """Further attempts after the device was full: let go of everything else first, then stream the weights."""
-        for streamed in (False, True) if streaming_helps(self.device) else (False,):
+        """Further attempts after the device was full: let go of everything else first, then hold less on the device."""
+        for residence in fallbacks(self._storage, streaming_helps(self.device)):
             self._keep_none()
             try:
-                return self._build(info, identity, streamed) if streamed else self._build(info, identity)
+                return self._build(info, identity, residence)
             except torch.OutOfMemoryError:
                 continue  # behind the except block: a live exception would keep the tensors that were made so far
         raise OutOfMemory(
@@ -342,8 +346,9 @@ class ModelManager:
             "smaller checkpoint"
         )
 
-    def _build(self, info: CheckpointInfo, identity: _Identity, streamed: bool = False) -> ModelHandle:
-        """The model of a file; one that is `streamed` is read to main memory, and its blocks are brought when they run."""
+    def _build(self, info: CheckpointInfo, identity: _Identity, residence: Residence | None = None) -> ModelHandle:
+        """The model of a file, held in this way; as is usual here unless given."""
+        residence = residence or first_choice(self._storage)
         with _named(info.path), open_source(info.path) as source:
             header = source.header
             if source.stamp != identity[1:4]:
@@ -351,11 +356,12 @@ class ModelManager:
             family = recognise(header.shapes)
             check_scaling(header, family.latent.scale)
             dtype = self.dtype if header.numbers >= SMALL else self._small_dtype
-            fill = Filler(Weights(source.files, header), torch.device("cpu") if streamed else self.device, info.path.name)
+            read_to = torch.device("cpu") if residence.through_main_memory else self.device
+            fill = Filler(Weights(source.files, header), read_to, info.path.name)
             opened = self._opened(info.path, header, fill, dtype, identity[:4])  # its content, without its configuration
             loaded = family.load(opened)
-            if streamed:
-                _stream(opened.components, self.device)
+            if residence.through_main_memory:
+                place(opened.components, residence, self.device)
             digest = FileHash.of(info.path, self._cache, identity[1:4])
         return ModelHandle(
             info=info,
@@ -372,6 +378,7 @@ class ModelManager:
             components=tuple(opened.components),
             attend=self._attend,
             dtype=dtype,
+            notes=residence.notes,
         )
 
     def _opened(self, path: Path, header: Header, fill: Filler, dtype: torch.dtype, content: Stamped) -> ModelFile:
@@ -389,16 +396,6 @@ class ModelManager:
             kernels=self._kernels,
             accelerate=self._accelerate,
         )
-
-
-def _stream(components: Sequence[Component], device: torch.device) -> None:
-    """Stream networks that were read to main memory; those that cannot be streamed come to the device."""
-    for component in components:
-        if component.leases:  # it is another model's too, and runs where it is
-            continue
-        if component.placement is None or not (component.placement.streamed or component.placement.stream()):
-            component.network.to(device)
-    log.warning("memory ran short: the weights are streamed from main memory, block by block")
 
 
 def vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:

@@ -147,6 +147,7 @@ class Hello(_Kind):
     attention: str
     kernels: str = ""
     accelerator: str = ""
+    weights: str = ""
     pid: int = 0
     share: str = ""
 

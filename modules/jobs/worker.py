@@ -257,13 +257,14 @@ class Worker:
 
     def _hello(self, hello: Hello) -> None:
         self._know_costs_of(" ".join(filter(None, (hello.device.partition(" ")[0], hello.share))))
-        chosen = (hello.device, hello.dtype, hello.attention, hello.kernels, hello.accelerator)
+        chosen = (hello.device, hello.dtype, hello.attention, hello.kernels, hello.accelerator, hello.weights)
         self.set_state(EngineState("ready", READY, *chosen))
         log.info("%sdevice: %s", self.label, hello.device)
         log.info("%sdtype: %s", self.label, hello.dtype)
         log.info("%sattention: %s", self.label, hello.attention)
         log.info("%skernels: %s", self.label, hello.kernels)
         log.info("%saccelerator: %s", self.label, hello.accelerator)
+        log.info("%sweights: %s", self.label, hello.weights)
 
     def _loaded(self, loaded: Loaded) -> None:
         with self.changes.lock:
@@ -312,6 +313,7 @@ def engine_configuration(settings: Settings, worker: int = 0) -> dict[str, Any]:
         "accelerator": settings.accelerator,
         "exact": settings.exact,
         "model_memory": settings.model_memory,
+        "weights_storage": settings.weights_storage,
         "worker": worker,
         "workers": settings.workers,
     }
