@@ -362,6 +362,7 @@ class ModelManager:
             loaded = family.load(opened)
             if residence.through_main_memory:
                 place(opened.components, residence, self.device)
+            source.check_unchanged()
             digest = FileHash.of(info.path, self._cache, identity[1:4])
         return ModelHandle(
             info=info,
