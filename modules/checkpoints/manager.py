@@ -29,6 +29,7 @@ from modules.checkpoints.completeness import check_scaling
 from modules.checkpoints.components import with_vae
 from modules.checkpoints.families import recognise
 from modules.checkpoints.files import CheckpointInfo, find
+from modules.checkpoints.footprint import SMALL
 from modules.checkpoints.handle import ModelHandle, Stamped
 from modules.checkpoints.hashes import FileHash
 from modules.checkpoints.header import Header, header_of, open_model
@@ -52,11 +53,6 @@ from modules.diffusion.slicing import SwitchableAttention
 from modules.errors import AtelierError, CheckpointError, OutOfMemory, UnknownName
 
 log = logging.getLogger(__name__)
-
-
-SMALL = 100_000_000
-"""Numbers in the files of smaller models.  Their layers are so narrow that a forward in bfloat16 takes as long as in float32
-(a U-Net of 7 million: 0.92 to 1.16 of it), and only its rounding would be left.  SD 1.5 has a billion."""
 
 
 class ModelManager:

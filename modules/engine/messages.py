@@ -139,7 +139,8 @@ class Stop(_Kind):
 
 @dataclass(frozen=True)
 class Hello(_Kind):
-    """The first: what the engine runs on, each choice with its reason; `share` is its part of a device that workers share."""
+    """The first: what the engine runs on, each choice with its reason; `share` is its part of a device that workers share,
+    `room` what memory it has (`modules.jobs.memory.Room`)."""
 
     kind = "hello"
     device: str
@@ -150,6 +151,7 @@ class Hello(_Kind):
     weights: str = ""
     pid: int = 0
     share: str = ""
+    room: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

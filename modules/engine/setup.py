@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from modules.checkpoints.manager import ModelManager
+from modules.checkpoints.host_memory import available
+from modules.checkpoints.manager import ModelManager, vae_dtype
 from modules.checkpoints.residence import Storage
 from modules.diffusion.accelerators import AcceleratorChoice, eager
 from modules.diffusion.attention import AttentionChoice, choose_attention
@@ -22,6 +23,7 @@ from modules.diffusion.placement import streaming_helps
 from modules.engine.attention_file import AttentionFile, fingerprint
 from modules.engine.engine import Engine
 from modules.engine.formats import FASTER, measured_bfloat16_speed
+from modules.engine.memory import free_memory
 from modules.engine.messages import Hello, Message
 from modules.errors import SettingsError
 
@@ -261,4 +263,21 @@ def hello(choices: Choices, workers: int = 1) -> Message:
         weights=choices.weights,
         pid=os.getpid(),
         share=f"1/{workers}" if shared else "",
+        room=room_of(choices, workers if shared else 1),
     ).message()
+
+
+def room_of(choices: Choices, sharing: int = 1) -> dict[str, Any]:
+    """What estimates need to know of the memory that this engine may take (`modules.jobs.memory.Room`), before it took any;
+    `sharing` engines have the same."""
+    device, small = choices.device, choices.small_dtype or choices.dtype
+    free = free_memory(device) if device.type == "cuda" else available()
+    return {
+        "memory": (free or 0) // sharing,
+        "number": choices.dtype.itemsize,
+        "small_number": small.itemsize,
+        "vae_number": vae_dtype(device, choices.dtype).itemsize,
+        "streams": streaming_helps(device),
+        "storage": choices.storage,
+        "kind": device.type,
+    }

@@ -46,6 +46,7 @@ from modules.errors import AtelierError
 from modules.jobs.changes import Changes
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.estimates import Known
+from modules.jobs.memory import Room
 from modules.jobs.outbox import Outbox
 from modules.jobs.views import EngineState
 from modules.queue.store import Cost
@@ -107,7 +108,7 @@ class Worker:
         self.state = EngineState("starting", "The engine is starting.")
         self.resident = ""
         """The checkpoint that was loaded last, "" after the engine's start."""
-        self.costs, self.device = CostModel(), ""
+        self.costs, self.device, self.room = CostModel(), "", Room()
         self.in_memory: tuple[Mapping[str, Any], ...] = ()
         """What was in its memory when it was asked last (`messages.InMemory`)."""
         self._inspected, self._inspected_at = threading.Event(), -math.inf
@@ -257,6 +258,7 @@ class Worker:
 
     def _hello(self, hello: Hello) -> None:
         self._know_costs_of(" ".join(filter(None, (hello.device.partition(" ")[0], hello.share))))
+        self.room = Room.of(hello.room)
         chosen = (hello.device, hello.dtype, hello.attention, hello.kernels, hello.accelerator, hello.weights)
         self.set_state(EngineState("ready", READY, *chosen))
         log.info("%sdevice: %s", self.label, hello.device)
