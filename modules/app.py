@@ -16,6 +16,7 @@ from typing import Any
 from modules.catalogue import Catalogue, weights_of
 from modules.checkpoints.companions import EmbeddingInfo, HypernetworkInfo, LoraInfo
 from modules.checkpoints.files import CheckpointInfo
+from modules.checkpoints.footprint import footprint_of
 from modules.checkpoints.vaes import VaeInfo
 from modules.engine.link import EngineLink
 from modules.images.encoding import form_of
@@ -24,6 +25,7 @@ from modules.images.uploads import Upload
 from modules.jobs.dispatch import SLOTS
 from modules.jobs.estimates import Quote, quote
 from modules.jobs.input_images import InputImages
+from modules.jobs.memory import memory_of
 from modules.jobs.service import JobService
 from modules.jobs.views import EngineState, JobView, PictureView, Preview, QueueView
 from modules.jobs.worker import local_engines
@@ -185,11 +187,19 @@ class App:
         """
         request, info = self.catalogue.to_quote(fields)
         dtype = self.engine().dtype.partition(" ")[0]
-        weights = sum(weights_of(each, dtype) for each in (info, *self.catalogue.beside(request)))
+        needed = (info, *self.catalogue.beside(request))
+        weights = sum(weights_of(each, dtype) for each in needed)
+        footprints = {each.name: footprint_of(each.path) for each in needed}
         native = (info.defaults.width, info.defaults.height)
         with self.service.changes.lock:
             workers = self.service.workers.ready() or self.service.workers.all
-            quotes = [quote(each.costs, request, each.resident, SLOTS, native, weights) for each in workers]
+            quotes = [
+                quote(
+                    *(each.costs, request, each.resident, SLOTS, native, weights),
+                    memory_of(each.costs, request, footprints, each.room),
+                )
+                for each in workers
+            ]
         return min(quotes, key=lambda each: math.inf if each.seconds is None else each.seconds)
 
     def in_memory(self, seconds: float = 1.0) -> list[Mapping[str, Any]]:

@@ -70,7 +70,7 @@ PROMPT_FIELDS = (
 COST_FIELDS = (
     *("width", "height", "count", "steps", "sampler", "cfg_scale"),
     *("pag_scale", "sag_scale", "source", "pictures", "denoising_strength", "fix_steps", "hires"),
-    *("refiner", "refiner_switch_at", "refiner_pass", "refiner_by_steps"),
+    *("refiner", "refiner_switch_at", "refiner_pass", "refiner_by_steps", "vae", "vae_decoder", "vae_encoder"),
 )
 """Fields of a request that decide what it costs, beside its checkpoint."""
 
@@ -280,7 +280,8 @@ class Catalogue:
         """
         info = self._checkpoint(fields.get("checkpoint"))  # whose native size is its file's, whatever people prefer
         given = {name: fields[name] for name in COST_FIELDS if fields.get(name) is not None}
-        request = parse_request({**given, "checkpoint": info.name})
+        best = {name: getattr(info.defaults, name) for name in _DEFAULTS if name in COST_FIELDS}
+        request = parse_request({**best, **given, "checkpoint": info.name})
         found: dict[str, Any] = {
             "sampler": find_sampler(request.sampler)[0].name,
             "refiner": self.refiner(request.refiner, info),

@@ -176,7 +176,7 @@ try:
     from modules.engine.setup import choose, set_threads
     workers = int(sys.argv[5])
     set_threads(workers)
-    each = [choose(*sys.argv[1:5], worker, workers, pathlib.Path(sys.argv[6])) for worker in range(workers)]
+    each = [choose(*sys.argv[1:5], worker, workers, pathlib.Path(sys.argv[6]), sys.argv[7]) for worker in range(workers)]
     chosen = each[0]
     said["chosen"] = {
         "device": ", ".join(dict.fromkeys(f"{one.device} ({one.device_reason})" for one in each)),
@@ -184,6 +184,7 @@ try:
         "attention": f"{chosen.attention.name} ({chosen.attention.reason})",
         "kernels": f"{chosen.kernels.name} ({chosen.kernels.reason})",
         "accelerator": f"{chosen.accelerator.name} ({chosen.accelerator.reason})",
+        "weights": chosen.weights,
     }
 except Exception as error:
     said["error"] = str(error)
@@ -215,7 +216,7 @@ def _choices(settings: Settings, usable: bool) -> Iterator[Finding]:
 def _ask_torch(settings: Settings) -> dict[str, Any]:
     """What torch and the engine say, from a process of their own; under "broken" why they say nothing."""
     asked = (settings.device, settings.dtype, settings.attention, settings.accelerator, settings.workers, settings.data_dir)
-    command = [sys.executable, "-c", _ASK_TORCH, *map(str, asked)]
+    command = [sys.executable, "-c", _ASK_TORCH, *map(str, asked), settings.weights_storage]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TORCH_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:

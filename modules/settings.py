@@ -48,6 +48,7 @@ class Settings:
     attention: str = "auto"
     accelerator: str = "auto"
     model_memory: int = 0
+    weights_storage: str = "auto"
     exact: bool = False
     browser: bool = True
     host: str = "127.0.0.1"
@@ -306,6 +307,14 @@ TABLE: tuple[Setting, ...] = (
         "GB of memory in which models stay loaded, the least recently used going first; 0 is half of a GPU's, else one model",
         "0",
         "GB",
+    ),
+    Setting(
+        "weights_storage",
+        _one_of("auto", "full", "fp8"),
+        "how a denoiser's weights are kept: full, fp8 (8 bits, half the memory, brought to the computing format when used), or "
+        "auto (fp8 where a GPU cannot hold them otherwise)",
+        "auto",
+        "NAME",
     ),
     Setting("exact", _switch, "run every picture alone, so that it repeats bit for bit whatever else is running", "false"),
     Setting("browser", _switch, "open the page in a browser when it is ready", "true"),

@@ -45,12 +45,18 @@ _OPEN_CLIP_NAMES = (
 )
 
 
-def sdxl_state(seed: int = 0, unet: UNetConfig = UNET) -> dict[str, Tensor]:
+def sdxl_state(
+    seed: int = 0,
+    unet: UNetConfig = UNET,
+    vae: VAEConfig = VAE,
+    texts: tuple[TextConfig, TextConfig] = (TEXT, TEXT_2),
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Tensor]:
     """The tensors of a checkpoint by their names in the file."""
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
-        networks = UNet(unet), AutoencoderKL(VAE), TextEncoder(TEXT).networks, TextEncoder(TEXT_2).networks
-    parts = [{n: drawn(n, t.shape, generator) for n, t in network.state_dict().items()} for network in networks]
+        networks = UNet(unet), AutoencoderKL(vae), *(TextEncoder(text).networks for text in texts)
+    parts = [{n: drawn(n, t.shape, generator).to(dtype) for n, t in network.state_dict().items()} for network in networks]
     state = {keys.UNET + name: linear_names(name, tensor) for name, tensor in parts[0].items()}
     state |= {keys.VAE + name: tensor for name, tensor in parts[1].items()}
     state |= {"conditioner.embedders.0.transformer.text_model." + name: tensor for name, tensor in parts[2].items()}

@@ -129,8 +129,9 @@ def test_what_only_developers_need_is_no_failure(settings: Settings, monkeypatch
 
 def test_torch_is_asked_in_a_process_of_its_own(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    said = doctor._ask_torch(replace(settings, device="cpu"))
+    said = doctor._ask_torch(replace(settings, device="cpu", weights_storage="fp8"))
     assert said["chosen"]["device"] == "cpu (asked for)"
+    assert said["chosen"]["weights"].startswith("float8_e4m3fn (asked for")
     assert said["torch"].startswith("2.")
 
 

@@ -73,6 +73,8 @@ class ModelHandle:
     """The attention of its networks, which can be told to take less memory; None where its family builds them without it."""
     dtype: torch.dtype = torch.float32
     """The number format in which its denoiser and text encoders compute."""
+    notes: tuple[str, ...] = ()
+    """What pictures say of how it is held (`residence.Residence`)."""
     vae_file: tuple[str, FileHash] | None = None
     """The name and hash of the file that its autoencoder comes from, where it is not its own."""
     taesd_files: tuple[tuple[str, FileHash], ...] = ()
@@ -90,6 +92,11 @@ class ModelHandle:
     def size(self) -> int:
         """Bytes of its networks; what several models share is counted for each."""
         return sum(component.size for component in self.components)
+
+    @property
+    def in_eight_bits(self) -> bool:
+        """Whether weights of it are kept in 8 bits."""
+        return any(each.placement is not None and each.placement.in_eight_bits for each in self.components)
 
     @property
     def edits(self) -> bool:

@@ -30,6 +30,7 @@ from modules.checkpoints.weights import Weights
 from modules.diffusion.adapters import Adapter, Delta, Dense, Layer, LowRank
 from modules.diffusion.deltas import Decomposed, Full, Generalised, Hadamard, Kronecker, Rotation, Scaled
 from modules.diffusion.networks import AdaptableNetwork, LoadedAdapter
+from modules.diffusion.placement import resting_weight
 from modules.errors import CheckpointError, UnknownName
 from modules.prompts.compose import NetworkOptions
 
@@ -200,7 +201,7 @@ class _Reader:
 
     def _delta(self, names: Mapping[str, str], layer: Layer, dtype: torch.dtype) -> Delta | None:
         """What these tensors say of a layer; None for what is no change that is known here."""
-        weight = layer.weight
+        weight = resting_weight(layer)
         tensors = {what: self._tensor(name) for what, name in names.items()}
         if bad := next((name for what, name in names.items() if not bool(tensors[what].float().isfinite().all())), None):
             raise CheckpointError(f"its tensor {bad!r} has NaN or infinity")
@@ -253,7 +254,7 @@ def _misfit(delta: Delta, layer: Layer) -> str:
     if isinstance(delta, Full) and delta.bias is not None and delta.bias.numel() != len(layer.weight):
         return f"its bias has {delta.bias.numel()} numbers, the layer's {len(layer.weight)}"
     try:
-        weight = torch.empty_like(layer.weight, device="meta")
+        weight = torch.empty_like(layer.weight, dtype=torch.float32, device="meta")
         found = delta.to("meta").weight(weight)
     except (RuntimeError, ValueError, IndexError) as error:
         return str(error).split("\n", 1)[0]

@@ -23,11 +23,13 @@ from typing import Any
 
 import torch
 
-from modules.checkpoints.cache import Component, ComponentCache, Leases
+from modules.checkpoints import host_memory
+from modules.checkpoints.cache import ComponentCache, Leases
 from modules.checkpoints.completeness import check_scaling
 from modules.checkpoints.components import with_vae
 from modules.checkpoints.families import recognise
 from modules.checkpoints.files import CheckpointInfo, find
+from modules.checkpoints.footprint import SMALL
 from modules.checkpoints.handle import ModelHandle, Stamped
 from modules.checkpoints.hashes import FileHash
 from modules.checkpoints.header import Header, header_of, open_model
@@ -35,7 +37,9 @@ from modules.checkpoints.hypernetworks import Hypernetworks
 from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.loras import Loras
 from modules.checkpoints.model_file import ModelFile
-from modules.checkpoints.sources import file_stamp, open_source, stamp_of
+from modules.checkpoints.read_ahead import PART, Needed, ReadAhead
+from modules.checkpoints.residence import Residence, Storage, fallbacks, first_choice, place
+from modules.checkpoints.sources import file_stamp, open_source, read_source, stamp_of
 from modules.checkpoints.taesd import Half
 from modules.checkpoints.tiny_autoencoders import TinyAutoencoders
 from modules.checkpoints.training import yaml_of, yaml_problem
@@ -46,13 +50,9 @@ from modules.diffusion.attention import Attend
 from modules.diffusion.kernels import PLAIN, Kernels
 from modules.diffusion.placement import streaming_helps
 from modules.diffusion.slicing import SwitchableAttention
-from modules.errors import CheckpointError, OutOfMemory, UnknownName
+from modules.errors import AtelierError, CheckpointError, OutOfMemory, UnknownName
 
 log = logging.getLogger(__name__)
-
-SMALL = 100_000_000
-"""Numbers in the files of smaller models.  Their layers are so narrow that a forward in bfloat16 takes as long as in float32
-(a U-Net of 7 million: 0.92 to 1.16 of it), and only its rounding would be left.  SD 1.5 has a billion."""
 
 
 class ModelManager:
@@ -70,6 +70,7 @@ class ModelManager:
         kernels: what the networks compute between convolutions and matrix products.
         accelerate: what evaluates U-Nets.
         small_dtype: the number format of models smaller than `SMALL` instead of `dtype`; None for no difference.
+        storage: whether denoisers' weights are kept in 8 bits: where memory is short, never or always.
 
     All methods may be called from any thread.
     """
@@ -86,15 +87,17 @@ class ModelManager:
         kernels: Kernels = PLAIN,
         accelerate: Accelerate = eager,
         small_dtype: torch.dtype | None = None,
+        storage: Storage = "auto",
     ) -> None:
         self.folders, self.device, self.dtype = list(folders), device, dtype
-        self._small_dtype = small_dtype or dtype
+        self._small_dtype, self._storage = small_dtype or dtype, storage
         self._kernels, self._accelerate = kernels, accelerate
         self._attend, self._cache, self._keep, self._budget = SwitchableAttention(attend), cache, max(1, keep), budget
         self.inversions = Inversions(self.folders, cache)
         self.loras = Loras(self.folders)
         self.hypernetworks = Hypernetworks(self.folders)
         self.cache = ComponentCache()
+        self.ahead = ReadAhead()
         self.tiny = TinyAutoencoders(self.folders, self.cache, cache, device, vae_dtype(device, dtype))
         self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
         self._lock = threading.Lock()
@@ -119,6 +122,61 @@ class ModelManager:
             with self._lock:
                 self._keep_loaded()
         return handle
+
+    def prepare(self, names: Sequence[str]) -> None:
+        """The first of these checkpoints that is not loaded is likely to be loaded next: read its file ahead, and where a
+        budget has room for it beside what is loaded and main memory is where it runs, load it.  What was begun for another one
+        ends.
+
+        What goes wrong is not said here: `load` says it.
+        """
+        info = next((info for name in names if (info := self._absent(name)) is not None), None)
+        try:
+            if info is None:
+                self.ahead.want(None)
+            elif not self._load_beside(info):
+                vae = vae_for(self.folders, info.path, AUTOMATIC)
+                self.ahead.want(Needed(info.path, () if vae is None else (vae,)))
+        except (AtelierError, OSError) as error:
+            log.debug("%s is not read ahead: %s", names, error)
+
+    def _absent(self, name: str) -> CheckpointInfo | None:
+        """A checkpoint that could be loaded and is not."""
+        try:
+            info, handle = self._find(name)
+        except AtelierError:
+            return None
+        return info if handle is None and not info.problem else None
+
+    def _load_beside(self, info: CheckpointInfo) -> bool:
+        """Load a checkpoint where that takes no place of another; whether it is there."""
+        if self._budget is None or streaming_helps(self.device) or not self._fits_beside(info):
+            return False
+        with self._loading:
+            if self._kept(info):
+                return True
+            try:
+                identity = _identity(info)
+                handle = self._build(info, identity)
+            except (AtelierError, torch.OutOfMemoryError, MemoryError) as error:
+                log.debug("%s was not loaded ahead: %s", info.name, error)
+                with self._lock:
+                    self._keep_loaded()
+                return False
+            with self._lock:
+                self._loaded[identity] = handle
+                self._loaded.move_to_end(identity, last=False)  # the first to go until it is used
+        log.info("loaded %s ahead", info.name)
+        self._fit()
+        return True
+
+    def _fits_beside(self, info: CheckpointInfo) -> bool:
+        """Whether the budget, and main memory as it is now, have room for the weights of a checkpoint."""
+        assert self._budget is not None, "the caller has one"
+        header = read_source(info.path)
+        dtype = self.dtype if header.numbers >= SMALL else self._small_dtype
+        size, free = header.numbers * dtype.itemsize, host_memory.available()
+        return self.cache.size + size <= self._budget and free is not None and size <= PART * free
 
     def _load(self, name: str) -> ModelHandle:
         info, handle = self._find(name)
@@ -272,11 +330,11 @@ class ModelManager:
         return identity, handle
 
     def _build_alone(self, info: CheckpointInfo, identity: _Identity) -> ModelHandle:
-        """Further attempts after the device was full: let go of everything else first, then stream the weights."""
-        for streamed in (False, True) if streaming_helps(self.device) else (False,):
+        """Further attempts after the device was full: let go of everything else first, then hold less on the device."""
+        for residence in fallbacks(self._storage, streaming_helps(self.device)):
             self._keep_none()
             try:
-                return self._build(info, identity, streamed) if streamed else self._build(info, identity)
+                return self._build(info, identity, residence)
             except torch.OutOfMemoryError:
                 continue  # behind the except block: a live exception would keep the tensors that were made so far
         raise OutOfMemory(
@@ -284,8 +342,9 @@ class ModelManager:
             "smaller checkpoint"
         )
 
-    def _build(self, info: CheckpointInfo, identity: _Identity, streamed: bool = False) -> ModelHandle:
-        """The model of a file; one that is `streamed` is read to main memory, and its blocks are brought when they run."""
+    def _build(self, info: CheckpointInfo, identity: _Identity, residence: Residence | None = None) -> ModelHandle:
+        """The model of a file, held in this way; as is usual here unless given."""
+        residence = residence or first_choice(self._storage)
         with _named(info.path), open_source(info.path) as source:
             header = source.header
             if source.stamp != identity[1:4]:
@@ -293,11 +352,13 @@ class ModelManager:
             family = recognise(header.shapes)
             check_scaling(header, family.latent.scale)
             dtype = self.dtype if header.numbers >= SMALL else self._small_dtype
-            fill = Filler(Weights(source.files, header), torch.device("cpu") if streamed else self.device, info.path.name)
+            read_to = torch.device("cpu") if residence.through_main_memory else self.device
+            fill = Filler(Weights(source.files, header), read_to, info.path.name)
             opened = self._opened(info.path, header, fill, dtype, identity[:4])  # its content, without its configuration
             loaded = family.load(opened)
-            if streamed:
-                _stream(opened.components, self.device)
+            if residence.through_main_memory:
+                place(opened.components, residence, self.device)
+            source.check_unchanged()
             digest = FileHash.of(info.path, self._cache, identity[1:4])
         return ModelHandle(
             info=info,
@@ -314,6 +375,7 @@ class ModelManager:
             components=tuple(opened.components),
             attend=self._attend,
             dtype=dtype,
+            notes=residence.notes,
         )
 
     def _opened(self, path: Path, header: Header, fill: Filler, dtype: torch.dtype, content: Stamped) -> ModelFile:
@@ -331,16 +393,6 @@ class ModelManager:
             kernels=self._kernels,
             accelerate=self._accelerate,
         )
-
-
-def _stream(components: Sequence[Component], device: torch.device) -> None:
-    """Stream networks that were read to main memory; those that cannot be streamed come to the device."""
-    for component in components:
-        if component.leases:  # it is another model's too, and runs where it is
-            continue
-        if component.placement is None or not (component.placement.streamed or component.placement.stream()):
-            component.network.to(device)
-    log.warning("memory ran short: the weights are streamed from main memory, block by block")
 
 
 def vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:

@@ -16,6 +16,8 @@ from modules.checkpoints import diffusers_folder
 from modules.checkpoints.header import Header, header_of, open_model, read_header
 from modules.errors import CheckpointError
 
+_CHANGED = "changed while it was read; wait until it is complete and try again"
+
 
 @dataclass(frozen=True)
 class OpenSource:
@@ -24,6 +26,17 @@ class OpenSource:
     header: Header
     files: tuple[BinaryIO, ...]
     stamp: tuple[int, int, int]
+    opened: tuple[tuple[int, int, int], ...]
+    """What the content of each file was known by when it was opened."""
+
+    def check_unchanged(self) -> None:
+        """Refuse what was written to since it was opened; a file that another one was renamed over is as it was.
+
+        Raises:
+            CheckpointError: as said; the message is the rest of a sentence.
+        """
+        if tuple([file_stamp(os.fstat(file.fileno())) for file in self.files]) != self.opened:
+            raise CheckpointError(_CHANGED)
 
 
 def read_source(path: Path) -> Header:
@@ -45,7 +58,8 @@ def open_source(path: Path) -> Iterator[OpenSource]:
     with ExitStack() as stack:
         if not path.is_dir():
             file = stack.enter_context(open_model(path))
-            yield OpenSource(header_of(file, path), (file,), file_stamp(os.fstat(file.fileno())))
+            stamp = file_stamp(os.fstat(file.fileno()))
+            yield OpenSource(header_of(file, path), (file,), stamp, (stamp,))
             return
         try:
             content = diffusers_folder.content(path)
@@ -57,8 +71,8 @@ def open_source(path: Path) -> Iterator[OpenSource]:
         except OSError as error:
             raise CheckpointError(f"cannot be read ({error.strerror}); refresh the list of checkpoints") from None
         if not same:
-            raise CheckpointError("changed while it was read; wait until it is complete and try again")
-        yield OpenSource(header, files, diffusers_folder.stamp(content))
+            raise CheckpointError(_CHANGED)
+        yield OpenSource(header, files, diffusers_folder.stamp(content), tuple(opened.values()))
 
 
 def stamp_of(path: Path) -> tuple[int, int, int]:

@@ -51,8 +51,8 @@ class AcceleratorChoice:
 def while_resident(accelerate: Accelerate, placement: Placement | None, attend: SwitchableAttention) -> Accelerate:
     """`accelerate` for a U-Net whose weights may be moved and whose attention may be switched.
 
-    While weights are streamed or attention is sliced, the network itself is evaluated, and what was made of it is let go of
-    with its memory: it knows where weights lay and how attention was computed.  Behind that, it is made anew.
+    While weights are streamed or kept in 8 bits, or attention is sliced, the network itself is evaluated, and what was made of
+    it is let go of with its memory: it knows where weights lay and how attention was computed.  Behind that, it is made anew.
     """
 
     def resident(unet: UNet) -> UNetForward:
@@ -74,7 +74,7 @@ class _WhileResident:
         vector: Tensor | None = None,
     ) -> Tensor:
         placement = self._placement
-        if placement.streamed or self._attend.slice_bytes:
+        if not placement.plain or self._attend.slice_bytes:
             placement.derived = None
             return self._unet(x, timesteps, context, ctx, vector)  # type: ignore[no-any-return]
         if placement.derived is None:

@@ -4,18 +4,26 @@ A streamed network computes the same.  Its blocks' weights lie in main memory (p
 the device take turns: while one block runs, the next one's weights are on their way.  So a network takes twice its largest
 block of the device instead of all of them.  What is no block, or is small, stays on the device.
 
+A network may also keep the matrices and convolution kernels of its blocks in 8 bits (`eight_bits`), half of what 16 take; each
+block's are brought to the computing format, in one buffer for all blocks, when it runs.  Nothing computes in 8 bits: what the
+layers, their adapters and the kernels see while a block runs are weights as ever, only rounded.
+
 A block is a module that stands in a `nn.ModuleList` and is called as a whole; where such a module has lists of its own (a
 transformer's layers), those are looked into.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+from modules.diffusion import eight_bits
 
 SMALL = 2**20
 """Bytes: blocks of less stay on the device."""
@@ -37,16 +45,47 @@ class Placement:
         self.derived: Any = None
         """What an accelerator made of the network.  It may know where weights lie (a captured graph): it is let go of when they
         are moved, and where its memory is needed.  Who runs it makes it anew."""
-        self._stream: _Stream | None = None
+        self._held: _Held | None = None
 
     @property
     def streamed(self) -> bool:
-        return self._stream is not None
+        return self._held is not None and self._held.streamed
+
+    @property
+    def in_eight_bits(self) -> bool:
+        """Whether blocks keep their weights in 8 bits."""
+        return self._held is not None and self._held.in_eight_bits
+
+    @property
+    def plain(self) -> bool:
+        """Whether all weights lie on the device as the layers use them, at all times."""
+        return self._held is None
 
     @property
     def streamed_bytes(self) -> int:
         """What `settle` would take of the device."""
-        return sum(block.size for block in self._stream.blocks) if self._stream else 0
+        return sum(block.size for block in self._held.blocks) if self._held is not None and self._held.streamed else 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the network's weights and buffers as they are kept, wherever that is."""
+        kept = sum(tensor.numel() * tensor.element_size() for tensor in map(_get, _places(self.network)))
+        return kept + (self._held.scale_bytes if self._held is not None else 0)
+
+    def store_in_eight_bits(self) -> bool:
+        """Keep the blocks' matrices and kernels in 8 bits (`eight_bits`) on the device from now on; False where they are held
+        otherwise already, or there is nothing to keep so.
+
+        The rest comes to the device as it is.  Weights may lie anywhere before; what they were is gone.
+
+        Raises:
+            torch.OutOfMemoryError, RuntimeError: the device cannot hold them; the network is not to be used any more.
+        """
+        modules = self._large_blocks()
+        if self._held is not None or not modules:
+            return False
+        self._hold([_Block(module, self.device, partial(_on_device, self.device), True) for module in modules], streamed=False)
+        return True
 
     def stream(self) -> bool:
         """Stream the blocks' weights from now on; False where that is done already, or there is nothing to stream.
@@ -56,51 +95,82 @@ class Placement:
         Raises:
             torch.OutOfMemoryError, RuntimeError: main memory cannot hold them, or the device the rest.
         """
-        modules = [module for module in blocks_of(self.network) if _size(module) >= SMALL]
-        if self.streamed or not modules:
+        if self.streamed:
             return False
+        if self._held is not None:  # in 8 bits on the device, and from now on in main memory
+            self._moved(lambda size: _room(size, self.device.type == "cuda"), streamed=True)
+            return True
+        modules = self._large_blocks()
+        if not modules:
+            return False
+        self._hold(self._read_to_host(modules), streamed=True)
+        return True
+
+    def _large_blocks(self) -> list[nn.Module]:
+        return [module for module in blocks_of(self.network) if _size(module) >= SMALL]
+
+    def _hold(self, blocks: list[_Block], streamed: bool) -> None:
+        """Have these blocks' weights brought when they run, and all others on the device."""
         self.derived = None
         _wait_for(self.device)
         with torch.inference_mode(False):  # weights outlive the caller's mode
-            held = self._held(modules)
-            within = {place for block in held for place in block.places}
+            within = {place for block in blocks for place in block.places}
             for place in _places(self.network):
                 if place not in within and (there := _get(place)).device != self.device:
                     _set(place, _weight(there, there.to(self.device)))
-        self._stream = _Stream(held, self.device)
-        return True
+        self._held = _Held(blocks, self.device, streamed)
 
-    def _held(self, modules: list[nn.Module]) -> list[_Block]:
+    def _read_to_host(self, modules: list[nn.Module]) -> list[_Block]:
         """These as blocks whose weights are in main memory; all of them, or none where it is too small."""
+        self.derived = None
+        _wait_for(self.device)
         held: list[_Block] = []
         try:
             for module in modules:
-                held.append(_Block(module, self.device.type == "cuda"))
+                held.append(_Block(module, self.device, lambda size: _room(size, self.device.type == "cuda")))
         except Exception:
-            for block in held:
-                block.bind([_weight(view, view.to(self.device)) for view in block.on_host])
+            with torch.inference_mode(False):
+                for block in held:
+                    block.bind([_weight(view, view.to(self.device)) for view in block.at_rest])
+                    block.end()
             raise
         return held
 
+    def _moved(self, room: Callable[[int], Tensor], streamed: bool) -> None:
+        """Let the blocks' bytes lie elsewhere; all of them, or none where there is no room."""
+        assert self._held is not None, "the caller holds some"
+        _wait_for(self.device)
+        self._held.let_go_of_buffers()
+        with torch.inference_mode(False):
+            rooms = [room(block.size) for block in self._held.blocks]
+            for block, into in zip(self._held.blocks, rooms, strict=True):
+                block.move_to(into)
+        self._held.streamed = streamed
+
     def settle(self) -> None:
-        """Bring all weights to the device, to stay there.
+        """Bring all weights to the device, to stay there; what is kept in 8 bits stays so.
 
         Raises:
             torch.OutOfMemoryError: they do not fit; they are streamed as before.
         """
-        if self._stream is None:
+        if not self.streamed:
+            return
+        held = self._held
+        assert held is not None, "what is streamed is held"
+        if held.in_eight_bits:
+            self._moved(partial(_on_device, self.device), streamed=False)
             return
         self.derived = None
         _wait_for(self.device)
-        stream, brought = self._stream, []
-        stream.let_go_of_buffers()
+        brought = []
+        held.let_go_of_buffers()
         with torch.inference_mode(False):
-            for block in stream.blocks:
-                brought.append([_weight(view, view.to(self.device, copy=True)) for view in block.on_host])
-            for block, weights in zip(stream.blocks, brought, strict=True):
+            for block in held.blocks:
+                brought.append([_weight(view, view.to(self.device, copy=True)) for view in block.at_rest])
+            for block, weights in zip(held.blocks, brought, strict=True):
                 block.bind(weights)
-        stream.end()
-        self._stream = None
+        held.end()
+        self._held = None
 
 
 def _wait_for(device: torch.device) -> None:
@@ -160,38 +230,96 @@ def _size(module: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in map(_get, _places(module)))
 
 
-class _Block:
-    """A module and its weights in main memory, one behind the other, convolutions' kernels channels last."""
+class _Layout:
+    """How tensors like these lie in a buffer of `size` bytes, one behind the other, convolutions' kernels channels last."""
 
-    def __init__(self, module: nn.Module, pinned: bool) -> None:
-        self.module, self.places = module, _places(module)
-        tensors = [_get(place) for place in self.places]
-        self._layout: list[tuple[int, Tensor]] = []
+    def __init__(self, tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> None:
+        self._places: list[tuple[int, Tensor]] = []
         end = 0
-        for tensor in tensors:
+        for tensor, dtype in zip(tensors, dtypes, strict=True):
             order = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
-            like = torch.empty_like(tensor, device="meta", memory_format=order)
-            self._layout.append((end, _weight(tensor, like)))
-            end += -(-tensor.numel() * tensor.element_size() // ALIGNMENT) * ALIGNMENT
+            like = torch.empty_like(tensor, dtype=dtype, device="meta", memory_format=order)
+            self._places.append((end, _weight(tensor, like)))
+            end += -(-tensor.numel() * dtype.itemsize // ALIGNMENT) * ALIGNMENT
         self.size = end
-        self.host = _room(end, pinned)
-        self.on_host = self.views(self.host)
-        for view, tensor in zip(self.on_host, tensors, strict=True):
-            view.copy_(tensor)
-        self.bind(self.on_host)
 
     def views(self, room: Tensor) -> list[Tensor]:
-        """The block's weights in a buffer of bytes."""
+        """The tensors in a buffer of bytes."""
         views = []
-        for start, like in self._layout:
+        for start, like in self._places:
             flat = room[start : start + like.numel() * like.element_size()].view(like.dtype)
             views.append(_weight(like, flat.as_strided(like.shape, like.stride())))
         return views
+
+
+class _Block:
+    """A module and its weights in a buffer of bytes that `room` makes; in 8 bits where asked, those that can be."""
+
+    def __init__(
+        self, module: nn.Module, device: torch.device, room: Callable[[int], Tensor], in_eight_bits: bool = False
+    ) -> None:
+        self.module, self.places = module, _places(module)
+        with torch.inference_mode(False):  # weights outlive the caller's mode
+            tensors = [_get(place) for place in self.places]
+            narrow = [in_eight_bits and eight_bits.suits(tensor) for tensor in tensors]
+            kept = [eight_bits.FORMAT if each else tensor.dtype for each, tensor in zip(narrow, tensors, strict=True)]
+            self.computing, self.kept = _Layout(tensors, [tensor.dtype for tensor in tensors]), _Layout(tensors, kept)
+            self.scales: list[Tensor | None] = []
+            """By weight, what its 8 bits are multiplied by; None for those that are kept as they are."""
+            self.bytes = room(self.size)
+            self.at_rest = self.kept.views(self.bytes)
+            for view, tensor, each in zip(self.at_rest, tensors, narrow, strict=True):
+                stored, scale = eight_bits.narrowed(tensor.to(device)) if each else (tensor, None)
+                view.copy_(stored)
+                self.scales.append(scale)
+            self.bind(self.at_rest)
+            there = weakref.ref(self)
+            for number, (owner, name) in enumerate(self.places):
+                if name == "weight":
+                    owner.__dict__[_KEPT] = partial(_resting, there, number)
+
+    @property
+    def size(self) -> int:
+        return self.kept.size
+
+    @property
+    def in_eight_bits(self) -> bool:
+        return any(scale is not None for scale in self.scales)
+
+    def move_to(self, room: Tensor) -> None:
+        """Let the bytes lie there."""
+        room.copy_(self.bytes)
+        self.bytes, self.at_rest = room, self.kept.views(room)
+        self.bind(self.at_rest)
+
+    def resting(self, number: int) -> Tensor:
+        """A weight as it is kept, in the computing format."""
+        kept, scale = self.at_rest[number], self.scales[number]
+        if scale is None:
+            return kept
+        wide = torch.empty_like(kept, dtype=scale.dtype, device=scale.device)
+        eight_bits.widen(kept, scale, wide)
+        return wide
+
+    def end(self) -> None:
+        """The weights are the layers' own again."""
+        for owner, _ in self.places:
+            owner.__dict__.pop(_KEPT, None)
 
     def bind(self, weights: list[Tensor]) -> None:
         """Let the module compute with these."""
         for place, weight in zip(self.places, weights, strict=True):
             _set(place, weight)
+
+
+def _resting(block: weakref.ref[_Block], number: int) -> Tensor:
+    there = block()
+    assert there is not None, "who holds a network holds its placement"
+    return there.resting(number)
+
+
+def _on_device(device: torch.device, size: int) -> Tensor:
+    return torch.empty(size, dtype=torch.uint8, device=device)
 
 
 def _room(size: int, pinned: bool) -> Tensor:
@@ -204,56 +332,91 @@ def _room(size: int, pinned: bool) -> Tensor:
     return torch.empty(size, dtype=torch.uint8)
 
 
-class _Stream:
-    """Brings each block to the device before it runs, into one of two buffers, and the next one into the other meanwhile."""
+class _Held:
+    """Binds each block's weights while it runs.
 
-    def __init__(self, blocks: list[_Block], device: torch.device) -> None:
-        self.blocks, self._device = blocks, device
+    Where they are `streamed`, the next block's are brought to the device into one of two buffers meanwhile; what is in 8 bits
+    is brought to the computing format in a buffer that all blocks share, as one runs behind the other.
+    """
+
+    def __init__(self, blocks: list[_Block], device: torch.device, streamed: bool) -> None:
+        self.blocks, self.streamed, self._device = blocks, streamed, device
         self._transfers: Transfers = SideStream(device) if device.type == "cuda" else Inline()
         self._buffers: list[Tensor] = []
         self._views: dict[tuple[int, int], list[Tensor]] = {}
         self._holding: list[int | None] = [None, None]
+        self._computing: Tensor | None = None
+        self._computed: dict[int, list[Tensor]] = {}
         self._hooks: list[RemovableHandle] = []
+        there = weakref.ref(self)  # what a hook holds, its module holds: without a cycle, memory is free at once
         for number, block in enumerate(blocks):
             self._hooks += [
-                block.module.register_forward_pre_hook(lambda module, args, number=number: self._enter(number)),
-                block.module.register_forward_hook(
-                    lambda module, args, out, number=number: self._leave(number),
-                    always_call=True,  # a forward that fails leaves no block bound to a buffer
-                ),
+                block.module.register_forward_pre_hook(_hook(there, _Held._enter, number)),
+                # a forward that fails leaves no block bound to a buffer
+                block.module.register_forward_hook(_hook(there, _Held._leave, number), always_call=True),
             ]
+
+    @property
+    def in_eight_bits(self) -> bool:
+        return any(block.in_eight_bits for block in self.blocks)
+
+    @property
+    def scale_bytes(self) -> int:
+        scales = [scale for block in self.blocks for scale in block.scales if scale is not None]
+        return sum(scale.numel() * scale.element_size() for scale in scales)
 
     def _enter(self, number: int) -> None:
         with torch.inference_mode(False):
-            if not self._buffers:
-                self._make_buffers()
-            following = (number + 1) % len(self.blocks)
-            if number not in self._holding:
-                self._fetch(number, 1 if self._holding[0] == following else 0)
-            buffer = self._holding.index(number)
-            self._transfers.wait(buffer)
-            self.blocks[number].bind(self._in(buffer, number))
-            if following not in self._holding:
-                self._fetch(following, 1 - buffer)
+            weights = self._arrived(number) if self.streamed else self.blocks[number].at_rest
+            self.blocks[number].bind(self._in_computing_format(number, weights))
+
+    def _arrived(self, number: int) -> list[Tensor]:
+        """The weights of a block on the device, where the next one's follow."""
+        if not self._buffers:
+            self._make_buffers()
+        following = (number + 1) % len(self.blocks)
+        if number not in self._holding:
+            self._fetch(number, 1 if self._holding[0] == following else 0)
+        buffer = self._holding.index(number)
+        self._transfers.wait(buffer)
+        if following not in self._holding:
+            self._fetch(following, 1 - buffer)
+        return self._in(buffer, number)
+
+    def _in_computing_format(self, number: int, weights: list[Tensor]) -> list[Tensor]:
+        block = self.blocks[number]
+        if not block.in_eight_bits:
+            return weights
+        if self._computing is None:
+            self._computing = _on_device(self._device, max(each.computing.size for each in self.blocks))
+        if number not in self._computed:
+            self._computed[number] = block.computing.views(self._computing)
+        views = self._computed[number]
+        for view, kept, scale in zip(views, weights, block.scales, strict=True):
+            if scale is None:
+                view.copy_(kept)
+            else:
+                eight_bits.widen(kept, scale, view)
+        return views
 
     def _leave(self, number: int) -> None:
-        self.blocks[number].bind(self.blocks[number].on_host)
-        if number in self._holding:
+        self.blocks[number].bind(self.blocks[number].at_rest)
+        if self.streamed and number in self._holding:
             self._transfers.used(self._holding.index(number))
 
     def _fetch(self, number: int, buffer: int) -> None:
-        host = self.blocks[number].host
+        host = self.blocks[number].bytes
         self._transfers.copy(buffer, self._buffers[buffer][: len(host)], host)
         self._holding[buffer] = number
 
     def _in(self, buffer: int, number: int) -> list[Tensor]:
         if (buffer, number) not in self._views:
-            self._views[buffer, number] = self.blocks[number].views(self._buffers[buffer])
+            self._views[buffer, number] = self.blocks[number].kept.views(self._buffers[buffer])
         return self._views[buffer, number]
 
     def _make_buffers(self) -> None:
-        largest = max(len(block.host) for block in self.blocks)
-        self._buffers = [torch.empty(largest, dtype=torch.uint8, device=self._device) for _ in range(2)]
+        largest = max(block.size for block in self.blocks)
+        self._buffers = [_on_device(self._device, largest) for _ in range(2)]
         for buffer in range(2):
             self._transfers.used(buffer)  # by whatever had this memory before
 
@@ -261,10 +424,36 @@ class _Stream:
         self._transfers.end()
         self._buffers, self._holding = [], [None, None]
         self._views.clear()
+        self._computing = None
+        self._computed.clear()
 
     def end(self) -> None:
         while self._hooks:
             self._hooks.pop().remove()
+        for block in self.blocks:
+            block.end()
+
+
+def _hook(held: weakref.ref[_Held], call: Callable[[_Held, int], None], number: int) -> Callable[..., None]:
+    def hook(*_: Any) -> None:
+        there = held()
+        assert there is not None, "who runs a network holds its placement"
+        call(there, number)
+
+    return hook
+
+
+def resting_weight(layer: nn.Module) -> Tensor:
+    """A layer's weight as it is kept, at any time and on any thread: while a block runs, its layers have others' memory.  What
+    is kept in 8 bits comes in the computing format."""
+    kept = layer.__dict__.get(_KEPT)
+    weight: Any = layer.weight if kept is None else kept()
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+_KEPT = "_weight_as_kept"
+"""The attribute by which a layer of a block knows how its weight is kept."""
 
 
 class Transfers(Protocol):

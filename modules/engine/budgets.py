@@ -9,6 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
+POSITIONS = {"cpu": 16_384, "cuda": 131_072}
+"""Latent positions (rows x height x width) of one forward at most.  512x512 has 4096: 4 rows on a CPU, 32 on a GPU; a CPU gains
+nothing from more rows once a row is large, and a GPU is full.  What is measured when a model is loaded may lower it."""
+
+DECODE_POSITIONS = {"cpu": 4_096, "cuda": 16_384}
+"""The same for the autoencoder, whose activations are 50 times larger."""
+
 RECOVERY = 16
 """Full calls that must go well before a shrunken budget grows."""
 

@@ -15,6 +15,12 @@ ALPHA = 0.2
 MOST = 4_000
 """Entries that are kept; the oldest go first."""
 
+MEMORY_OF = "memory of "
+"""Stands before the kind of an op where an entry has, instead of seconds, the bytes that such a call takes beside weights."""
+
+BY_TAESD = " by TAESD"
+"""Stands behind the kind of an op of an autoencoder that TAESD does, in a small part of the time and memory."""
+
 
 @dataclass(frozen=True)
 class Call:

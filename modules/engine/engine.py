@@ -25,9 +25,12 @@ from modules.checkpoints.taesd import Half
 from modules.checkpoints.vaes import AUTOMATIC
 from modules.diffusion.rows import can_join
 from modules.engine import results
+from modules.engine.calls import call_of
 from modules.engine.costs import Call, CostModel
 from modules.engine.flight import Flight, Launched
+from modules.engine.gauge import Gauge, counter_of
 from modules.engine.inspection import in_memory
+from modules.engine.lookahead import LookAhead
 from modules.engine.messages import (
     Cancel,
     Cancelled,
@@ -42,6 +45,7 @@ from modules.engine.messages import (
     Stop,
     Submit,
     Unload,
+    Upcoming,
     Watch,
     parse,
 )
@@ -108,7 +112,8 @@ class Engine:
         self.costs = CostModel()
         self._launching: float | None = None
         """Since when this thread is within a call of the runner, on the monotonic clock."""
-        self.runner = Runner(exact, self.streams, make_room=self._make_room, say=self._note)
+        gauge = Gauge(counter_of(manager.device))
+        self.runner = Runner(exact, self.streams, make_room=self._make_room, say=self._note, gauge=gauge)
         self.probe = Probe(self.runner, self._learn)
         self.reports = Reports(
             self.runner, self.streams, self.flight, lambda message: self.emit(message), self._lives, self._give_up
@@ -120,6 +125,7 @@ class Engine:
         self._parked: dict[str, tuple[Future[Any], float]] = {}
         """What tasks wait for on host threads, and since when on the monotonic clock."""
         self._load_since: dict[str, float] = {}
+        self._ahead = LookAhead(manager.prepare)
         self._costs_sent = float("-inf")
         self._tick = 0
         self._running = True
@@ -137,6 +143,7 @@ class Engine:
                 for task in list(self.tasks.values()):
                     self._drop(task)
                 self.flight.abandon()
+                self._ahead.close()
                 for threads in (self._host, self._waits):
                     threads.shutdown(wait=False, cancel_futures=True)
 
@@ -145,6 +152,7 @@ class Engine:
         self._tick += 1
         self.flight.settle()
         self._admit_loads()
+        self._ahead.look(self.tasks, self._load_since)
         self._collect()
         self._wait_for_quick_ops()
         waiting = [self._waiting(task) for task in self._launchable()]
@@ -228,7 +236,7 @@ class Engine:
         rows: dict[str, int] = {}
         for waiting in batch:
             rows[waiting.user] = rows.get(waiting.user, 0) + waiting.rows
-        call = _call(op, sum(rows.values()))
+        call = call_of(op, sum(rows.values()))
         likely = 0.0 if self.streams.immediate else self.costs.seconds(call) or 0.0
         if likely:
             self.shares.charge(rows, likely)
@@ -274,6 +282,7 @@ class Engine:
 
     def _learn(self, call: Call, seconds: float) -> None:
         self.costs.learn(call, seconds)
+        self.costs.put(self.runner.gauge.take_fresh().items())
         now = time.monotonic()
         if now - self._costs_sent >= COSTS_SECONDS or not self.tasks:
             self._costs_sent = now
@@ -311,6 +320,8 @@ class Engine:
                     task.finishing = True
             case Watch(tasks):
                 self.reports.watched = set(tasks)
+            case Upcoming(checkpoints):
+                self._ahead.hear(checkpoints)
             case LoadCheckpoint(checkpoint):
                 self._host.submit(self._preload, checkpoint)
             case Loaded(checkpoint):  # from a host thread of ours
@@ -472,14 +483,3 @@ class Engine:
 
     def _fail(self, task_id: str, error: BaseException) -> None:
         self.emit(results.failed(task_id, error))
-
-
-def _call(op: DeviceOp, rows: int) -> Call:
-    """What a batch of ops like this one is known as among the costs."""
-    if isinstance(op, Encode):
-        return Call("encode", op.model.info.name, rows=rows)
-    assert isinstance(op, Predict | EncodeImage | Decode)
-    kind, model, (_, height, width) = batch_key(op)
-    if model.taesd_files and not isinstance(op, Predict):
-        kind = f"{kind} by TAESD"  # which takes a small part of what the VAE does
-    return Call(kind, model.info.name, width * model.latent.factor, height * model.latent.factor, rows)

@@ -22,6 +22,7 @@ import torch
 
 from modules.checkpoints.cache import Component
 from modules.checkpoints.handle import ModelHandle
+from modules.checkpoints.residence import part_of
 from modules.diffusion.attention.backends import out_of_memory as said_out_of_memory
 from modules.diffusion.networks import TiledLatentSpace
 from modules.diffusion.placement import Placement, streaming_helps
@@ -180,7 +181,7 @@ class MemoryLadder:
         """Ops were run: say of those whose weights are streamed that they are, and settle weights again where they fit."""
         for op in ops:
             for component, _ in self._placed(op, own=True, streamed=True):
-                title = TITLES.get(_part(component), "a network's")
+                title = TITLES.get(part_of(component), "a network's")
                 self.say(op, f"memory ran short: {title} weights were streamed from main memory")
         self._settle_some(ops[0])
 
@@ -244,7 +245,7 @@ class MemoryLadder:
             for component in moved:
                 log.warning(
                     "memory ran short: %s weights are streamed from main memory (%s)",
-                    TITLES.get(_part(component), "a network's"),
+                    TITLES.get(part_of(component), "a network's"),
                     _model(op).info.name,
                 )
                 self._streamed.setdefault(component.key, Patience()).good = 0
@@ -300,13 +301,8 @@ def _other(means: Sequence[Means], level: int, op: DeviceOp, step: int) -> int:
     return next((other for other in others if means[other].for_op(op) != now), level)
 
 
-def _part(component: Component) -> str:
-    key = component.key
-    return str(key[-1]) if isinstance(key, tuple) else ""
-
-
 def _is_own(component: Component, op: DeviceOp) -> bool:
-    return _part(component).startswith(OWN_PART[type(op)])
+    return part_of(component).startswith(OWN_PART[type(op)])
 
 
 def _streams(placement: Placement) -> bool:

@@ -99,6 +99,15 @@ class Watch(_Kind):
 
 
 @dataclass(frozen=True)
+class Upcoming(_Kind):
+    """The checkpoints that jobs will need of which no image was sent yet, in their order; none is needed sooner than what
+    images that were sent need."""
+
+    kind = "upcoming"
+    checkpoints: Sequence[str]
+
+
+@dataclass(frozen=True)
 class LoadCheckpoint(_Kind):
     """Bring a checkpoint in before an image asks for it."""
 
@@ -130,7 +139,8 @@ class Stop(_Kind):
 
 @dataclass(frozen=True)
 class Hello(_Kind):
-    """The first: what the engine runs on, each choice with its reason; `share` is its part of a device that workers share."""
+    """The first: what the engine runs on, each choice with its reason; `share` is its part of a device that workers share,
+    `room` what memory it has (`modules.jobs.memory.Room`)."""
 
     kind = "hello"
     device: str
@@ -138,8 +148,10 @@ class Hello(_Kind):
     attention: str
     kernels: str = ""
     accelerator: str = ""
+    weights: str = ""
     pid: int = 0
     share: str = ""
+    room: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -258,7 +270,7 @@ class GaveUp(_Kind):
     cause: str
 
 
-ToEngine = Submit | Cancel | Finish | Watch | LoadCheckpoint | Unload | Inspect | Stop
+ToEngine = Submit | Cancel | Finish | Watch | Upcoming | LoadCheckpoint | Unload | Inspect | Stop
 FromEngine = Hello | Loading | Loaded | LoadFailed | InMemory | Costs | Progress | PreviewImage | Done | Failed | Cancelled
 FromLink = Died | GaveUp
 

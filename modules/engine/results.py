@@ -6,6 +6,7 @@ import traceback
 
 import torch
 
+from modules.diffusion import eight_bits
 from modules.engine.messages import Done, Failed, Message
 from modules.engine.task import Task
 from modules.errors import AtelierError, OutOfMemory
@@ -42,11 +43,14 @@ def failed(task_id: str, error: BaseException) -> Message:
 
 
 def _facts(task: Task, painted: Painted) -> dict[str, str]:
-    """What the record says: the number format where it is not float32, as its rounding is seen, and notes on how the task was
-    run, one of them on where its denoising loop was ended before its last step."""
-    facts, notes = dict(painted.facts), list(task.notes)
+    """What the record says: the number format where it is not float32, and that of weights kept in fewer bits, as rounding is
+    seen; notes on how the task was run, one of them on where its denoising loop was ended before its last step."""
+    facts = dict(painted.facts)
+    notes = list(dict.fromkeys([*(note for model in task.models for note in model.notes), *task.notes]))
     if painted.model.dtype != torch.float32:
         facts["dtype"] = str(painted.model.dtype).removeprefix("torch.")
+    if any(model.in_eight_bits for model in task.models):
+        facts["weights"] = str(eight_bits.FORMAT).removeprefix("torch.")
     if task.ended_at is not None:
         notes.append("interrupted after step {} of {}".format(*task.ended_at))
     if notes:

@@ -18,8 +18,11 @@ import torch
 from torch import Tensor
 
 from modules.checkpoints.handle import ModelHandle
+from modules.checkpoints.tiny_autoencoders import TinyLatentSpace
 from modules.diffusion.rows import Answer, Row
-from modules.engine.budgets import Budgets, knee
+from modules.engine.budgets import DECODE_POSITIONS, POSITIONS, Budgets, knee
+from modules.engine.costs import BY_TAESD
+from modules.engine.gauge import Gauge
 from modules.engine.memory import MemoryLadder, out_of_memory
 from modules.engine.streams import Immediate, Pending, Span, Streams
 from modules.engine.tiny_previews import TinyPreviews
@@ -28,13 +31,6 @@ from modules.pipelines.ops import Check, Decode, DeviceOp, Encode, EncodeImage, 
 
 CACHED_WINDOWS = 512
 """Encoded windows of 75 tokens that are kept, over all models; 120 MB of SD 1.x in fp32."""
-
-POSITIONS = {"cpu": 16_384, "cuda": 131_072}
-"""Latent positions (rows x height x width) of one forward at most.  512x512 has 4096: 4 rows on a CPU, 32 on a GPU; a CPU gains
-nothing from more rows once a row is large, and a GPU is full.  What is measured when a model is loaded may lower it."""
-
-DECODE_POSITIONS = {"cpu": 4_096, "cuda": 16_384}
-"""The same for the autoencoder, whose activations are 50 times larger."""
 
 PROBE_SECONDS = 0.5
 """How long measuring a model's forwards may take before no larger one is tried."""
@@ -62,6 +58,15 @@ def batch_key(op: DeviceOp) -> tuple[str, ModelHandle, Any]:
     raise TypeError(f"{type(op).__name__} is not for the device")
 
 
+def work_of(op: Predict | EncodeImage | Decode) -> str:
+    """What it is called among the costs: that of an autoencoder is another where TAESD stands in its place."""
+    if isinstance(op, Predict):
+        return "predict"
+    decodes, latent = isinstance(op, Decode), op.model.latent
+    tiny = isinstance(latent, TinyLatentSpace) and (latent.decoder if decodes else latent.encoder) is not None
+    return ("decode" if decodes else "encode-image") + (BY_TAESD if tiny else "")
+
+
 def _versions(op: Encode) -> tuple[tuple[str, float], ...]:
     """The adapters of an encode as what they are remembered by: no cache keeps their tensors."""
     return tuple((adapter.version, strength) for adapter, strength in op.adapters)
@@ -87,6 +92,8 @@ class Runner:
     rows: int = 0
     make_room: Callable[[ModelHandle], bool] = lambda handle: False
     say: Callable[[DeviceOp, str], None] = lambda op, sentence: None
+    gauge: Gauge = field(default_factory=Gauge)
+    """Measures what calls take of the device's memory."""
     _windows: OrderedDict[tuple[ModelHandle, Hashable, Hashable], Any] = field(default_factory=OrderedDict)
     _decode_seconds: dict[tuple[ModelHandle, torch.Size], float] = field(default_factory=dict)
     """Of one picture, by the shape of its latent: what a preview of that size would cost."""
@@ -213,7 +220,8 @@ class Runner:
         return [list(islice(answers, len(op.rows))) for op in ops]
 
     def _forward(self, model: ModelHandle, rows: Sequence[Row]) -> list[Answer]:
-        return model.denoise(rows)
+        latent = rows[0].x.shape[-2], rows[0].x.shape[-1]
+        return self.gauge.measured("predict", model, latent, len(rows), lambda: model.denoise(rows))
 
     def largest(self, checks: Sequence[Check]) -> Tensor:
         """The largest magnitude of each check's values, (n,), on its way to the host: NaN or infinity where one is none."""
@@ -243,8 +251,10 @@ class Runner:
         return [[found[chunk] for chunk in op.chunks] for op in ops]
 
     def _encode_images(self, ops: Sequence[EncodeImage]) -> list[Tensor]:
-        model = ops[0].model
-        return list(model.latent.encode(torch.stack([op.image for op in ops])))
+        model, images = ops[0].model, torch.stack([op.image for op in ops])
+        height, width = (side // model.latent.factor for side in images.shape[-2:])
+        encode = partial(model.latent.encode, images)
+        return list(self.gauge.measured(work_of(ops[0]), model, (height, width), len(ops), encode))
 
     def _decode(self, ops: Sequence[Decode]) -> list[Pending]:
         return self._decoded(ops[0].model, [op.latent for op in ops])
@@ -253,7 +263,11 @@ class Runner:
         """The pictures of `latents` (C, h, w), beside other work of the device: uint8 (H, W, 3) on the CPU each."""
         with self.streams.beside(*latents):
             start = self.streams.mark()
-            pixels, largest = self._pixels(model, torch.stack(list(latents)))
+            latent = latents[0].shape[-2], latents[0].shape[-1]
+            work = work_of(Decode(model, latents[0]))
+            pixels, largest = self.gauge.measured(
+                work, model, latent, len(latents), lambda: self._pixels(model, torch.stack(list(latents)))
+            )
             pixels, largest = self.streams.to_host(pixels), self.streams.to_host(largest)
             span = Span(start, self.streams.mark())
 

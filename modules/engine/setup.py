@@ -10,16 +10,20 @@ from typing import Any
 
 import torch
 
-from modules.checkpoints.manager import ModelManager
+from modules.checkpoints.host_memory import available
+from modules.checkpoints.manager import ModelManager, vae_dtype
+from modules.checkpoints.residence import Storage
 from modules.diffusion.accelerators import AcceleratorChoice, eager
 from modules.diffusion.attention import AttentionChoice, choose_attention
 from modules.diffusion.compiled_unet import by_compilation, compilation_missing
 from modules.diffusion.graphs import graphed
 from modules.diffusion.kernels import KernelChoice, choose_kernels
 from modules.diffusion.openvino_unet import by_openvino, openvino_missing
+from modules.diffusion.placement import streaming_helps
 from modules.engine.attention_file import AttentionFile, fingerprint
 from modules.engine.engine import Engine
 from modules.engine.formats import FASTER, measured_bfloat16_speed
+from modules.engine.memory import free_memory
 from modules.engine.messages import Hello, Message
 from modules.errors import SettingsError
 
@@ -43,6 +47,17 @@ class Choices:
     accelerator: AcceleratorChoice
     small_dtype: torch.dtype | None = None
     """The number format of models that are too small to gain from `dtype`; None for the same."""
+    storage: Storage = "auto"
+    """Whether denoisers' weights are kept in 8 bits (`residence`)."""
+
+    @property
+    def weights(self) -> str:
+        """How weights are kept, in words."""
+        if self.storage == "fp8":
+            return "float8_e4m3fn (asked for; the denoiser's, brought to the computing format when they are used)"
+        if self.storage == "full" or not streaming_helps(self.device):
+            return f"full (as they are computed with; {'asked for' if self.storage == 'full' else 'fp8 is an option'})"
+        return "full (as they are computed with; in 8 bits where a denoiser does not fit otherwise)"
 
     @property
     def dtype_name(self) -> str:
@@ -57,6 +72,7 @@ def choose(
     worker: int = 0,
     workers: int = 1,
     cache_dir: Path | None = None,
+    storage: Storage = "auto",
 ) -> Choices:
     """Resolve "auto" in each of the four settings, for worker `worker` (from 0) of `workers` on this machine.
 
@@ -73,6 +89,7 @@ def choose(
         choose_kernels(place),
         choose_accelerator(accelerator, place, cache_dir or Path("data")),
         torch.float32 if dtype == "auto" and place.type == "cpu" else None,
+        storage,
     )
 
 
@@ -167,8 +184,8 @@ def choose_accelerator(requested: str, device: torch.device, cache: Path = Path(
 def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None]) -> tuple[Engine, Choices]:
     """The engine of a `configure` message.
 
-    It has models_dirs, cache_dir, device, dtype, attention, accelerator, exact, threads, probe, model_memory (GB, see
-    `model_budget`), and which `worker` (from 0) of `workers` on this machine it is.
+    It has models_dirs, cache_dir, device, dtype, attention, accelerator, exact, threads, probe, weights_storage (see
+    `residence`), model_memory (GB, see `model_budget`), and which `worker` (from 0) of `workers` on this machine it is.
     """
     worker, workers = configuration.get("worker", 0), configuration.get("workers", 1)
     set_threads(workers, configuration.get("threads", 0))
@@ -176,7 +193,8 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
     if configuration["exact"] and accelerator == "auto":
         accelerator = "none"
     asked = (configuration["device"], configuration["dtype"], configuration["attention"], accelerator)
-    choices = choose(*asked, worker, workers, Path(configuration["cache_dir"]))
+    storage = configuration.get("weights_storage", "auto")
+    choices = choose(*asked, worker, workers, Path(configuration["cache_dir"]), storage)
     if configuration["exact"] and choices.accelerator.name in CHANGING:
         raise SettingsError(
             f"--exact was asked for with --accelerator {choices.accelerator.name}, which takes over while pictures are "
@@ -192,6 +210,7 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
         kernels=choices.kernels.kernels,
         accelerate=choices.accelerator.accelerate,
         small_dtype=choices.small_dtype,
+        storage=choices.storage,
     )
     return Engine(manager, emit, exact=configuration["exact"], probe=configuration.get("probe", False)), choices
 
@@ -241,6 +260,24 @@ def hello(choices: Choices, workers: int = 1) -> Message:
         attention=f"{choices.attention.name} ({choices.attention.reason})",
         kernels=f"{choices.kernels.name} ({choices.kernels.reason})",
         accelerator=f"{choices.accelerator.name} ({choices.accelerator.reason})",
+        weights=choices.weights,
         pid=os.getpid(),
         share=f"1/{workers}" if shared else "",
+        room=room_of(choices, workers if shared else 1),
     ).message()
+
+
+def room_of(choices: Choices, sharing: int = 1) -> dict[str, Any]:
+    """What estimates need to know of the memory that this engine may take (`modules.jobs.memory.Room`), before it took any;
+    `sharing` engines have the same."""
+    device, small = choices.device, choices.small_dtype or choices.dtype
+    free = free_memory(device) if device.type == "cuda" else available()
+    return {
+        "memory": (free or 0) // sharing,
+        "number": choices.dtype.itemsize,
+        "small_number": small.itemsize,
+        "vae_number": vae_dtype(device, choices.dtype).itemsize,
+        "streams": streaming_helps(device),
+        "storage": choices.storage,
+        "kind": device.type,
+    }

@@ -169,6 +169,11 @@ class Dispatcher:
             tasks.append(self._launch(entry, self._place(entry, able, resident)))
         return tasks
 
+    def upcoming(self) -> list[str]:
+        """The checkpoints of jobs that wait and have no image in flight, in the order of the queue, each once."""
+        waits = (entry for entry in self._jobs.values() if entry.waiting and not entry.in_flight)
+        return list(dict.fromkeys(entry.checkpoint for entry in waits if entry.checkpoint and entry.user not in self._paused))
+
     def recall(self, task: ImageTask) -> None:
         """An image was taken back from its worker, or its pixels were dropped; it waits again, first of its job."""
         entry = self._jobs.get(task.job)

@@ -10,11 +10,26 @@ import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from modules.diffusion.samplers import find_sampler
-from modules.engine.costs import Call, CostModel
+from modules.engine.costs import BY_TAESD, Call, CostModel
+from modules.jobs.memory import Memory, memory_json, rows_of
 from modules.pipelines.stages import Stage, checkpoints_of, refined_steps, stages_of
 from modules.request import GenerationRequest
+
+__all__ = [
+    "Forecast",
+    "Known",
+    "Pending",
+    "Quote",
+    "finish_times",
+    "forecast",
+    "picture_seconds",
+    "quote",
+    "rows_of",
+    "steps_of",
+]
 
 
 @dataclass(frozen=True)
@@ -58,20 +73,42 @@ class Quote:
     beyond: bool
     native: tuple[int, int]
     weights: int = 0
+    memory: Memory | None = None
+    """What it takes of the device's memory in all, and whether that is there; None where that is not known."""
 
 
 def quote(
-    costs: CostModel, request: GenerationRequest, resident: str, together: int, native: tuple[int, int], weights: int = 0
+    costs: CostModel,
+    request: GenerationRequest,
+    resident: str,
+    together: int,
+    native: tuple[int, int],
+    weights: int = 0,
+    memory: Memory | None = None,
 ) -> Quote:
     """See `Quote`: on a worker with these measured `costs` and that `resident` checkpoint; `together` share evaluations."""
     assert request.checkpoint is not None, "the caller names the checkpoint"
+    if memory is not None and memory.room:
+        weights = memory.weights  # which knows the number format of each network
     picture = picture_seconds(costs, request, min(together, request.count))
     if picture is None:
-        return Quote(None, False, native, weights)
+        return Quote(None, False, native, weights, memory)
     load = sum(costs.seconds(Call("load", name)) or 0.0 for name in checkpoints_of(stages_of(request)) if name != resident)
     known = [call for call in costs.entries if (call.work, call.checkpoint) == ("predict", request.checkpoint)]
     beyond = max(math.prod(stage.size) for stage in stages_of(request)) > max(call.width * call.height for call in known)
-    return Quote(picture * request.count + load, beyond, native, weights)
+    return Quote(picture * request.count + load, beyond, native, weights, memory)
+
+
+def quote_json(quoted: Quote) -> dict[str, Any]:
+    """What APIs say of it."""
+    seconds = None if quoted.seconds is None else round(quoted.seconds, 2)
+    return {
+        "seconds": seconds,
+        "beyond": quoted.beyond,
+        "native": list(quoted.native),
+        "weights": quoted.weights,
+        "memory": memory_json(quoted.memory),
+    }
 
 
 def forecast(workers: Sequence[Known], pending: Sequence[Pending], together: int) -> Forecast:
@@ -117,12 +154,6 @@ def _size(request: GenerationRequest) -> tuple[str | None, int, int]:
     return request.checkpoint, request.width, request.height
 
 
-def rows_of(request: GenerationRequest) -> int:
-    """Rows of one evaluation of one picture; prompts joined by AND take a few more, which is not worth knowing here."""
-    answers = 1 if request.cfg_scale == 1.0 and request.sag_scale == 0 else 2
-    return answers + (request.pag_scale > 0) + (request.sag_scale > 0)
-
-
 def steps_of(request: GenerationRequest) -> int:
     """Steps of one picture over all its stages: fewer than were asked for where one starts from another picture."""
     return sum(stage.steps for stage in stages_of(request))
@@ -151,6 +182,8 @@ def _stage_seconds(costs: CostModel, checkpoint: str, stage: Stage, decoded: boo
     if row is None or other is None:
         return None
     around = [*(["decode"] if decoded else []), *(["encode-image"] if stage.start == "picture" else [])]
+    tiny = {"decode": stage.settings.vae_decoder == "TAESD", "encode-image": stage.settings.vae_encoder == "TAESD"}
+    around = [op + BY_TAESD if tiny[op] else op for op in around]
     seconds = sum(costs.row_seconds(Call(op, checkpoint, *stage.size, waiting)) or 0.0 for op in around)
     share = refined / steps if steps else 0.0
     return (sampler.evaluations(steps) * rows * (row * (1 - share) + other * share) if steps else 0.0) + seconds

@@ -24,6 +24,9 @@ log = logging.getLogger("atelier")
 WATCH_SECONDS = 3.0
 """A job counts as looked at for this long after its preview was asked for."""
 
+AHEAD = 2
+"""Checkpoints of jobs to come that workers are told of."""
+
 
 class Sender:
     """See the module.
@@ -53,6 +56,13 @@ class Sender:
             pass
         with self._changes.lock:
             self.watch()
+            self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Have workers read the checkpoints that jobs to come need.  Under the lock."""
+        upcoming = self.live.dispatcher.upcoming()[:AHEAD]
+        for worker in self._workers.ready():
+            worker.look_ahead(upcoming)
 
     def watch(self) -> None:
         """Have previews made: of each job that is looked at, of the image that was nearest its end when looking began.

@@ -37,6 +37,7 @@ class EngineState:
     attention: str = ""
     kernels: str = ""
     accelerator: str = ""
+    weights: str = ""
     workers: tuple[EngineState, ...] = ()
 
 

@@ -38,6 +38,7 @@ from modules.engine.messages import (
     Progress,
     ToEngine,
     Unload,
+    Upcoming,
     Watch,
     parse,
 )
@@ -45,6 +46,7 @@ from modules.errors import AtelierError
 from modules.jobs.changes import Changes
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.estimates import Known
+from modules.jobs.memory import Room
 from modules.jobs.outbox import Outbox
 from modules.jobs.views import EngineState
 from modules.queue.store import Cost
@@ -106,12 +108,14 @@ class Worker:
         self.state = EngineState("starting", "The engine is starting.")
         self.resident = ""
         """The checkpoint that was loaded last, "" after the engine's start."""
-        self.costs, self.device = CostModel(), ""
+        self.costs, self.device, self.room = CostModel(), "", Room()
         self.in_memory: tuple[Mapping[str, Any], ...] = ()
         """What was in its memory when it was asked last (`messages.InMemory`)."""
         self._inspected, self._inspected_at = threading.Event(), -math.inf
         self.watched: set[str] = set()
         """The tasks that are watched: their previews are asked for."""
+        self.upcoming: tuple[str, ...] = ()
+        """The checkpoints that it was told jobs will need."""
         self._store, self._costs_kept = costs, time.monotonic()
         self._outbox = Outbox(lambda message: self.link.send(message))
         self._events: EngineEvents | None = None
@@ -174,6 +178,12 @@ class Worker:
         if tasks != self.watched:
             self.watched = tasks
             self.send(Watch(sorted(tasks)))
+
+    def look_ahead(self, checkpoints: Sequence[str]) -> None:
+        """Jobs will need these checkpoints.  Under the lock."""
+        if tuple(checkpoints) != self.upcoming:
+            self.upcoming = tuple(checkpoints)
+            self.send(Upcoming(list(checkpoints)))
 
     def settle(self, timeout: float | None = None) -> bool:
         """Wait until all messages are handed over; False when that takes longer than `timeout` seconds."""
@@ -248,13 +258,15 @@ class Worker:
 
     def _hello(self, hello: Hello) -> None:
         self._know_costs_of(" ".join(filter(None, (hello.device.partition(" ")[0], hello.share))))
-        chosen = (hello.device, hello.dtype, hello.attention, hello.kernels, hello.accelerator)
+        self.room = Room.of(hello.room)
+        chosen = (hello.device, hello.dtype, hello.attention, hello.kernels, hello.accelerator, hello.weights)
         self.set_state(EngineState("ready", READY, *chosen))
         log.info("%sdevice: %s", self.label, hello.device)
         log.info("%sdtype: %s", self.label, hello.dtype)
         log.info("%sattention: %s", self.label, hello.attention)
         log.info("%skernels: %s", self.label, hello.kernels)
         log.info("%saccelerator: %s", self.label, hello.accelerator)
+        log.info("%sweights: %s", self.label, hello.weights)
 
     def _loaded(self, loaded: Loaded) -> None:
         with self.changes.lock:
@@ -274,7 +286,7 @@ class Worker:
         with self.changes.lock:
             self.state, self.resident = EngineState("restarting", f"The engine is starting again: {cause}."), ""
             self.in_memory = ()
-            self.watched = set()
+            self.watched, self.upcoming = set(), ()
             self._outbox.drop()
         events.died(self, cause)
         with self.changes.lock:
@@ -303,6 +315,7 @@ def engine_configuration(settings: Settings, worker: int = 0) -> dict[str, Any]:
         "accelerator": settings.accelerator,
         "exact": settings.exact,
         "model_memory": settings.model_memory,
+        "weights_storage": settings.weights_storage,
         "worker": worker,
         "workers": settings.workers,
     }

@@ -1,4 +1,7 @@
-"""The tool runs of a server: a table in SQLite that survives restarts, and the thread that carries them out one by one.
+"""The tool runs of a server: a table in SQLite that survives restarts, and the threads that carry them out.
+
+There are two lanes, each with a thread: downloads, which wait for the network, and all other tools, which compute.  In each,
+runs are carried out one by one, in their order; none waits for the other lane's.
 
 A run belongs to the user who started it.  What was under way when the server stopped starts again, a download where it was; a
 run whose process was killed is tried again, a bounded number of times.  No torch: each run is a process of its own (`process`).
@@ -27,6 +30,7 @@ from modules.model_tools.work import Order, part_of
 
 log = logging.getLogger("atelier")
 
+Lane = Literal["downloads", "work"]
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 ATTEMPTS = 3
 """Processes of one run that may be killed before it has failed."""
@@ -70,6 +74,18 @@ class RunView:
     doing: str = ""
 
 
+@dataclass
+class _Running:
+    """A run that is carried out now."""
+
+    process: ToolProcess
+    progress: float = 0.0
+    doing: str = "starting"
+
+    def say(self, doing: str, progress: float) -> None:
+        self.progress, self.doing = progress, doing
+
+
 class ToolRuns:
     """All runs of one data folder.  Any thread may call.
 
@@ -96,9 +112,8 @@ class ToolRuns:
         self._lock = threading.RLock()
         self._wake = threading.Condition(self._lock)
         self._db: sqlite3.Connection | None = None
-        self._now: tuple[str, ToolProcess] | None = None
-        self._progress: tuple[float, str] = (0.0, "")
-        self._thread: threading.Thread | None = None
+        self._running: dict[str, _Running] = {}
+        self._threads: list[threading.Thread] = []
         self._closing = False
 
     # ---- users
@@ -151,9 +166,9 @@ class ToolRuns:
             if not self._rows(where, (run, user)):
                 return False
             self._write(f"UPDATE runs SET state = 'cancelled', finished = ? WHERE {where}", (time.time(), run, user))
-            process = self._now[1] if self._now is not None and self._now[0] == run else None
-        if process is not None:
-            process.end()
+            running = self._running.get(run)
+        if running is not None:
+            running.process.end()
         self._sweep_cancelled(run)
         return True
 
@@ -178,26 +193,28 @@ class ToolRuns:
             self._write("UPDATE runs SET state = 'queued' WHERE state = 'running'", ())
             for row in self._rows("state = 'cancelled'"):
                 self._sweep_cancelled(row["id"])
-        self._thread = threading.Thread(target=self._loop, name="model tools", daemon=True)
-        self._thread.start()
+        lanes: tuple[Lane, ...] = ("downloads", "work")
+        for lane in lanes:
+            self._threads.append(threading.Thread(target=self._loop, args=(lane,), name=f"model tools: {lane}", daemon=True))
+            self._threads[-1].start()
 
     def close(self) -> None:
         """End what runs, which starts again with the next server."""
         with self._lock:
             self._closing = True
             self._wake.notify_all()
-            process = self._now[1] if self._now is not None else None
-        if process is not None:
+            processes = [running.process for running in self._running.values()]
+        for process in processes:
             process.end()
-        if self._thread is not None:
-            self._thread.join(timeout=30)
+        for thread in self._threads:
+            thread.join(timeout=30)
         with self._lock:
             if self._db is not None:
                 self._db.close()
                 self._db = None
 
-    def _loop(self) -> None:
-        while (row := self._next()) is not None:
+    def _loop(self, lane: Lane) -> None:
+        while (row := self._next(lane)) is not None:
             try:
                 self._carry_out(row)
             except QueueError as error:
@@ -207,14 +224,18 @@ class ToolRuns:
                 log.exception("a run of a model tool ended in an error of ours")
                 self._end(row["id"], "failed", error=f"an error of Atelier's own: {type(error).__name__}; the log has more")
 
-    def _next(self) -> sqlite3.Row | None:
-        """The next run, as soon as there is one; None when this ends."""
+    def _next(self, lane: Lane) -> sqlite3.Row | None:
+        """The next run of a lane, as soon as there is one; None when this ends."""
         with self._lock:
             while not self._closing:
-                if rows := self._rows("state = 'queued' ORDER BY position LIMIT 1"):
-                    return rows[0]
+                for row in self._rows("state = 'queued' ORDER BY position"):
+                    if self._lane(row) == lane:
+                        return row
                 self._wake.wait()
         return None
+
+    def _lane(self, row: sqlite3.Row) -> Lane:
+        return "downloads" if isinstance(self._request(row), GetModel) else "work"
 
     def _carry_out(self, row: sqlite3.Row) -> None:
         run = row["id"]
@@ -228,9 +249,9 @@ class ToolRuns:
             if self._closing or not self._rows("id = ? AND state = 'queued'", (run,)):
                 return
             self._write("UPDATE runs SET state = 'running' WHERE id = ?", (run,))
-            self._now, self._progress = (run, process), (0.0, "starting")
+            running = self._running[run] = _Running(process)
         try:
-            outcome = process.run(self._say)
+            outcome = process.run(running.say)
         except ToolFailed as error:
             self._end(run, "failed", error=str(error))
         except ToolKilled as error:
@@ -240,7 +261,7 @@ class ToolRuns:
             self._changed()
         finally:
             with self._lock:
-                self._now = None
+                self._running.pop(run, None)
 
     def _killed(self, row: sqlite3.Row, reason: str) -> None:
         with self._lock:
@@ -268,10 +289,6 @@ class ToolRuns:
                 "(SELECT position FROM runs ORDER BY position DESC LIMIT ?)",
                 (KEPT,),
             )
-
-    def _say(self, doing: str, progress: float) -> None:
-        with self._lock:
-            self._progress = (progress, doing)
 
     def _sweep_cancelled(self, run: str) -> None:
         """Remove what a run that does not go on has left, unless it is a download that another run may go on with."""
@@ -339,7 +356,8 @@ class ToolRuns:
             request = load(row["request"])
         except RequestError:
             return None
-        progress, doing = self._progress if self._now is not None and self._now[0] == row["id"] else (0.0, "")
+        running = self._running.get(row["id"])
+        progress, doing = (running.progress, running.doing) if running is not None else (0.0, "")
         return RunView(
             id=row["id"],
             request=request,

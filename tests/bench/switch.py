@@ -1,28 +1,32 @@
-"""Seconds to load and to switch between checkpoints in SD 1.5's and SDXL's layout, and the memory that it takes at most, beside
-diffusers' `from_single_file`, each program in a process of its own.
+"""Seconds to load and to switch between checkpoints in SD 1.5's and SDXL's layout, the memory that it takes at most, and where
+memory stands after twenty switches; beside diffusers' `from_single_file`, each program in a process of its own.
 
-The files have random weights in float16: SD 1.5 whole, SDXL's U-Net beside narrow text encoders and a narrow VAE.  Where less
-than `NEEDED` bytes of memory are free, both are narrow, as the figures say.  diffusers loads U-Net and VAE alone, with
-its configurations at hand; Atelier loads the text encoders too.
+The files have random weights in float16, in a temporary folder: SD 1.5 whole (2 GB; drawing it takes 7 GB of memory), SDXL
+narrow.  `BENCH_WIDTH=all` writes SDXL whole too (7 GB; 12 GB of memory), `BENCH_WIDTH=narrow` neither.  Where less memory is
+free than that takes, a file is narrow all the same, as the figures say.  diffusers loads U-Net and VAE alone, with its
+configurations at hand; Atelier loads the text encoders too.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import os
 import resource
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
+from modules.checkpoints.host_memory import available
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.diffusion.clip import TextConfig
@@ -31,46 +35,64 @@ from modules.diffusion.vae import VAEConfig
 from tests.bench import Figure
 from tests.diffusion import reference
 from tests.sdxl import TEXT, TEXT_2, UNET, VAE, sdxl_state
-from tests.tiny import TINY_TEXT, TINY_UNET, TINY_VAE, random_state, write
+from tests.tiny import STORED, TINY_TEXT, TINY_UNET, TINY_VAE, random_state
 
-NEEDED = 24 * 10**9
-TURNS = 3
+SWITCHES = 20
 NAMES = ("sd15", "sdxl")
-FULL_SDXL = UNetConfig(
+NEEDED = {"sd15": 8 * 10**9, "sdxl": 20 * 10**9}
+"""Bytes of main memory that have to be free for a whole file: it is drawn, and then loaded, by either program alone."""
+WIDTHS = {"narrow": (), "sd15": ("sd15",), "all": NAMES}
+"""By what BENCH_WIDTH says, the files that are whole."""
+
+WHOLE_TEXTS = (
+    TextConfig(layer=2, normalised=False),
+    TextConfig(
+        width=1280, layers=32, heads=20, hidden=5120, projection=1280, activation="gelu", layer=2, normalised=False, pad=0
+    ),
+)
+WHOLE_SDXL = UNetConfig(
     channels=(320, 640, 1280),
     transformer_depth=(0, 2, 10),
     middle_depth=10,
-    context_dim=TEXT.width + TEXT_2.width,
+    context_dim=2048,
     heads=0,
     head_width=64,
-    vector_width=UNET.vector_width,
+    vector_width=2816,
 )
 
 
 def measure() -> Iterator[Figure]:
-    """Disk: 7 GB for a minute where memory is enough for the full width."""
-    full = _free() >= NEEDED
-    width = "full width" if full else "narrow: too little memory"
+    """Up to 2 GB of disk for a minute, 9 GB with SDXL whole."""
+    asked = os.environ.get("BENCH_WIDTH", "sd15")
+    if asked not in WIDTHS:
+        raise SystemExit(f"BENCH_WIDTH={asked} is unknown; choose {', '.join(WIDTHS)}")
+    free = available() or 0
+    whole = [name for name in WIDTHS[asked] if free >= NEEDED[name]]
+    width = ", ".join(f"{name} {'whole' if name in whole else 'narrow'}" for name in NAMES)
     with tempfile.TemporaryDirectory(prefix="atelier-bench-") as place:
-        _make(Path(place), full)
+        _make(Path(place), whole)
         found = {by: _asked(place, by) for by in ("diffusers", "Atelier")}
-    for what, unit in (("load sd15", "s"), ("switch to sdxl", "s"), ("switch to sd15", "s"), ("peak memory", "GB")):
+    for what, unit in (
+        *(("load sd15", "s"), ("switch to sdxl", "s"), ("switch to sd15", "s")),
+        *(("peak memory", "GB"), ("memory after 2 switches", "GB"), (f"memory after {SWITCHES} switches", "GB")),
+    ):
         for by, said in found.items():
-            yield Figure(what, said[what], unit, f"{said['device']}, {width}, median of {TURNS} switches", by)
+            yield Figure(what, said[what], unit, f"{said['device']}, {width}, median of {SWITCHES} switches", by)
         yield Figure(f"{what}, ratio", found["Atelier"][what] / max(1e-9, found["diffusers"][what]), "")
 
 
-def _make(folder: Path, full: bool) -> None:
+def _make(folder: Path, whole: Collection[str]) -> None:
     """Both files, and diffusers' configurations beside them."""
-    unet, vae, text = (UNetConfig(), VAEConfig(), TextConfig()) if full else (TINY_UNET, TINY_VAE, TINY_TEXT)
-    state = random_state(unet, vae, text)
+    small = (TINY_UNET, TINY_VAE, TINY_TEXT)
+    unet, vae, text = (UNetConfig(), VAEConfig(), TextConfig()) if "sd15" in whole else small
+    state = {name: t.half() if t.is_floating_point() else t for name, t in random_state(unet, vae, text).items()}
     _configure(folder / "sd15", unet, vae, state)
-    write(folder / "sd15.safetensors", {name: t.half() if t.is_floating_point() else t for name, t in state.items()})
+    _write(folder / "sd15.safetensors", state)
     del state
-    unet = FULL_SDXL if full else UNET
-    state = sdxl_state(unet=unet)
-    _configure(folder / "sdxl", unet, VAE, state)
-    write(folder / "sdxl.safetensors", {name: t.half() if t.is_floating_point() else t for name, t in state.items()})
+    unet, vae, texts = (WHOLE_SDXL, VAEConfig(), WHOLE_TEXTS) if "sdxl" in whole else (UNET, VAE, (TEXT, TEXT_2))
+    state = sdxl_state(unet=unet, vae=vae, texts=texts, dtype=torch.float16)
+    _configure(folder / "sdxl", unet, vae, state)
+    _write(folder / "sdxl.safetensors", state)
 
 
 def _configure(folder: Path, unet: UNetConfig, vae: VAEConfig, state: dict[str, torch.Tensor]) -> None:
@@ -78,12 +100,17 @@ def _configure(folder: Path, unet: UNetConfig, vae: VAEConfig, state: dict[str, 
     reference.vae(vae, state).save_config(folder / "vae")
 
 
-def _free() -> int:
-    try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 0
+def _write(path: Path, state: dict[str, torch.Tensor]) -> None:
+    """A safetensors file, a tensor at a time: `tests.tiny.write` would hold all of it twice more."""
+    header, end = {}, 0
+    for name, tensor in state.items():
+        dtype = next(known for known, each in STORED.items() if each == tensor.dtype)
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [end, end := end + tensor.nbytes]}
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for tensor in state.values():
+            file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 def _asked(folder: str, by: str) -> dict[str, Any]:
@@ -99,26 +126,34 @@ def _measured(folder: Path, by: str) -> dict[str, Any]:
     dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
     load = _ours(folder, device, dtype) if by == "Atelier" else _theirs(folder, device, dtype)
     seconds: dict[str, list[float]] = {}
-    for number in range(2 * TURNS + 1):
+    memory: dict[str, float] = {}
+    for number in range(SWITCHES + 1):
         name = NAMES[number % 2]
         start = time.perf_counter()
         load(name)
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.setdefault(f"switch to {name}" if number else f"load {name}", []).append(time.perf_counter() - start)
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _peak()
+        if number in (2, SWITCHES):  # with the same checkpoint
+            gc.collect()
+            memory[f"memory after {number} switches"] = (
+                torch.cuda.memory_allocated() if device.type == "cuda" else _status("VmRSS")
+            ) / 1e9
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _status("VmHWM")
     return {what: statistics.median(each) for what, each in seconds.items()} | {
         "peak memory": peak / 1e9,
+        **memory,
         "device": f"{device.type}, {str(dtype).removeprefix('torch.')}",
     }
 
 
-def _peak() -> int:
-    """Bytes of main memory that this process took at most, torch itself included; what it maps counts where it was read."""
+def _status(line: str) -> int:
+    """Bytes of main memory that this process takes (VmRSS) or took at most (VmHWM), torch itself included; what it maps counts
+    where it was read.  Where there is no /proc, always the most."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage counts what the parent took before it started this one
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) * 1024
+        lines = dict(each.split(":", 1) for each in status.read_text().splitlines())
+        return int(lines[line].split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

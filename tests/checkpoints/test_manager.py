@@ -22,6 +22,7 @@ from modules.checkpoints.files import scan
 from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.header import open_model, read_header
 from modules.checkpoints.manager import ModelManager, vae_dtype
+from modules.checkpoints.weights import Filler
 from modules.diffusion.attention import sdpa
 from modules.diffusion.schedules.trained import TrainedSigmas
 from modules.diffusion.unet import UNetConfig
@@ -365,6 +366,52 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     monkeypatch.setattr("modules.checkpoints.sources.open_model", late)
     with pytest.raises(CheckpointError, match=r"^late\.safetensors changed while it was read"):
         make().load("late")
+
+
+def test_a_file_that_is_written_to_while_its_weights_are_read_is_refused_and_nothing_of_it_stays(
+    make: Callable[..., ModelManager], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, manager = folder / "grows.safetensors", make()
+    tiny_checkpoint(path)
+    kept = manager.load("tiny")
+    fill, written = Filler.__call__, list[str]()
+
+    def overwritten(self: Filler, network: Any, names: Any, dtype: Any, part: str) -> None:
+        fill(self, network, names, dtype, part)
+        if not written:  # in place, behind the U-Net and before the rest
+            written.append(part)
+            with path.open("r+b") as file:
+                file.seek(-4, 2)
+                file.write(b"\1\2\3\4")
+            os.utime(path, ns=(1, 1))
+
+    monkeypatch.setattr(Filler, "__call__", overwritten)
+    with pytest.raises(CheckpointError, match=r"^grows\.safetensors changed while it was read; wait until it is complete"):
+        manager.load("grows")
+    assert manager.cache.components == kept.components
+    monkeypatch.undo()
+    assert manager.load("grows").info.name == "grows", "as it is now"
+
+
+def test_a_file_that_another_is_renamed_over_while_it_is_read_is_read_to_its_end(
+    make: Callable[..., ModelManager], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, manager = folder / "moved.safetensors", make()
+    tiny_checkpoint(path)
+    wanted = load_file(path)
+    fill = Filler.__call__
+
+    def replaced(self: Filler, network: Any, names: Any, dtype: Any, part: str) -> None:
+        tiny_checkpoint(folder / "new.part", seed=4)
+        os.replace(folder / "new.part", path)
+        fill(self, network, names, dtype, part)
+
+    monkeypatch.setattr(Filler, "__call__", replaced)
+    old = manager.load("moved")
+    monkeypatch.undo()
+    name = "model.diffusion_model.out.2.bias"
+    assert torch.equal(old.denoiser.unet.out[2].bias, wanted[name])
+    assert torch.equal(manager.load("moved").denoiser.unet.out[2].bias, load_file(path)[name]), "the new one is another model"
 
 
 def test_a_model_works_before_its_hash_is_known(

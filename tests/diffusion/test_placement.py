@@ -105,12 +105,12 @@ def test_at_most_two_blocks_are_bound_to_the_device_s_buffers_and_none_behind_a_
     assert set(elsewhere) == {1}
     assert len(elsewhere) == len(blocks)
     assert away() == 0
-    stream = placed._stream
+    stream = placed._held
     assert stream is not None
     assert (
         sum(map(len, stream._buffers))
-        == 2 * max(len(block.host) for block in stream.blocks)
-        < sum(len(block.host) for block in stream.blocks)
+        == 2 * max(len(block.bytes) for block in stream.blocks)
+        < sum(len(block.bytes) for block in stream.blocks)
     )
 
 
@@ -147,11 +147,11 @@ def test_copies_are_waited_for_and_overwrite_nothing_in_use(make: Any) -> None:
     whole = run(network)
     placed = Placement(network, CPU)
     placed.stream()
-    assert placed._stream is not None
-    placed._stream._transfers = late = Late()
+    assert placed._held is not None
+    placed._held._transfers = late = Late()
     for _ in range(3):
         assert torch.allclose(run(network), whole, atol=TOLERANCE)
-    assert bool(late.pending) == (len(placed._stream.blocks) > 2), "the next forward's first block is on its way"
+    assert bool(late.pending) == (len(placed._held.blocks) > 2), "the next forward's first block is on its way"
     assert not late.read
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from modules.checkpoints.components import UNetParts
+from modules.checkpoints.cache import Component
 from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.manager import ModelManager
+from modules.checkpoints.residence import Residence, Storage, part_of
 from modules.diffusion import placement
 from modules.diffusion.attention import sdpa
 from modules.diffusion.tiles import Tiling
@@ -32,6 +33,7 @@ from modules.engine.memory import MemoryLadder, means_for, out_of_memory
 from modules.engine.streams import Pending
 from modules.errors import OutOfMemory
 from modules.pipelines.ops import Decode, EncodeImage, Predict
+from tests.diffusion.test_eight_bits import rounded
 from tests.engine.conftest import Bench
 from tests.engine.test_loras import changes, lora_file
 from tests.tiny import tiny_checkpoint
@@ -374,43 +376,121 @@ def test_pictures_share_forwards_while_weights_are_streamed(bench: Bench, monkey
 # ---- a model that does not fit when it is loaded
 
 
-@pytest.fixture
-def full_for_the_unet(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """A device on which no U-Net can be filled, only read to main memory; says of each attempt whether it was streamed."""
-    attempts: list[bool] = []
-    make, build = UNetParts._unet, ModelManager._build
+@dataclass
+class Card:
+    """A device of `room` bytes on which networks lie; streamed ones take nothing of it.  `tried` are the ways that models were
+    held in, with the bytes that lay there in the end, None where that was too much."""
 
-    def noting(self: ModelManager, *args: Any) -> ModelHandle:
-        attempts.append(len(args) == 3 and args[2])
-        return build(self, *args)
+    room: int
+    tried: list[tuple[Residence, int | None]] = field(default_factory=list)
 
-    def full(self: UNetParts, *args: Any) -> UNet:
-        if not attempts[-1]:
+    def check(self, residence: Residence, components: Sequence[Component]) -> None:
+        taken = sum(self.taken(component) for component in components)
+        self.tried.append((residence, taken if taken <= self.room else None))
+        if taken > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return make(self, *args)
 
-    monkeypatch.setattr(ModelManager, "_build", noting)
-    monkeypatch.setattr(UNetParts, "_unet", full)
+    @staticmethod
+    def taken(component: Component) -> int:
+        placement = component.placement
+        return 0 if placement is not None and placement.streamed else component.size
+
+    @property
+    def ways(self) -> list[tuple[str, bool, bool]]:
+        return [(each.streamed, each.eight_bits, taken is not None) for each, taken in self.tried]
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Card:
+    """Models are put on a card, as if main memory were another one."""
+    card, build = Card(10**12), ModelManager._build
+
+    def placed(self: ModelManager, info: Any, identity: Any, residence: Residence | None = None) -> ModelHandle:
+        handle = build(self, info, identity, residence)
+        card.check(residence or Residence(), handle.components)
+        return handle
+
+    monkeypatch.setattr(ModelManager, "_build", placed)
     monkeypatch.setattr("modules.checkpoints.manager.streaming_helps", lambda device: True)
-    return attempts
+    return card
 
 
-def test_a_model_that_does_not_fit_is_streamed_from_the_start(
-    tiny_models: Path, tmp_path: Path, full_for_the_unet: list[bool], monkeypatch: pytest.MonkeyPatch
+def made(models: Path, cache: Path, storage: Storage = "auto") -> Bench:
+    manager = ModelManager([models], torch.device("cpu"), torch.float32, sdpa, cache / "hashes.json", storage=storage)
+    return Bench(manager)
+
+
+def sizes(model: ModelHandle) -> dict[str, int]:
+    return {part_of(component): component.size for component in model.components}
+
+
+def test_a_model_that_does_not_fit_is_held_in_less_and_less_of_the_device(
+    tiny_models: Path, tmp_path: Path, card: Card
 ) -> None:
-    def made() -> Bench:
-        return Bench(ModelManager([tiny_models], torch.device("cpu"), torch.float32, sdpa, tmp_path / "hashes.json"))
+    """First the networks beside the denoiser leave the device, then the denoiser is kept in 8 bits, then it is streamed too."""
+    whole = sizes(made(tiny_models, tmp_path).manager.load("tiny"))
+    eight = sizes(made(tiny_models, tmp_path, "fp8").manager.load("tiny"))["unet"]
+    assert eight < whole["unet"] / 3
+    down = [("nothing", False), ("nothing", False), ("others", False), ("others", True), ("everything", False)]
+    for room, tries in ((sum(whole.values()), 1), (whole["unet"], 3), (eight, 4), (eight - 1, 5)):
+        card.room = room
+        card.tried.clear()
+        bench = made(tiny_models, tmp_path)
+        bench.submit("a", steps=2)
+        bench.run()
+        done = bench.of("done")["a"].data["facts"]
+        assert card.ways == [(*way, number == tries - 1) for number, way in enumerate(down[:tries])]
+        notes = done.get("notes", "")
+        assert ("the VAE's weights were streamed" in notes) == ("the text encoder's weights were" in notes) == (tries > 1)
+        assert ("the U-Net's weights were kept in 8 bits" in notes) == (tries == 4)
+        assert ("the U-Net's weights were streamed" in notes) == (tries == 5)
+        assert (done.get("weights") == "float8_e4m3fn") == (tries == 4)
+        if tries != 4:
+            assert np.abs(bench.pixels("a") - bench.alone(steps=2)).max() <= 1
 
-    bench = made()
-    bench.submit("a", steps=2)
+
+def test_8_bits_are_not_taken_where_full_weights_are_asked_for(tiny_models: Path, tmp_path: Path, card: Card) -> None:
+    card.room = 1
+    made(tiny_models, tmp_path, "full").manager.load("tiny")
+    assert [way[:2] for way in card.ways] == [("nothing", False), ("nothing", False), ("others", False), ("everything", False)]
+
+
+def test_a_model_for_which_no_way_is_enough_is_refused_and_nothing_stays(tiny_models: Path, tmp_path: Path, card: Card) -> None:
+    card.room = -1
+    bench = made(tiny_models, tmp_path)
+    bench.submit("a")
     bench.run()
-    assert full_for_the_unet == [False, False, True]
-    for component in bench.manager.load("tiny").components:
-        assert component.placement is not None
-        assert component.placement.streamed
-    monkeypatch.undo()
-    assert np.abs(bench.pixels("a") - made().alone(steps=2)).max() <= 1
-    assert "the U-Net's weights were streamed" in bench.of("done")["a"].data["facts"]["notes"]
+    assert "has not enough free memory for checkpoint 'tiny'" in bench.of("failed")["a"].data["error"]
+    assert not bench.manager.cache.size
+
+
+@pytest.fixture
+def with_lora(tmp_path: Path) -> Path:
+    tiny_checkpoint(tmp_path / "tiny.safetensors")
+    lora_file(tmp_path / "loras" / "ink.safetensors", changes(1))
+    return tmp_path
+
+
+def test_pictures_of_8_bit_weights_say_so_and_differ_little_and_adapters_work_as_ever(with_lora: Path) -> None:
+    """The plain twin has the same weights, rounded once when the file is written."""
+    full, eight = made(with_lora, with_lora, "full"), made(with_lora, with_lora, "fp8")
+    unet: Any = full.manager.load("tiny").denoiser.unet
+    twin = made(with_lora, with_lora, "full")
+    of_twin: Any = twin.manager.load("tiny").denoiser.unet
+    of_twin.load_state_dict({f"{name}": p for name, p in rounded(unet).state_dict().items()}, assign=True)
+    asked = {"prompt": "a cat <lora:ink:1>", "negative_prompt": "grey", "steps": 4}
+    for bench in (full, eight, twin):
+        bench.submit("plain", steps=4)
+        bench.submit("adapted", **asked)
+        bench.run()
+        assert not bench.of("failed")
+    for task in ("plain", "adapted"):
+        assert np.abs(eight.pixels(task) - twin.pixels(task)).max() <= 1
+        assert 0 < np.abs(eight.pixels(task) - full.pixels(task)).mean() <= 4
+    assert np.abs(full.pixels("plain") - full.pixels("adapted")).max() > 2, "the adapter does something"
+    assert eight.of("done")["plain"].data["facts"]["weights"] == "float8_e4m3fn"
+    assert "weights" not in full.of("done")["plain"].data["facts"]
+    assert "notes" not in eight.of("done")["plain"].data["facts"], "it was asked for"
 
 
 @torch.inference_mode()

@@ -217,3 +217,21 @@ def test_every_image_is_finished_once_by_two_workers_whichever_dies(jobs: list[t
     for number, (_, count) in enumerate(jobs):
         if str(number) not in given_up:
             assert {task.index for task in finished if task.job == str(number)} == set(range(count))
+
+
+def test_the_checkpoints_of_jobs_that_were_not_begun_are_told_in_their_order() -> None:
+    dispatcher = Dispatcher(slots=2)
+    for job, user, checkpoint in (
+        ("A", "ann", "a"),
+        ("B", "ann", "b"),
+        ("C", "ann", "c"),
+        ("D", "ann", "b"),
+        ("E", "eve", "e"),
+    ):
+        dispatcher.add(job, user, range(2), checkpoint=checkpoint)
+    dispatcher.pause("eve", True)
+    assert dispatcher.upcoming() == ["a", "b", "c"], "eve pauses"
+    assert [task.job for task in dispatcher.take()] == ["A", "A"]
+    assert dispatcher.upcoming() == ["b", "c"]
+    dispatcher.remove("B")
+    assert dispatcher.upcoming() == ["c", "b"], "D still needs it"

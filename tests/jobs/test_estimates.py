@@ -31,6 +31,23 @@ def test_a_picture_costs_its_evaluations_and_its_decode() -> None:
     assert picture_seconds(costs, request.model_copy(update={"checkpoint": "other"})) is None
 
 
+def test_a_decode_by_taesd_costs_what_such_decodes_took() -> None:
+    costs = measured(
+        (Call("predict", "m", 64, 64, 2), 0.5),
+        (Call("decode", "m", 64, 64, 1), 3.0),
+        (Call("decode by TAESD", "m", 64, 64, 1), 0.2),
+    )
+    request = Txt2Img(checkpoint="m", width=64, height=64, steps=20, sampler="Euler", vae_decoder="TAESD")
+    assert picture_seconds(costs, request) == pytest.approx(10.2)
+    assert picture_seconds(costs, request.model_copy(update={"vae_decoder": "Full", "vae_encoder": "TAESD"})) == pytest.approx(
+        13.0
+    )
+    image = Img2Img(checkpoint="m", source="0" * 64, width=64, height=64, steps=20, sampler="Euler", fix_steps=True)
+    costs.put([(Call("encode-image", "m", 64, 64, 1), 2.0), (Call("encode-image by TAESD", "m", 64, 64, 1), 0.1)])
+    assert picture_seconds(costs, image) == pytest.approx(15.0)
+    assert picture_seconds(costs, image.model_copy(update={"vae_encoder": "TAESD"})) == pytest.approx(13.1)
+
+
 def test_a_refined_picture_costs_what_both_models_cost_and_loads_both() -> None:
     size = (64, 64)
     costs = measured((Call("predict", "m", *size, 2), 0.5), (Call("predict", "r", *size, 2), 2.0), (Call("load", "r"), 7.0))

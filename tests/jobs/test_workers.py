@@ -336,3 +336,19 @@ def test_each_worker_knows_the_costs_of_its_own_device(settings: Settings, farm:
         link.say(Message("hello", {"device": f"{device} (test)", "dtype": "float32", "attention": "sdpa"}))
     assert [worker.costs.seconds(call) for worker in again.app.service.workers.all] == [6.0, 2.0], "by device, not by place"
     again.app.close()
+
+
+def test_workers_are_told_which_checkpoint_comes_next(farm: Farm) -> None:
+    farm.hello()
+
+    def told(link: ScriptedLink) -> list[list[str]]:
+        return [message.data["checkpoints"] for message in link.sent if message.kind == "upcoming"]
+
+    farm.app.submit({**SMALL, "count": 40}, "me")
+    assert not told(farm.a), "all that waits is what is painted"
+    other = farm.app.submit({**SMALL, "checkpoint": "other"}, "me")
+    assert told(farm.a) == told(farm.b) == [["other"]]
+    farm.land(farm.a, farm.a.flying()[0])
+    assert told(farm.a) == [["other"]], "once"
+    farm.app.cancel(other.id, "me")
+    assert told(farm.a) == told(farm.b) == [["other"], []]

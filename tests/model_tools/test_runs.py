@@ -1,4 +1,4 @@
-"""Runs of tools: durable, one by one, cancelled, killed, taken up again; and the command line."""
+"""Runs of tools: durable, one by one in each lane, cancelled, killed, taken up again; and the command line."""
 
 from __future__ import annotations
 
@@ -107,6 +107,26 @@ def test_runs_are_carried_out_one_by_one(make: Make, script: Script) -> None:
     assert until(runs, second.id, "done").notes == ("fine",)
     assert until(runs, first.id, "done").file == "ab.safetensors"
     assert [run.id for run in runs.runs("ada")] == [second.id, first.id]
+
+
+def test_a_download_keeps_no_other_tool_waiting(make: Make, script: Script) -> None:
+    """Nor the other way round: each lane has its own order."""
+    runs = make()
+    runs.begin()
+    downloads = [runs.start({"tool": "get", "source": f"ada/{name}"}, "ada") for name in ("one", "two")]
+    assert script.reached.acquire(timeout=60)
+    merges = [runs.start({**MERGE, "output": name}, "ada") for name in ("first", "second")]
+    assert script.reached.acquire(timeout=60), "the merge begins while the download waits for the network"
+    assert [order.request.tool for order in script.started] == ["get", "merge"]
+    assert until(runs, merges[0].id, "running").doing == "merging"
+    assert until(runs, downloads[0].id, "running").doing == "merging"
+    assert until(runs, downloads[1].id, "queued").progress == 0
+    assert runs.cancel(merges[0].id, "ada")
+    assert script.reached.acquire(timeout=60)
+    assert until(runs, merges[1].id, "running").progress == 0.5
+    assert until(runs, downloads[0].id, "running").progress == 0.5, "the other lane's run goes on"
+    script.go.release(3)
+    assert {until(runs, run.id, "done").state for run in (*downloads, merges[1])} == {"done"}
 
 
 def test_a_run_belongs_to_its_user(make: Make) -> None:

@@ -27,6 +27,7 @@ from modules.errors import LimitError, RequestError, UnknownName
 from modules.images.infotext import as_text
 from modules.images.uploads import Upload, Uploads
 from modules.jobs.estimates import Quote, quote
+from modules.jobs.memory import Memory
 from modules.jobs.views import EngineState, JobView, Load, PictureView, Preview, QueueView
 from modules.model_library.library import ModelLibrary
 from modules.model_tools.runs import ToolRuns
@@ -76,6 +77,7 @@ class FakeApp:
         self.limit = 0  # unfinished jobs that one may have; 0 is any number
         self.costs = CostModel()  # what was measured
         self.weights = 0
+        self.memory: Memory | None = None
         self.uploads = Uploads(folder / "sources")
         self.model_tools = ToolRuns(None, [folder / "models"], folder / "hashes.json")  # carries out nothing until it begins
         self._ids = itertools.count(1)
@@ -187,7 +189,8 @@ class FakeApp:
         info = self.checkpoint(fields.get("checkpoint"))
         given = {name: fields[name] for name in COST_FIELDS if fields.get(name) is not None}
         request = parse_request({**given, "checkpoint": info.name})
-        return quote(self.costs, request, info.name, 4, (info.defaults.width, info.defaults.height), self.weights)
+        native = (info.defaults.width, info.defaults.height)
+        return quote(self.costs, request, info.name, 4, native, self.weights, self.memory)
 
     def keep_upload(self, data: bytes, user: str) -> Upload:
         return self.uploads.keep(data, user)

@@ -189,6 +189,7 @@ def engine_json(state: EngineState) -> dict[str, Any]:
         "attention": state.attention,
         "kernels": state.kernels,
         "accelerator": state.accelerator,
+        "weights": state.weights,
         "workers": [engine_json(worker) for worker in state.workers],
     }
 

@@ -19,6 +19,7 @@ from modules.api.streams import Streams
 from modules.app import App
 from modules.errors import RequestError, without_folders
 from modules.images.zips import stream_zip
+from modules.jobs.estimates import quote_json
 from modules.jobs.views import QueueView
 
 
@@ -53,8 +54,7 @@ def _submitting(router: APIRouter, app: App) -> None:
             found = await anyio.to_thread.run_sync(app.quote, fields)
         except RequestError as error:
             return JSONResponse({"error": without_folders(str(error))})
-        seconds = None if found.seconds is None else round(found.seconds, 2)
-        return JSONResponse({"seconds": seconds, "beyond": found.beyond, "native": found.native, "weights": found.weights})
+        return JSONResponse(quote_json(found))
 
     @router.post("/internal/jobs/{job_id}/retry")
     async def retry(request: Request, job_id: str) -> Response:

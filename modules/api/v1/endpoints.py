@@ -28,6 +28,7 @@ from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import RequestError, without_folders
 from modules.images import files
+from modules.jobs.estimates import quote_json
 from modules.jobs.views import JobView, PictureView
 from modules.model_library.library import MAX_PAGE as MAX_MODELS
 from modules.model_library.library import MAX_QUERY
@@ -95,6 +96,34 @@ class UploadAnswer(BaseModel):
     id: str = Field(description="For a job's `pictures`, as its init or its mask.")
     width: int
     height: int
+
+
+class MemoryAnswer(BaseModel):
+    bytes: int = Field(description="What it takes of the device's memory at its peak.")
+    weights: int = Field(description="Of that, for the networks.")
+    room: int = Field(description="Bytes that are there; 0 where that is not known.")
+    measured: bool = Field(description="Whether such calls were measured; else it follows from the networks' layers.")
+    fits: bool
+    possible: bool = Field(description="Whether it can be painted, if by slower means.")
+    means: list[Literal["tiles", "others", "fp8", "denoiser"]] = Field(
+        description="What is then done: decoding in tiles; streaming text encoders and VAE; keeping the denoiser's weights in "
+        "8 bits; streaming them."
+    )
+    streamed: int = Field(description="Bytes that are brought to the device in each step then.")
+    size: tuple[int, int] | None = Field(description="Where it is not possible, the largest width and height that are.")
+    whole: tuple[int, int] | None = Field(description="Where it does not fit, the largest that fit without any of that.")
+    fp8: bool = Field(description="Whether it would fit with weights in 8 bits.")
+    taesd: bool = Field(description="Whether it would fit with TAESD as decoder.")
+    single: bool = Field(description="Whether it would fit with one picture at a time.")
+    said: list[str] = Field(description="The same in sentences.")
+
+
+class EstimateAnswer(BaseModel):
+    seconds: float | None = Field(description="Of the device, for all pictures; null while nothing was measured.")
+    beyond: bool = Field(description="Whether it is larger than all that was measured, so that it takes longer than that.")
+    native: tuple[int, int] = Field(description="The width and height that the checkpoint was made for.")
+    weights: int = Field(description="Bytes of its networks; 0 where that is not known.")
+    memory: MemoryAnswer | None
 
 
 class DefaultsAnswer(BaseModel):
@@ -190,6 +219,13 @@ def _jobs(router: APIRouter, app: App) -> None:
         key = request.headers.get("idempotency-key", "")
         job = await anyio.to_thread.run_sync(lambda: app.submit(fields, user, key, exact=True))
         return job_answer(job)
+
+    @router.post("/estimate", response_model=EstimateAnswer, openapi_extra=_job_body(key=False))
+    async def estimate(request: Request) -> Any:
+        """What a job with these fields would take of time and memory; nothing is begun."""
+        caller(request)
+        fields = await read_json(request)
+        return quote_json(await anyio.to_thread.run_sync(app.quote, fields))
 
     @router.get("/jobs", response_model=JobList)
     async def jobs(
@@ -368,10 +404,11 @@ def job_answer(job: JobView) -> dict[str, Any]:
     }
 
 
-def _job_body() -> dict[str, Any]:
-    """Of a job: a request of either kind.  Defaults are left out, because the checkpoint's own come before them."""
+def _job_body(key: bool = True) -> dict[str, Any]:
+    """Of a job, with its `key` or without: a request of either kind.  Defaults are left out, because the checkpoint's own come
+    before them."""
     kinds = [inlined(schema, schema.pop("$defs", {})) for schema in (Txt2Img.model_json_schema(), Img2Img.model_json_schema())]
-    key = {
+    named = {
         "name": "Idempotency-Key",
         "in": "header",
         "required": False,
@@ -379,7 +416,7 @@ def _job_body() -> dict[str, Any]:
         "description": "Your own name for the job.",
     }
     content = {"application/json": {"schema": {"anyOf": kinds}, "examples": _EXAMPLES}}
-    return {"requestBody": {"required": True, "content": content}, "parameters": [key]}
+    return {"requestBody": {"required": True, "content": content}, "parameters": [named] if key else []}
 
 
 def _picture_body() -> dict[str, Any]:

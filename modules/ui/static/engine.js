@@ -50,6 +50,7 @@ export class Engine {
       ["Attention", state.attention],
       ["Kernels", state.kernels],
       ["Accelerator", state.accelerator],
+      ["Weights", state.weights],
     ].filter(([, value]) => value);
     box.querySelector(".engine-card").replaceChildren(
       h("p", {}, state.message),

@@ -115,6 +115,7 @@ EXPECTED: dict[str, str] = {
     "GET /api/v1/jobs": "viewer",
     "GET /api/v1/models": "viewer",
     "POST /api/v1/jobs": "user",
+    "POST /api/v1/estimate": "user",
     "POST /api/v1/jobs/x/cancel": "user",
     "GET /sdapi/v1/samplers": "viewer",
     "GET /sdapi/v1/options": "viewer",

@@ -269,3 +269,31 @@ def test_a_quote_is_asked_for_with_a_form_s_fields(
         assert found.status_code == 200, "it is being typed"
         assert found.json()["error"]
     assert client.get("/internal/jobs").json() == [], "nothing was begun"
+
+
+def test_a_quote_says_what_memory_it_takes_and_what_would_fit(
+    visitor: Callable[[], TestClient], real_app: App, link: ScriptedLink
+) -> None:
+    client = visitor()
+    fields = {**SMALL, "width": 1024, "height": 1024, "sampler": "Euler"}
+    unknown = client.post("/internal/quote", json=fields).json()["memory"]
+    assert (unknown["room"], unknown["fits"]) == (0, True)
+    weights = unknown["weights"]
+    room = {"memory": weights + 10**7, "number": 4, "small_number": 4, "vae_number": 4, "kind": "cpu"}
+    link.say(Message("hello", {"device": "cpu (test)", "dtype": "float32 (test)", "attention": "sdpa (test)", "room": room}))
+    found = client.post("/internal/quote", json=fields).json()["memory"]
+    assert (found["fits"], found["possible"], found["room"]) == (False, False, room["memory"])
+    width, height = found["size"]
+    assert found["said"][0].endswith(f"at most {width} × {height} fits.")
+    assert client.post("/internal/quote", json={**fields, "width": width, "height": height}).json()["memory"]["fits"]
+    tiny = client.post("/internal/quote", json={**fields, "vae_decoder": "TAESD"}).json()["memory"]
+    assert tiny["bytes"] > found["bytes"], "the tiny checkpoint's own VAE is narrower than TAESD"
+    small = {**SMALL, "sampler": "Euler"}
+    link.say(
+        Message(
+            "costs",
+            {"costs": [[f"memory of {work}", "tiny", 64, 64, rows, 10**6] for work, rows in (("predict", 2), ("decode", 1))]},
+        )
+    )
+    measured = client.post("/internal/quote", json=small).json()["memory"]
+    assert (measured["bytes"], measured["measured"]) == (weights + 10**6, True)

@@ -68,6 +68,19 @@ def reason(answer: Any, status: int) -> str:
     return str(answer.json()["error"])
 
 
+def test_an_estimate_begins_nothing_and_says_what_it_takes(client: TestClient, real_app: App) -> None:
+    answer = client.post("/api/v1/estimate", json={"steps": 3})
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert found["native"] == [64, 64]
+    assert found["memory"]["bytes"] > found["memory"]["weights"] == found["weights"] > 0
+    assert found["memory"]["fits"] is True
+    assert found["memory"]["said"][0].startswith("It takes about ")
+    assert client.post("/api/v1/estimate", json={"width": 128}).json()["memory"]["bytes"] > found["memory"]["bytes"]
+    assert "width" in reason(client.post("/api/v1/estimate", json={"width": 63}), 422)
+    assert client.get("/api/v1/jobs").json()["jobs"] == []
+
+
 def test_a_job_from_submitting_to_its_pictures(client: TestClient, real_app: App) -> None:
     job = submit(client, count=2)
     assert job["request"]["sampler"] == "Euler", "the checkpoint's own default"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from modules.engine.costs import Call
+from modules.jobs.memory import Memory
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_picture_to_picture import opened
@@ -40,6 +41,20 @@ def test_size_time_and_memory_are_reported_before_the_click(app: FakeApp, visit:
     page.click("#checkpoint input")
     page.get_by_role("option", name="Landscapes", exact=True).click()
     told(page, "How long it takes is not measured yet. The model takes 57 MB.")
+
+
+def test_memory_is_compared_with_what_there_is_and_what_would_fit_is_named(app: FakeApp, visit: Visit) -> None:
+    app.memory = Memory(8_500_000_000, 6_900_000_000, 12_000_000_000)
+    page = visit().open()
+    told(
+        page, "How long it takes is not measured yet. It takes about 8.5 GB of memory at its peak, 6.9 GB of it for the model."
+    )
+    assert page.get_attribute(ESTIMATE, "data-short") is None
+    app.memory = Memory(8_500_000_000, 6_900_000_000, 1_000_000_000, size=(512, 512))
+    page.fill(number("steps"), "21")
+    short = "Does not fit: it takes about 8.5 GB of memory, and 1.0 GB are there; at most 512 × 512 fits."
+    told(page, f"How long it takes is not measured yet. {short}")
+    assert page.get_attribute(ESTIMATE, "data-short") is not None
 
 
 def test_a_picture_from_a_picture_counts_its_factor_and_strength(app: FakeApp, visit: Visit) -> None:

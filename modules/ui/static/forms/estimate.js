@@ -1,5 +1,5 @@
-// Below the size, before the click: how long it takes, by what was measured here; how much memory the checkpoint takes; and what size it
-// was made for, where another is asked for.
+// Below the size, before the click: how long it takes, by what was measured here; how much memory, and what helps where that is too
+// much; and what size the checkpoint was made for, where another is asked for.
 
 import { duration } from "../dom.js";
 import { fields } from "./form.js";
@@ -9,7 +9,7 @@ import { currentTab } from "../tabs.js";
 const SOON_MS = 250; // after the last change
 const AGAIN_MS = [4000, 60_000]; // while nothing was measured: a checkpoint is timed when it is loaded.  First and longest pause
 const NUMBERS = ["width", "height", "count", "steps", "cfg_scale", "denoising_strength"];
-const MATTER = ["checkpoint", "sampler", "pag_scale", "sag_scale", "fix_steps", "refiner", "refiner_switch_at", "refiner_pass", "refiner_by_steps", ...NUMBERS];
+const MATTER = ["checkpoint", "vae", "vae_decoder", "vae_encoder", "sampler", "pag_scale", "sag_scale", "fix_steps", "refiner", "refiner_switch_at", "refiner_pass", "refiner_by_steps", ...NUMBERS];
 const FAR = 2.3; // times as many pixels as it was made for: things come out twice
 const SOURCE = "0".repeat(64); // whatever the picture is, it costs the same
 
@@ -90,20 +90,22 @@ function secondPass(form) {
 function show(place, found, question) {
   const words = found.error ? [] : sentences(found, question);
   place.toggleAttribute("data-far", !found.error && times(found, question) > FAR);
+  place.toggleAttribute("data-short", Boolean(found.memory && !found.memory.possible));
   const text = words.join(" ");
   if (place.textContent !== text) place.textContent = text;
 }
 
 const times = ({ native: [width, height] }, question) => (question.width * question.height) / (width * height);
 
-function sentences({ seconds, beyond, native: [width, height], weights }, question) {
+function sentences({ seconds, beyond, native: [width, height], weights, memory }, question) {
   const words = question.hires ? [`Becomes ${question.hires.width} × ${question.hires.height}.`] : [];
   const share = times({ native: [width, height] }, question);
   const other = question.width !== width || question.height !== height;
   if (other) words.push(`Made for ${width} × ${height}${share > FAR || share < 1 / FAR ? `; this is ${inWords(share)} the pixels` : ""}.`);
   if (seconds === null) words.push("How long it takes is not measured yet.");
   else words.push(`${beyond ? "At least" : "Takes"} ${duration(seconds)}${question.count > 1 ? ` for ${question.count} pictures` : ""}.`);
-  if (weights) words.push(`The model takes ${bytes(weights)}${other && share > 1 ? ", and what is computed grows with the pixels" : ""}.`);
+  if (memory?.room) words.push(...memory.said);
+  else if (weights) words.push(`The model takes ${bytes(weights)}${other && share > 1 ? ", and what is computed grows with the pixels" : ""}.`);
   return words;
 }
 

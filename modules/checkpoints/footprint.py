@@ -1,0 +1,157 @@
+"""What a checkpoint's networks take of memory, from the header of its file: weights, and activations at their peak.  No torch.
+
+Weights are counted exactly.  Activations follow from how the blocks are evaluated (`diffusion.layers`, `diffusion.vae`): the
+tensors that are alive at once in the block where they are the most, with attention that makes no score matrix.  So they grow
+with the number of positions and of rows, and `tests/checkpoints/test_footprint.py` compares them with the networks themselves.
+What libraries take for themselves (a convolution's work space, memory that lies in pieces) is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+
+from modules.checkpoints import keys
+from modules.checkpoints.completeness import part_shapes
+from modules.checkpoints.header import Header
+from modules.checkpoints.sizes import UNetSizes, VAESizes, unet_sizes, vae_sizes
+from modules.checkpoints.sources import read_source, stamp_of
+from modules.errors import CheckpointError
+
+SMALL = 100_000_000
+"""Numbers in the files of smaller models.  Their layers are so narrow that a forward in bfloat16 takes as long as in float32
+(a U-Net of 7 million: 0.92 to 1.16 of it), and only its rounding would be left.  SD 1.5 has a billion."""
+
+TAESD_DECODE = TAESD_ENCODE = 64 * 3 * 64
+"""Numbers that are alive at most in TAESD, for each position of a latent: 3 times its 64 channels, of 64 pixels."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Numbers in weights of the denoiser, the text encoders and the autoencoder; and, for each latent position (of a picture,
+    one for `factor` x `factor` pixels), the numbers that are alive at most: of a row in a forward of the denoiser, of a picture
+    in the autoencoder's decoder and encoder."""
+
+    denoiser: int
+    text: int
+    vae: int
+    row: float
+    decode: float
+    encode: float
+    factor: int = 8
+
+    @property
+    def numbers(self) -> int:
+        """In all weights."""
+        return self.denoiser + self.text + self.vae
+
+
+def footprint_of(path: Path) -> Footprint | None:
+    """Of the checkpoint at `path`, a file or a folder; None where it cannot be read, or is no U-Net with an autoencoder."""
+    try:
+        return _read(path, *stamp_of(path))
+    except (OSError, CheckpointError):
+        return None
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, *stamp: int) -> Footprint:
+    """`stamp` is there to read a replaced file anew."""
+    return of_header(read_source(path))
+
+
+def of_header(header: Header) -> Footprint:
+    """Raises CheckpointError where its networks are of another form."""
+    layout = keys.layout(header.tensors)
+    unet, vae = part_shapes(header, layout.unet), part_shapes(header, layout.vae)
+    texts = [part_shapes(header, layout.part(part)) for part in ("text", "text_2")]
+    sizes, of_vae = unet_sizes(unet), vae_sizes(vae)
+    return Footprint(
+        denoiser=_numbers(unet),
+        text=sum(map(_numbers, texts)),
+        vae=_numbers(vae),
+        row=row_peak(sizes),
+        decode=decoder_peak(of_vae),
+        encode=encoder_peak(of_vae),
+        factor=2 ** (len(of_vae.channels) - 1),
+    )
+
+
+def _numbers(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    return sum(map(prod, shapes.values()))
+
+
+def row_peak(sizes: UNetSizes) -> float:
+    """Numbers that are alive at most in a row's forward, for each position of its latent."""
+    return max(_row_moments(sizes))
+
+
+def _row_moments(sizes: UNetSizes) -> Iterator[float]:
+    """The same at each block: what later blocks wait for, and what the block itself makes."""
+    skips = [float(sizes.channels[0])]
+    last, channels = len(sizes.channels) - 1, sizes.channels[0]
+    for level, (out, depth) in enumerate(zip(sizes.channels, sizes.transformer_depth, strict=True)):
+        area = 0.25**level
+        for _ in range(sizes.res_blocks):
+            yield sum(skips) + area * (_res_block(channels, out) - channels)  # its input is the last skip
+            yield sum(skips) + area * _transformer(out, depth)
+            channels = out
+            skips.append(area * out)
+        if level != last:
+            skips.append(area * channels / 4)
+    area = 0.25**last
+    yield sum(skips) + area * max(_res_block(channels, channels), _transformer(channels, sizes.middle_depth) + channels)
+
+    depths = iter(sizes.depths_up)
+    for level in reversed(range(last + 1)):
+        out, area = sizes.channels[level], 0.25**level
+        for block in range(sizes.res_blocks + 1):
+            joined = channels + skips.pop() / area
+            yield sum(skips) + area * _res_block(joined, out)
+            yield sum(skips) + area * (joined + _transformer(out, next(depths)))
+            channels = out
+            if level and block == sizes.res_blocks:
+                yield sum(skips) + area * (joined + channels + 8 * channels)  # enlarged, and convolved
+    yield 3 * channels
+
+
+def _res_block(channels: float, out: float) -> float:
+    """A residual block's input, and what it makes of it: normalised and activated, convolved, the same again, and added."""
+    return max(3 * channels, 2 * channels + out, channels + 4 * out)
+
+
+def _transformer(width: float, depth: int) -> float:
+    """Tokens, their residual and their norms beside a gated feed-forward, which is 16 times as wide while it is multiplied."""
+    return width * (16 + (5 if depth > 1 else 4)) if depth else width
+
+
+def decoder_peak(sizes: VAESizes) -> float:
+    """Numbers that are alive at most while a picture is decoded, for each position of its latent."""
+    levels = len(sizes.channels)
+    whole, channels = 4.0 ** (levels - 1), sizes.channels[-1]
+    moments = []
+    for level in reversed(range(levels)):
+        out, area = sizes.channels[level], whole * 0.25**level
+        enlarged = channels + out + 8 * out if level else 0  # and convolved
+        moments.append(area * max(_level(channels, out, sizes.res_blocks + 1), enlarged))
+        channels = out
+    return max(moments)
+
+
+def encoder_peak(sizes: VAESizes) -> float:
+    """Numbers that are alive at most while a picture is encoded, for each position of its latent."""
+    whole, channels = 4.0 ** (len(sizes.channels) - 1), sizes.channels[0]
+    moments = []
+    for level, out in enumerate(sizes.channels):
+        moments.append(whole * 0.25**level * _level(channels, out, sizes.res_blocks))
+        channels = out
+    return max(moments)
+
+
+def _level(channels: int, out: int, blocks: int) -> float:
+    """A level of an autoencoder, whose input is alive until its last block is done.  Nothing joins its blocks in the middle."""
+    first = max(3 * channels, 2 * channels + out, channels + 3 * out)
+    return max(first, channels + 4 * out) if blocks > 1 else first
