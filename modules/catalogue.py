@@ -49,6 +49,7 @@ from modules.prompts.tokenizer import Tokenizer
 from modules.prompts.vocabulary import Vocabulary, read_vocabulary
 from modules.request import GenerationRequest, Hires, Img2Img, RefinerOptions, parse_request
 from modules.request.checkpoint import SIZE_FIELDS
+from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING, starting_problem
 
 DRAWN_SEEDS = 2**32
 """Random seeds are below: short enough to be copied, and exact in every JSON reader."""
@@ -241,13 +242,10 @@ class Catalogue:
             **own_defaults(info.path),
         }
         given = {name: value for name, value in fields.items() if value is not None}
-        request = parse_request({**defaults, **given, "checkpoint": info.name})
         family = FAMILIES.find(info.family)
-        if family is not None and family.concat == "picture" and not isinstance(request, Img2Img):
-            raise RequestError(
-                f"checkpoint {info.name!r} edits a given picture and cannot paint from words alone; "
-                "give it a picture to start from (img2img), or choose another checkpoint"
-            )
+        request = _of_family(parse_request({**defaults, **given, "checkpoint": info.name}), family)
+        if problem := starting_problem(info.name, family.concat if family else "", request):
+            raise RequestError(problem)
         sampler, schedule_in_name = find_sampler(request.sampler)
         schedule = find_schedule(schedule_in_name or request.schedule)
         seed = request.seed if request.seed >= 0 else secrets.randbelow(DRAWN_SEEDS)
@@ -262,7 +260,7 @@ class Catalogue:
             found["variation_seed"] = secrets.randbelow(DRAWN_SEEDS)
         if request.hires is not None:
             found["hires"] = _named_hires(request.hires)
-        request = _of_family(relevant(request.model_copy(update=found)), family)
+        request = relevant(request.model_copy(update=found))
         self._check_taesd(request, family)
         for stage in stages_of(self.library.finish(request.image(0)).request):
             words, steps = stage.settings, find_sampler(stage.settings.sampler)[0].prompt_steps(stage.settings.steps)
@@ -288,7 +286,7 @@ class Catalogue:
         }
         if request.hires is not None:
             found["hires"] = _named_hires(request.hires)
-        return request.model_copy(update=found), info
+        return _of_family(request.model_copy(update=found), FAMILIES.find(info.family)), info
 
     def beside(self, request: GenerationRequest) -> list[CheckpointInfo]:
         """The checkpoints that a completed request, or one that was quoted, needs beside its own."""
@@ -403,10 +401,18 @@ class Catalogue:
 
 def _of_family(request: GenerationRequest, family: Family | None) -> GenerationRequest:
     """The request without what only other families of checkpoints are told: it made no difference."""
-    if family is None or family.numbers:  # a base model's scores are its refiner's
+    if family is None:
         return request
-    defaults = type(request).model_fields
-    changed = {name: defaults[name].default for name in SIZE_FIELDS if getattr(request, name) != defaults[name].default}
+    defaults, enlarges = type(request).model_fields, family.concat == "low-res"
+    idle: tuple[str, ...] = () if family.numbers else SIZE_FIELDS  # a base model's scores are its refiner's
+    if isinstance(request, Img2Img):
+        idle += NOT_ENLARGING if enlarges else ("upscaler_noise_level",)
+    changed: dict[str, Any] = {
+        name: defaults[name].default for name in idle if getattr(request, name) != defaults[name].default
+    }
+    if enlarges and isinstance(request, Img2Img):
+        level = request.upscaler_noise_level
+        changed |= {"denoising_strength": 1.0, "upscaler_noise_level": NOISE_LEVEL if level is None else level}
     return request.model_copy(update=changed) if changed else request
 
 

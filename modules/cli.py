@@ -285,9 +285,9 @@ def _models(parser: argparse.ArgumentParser, settings: list[_Parser]) -> None:
     add("--output", metavar="NAME", help="its name here, without the ending [as there]")
     add("--sha256", metavar="HEX", help="what a linked file must hash to; files of repositories are always checked")
 
-    more = "Opened in a limited process by torch's restricted unpickler; what would run programs is refused."
-    add = action("convert", "convert pickles (.ckpt, .pt, .pth, .bin) to .safetensors beside them", more)
-    add("files", metavar="FILE", nargs="+", help="a pickle, by its path or its place in the models folders")
+    more = "Pickles are opened in a limited process by torch's restricted unpickler; what would run programs is refused."
+    add = action("convert", "convert pickles (.ckpt, .pt, .pth, .bin) and diffusers' folders to .safetensors beside them", more)
+    add("files", metavar="FILE", nargs="+", help="a pickle or a folder in diffusers' layout, by its path or its name here")
 
 
 def _accounts(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from modules.diffusion.accelerators import while_resident
 from modules.diffusion.clip_prompts import CLIPPrompts
 from modules.diffusion.forward import adaptable_layers, adaptable_norms
 from modules.diffusion.networks import AdaptableNetwork, LatentSpace, Networks, NoiseProcess
-from modules.diffusion.prediction import PREDICTIONS, ContinuousNoise, DiscreteNoise
+from modules.diffusion.prediction import PREDICTIONS, ContinuousNoise, DiscreteNoise, trained_sigmas
 from modules.diffusion.text import TextEncoder, TextEncoders
 from modules.diffusion.unet import UNet
 from modules.diffusion.unet_denoiser import UNetDenoiser
@@ -135,9 +135,9 @@ def with_vae(file: ModelFile, space: LatentSpace) -> KLLatentSpace:
     return replace(space, vae=autoencoder(file, places), tiling=None)
 
 
-def discrete_noise(prediction: str, zero_snr: bool) -> NoiseProcess:
+def discrete_noise(prediction: str, zero_snr: bool, betas: tuple[float, float]) -> NoiseProcess:
     """The noise process of a network that was trained at discrete timesteps to predict "eps" or "v"."""
-    return DiscreteNoise(PREDICTIONS[prediction], zero_snr=zero_snr)
+    return DiscreteNoise(PREDICTIONS[prediction], trained_sigmas(*betas), zero_snr)
 
 
 def continuous_noise(sigma_min: float, sigma_max: float, data: float, v: bool) -> NoiseProcess:

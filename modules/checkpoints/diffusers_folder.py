@@ -33,9 +33,15 @@ NETWORKS = {
 """The folders that are read: how their files are called, and what messages call the network."""
 _READ = (*NETWORKS, "scheduler")
 _BESIDE = frozenset(
-    ("tokenizer", "tokenizer_2", "scheduler", "safety_checker", "feature_extractor", "image_encoder", "watermark", *NETWORKS)
+    (
+        *("tokenizer", "tokenizer_2", "scheduler", "low_res_scheduler", "safety_checker", "feature_extractor"),
+        *("image_encoder", "watermark", "watermarker", *NETWORKS),
+    )
 )
 """Components without which, or with all of which, the same picture is painted."""
+
+_RELATIVES = {"depth_estimator": "DEPTH", "image_normalizer": "UNCLIP", "image_noising_scheduler": "UNCLIP"}
+"""Components by which relatives of SD 2.x are known: their names in `families.foreign`."""
 
 VARIANTS = ("", "fp16", "bf16")
 """Of a network that is there several times the first counts: full precision, as diffusers takes it; others follow by name."""
@@ -206,6 +212,11 @@ def _with_last_layer(tensors: Mapping[str, TensorEntry]) -> dict[str, TensorEntr
 def _check_pipeline(folder: Path, said: Mapping[str, Any]) -> None:
     kind = str(said.get("_class_name", "pipeline"))[:60]
     strange = sorted(name for name, value in said.items() if name not in _BESIDE and _present(value))
+    if known := next((_RELATIVES[name] for name in strange if name in _RELATIVES), ""):
+        from modules.checkpoints.families import foreign  # which read folders themselves
+
+        relative: foreign.Foreign = getattr(foreign, known)
+        raise CheckpointError(f"{folder.name} is {relative.what} in diffusers' layout; {relative.advice}")
     if strange:
         raise CheckpointError(
             f"{folder.name} is a diffusers folder of a {kind}, with parts that this version does not know ({strange[0][:40]}); "

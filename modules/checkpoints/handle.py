@@ -103,6 +103,11 @@ class ModelHandle:
         """Whether the network's further channels are a picture to be edited."""
         return self.denoiser.further_channels == self.latent.channels
 
+    @property
+    def enlarges(self) -> bool:
+        """Whether the network's further channels are a picture to be enlarged, with a pixel for a position of the latent."""
+        return self.family.concat == "low-res"
+
     def run_as(self, prediction: str = "Automatic", zero_snr: bool = False, ignore_zero_snr: bool = False) -> ModelHandle:
         """The same networks, read as predicting "eps" or "v", with the trained sigmas stretched to zero terminal SNR if asked.
 

@@ -85,7 +85,7 @@ IGNORED = re.compile(
     r"denoiser\.|edm_(?:mean|std|vpred)|"
     r"embedding_manager\.|optimizer|callbacks|state_dict$|"  # textual-inversion training
     r"(?:model\.)?(?:alphas?|betas|sqrt|log_one|posterior|lvlb)[a-z_]*|logvar|"  # constants
-    r"scale_factor|global_step|v_pred|ztsnr"
+    r"scale_factor|global_step|v_pred|ztsnr|low_scale_model\."
     r"|cond_stage_model\.transformer\.(?:text_model\.)?embeddings\.position_ids"  # 0..76, as integers or (merged) as floats
 )
 """Names that real files carry and that no network of ours needs."""

@@ -39,6 +39,8 @@ class UNetSizes(NamedTuple):
     vector_width: int
     output_depth: tuple[int, ...] = ()
     middle_res_blocks: int = 2
+    classes: int = 0
+    cross_only: tuple[bool, ...] = ()
 
     @property
     def depths_up(self) -> tuple[int, ...]:
@@ -77,13 +79,18 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
     """
     counts = _counts(shapes)
     resolutions: list[list[tuple[int, int]]] = [[]]  # per resolution: (channels, transformer depth) of each residual block
+    cross_only = [False]
     for index in range(1, counts.get("input_blocks", 0)):
         block = f"input_blocks.{index}"
         if f"{block}.0.op.weight" in shapes or f"{block}.0.op.bias" in shapes:
             resolutions.append([])
+            cross_only.append(False)
         else:
             width = _size(shapes, f"{block}.0.out_layers.3.weight", 0)
             resolutions[-1].append((width, counts.get(f"{block}.1.transformer_blocks", 0)))
+            # Where the text is as wide as the level, shapes do not tell: the only such one that is published attends to itself
+            seen = shapes.get(f"{block}.1.transformer_blocks.0.attn1.to_k.weight", ())
+            cross_only[-1] |= len(seen) == 2 and seen[1] != width
     if any(len(set(level)) != 1 or len(level) != len(resolutions[0]) for level in resolutions):
         raise CheckpointError(f"has a U-Net of an unknown form (blocks per level: {resolutions}); use a model in SD 1.x layout")
 
@@ -114,6 +121,8 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
         vector_width=_size(shapes, "label_emb.0.0.weight", 1) if "label_emb.0.0.weight" in shapes else 0,
         output_depth=() if depths_up == as_down else depths_up,
         middle_res_blocks=min(2, counts.get("middle_block", 0)),
+        classes=_size(shapes, "label_emb.weight", 0) if "label_emb.weight" in shapes else 0,
+        cross_only=tuple(cross_only) if any(cross_only) else (),
     )
 
 
@@ -205,11 +214,14 @@ def unet_tensors(sizes: UNetSizes) -> Tensors:
     if sizes.vector_width:
         yield from _linear("label_emb.0.0", sizes.vector_width, time)
         yield from _linear("label_emb.0.2", time, time)
+    elif sizes.classes:
+        yield "label_emb.weight", (sizes.classes, time)
     yield from _conv("input_blocks.0.0", sizes.in_channels, width)
     skips, channels, index = [width], width, 1
+    cross_only = sizes.cross_only or (False,) * len(sizes.channels)
     for level, (out, depth) in enumerate(zip(sizes.channels, sizes.transformer_depth, strict=True)):
         for _ in range(sizes.res_blocks):
-            yield from _unet_block(f"input_blocks.{index}", channels, out, time, depth, sizes.context_dim)
+            yield from _unet_block(f"input_blocks.{index}", channels, out, time, depth, sizes.context_dim, cross_only[level])
             channels, index = out, index + 1
             skips.append(channels)
         if level != last:
@@ -226,7 +238,7 @@ def unet_tensors(sizes: UNetSizes) -> Tensors:
         for number in range(sizes.res_blocks + 1):
             depth = sizes.depths_up[index]
             block = f"output_blocks.{index}"
-            yield from _unet_block(block, channels + skips.pop(), out, time, depth, sizes.context_dim)
+            yield from _unet_block(block, channels + skips.pop(), out, time, depth, sizes.context_dim, cross_only[level])
             channels, index = out, index + 1
             if level and number == sizes.res_blocks:
                 yield from _conv(f"{block}.{2 if depth else 1}.conv", channels, channels)
@@ -276,10 +288,10 @@ def text_tensors(sizes: TextSizes) -> Tensors:
         yield "text_projection.weight", (sizes.projection, width)
 
 
-def _unet_block(block: str, channels: int, out: int, time: int, depth: int, context: int) -> Tensors:
+def _unet_block(block: str, channels: int, out: int, time: int, depth: int, context: int, cross_only: bool = False) -> Tensors:
     yield from _res_block(f"{block}.0", channels, out, time)
     if depth:
-        yield from _transformer(f"{block}.1", out, depth, context)
+        yield from _transformer(f"{block}.1", out, depth, context, cross_only)
 
 
 def _res_block(name: str, channels: int, out: int, time: int) -> Tensors:
@@ -292,12 +304,12 @@ def _res_block(name: str, channels: int, out: int, time: int) -> Tensors:
         yield from _conv(f"{name}.skip_connection", channels, out, 1)
 
 
-def _transformer(name: str, width: int, depth: int, context: int) -> Tensors:
+def _transformer(name: str, width: int, depth: int, context: int, cross_only: bool) -> Tensors:
     yield from _norm(f"{name}.norm", width)
     yield from _conv(f"{name}.proj_in", width, width, 1)
     for number in range(depth):
         block = f"{name}.transformer_blocks.{number}"
-        yield from _attention(f"{block}.attn1", width, width)
+        yield from _attention(f"{block}.attn1", width, context if cross_only else width)
         yield from _linear(f"{block}.ff.net.0.proj", width, width * 8)
         yield from _linear(f"{block}.ff.net.2", width * 4, width)
         yield from _attention(f"{block}.attn2", width, context)

@@ -18,8 +18,9 @@ class Conditioning:
     """`context` is (T, D): T a multiple of the encoder's window (77 for CLIP), D the context width.
 
     `channels` (C2, h, w), the concat conditioning, follow those of the scaled x into networks that take more of them:
-    inpainting and editing models.
-    `vector` (V,) joins the time embedding of networks that take one: SDXL's pooled text and sizes.
+    inpainting, editing and enlarging models.
+    `vector` (V,) joins the time embedding of networks that take one: SDXL's pooled text and sizes, the noise level of the
+    picture that SD x4 upscaler enlarges.
     """
 
     context: Tensor
@@ -63,6 +64,9 @@ class ConditioningTimeline:
         """What counts at this evaluation of the network, counted from 0."""
         return self.conditionings[self.timeline.index(evaluation)]
 
-    def with_channels(self, channels: Tensor) -> ConditioningTimeline:
-        """The same texts with concat conditioning, see `Conditioning`."""
-        return ConditioningTimeline(self.timeline, tuple(replace(each, channels=channels) for each in self.conditionings))
+    def with_channels(self, channels: Tensor, vector: Tensor | None = None) -> ConditioningTimeline:
+        """The same texts with concat conditioning, and a `vector` where one is given, see `Conditioning`."""
+        made = [replace(each, channels=channels) for each in self.conditionings]
+        if vector is not None:
+            made = [replace(each, vector=vector) for each in made]
+        return ConditioningTimeline(self.timeline, tuple(made))

@@ -145,24 +145,36 @@ class FeedForward(nn.Module):
 
 
 class BasicTransformerBlock(nn.Module):
-    """Self-attention, cross-attention to the text, feed-forward; each with a norm before and a residual around it."""
+    """Self-attention, cross-attention to the text, feed-forward; each with a norm before and a residual around it.
 
-    def __init__(self, width: int, context_width: int, heads: int, attend: Attend = sdpa, kernels: Kernels = PLAIN) -> None:
+    With `cross_only` the first attention is to the text as well (ldm's `disable_self_attn`).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        context_width: int,
+        heads: int,
+        attend: Attend = sdpa,
+        kernels: Kernels = PLAIN,
+        cross_only: bool = False,
+    ) -> None:
         super().__init__()
-        self.kernels = kernels
-        self.attn1 = CrossAttention(width, width, heads, attend)
+        self.kernels, self.cross_only = kernels, cross_only
+        self.attn1 = CrossAttention(width, context_width if cross_only else width, heads, attend)
         self.ff = FeedForward(width, kernels)
         self.attn2 = CrossAttention(width, context_width, heads, attend)
         self.norm1, self.norm2, self.norm3 = LayerNorm(width), LayerNorm(width), LayerNorm(width)
 
     def join(self) -> None:
         """Let projections of one input be one matrix product each (`Stack`)."""
-        self.attn1.of_x.join()
+        (self.attn1.of_context if self.cross_only else self.attn1.of_x).join()
         self.attn2.of_context.join()
 
     def forward(self, x: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
         kernels = self.kernels
-        x, normal = self.norm2.after(kernels, x, self.attn1(self.norm1.by(kernels, x, ctx), None, ctx), ctx)
+        seen = context if self.cross_only else None
+        x, normal = self.norm2.after(kernels, x, self.attn1(self.norm1.by(kernels, x, ctx), seen, ctx), ctx)
         later = self.ff.bias if kernels.late_bias else None
         x, normal = self.norm3.after(kernels, x, self.attn2(normal, context, ctx), ctx, later)
         return x + self.ff(normal, ctx) if later is None else self.ff.added_to(x, normal, ctx)
@@ -172,14 +184,21 @@ class SpatialTransformer(nn.Module):
     """Transformer blocks over the positions of a feature map, between two 1x1 convolutions (SD 1.x's form)."""
 
     def __init__(
-        self, channels: int, context_width: int, heads: int, depth: int, attend: Attend = sdpa, kernels: Kernels = PLAIN
+        self,
+        channels: int,
+        context_width: int,
+        heads: int,
+        depth: int,
+        attend: Attend = sdpa,
+        kernels: Kernels = PLAIN,
+        cross_only: bool = False,
     ) -> None:
         super().__init__()
         self.kernels = kernels
         self.norm = GroupNorm(32, channels, eps=1e-6)
         self.proj_in = Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
-            BasicTransformerBlock(channels, context_width, heads, attend, kernels) for _ in range(depth)
+            BasicTransformerBlock(channels, context_width, heads, attend, kernels, cross_only) for _ in range(depth)
         )
         self.proj_out = Conv2d(channels, channels, 1)
 

@@ -230,7 +230,7 @@ def _shapes(unet: UNet) -> list[list[int]]:
     """Those of the inputs, -1 for any length."""
     config = unet.config
     shapes = [[-1, config.in_channels, -1, -1], [-1], [-1, -1, config.context_dim]]
-    return [*shapes, [-1, config.vector_width]] if config.vector_width else shapes
+    return [*shapes, [-1, config.vector_inputs]] if config.vector_inputs else shapes
 
 
 def by_openvino(folder: Path, runtime: Callable[[], Runtime] = OpenVINO) -> Accelerate:

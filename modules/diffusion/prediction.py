@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -57,6 +57,12 @@ PREDICTIONS: dict[str, Prediction] = {prediction.name: prediction for prediction
 
 SCALED_LINEAR = TrainedSigmas.scaled_linear()
 """The trained sigmas of SD 1.x, SD 2.x and SDXL."""
+
+
+@lru_cache(maxsize=16)
+def trained_sigmas(first: float, last: float) -> TrainedSigmas:
+    """The noise levels of a thousand timesteps whose betas go from `first` to `last`, evenly in their square roots."""
+    return TrainedSigmas.scaled_linear(first, last)
 
 
 @dataclass(frozen=True)

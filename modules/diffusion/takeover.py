@@ -57,12 +57,11 @@ def example(unet: UNet) -> Inputs:
     def drawn(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(weight.device, weight.dtype)
 
-    return (
-        drawn(2, config.in_channels, side, side),
-        torch.tensor([900.0, 100.0], device=weight.device),
-        drawn(2, 77, config.context_dim),
-        drawn(2, config.vector_width) if config.vector_width else None,
-    )
+    x, context = drawn(2, config.in_channels, side, side), drawn(2, 77, config.context_dim)
+    vector = drawn(2, config.vector_width) if config.vector_width else None
+    if config.classes and vector is None:
+        vector = torch.tensor([[0.0], [config.classes - 1.0]], device=weight.device)  # numbers of classes, in float32
+    return x, torch.tensor([900.0, 100.0], device=weight.device), context, vector
 
 
 class Takeover:

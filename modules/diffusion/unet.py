@@ -37,7 +37,9 @@ class UNetConfig:
     arXiv:2401.02677; KOALA, Lee et al. 2023, arXiv:2312.04005).
     `in_channels` is 4, or 9 for inpainting models (noisy latent, mask, masked image), or 8 for editing models.
     Attention has `heads` heads everywhere or, where `head_width` is not 0, as many as are that wide.  `vector_width` is that of
-    the vector that joins the time embedding (SDXL), 0 for none.
+    the vector that joins the time embedding (SDXL), 0 for none; in its place `classes` learned embeddings may be chosen from
+    (the noise levels of SD x4 upscaler).  `cross_only` has one entry per resolution level, True where the first attention of a
+    block is to the context as well, and none to the positions themselves; () for nowhere.
     """
 
     in_channels: int = 4
@@ -52,6 +54,13 @@ class UNetConfig:
     vector_width: int = 0
     output_depth: tuple[int, ...] = ()
     middle_res_blocks: int = 2
+    classes: int = 0
+    cross_only: tuple[bool, ...] = ()
+
+    @property
+    def vector_inputs(self) -> int:
+        """Numbers of the vector that the network is given: one where it is the number of a class."""
+        return self.vector_width or min(1, self.classes)
 
     @property
     def depths_up(self) -> tuple[int, ...]:
@@ -90,21 +99,28 @@ class UNet(nn.Module):
         time_width = width * 4
         last = len(config.channels) - 1
 
-        def transformer(channels: int, depth: int) -> list[nn.Module]:
+        cross_only = config.cross_only or (False,) * (last + 1)
+
+        def transformer(channels: int, depth: int, cross_only: bool = False) -> list[nn.Module]:
+            if not depth:
+                return []
             heads = config.heads_at(channels)
-            return [SpatialTransformer(channels, config.context_dim, heads, depth, attend, kernels)] if depth else []
+            return [SpatialTransformer(channels, config.context_dim, heads, depth, attend, kernels, cross_only)]
 
         self.time_embed = Sequential(Linear(width, time_width), nn.SiLU(), Linear(time_width, time_width))
         if config.vector_width:
             embed = Sequential(Linear(config.vector_width, time_width), nn.SiLU(), Linear(time_width, time_width))
-            self.label_emb = Sequential(embed)
+            self.label_emb: nn.Module = Sequential(embed)
+        elif config.classes:
+            self.label_emb = nn.Embedding(config.classes, time_width)
 
         blocks: list[nn.Module] = [nn.ModuleList([Conv2d(config.in_channels, width, 3, padding=1)])]
         skips = [width]
         channels = width
         for level, (out, depth) in enumerate(zip(config.channels, config.transformer_depth, strict=True)):
             for _ in range(config.res_blocks):
-                blocks.append(nn.ModuleList([ResBlock(channels, time_width, out, kernels), *transformer(out, depth)]))
+                block = [ResBlock(channels, time_width, out, kernels), *transformer(out, depth, cross_only[level])]
+                blocks.append(nn.ModuleList(block))
                 channels = out
                 skips.append(channels)
             if level != last:
@@ -120,7 +136,10 @@ class UNet(nn.Module):
         for level in reversed(range(last + 1)):
             out = config.channels[level]
             for index in range(config.res_blocks + 1):
-                block = [ResBlock(channels + skips.pop(), time_width, out, kernels), *transformer(out, next(depths))]
+                block = [
+                    ResBlock(channels + skips.pop(), time_width, out, kernels),
+                    *transformer(out, next(depths), cross_only[level]),
+                ]
                 channels = out
                 if level and index == config.res_blocks:
                     block.append(Upsample(channels))
@@ -155,7 +174,7 @@ class UNet(nn.Module):
             timesteps: (B,) in [0, 999]; fractions allowed.
             context: (B, T, context_dim), the encoded prompt.
             ctx: what rows ask of the layers; taps of layers that this network does not have stay without an answer.
-            vector: (B, vector_width), for networks that take one.
+            vector: (B, vector_inputs), for networks that take one.
 
         Returns:
             (B, out_channels, H, W).
@@ -163,7 +182,8 @@ class UNet(nn.Module):
         time = timestep_embedding(timesteps, self.config.channels[0]).to(x.dtype)
         time = self.time_embed(time, ctx)
         if vector is not None:
-            time = time + self.label_emb(vector.to(x.dtype), ctx)
+            classes = self.config.classes and not self.config.vector_width
+            time = time + (self.label_emb(vector[:, 0].long()) if classes else self.label_emb(vector.to(x.dtype), ctx))
         # In one product for all blocks, unless each block's weights come only when it runs
         embedded = iter(self.embeddings(F.silu(time), ctx) if self.embeddings.joined else ())
 

@@ -76,7 +76,7 @@ class UNetDenoiser:
 
     @property
     def further_channels(self) -> int:
-        """5 of inpainting models, 4 of editing models."""
+        """5 of inpainting models, 4 of editing models, 3 of models that enlarge a picture."""
         return self.unet.config.in_channels - self.latent_channels
 
     def has(self, place: str) -> bool:
@@ -91,7 +91,7 @@ class UNetDenoiser:
         return Conditioning(
             torch.zeros(77, config.context_dim, device=device),
             torch.zeros(self.further_channels, height, width, device=device) if self.further_channels else None,
-            torch.zeros(config.vector_width, device=device) if config.vector_width else None,
+            torch.zeros(config.vector_inputs, device=device) if config.vector_inputs else None,
         )
 
     @staticmethod

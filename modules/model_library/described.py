@@ -182,7 +182,8 @@ def _checkpoint(found: Found, header: Header, said: Described) -> Described:
     width = families.checkpoint_width(shapes)
     if not name and info.family:  # relatives of these take their adapters, as their layers are as wide
         known = FAMILIES.find(info.family)
-        name = families.BY_WIDTH.get(width) or (known.title if known is not None else info.family)
+        title = known.title if known is not None else info.family
+        name = title if known is not None and known.concat == "low-res" else families.BY_WIDTH.get(width) or title
     return _with(
         said,
         family=name or families.foreign(shapes),

@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def _with_torch(work: Work) -> None:
-    if isinstance(work.order.request, ConvertPickle):
+    if isinstance(work.order.request, ConvertPickle) and not work.order.files["file"].is_dir():
         inspect(work.order.files["file"])  # most of what is refused is refused before torch is there
 
     import torch

@@ -1,4 +1,5 @@
-"""Pickles of models as safetensors: checkpoints, VAEs, LoRAs, embeddings, hypernetworks, upscalers.
+"""Pickles of models as safetensors: checkpoints, VAEs, LoRAs, embeddings, hypernetworks, upscalers; and checkpoints in
+diffusers' layout as single files.
 
 Runs in a child process alone (`__main__`), with `limits`: the server and the command never open a pickle.  What opens it is
 torch's restricted unpickler; globals that old files name get objects without code (`pickles.INERT`).
@@ -19,10 +20,11 @@ from modules.diffusion.attention.backends import first_line
 from modules.errors import CheckpointError
 from modules.model_tools import limits
 from modules.model_tools.disk import check_target
-from modules.model_tools.metadata import recipe
+from modules.model_tools.layers import Model
+from modules.model_tools.metadata import checkpoint_metadata, recipe
 from modules.model_tools.pickles import INERT, inspect
 from modules.model_tools.requests import ConvertPickle
-from modules.model_tools.tensors import STORED, ModelWriter
+from modules.model_tools.tensors import STORED, ModelWriter, Source, planned
 from modules.model_tools.work import Work
 
 MOST_TIMES = 2
@@ -57,13 +59,16 @@ class Contents:
 
 
 def convert(request: ConvertPickle, work: Work) -> None:
-    """Write the weights of the pickle beside it.
+    """Write the weights of the pickle, or of the folder in diffusers' layout, beside it.
 
     Raises:
         RequestError, CheckpointError, OutputError: it is refused or damaged, or the new file cannot be written.
     """
     path, target = work.order.files["file"], work.order.target
     check_target(target, request.replace)
+    if path.is_dir():
+        _convert_folder(request, work)
+        return
     container = inspect(path)
     work.hash_sources()
     size = path.stat().st_size
@@ -85,6 +90,23 @@ def convert(request: ConvertPickle, work: Work) -> None:
             work.notes.append(f"{found.dropped} entries that are no weights were left out")
         work.step("writing to disk", 1, 1)
         writer.publish(target, request.replace)
+
+
+def _convert_folder(request: ConvertPickle, work: Work) -> None:
+    """Write a checkpoint in diffusers' layout as a single file in the original one; its numbers stay as they are."""
+    with Source(work.order.files["file"]) as source:
+        model = Model(source.path, source.header)
+        model.family.check(source.header)
+        work.hash_sources()
+        plan = {name: planned(source, name, "keep") for name in source.header.tensors}
+        said = checkpoint_metadata(work, source.header, source.path, model.family, source.path.name)
+        with ModelWriter(work.order.part, plan, said) as writer:
+            for number, name in enumerate(writer.order):
+                work.step("writing", number, len(writer.order))
+                writer.add(name, source.read(name) if source.is_float(name) else source.stored(name))
+            work.notes.append(f"a {model.family.title} checkpoint with {len(plan)} tensors")
+            work.step("writing to disk", 1, 1)
+            writer.publish(work.order.target, request.replace)
 
 
 def _opened(path: Path, zipped: bool) -> Any:

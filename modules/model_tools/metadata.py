@@ -14,6 +14,7 @@ from typing import Any
 from modules import __version__
 from modules.checkpoints.families.family import Family
 from modules.checkpoints.header import Header
+from modules.checkpoints.sources import stem_of
 from modules.checkpoints.training import training_of
 from modules.model_tools.work import Work
 
@@ -44,7 +45,7 @@ def merge_metadata(work: Work, fields: Mapping[str, Any], headers: Mapping[Path,
         models |= inherited if isinstance(inherited, dict) else {}
         models[work.sha256(path)] = {
             "name": path.name,
-            "legacy_hash": legacy_hash(path),
+            "legacy_hash": legacy_hash(path) if path.is_file() else "",
             "sd_merge_recipe": header.metadata.get("sd_merge_recipe"),
         }
     return {"sd_merge_recipe": json.dumps(dict(fields)), "sd_merge_models": json.dumps(models)}
@@ -101,7 +102,12 @@ def _root(family: Family) -> str:
     return family.name.partition("-")[0]
 
 
-_ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2-512", "sdxl": "stable-diffusion-xl-v1-base"}
+_ARCHITECTURES = {
+    "sd1": "stable-diffusion-v1",
+    "sd2": "stable-diffusion-v2-512",
+    "sdxl": "stable-diffusion-xl-v1-base",
+    "x4": "stable-diffusion-x4-upscaler",
+}
 _BASE: Mapping[str, Mapping[str, str]] = {
     "sd1": {"ss_base_model_version": "sd_v1", "ss_v2": "False"},
     "sd2": {"ss_base_model_version": "sd_v2", "ss_v2": "True"},
@@ -112,7 +118,7 @@ _BASE: Mapping[str, Mapping[str, str]] = {
 def architecture_of(family: Family) -> str:
     """modelspec's name of a family; its own name for one that modelspec does not know."""
     name = _ARCHITECTURES.get(_root(family), family.name)
-    return f"{name}-inpainting" if family.concat == "mask" else f"{name}-instructpix2pix" if family.concat else name
+    return name + {"mask": "-inpainting", "picture": "-instructpix2pix"}.get(family.concat, "")
 
 
 def base_metadata(family: Family) -> Mapping[str, str]:
@@ -131,7 +137,7 @@ def _modelspec(title: str, architecture: str, description: str) -> dict[str, str
 
 
 def _names(work: Work) -> list[str]:
-    return [path.stem for path in work.order.files.values()]
+    return [stem_of(path) for path in work.order.files.values()]
 
 
 def _json(text: str | None) -> Any:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modules.checkpoints.companions import lora_file, lora_names
-from modules.checkpoints.files import find
+from modules.checkpoints.diffusers_folder import is_folder_model
+from modules.checkpoints.files import find, listed
 from modules.checkpoints.folders import listing
+from modules.checkpoints.sources import size_of
 from modules.errors import RequestError, UnknownName
 from modules.model_tools.kinds import kinds_folder
 from modules.model_tools.origins import PICKLES, PIPELINE, SAFE, safe_name, shown
@@ -21,9 +23,9 @@ MAX_DEPTH, MAX_LISTED = 8, 5000
 
 
 @dataclass(frozen=True)
-class PickleInfo:
-    """A pickle in the models folders.  `name` is its path below its folder with "/"; `converted`: the .safetensors file that a
-    conversion would make is there already."""
+class Convertible:
+    """A pickle, or a folder in diffusers' layout, in the models folders.  `name` is its path below its folder with "/";
+    `converted`: the .safetensors file that a conversion would make is there already."""
 
     name: str
     path: Path
@@ -43,9 +45,9 @@ class Places:
     def __init__(self, folders: Sequence[Path], by_path: bool = False, public_only: bool = False) -> None:
         self.folders, self.by_path, self.public_only = list(folders), by_path, public_only
 
-    def pickles(self) -> list[PickleInfo]:
+    def pickles(self) -> list[Convertible]:
         """All pickles below the models folders, by name; of equal names the first counts."""
-        found: dict[str, PickleInfo] = {}
+        found: dict[str, Convertible] = {}
         for folder in self.folders:
             for path in _below(folder, PICKLES):
                 name = path.relative_to(folder).as_posix()
@@ -53,10 +55,21 @@ class Places:
                     size = path.stat().st_size
                 except OSError:
                     continue
-                found.setdefault(name, PickleInfo(name, path, size, path.with_suffix(SAFE).exists()))
+                found.setdefault(name, Convertible(name, path, size, path.with_suffix(SAFE).exists()))
                 if len(found) == MAX_LISTED:
                     return sorted(found.values(), key=lambda each: each.name.casefold())
         return sorted(found.values(), key=lambda each: each.name.casefold())
+
+    def diffusers(self) -> list[Convertible]:
+        """All checkpoints in diffusers' layout, by the names of the list of checkpoints."""
+        found = []
+        for each in listed(self.folders):
+            if each.path.is_dir() and each.path not in self.folders:  # beside which nothing is written
+                try:
+                    found.append(Convertible(each.name, each.path, size_of(each.path), _single(each.path).exists()))
+                except OSError:
+                    continue
+        return sorted(found, key=lambda each: each.name.casefold())
 
     def vaes(self) -> dict[str, Path]:
         """The VAE files in folders `vae` of the models folders, by name."""
@@ -94,13 +107,12 @@ class Places:
         return Order(request, files, target, part, cache)
 
     def _file(self, kind: str, name: str) -> Path:
-        if self.by_path and (path := Path(name).expanduser()).is_file():
+        path = Path(name).expanduser()
+        if self.by_path and (path.is_file() or (kind in ("checkpoint", "pickle") and is_folder_model(path))):
             return path.absolute()
         if kind == "checkpoint":
             info = find(self.folders, name)
-            if info.path.is_dir():
-                raise RequestError(f"{info.path.name} is a folder in diffusers' layout; these tools take single files")
-            if info.path.suffix.lower() != SAFE:
+            if info.path.suffix.lower() != SAFE and not info.path.is_dir():
                 raise RequestError(f"{info.path.name} is a pickle; convert it first")
             return info.path
         if kind == "lora":
@@ -109,8 +121,11 @@ class Places:
                 raise UnknownName("LoRA", name, self.loras())
             return found
         files = self.vaes() if kind == "vae" else {each.name: each.path for each in self.pickles()}
+        if kind == "pickle" and name not in files:
+            files |= {each.name: each.path for each in self.diffusers()}
         if name not in files:
-            raise UnknownName("VAE" if kind == "vae" else "pickle", name, files)
+            what = "pickle" if name.lower().endswith(PICKLES) else "pickle or folder in diffusers' layout"
+            raise UnknownName("VAE" if kind == "vae" else what, name, files)
         return files[name]
 
     def target(self, request: ToolRequest) -> Path:
@@ -120,13 +135,19 @@ class Places:
             RequestError: the pickle that it is made beside is not here.
         """
         if isinstance(request, ConvertPickle):
-            return self._file("pickle", request.file).with_suffix(SAFE)
+            path = self._file("pickle", request.file)
+            return _single(path) if path.is_dir() else path.with_suffix(SAFE)
         folder = self.folders[0]
         if isinstance(request, GetModel):
             return folder / _expected(request)
         if isinstance(request, ExtractLora | MergeLoras):
             folder = kinds_folder(folder, "loras")
         return folder / f"{request.output}{SAFE}"  # type: ignore[attr-defined]
+
+
+def _single(folder: Path) -> Path:
+    """The file that a folder in diffusers' layout becomes, beside it."""
+    return folder.with_name(folder.name + SAFE)
 
 
 def _expected(request: GetModel) -> str:

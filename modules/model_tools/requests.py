@@ -191,7 +191,7 @@ class MergeLoras(_Writes):
 
 
 class ConvertPickle(ToolRequest):
-    """A pickle (.ckpt, .pt, .bin, .pth) as a .safetensors file of the same name beside it."""
+    """A pickle (.ckpt, .pt, .bin, .pth) or a folder in diffusers' layout as a .safetensors file of its name beside it."""
 
     title: ClassVar[str] = "Convert a pickle"
     tool: Literal["convert"] = "convert"

@@ -18,10 +18,12 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from modules.checkpoints.header import DTYPE_BITS, header_of, open_model
+from modules.checkpoints.header import DTYPE_BITS
+from modules.checkpoints.sources import open_source
 from modules.checkpoints.weights import DTYPES, Weights
 from modules.errors import CheckpointError, OutputError
 from modules.model_tools.disk import check_space, move, unwritable
+from modules.model_tools.originals import original_header
 
 FORMATS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 STORED = {dtype: name for name, dtype in DTYPES.items()} | {
@@ -41,26 +43,33 @@ Plan = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
 class Source:
-    """An open safetensors file.  Tensors are views of its mapped bytes until they are converted.
+    """An open safetensors file, or a checkpoint in diffusers' layout under the names of its single file (`originals`).  Tensors
+    are views of mapped bytes until they are converted.
 
     Raises:
-        CheckpointError: as `header.read_header`.
+        CheckpointError: as `sources.open_source`.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._file = path, open_model(path)
+        self.path, self._opened = path, contextlib.ExitStack()
         try:
-            self.header = header_of(self._file, path)
-            self._weights = Weights(self._file, self.header)
+            opened = self._opened.enter_context(open_source(path))
+            self._stored, self._files = opened.header, opened.files
+            self._weights = Weights(opened.files, opened.header)
+            self.header, self._made = original_header(opened.header) if path.is_dir() else (opened.header, {})
+        except CheckpointError as error:
+            self._opened.close()
+            text = str(error)
+            raise CheckpointError(text if text.startswith(path.name) else f"{path.name} {text}") from None
         except BaseException:
-            self._file.close()
+            self._opened.close()
             raise
 
     def __enter__(self) -> Source:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()  # the mapping stays for as long as a tensor of it is in use
+        self._opened.close()  # the mappings stay for as long as a tensor of them is in use
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -75,16 +84,24 @@ class Source:
         Raises:
             CheckpointError: it has NaN or infinity, or is not stored as floating-point numbers.
         """
-        tensor = self._weights[name].float()
+        tensor = self._joined(name) if name in self._made else self._weights[name].float()
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(f"{self.path.name}: its tensor {name!r} has NaN or infinity; use another file")
         return tensor
 
+    def _joined(self, name: str) -> Tensor:
+        """A tensor of the single file, of what the folder has for it."""
+        made = self._made[name]
+        parts = [self._weights[part].float() for part in made.parts]
+        whole = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return (whole.T if made.transposed else whole).reshape(self.header.tensors[name].shape)
+
     def stored(self, name: str) -> bytes:
-        """The bytes as they are in the file."""
-        entry = self.header.tensors[name]
-        self._file.seek(self.header.data_start + entry.start)
-        return self._file.read(entry.end - entry.start)
+        """The bytes of a tensor without floating-point numbers, as they are in the file."""
+        entry = self._stored.tensors[self._made[name].parts[0] if name in self._made else name]
+        file = self._files[entry.file]
+        file.seek(self._stored.data_start + entry.start)
+        return file.read(entry.end - entry.start)
 
 
 class ModelWriter:

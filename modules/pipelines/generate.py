@@ -21,6 +21,8 @@ from modules.checkpoints.taesd import Half
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import Sampler, find_sampler
 from modules.diffusion.schedules import Partial, Tweaks, partial_sigmas, resolve_schedule, sigmas_for
+from modules.errors import RequestError
+from modules.pipelines.enlarging import concat_low_resolution, from_noise, low_resolution
 from modules.pipelines.extra_networks import both_said
 from modules.pipelines.guidance import guidance_for
 from modules.pipelines.init import Init, concat_empty, concat_init, init_of_region, init_of_stage
@@ -33,6 +35,7 @@ from modules.pipelines.sampling import ahead, sample, starting_point
 from modules.pipelines.stages import Stage
 from modules.pixels import Picture, colour
 from modules.request import Img2Img, Txt2Img
+from modules.request.starting import starting_problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,9 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     refiner = yield from load_refiner(stages)
     model = yield from load(request.checkpoint, request.vae, _taesd(request))
     check_refiner(model, refiner)
+    if problem := starting_problem(model.info.name, model.family.concat, request):
+        raise RequestError(problem)
+    stages = from_noise(stages) if model.enlarges else stages
     region = yield from _region(stages[0], model, dict(pictures))
     del pictures  # large ones and many jobs: what is still needed of them is in the region
     runs = model.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
@@ -98,9 +104,9 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     said |= yield from _files(model, refiner)
     if refiner is not None and not refiner.used:
         notes[f"the refiner {refiner.model.info.name} was never asked: no evaluation came as far as it takes over"] = None
-    if not isinstance(request, Img2Img) or region is None or init is None:
+    if not isinstance(request, Img2Img) or region is None:
         return Painted(pixels, model, schedules[0], said, {**runs.noise.facts, **_tiny_facts(model), **_noted(notes)})
-    moved = (latent - init.latent).norm(dim=0) if request.soft_inpainting else None
+    moved = (latent - init.latent).norm(dim=0) if request.soft_inpainting and init is not None else None
     result, facts = yield from on_host(lambda: _finished(request, region, init, pixels.numpy(), moved))
     facts |= _noted([*notes, *region.notes])
     return Painted(
@@ -171,6 +177,8 @@ def _region(stage: Stage, model: ModelHandle, pictures: dict[str, Image.Image]) 
     if not isinstance(request, Img2Img):
         return None
     native = model.info.defaults.width, model.info.defaults.height
+    if model.enlarges:
+        request = low_resolution(request, model.latent.factor)
     look = partial(region_of, request, pictures.pop("init"), pictures.pop("mask", None), native, model.latent.factor)
     return (yield from on_host(look))
 
@@ -190,6 +198,8 @@ def _concatenated(
     stage: Stage, model: ModelHandle, region: Region | None, init: Init | None, words: Prompted
 ) -> Program[Prompted]:
     """The words, for networks with further input channels with concat conditioning."""
+    if model.enlarges and region is not None and isinstance(stage.settings, Img2Img):
+        return (yield from concat_low_resolution(model, stage.settings, region, words))
     if region is not None and init is not None and isinstance(stage.settings, Img2Img):
         return (yield from concat_init(model, stage.settings, region, init, words))
     return (yield from concat_empty(model, stage.size, words))
@@ -281,7 +291,7 @@ def _denoised(
 
 
 def _finished(
-    request: Img2Img, region: Region, init: Init, painted: Picture, moved: Tensor | None
+    request: Img2Img, region: Region, init: Init | None, painted: Picture, moved: Tensor | None
 ) -> tuple[Picture, dict[str, str]]:
     """The picture that the user gets, and what the record says about it.  `moved` is how far the latent went, (h, w).
 
@@ -290,7 +300,7 @@ def _finished(
     if request.color_correction:
         painted = colour.color_correct(painted, region.picture)
     facts: dict[str, str] = {}
-    if moved is not None and init.mask is not None:
+    if moved is not None and init is not None and init.mask is not None:
         adaptive = region.adaptive(request, moved.cpu().numpy(), init.mask[0].cpu().numpy())
         return region.returned(painted, adaptive), facts
     result = region.returned(painted)
@@ -307,6 +317,6 @@ def _noted(notes: Iterable[str]) -> dict[str, str]:
 def _extras(request: Img2Img, model: ModelHandle, region: Region) -> Mapping[str, str]:
     """Items of the text, under A1111's names, that the request alone does not say."""
     extras = {"Init image hash": region.digest}
-    if model.denoiser.further_channels and not model.edits:
+    if model.denoiser.further_channels and not model.edits and not model.enlarges:
         extras["Conditional mask weight"] = f"{request.conditioning_mask_strength:g}"
     return extras

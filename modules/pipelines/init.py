@@ -1,7 +1,7 @@
 """What a stage starts from that does not start from noise: its init latent, and concat conditioning made of it.
 
 Networks with further input channels get concat conditioning: inpainting networks a mask and the latent of the masked picture,
-editing networks the latent of the init image.
+editing networks the latent of the init image; `enlarging` has that of SD x4 upscaler.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from torch.nn.functional import interpolate
 from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.noise import Noise
 from modules.diffusion.transfers import sent
-from modules.errors import RequestError
 from modules.pipelines.inpainting import mask_channels, masked_image
 from modules.pipelines.ops import Program, decode, encode_image, on_host
 from modules.pipelines.prompting import Prompted
@@ -117,17 +116,9 @@ def concat_empty(model: ModelHandle, size: tuple[int, int], words: Prompted) -> 
     """The words, with the concat conditioning of networks that take any where there is no init image of `size`.
 
     An inpainting network is to repaint all of a grey one, as in A1111, in a second pass too.
-
-    Raises:
-        RequestError: it is an editing network, which makes nothing of words alone.
     """
     if model.denoiser.further_channels == 0:
         return words
-    if model.edits:
-        raise RequestError(
-            f"checkpoint {model.info.name!r} edits a given picture and cannot paint from words alone; "
-            "give it a picture to start from (img2img), or choose another checkpoint"
-        )
     width, height = size
     latent = yield from encode_image(model, torch.zeros(3, height, width))
     return words.concatenated(mask_channels(torch.ones(1, height, width), latent))

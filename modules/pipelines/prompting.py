@@ -62,15 +62,16 @@ class Prompted:
     notes: tuple[str, ...] = ()
     """Sentences about what of the prompts could not be done."""
 
-    def concatenated(self, channels: Tensor, image_scale: float = 1.0) -> Prompted:
-        """The same words with concat conditioning: a picture as further input channels (C2, h, w) of the network.
+    def concatenated(self, channels: Tensor, image_scale: float = 1.0, vector: Tensor | None = None) -> Prompted:
+        """The same words with concat conditioning: a picture as further input channels (C2, h, w) of the network, and what its
+        `vector` says of it where that says anything.
 
         An `image_scale` other than 1 also guides towards the picture itself: equation 3 of Brooks et al. (2023),
         arXiv:2211.09800, which at 1 is guidance by the words alone.
         """
-        sides = tuple((side.with_channels(channels), weight) for side, weight in self.sides)
+        sides = tuple((side.with_channels(channels, vector), weight) for side, weight in self.sides)
         bare = self.negative.with_channels(torch.zeros_like(channels)) if image_scale != 1.0 else None
-        negative = self.negative.with_channels(channels)
+        negative = self.negative.with_channels(channels, vector)
         return replace(self, sides=sides, negative=negative, bare=bare, image_scale=image_scale)
 
     def guided(self, model: ModelHandle, guidance: Guidance) -> Denoiser:

@@ -65,6 +65,8 @@ def stages_of(request: Txt2Img) -> tuple[Stage, ...]:
 
     A second pass runs exactly its number of steps, as in A1111 (`sd_samplers_common.setup_img2img_steps`).
     """
+    if isinstance(request, Img2Img) and request.upscaler_noise_level is not None:  # SD x4 upscaler's
+        return (Stage(request),)
     if isinstance(request, Img2Img):
         return (Stage(request, "picture", request.denoising_strength, request.fix_steps),)
     if (hires := request.hires) is None:

@@ -13,6 +13,7 @@ command line, infotext and both APIs follow.  Validation answers in the user's w
     checkpoint  options of what a checkpoint is run with: halves of its VAE, SDXL's numbers
     extensions  options of extensions, whose classes plugins name
     requests    Txt2Img and Img2Img, which have all these options
+    starting    what a request has to start from for the kind of its checkpoint
     parsing     fields -> request; explaining: what is wrong with one
 """
 

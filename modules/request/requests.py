@@ -32,7 +32,7 @@ Ignore: brackets are read and weigh nothing.  None: brackets and BREAK are text 
 ResizeMode = Literal["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
 
 
-LATER_FIELDS = ("vae", *RefinerOptions.model_fields, *CheckpointOptions.model_fields)
+LATER_FIELDS = ("vae", *RefinerOptions.model_fields, *CheckpointOptions.model_fields, "upscaler_noise_level")
 """Fields that are written only where they are not at their default, as records were before there were such fields."""
 
 
@@ -158,7 +158,7 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions, Che
         if not fields.get("extensions", True):
             del fields["extensions"]
         for name in LATER_FIELDS:
-            if name in fields and fields[name] == Txt2Img.model_fields[name].default:
+            if name in fields and fields[name] == type(self).model_fields[name].default:
                 del fields[name]
         return fields
 
@@ -187,7 +187,9 @@ class Img2Img(Txt2Img, MaskOptions):
     white where it counts.  The fields `source` and `mask`, which older versions and other clients have for them, are read too.
     `denoising_strength` is how much of the noise schedule is run; `fix_steps` runs `steps` of it at any strength.
     `noise_multiplier` scales the noise that is added, `extra_noise` is added on top.  `image_cfg_scale` is the guidance towards
-    the init image of 8-channel editing models (Brooks et al. 2023, arXiv:2211.09800).
+    the init image of 8-channel editing models (Brooks et al. 2023, arXiv:2211.09800).  `upscaler_noise_level` is the timestep
+    up to which SD x4 upscaler's low-resolution picture is noised, in training up to 350: more of it invents more detail.  A
+    completed request has one exactly where its checkpoint is such a one, which begins with noise alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=allow_role_fields)
@@ -278,6 +280,19 @@ class Img2Img(Txt2Img, MaskOptions):
             a1111="image_cfg_scale",
         ),
     ] = 1.5
+    upscaler_noise_level: Annotated[
+        Annotated[Integer, Field(ge=0, le=350)] | None,
+        About(
+            "Upscaler noise level",
+            "noise on the picture that SD x4 upscaler enlarges, 0 to 350 [20]: more invents more detail",
+            group="Picture",
+            position=15,
+            step=1,
+            infotext="Upscaler noise level",
+            section="picture options",
+            infotext_position=20,
+        ),
+    ] = None
 
     @model_validator(mode="before")
     @classmethod

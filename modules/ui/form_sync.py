@@ -6,6 +6,7 @@ checkpoint.  It does not know what a tab does with its form.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from modules.app import App
@@ -15,12 +16,22 @@ from modules.checkpoints.vaes import AUTOMATIC, OWN
 from modules.diffusion.samplers import SAMPLERS, find_sampler
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError, SettingsError, UnknownName, without_folders
-from modules.request import EXTENSIONS, LATER_FIELDS, Txt2Img
+from modules.model_library.edits import own_defaults
+from modules.request import EXTENSIONS, LATER_FIELDS, Img2Img, Txt2Img
 from modules.request.checkpoint import SIZE_FIELDS
+from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING
 from modules.ui.form import Choice, Form, Values, fields_of
 from modules.ui.gradio import gr
 from modules.ui.results import Results, message
 from modules.ui.tabs.base import AT_ONCE, Updates, no_user
+
+PREFERRED = ("negative_prompt", "clip_skip", "vae")
+"""Fields for which a checkpoint may have defaults of its own and that people type into; `defaults` are always brought."""
+_SHOWN = (*PREFERRED, "size_by", "size_factor")
+"""Fields whose values decide what another checkpoint brings."""
+
+TO_SIZE, BY_FACTOR = "To a size", "By a factor"
+"""How the size of a picture from a picture is said."""
 
 
 class FormSync:
@@ -42,10 +53,13 @@ class FormSync:
     def connect(self, results: Results, page: gr.Blocks) -> None:
         self.results = results
         everything = list({id(c): c for form in self.forms.values() for c in form.outputs}.values())
-        self.checkpoint.input(self._chosen, self.checkpoint, [*everything, results], **AT_ONCE)
-        self.rescan.click(self._rescanned, self.checkpoint, [*everything, results], js=_CLOSED, **AT_ONCE)
+        shown = {self.checkpoint} | {
+            form.components[name] for form in self.forms.values() for name in _SHOWN if name in form.components
+        }
+        self.checkpoint.input(self._chosen, shown, [*everything, results], **AT_ONCE)
+        self.rescan.click(self._rescanned, shown, [*everything, results], js=_CLOSED, **AT_ONCE)
         results.reuse(self._reused, None, [*everything, results], **AT_ONCE)
-        results.choose(self._chosen_elsewhere, None, [*everything, results], **AT_ONCE)
+        results.choose(self._chosen_elsewhere, shown, [*everything, results], **AT_ONCE)
         results.more(self._more, None, results, trigger_mode="multiple", **AT_ONCE)
         page.load(self._opened, self.kept, [*everything, results], js=_RECALL, **AT_ONCE)
 
@@ -71,11 +85,14 @@ class FormSync:
 
     # ---- what comes from somewhere else
 
-    def _chosen(self, name: str | None) -> Updates:
-        """Another checkpoint brings the settings it is best run with."""
+    def _chosen(self, data: Mapping[Any, Any]) -> Updates:
+        return self._choose(data[self.checkpoint], data)
+
+    def _choose(self, name: str | None, shown: Mapping[Any, Any]) -> Updates:
+        """Another checkpoint brings the settings it is best run with; `shown` is what the forms hold of `_SHOWN`."""
         try:
             # Every output is answered: for one of our own components Gradio cannot leave an update out
-            return {**self._bring(self.app.checkpoint(name)), self.results: message("chosen")}
+            return {**self._bring(self.app.checkpoint(name), shown), self.results: message("chosen")}
         except UnknownName:  # its file went away after the list was made
             words = (
                 f"Checkpoint {str(name)[:80]!r} is not in the models folder any more. Rescan the folder, or choose another one."
@@ -84,35 +101,48 @@ class FormSync:
             words = without_folders(str(error)).rstrip(".") + "."
         return {self.results: message("refused", error=words[:1].upper() + words[1:], fields=[self.checkpoint.elem_id])}
 
-    def _chosen_elsewhere(self, event: gr.EventData) -> Updates:
+    def _chosen_elsewhere(self, shown: Mapping[Any, Any], event: gr.EventData) -> Updates:
         """`{"checkpoint": name}`: as if chosen in the masthead; `{"vae": name, "tab": tab}`: for the form of that tab."""
         data = event._data if isinstance(event._data, dict) else {}
         if isinstance(vae := data.get("vae"), str) and (form := self.forms.get(str(data.get("tab")))):
             return {form.components["vae"]: gr.update(choices=self.vaes(), value=vae), self.results: message("chosen")}
         name = data.get("checkpoint")
-        updates = self._chosen(name if isinstance(name, str) else None)
+        updates = self._choose(name if isinstance(name, str) else None, shown)
         if len(updates) > 1:  # it may have come after the list was made
             updates[self.checkpoint] = gr.update(choices=_titles(self.usable()), value=name)
         return updates
 
-    def _bring(self, info: CheckpointInfo | None) -> Updates:
+    def _bring(self, info: CheckpointInfo | None, shown: Mapping[Any, Any]) -> Updates:
         updates: Updates = {}
         for form in self.forms.values():
-            fields = defaults(info)
+            fields = {**defaults(info), **self._preferred(form, info, shown), **_size_by(form, info, shown)}
             if form.prefix != "txt2img":  # there a picture says how large
                 del fields["width"], fields["height"]
             updates |= filled(form, fields) | channel_hints(form, info)
         return updates
 
-    def _rescanned(self, name: str | None) -> Updates:
-        usable = self.usable()
+    def _preferred(self, form: Form, info: CheckpointInfo | None, shown: Mapping[Any, Any]) -> Values:
+        """Further fields as people prefer them with a checkpoint, where they are empty, at their default, or as another
+        checkpoint has brought them: what was typed stays."""
+        own = own_defaults(info.path) if info else {}
+        others = [own_defaults(each.path) for each in self.usable()]
+        fields: Values = {}
+        for name in PREFERRED:
+            usual = Txt2Img.model_fields[name].default
+            brought = {str(usual), *(str(each[name]) for each in others if name in each)}
+            if (now := shown.get(form.components[name])) in (None, "") or str(now) in brought:
+                fields[name] = own.get(name, None if name in form.optional else usual)
+        return fields
+
+    def _rescanned(self, data: Mapping[Any, Any]) -> Updates:
+        name, usable = data[self.checkpoint], self.usable()
         broken = [f"{info.name}: {info.problem}" for info in (*self.app.checkpoints(), *self.app.vaes()) if info.problem]
         notes = [f"{info.name}: {info.note}" for info in usable if info.note]
         updates: Updates = {self.results: message("rescanned", usable=len(usable), broken=broken, notes=notes)}
         if name not in [info.name for info in usable]:
             chosen = self.app.default_checkpoint()
             name = chosen.name if chosen else None
-            updates |= self._bring(chosen)
+            updates |= self._bring(chosen, data)
         vaes, refiners = self.vaes(), self.refiners()
         updates |= {form.components["vae"]: gr.update(choices=vaes) for form in self.forms.values()}
         updates |= {form.components["refiner"]: gr.update(choices=refiners) for form in self.forms.values()}
@@ -161,7 +191,9 @@ class FormSync:
             self._drop_unknown(form, fields)
             name = name or fields.get("checkpoint")
             if not fields.get("checkpoint"):
-                fields |= defaults(self.app.default_checkpoint())
+                first = self.app.default_checkpoint()
+                own = own_defaults(first.path) if first else {}
+                fields = {**{name: own[name] for name in PREFERRED if name in own}, **fields, **defaults(first)}
             updates |= filled(form, fields)
             box = form.components["styles"]
             vae, refiner = form.components["vae"], form.components["refiner"]
@@ -208,6 +240,18 @@ def defaults(info: CheckpointInfo | None) -> Values:
     }
 
 
+def _size_by(form: Form, info: CheckpointInfo | None, shown: Mapping[Any, Any]) -> Values:
+    """How img2img says its size: by the factor of a network that enlarges pictures, and as usual again behind one."""
+    if form.prefix != "img2img":
+        return {}
+    family = FAMILIES.find(info.family) if info else None
+    if family is not None and family.concat == "low-res":
+        return {"size_by": BY_FACTOR, "size_factor": family.latent.factor}
+    now = [shown.get(form.components[name]) for name in ("size_by", "size_factor")]
+    factors = {each.latent.factor for each in FAMILIES if each.concat == "low-res"}
+    return {"size_by": TO_SIZE, "size_factor": 1} if now[0] == BY_FACTOR and now[1] in factors else {}
+
+
 def filled(form: Form, fields: Values) -> Updates:
     """The form with these values, and its schedule as the sampler among them has it."""
     updates = form.write(fields)
@@ -231,6 +275,7 @@ def channel_hints(form: Form, info: CheckpointInfo | None) -> Updates:
     family = next((family for family in FAMILIES if info and family.name == info.family), None)
     concat, numbers = (family.concat, family.numbers) if family else ("", ())
     seen = {"conditioning_mask_strength": concat == "mask", "image_cfg_scale": concat == "picture"}
+    seen |= {"upscaler_noise_level": concat == "low-res"} | dict.fromkeys(NOT_ENLARGING, concat != "low-res")
     seen |= dict.fromkeys(SIZE_FIELDS, bool(numbers))
     return {form.components[name]: gr.update(visible=show) for name, show in seen.items() if name in form.components}
 
@@ -241,7 +286,11 @@ def _titles(usable: list[CheckpointInfo]) -> list[tuple[str, str]]:
     return [(info.title if titles.count(info.title) == 1 else info.name, info.name) for info in usable]
 
 
-_ABSENT: Values = {"hires": None, **{name: Txt2Img.model_fields[name].default for name in LATER_FIELDS}}
+_ABSENT: Values = {
+    "hires": None,
+    **{name: Img2Img.model_fields[name].default for name in LATER_FIELDS},
+    "upscaler_noise_level": NOISE_LEVEL,
+}
 """What requests do not name where it is the usual."""
 
 _RECALL = """() => {

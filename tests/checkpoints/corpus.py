@@ -180,9 +180,12 @@ NOT_CHECKPOINTS: dict[str, tuple[Maker, str]] = {
     "SDXL with one text encoder": (_with(keys.UNET + "label_emb.0.0.weight"), "has no OpenCLIP text encoder"),
     "SD 2 depth": (
         _with("depth_model.model.pretrained.act_postprocess3.0.project.0.bias"),
-        "is an SD 2.x depth checkpoint; this version paints with SD 1.x, SD 2.x and SDXL",
+        "is an SD 2.x depth checkpoint; it paints along a depth map, which this version does not make; choose another SD 2.x",
     ),
-    "SD x4 upscaler": (_with(keys.UNET + "label_emb.weight"), "is an SD x4 upscaler; this version paints"),
+    "unCLIP": (
+        _with("embedder.model.visual.proj", keys.UNET + "label_emb.0.0.weight"),
+        "is an unCLIP checkpoint; it varies a picture by its CLIP embedding, which this version does not make; choose another",
+    ),
     "SD 3": (_tensors("model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight"), "is an SD 3 checkpoint"),
     "Flux": (_tensors("double_blocks.0.img_attn.norm.key_norm.scale", "img_in.weight"), "is a Flux checkpoint"),
     "5 input channels": (

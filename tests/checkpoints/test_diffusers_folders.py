@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionUpscalePipeline,
+    StableDiffusionXLPipeline,
+)
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from modules.api.a1111.models import title
@@ -28,8 +36,8 @@ from modules.model_library.survey import models_in, survey
 from modules.pipelines.generate import generate
 from modules.pipelines.reference import run_reference
 from modules.pipelines.stages import stages_of
-from modules.request import Txt2Img
-from tests import sd2, sdxl
+from modules.request import Img2Img, Txt2Img
+from tests import sd2, sdxl, x4
 from tests.diffusion import reference
 from tests.tiny import TINY_TEXT, TINY_UNET, TINY_VAE, random_state, write
 
@@ -75,6 +83,18 @@ def sdxl_pipeline(state: Any, unet: Any = sdxl.UNET, **scheduler: Any) -> Any:
         unet=reference.unet(unet, state),
         scheduler=EulerDiscreteScheduler(**BETAS, **scheduler),
         add_watermarker=False,
+    )
+
+
+def x4_pipeline(state: Any, **scheduler: Any) -> Any:
+    betas = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear"}
+    return StableDiffusionUpscalePipeline(
+        vae=reference.vae(x4.VAE, state, scale=0.08333),
+        text_encoder=reference.penultimate_open_clip(sd2.TEXT, state, sd2.OPEN_CLIP),
+        tokenizer=reference.tokenizer(pad="!"),
+        unet=reference.unet(x4.UNET, state),
+        low_res_scheduler=DDPMScheduler(**betas),
+        scheduler=DDIMScheduler(**betas, prediction_type="v_prediction"),
     )
 
 
@@ -172,6 +192,24 @@ def test_sdxl_paints_as_its_single_file(kind: str, tmp_path: Path, manager: Mode
     assert folder.problem == ""
     assert (folder.family, folder.problem, folder.defaults) == (single.family, "", single.defaults)
     assert np.array_equal(painted(manager, "folder"), painted(manager, "single"))
+
+
+def test_the_upscaler_enlarges_as_its_single_file(tmp_path: Path, manager: ModelManager) -> None:
+    state = halved(x4.x4_state(3))
+    write(tmp_path / "models" / "single.safetensors", state)
+    x4_pipeline(state).save_pretrained(tmp_path / "models" / "folder", max_shard_size="2MB")
+    index = json.loads((tmp_path / "models" / "folder" / "model_index.json").read_text())
+    assert index["low_res_scheduler"] == ["diffusers", "DDPMScheduler"]
+    folder, single = scan([tmp_path / "models"])
+    assert (folder.family, folder.problem, folder.defaults) == ("x4-upscaler", "", single.defaults)
+    given = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 16, 3), dtype=np.uint8))
+    fields = {"prompt": "a cat", "seed": 5, "steps": 2, "width": 64, "height": 96, "source": "0" * 64, "sampler": "DDIM"}
+    pictures = []
+    for name in ("folder", "single"):
+        request = Img2Img(checkpoint=name, **fields)
+        pictures.append(run_reference(generate(stages_of(request), {"init": given}), manager).pixels.numpy())
+    assert pictures[0].std() > 10
+    assert np.array_equal(*pictures)
 
 
 def test_a_folder_is_one_checkpoint_by_its_own_name(models: Path, tmp_path: Path) -> None:
@@ -328,6 +366,14 @@ TORN: dict[str, tuple[Callable[[Path], object], str]] = {
     "another kind": (
         lambda f: said(f, "model_index.json", transformer=["diffusers", "SD3Transformer2DModel"]),
         r"F is a diffusers folder of a StableDiffusionPipeline, with parts that this version does not know \(transformer\)",
+    ),
+    "SD 2.x depth": (
+        lambda f: said(f, "model_index.json", depth_estimator=["transformers", "DPTForDepthEstimation"]),
+        r"F is an SD 2\.x depth checkpoint in diffusers' layout; it paints along a depth map",
+    ),
+    "unCLIP": (
+        lambda f: said(f, "model_index.json", image_normalizer=["stable_diffusion", "StableUnCLIPImageNormalizer"]),
+        r"F is an unCLIP checkpoint in diffusers' layout; it varies a picture by its CLIP embedding",
     ),
     "unknown tensor": (
         lambda f: _with_tensor(f, "time_embedding.cond_proj.weight"),

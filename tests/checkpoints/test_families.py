@@ -15,6 +15,7 @@ from modules.checkpoints.families.foreign import OTHER_MODELS, Foreign
 from modules.checkpoints.families.sd1 import SD1
 from modules.checkpoints.families.sd2 import SD2
 from modules.checkpoints.families.sdxl import SDXL
+from modules.checkpoints.families.x4 import X4
 from modules.checkpoints.header import Header, TensorEntry
 from modules.diffusion.clip import TextConfig
 from modules.diffusion.text import TextEncoder
@@ -25,6 +26,8 @@ from tests.sd2 import sd2_state
 from tests.sdxl import UNET as XL_UNET
 from tests.sdxl import refiner_state, sdxl_state
 from tests.tiny import TINY_TEXT, TINY_UNET, TINY_VAE
+from tests.x4 import UNET as X4_UNET
+from tests.x4 import x4_state
 
 BASE = SD1[0]
 
@@ -61,8 +64,9 @@ def derived(of: dict[str, tuple[int, ...]]) -> tuple[UNetConfig, VAEConfig, Text
             VAEConfig((32, 64), 1, 4, 3),
             TextConfig(width=48, layers=3, heads=1, hidden=96),
         ),
+        (X4_UNET, VAEConfig((32, 64, 64)), TextConfig(width=128, layers=1, heads=2, hidden=96)),
     ],
-    ids=["SD 1.5", "tiny", "uneven"],
+    ids=["SD 1.5", "tiny", "uneven", "x4"],
 )
 def test_the_tensors_that_are_wanted_are_those_of_the_networks(unet: UNetConfig, vae: VAEConfig, text: TextConfig) -> None:
     """The list of models knows without torch what the networks will ask for, in the order in which they ask."""
@@ -299,6 +303,35 @@ def test_sdxl_has_the_published_number_of_parameters() -> None:
     assert list(sizes.text_tensors(sizes.text_sizes(shapes_of))) == list(shapes_of.items())
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({STEM: (64, 5, 3, 3)}, "is an SD 2.x depth checkpoint; it paints along a depth map"),
+        (
+            {keys.UNET + "label_emb.0.0.weight": (256, 1536)},
+            "is an unCLIP checkpoint; it varies a picture by its CLIP embedding",
+        ),
+        (
+            {keys.UNET + "label_emb.0.0.weight": (256, 2048)},
+            "is an unCLIP checkpoint; it varies a picture by its CLIP embedding",
+        ),
+    ],
+)
+def test_relatives_of_sd_2_are_named_without_their_own_encoder_too(changed: dict[str, Any], said: str) -> None:
+    of = {name: tuple(tensor.shape) for name, tensor in sd2_state().items()}
+    with pytest.raises(CheckpointError, match=said):
+        recognise({**of, **changed})
+
+
+def test_the_upscaler_is_told_by_its_classes() -> None:
+    of = {name: tuple(tensor.shape) for name, tensor in x4_state().items()}
+    assert recognise(of) == X4[0]
+    found = sizes.unet_sizes({name.removeprefix(keys.UNET): shape for name, shape in of.items() if name.startswith(keys.UNET)})
+    assert (found.classes, found.cross_only) == (1000, (False, True, True, False))
+    with pytest.raises(CheckpointError, match=r"4 input channels; this version knows 7 \(x4-upscaler\)"):
+        recognise({**of, STEM: (32, 4, 3, 3)})
+
+
 def test_further_input_channels_say_what_concat_conditioning_a_family_takes() -> None:
     assert {family.name: family.concat for family in FAMILIES} == {
         "sd1": "",
@@ -313,4 +346,5 @@ def test_further_input_channels_say_what_concat_conditioning_a_family_takes() ->
         "cosxl": "",
         "cosxl-edit": "picture",
         "playground-2.5": "",
+        "x4-upscaler": "low-res",
     }

@@ -5,10 +5,12 @@ Names and shapes come from diffusers and transformers, built on the meta device 
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +83,7 @@ class Published:
     numbers: int = 0
     millions: int = 0
     scheduler: Mapping[str, Any] = field(default_factory=dict)
+    vae: tuple[int, ...] = (128, 256, 512, 512)
 
 
 REFINER = {
@@ -100,10 +103,23 @@ VEGA["reverse_transformer_layers_per_block"] = ((2, 2, 2), (1, 1, 1), 1)
 KOALA_700M = {**XL, "layers_per_block": 1, "transformer_layers_per_block": (1, 2, 5), "mid_block_type": None}
 KOALA_1B = {**XL, "layers_per_block": 1, "transformer_layers_per_block": (1, 2, 6)}
 
+X4 = {
+    "down_block_types": ("DownBlock2D",) + (ATTENDED[0],) * 3,
+    "up_block_types": (ATTENDED[1],) * 3 + ("UpBlock2D",),
+    "block_out_channels": (256, 512, 512, 1024),
+    "in_channels": 7,
+    "cross_attention_dim": 1024,
+    "attention_head_dim": 8,
+    "num_class_embeds": 1000,
+    "only_cross_attention": (True, True, True, False),
+    "use_linear_projection": True,
+}
+V = {"prediction_type": "v_prediction"}
+
 PUBLISHED = {
     "SD 1.5": Published("sd1", {**SD, "cross_attention_dim": 768}, numbers=859_520_964),
     "SD 1.5 inpaint": Published("sd1-inpaint", {**SD, "cross_attention_dim": 768, "in_channels": 9}, numbers=859_535_364),
-    "SD 2.1 v": Published("sd2", {**SD, **LINEAR}, CLIP_H, numbers=865_910_724, scheduler={"prediction_type": "v_prediction"}),
+    "SD 2.1 v": Published("sd2", {**SD, **LINEAR}, CLIP_H, numbers=865_910_724, scheduler=V),
     "SDXL base": Published("sdxl", XL, CLIP_L, BIG_G, 2_567_463_684),
     "SD 1.5 edit": Published("sd1-edit", {**SD, "cross_attention_dim": 768, "in_channels": 8}),
     "SDXL edit": Published("sdxl-edit", {**XL, "in_channels": 8}, CLIP_L, BIG_G),
@@ -113,7 +129,10 @@ PUBLISHED = {
     "Segmind Vega": Published("sdxl", VEGA, CLIP_L, BIG_G, millions=745),
     "KOALA-700M": Published("sdxl", KOALA_700M, CLIP_L, BIG_G, millions=782),
     "KOALA-1B": Published("sdxl", KOALA_1B, CLIP_L, BIG_G, millions=1161),
+    "x4 upscaler": Published("x4-upscaler", X4, CLIP_H, numbers=473_398_020, scheduler=V, vae=(128, 256, 512)),
 }
+VAE_NUMBERS = {4: 83_653_863, 3: 55_325_927}
+"""Parameters of an autoencoder by its levels."""
 
 
 def unet_state(model: Published) -> dict[str, Tensor]:
@@ -121,13 +140,13 @@ def unet_state(model: Published) -> dict[str, Tensor]:
         return UNet2DConditionModel(**model.unet).state_dict()
 
 
-@lru_cache(maxsize=1)
-def vae_state() -> dict[str, Tensor]:
+@lru_cache(maxsize=2)
+def vae_state(widths: tuple[int, ...]) -> dict[str, Tensor]:
     with torch.device("meta"):
         network = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * len(widths),
+            up_block_types=("UpDecoderBlock2D",) * len(widths),
+            block_out_channels=widths,
             layers_per_block=2,
             latent_channels=4,
         )
@@ -145,7 +164,7 @@ def entries(state: Mapping[str, Tensor], config: Mapping[str, Any] | None = None
 
 
 def folder(model: Published, unet: Mapping[str, Tensor]) -> Header:
-    networks = {"unet": entries(unet), "vae": entries(vae_state())}
+    networks = {"unet": entries(unet), "vae": entries(vae_state(model.vae))}
     if model.first:
         networks["text_encoder"] = entries(text_state(model.first), model.first)
     if model.second:
@@ -193,10 +212,36 @@ def test_published_models_are_known_and_whole(name: str) -> None:
         shapes = part_shapes(header, layout.unet)
         assert shapes.keys() == dict(sizes.unet_tensors(sizes.unet_sizes(shapes))).keys()
         assert sum(map(prod, shapes.values())) == sum(prod(tensor.shape) for tensor in unet.values())
-        assert sum(map(prod, part_shapes(header, layout.vae).values())) == 83_653_863
+        assert sum(map(prod, part_shapes(header, layout.vae).values())) == VAE_NUMBERS[len(model.vae)]
     missing = {tensor: entry for tensor, entry in whole.tensors.items() if not tensor.endswith("out.2.bias")}
     with pytest.raises(CheckpointError, match="lacks the tensor"):
         recognise(whole.shapes).check(Header({}, missing, 0))
+
+
+SKELETON = Path(__file__).parents[1] / "cases" / "skeletons" / "x4-upscaler.txt.gz"
+"""Names, formats and shapes of x4-upscaler-ema.safetensors, a tensor a line: those that ldm's classes have by
+configs/stable-diffusion/x4-upscaling.yaml of Stability-AI/stablediffusion, with the buffers of its noise schedules."""
+
+
+def test_the_header_of_the_published_upscaler_is_known_and_whole() -> None:
+    lines = gzip.decompress(SKELETON.read_bytes()).decode().splitlines()
+    tensors = {}
+    for name, dtype, size in map(str.split, lines):
+        tensors[name] = TensorEntry(dtype, tuple(map(int, size.split("x"))) if size != "()" else (), 0, 0)
+    header = Header({}, tensors, 0)
+    assert recognise(header.shapes).name == "x4-upscaler"
+    recognise(header.shapes).check(header)
+    layout = keys.layout(tensors)
+    assert layout.unexpected == []
+    assert header.shapes["model.diffusion_model.input_blocks.0.0.weight"] == (256, 7, 3, 3)
+    assert header.shapes["model.diffusion_model.label_emb.weight"] == (1000, 1024)
+    model = PUBLISHED["x4 upscaler"]
+    theirs = folder(model, unet_state(model)).shapes  # by diffusers' classes
+    for prefix, part in ((keys.UNET, layout.unet), (keys.VAE, layout.vae)):
+        mine = part_shapes(header, part)
+        assert mine.keys() == {name.removeprefix(prefix) for name in theirs if name.startswith(prefix)}
+        assert all(sizes.same_numbers(shape, theirs[prefix + name]) for name, shape in mine.items())
+    assert sizes.unet_sizes(part_shapes(header, layout.unet)).cross_only == (False, True, True, False)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,9 @@ def unet(config: UNetConfig, state: State) -> UNet2DConditionModel:
             attention_head_dim=heads,  # diffusers' name for the number of heads
             transformer_layers_per_block=tuple(depth or 1 for depth in config.transformer_depth),
             **(_distilled(config) if config.output_depth or config.middle_res_blocks < 2 else {}),
-            use_linear_projection=bool(config.head_width),
+            use_linear_projection=bool(config.head_width or config.classes),
+            **({"num_class_embeds": config.classes} if config.classes else {}),
+            **({"only_cross_attention": config.cross_only} if config.cross_only else {}),
             **(SDXL_UNET if config.vector_width else {}),
             **({"projection_class_embeddings_input_dim": config.vector_width} if config.vector_width else {}),
         )

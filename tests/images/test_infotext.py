@@ -175,6 +175,7 @@ SOFT = st.one_of(
             "noise_multiplier": st.floats(0, 1.5),
             "extra_noise": st.floats(0, 1),
             "image_cfg_scale": st.floats(0, 10),
+            "upscaler_noise_level": st.integers(0, 350),
         },
     ),
     st.one_of(st.just({}), st.builds(lambda mask, area, soft: mask | area | soft, MASKS, AREAS, SOFT)),

@@ -9,8 +9,9 @@ import pytest
 
 from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.request.checkpoint import SIZE_FIELDS
+from modules.request.starting import NOT_ENLARGING
 from modules.ui.form import Form
-from modules.ui.form_sync import channel_hints
+from modules.ui.form_sync import BY_FACTOR, TO_SIZE, _size_by, channel_hints
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,24 @@ def test_what_sdxl_is_told_is_seen_with_sdxl(family: str, seen: bool) -> None:
     updates = channel_hints(Form("txt2img", components), info)
     assert {name: updates[components[name]]["visible"] for name in SIZE_FIELDS} == dict.fromkeys(SIZE_FIELDS, seen)
     assert components["steps"] not in updates
+
+
+@pytest.mark.parametrize(("family", "seen"), [("x4-upscaler", True), ("sd1", False), ("sdxl-edit", False), ("", False)])
+def test_what_the_upscaler_takes_is_seen_with_it_alone_and_what_it_does_not_take_elsewhere(family: str, seen: bool) -> None:
+    components: dict[str, Any] = {name: object() for name in (*NOT_ENLARGING, "upscaler_noise_level")}
+    info = CheckpointInfo("x", Path("x.safetensors"), "x", family, Defaults())
+    updates = channel_hints(Form("img2img", components), info)
+    assert updates[components["upscaler_noise_level"]]["visible"] is seen
+    assert {updates[components[name]]["visible"] for name in NOT_ENLARGING} == {not seen}
+
+
+def test_the_upscaler_makes_a_picture_four_times_as_large_unless_another_size_is_said() -> None:
+    """And what it brought goes with it; a factor that was chosen otherwise stays."""
+    components: dict[str, Any] = {"size_by": object(), "size_factor": object()}
+    form = Form("img2img", components)
+    upscaler, other = (CheckpointInfo("x", Path("x"), "x", family, Defaults()) for family in ("x4-upscaler", "sd1"))
+    shown = {components["size_by"]: BY_FACTOR, components["size_factor"]: 4}
+    assert _size_by(form, upscaler, {}) == {"size_by": BY_FACTOR, "size_factor": 4}
+    assert _size_by(form, other, shown) == {"size_by": TO_SIZE, "size_factor": 1}
+    assert _size_by(form, other, {**shown, components["size_factor"]: 2}) == {}
+    assert _size_by(Form("inpaint", components), upscaler, shown) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from PIL import Image
 
 from modules.jobs.views import EngineState
 from tests.ui.conftest import Visit, Watched, served
-from tests.ui.fake_app import BROKEN, FakeApp
+from tests.ui.fake_app import BROKEN, LANDSCAPES, STICKERS, FakeApp
 
 pytestmark = pytest.mark.browser
 
@@ -341,6 +342,32 @@ def test_another_checkpoint_brings_its_settings_and_its_prompts(page: Any, app: 
     page.wait_for_selector(".chip >> text=a lake at dawn")
     page.click(GENERATE)
     assert app.records[app.wait_for_job()][1].request.checkpoint == "big/landscapes"
+
+
+def test_a_checkpoint_s_own_defaults_fill_the_form_and_leave_what_was_typed(page: Any, app: FakeApp, tmp_path: Path) -> None:
+    defaults = {"negative_prompt": "fog, text", "clip_skip": 2}
+    (tmp_path / "landscapes.json").write_text(json.dumps({"atelier": {"defaults": defaults}}))
+    app.models = [STICKERS, replace(LANDSCAPES, path=tmp_path / "landscapes.safetensors")]
+
+    def choose(title: str) -> None:
+        page.click("#checkpoint input")
+        page.get_by_role("option", name=title, exact=True).click()
+        wait_value(page, number("steps"), "30" if title == "Landscapes" else "20")
+
+    negative = "#txt2img_negative_prompt textarea"
+    choose("Landscapes")
+    wait_value(page, negative, "fog, text")
+    page.click(GENERATE)
+    request = app.records[app.wait_for_job()][1].request
+    assert (request.negative_prompt, request.clip_skip) == ("fog, text", 2)
+    choose("Stickers")
+    wait_value(page, negative, "")
+    page.fill(negative, "my own")
+    choose("Landscapes")
+    wait_value(page, negative, "my own")
+    page.click(GENERATE)
+    request = app.records[app.wait_for_job(2)][1].request
+    assert (request.negative_prompt, request.clip_skip) == ("my own", 2)
 
 
 def test_rescan_finds_new_files_and_names_broken_ones(page: Any, app: FakeApp) -> None:

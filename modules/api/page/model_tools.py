@@ -17,6 +17,7 @@ from modules.api.page.queue import json_object
 from modules.app import App
 from modules.errors import RequestError, without_folders
 from modules.model_tools.look import look
+from modules.model_tools.places import Convertible
 from modules.model_tools.runs import RunView
 
 
@@ -37,7 +38,7 @@ def model_tool_endpoints(app: App) -> APIRouter:
 
     @router.get("/internal/model-tools/sources")
     async def sources(request: Request) -> Response:
-        """Names of what the tools can work on: `checkpoints`, `loras`, `vaes` and `pickles`."""
+        """Names of what the tools can work on: `checkpoints`, `loras`, `vaes`, `pickles`, diffusers' `folders`."""
         _administrator(request)
         return JSONResponse(await anyio.to_thread.run_sync(_sources, app))
 
@@ -93,8 +94,13 @@ def _sources(app: App) -> dict[str, Any]:
         "checkpoints": [{"name": info.name, "family": info.family} for info in app.checkpoints() if not info.problem],
         "loras": places.loras(),
         "vaes": sorted(places.vaes(), key=str.casefold),
-        "pickles": [{"name": each.name, "size": each.size, "converted": each.converted} for each in places.pickles()],
+        "pickles": [convertible_json(each) for each in places.pickles()],
+        "folders": [convertible_json(each) for each in places.diffusers()],
     }
+
+
+def convertible_json(each: Convertible) -> dict[str, Any]:
+    return {"name": each.name, "size": each.size, "converted": each.converted}
 
 
 def run_json(run: RunView) -> dict[str, Any]:

@@ -33,6 +33,7 @@ _UNSAID = {
     name: Txt2Img.model_fields[name].default
     for options in (NoiseOptions, SamplerOptions, GuidanceOptions)
     for name in (*options.model_fields, *LATER_FIELDS)
+    if name in Txt2Img.model_fields  # what only some pictures from pictures have, they name themselves
 } | {
     "clip_skip": 1,
     "emphasis": "Original",

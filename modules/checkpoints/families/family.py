@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from modules.checkpoints.families.parts import DEFAULTS, Defaults, LatentFormat, VectorNumbers
+from modules.checkpoints.families.parts import DEFAULTS, Concat, Defaults, LatentFormat, VectorNumbers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +31,8 @@ class Family(ABC):
     defaults: Defaults = DEFAULTS
 
     @property
-    def concat(self) -> Literal["", "mask", "picture"]:
-        """What the network gets as concat conditioning: a mask and the masked picture, a picture to be edited, or nothing."""
+    def concat(self) -> Concat:
+        """What the network gets as concat conditioning."""
         return ""
 
     @property

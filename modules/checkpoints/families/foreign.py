@@ -56,11 +56,23 @@ COMPANIONS = (
 )
 """Files that go with a checkpoint and are none."""
 
+UNCLIP = Foreign(
+    "an unCLIP checkpoint",
+    ("\nembedder.model.visual.",),
+    "it varies a picture by its CLIP embedding, which this version does not make; choose another SD 2.x checkpoint",
+)
+UNCLIP_WIDTHS = (1536, 2048)
+"""Numbers of its U-Net's vector, of CLIP ViT-L's embedding and of ViT-H's."""
+DEPTH = Foreign(
+    "an SD 2.x depth checkpoint",
+    ("\ndepth_model.",),
+    "it paints along a depth map, which this version does not make; choose another SD 2.x checkpoint",
+)
+
 OTHER_MODELS = (
     Foreign("a Stable Video Diffusion checkpoint", (".time_stack.",), _OTHER_MODEL),
-    Foreign("an unCLIP checkpoint", ("\nembedder.model.visual.",), _OTHER_MODEL),
-    Foreign("an SD 2.x depth checkpoint", ("\ndepth_model.",), _OTHER_MODEL),
-    Foreign("an SD x4 upscaler", ("\nmodel.diffusion_model.label_emb.weight\n",), _OTHER_MODEL),
+    UNCLIP,
+    DEPTH,
     Foreign("an SD 3 checkpoint", ("joint_blocks.0.",), _OTHER_MODEL),
     Foreign("a Chroma checkpoint", ("distilled_guidance_layer.",), _OTHER_MODEL),
     Foreign("a Flux checkpoint", ("double_blocks.0.img_attn.",), _OTHER_MODEL),

@@ -46,6 +46,11 @@ VectorNumbers = tuple[VectorNumber, ...]
 from, where the cut begins, its own size, and how it was liked (an aesthetic score)."""
 
 
+Concat = Literal["", "mask", "picture", "low-res"]
+"""Concat conditioning: nothing; a mask and the masked picture; a picture to be edited, as a latent; a picture to be enlarged,
+in pixels, with one pixel for a position of the latent."""
+
+
 @dataclass(frozen=True)
 class LatentFormat:
     """The latent space of a family: how its denoiser sees a picture.

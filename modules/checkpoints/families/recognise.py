@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from modules.checkpoints import keys
 from modules.checkpoints.families.family import Family
-from modules.checkpoints.families.foreign import COMPANIONS, OTHER_MODELS
+from modules.checkpoints.families.foreign import COMPANIONS, DEPTH, OTHER_MODELS, UNCLIP, UNCLIP_WIDTHS, Foreign
 from modules.checkpoints.families.sd1 import SD1
 from modules.checkpoints.families.sd2 import SD2
 from modules.checkpoints.families.sdxl import SDXL
 from modules.checkpoints.families.unet import UNetFamily
+from modules.checkpoints.families.x4 import X4
 from modules.errors import CheckpointError
 from modules.hooks import HOOKS, Listing, hookimpl
 
@@ -20,7 +21,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 class _BuiltIn:
     @hookimpl
     def families(self) -> tuple[Family, ...]:
-        return (*SD1, *SD2, *SDXL)
+        return (*SD1, *SD2, *SDXL, *X4)
 
 
 FAMILIES: Listing[Family] = Listing(HOOKS, "families", "model family", lambda family: (family.name,))
@@ -46,6 +47,8 @@ def recognise(shapes: Shapes) -> Family:
     for foreign in OTHER_MODELS:
         if any(mark in text for mark in foreign.marks):
             raise CheckpointError(f"is {foreign.what}; {foreign.advice}")
+    if bare := _sd2_without_its_encoder(shapes, stem[1]):
+        raise CheckpointError(f"is {bare.what}; {bare.advice}")
     if not any(name.startswith(keys.VAE) for name in shapes):
         raise CheckpointError("has no autoencoder (VAE): it is a U-Net alone; use a full checkpoint")
     known = [family for family in FAMILIES if isinstance(family, UNetFamily) and all(mark in shapes for mark in family.marks)]
@@ -55,6 +58,14 @@ def recognise(shapes: Shapes) -> Family:
         if not any(name.startswith(keys.PARTS[encoder.part]) for name in shapes):
             raise CheckpointError(f"has no {encoder.title}: it is only a part of a model; use a full checkpoint")
     return family
+
+
+def _sd2_without_its_encoder(shapes: Shapes, channels: int) -> Foreign | None:
+    """The relative of SD 2.x whose U-Net this is, where the file lacks the network of its own by which it would be known."""
+    if keys.OPEN_CLIP_END not in shapes:
+        return None
+    vector = shapes.get(keys.UNET + "label_emb.0.0.weight", ())
+    return DEPTH if channels == 5 else UNCLIP if len(vector) == 2 and vector[1] in UNCLIP_WIDTHS else None
 
 
 def _with_stem(kind: Sequence[UNetFamily], channels: int) -> UNetFamily:

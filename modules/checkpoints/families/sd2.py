@@ -11,7 +11,7 @@ from modules.checkpoints.families.parts import Defaults, TextPart
 from modules.checkpoints.families.sd1 import SD1_LATENT
 from modules.checkpoints.families.unet import UNetFamily
 
-_TEXT = TextPart("text", "OpenCLIP text encoder", "gelu", layer=2, pad=0)
+OPEN_CLIP_H = TextPart("text", "OpenCLIP text encoder", "gelu", layer=2, pad=0)
 
 
 def _member(name: str, title: str, in_channels: int, v_spread: str = "") -> UNetFamily:
@@ -20,7 +20,7 @@ def _member(name: str, title: str, in_channels: int, v_spread: str = "") -> UNet
         title=title,
         in_channels=in_channels,
         latent=SD1_LATENT,
-        text=(_TEXT,),
+        text=(OPEN_CLIP_H,),
         head_width=64,
         marks=(keys.OPEN_CLIP_END,),
         v_spread=v_spread,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from modules.checkpoints.completeness import check_complete
 from modules.checkpoints.families.family import Family
-from modules.checkpoints.families.parts import ContinuousLevels, Defaults, TextPart, VectorNumbers
+from modules.checkpoints.families.parts import Concat, ContinuousLevels, Defaults, TextPart, VectorNumbers
 from modules.checkpoints.small_tensors import read_numbers
 from modules.checkpoints.training import Training, training_of
 from modules.errors import CheckpointError
@@ -33,7 +33,8 @@ class UNetFamily(Family):
     tell only the product.  `text` are the encoders in the order of their columns in the context.
     `prediction` is what the network was trained to output (`modules.diffusion.prediction`), unless the file says otherwise.
     `v_spread` is a tensor whose spread tells it where the file says nothing; `v_defaults` are those of members that predict v.
-    `levels` are given where the network was trained at continuous noise levels.
+    `levels` are given where the network was trained at continuous noise levels; `betas` are the first and the last of the noise
+    that it was trained with at discrete ones.
     `numbers` follow the pooled text in the network's vector, 256 features each.
     `blank_negative`: an empty negative prompt is no text at all, zeros in the place of its encoding.
     `edits_scaled`: a picture to be edited is given as the denoiser sees latents, not as the autoencoder gives them.
@@ -45,6 +46,7 @@ class UNetFamily(Family):
     v_spread: str = ""
     v_defaults: Defaults | None = None
     levels: ContinuousLevels | None = None
+    betas: tuple[float, float] = (0.00085, 0.012)
     heads: int = 0
     head_width: int = 0
     marks: tuple[str, ...] = ()
@@ -53,10 +55,10 @@ class UNetFamily(Family):
     edits_scaled: bool = False
 
     @property
-    def concat(self) -> Literal["", "mask", "picture"]:
-        if self.in_channels == self.latent.channels:
-            return ""
-        return "picture" if self.in_channels == 2 * self.latent.channels else "mask"
+    def concat(self) -> Concat:
+        further = self.in_channels - self.latent.channels
+        kinds: dict[int, Concat] = {0: "", 1 + self.latent.channels: "mask", self.latent.channels: "picture", 3: "low-res"}
+        return kinds.get(further, "mask")
 
     def check(self, header: Header) -> None:
         check_complete(header, self.text, len(self.numbers))
@@ -86,7 +88,7 @@ class UNetFamily(Family):
 
         if self.levels is None:
             trained = self.training(header, path)
-            return discrete_noise(trained.prediction or self.prediction, trained.zero_snr)
+            return discrete_noise(trained.prediction or self.prediction, trained.zero_snr, self.betas)
         levels = self.levels
         low = _number(header, path, levels.min_tensor, levels.sigma_min)
         high = _number(header, path, levels.max_tensor, levels.sigma_max)

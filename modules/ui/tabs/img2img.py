@@ -11,16 +11,19 @@ from typing import Any
 
 from modules.app import App
 from modules.errors import AtelierError, RequestError
+from modules.fields import about, bounds_of
+from modules.request import Img2Img
+from modules.request.starting import NOISE_LEVEL
 from modules.ui.canvas import Canvas, Tools
 from modules.ui.files import STATIC
 from modules.ui.form import Values
-from modules.ui.form_sync import FormSync
+from modules.ui.form_sync import BY_FACTOR, TO_SIZE, FormSync
 from modules.ui.gradio import gr
 from modules.ui.tabs.generation import GenerationTab
 
 NO_PICTURE = "There is no picture to start from yet. Drop one on the canvas, paste one or choose a file."
 
-SIZES = ("To a size", "By a factor")
+SIZES = (TO_SIZE, BY_FACTOR)
 
 RECALLED = ("Prompt", "Negative prompt", "Seed", "CFG scale", "Sampler", "Steps")
 """What a picture of a batch may say for itself, by the labels of the form."""
@@ -75,6 +78,9 @@ class Img2ImgTab(GenerationTab):
             form.declared("noise_multiplier")
             form.declared("extra_noise")
             form.declared("image_cfg_scale")
+            level = bounds_of(Img2Img, "upscaler_noise_level")
+            label = about(Img2Img)["upscaler_noise_level"].label
+            form.slider("upscaler_noise_level", label, level.ge, level.le, NOISE_LEVEL, 1)
             form.check("color_correction", "Match the colours of the source")
             form.check("fix_steps", "Run all steps at any strength")
 

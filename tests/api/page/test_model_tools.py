@@ -63,6 +63,7 @@ def test_sources_are_names(local: TestClient, tmp_path: Path) -> None:
         "loras": [],
         "vaes": [],
         "pickles": [{"name": "embeddings/old.pt", "size": 3, "converted": False}],
+        "folders": [],
     }
     assert str(tmp_path) not in answer.text
 

@@ -95,6 +95,21 @@ def test_accept_says_when_the_canvas_becomes_smaller(page: Any, app: FakeApp) ->
     canvas.wait(512, 384)
 
 
+def test_a_size_that_was_chosen_stays_over_a_reload(page: Any, app: FakeApp) -> None:
+    """What is painted after it is no new picture, for which a size would be chosen anew."""
+    canvas = painted(page, app, 512, 384)
+    page.click(f"{NOTE} >> text=Keep 512 × 384")
+    wait_value(page, "#inpaint_width input", "512")
+    canvas.stored()
+    page.reload()
+    again = CanvasPage(page, app, "inpaint")
+    again.wait(512, 384)
+    wait_value(page, "#inpaint_width input", "512")
+    again.stroke((100, 100), (160, 100))
+    request = submitted(page, app, "inpaint")
+    assert (request.width, request.height) == (512, 384)
+
+
 def test_a_box_means_only_masked_and_is_sent(page: Any, app: FakeApp) -> None:
     canvas = painted(page, app, 256, 256)
     assert area(page) == "Whole picture"

@@ -40,9 +40,12 @@ function inpaintSize(width, height, native) {
 /** Of what is on a canvas, with what it is extended by; null when it is empty. */
 export function wholeSize(tab) {
   const size = canvas(tab).size();
-  if (!size) return null;
-  const { left = 0, right = 0, up = 0, down = 0 } = size.outpaint ?? {};
-  return { width: size.width + left + right, height: size.height + up + down };
+  return size && whole(size);
+}
+
+function whole({ width, height, outpaint }) {
+  const { left = 0, right = 0, up = 0, down = 0 } = outpaint ?? {};
+  return { width: width + left + right, height: height + up + down };
 }
 
 /** The size by the form's factor; null where the form says a size. */
@@ -82,13 +85,14 @@ export function startSizes(native) {
   const coming = new Set(); // canvases whose size comes with settings
 
   document.addEventListener("atelier:send", ({ detail }) => detail.fields?.width && coming.add(detail.tab));
-  document.addEventListener("atelier:canvas", async ({ detail: { name, outpaint, restored } }) => {
+  document.addEventListener("atelier:canvas", async ({ detail: { name, outpaint, what, restored, ...picture } }) => {
     const before = seen[name];
-    const size = wholeSize(name);
+    const size = picture.width ? whole({ ...picture, outpaint }) : null; // a canvas that brings its picture back has no handle yet
     seen[name] = size ? `${size.width}x${size.height}` : "";
     show(name);
     showSides(name, outpaint);
-    if (!size || seen[name] === before || restored) return;
+    const known = restored || (before === undefined && what !== "picture"); // it was there with its size before
+    if (!size || seen[name] === before || known) return;
     if (coming.delete(name)) return;
     const home = await native(name);
     const { width, height } = size;

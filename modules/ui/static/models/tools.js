@@ -1,4 +1,4 @@
-// The tools of the Models tab: forms that make model files of model files, the runs with their progress, and pickles to convert.
+// The tools of the Models tab: forms that make model files of model files, the runs with their progress, and what can be converted.
 // `startTools` fills an element; it asks the server only while that is seen.  The forms' fields are `FORMS` (tool_forms.js).
 
 import { getJson, h, visible } from "../dom.js";
@@ -24,7 +24,7 @@ class Tools {
     this.root = root;
     this.rows = new Map(); // run id -> its element
     this.states = new Map();
-    this.sources = { checkpoints: [], loras: [], vaes: [], pickles: [] };
+    this.sources = { checkpoints: [], loras: [], vaes: [], pickles: [], folders: [] };
     this.timer = null;
     this.build();
     document.addEventListener("atelier:tab", () => this.look());
@@ -37,6 +37,7 @@ class Tools {
     this.pick.addEventListener("change", () => this.show(this.pick.value));
     this.place = h("div", { class: "tools-form" });
     this.pickles = h("section", { class: "tools-pickles", "aria-labelledby": "tools_pickles", hidden: true });
+    this.folders = h("section", { class: "tools-pickles", "aria-labelledby": "tools_folders", hidden: true });
     this.list = h("ul", { class: "tools-runs", "aria-label": "Runs" });
     this.others = h("p", { class: "tools-others", hidden: true });
     this.status = h("p", { class: "sr-only", role: "status" });
@@ -45,7 +46,7 @@ class Tools {
       "div",
       { class: "tools-body" },
       h("div", { class: "tools-make" }, h("label", { for: "tools_pick" }, "What to make"), this.pick, this.place),
-      h("div", { class: "tools-side" }, h("h3", {}, "Runs"), this.others, this.list, this.pickles),
+      h("div", { class: "tools-side" }, h("h3", {}, "Runs"), this.others, this.list, this.pickles, this.folders),
     );
     this.root.classList.add("tools");
     this.root.replaceChildren(this.problem, this.status, this.body);
@@ -169,17 +170,28 @@ class Tools {
   }
 
   showPickles() {
-    const open = this.sources.pickles.filter((each) => !each.converted);
-    this.pickles.hidden = !open.length;
-    if (!open.length) return this.pickles.replaceChildren();
-    this.pickles.replaceChildren(
-      h("h3", { id: "tools_pickles" }, "Pickles in your folders"),
-      h("p", { class: "tools-about" }, "They are not read, because opening one can run programs. Converting opens it in a closed-off process and writes a .safetensors file beside it."),
-      h("ul", {}, ...open.map((each) => this.pickle(each))),
+    this.showConvertible(
+      this.pickles, this.sources.pickles, "tools_pickles", "Pickles in your folders",
+      "They are not read, because opening one can run programs. Converting opens it in a closed-off process and writes a .safetensors file beside it.",
+    );
+    this.showConvertible(
+      this.folders, this.sources.folders, "tools_folders", "Folders in diffusers’ layout",
+      "They are painted with and merged as they are. Converting writes a single .safetensors file beside one, for programs that read no folders.",
     );
   }
 
-  pickle(each) {
+  showConvertible(section, all, id, title, about) {
+    const open = all.filter((each) => !each.converted);
+    section.hidden = !open.length;
+    if (!open.length) return section.replaceChildren();
+    section.replaceChildren(
+      h("h3", { id }, title),
+      h("p", { class: "tools-about" }, about),
+      h("ul", {}, ...open.map((each) => this.convertible(each))),
+    );
+  }
+
+  convertible(each) {
     const error = h("p", { class: "tools-error", role: "alert", hidden: true });
     const convert = async (event) => {
       event.target.disabled = true;
