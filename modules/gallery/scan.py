@@ -117,7 +117,7 @@ class Scan:
         self._notes.keep(notes, durable=False)
 
     def _compare(self) -> tuple[list[str], list[str], list[str], list[str]]:
-        """Paths of new and changed files, paths of those that are gone, folders that are, and those that could not be listed."""
+        """Paths of new or changed files, of those that are gone, folders that are gone, and those that could not be listed."""
         fresh: list[str] = []
         gone: list[str] = []
         unreadable: list[str] = []
