@@ -7,6 +7,8 @@ import hashlib
 import os
 import re
 import stat
+import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,7 +86,10 @@ def describe(path: Path, name: str) -> Described | None:
         return Described(stamp, broken=f"it has {stamp.size >> 20} MiB; at most {MAX_FILE >> 20} MiB are read", ours=ours)
     digest = hashlib.sha256(data).hexdigest()
     try:
-        return _described(stamp, digest, read_picture(data, "it"), ours)
+        found = read_picture(data, "it")
+        if found.format == "PNG" and not _sums_hold(data):
+            raise RequestError("it is damaged: the checksum of its pixels is wrong")
+        return _described(stamp, digest, found, ours)
     except RequestError as error:
         return Described(stamp, digest, broken=str(error), ours=ours)
     except Exception as error:  # a reader's own mistake, or memory that is short: no file may end the scan
@@ -138,6 +143,23 @@ def _described(stamp: Stamp, digest: str, found: Found, ours: bool) -> Described
         tuple(dict.fromkeys(name[:200] for name in named))[:100],
         ours=ours or found.program == "Atelier",
     )
+
+
+def _sums_hold(data: bytes) -> bool:
+    """Whether the checksums of a PNG's pixels are right; the walk that read it has looked at those of its texts.
+
+    Costs a tenth of decoding them, and shows bytes that rotted.
+    """
+    at, view = 8, memoryview(data)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if kind == b"IDAT" and data[end : end + 4] != struct.pack(">I", zlib.crc32(view[at + 4 : end])):
+            return False
+        if kind == b"IEND":
+            break
+        at = end + 4
+    return True
 
 
 def _digits(seed: Any) -> str:
