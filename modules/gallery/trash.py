@@ -97,7 +97,11 @@ def destroy(outputs: Path, path: str) -> None:
 def _move(source: Path, target: Path) -> None:
     """Never replaces a file; what is at `target` when this returns survives power loss."""
     files.Part(source).publish(target)
-    source.unlink(missing_ok=True)  # it is gone already where the file system has no links
+    try:
+        source.unlink(missing_ok=True)  # it is gone already where the file system has no links
+    except OSError:
+        target.unlink()
+        raise
     with suppress(OSError):
         files.sync_folder(source.parent)
 

@@ -26,7 +26,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
     (outputs / "torn.png").write_bytes((outputs / "fox.png").read_bytes()[:70])
     made = Gallery(folder / "data", outputs)
     made.rescan(SECONDS)
-    [fox], [dog] = (made.ids(f"name:{name}", None) for name in ("fox", "dog"))
+    [fox], [dog] = (made.ids(f'name:"{name}"', None) for name in ("fox", "dog"))
     made.edit([fox], None, Change(favourite=True, rating=5, add_tags=("Best of",), add_albums=("Zoo",)))
     made.edit([dog], None, Change(rating=3, add_tags=("zoo animals",)))
     yield made

@@ -126,7 +126,7 @@ class GalleryTab {
 
   #onNews() {
     if (this.#wall.atTop && !this.#wall.chosen.size && !document.querySelector("dialog[open]")) this.#list.load({}, true);
-    else this.#say("There are new pictures.", ["Show", () => this.#list.load()]);
+    else if (!this.#$(".gallery-said[data-shown] button")) this.#say("There are new pictures.", ["Show", () => this.#list.load()]);
     this.#side.refresh();
   }
 
@@ -260,7 +260,10 @@ class GalleryTab {
 
   async #discard(items) {
     const answer = await this.#try(() => gallery.discard(this.#ids(items)));
-    if (!answer) return false;
+    if (!answer) {
+      this.#list.load({}, true); // some may be in the trash all the same
+      return false;
+    }
     this.#gone(answer.ids);
     if (!answer.ids.length) this.#say("Nothing was moved: the files are not there any more.");
     else {
