@@ -147,6 +147,7 @@ class GalleryTab {
     this.#$(".gallery-count").textContent = count === null ? "" : many(count);
     this.#wall.show(items, ended, anew);
     this.#showEmpty();
+    this.#showActions();
   }
 
   #showEmpty() {

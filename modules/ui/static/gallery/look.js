@@ -22,7 +22,7 @@ export class Look {
     const turn = (name, words, by, mark) => h("button", { type: "button", "data-do": name, "aria-label": words, title: words, onclick: () => this.#turn(by) }, mark);
     this.#dialog = h(
       "dialog",
-      { class: "look", "aria-label": "Picture" },
+      { class: "look", "aria-label": "Picture", tabindex: "-1" },
       h("div", { class: "look-stage" }, turn("before", "Before it (←)", -1, "‹"), turn("after", "Behind it (→)", 1, "›"), h("div", { class: "look-picture" })),
       h("div", { class: "look-panel" }),
     );
@@ -48,6 +48,8 @@ export class Look {
     this.#$("[data-do=after]").hidden = !this.#page.neighbour(item, 1);
     this.#picture(item);
     this.#panel();
+    const focused = document.activeElement;
+    if (!this.#dialog.contains(focused) || !focused.getClientRects().length) this.#dialog.focus(); // or no key is heard any more
     try {
       const answer = await gallery.recipe(item.id);
       if (asked !== this.#asked) return;
