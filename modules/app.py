@@ -19,6 +19,7 @@ from modules.checkpoints.files import CheckpointInfo
 from modules.checkpoints.footprint import footprint_of
 from modules.checkpoints.vaes import VaeInfo
 from modules.engine.link import EngineLink
+from modules.gallery.gallery import Gallery
 from modules.images.encoding import form_of
 from modules.images.outputs import Outputs
 from modules.images.uploads import Upload
@@ -80,12 +81,15 @@ class App:
             public_only=settings.needs_accounts,
         )
         """What makes model files of model files; carried out between `start` and `close` of a durable App."""
+        self.gallery = Gallery(folder, self.outputs.folder, self.store.picture_owners, settings.trash_days)
+        """All pictures in the outputs folder; kept up to date between `start` and `close` of a durable App."""
         self._durable = durable
         link = local_engines(settings) if link is None else link
         links = list(link) if isinstance(link, Sequence) else [link]
         self.service = JobService(
-            settings, links, self.store, self.outputs, self.input_images, self.library, self.catalogue, durable
-        )
+            settings, links, self.store, self.outputs, self.input_images, self.library, self.catalogue, durable,
+            self.gallery.saved if durable else lambda path, user: None,
+        )  # fmt: skip
 
     @property
     def link(self) -> EngineLink:
@@ -99,12 +103,14 @@ class App:
         self.service.start()
         if self._durable:
             self.model_tools.begin()
+            self.gallery.start()
 
     def close(self) -> None:
         """Stop the engines.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
         self.model_tools.close()
         self.service.close()
         self.model_library.close()
+        self.gallery.close()
         self.store.close()
         if self._passing:
             self._passing.cleanup()
@@ -275,7 +281,11 @@ class App:
         Raises:
             OutputError: a file cannot be removed; nothing is forgotten of it then.
         """
-        return self.service.delete(job_id, user, index)
+        job = self.store.get(job_id, user)
+        deleted = self.service.delete(job_id, user, index)
+        if job is not None and deleted:
+            self.gallery.forget(one.path for one in job.pictures if index in (None, one.index))
+        return deleted
 
     def move(self, job_id: str, user: str, to: int) -> bool:
         """Put one's own unfinished job to place `to` (from 0) among one's own.  False when it is no such job."""

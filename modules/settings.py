@@ -67,6 +67,7 @@ class Settings:
     output_format: str = "png"
     output_quality: int = 90
     keep_sources: bool = True
+    trash_days: int = 30
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def source(self, name: str) -> str:
@@ -365,6 +366,13 @@ TABLE: tuple[Setting, ...] = (
         "keep the pictures and masks that others were painted from in the folder sources of the outputs, so that those can be "
         "painted again",
         "true",
+    ),
+    Setting(
+        "trash_days",
+        _whole,
+        "days after which pictures in the gallery's trash are deleted for good; 0 keeps them until it is emptied",
+        "30",
+        "DAYS",
     ),
 )
 

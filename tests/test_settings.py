@@ -34,6 +34,7 @@ EXAMPLES: dict[str, list[tuple[str, str, Any]]] = {
     "output_format": [(n, f'"{n}"', n) for n in ("jpeg", "webp", "avif")],
     "output_quality": [("1", "1", 1), ("75", '"75"', 75), ("100", "100", 100)],
     "keep_sources": [("false", "false", False), ("off", "false", False), ("0", "false", False)],
+    "trash_days": [("1", "1", 1), ("0", "0", 0), ("365", '"365"', 365)],
     "port": [("1", "1", 1), ("2", "2", 2), ("65535", '"65535"', 65535)],
     "listen": [("true", "true", True), ("on", "true", True), ("1", "true", True)],
     "require_token": [("true", "true", True), ("on", "true", True), ("1", "true", True)],
@@ -85,6 +86,7 @@ BAD: dict[str, list[str]] = {
     "output_format": ['"gif"', '"jpg2000"', "1"],
     "output_quality": ["0", "101", "80.5", '"high"', "true"],
     "keep_sources": ['"perhaps"', "3"],
+    "trash_days": ["-1", '"a week"', "false"],
     "port": ["-1", "65536", '"http"', "7860.5", "true", '"７８６０"'],
 }
 

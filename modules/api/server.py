@@ -19,6 +19,7 @@ from modules.api.error_responses import error_response, error_response_for
 from modules.api.guard.middleware import AccessConfig, GuardMiddleware
 from modules.api.page.account_pages import LOGIN_VERSION, login_files
 from modules.api.page.accounts import account_endpoints
+from modules.api.page.gallery import gallery_endpoints
 from modules.api.page.jobs import job_endpoints
 from modules.api.page.model_tools import model_tool_endpoints
 from modules.api.page.models import model_endpoints
@@ -61,6 +62,7 @@ class _BuiltIn:
         return (
             job_endpoints(app),
             picture_endpoints(app),
+            gallery_endpoints(app, access),
             queue_endpoints(app),
             prompt_endpoints(app),
             upload_endpoints(app),

@@ -31,6 +31,7 @@ class Saver:
         outputs, input_images: where pictures and their init images go.
         durable: keep what the disk refuses; otherwise its job fails at once.
         saved: called on the saver's thread when a picture or a job is over.
+        kept: called on it with a picture's path below the outputs and its user, when its row is written.
     """
 
     def __init__(
@@ -40,10 +41,11 @@ class Saver:
         input_images: InputImages,
         durable: bool,
         saved: Callable[[], None],
+        kept: Callable[[str, str], None] = lambda path, user: None,
     ) -> None:
         self.live, self._changes, self._hold = live, live.changes, live.hold
         self.outputs, self._input_images = outputs, input_images
-        self._durable, self._saved = durable, saved
+        self._durable, self._saved, self._kept = durable, saved, kept
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
 
     def save(self, live: LiveJob, index: int, done: Done) -> None:
@@ -121,6 +123,7 @@ class Saver:
                 now = self.live.jobs.get(job)  # another one when the owner cancelled and retried in the meantime
                 last = now is not None and not now.ending and now.left <= {index}
             self.live.store.picture_done(job, index, saved, seed, last)
+            self._kept(saved.name, live.job.user)
             with self._changes.lock:
                 if now is None:
                     return

@@ -51,6 +51,7 @@ class JobService:
         links: how to reach engines; each becomes a worker.
         store, outputs, input_images, library, catalogue: the job list, and where things come from and go.
         durable: hold jobs while a disk refuses their pictures; otherwise they fail.
+        kept: see `Saver`.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class JobService:
         library: Library,
         catalogue: Catalogue,
         durable: bool,
+        kept: Callable[[str, str], None] = lambda path, user: None,
     ) -> None:
         self.settings, self.store, self.outputs, self.input_images, self.catalogue = (
             settings,
@@ -82,7 +84,7 @@ class JobService:
         self.live = LiveJobs(store, self.changes, self.workers, self.hold)
         self.forecasts = Forecasts(self.live)
         self.sender = Sender(self.live, library, input_images)
-        self.saver = Saver(self.live, outputs, input_images, durable, self.sender.dispatch)
+        self.saver = Saver(self.live, outputs, input_images, durable, self.sender.dispatch, kept)
         self.reports = Reports(self.live, self.sender, self.saver, catalogue)
         self.looking = Looking(self.live, self.forecasts, outputs, self.sender, settings.jobs_per_user, settings.jobs_in_total)
 

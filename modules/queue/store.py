@@ -148,6 +148,11 @@ class JobStore:
         found = self._jobs("WHERE user = ? AND instr(request, ?) LIMIT 100", (user, json.dumps(upload)))
         return any(upload in getattr(job.request, "pictures", {}).values() for job in found)
 
+    def picture_owners(self) -> dict[str, tuple[str, str]]:
+        """User and SHA-256 of each remembered picture, by its path below the outputs folder."""
+        found = "SELECT pictures.path, jobs.user, pictures.sha256 FROM pictures JOIN jobs ON jobs.id = pictures.job"
+        return {row["path"]: (row["user"], row["sha256"]) for row in self._rows(found, ())}
+
     def unfinished(self) -> list[Job]:
         """Everybody's queued and running jobs in the order of the queue."""
         return self._jobs("WHERE state IN ('queued', 'running') ORDER BY place, position", ())

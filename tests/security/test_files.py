@@ -60,6 +60,8 @@ PLACES = [
     *("/internal/pictures/x/{}", "/internal/sources/{}", "/api/v1/jobs/{}", "/api/v1/jobs/{}/pictures/0", "/assets/{}"),
     *("/static/{}", "/svelte/{}", "/gradio_api/file={}", "/gradio_api/file/{}"),
     *("/internal/models/{}", "/internal/models/{}/preview", "/internal/models?folder={}", "/internal/models?checkpoint={}"),
+    *("/internal/gallery/pictures/{}", "/internal/gallery/pictures/{}/thumbnail", "/internal/gallery/pictures/{}/recipe"),
+    *("/internal/gallery/zips/{}", "/internal/gallery?q={}", "/internal/gallery?cursor={}"),
     *("/sdapi/v1/{}", "/internal/prompt/names?q={}", "/internal/jobs?before={}", "/gradio_api/stream/{}/x/0/playlist.m3u8"),
 ]
 

@@ -126,8 +126,10 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CurrentApp
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> FakeApp:
-    return FakeApp(tmp_path)
+def app(tmp_path: Path) -> Iterator[FakeApp]:
+    made = FakeApp(tmp_path)
+    yield made
+    made.gallery.close()
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
 from modules.engine.costs import CostModel
 from modules.errors import LimitError, RequestError, UnknownName
+from modules.gallery.gallery import Gallery
 from modules.images.infotext import as_text
 from modules.images.uploads import Upload, Uploads
 from modules.jobs.estimates import Quote, quote
@@ -63,6 +64,7 @@ class FakeApp:
         self.library = Library(self.settings.data_dir)
         self.catalogue = Catalogue([], self.library, lambda: None)
         self.model_library = ModelLibrary(lambda: self.catalogue.folders, self.settings.data_dir)
+        self.gallery = Gallery(self.settings.data_dir, self.settings.outputs_dir)
         self.models = [STICKERS, LANDSCAPES]
         self.state = EngineState(
             "ready", "Ready.", "cpu (no GPU here)", "float32 (cpu)", "sdpa (no xformers on cpu)", "plain", "none (cpu)"

@@ -72,6 +72,13 @@ RULES: tuple[Rule, ...] = (
     *_rules(_POST, "administrator", "/internal/models/refresh", "/internal/models/{}/preview{*}"),
     *_rules(_POST, "viewer", "/internal/models/{}"),  # favourites; the endpoint refuses the rest
     *_rules(_POST, "user", "/internal/models/{}/hash"),
+    *_rules(_GET, "viewer", "/internal/gallery", "/internal/gallery/count", "/internal/gallery/ids"),
+    *_rules(_GET, "viewer", "/internal/gallery/facets", "/internal/gallery/state", "/internal/gallery/zips/{}"),
+    *_rules(_GET, "viewer", "/internal/gallery/pictures/{}", "/internal/gallery/pictures/{}/thumbnail"),
+    *_rules(_GET, "viewer", "/internal/gallery/pictures/{}/recipe"),
+    *_rules(_POST, "viewer", "/internal/gallery/zips"),
+    *_rules(_POST, "user", "/internal/gallery/edit", "/internal/gallery/trash", "/internal/gallery/restore"),
+    *_rules(_POST, "user", "/internal/gallery/empty", "/internal/gallery/rescan"),
     *_rules(_POST, "viewer", "/internal/prompt/check", "/internal/read", "/internal/quote"),
     *_rules(_POST, "user", "/internal/jobs", "/internal/jobs/{}/cancel", "/internal/jobs/{}/retry"),
     *_rules(_POST, "user", "/internal/jobs/{}/remove", "/internal/jobs/{}/move", "/internal/queue/pause"),

@@ -16,6 +16,7 @@ const KEYS = [
   ["D", "in the full-screen view: download"],
   ["/", "on the Models tab: search; ↓ goes on into the list"],
   ["← ↑ → ↓  Enter  I", "among the models: walk; put into the prompt or take out (Shift: the negative prompt); details"],
+  ["Enter  Space  F  0 … 5  Delete", "in the gallery: open, choose, favourite, rate, to the trash; Ctrl A chooses all, Ctrl Z takes back"],
   ["?", "this help; on a canvas, the keys of the canvas"],
 ];
 
@@ -41,6 +42,7 @@ const HERE = [
   ["Paste settings (the arrow)", "paste the text into the prompt and press “Read settings”; or drop any picture on the prompt"],
   ["Interrupt", "Cancel; the API's interrupt and skip answer the unfinished picture"],
   ["v-prediction, zero terminal SNR", "NAME.yaml beside the checkpoint, its own marks, or Advanced: Prediction, Zero terminal SNR"],
+  ["Image browser (an extension)", "Gallery: every picture in the outputs folder, with search, albums, tags, ratings and a trash"],
   ["Settings", "Advanced for pictures; a file, the environment or the command line for the program (README, “Settings”)"],
   ["API", "A1111's own (/sdapi/v1) and one of ours (/api/v1)"],
 ];

@@ -12,6 +12,7 @@ import { showEmpty } from "./results/empty.js";
 import { Engine } from "./engine.js";
 import { Filmstrip } from "./results/filmstrip.js";
 import { complain, fields, formsOpened, setPrompt } from "./forms/form.js";
+import { startGallery } from "./gallery/index.js";
 import { startHelp } from "./help.js";
 import { isOver, Jobs } from "./results/jobs.js";
 import { listenToKeys } from "./keys.js";
@@ -87,6 +88,7 @@ class Page {
     startPromptTools();
     startDropping();
     startPngInfo();
+    startGallery();
     startModels({ shown: () => this.shownPicture(), send: bridge.send });
     startPanes();
     startSliders();

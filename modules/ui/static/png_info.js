@@ -26,6 +26,7 @@ class PngInfo {
     this.#picture = root.querySelector(".pnginfo-picture");
     const input = root.querySelector("input");
     takeDrops(root, (file) => this.#look(file));
+    document.addEventListener("atelier:pnginfo", ({ detail }) => this.#look(detail.file)); // another tab's picture
     root.querySelector(".pnginfo-choose").addEventListener("click", () => input.click());
     input.addEventListener("change", () => {
       if (input.files.length) this.#look(input.files[0]);

@@ -57,6 +57,7 @@ function select() {
     one.setAttribute("aria-selected", String(one === link));
     one.tabIndex = one === link ? 0 : -1;
   }
+  link.scrollIntoView({ block: "nearest", inline: "nearest" }); // on a phone the bar is wider than the window
   try {
     localStorage.setItem("atelier.tab", name);
   } catch {
