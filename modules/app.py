@@ -34,6 +34,7 @@ from modules.prompts.library import Library
 from modules.queue.owners import OWNER
 from modules.queue.store import JobStore
 from modules.request import GenerationRequest
+from modules.scripts.runs import ScriptRuns
 from modules.settings import Settings
 
 
@@ -85,6 +86,9 @@ class App:
             settings, links, self.store, self.outputs, self.input_images, self.library, self.catalogue, durable
         )
 
+        self.scripts = ScriptRuns(self.store.scripts, self)
+        """X/Y/Z plots and other scripts, whose cells become jobs between `start` and `close`."""
+
     @property
     def link(self) -> EngineLink:
         """How the (first) engine is reached."""
@@ -95,12 +99,14 @@ class App:
         self.outputs.sweep()
         self.input_images.uploads.sweep()
         self.service.start()
+        self.scripts.begin()
         if self._durable:
             self.model_tools.begin()
 
     def close(self) -> None:
         """Stop the engines.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
         self.model_tools.close()
+        self.scripts.close()
         self.service.close()
         self.model_library.close()
         self.store.close()
@@ -226,6 +232,14 @@ class App:
         return self.input_images.path(upload, user)
 
     # ---- one's own jobs
+
+    def prepared(self, fields: dict[str, Any], user: str) -> GenerationRequest:
+        """The request that `submit` would accept for these fields.
+
+        Raises:
+            RequestError: they make no sense, or a picture that it starts from is not here.
+        """
+        return self.service.prepared(fields, user)
 
     def submit(self, fields: dict[str, Any], user: str, key: str = "", exact: bool = False) -> JobView:
         """Accept a job.  When this returns, the job is on disk and survives anything.

@@ -4,6 +4,7 @@
 import { batchItems } from "./batch.js";
 import { canvas } from "../canvas/registry.js";
 import { fields } from "./form.js";
+import { scriptOf } from "./script.js";
 import { factorSize, wholeSize } from "./size.js";
 import { uploaded } from "./upload.js";
 
@@ -11,7 +12,7 @@ import { uploaded } from "./upload.js";
 export const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 async function attach(tab) {
-  const attachment = { key: newKey() };
+  const attachment = { key: newKey(), script: scriptOf(tab) };
   if (!document.getElementById(`${tab}_canvas`)) return JSON.stringify(attachment);
   tell("Sending the picture …");
   try {
