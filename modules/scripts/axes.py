@@ -91,7 +91,8 @@ class Axis:
         texts = [text for text in texts if text] if self.kind not in ("text", "S/R") else texts
         if self.kind == "order":
             return [list(order) for order in syntax.permutations(texts)]
-        read = {"switch": _switch, "size": _size, "choice": lambda text: _word(self, text)}.get(self.kind)
+        reading: dict[str, Callable[[str], Any]] = {"switch": _switch, "size": _size, "choice": lambda text: _word(self, text)}
+        read = reading.get(self.kind)
         return [read(text) if read else self._named(text, names) for text in texts]
 
     def _named(self, text: str, names: Names) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -49,7 +50,7 @@ def draw_sheets(host: Host, run: StoredRun, cells: Mapping[int, StoredCell]) -> 
         )
 
     for z, title in enumerate(titles):
-        image = draw_grid(grid, lambda number, first=z * plane: _pictures(host, run, cells.get(first + number)))
+        image = draw_grid(grid, partial(_of_cell, host, run, cells, z * plane))
         if together:
             step = image.width + grid.margin
             whole = whole or Image.new("RGB", (step * len(titles) - grid.margin, image.height), "white")
@@ -68,6 +69,10 @@ def _heading(one: Any) -> tuple[tuple[str, bool], ...]:
     if isinstance(one, str):
         return ((one, True),) if one else ()
     return tuple((str(text), bool(holds)) for text, holds in one)
+
+
+def _of_cell(host: Host, run: StoredRun, cells: Mapping[int, StoredCell], first: int, number: int) -> list[Image.Image] | str:
+    return _pictures(host, run, cells.get(first + number))
 
 
 def _pictures(host: Host, run: StoredRun, cell: StoredCell | None) -> list[Image.Image] | str:

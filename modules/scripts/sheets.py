@@ -68,7 +68,7 @@ def annotated(plane: Image.Image, grid: Grid) -> Image.Image:
     font = _font(max(_MIN_FONT, (width + height) // 25))
     beside = int(width * _BESIDE) if any(grid.rows) else 0
     across = [_wrapped(heading, font, width) for heading in grid.columns]
-    down = [_wrapped(heading, font, max(1, beside - font.size // 2)) for heading in grid.rows]
+    down = [_wrapped(heading, font, max(1, beside - int(font.size) // 2)) for heading in grid.rows]
     line = int(font.size * 1.5)
     above = max(len(lines) for lines in across) * line + (line if any(across) else 0)
     needed = max(len(lines) for lines in down) * line  # a heading that is higher than its row moves the rows apart
@@ -159,7 +159,7 @@ def cell_size(sizes: Sequence[Size]) -> Size:
 def _empty(cell: Size, words: str) -> Image.Image:
     place = Image.new("RGB", cell, _EMPTY)
     font = _font(max(_MIN_FONT, (cell[0] + cell[1]) // 50))
-    lines = [(line, True) for line in _lines(words, font, max(1, cell[0] - font.size))][
+    lines = [(line, True) for line in _lines(words, font, max(1, cell[0] - int(font.size)))][
         : max(1, int(cell[1] / font.size / 1.5))
     ]
     _write(ImageDraw.Draw(place), lines, (cell[0] // 2, cell[1] // 2), font, int(font.size * 1.5))

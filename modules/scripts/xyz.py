@@ -86,7 +86,7 @@ def plan_xyz(asked: XYZ, base: Fields, names: Names, check: Check, image: bool) 
     count = base.get("count") or 1
     check_size(sizes[0] * sizes[1] * sizes[2], count if isinstance(count, int) else 1)
     requests = _checked(lines, base, check)
-    notes = check_sheet(*sizes, requests)
+    notes = check_sheet(sizes[0], sizes[1], sizes[2], requests)
     cells = []
     for z, y, x in itertools.product(*(range(size) for size in reversed(sizes))):
         fields = _vary(_applied(lines, base, (x, y, z)), lines, (x, y, z))
