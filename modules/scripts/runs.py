@@ -6,6 +6,7 @@ of it and the limit of the queue is not used up.  When all cells are over, the g
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from modules.scripts.drawing import draw_sheets
 from modules.scripts.host import Host
 from modules.scripts.looping import from_picture_of
 from modules.scripts.parsing import plan_of
-from modules.scripts.plan import TITLES, Fields, Plan
+from modules.scripts.plan import TITLES, Fields, Plan, ScriptError
 
 log = logging.getLogger("atelier")
 
@@ -29,6 +30,8 @@ WINDOW = 8
 """Cells of one script that are in the queue at a time: as many as a device has in flight, twice."""
 LOOK_SECONDS = 5.0
 """Until something that was refused (a full queue, a full disk) is tried again."""
+MAX_BYTES = 16 << 20
+"""Of what is kept of a script: prompts may be long, and cells many."""
 QUOTES = 64
 """Different costs that are worked out for one estimate; beyond, the mean of these counts."""
 
@@ -89,7 +92,7 @@ class _Live:
         self.run, self.cells = run, {cell.number: cell for cell in cells}
         self.order = [number for number in run.plan.get("order", []) if number in self.cells] or sorted(self.cells)
         self.drawing = False
-        self.failed_draws = 0
+        self.said = run.error
 
     @property
     def queued(self) -> list[StoredCell]:
@@ -201,8 +204,13 @@ class ScriptRuns:
             "margin": plan.margin,
             "notes": plan.notes,
         }
+        cells = [(cell.changes, cell.after) for cell in plan.cells]
+        if (size := len(json.dumps([stored, cells]))) > MAX_BYTES:
+            raise ScriptError(
+                f"its cells have {size:,} characters of text altogether, and {MAX_BYTES:,} is the most; take fewer values"
+            )
         with self._lock:
-            run, new = self.store.add(stored, [(cell.changes, cell.after) for cell in plan.cells], user, key)
+            run, new = self.store.add(stored, cells, user, key)
             if new:
                 self._live[run.id] = _Live(run, self.store.cells(run.id))
         self._woken.set()
@@ -282,8 +290,7 @@ class ScriptRuns:
             found = self.store.get(run, user)
             assert found is not None
             if found.state == "running":
-                live = self._live[run] = _Live(found, self.store.cells(run))
-                live.drawing = False
+                self._live[run] = _Live(found, self.store.cells(run))
         self._woken.set()
         return True
 
@@ -450,9 +457,9 @@ class ScriptRuns:
         )
 
     def _say(self, live: _Live, error: str) -> None:
-        found = self.store.get(live.run.id)
-        if found is not None and found.error != error:
+        if live.said != error:
             self.store.say(live.run.id, error)
+            live.said = error
 
     def _tell(self) -> None:
         with self._lock:

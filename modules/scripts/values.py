@@ -24,6 +24,9 @@ from modules.errors import RequestError
 MAX_VALUES = 1000
 """Of one axis, permutations included."""
 
+_MAX_RANGE = 100
+"""Characters of a number or range."""
+
 _INT, _REAL = r"[+-]?\s*\d+", r"[+-]?\s*(?:\d+(?:\.\d*)?|\.\d+)"
 _SHAPE = r"\s*({0})\s*-\s*({0})\s*(?:\(\s*({0})\s*\)|\[\s*(\d+)\s*\])?\s*"
 _RANGE = {int: re.compile(_SHAPE.format(_INT)), float: re.compile(_SHAPE.format(_REAL))}
@@ -98,7 +101,8 @@ def _expanded(value: str, kind: type[int] | type[float]) -> Iterator[float]:
         return iter((number,))
     except (ValueError, OverflowError):
         pass
-    if (match := _RANGE[kind].fullmatch(value)) is None:
+    match = _RANGE[kind].fullmatch(value) if len(value) <= _MAX_RANGE else None
+    if match is None:
         what = "a whole number" if kind is int else "a number"
         raise RequestError(f"{value[:60]!r} is not {what} and no range of them, such as 1-5, 1-9 (+2) or 1-9 [3]")
     start, end, step = (kind((part or "0").replace(" ", "")) for part in match.groups()[:3])

@@ -68,6 +68,7 @@ def test_numbers(text: str, expected: list[float]) -> None:
         ("1-9 [0]", "at least 1"),
         ("1-99999999", "at most 1,000"),
         ("1-9 [5000]", "at most 1,000"),
+        ("1-" + " " * 50_000 + "x", "not a whole number"),
     ],
 )
 def test_what_is_no_number_is_said(text: str, words: str) -> None:

@@ -1,5 +1,5 @@
 // What goes to Python beside the form when the user generates: the job's own key, so that a request that is sent twice is one job;
-// and in tabs with a canvas what is on it, the files chosen without it, or the pictures of a batch, as ids of kept pictures.
+// the script that is chosen; and in tabs with a canvas what is on it, the files chosen without it, or the pictures of a batch, as ids of kept pictures.
 
 import { batchItems } from "./batch.js";
 import { canvas } from "../canvas/registry.js";
