@@ -6,6 +6,8 @@ they hold is kept by the browser.  It comes to Python as one JSON object beside 
 
 from __future__ import annotations
 
+from typing import Any
+
 from modules.errors import AtelierError, RequestError, without_folders
 from modules.scripts.plan import ScriptError
 from modules.ui.files import STATIC
@@ -21,6 +23,17 @@ def build(form: Form) -> None:
     """Inside the current column."""
     template = (STATIC / "forms" / "script.html").read_text("utf-8").replace("PREFIX", form.prefix)
     gr.HTML(template, elem_id=form.id("script_area"), js_on_load=None)
+
+
+def as_sent(form: Form, values: Values) -> dict[gr.components.Component, Any]:
+    """Values by name, as the page's scripts know them, as Gradio hands them to a callback."""
+    data = {}
+    for name, component in form.components.items():
+        try:
+            data[component] = component.preprocess(values.get(name))
+        except gr.Error:  # no choice of it: the request's own checks say so
+            data[component] = values.get(name)
+    return data
 
 
 def script_of(attached: Values) -> Values | None:

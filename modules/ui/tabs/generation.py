@@ -150,7 +150,7 @@ class GenerationTab:
         Raises:
             AtelierError: they make no sense.
         """
-        data = {component: values.get(name) for name, component in self.form.components.items()}
+        data = script.as_sent(self.form, values)
         anything = {"source": "0" * 64, "mask": "0" * 64}
         requests = self.requests(data, {"canvas": anything, "size": size}, user)
         return self.app.scripts.preview(chosen, script.one_of(requests))
