@@ -130,7 +130,7 @@ function say(tab, words, kind, ids) {
   }
   for (const id of ids) {
     for (const input of document.querySelectorAll(`#${CSS.escape(id)} :is(input, textarea, select)`)) {
-      if (!input.closest(".script")) continue; // a field of the form itself says so when it is sent
+      if (!input.closest(".script") || input.closest(".script-fill")) continue; // a field of the form itself says so when it is sent
       input.setAttribute("aria-invalid", "true");
       input.setAttribute("aria-describedby", place.id);
     }

@@ -71,8 +71,8 @@ export class ScriptRun {
     this.#known = 0;
     opened(this.#root, () => this.close());
     this.#showBar();
+    if (!this.#runs.some((run) => run.id === id)) await this.#list();
     await this.#look();
-    if (!this.#runs.some((run) => run.id === id)) this.#list();
     if (focus) this.#root.querySelector("button")?.focus({ preventScroll: true });
   }
 
