@@ -126,7 +126,8 @@ class ScriptStore:
     def cells(self, run: str) -> list[StoredCell]:
         """By number."""
         with self._file.snapshot() as read:
-            return [_cell(row) for row in read("SELECT * FROM script_cells WHERE run = ? ORDER BY number", (run,))]
+            rows = read("SELECT * FROM script_cells WHERE run = ? ORDER BY number", (run,))
+        return [cell for row in rows if (cell := _cell(row)) is not None]
 
     def set_cell(
         self,
@@ -182,31 +183,50 @@ class ScriptStore:
 
     def _runs(self, which: str, values: Sequence[Any]) -> list[StoredRun]:
         with self._file.snapshot() as read:
-            return [_run(row) for row in read(f"SELECT * FROM scripts {which}", values)]
+            rows = read(f"SELECT * FROM scripts {which}", values)
+        return [run for row in rows if (run := _run(row)) is not None]
 
 
-def _run(row: sqlite3.Row) -> StoredRun:
+_PLAN = {"base": dict, "columns": list, "rows": list, "sheets": list, "order": list}
+"""What is needed of a plan to go on with it."""
+
+
+def _run(row: sqlite3.Row) -> StoredRun | None:
+    """None where it cannot be read: another version wrote it, or it was salvaged from a damaged file."""
+    try:
+        plan, sheets = json.loads(row["plan"]), tuple(json.loads(row["sheets"]))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if not isinstance(plan, dict) or not all(isinstance(plan.get(name), kind) for name, kind in _PLAN.items()):
+        return None
     return StoredRun(
         id=row["id"],
         user=row["user"],
-        plan=json.loads(row["plan"]),
+        plan=plan,
         state=cast(RunState, row["state"]),
         created=row["created"],
         finished=row["finished"],
         revision=row["revision"],
-        sheets=tuple(json.loads(row["sheets"])),
+        sheets=sheets,
         error=row["error"],
     )
 
 
-def _cell(row: sqlite3.Row) -> StoredCell:
+def _cell(row: sqlite3.Row) -> StoredCell | None:
+    """None where it cannot be read."""
+    try:
+        changes, pictures = json.loads(row["changes"]), tuple(json.loads(row["pictures"]))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if not isinstance(changes, dict):
+        return None
     return StoredCell(
         number=row["number"],
-        changes=json.loads(row["changes"]),
+        changes=changes,
         after=row["after"],
         state=cast(CellState, row["state"]),
         attempt=row["attempt"],
         job=row["job"],
         error=row["error"],
-        pictures=tuple(json.loads(row["pictures"])),
+        pictures=pictures,
     )

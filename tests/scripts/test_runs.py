@@ -27,6 +27,7 @@ from tests.ui.fake_app import FakeApp
 ME = "me"
 FIELDS: dict[str, Any] = {"prompt": "a cat", "seed": 7, "steps": 4, "width": 64, "height": 64}
 PLOT = {"name": "xyz", "x_type": "Steps", "x_values": "1-3", "y_type": "CFG Scale", "y_values": "5,7"}
+PLAN: dict[str, Any] = {"script": "xyz", "base": {}, "columns": [[]], "rows": [[]], "sheets": [""], "order": [0]}
 PATIENCE_S = 60
 """For waiting on states; nothing is measured."""
 
@@ -240,7 +241,7 @@ def test_jobs_of_remembered_scripts_outlive_the_history(tmp_path: Path) -> None:
     store = JobStore(None, history=1)
     request = app.complete(FIELDS)
     cell, other, last = (store.add(request, ME).id for _ in range(3))
-    run, _ = store.scripts.add({"script": "xyz"}, [({}, None)], ME, "")
+    run, _ = store.scripts.add(PLAN, [({}, None)], ME, "")
     store.scripts.set_cell(run.id, 0, "queued", cell)
     for job in (cell, other, last):
         store.finish(job, "done")
