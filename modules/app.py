@@ -86,7 +86,7 @@ class App:
             settings, links, self.store, self.outputs, self.input_images, self.library, self.catalogue, durable
         )
 
-        self.scripts = ScriptRuns(self.store.scripts, self)
+        self.scripts = ScriptRuns(self.store.scripts, self, settings.jobs_per_user)
         """X/Y/Z plots and other scripts, whose cells become jobs between `start` and `close`."""
 
     @property

@@ -1,7 +1,7 @@
 """The scripts of a server: accepted, carried out cell by cell as ordinary jobs, and taken up again after a restart.
 
-Of each script a few cells are in the queue at a time, in the script's order, so that what else the user wants is not behind all
-of it and the limit of the queue is not used up.  When all cells are over, the grid pictures are drawn and saved.
+A few cells are in the queue at a time, in the script's order and those of the oldest script first, so that what else the user
+wants is not behind all of it and the limit of the queue is not used up.  When all cells are over, the grid pictures are drawn and saved.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from modules.scripts.plan import TITLES, Fields, Plan, ScriptError
 log = logging.getLogger("atelier")
 
 WINDOW = 8
-"""Cells of one script that are in the queue at a time: as many as a device has in flight, twice."""
+"""Cells of one user's scripts that are in the queue at a time: as many as a device has in flight, twice."""
 LOOK_SECONDS = 5.0
 """Until something that was refused (a full queue, a full disk) is tried again."""
 MAX_BYTES = 16 << 20
@@ -109,10 +109,11 @@ class ScriptRuns:
     Args:
         store: their records.
         host: the App, whose jobs the cells become.
+        per_user: unfinished jobs that a user may have; scripts leave half of these places free.
     """
 
-    def __init__(self, store: ScriptStore, host: Host) -> None:
-        self.store, self._host = store, host
+    def __init__(self, store: ScriptStore, host: Host, per_user: int = 2 * WINDOW) -> None:
+        self.store, self._host, self._per_user = store, host, per_user
         self._lock = threading.RLock()
         self._live: dict[str, _Live] = {}
         self._woken, self._closing = threading.Event(), False
@@ -258,6 +259,13 @@ class ScriptRuns:
         with self._lock:
             return run in self._live
 
+    def with_job(self, job_id: str | None, user: str) -> str | None:
+        """The user's script under way that a job is a cell of; without a job the oldest that is under way.  None without one."""
+        with self._lock:
+            mine = [live for live in self._live.values() if live.run.user == user]
+            found = (live for live in mine if job_id is None or any(cell.job == job_id for cell in live.cells.values()))
+            return next((live.run.id for live in found), None)
+
     def cancel(self, run: str, user: str) -> bool:
         """End one's own script under way; finished pictures stay.  False when there is no such one."""
         with self._lock:
@@ -379,7 +387,8 @@ class ScriptRuns:
             self._set(live, cell, state, error=job.error, pictures=pictures)
 
     def _submit(self, live: _Live) -> None:
-        room = WINDOW - len(live.queued)
+        same = (other for other in self._live.values() if other.run.user == live.run.user)
+        room = min(WINDOW, max(1, self._per_user // 2)) - sum(len(other.queued) for other in same)
         for number in live.order:
             if room <= 0:
                 return

@@ -164,6 +164,15 @@ def test_a_full_queue_is_waited_for(app: FakeApp) -> None:
     assert view.error == ""
 
 
+def test_scripts_leave_places_for_other_jobs(app: FakeApp) -> None:
+    app.scripts = ScriptRuns(app.scripts.store, app, per_user=6)
+    first, second = (app.scripts.start(PLOT, FIELDS, ME).id for _ in range(2))
+    assert states(look(app, first)).count("queued") == 3
+    assert states(look(app, second)).count("queued") == 0
+    finish_all(app, first)
+    assert states(look(app, second)).count("queued") == 3
+
+
 def test_another_start_goes_on_and_makes_no_cell_twice(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """The jobs are there; what the last process knew of them beside its records is lost."""
     monkeypatch.setattr(runs_module, "WINDOW", 3)

@@ -306,6 +306,7 @@ class Page {
 
   cancel() {
     this.continuations.stop();
+    if (this.scripts.cancel()) return;
     const job = this.underWay();
     if (job) this.jobs.cancel(job.id).catch(() => this.onReach(false));
   }

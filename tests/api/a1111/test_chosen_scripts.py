@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from modules.api.a1111.chosen_scripts import chosen_script
 from modules.app import App
 from modules.images.infotext import parse
-from tests.api.a1111.conftest import SMALL
+from tests.api.a1111.conftest import SMALL, Visitor
 
 PLOT = "X/Y/Z plot"
 AXES = [4, "1-2", [], "CFG Scale", "5, 7", "", 0, "", ""]
@@ -116,3 +116,17 @@ def test_lists_name_the_scripts_and_their_arguments(api: TestClient) -> None:
     assert len(plot["args"]) == 18
     assert plot["args"][0]["choices"][4] == "Steps"
     assert plot["args"][16]["label"] == "Grid margins (px)"
+
+
+def test_interrupt_ends_the_whole_script(visitor: Visitor, real_app: App) -> None:
+    client = visitor()
+    script = {"name": "xyz", "x_type": "Steps", "x_values": "1-9"}
+    run = real_app.scripts.start(script, SMALL, "local").id
+    real_app.scripts.look()
+    other = real_app.submit(SMALL, "local").id
+    assert client.post("/sdapi/v1/interrupt").json() == {}
+    view = real_app.scripts.run(run, "local")
+    assert view is not None
+    assert view.state == "cancelled"
+    assert {cell.state for cell in view.cells} == {"cancelled"}
+    assert [job.id for job in real_app.queue("local").jobs] == [other]

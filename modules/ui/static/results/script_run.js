@@ -84,6 +84,13 @@ export class ScriptRun {
     this.#showBar();
   }
 
+  /** Cancel all of the grid that is seen; false where it is not under way. */
+  cancel() {
+    if (!this.isOpen || this.#run?.state !== "running") return false;
+    this.#post("cancel");
+    return true;
+  }
+
   #remember(id) {
     try {
       if (id) localStorage.setItem(KEY, id);
@@ -155,7 +162,8 @@ export class ScriptRun {
     this.#$(".script-line i").style.width = `${Math.round(100 * run.progress)}%`;
     this.#$(".script-line").hidden = run.state !== "running";
     this.#$("[data-do=cancel]").hidden = run.state !== "running";
-    this.#$("[data-do=again]").hidden = !failed || run.state === "running";
+    this.#$("[data-do=again]").hidden = !(failed || run.error) || run.state === "running";
+    this.#$("[data-do=again]").textContent = failed ? "Make the missing ones" : "Draw the grid again";
     this.#$("[data-do=remove]").hidden = run.state === "running";
     const links = run.grids.map((grid) => h("a", { class: "quiet", href: grid.url, target: "_blank" }, grid.title ? `Grid: ${grid.title}` : "Grid picture"));
     const place = this.#$(".script-grids");
