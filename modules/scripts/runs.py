@@ -1,7 +1,8 @@
 """The scripts of a server: accepted, carried out cell by cell as ordinary jobs, and taken up again after a restart.
 
 A few cells are in the queue at a time, in the script's order and those of the oldest script first, so that what else the user
-wants is not behind all of it and the limit of the queue is not used up.  When all cells are over, the grid pictures are drawn and saved.
+wants is not behind all of it and the limit of the queue is not used up.  When all cells are over, the grid pictures are drawn
+and saved.
 """
 
 from __future__ import annotations
