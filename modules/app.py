@@ -37,6 +37,7 @@ from modules.prompts.library import Library
 from modules.queue.owners import OWNER
 from modules.queue.store import JobStore
 from modules.request import GenerationRequest
+from modules.scripts.runs import ScriptRuns
 from modules.settings import Settings
 
 
@@ -91,6 +92,9 @@ class App:
             self.gallery.saved if durable else lambda path, user: None,
         )  # fmt: skip
 
+        self.scripts = ScriptRuns(self.store.scripts, self, settings.jobs_per_user)
+        """X/Y/Z plots and other scripts, whose cells become jobs between `start` and `close`."""
+
     @property
     def link(self) -> EngineLink:
         """How the (first) engine is reached."""
@@ -101,6 +105,7 @@ class App:
         self.outputs.sweep()
         self.input_images.uploads.sweep()
         self.service.start()
+        self.scripts.begin()
         if self._durable:
             self.model_tools.begin()
             self.gallery.start()
@@ -108,6 +113,7 @@ class App:
     def close(self) -> None:
         """Stop the engines.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
         self.model_tools.close()
+        self.scripts.close()
         self.service.close()
         self.model_library.close()
         self.gallery.close()
@@ -242,6 +248,14 @@ class App:
         return self.input_images.path(upload, user)
 
     # ---- one's own jobs
+
+    def prepared(self, fields: dict[str, Any], user: str) -> GenerationRequest:
+        """The request that `submit` would accept for these fields.
+
+        Raises:
+            RequestError: they make no sense, or a picture that it starts from is not here.
+        """
+        return self.service.prepared(fields, user)
 
     def submit(self, fields: dict[str, Any], user: str, key: str = "", exact: bool = False) -> JobView:
         """Accept a job.  When this returns, the job is on disk and survives anything.

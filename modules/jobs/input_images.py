@@ -141,7 +141,9 @@ class InputImages:
             return None
 
     def _needed(self) -> set[str]:
-        return {upload for job in self._store.unfinished() for upload in named(job.request).values()}
+        queued = {upload for job in self._store.unfinished() for upload in named(job.request).values()}
+        bases = (pictures_of(run.plan.get("base") or {}) for run in self._store.scripts.running())
+        return queued | {upload for base in bases for upload in base.values() if isinstance(upload, str)}
 
 
 def named(request: GenerationRequest) -> dict[str, str]:

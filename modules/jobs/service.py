@@ -35,6 +35,7 @@ from modules.jobs.worker import Worker, Workers
 from modules.prompts.library import Library
 from modules.queue.records import Job
 from modules.queue.store import JobStore
+from modules.request import GenerationRequest
 from modules.settings import Settings
 
 T = TypeVar("T")
@@ -114,6 +115,17 @@ class JobService:
 
     # ---- accepting
 
+    def prepared(self, fields: dict[str, Any], user: str) -> GenerationRequest:
+        """The request that these fields are.
+
+        Raises:
+            RequestError: they make no sense, or a picture that it starts from is not here.
+        """
+        best = self.catalogue.checkpoint(fields.get("checkpoint")).defaults
+        request = self.catalogue.complete(self.input_images.sized(fields, user, (best.width, best.height)))
+        self.input_images.check(request, user)
+        return request
+
     def submit(self, fields: dict[str, Any], user: str, key: str, exact: bool) -> JobView:
         self._check_open("submit")
         if len(key) > MAX_KEY:
@@ -122,9 +134,7 @@ class JobService:
         if key and (there := self.store.with_key(key, user)) is not None:
             with self.changes.recording:  # if it is being accepted just now, it has its place in memory afterwards
                 return self.looking.view(_repeated(there, sent, exact))
-        best = self.catalogue.checkpoint(fields.get("checkpoint")).defaults
-        request = self.catalogue.complete(self.input_images.sized(fields, user, (best.width, best.height)))
-        self.input_images.check(request, user)
+        request = self.prepared(fields, user)
         self.outputs.check_writable()
         with self.changes.recording:  # of several submitters with one key, all find the job in its place
             job, new = self._within_limits(lambda: self.store.accept(request, user, key, sent), user)

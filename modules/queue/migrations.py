@@ -96,12 +96,53 @@ def m005_pictures_by_role(db: sqlite3.Connection) -> None:
             continue
 
 
+def m006_scripts(db: sqlite3.Connection) -> None:
+    # A script (such as an X/Y/Z plot) and its cells, each of which becomes a job; so that it goes on after a restart.
+    db.execute(
+        """
+        CREATE TABLE scripts (
+            position INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,
+            user TEXT NOT NULL,
+            key TEXT,
+            plan TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('running', 'done', 'cancelled')),
+            created REAL NOT NULL,
+            finished REAL,
+            revision INTEGER NOT NULL DEFAULT 0,
+            sheets TEXT NOT NULL DEFAULT '[]',
+            error TEXT NOT NULL DEFAULT ''
+        )
+        """
+    )
+    db.execute("CREATE UNIQUE INDEX scripts_by_key ON scripts (user, key) WHERE key IS NOT NULL")
+    db.execute("CREATE INDEX scripts_by_user ON scripts (user, position)")
+    db.execute(
+        """
+        CREATE TABLE script_cells (
+            run TEXT NOT NULL REFERENCES scripts (id) ON DELETE CASCADE,
+            number INTEGER NOT NULL,
+            changes TEXT NOT NULL,
+            after INTEGER,
+            state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'queued', 'done', 'failed', 'cancelled')),
+            attempt INTEGER NOT NULL DEFAULT 0,
+            job TEXT NOT NULL DEFAULT '',
+            error TEXT NOT NULL DEFAULT '',
+            pictures TEXT NOT NULL DEFAULT '[]',
+            PRIMARY KEY (run, number)
+        ) WITHOUT ROWID
+        """
+    )
+    db.execute("CREATE INDEX script_cells_by_job ON script_cells (job)")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     m001_jobs_and_pictures,
     m002_places_keys_pauses,
     m003_costs,
     m004_what_was_sent,
     m005_pictures_by_role,
+    m006_scripts,
 )
 
 

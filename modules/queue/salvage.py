@@ -42,6 +42,12 @@ def salvage(damaged: Path, db: sqlite3.Connection) -> tuple[int, int]:
             with suppress(sqlite3.Error):
                 for picture in source.execute("SELECT * FROM pictures WHERE job = ? ORDER BY number", (row["id"],)):
                     pictures += _copy(picture, "pictures", db)
+        for table in ("scripts", "script_cells"):
+            with suppress(
+                sqlite3.Error
+            ):  # an older list has none; a script without all its cells goes on with those that are left
+                for row in source.execute(f"SELECT * FROM {table}"):
+                    _copy(row, table, db)
     return jobs, pictures
 
 

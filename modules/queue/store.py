@@ -24,12 +24,13 @@ from modules.errors import LimitError, QueueError
 from modules.queue.database import Database
 from modules.queue.owners import merge_owners
 from modules.queue.records import OVER, Job, Outcome, folded_prompt, read_job, signed, unreadable
+from modules.queue.scripts import ScriptStore
 from modules.request import GenerationRequest
 
 MAX_ATTEMPTS = 2
 """Engines that may die over a job before it is given up: a poison job must not stop the queue."""
 HISTORY = 1000
-"""Finished jobs that are remembered; older ones are forgotten, their files stay."""
+"""Finished jobs that are remembered; older ones are forgotten, their files stay.  Jobs of remembered scripts stay as well."""
 
 MAX_WORDS = 16
 """Words that are looked for in prompts; more are ignored."""
@@ -82,6 +83,8 @@ class JobStore:
         self._history, self._clock = history, clock
         self._per_user, self._total = per_user, total
         self._file = Database(path, {"folded_prompt": folded_prompt})
+        self.scripts = ScriptStore(self._file, clock)
+        """Scripts and their cells, in the same database."""
 
     @property
     def notice(self) -> str:
@@ -368,7 +371,7 @@ class JobStore:
     def _forget_old(self, db: sqlite3.Connection) -> None:
         db.execute(
             "DELETE FROM jobs WHERE position IN (SELECT position FROM jobs WHERE state IN ('done', 'failed', 'cancelled') "
-            "ORDER BY position DESC LIMIT -1 OFFSET ?)",
+            "AND id NOT IN (SELECT job FROM script_cells) ORDER BY position DESC LIMIT -1 OFFSET ?)",
             (self._history,),
         )
 

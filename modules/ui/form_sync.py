@@ -6,7 +6,7 @@ checkpoint.  It does not know what a tab does with its form.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from modules.app import App
@@ -20,9 +20,11 @@ from modules.model_library.edits import own_defaults
 from modules.request import EXTENSIONS, LATER_FIELDS, Img2Img, Txt2Img
 from modules.request.checkpoint import SIZE_FIELDS
 from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING
+from modules.scripts.runs import Preview
 from modules.ui.form import Choice, Form, Values, fields_of
 from modules.ui.gradio import gr
 from modules.ui.results import Results, message
+from modules.ui.script import complaint
 from modules.ui.tabs.base import AT_ONCE, Updates, no_user
 
 PREFERRED = ("negative_prompt", "clip_skip", "vae")
@@ -40,6 +42,8 @@ class FormSync:
     def __init__(self, app: App) -> None:
         self.app = app
         self.forms: dict[str, Form] = {}
+        self.scripts: dict[str, Callable[[Values, Values, Values, str], Preview]] = {}
+        """By tab, what a script would make: (the form's values by name, the script, the size of a picture by factor, user)."""
 
     def build(self) -> None:
         """The checkpoint's place in the masthead."""
@@ -61,6 +65,7 @@ class FormSync:
         results.reuse(self._reused, None, [*everything, results], **AT_ONCE)
         results.choose(self._chosen_elsewhere, shown, [*everything, results], **AT_ONCE)
         results.more(self._more, None, results, trigger_mode="multiple", **AT_ONCE)
+        results.plan(self._planned, None, results, trigger_mode="always_last", **AT_ONCE)
         page.load(self._opened, self.kept, [*everything, results], js=_RECALL, **AT_ONCE)
 
     # ---- what is here
@@ -179,6 +184,22 @@ class FormSync:
             error, full = without_folders(str(problem)), isinstance(problem, LimitError)
         what = str(data.get("what"))[:20]
         return message("more", what=what, ids=list(taken.values()), keys=list(taken), error=error, full=full)
+
+    def _planned(self, event: gr.EventData, request: gr.Request) -> str:
+        """How many pictures the script of a tab would make and how long that takes, or what is wrong with it."""
+        data = event._data if isinstance(event._data, dict) else {}
+        tab, number = str(data.get("tab")), data.get("number")
+        form, preview = self.forms.get(tab), self.scripts.get(tab)
+        user = request.request.state.user or ""
+        if form is None or preview is None:
+            return message("planned", tab=tab[:40], number=number, error="There is no such tab.", fields=[])
+        try:
+            values, script = fields_of(data.get("values")), fields_of(data.get("script"))
+            found = preview(values, script, fields_of(data.get("size")), user)
+        except AtelierError as problem:
+            return message("planned", tab=tab, number=number, **complaint(form, problem))
+        shown = {name: getattr(found, name) for name in ("cells", "pictures", "columns", "rows", "sheets", "seconds", "notes")}
+        return message("planned", tab=tab, number=number, **shown)
 
     def _opened(self, stored: Any) -> Updates:
         """A page begins with its forms as this browser left them, and with what is in the models folders now."""

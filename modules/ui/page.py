@@ -163,6 +163,8 @@ def _head(version: str, shown: list[Tab]) -> str:
         f'<link rel="stylesheet" href="ui/{version}/results/view_switch.css">'
         f'<link rel="stylesheet" href="ui/{version}/canvas/canvas.css">'
         f'<link rel="stylesheet" href="ui/{version}/forms/options.css">'
+        f'<link rel="stylesheet" href="ui/{version}/forms/script.css">'
+        f'<link rel="stylesheet" href="ui/{version}/results/script_run.css">'
         f'<link rel="stylesheet" href="ui/{version}/png_info.css">'
         f'<link rel="stylesheet" href="ui/{version}/gallery/gallery.css">'
         f'<link rel="stylesheet" href="ui/{version}/gallery/look.css">'

@@ -16,7 +16,7 @@ from modules.ui.gradio import gr
 
 _LOAD = """
 const url = new URL("ui/VERSION/main.js", document.baseURI).href;
-const events = ["reuse", "more", "choose"];  // what this component may send, see gr.HTML.__getattr__
+const events = ["reuse", "more", "choose", "plan"];  // what this component may send, see gr.HTML.__getattr__
 import(url).then((page) => page.start(element, {
   send: (name, data) => events.includes(name) && trigger(name, data),
   receive: (listen) => { watch("value", () => listen(props.value)); listen(props.value); },
@@ -33,6 +33,8 @@ class Results(gr.HTML):
     page goes on with a batch or a loop; `data` is `{"what": ..., "requests": [{"fields": {...}, "key": ...}]}`.
     Event `choose`: the user wants another checkpoint; `data` is `{"checkpoint": name}`,
         or another VAE for the form of a tab, `{"vae": name, "tab": tab}`.
+    Event `plan`: what the script of a tab would make; `data` is `{"tab", "number", "values", "script", "size"}`, of which the
+        values are those of the tab's form.
     """
 
     def __init__(self, version: str) -> None:

@@ -9,7 +9,7 @@ import io
 import itertools
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from modules.engine.costs import CostModel
 from modules.errors import LimitError, RequestError, UnknownName
 from modules.gallery.gallery import Gallery
 from modules.images.infotext import as_text
+from modules.images.outputs import Outputs
 from modules.images.uploads import Upload, Uploads
 from modules.jobs.estimates import Quote, quote
 from modules.jobs.memory import Memory
@@ -34,7 +35,9 @@ from modules.model_library.library import ModelLibrary
 from modules.model_tools.runs import ToolRuns
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
-from modules.request import parse_request
+from modules.queue.store import JobStore
+from modules.request import GenerationRequest, parse_request
+from modules.scripts.runs import ScriptRuns
 from modules.settings import Settings
 
 STICKERS = CheckpointInfo(
@@ -83,6 +86,9 @@ class FakeApp:
         self.uploads = Uploads(folder / "sources")
         self.model_tools = ToolRuns(None, [folder / "models"], folder / "hashes.json")  # carries out nothing until it begins
         self._ids = itertools.count(1)
+        self.outputs = Outputs(self.settings.outputs_dir)
+        self.listeners: list[Callable[[], None]] = []
+        self.scripts = ScriptRuns(JobStore(None).scripts, self)  # looks at its jobs when a test says so
 
     # ---- what the test does
 
@@ -199,6 +205,22 @@ class FakeApp:
 
     def upload_path(self, upload: str, user: str) -> Path | None:
         return self.uploads.path(upload, user)
+
+    def prepared(self, fields: dict[str, Any], user: str) -> GenerationRequest:
+        return self.complete(fields)
+
+    def complete(self, fields: dict[str, Any]) -> GenerationRequest:
+        info = self.checkpoint(fields.get("checkpoint"))
+        request = parse_request({**{k: v for k, v in fields.items() if v is not None}, "checkpoint": info.name})
+        find_sampler(request.sampler), find_schedule(request.schedule)
+        return request
+
+    def unfinished(self, job_id: str) -> bool:
+        return job_id in self.records and not self.records[job_id][1].over
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
 
     def submit(self, fields: dict[str, Any], user: str, key: str = "", exact: bool = False) -> JobView:
         if key and (user, key) in self.keys:

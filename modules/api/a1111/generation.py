@@ -14,23 +14,25 @@ from fastapi.responses import Response
 from PIL import Image
 from starlette.exceptions import HTTPException
 
+from modules.api.a1111.chosen_scripts import chosen_script
 from modules.api.a1111.models import own_checkpoint
 from modules.api.a1111.options import CHECKPOINT, Chosen, OwnOptions, read_options
 from modules.api.a1111.pictures import picture_bytes, read_picture
 from modules.api.a1111.replies import Images
 from modules.api.a1111.requests import GenerationBody, PictureBody, TextBody
-from modules.api.a1111.results import answer, answer_text
+from modules.api.a1111.results import answer, answer_text, script_answer
 from modules.api.a1111.tasks import Tasks
 from modules.api.a1111.timing import TimedRoute
-from modules.api.a1111.translate import asked_of
+from modules.api.a1111.translate import asked_of, is_named
 from modules.api.error_responses import caller
 from modules.api.guard.bodies import fitted, read_json
 from modules.api.schema import body_of
-from modules.api.waiting import until_over
+from modules.api.waiting import until_over, until_script_over
 from modules.app import App
 from modules.errors import EngineError, RequestError
 from modules.jobs.views import JobView
 from modules.pixels.masks import from_image
+from modules.scripts.runs import RunView
 
 B = TypeVar("B", bound=GenerationBody)
 
@@ -59,7 +61,7 @@ def generation_endpoints(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
         user = caller(request)
         data = await read_json(request)
 
-        def accept() -> tuple[B, Chosen, list[str], JobView]:
+        def accept() -> tuple[B, Chosen, list[str], JobView | RunView]:
             body = fitted(kind, data)
             overridden = _overridden(body)
             options = _options(app, own, user, overridden)
@@ -67,10 +69,16 @@ def generation_endpoints(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
             fields = asked.fields | (_kept(app, body, user) if isinstance(body, PictureBody) else {})
             if body.override_settings_restore_afterwards is False:  # not before it is clear that they can be painted with
                 own.set(user, overridden)
+            if body.script_name is not None and is_named(body.script_name):
+                image = isinstance(body, PictureBody)
+                script = chosen_script(body.script_name, body.script_args or [], image, app.scripts)
+                return body, options, asked.notes, app.scripts.start(script, fields, user)
             return body, options, asked.notes, app.submit(fields, user)
 
         body, options, notes, job = await anyio.to_thread.run_sync(accept, limiter=decoders)
         data.clear()  # pictures as text: megabytes that nobody needs while the job waits
+        if isinstance(job, RunView):
+            return await _script(job, user, body, options, notes)
         if body.force_task_id:
             tasks.remember(user, body.force_task_id, job.id)
         over = await until_over(app, job.id, user)
@@ -80,6 +88,16 @@ def generation_endpoints(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
             _say_why(app, over)
         text = await anyio.to_thread.run_sync(lambda: answer_text(answer(over, body, options, notes)), limiter=encoders)
         return Response(text, media_type="application/json")
+
+    async def _script(run: RunView, user: str, body: GenerationBody, options: Chosen, notes: list[str]) -> Response:
+        over = await until_script_over(app, run.id, user)
+        if over is None:
+            raise RequestError("the script was removed from the list before it was answered")
+        found = await anyio.to_thread.run_sync(lambda: script_answer(app, over, user, body, options, notes), limiter=encoders)
+        if found is None:
+            why = next((cell.error for cell in over.cells if cell.error), "it was cancelled")
+            raise RequestError(f"no picture of the script could be made: {why}")
+        return Response(answer_text(found), media_type="application/json")
 
     return router
 

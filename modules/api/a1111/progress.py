@@ -79,9 +79,13 @@ def _stopping(router: APIRouter, app: App) -> None:
 
     @router.post("/sdapi/v1/interrupt")
     async def interrupt(request: Request) -> dict[str, Any]:
-        """Stop your current job with the step that runs; the unfinished picture is answered and kept too."""
+        """Stop your current job with the step that runs; the unfinished picture is answered and kept too.  Of a script all that
+        is left is cancelled, and what is finished is answered."""
         user = caller(request)
-        if job := current_job(app, user):
+        job = current_job(app, user)
+        if run := app.scripts.with_job(job.id if job else None, user):
+            await anyio.to_thread.run_sync(app.scripts.cancel, run, user)
+        elif job:
             await anyio.to_thread.run_sync(app.interrupt, job.id, user)
         return {}
 

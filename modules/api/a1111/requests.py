@@ -93,8 +93,10 @@ class GenerationBody(_Body):
     firstpass_image: PictureText | None = Field(None, description="Counts with enable_hr alone.")
     comments: Mapping | None = None
     sampler_index: Name | None = Field("Euler", description="Used when there is no sampler_name.")
-    script_name: Name | None = Field(None, description="There are no scripts to choose here: a name is refused.")
-    script_args: list[Any] | None = []
+    script_name: Name | None = Field(None, description="One of /sdapi/v1/scripts that is not always on, such as 'x/y/z plot'.")
+    script_args: Annotated[list[Any], Field(max_length=64)] | None = Field(
+        [], description="Its arguments by their places, see /sdapi/v1/script-info; the answer has the grid first."
+    )
     send_images: bool | None = True
     save_images: bool | None = Field(
         False, description="Pictures are kept in the outputs folder in any case; true also brings a grid."

@@ -14,6 +14,7 @@ from modules import __version__
 from modules.api.a1111.pictures import encoded, file_as_asked, grid, saved_infotext, to_base64
 from modules.api.a1111.requests import GenerationBody, PictureBody
 from modules.api.json_writer import json_text
+from modules.app import App
 from modules.errors import RequestError
 from modules.images import png
 from modules.images.decode import decode
@@ -21,6 +22,7 @@ from modules.images.infotext import parse
 from modules.images.recipe import read_record
 from modules.jobs.views import JobView, PictureView
 from modules.request import Img2Img, Txt2Img
+from modules.scripts.runs import RunView
 
 _USUAL = frozenset(
     {"Prompt", "Negative prompt", "Steps", "Sampler", "Schedule type", "CFG scale", "Image CFG scale", "Seed", "Size", "Size-1"}
@@ -67,11 +69,48 @@ def answer(job: JobView, body: GenerationBody, options: Mapping[str, Any], notes
     if sheet and body.send_images:
         texts = {png.PARAMETERS: text} if (text := saved_infotext(painted[0].data)) else {}
         images.insert(0, to_base64(encoded(grid([decode(one.data).convert("RGB") for one in painted]), texts, options)))
+    info = json_text(_info(job, body, painted, bool(sheet), notes), ascii_only=False)
+    return {"images": images, "parameters": _parameters(body), "info": info}
+
+
+def _parameters(body: GenerationBody) -> dict[str, Any]:
+    """The request with all defaults."""
     parameters = body.model_dump()
     if isinstance(body, PictureBody) and not body.include_init_images:
         parameters |= {"init_images": None, "mask": None}
-    info = json_text(_info(job, body, painted, bool(sheet), notes), ascii_only=False)
-    return {"images": images, "parameters": parameters, "info": info}
+    return parameters
+
+
+def script_answer(
+    app: App, run: RunView, user: str, body: GenerationBody, options: Mapping[str, Any], notes: Sequence[str]
+) -> dict[str, Any] | None:
+    """The body of the response to a call with a script: its grids first, then the cells' pictures where they are asked for.
+
+    None when there is no picture at all.  Works on files and pictures: it belongs on a thread.
+    """
+    jobs = [job for cell in run.cells if cell.pictures and (job := app.job(cell.job, user)) is not None]
+    cells = [one for job in jobs for one in read_results(job)]
+    if not cells:
+        return None
+    sheets = [found for sheet in run.sheets if (found := _sheet(app, sheet, cells[0])) is not None]
+    shown = [*sheets, *(cells if run.plan.get("include_cells") or not sheets else [])]
+    failed = [f"cell {cell.number}: {cell.error}" for cell in run.cells if cell.state == "failed"]
+    said = [*notes, *run.plan.get("notes", ()), *([run.error] if run.error else []), *failed]
+    info = {**_info(jobs[0], body, shown, False, said), "index_of_first_image": len(sheets)}
+    images = [to_base64(file_as_asked(one.data, options)) for one in shown] if body.send_images else []
+    return {"images": images, "parameters": _parameters(body), "info": json_text(info, ascii_only=False)}
+
+
+def _sheet(app: App, sheet: Mapping[str, Any], first: CallResult) -> CallResult | None:
+    """A grid picture, None where its file is gone."""
+    path = app.outputs.folder / sheet["name"]
+    infotext, size = str(sheet.get("infotext", "")), (int(sheet["width"]), int(sheet["height"]))
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    view = PictureView(0, path.name, path, infotext, first.request.seed, *size)
+    return CallResult(view, data, first.request, parse(infotext), "")
 
 
 def answer_text(found: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
-"""What stands behind `script_name` and `alwayson_scripts`: which scripts of A1111 have a counterpart here, and their arguments.
+"""What stands behind `alwayson_scripts`: which scripts of A1111 have a counterpart here, and their arguments.  Those that are
+chosen by `script_name` stand in `chosen_scripts`.
 
 Its scripts are plug-ins with positional arguments.  Ours are soft inpainting and the extensions that requests may have options
 of; the page's own sections (seed, sampler, refiner) are scripts there too, whose arguments count on its page alone, but for the
@@ -13,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from modules.api.a1111.chosen_scripts import chosen_infos, chosen_names
 from modules.api.a1111.coercion import NO
 from modules.errors import RequestError
 from modules.fields import About, about, bounds_of, infotext_keys, kind_of, shortest
@@ -56,6 +58,10 @@ _NO_NAME = (None, "", "None", "none")
 
 
 def script_names(image: bool) -> list[str]:
+    return [*chosen_names(image), *_alwayson_names(image)]
+
+
+def _alwayson_names(image: bool) -> list[str]:
     return [*_SECTIONS, *([_SOFT] if image else []), *EXTENSIONS]
 
 
@@ -69,7 +75,7 @@ def script_infos() -> list[dict[str, Any]]:
         for name in EXTENSIONS
         for image in (False, True)
     ]
-    return [*sections, soft, *extensions]
+    return [*chosen_infos(), *sections, soft, *extensions]
 
 
 def _arguments(extension: str) -> list[Argument]:
@@ -102,7 +108,7 @@ def script_fields(asked: Mapping[str, Any] | None, image: bool) -> tuple[dict[st
         elif _is_off(script, args):
             notes.append(f"always on script {name[:80]}: not here, and switched off in the call")
         elif script not in _IDLE:
-            known = ", ".join(script_names(image))
+            known = ", ".join(_alwayson_names(image))
             raise RequestError(f"always on script {name[:80]} not found; known here: {known}")
     return fields, notes
 

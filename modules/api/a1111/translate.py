@@ -38,7 +38,7 @@ _MEANINGS: dict[str, Callable[[Any], Any]] = {
     "inpainting_mask_invert": lambda value: "Inpaint not masked" if value else "Inpaint masked",
     "width": lambda value: value // SIDE_STEP * SIDE_STEP,
     "height": lambda value: value // SIDE_STEP * SIDE_STEP,
-    "refiner_checkpoint": lambda value: value if _named(value) else "",
+    "refiner_checkpoint": lambda value: value if is_named(value) else "",
     "seed": lambda value: seed_of(value),
     "subseed": lambda value: seed_of(value),
     "seed_resize_from_w": lambda value: max(0, value),
@@ -253,11 +253,9 @@ def _passed_over(body: GenerationBody) -> list[str]:
     for name, (reason, asked) in reasons.items():
         if asked:
             raise RequestError(f"{name}: {reason}")
-    if _named(body.script_name):
-        raise RequestError(f"Script {str(body.script_name)[:80]!r} not found; there are no scripts to choose here")
     return [f"{name}: {note}" for name, (note, said) in notes.items() if said]
 
 
-def _named(name: str | None) -> bool:
-    """Clients say that they mean none in several ways."""
+def is_named(name: str | None) -> bool:
+    """Whether a name means something: clients say that they mean none in several ways."""
     return name not in (None, "", "None", "none")

@@ -84,6 +84,8 @@ RULES: tuple[Rule, ...] = (
     *_rules(_POST, "user", "/internal/jobs/{}/remove", "/internal/jobs/{}/move", "/internal/queue/pause"),
     *_rules(_POST, "user", "/internal/jobs/{}/delete", "/internal/pictures/{}/{}/delete"),
     *_rules(_POST, "user", "/internal/sources"),
+    *_rules(_GET, "viewer", "/internal/scripts", "/internal/scripts/{}", "/internal/scripts/{}/sheets/{}"),
+    *_rules(_POST, "user", "/internal/scripts/{}/cancel", "/internal/scripts/{}/again", "/internal/scripts/{}/remove"),
     *_rules(_GET, "administrator", "/internal/model-tools", "/internal/model-tools/sources"),
     *_rules(_POST, "administrator", "/internal/model-tools", "/internal/model-tools/look"),
     *_rules(_POST, "administrator", "/internal/model-tools/{}/cancel", "/internal/model-tools/{}/forget"),

@@ -23,7 +23,9 @@ import { startPngInfo } from "./png_info.js";
 import { Continuations } from "./results/continuations.js";
 import { startPromptTools } from "./prompt/prompt_tools.js";
 import { Queue } from "./results/queue.js";
+import { ScriptRun } from "./results/script_run.js";
 import { startEstimates } from "./forms/estimate.js";
+import { planned, startScripts } from "./forms/script.js";
 import { startSending, tabOf, takeNote, useSettings } from "./forms/send_settings.js";
 import { startSizes } from "./forms/size.js";
 import { startSliders } from "./forms/sliders.js";
@@ -54,6 +56,7 @@ class Page {
     this.engine = new Engine();
     this.continuations = new Continuations(this.jobs, bridge);
     const pick = (id, index) => {
+      if (this.scripts.isOpen) this.scripts.close();
       turn("pictures");
       this.show(id, index);
     };
@@ -74,7 +77,9 @@ class Page {
       take,
     );
 
+    this.scripts = new ScriptRun(this.$(".script-run"), this.$(".script-bar"), this.jobs);
     startTabs();
+    startScripts(bridge);
     startSending(bridge);
     startViewSwitch();
     startSizes((tab) => this.nativePixels(tab));
@@ -124,6 +129,7 @@ class Page {
       submitted: () => this.onSubmitted(data),
       refused: () => this.onRefused(data),
       more: () => this.continuations.answered(data),
+      planned: () => planned(data),
       reused: () => this.onReused(data),
       rescanned: () => this.onRescanned(data),
     };
@@ -153,8 +159,13 @@ class Page {
     this.patience = setTimeout(() => complain(words, [], "note"), SOON_MS);
   }
 
-  async onSubmitted({ ids, rest, tab }) {
+  async onSubmitted({ ids, rest, tab, run = null }) {
     complain("");
+    if (run) {
+      turn("pictures", tab);
+      return this.scripts.open(run);
+    }
+    if (this.scripts.isOpen) this.scripts.close();
     const seen = this.underWay(); // goes on to be seen: a job more in the line hides nothing
     if (!seen) {
       this.follow = true;
@@ -297,6 +308,7 @@ class Page {
 
   cancel() {
     this.continuations.stop();
+    if (this.scripts.cancel()) return;
     const job = this.underWay();
     if (job) this.jobs.cancel(job.id).catch(() => this.onReach(false));
   }

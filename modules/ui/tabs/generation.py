@@ -15,6 +15,8 @@ from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError
 from modules.request import SIDE_STEP
+from modules.scripts.runs import Preview
+from modules.ui import script
 from modules.ui.files import STATIC
 from modules.ui.form import Form, Values
 from modules.ui.form_sync import FormSync, defaults, schedule_hint
@@ -35,6 +37,7 @@ class GenerationTab:
         self.app, self.sync = app, sync
         self.form = Form(self.name)
         sync.forms[self.name] = self.form
+        sync.scripts[self.name] = self._preview
 
     def build(self) -> None:
         """From top to bottom, as a phone shows it and a keyboard walks through it."""
@@ -46,6 +49,7 @@ class GenerationTab:
             listed = {"vae": self.sync.vaes(), "refiner": self.sync.refiners()}
             self.options = Options(self.form, tell=f"window.atelierForms[{json.dumps(self.name)}]", listed=listed)
             self.options.build()
+            script.build(self.form)
         # What the page's scripts add to a request, as JSON: the job's key, and what is on the canvas.
         self.attachment = gr.Textbox(visible=False, elem_id=self.form.id("attachment"))
 
@@ -128,7 +132,28 @@ class GenerationTab:
             requests = self.requests(data, attached, user)
         except AtelierError as error:
             return message("refused", **self.complaint(error))
+        if (chosen := script.script_of(attached)) is not None:
+            return self._start(chosen, requests, attached.get("key", ""), user)
         return self._submit_all(requests, attached.get("key", ""), user)
+
+    def _start(self, chosen: Values, requests: list[Values], key: str, user: str) -> str:
+        """A script over the request."""
+        try:
+            run = self.app.scripts.start(chosen, script.one_of(requests), user, key)
+        except AtelierError as error:
+            return message("refused", **script.complaint(self.form, error))
+        return message("submitted", tab=self.name, ids=[], rest=[], run=run.id)
+
+    def _preview(self, values: Values, chosen: Values, size: Values, user: str) -> Preview:
+        """What a script would make of the form's values, whatever picture is on the canvas.
+
+        Raises:
+            AtelierError: they make no sense.
+        """
+        data = script.as_sent(self.form, values)
+        anything = {"source": "0" * 64, "mask": "0" * 64}
+        requests = self.requests(data, {"canvas": anything, "size": size}, user)
+        return self.app.scripts.preview(chosen, script.one_of(requests))
 
     def _submit_all(self, requests: list[Values], key: str, user: str) -> str:
         """As many of the requests as the results takes; the page offers the rest again when there is a place."""

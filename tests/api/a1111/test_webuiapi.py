@@ -101,6 +101,17 @@ def test_img2img_and_inpainting(client: Any) -> None:
     assert not np.array_equal(painted[:, :32], np.asarray(source)[:, :32])
 
 
+def test_an_xyz_plot(client: Any) -> None:
+    axes = ["Steps", "1-2", "", "Prompt S/R", "cat, dog", "", "Nothing", "", ""]
+    result = client.txt2img(**SMALL, script_name="X/Y/Z Plot", script_args=[*axes, "True", "True", "False", "False"])
+    grid, *cells = result.images
+    assert grid.width > 128
+    assert grid.height > 128
+    assert [cell.size for cell in cells] == [(64, 64)] * 4
+    assert result.info["all_prompts"][1:] == ["a cat", "a cat", "a dog", "a dog"]
+    assert "X Type: Steps" in grid.info["parameters"]
+
+
 def test_extras(client: Any) -> None:
     result = client.extra_single_image(noise(), upscaler_1=webuiapi.Upscaler.Lanczos, upscaling_resize=1.5)
     assert result.image.size == (96, 96)
@@ -180,7 +191,7 @@ def test_what_is_not_built_is_an_error_with_the_reason(client: Any) -> None:
     unit = webuiapi.ControlNetUnit(image=noise(), model="canny")
     for call, words in (
         (lambda: client.txt2img(**SMALL, enable_hr=True, hr_scale=100), "hires.width: must be a multiple of 8"),
-        (lambda: client.txt2img(**SMALL, script_name="X/Y/Z plot"), "not found"),
+        (lambda: client.txt2img(**SMALL, script_name="SD upscale"), "not found"),
         (
             lambda: client.txt2img(**SMALL, controlnet_units=[unit]),
             "not found",

@@ -108,6 +108,13 @@ EXPECTED: dict[str, str] = {
     "POST /internal/jobs/x/move": "user",
     "POST /internal/queue/pause": "user",
     "POST /internal/sources": "user",
+    "GET /internal/scripts": "viewer",
+    "GET /internal/scripts/axes": "viewer",
+    "GET /internal/scripts/x": "viewer",
+    "GET /internal/scripts/x/sheets/0": "viewer",
+    "POST /internal/scripts/x/cancel": "user",
+    "POST /internal/scripts/x/again": "user",
+    "POST /internal/scripts/x/remove": "user",
     # one's account
     "GET /account": "viewer",
     "POST /account/password": "viewer",

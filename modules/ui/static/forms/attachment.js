@@ -1,9 +1,10 @@
 // What goes to Python beside the form when the user generates: the job's own key, so that a request that is sent twice is one job;
-// and in tabs with a canvas what is on it, the files chosen without it, or the pictures of a batch, as ids of kept pictures.
+// the script that is chosen; and in tabs with a canvas what is on it, the files chosen without it, or the pictures of a batch, as ids of kept pictures.
 
 import { batchItems } from "./batch.js";
 import { canvas } from "../canvas/registry.js";
 import { fields } from "./form.js";
+import { scriptOf } from "./script.js";
 import { factorSize, wholeSize } from "./size.js";
 import { uploaded } from "./upload.js";
 
@@ -11,7 +12,7 @@ import { uploaded } from "./upload.js";
 export const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 async function attach(tab) {
-  const attachment = { key: newKey() };
+  const attachment = { key: newKey(), script: scriptOf(tab) };
   if (!document.getElementById(`${tab}_canvas`)) return JSON.stringify(attachment);
   tell("Sending the picture …");
   try {

@@ -1,0 +1,177 @@
+// The Script section below a form: which script, its options, and before the click what it would make.  What is chosen is kept in this
+// browser, and goes to Python beside the form (attachment.js); Python answers what a script would make ("planned" in main.js).
+
+import { duration, h } from "../dom.js";
+import { currentTab } from "../tabs.js";
+import { fields } from "./form.js";
+import { check, number, select, textarea } from "./script_fields.js";
+import { xyzForm } from "./script_xyz.js";
+import { factorSize, wholeSize } from "./size.js";
+
+const SOON_MS = 400; // after the last change
+const SCRIPTS = { xyz: "X/Y/Z plot", matrix: "Prompt matrix", prompts: "Prompts from file or textbox", loopback: "Loopback" };
+const FORMS = { xyz: xyzForm, matrix: matrixForm, prompts: promptsForm, loopback: loopbackForm };
+
+const states = new Map(); // tab -> {name, xyz: {...}, matrix: {...}, ...}
+let send = () => {};
+let asking = 0; // the number of the newest question
+
+const keyOf = (tab) => `atelier.script.${tab}`;
+
+function stateOf(tab) {
+  if (!states.has(tab)) {
+    let kept = {};
+    try {
+      kept = JSON.parse(localStorage.getItem(keyOf(tab)) ?? "{}") ?? {};
+    } catch {
+      /* nothing was kept, or it is no JSON */
+    }
+    states.set(tab, { name: "", ...kept });
+  }
+  return states.get(tab);
+}
+
+/** The script of a tab as Python takes it, null where none is chosen. */
+export function scriptOf(tab) {
+  const { name, ...all } = stateOf(tab);
+  return name ? { ...all[name], name } : null;
+}
+
+/** `bridge` as in main.js. */
+export function startScripts(bridge) {
+  send = (data) => bridge.send("plan", data);
+  for (const box of document.querySelectorAll("#workspace .script")) build(box);
+  document.addEventListener("atelier:form", ({ detail }) => askSoon(detail.tab));
+  document.addEventListener("atelier:tab", () => askSoon(currentTab()));
+}
+
+function build(box) {
+  const { tab } = box.dataset;
+  const state = stateOf(tab);
+  const choose = box.querySelector("select");
+  const offered = Object.entries(SCRIPTS).filter(([name]) => name !== "loopback" || tab !== "txt2img");
+  choose.append(...offered.map(([name, label]) => h("option", { value: name }, label)));
+  if (!offered.some(([name]) => name === state.name)) state.name = "";
+  choose.value = state.name;
+  choose.addEventListener("change", () => {
+    state.name = choose.value;
+    keep(tab);
+    show(box);
+  });
+  show(box);
+}
+
+function show(box) {
+  const { tab } = box.dataset;
+  const state = stateOf(tab);
+  const place = box.querySelector(".script-form");
+  const own = (state[state.name] ??= {});
+  const form = FORMS[state.name];
+  box.dataset.script = state.name;
+  document.getElementById(`${tab}_generate`)?.setAttribute("data-script", "");
+  place.replaceChildren(...(form ? form({ tab, own, changed: () => changed(tab), again: () => show(box) }) : []));
+  if (!state.name) delete state[""];
+  changed(tab);
+}
+
+function keep(tab) {
+  try {
+    localStorage.setItem(keyOf(tab), JSON.stringify(stateOf(tab)));
+  } catch {
+    /* forbidden or full: then it is kept only while this page is open */
+  }
+}
+
+function changed(tab) {
+  keep(tab);
+  askSoon(tab);
+}
+
+// ---- what it would make
+
+const timers = new Map();
+
+function askSoon(tab) {
+  clearTimeout(timers.get(tab));
+  if (!document.getElementById(`${tab}_script`)) return;
+  if (!scriptOf(tab)) return say(tab, "", "", []);
+  timers.set(tab, setTimeout(() => ask(tab), SOON_MS));
+}
+
+function ask(tab) {
+  const script = scriptOf(tab);
+  if (!script || tab !== currentTab()) return;
+  const whole = tab === "txt2img" ? null : wholeSize(tab);
+  const size = whole ? factorSize(fields(tab), whole.width, whole.height) : null;
+  send({ tab, number: ++asking, values: fields(tab), script, size });
+}
+
+/** Python's answer to "plan". */
+export function planned({ tab, number, error, fields: ids = [], cells, pictures, seconds, notes = [] }) {
+  if (number !== asking || !scriptOf(tab)) return;
+  if (error) return say(tab, error, "bad", ids);
+  const many = pictures === cells ? `${pictures} ${pictures === 1 ? "picture" : "pictures"}` : `${pictures} pictures in ${cells} cells`;
+  const time = seconds === null ? "How long they take is not measured yet." : `Takes ${duration(seconds)}.`;
+  say(tab, [`${many}. ${time}`, ...notes].join(" "), "note", []);
+  document.getElementById(`${tab}_generate`)?.setAttribute("data-script", String(pictures));
+}
+
+function say(tab, words, kind, ids) {
+  const place = document.querySelector(`#${tab}_script .script-preview`);
+  if (!place) return;
+  place.id = `${tab}_script_said`;
+  place.textContent = words;
+  place.dataset.kind = kind;
+  place.hidden = !words;
+  if (kind !== "note") document.getElementById(`${tab}_generate`)?.setAttribute("data-script", "");
+  for (const input of document.querySelectorAll(`#${tab}_script [aria-invalid]`)) {
+    input.removeAttribute("aria-invalid");
+    input.removeAttribute("aria-describedby");
+  }
+  for (const id of ids) {
+    for (const input of document.querySelectorAll(`#${CSS.escape(id)} :is(input, textarea, select)`)) {
+      if (!input.closest(".script") || input.closest(".script-fill")) continue; // a field of the form itself says so when it is sent
+      input.setAttribute("aria-invalid", "true");
+      input.setAttribute("aria-describedby", place.id);
+    }
+  }
+}
+
+// ---- the smaller scripts
+
+function matrixForm(form) {
+  return [
+    h("p", { class: "script-help" }, "Write parts that vary behind | in the prompt: a cat | red | at night. Every combination of them becomes a picture."),
+    select(form, "prompt_type", "Prompt", { positive: "Prompt", negative: "Negative prompt" }),
+    select(form, "variations_delimiter", "Joined by", { comma: "Comma", space: "Blank" }),
+    check(form, "put_at_start", "Put the varying parts at the start"),
+    check(form, "different_seeds", "A different seed for each picture"),
+    number(form, "margin_size", "Margin between pictures (px)", 0),
+  ];
+}
+
+function promptsForm(form) {
+  const text = textarea(form, "prompts", "Prompts, one on each line", 'a red apple\n--prompt "a cat" --steps 30 --width 512');
+  const file = h("input", { type: "file", accept: ".txt,text/plain", "aria-label": "Take the prompts from a text file" });
+  file.addEventListener("change", async () => {
+    if (!file.files.length) return;
+    form.own.prompts = (await file.files[0].text()).slice(0, 1 << 20);
+    file.value = ""; // the same file may be chosen again
+    form.again();
+  });
+  return [
+    text,
+    h("label", { class: "script-file quiet" }, "From a file …", file),
+    select(form, "prompt_position", "The form's prompt", { start: "stands behind each line", end: "stands before each line", none: "is not used" }),
+    check(form, "iterate_seed", "Count the seed on with every line"),
+    check(form, "same_seed", "One random seed for all lines"),
+  ];
+}
+
+function loopbackForm(form) {
+  return [
+    number(form, "loops", "Loops", 4),
+    number(form, "final_denoising_strength", "Final denoising strength", 0.5),
+    select(form, "denoising_curve", "Denoising strength curve", { Linear: "Linear", Aggressive: "Aggressive", Lazy: "Lazy" }),
+  ];
+}

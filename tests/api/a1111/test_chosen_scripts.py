@@ -1,0 +1,132 @@
+"""`script_name` and `script_args` by HTTP: A1111's arguments by their places, its order of pictures, its words."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from modules.api.a1111.chosen_scripts import chosen_script
+from modules.app import App
+from modules.images.infotext import parse
+from tests.api.a1111.conftest import SMALL, Visitor
+
+PLOT = "X/Y/Z plot"
+AXES = [4, "1-2", [], "CFG Scale", "5, 7", "", 0, "", ""]
+"""Steps by its number, the guidance scale by its label, and nothing."""
+
+
+def call(api: TestClient, script: str, args: list[Any], route: str = "txt2img", **more: Any) -> dict[str, Any]:
+    answer = api.post(f"/sdapi/v1/{route}", json={**SMALL, **more, "script_name": script, "script_args": args})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found | {"info": json.loads(found["info"])}
+
+
+def picture(text: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(text)))
+
+
+def test_a_plot_is_answered_with_its_grid_and_on_demand_with_its_cells(api: TestClient) -> None:
+    found = call(api, PLOT, [*AXES, True, "False", False, False, False, False, False, 4, False])
+    assert len(found["images"]) == 1
+    grid = picture(found["images"][0])
+    assert grid.size[0] > 2 * 64 + 4
+    items = parse(str(grid.info["parameters"]))
+    assert (items["Script"], items["X Type"], items["X Values"], items["Y Values"]) == (PLOT, "Steps", "1-2", "5, 7")
+    assert found["info"]["infotexts"] == [grid.info["parameters"]]
+
+    found = call(api, PLOT.lower(), [*AXES, "False", "True"])
+    assert [picture(image).size for image in found["images"]] == [(128, 128), *[(64, 64)] * 4]
+    info = found["info"]
+    assert info["index_of_first_image"] == 1
+    assert [parse(text)["Steps"] for text in info["infotexts"][1:]] == ["1", "2", "1", "2"]
+    assert len(info["all_seeds"]) == len(info["all_prompts"]) == 5
+
+
+def test_lists_of_values_count_for_axes_with_choices_unless_text_is_asked_for(painting: App) -> None:
+    args = ["Sampler", "Euler a", ["Euler", "DDIM"], "Steps", "1", ["2"]]
+    chosen = chosen_script(PLOT, args, False, painting.scripts)
+    assert (chosen["x_values"], chosen["y_values"]) == (["Euler", "DDIM"], "1")
+    chosen = chosen_script(
+        PLOT, [*args, "", "", "", True, False, False, False, False, False, False, 2, True], False, painting.scripts
+    )
+    assert (chosen["x_values"], chosen["margin_size"]) == ("Euler a", 2)
+    older = chosen_script(PLOT, [*args, "", "", "", True, False, False, False, 6], False, painting.scripts)
+    assert (older["margin_size"], older["vary_seeds_x"]) == (6, False)
+
+
+def test_a_matrix(api: TestClient) -> None:
+    found = call(api, "Prompt matrix", [False, True, "positive", "comma", 0], prompt="a cat|red|old")
+    assert len(found["images"]) == 5
+    assert found["info"]["all_prompts"][1:] == ["a cat", "a cat, red", "a cat, old", "a cat, red, old"]
+    assert found["info"]["all_seeds"][1:] == [5, 6, 7, 8]
+
+
+def test_prompts_from_a_text(api: TestClient) -> None:
+    text = 'a dog\n--prompt "a bird" --steps 1 --seed 9'
+    found = call(api, "prompts from file or textbox", [False, False, "none", text])
+    assert found["info"]["all_prompts"] == ["a dog", "a bird"]
+    assert found["info"]["all_seeds"] == [5, 9]
+
+
+def test_loopback(api: TestClient) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(buffer, "PNG")
+    source = base64.b64encode(buffer.getvalue()).decode()
+    found = call(api, "loopback", [2, 0.9, "Linear"], "img2img", init_images=[source], denoising_strength=0.5)
+    grid, *loops = found["info"]["infotexts"]
+    assert [parse(text)["Denoising strength"] for text in loops] == ["0.5", "0.9"]
+    assert parse(grid)["Denoising curve"] == "Linear"
+    assert found["info"]["all_seeds"][1:] == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("script", "args", "words"),
+    [
+        (PLOT, ["Steps", "many"], "X, Steps: 'many' is not a whole number"),
+        (PLOT, ["Sampler", "Euler z"], "X, Sampler: sampler 'Euler z' is not here"),
+        (PLOT, ["Face restore", "None"], "X: Face restore cannot vary here"),
+        (PLOT, [0] * 40, "40 were given, and X/Y/Z plot takes 18"),
+        ("Prompt matrix", [], "has no |"),
+        ("Prompts from file or textbox", [False, False, "none", "--steps x"], "line 1: --steps"),
+        ("Loopback", [], "Script 'Loopback' not found"),
+        ("SD upscale", [], "Script 'SD upscale' not found; known here: x/y/z plot"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(api: TestClient, script: str, args: list[Any], words: str) -> None:
+    answer = api.post("/sdapi/v1/txt2img", json={**SMALL, "script_name": script, "script_args": args})
+    assert answer.status_code == 422
+    assert words in answer.json()["detail"]
+
+
+def test_lists_name_the_scripts_and_their_arguments(api: TestClient) -> None:
+    scripts = api.get("/sdapi/v1/scripts").json()
+    assert scripts["txt2img"][:3] == ["x/y/z plot", "prompt matrix", "prompts from file or textbox"]
+    assert "loopback" in scripts["img2img"]
+    assert "loopback" not in scripts["txt2img"]
+    infos = {(one["name"], one["is_img2img"]): one for one in api.get("/sdapi/v1/script-info").json()}
+    plot = infos["x/y/z plot", False]
+    assert plot["is_alwayson"] is False
+    assert len(plot["args"]) == 18
+    assert plot["args"][0]["choices"][4] == "Steps"
+    assert plot["args"][16]["label"] == "Grid margins (px)"
+
+
+def test_interrupt_ends_the_whole_script(visitor: Visitor, real_app: App) -> None:
+    client = visitor()
+    script = {"name": "xyz", "x_type": "Steps", "x_values": "1-9"}
+    run = real_app.scripts.start(script, SMALL, "local").id
+    real_app.scripts.look()
+    other = real_app.submit(SMALL, "local").id
+    assert client.post("/sdapi/v1/interrupt").json() == {}
+    view = real_app.scripts.run(run, "local")
+    assert view is not None
+    assert view.state == "cancelled"
+    assert {cell.state for cell in view.cells} == {"cancelled"}
+    assert [job.id for job in real_app.queue("local").jobs] == [other]
