@@ -261,7 +261,7 @@ class ScriptRuns:
             return run in self._live
 
     def with_job(self, job_id: str | None, user: str) -> str | None:
-        """The user's script under way that a job is a cell of; without a job the oldest that is under way.  None without one."""
+        """The user's script under way that a job is a cell of; without a job the oldest one.  None where there is none."""
         with self._lock:
             mine = [live for live in self._live.values() if live.run.user == user]
             found = (live for live in mine if job_id is None or any(cell.job == job_id for cell in live.cells.values()))

@@ -16,6 +16,7 @@ from modules.images.infotext import parse
 from modules.images.recipe import read_record
 from modules.jobs.worker import engine_configuration
 from modules.queue.store import JobStore
+from modules.scripts import drawing
 from modules.scripts import runs as runs_module
 from modules.scripts.runs import RunView, ScriptRuns
 from modules.settings import Settings
@@ -99,6 +100,12 @@ def test_each_z_has_a_grid_and_all_together_have_one(app: FakeApp) -> None:
     assert view.sheets[0]["width"] == view.sheets[1]["width"] * 2
     alone = finish_all(app, app.scripts.start({**script, "include_sub_grids": False}, FIELDS, ME).id)
     assert len(alone.sheets) == 1
+
+
+def test_a_grid_of_grids_that_is_too_large_is_none(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "MAX_SHEET_PIXELS", 6 * 64 * 64 + 1)
+    view = finish_all(app, app.scripts.start({**PLOT, "z_type": "Seed", "z_values": "1,2"}, FIELDS, ME).id)
+    assert [sheet["title"] for sheet in view.sheets] == ["Seed: 1", "Seed: 2"]
 
 
 def test_a_cell_that_fails_keeps_no_other_from_its_picture_and_can_be_made_again(app: FakeApp) -> None:

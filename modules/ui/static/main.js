@@ -79,7 +79,7 @@ class Page {
 
     this.scripts = new ScriptRun(this.$(".script-run"), this.$(".script-bar"), this.jobs);
     startTabs();
-    startScripts(bridge);
+    startScripts(bridge, this.jobs);
     startSending(bridge);
     startViewSwitch();
     startSizes((tab) => this.nativePixels(tab));

@@ -37,8 +37,9 @@ export function scriptOf(tab) {
   return name ? { ...all[name], name } : null;
 }
 
-/** `bridge` as in main.js. */
-export function startScripts(bridge) {
+/** `bridge` as in main.js, `jobs` the list of jobs: what ends has been measured. */
+export function startScripts(bridge, jobs) {
+  jobs.addEventListener("over", () => askSoon(currentTab()));
   send = (data) => bridge.send("plan", data);
   for (const box of document.querySelectorAll("#workspace .script")) build(box);
   document.addEventListener("atelier:form", ({ detail }) => askSoon(detail.tab));
