@@ -9,7 +9,7 @@ import torch
 from modules.engine.messages import Done, Failed, Message
 from modules.engine.task import Task
 from modules.errors import AtelierError, OutOfMemory
-from modules.pipelines.generate import Painted
+from modules.pipelines.painted import Painted
 
 
 def finished(task: Task) -> Message:
@@ -22,8 +22,8 @@ def finished(task: Task) -> Message:
         width=width,
         height=height,
         schedule=painted.schedule,
-        model_name=painted.model.info.name,
-        model_hash=painted.model.hash.value()[:10],
+        model_name=painted.model.info.name if painted.model else "",
+        model_hash=painted.model.hash.value()[:10] if painted.model else "",
         extras=dict(painted.extras),
         facts=_facts(task, painted),
         pixels=painted.pixels.numpy().tobytes(),
@@ -45,7 +45,7 @@ def _facts(task: Task, painted: Painted) -> dict[str, str]:
     """What the record says: the number format where it is not float32, as its rounding is seen, and notes on how the task was
     run, one of them on where its denoising loop was ended before its last step."""
     facts, notes = dict(painted.facts), list(task.notes)
-    if painted.model.dtype != torch.float32:
+    if painted.model is not None and painted.model.dtype != torch.float32:
         facts["dtype"] = str(painted.model.dtype).removeprefix("torch.")
     if task.ended_at is not None:
         notes.append("interrupted after step {} of {}".format(*task.ended_at))

@@ -13,12 +13,13 @@ command line, infotext and both APIs follow.  Validation answers in the user's w
     checkpoint  options of what a checkpoint is run with: halves of its VAE, SDXL's numbers
     extensions  options of extensions, whose classes plugins name
     requests    Txt2Img and Img2Img, which have all these options
+    upscaling   Upscaling: a picture that is only enlarged
     parsing     fields -> request; explaining: what is wrong with one
 """
 
 from modules.request.extensions import EXTENSIONS, RequestExtension, options_of
 from modules.request.guidance import GuidanceOptions
-from modules.request.hires import Hires, Upscaler
+from modules.request.hires import HIRES_UPSCALERS, LATENT_UPSCALERS, Hires
 from modules.request.kinds import (
     MAX_PIXELS,
     MAX_PROMPT,
@@ -39,9 +40,12 @@ from modules.request.parsing import parse_request, parse_stored
 from modules.request.refiner import RefinerOptions
 from modules.request.requests import LATER_FIELDS, Emphasis, GenerationRequest, Img2Img, ResizeMode, Txt2Img
 from modules.request.sampling import NoiseOptions, SamplerOptions
+from modules.request.upscaling import Upscaling
 
 __all__ = [
     "EXTENSIONS",
+    "HIRES_UPSCALERS",
+    "LATENT_UPSCALERS",
     "LATER_FIELDS",
     "MAX_PIXELS",
     "MAX_PROMPT",
@@ -70,7 +74,7 @@ __all__ = [
     "ResizeMode",
     "SamplerOptions",
     "Txt2Img",
-    "Upscaler",
+    "Upscaling",
     "clean_text",
     "options_of",
     "parse_request",
