@@ -24,6 +24,7 @@ from modules.ui.form_sync import FormSync
 from modules.ui.gradio import gr
 from modules.ui.results import Results
 from modules.ui.tabs.base import Tab
+from modules.ui.tabs.extras import ExtrasTab
 from modules.ui.tabs.img2img import Img2ImgTab
 from modules.ui.tabs.inpaint import InpaintTab
 from modules.ui.tabs.models import ModelsTab
@@ -65,7 +66,8 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
 class _BuiltIn:
     @hookimpl
     def tabs(self, app: App, sync: FormSync, version: str) -> tuple[Tab, ...]:
-        return Txt2ImgTab(app, sync), Img2ImgTab(app, sync, version), InpaintTab(app, sync, version), PngInfoTab(), ModelsTab()
+        painting = Txt2ImgTab(app, sync), Img2ImgTab(app, sync, version), InpaintTab(app, sync, version)
+        return *painting, ExtrasTab(), PngInfoTab(), ModelsTab()
 
 
 HOOKS.register(_BuiltIn(), "atelier.tabs", built_in=True)
@@ -162,6 +164,7 @@ def _head(version: str, shown: list[Tab]) -> str:
         f'<link rel="stylesheet" href="ui/{version}/canvas/canvas.css">'
         f'<link rel="stylesheet" href="ui/{version}/forms/options.css">'
         f'<link rel="stylesheet" href="ui/{version}/png_info.css">'
+        f'<link rel="stylesheet" href="ui/{version}/extras/extras.css">'
         f'<link rel="stylesheet" href="ui/{version}/models/models.css">'
         f'<link rel="stylesheet" href="ui/{version}/models/detail.css">'
         f'<link rel="stylesheet" href="ui/{version}/models/adapter_panel.css">'
