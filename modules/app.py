@@ -17,6 +17,7 @@ from modules.catalogue import Catalogue, weights_of
 from modules.checkpoints.companions import EmbeddingInfo, HypernetworkInfo, LoraInfo
 from modules.checkpoints.files import CheckpointInfo
 from modules.checkpoints.footprint import footprint_of
+from modules.checkpoints.upscalers import UpscalerInfo
 from modules.checkpoints.vaes import VaeInfo
 from modules.engine.link import EngineLink
 from modules.gallery.gallery import Gallery
@@ -151,6 +152,10 @@ class App:
         """See `Catalogue.default_checkpoint`."""
         return self.catalogue.default_checkpoint()
 
+    def upscalers(self) -> list[UpscalerInfo]:
+        """See `Catalogue.upscalers`."""
+        return self.catalogue.upscalers()
+
     def vaes(self) -> list[VaeInfo]:
         """See `Catalogue.vaes`."""
         return self.catalogue.vaes()
@@ -158,6 +163,10 @@ class App:
     def recipe_vae(self, fields: dict[str, Any]) -> str:
         """See `Catalogue.recipe_vae`."""
         return self.catalogue.recipe_vae(fields)
+
+    def recipe_upscaler(self, fields: dict[str, Any]) -> str:
+        """See `Catalogue.recipe_upscaler`."""
+        return self.catalogue.recipe_upscaler(fields)
 
     def recipe_refiner(self, fields: dict[str, Any]) -> str:
         """See `Catalogue.recipe_refiner`."""
@@ -260,7 +269,8 @@ class App:
     def submit(self, fields: dict[str, Any], user: str, key: str = "", exact: bool = False) -> JobView:
         """Accept a job.  When this returns, the job is on disk and survives anything.
 
-        With a "source" among the fields it is a picture from that picture, which this user kept before (`keep_upload`).
+        With a "source" among the fields it is a picture from that picture, which this user kept before (`keep_upload`), with
+        "upscaler_1" that picture at another size.
         `key` is the submitter's own name for it: the same key again is the same job, whatever became of the first answer.
         With `exact`, the same key with other fields is refused.
 

@@ -32,6 +32,7 @@ from modules.checkpoints.files import CheckpointInfo, Defaults, find, read_sourc
 from modules.checkpoints.refiners import refiner_problem
 from modules.checkpoints.sources import stamp_of
 from modules.checkpoints.taesd import HALVES, TinyInfo, scan_taesd, taesd_for
+from modules.checkpoints.upscalers import BUILT_IN, UpscalerInfo, find_upscaler, scan_upscalers
 from modules.checkpoints.vaes import AUTOMATIC, OWN, VaeInfo, find_vae, scan_vaes
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.samplers.relevance import relevant
@@ -47,7 +48,7 @@ from modules.prompts.limits import check_affordable, check_windows
 from modules.prompts.plan import plan
 from modules.prompts.tokenizer import Tokenizer
 from modules.prompts.vocabulary import Vocabulary, read_vocabulary
-from modules.request import GenerationRequest, Hires, Img2Img, RefinerOptions, parse_request
+from modules.request import HIRES_UPSCALERS, GenerationRequest, Hires, Img2Img, RefinerOptions, Upscaling, parse_request
 from modules.request.checkpoint import SIZE_FIELDS
 from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING, starting_problem
 
@@ -170,6 +171,38 @@ class Catalogue:
             return f"the VAE {name[:80]!r} is not here; the checkpoint's own is used"
         return ""
 
+    def upscalers(self) -> list[UpscalerInfo]:
+        """The upscalers in files; those that cannot be used say why."""
+        return scan_upscalers(self.folders)
+
+    def upscaler(self, name: str, field: str, others: Sequence[str] = BUILT_IN) -> str:
+        """The name of the upscaler that `name` means: one of `others`, which are no files, or a file's; `field` is named in
+        errors.
+
+        Raises:
+            UnknownName: there is none.
+            RequestError: its file cannot be used.
+        """
+        if known := next((other for other in others if other.casefold() == name.casefold()), ""):
+            return known
+        try:
+            return find_upscaler(self.folders, name, f"{field}: upscaler", others).name
+        except CheckpointError as error:
+            raise RequestError(f"{field}: upscaler {name!r} cannot be used: {error}") from None
+
+    def recipe_upscaler(self, fields: dict[str, Any]) -> str:
+        """Give the upscaler of a recipe's second pass the name that it has here, or Lanczos in its place; what to say about
+        that, "" where it is here."""
+        hires = fields.get("hires")
+        if not isinstance(hires, dict) or not isinstance(name := hires.get("upscaler"), str):
+            return ""
+        try:
+            fields["hires"] = {**hires, "upscaler": self.upscaler(name, "hires.upscaler", HIRES_UPSCALERS)}
+        except RequestError:
+            fields["hires"] = {**hires, "upscaler": "Lanczos"}
+            return f"the upscaler {name[:80]!r} is not here; Lanczos takes its place"
+        return ""
+
     def refiner(self, name: str, checkpoint: CheckpointInfo) -> str:
         """The name of the checkpoint that `name` means, which can go on with pictures of `checkpoint`; "" for none.
 
@@ -231,6 +264,8 @@ class Catalogue:
         Raises:
             RequestError: a field makes no sense; the message says which and what is allowed.
         """
+        if "upscaler_1" in fields:
+            return self._enlarging(fields)
         info = self.checkpoint(fields.get("checkpoint"))
         defaults = {
             "width": info.defaults.width,
@@ -259,7 +294,7 @@ class Catalogue:
         if request.variation_strength > 0 and request.variation_seed < 0:
             found["variation_seed"] = secrets.randbelow(DRAWN_SEEDS)
         if request.hires is not None:
-            found["hires"] = _named_hires(request.hires)
+            found["hires"] = self._named_hires(request.hires)
         request = relevant(request.model_copy(update=found))
         self._check_taesd(request, family)
         for stage in stages_of(self.library.finish(request.image(0)).request):
@@ -269,6 +304,28 @@ class Catalogue:
             check_affordable(planned)
             check_windows(planned, Tokenizer(request.raw_text), request.emphasis)
         return request
+
+    def _enlarging(self, fields: dict[str, Any]) -> GenerationRequest:
+        """The request of a picture that is only enlarged, with its upscalers as they are called here."""
+        request = parse_request({name: value for name, value in fields.items() if value is not None})
+        assert isinstance(request, Upscaling), "its fields say so"
+        named = {field: self.upscaler(getattr(request, field), field) for field in ("upscaler_1", "upscaler_2")}
+        return request.model_copy(update={**named, "seed": 0})
+
+    def _named_hires(self, hires: Hires) -> Hires:
+        """With the names of its upscaler, sampler and schedule resolved.
+
+        Raises:
+            UnknownName: there is no such one.
+        """
+        names = {"upscaler": self.upscaler(hires.upscaler, "hires.upscaler", HIRES_UPSCALERS)}
+        schedule = hires.schedule
+        if hires.sampler:
+            sampler, in_name = find_sampler(hires.sampler)
+            names["sampler"], schedule = sampler.name, in_name or schedule
+        if schedule:
+            names["schedule"] = find_schedule(schedule).label
+        return hires.model_copy(update=names)
 
     def to_quote(self, fields: dict[str, Any]) -> tuple[GenerationRequest, CheckpointInfo]:
         """The request of those among `fields` that decide what it costs, and its checkpoint.
@@ -285,7 +342,7 @@ class Catalogue:
             "refiner": self.refiner(request.refiner, info),
         }
         if request.hires is not None:
-            found["hires"] = _named_hires(request.hires)
+            found["hires"] = self._named_hires(request.hires)
         return _of_family(request.model_copy(update=found), FAMILIES.find(info.family)), info
 
     def beside(self, request: GenerationRequest) -> list[CheckpointInfo]:
@@ -434,22 +491,6 @@ def _renamed(prompt: str, names: Mapping[str, str]) -> str:
         return f"{found[1]}{names[name]}" if name in names else found[0]
 
     return re.sub(r"(<(?:lora|lyco):)([^:<>]+)(?=[:>])", tag, prompt)
-
-
-def _named_hires(hires: Hires) -> Hires:
-    """With the names of its own sampler and schedule resolved.
-
-    Raises:
-        UnknownName: there is no such sampler or schedule.
-    """
-    schedule = hires.schedule
-    names = {}
-    if hires.sampler:
-        sampler, in_name = find_sampler(hires.sampler)
-        names["sampler"], schedule = sampler.name, in_name or schedule
-    if schedule:
-        names["schedule"] = find_schedule(schedule).label
-    return hires.model_copy(update=names)
 
 
 def weights_of(info: CheckpointInfo, dtype: str) -> int:

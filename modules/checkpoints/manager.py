@@ -43,6 +43,7 @@ from modules.checkpoints.sources import file_stamp, open_source, read_source, st
 from modules.checkpoints.taesd import Half
 from modules.checkpoints.tiny_autoencoders import TinyAutoencoders
 from modules.checkpoints.training import yaml_of, yaml_problem
+from modules.checkpoints.upscaler_networks import UpscalerHandle, Upscalers
 from modules.checkpoints.vaes import AUTOMATIC, vae_for
 from modules.checkpoints.weights import Filler, Weights
 from modules.diffusion.accelerators import Accelerate, eager
@@ -99,6 +100,7 @@ class ModelManager:
         self.cache = ComponentCache()
         self.ahead = ReadAhead()
         self.tiny = TinyAutoencoders(self.folders, self.cache, cache, device, vae_dtype(device, dtype))
+        self.upscalers = Upscalers(self.folders, self.cache, device, dtype)
         self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -178,6 +180,14 @@ class ModelManager:
         size, free = header.numbers * dtype.itemsize, host_memory.available()
         return self.cache.size + size <= self._budget and free is not None and size <= PART * free
 
+    def upscaler(self, name: str) -> UpscalerHandle:
+        """The upscaler of this name, see `Upscalers.load`."""
+        handle = self.upscalers.load(name)
+        with self._lock:
+            self._keep_loaded()
+        self._fit()
+        return handle
+
     def _load(self, name: str) -> ModelHandle:
         info, handle = self._find(name)
         if handle:
@@ -227,7 +237,7 @@ class ModelManager:
         self._fit()
         return other
 
-    def lease(self, handle: ModelHandle) -> Leases:
+    def lease(self, handle: ModelHandle | UpscalerHandle) -> Leases:
         """Use this model: its components stay loaded until the leases are released."""
         return self.cache.lease(handle.components, self._fit)
 
@@ -241,12 +251,14 @@ class ModelManager:
         """Whether `load` would answer at once."""
         return self._find(name)[1] is not None
 
-    def holds(self, handle: ModelHandle) -> bool:
+    def holds(self, handle: ModelHandle | UpscalerHandle) -> bool:
         """Whether `handle` is still kept; tasks under way may use one that is not."""
+        if isinstance(handle, UpscalerHandle):
+            return self.upscalers.holds(handle)
         with self._lock:
             return any(handle.network is kept for kept in self._loaded.values())
 
-    def make_room(self, handle: ModelHandle) -> bool:
+    def make_room(self, handle: ModelHandle | UpscalerHandle) -> bool:
         """Let go of models that share nothing with `handle` and are not in use; whether there were any."""
         own = {component.key for component in handle.components}
         with self._lock:
@@ -257,8 +269,9 @@ class ModelManager:
             ]
             for identity in unused:
                 log.info("let go of %s, as memory ran short", self._loaded.pop(identity).info.name)
+            went = self.upscalers.let_go(own)
             self._keep_loaded()
-        return bool(unused)
+        return bool(unused or went)
 
     def let_go(self) -> None:
         """Keep no model any more; one that a task still uses goes with that task."""
@@ -267,9 +280,18 @@ class ModelManager:
     def _fit(self) -> None:
         """Let go of models until the rest fits."""
         with self._lock:
+            while self._budget is not None and self.cache.size > self._budget and self._without_an_upscaler():
+                pass
             while gone := self._superfluous():
                 log.info("let go of %s", self._loaded.pop(gone).info.name)
                 self._keep_loaded()
+
+    def _without_an_upscaler(self) -> bool:
+        """Let go of one that is not used, the one used last excepted; whether there was one.  Under the lock."""
+        last = self.upscalers.components()[-1:]
+        went = self.upscalers.let_go([component.key for component in last], all_of_them=False)
+        self._keep_loaded()
+        return bool(went)
 
     def _superfluous(self) -> _Identity | None:
         """The least recently used model, where one has to go.  Under the lock."""
@@ -282,6 +304,7 @@ class ModelManager:
     def _keep_none(self) -> None:
         with self._lock:
             self._loaded.clear()
+            self.upscalers.let_go()
             self._keep_loaded()
         torch.cuda.empty_cache()
 
@@ -289,7 +312,8 @@ class ModelManager:
         """Let go of components that no kept model needs.  Under the lock."""
         kept = [each for handle in self._loaded.values() for each in (handle, *handle.with_vaes.values())]
         previews = [each for handle in self._loaded.values() if (each := handle.preview.component) is not None]
-        self.cache.keep_only(component.key for each in kept for component in (*each.components, *previews))
+        own = [component for each in kept for component in each.components]
+        self.cache.keep_only(component.key for component in (*own, *previews, *self.upscalers.components()))
 
     def _find(self, name: str) -> tuple[CheckpointInfo, ModelHandle | None]:
         """The file that `name` means and its model where that is kept; a kept one whose file was deleted is still found."""

@@ -510,3 +510,15 @@ class SideStream:
 
     def end(self) -> None:
         self._stream.synchronize()
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process may still take of a device; None where that is not known."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    taken, kept = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    allowed = total
+    if hasattr(torch.cuda, "get_per_process_memory_fraction"):
+        allowed = int(total * torch.cuda.get_per_process_memory_fraction(device))
+    return min(free + kept - taken, allowed - taken)

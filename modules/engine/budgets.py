@@ -16,6 +16,9 @@ nothing from more rows once a row is large, and a GPU is full.  What is measured
 DECODE_POSITIONS = {"cpu": 4_096, "cuda": 16_384}
 """The same for the autoencoder, whose activations are 50 times larger."""
 
+UPSCALE_PIXELS = {"cpu": 1, "cuda": 512 * 512}
+"""Pixels of the tiles in one call of an upscaler; they are as large as is good for the device, so that few go together."""
+
 RECOVERY = 16
 """Full calls that must go well before a shrunken budget grows."""
 

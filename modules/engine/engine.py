@@ -22,6 +22,7 @@ import torch
 from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.manager import ModelManager
 from modules.checkpoints.taesd import Half
+from modules.checkpoints.upscaler_networks import UpscalerHandle
 from modules.checkpoints.vaes import AUTOMATIC
 from modules.diffusion.rows import can_join
 from modules.engine import results
@@ -42,6 +43,7 @@ from modules.engine.messages import (
     LoadFailed,
     Loading,
     Message,
+    Progress,
     Stop,
     Submit,
     Unload,
@@ -66,12 +68,16 @@ from modules.pipelines.ops import (
     EncodeImage,
     Host,
     Load,
+    LoadUpscaler,
     Meanwhile,
     Predict,
+    Progressed,
     Report,
+    Upscale,
 )
 from modules.pipelines.stages import checkpoints_of, stages_of
-from modules.request import parse_request
+from modules.pipelines.upscaling import upscaled_picture
+from modules.request import Upscaling, parse_request
 
 LOAD_TURN_SECONDS = 0.02
 """While checkpoints wait for others to be done with, whether one may be loaded is asked this often."""
@@ -261,7 +267,7 @@ class Engine:
     def _lives(self, task: Task) -> bool:
         return self.tasks.get(task.id) is task
 
-    def _make_room(self, model: ModelHandle) -> bool:
+    def _make_room(self, model: ModelHandle | UpscalerHandle) -> bool:
         """Memory ran out: let go of models that are not in use, and of what is remembered of them."""
         went = self.manager.make_room(model)
         self._forget()
@@ -277,7 +283,8 @@ class Engine:
         """Seconds per row, roughly: only the order within a call depends on it."""
         assert isinstance(key, tuple)
         kind, model, what = key
-        size = (what[2] * model.latent.factor, what[1] * model.latent.factor) if kind != "encode" else (0, 0)
+        factor = 1 if kind == "upscale" else model.latent.factor
+        size = (what[2] * factor, what[1] * factor) if kind != "encode" else (0, 0)
         return self.costs.row_seconds(Call(kind, model.info.name, *size)) or 1.0
 
     def _learn(self, call: Call, seconds: float) -> None:
@@ -339,7 +346,8 @@ class Engine:
         try:
             request = parse_request(submit.request)
             stages = stages_of(request)
-            pipeline = generate(stages, submit.images())
+            images = submit.images()
+            pipeline = upscaled_picture(request, images) if isinstance(request, Upscaling) else generate(stages, images)
             task = Task(task_id, submit.user, pipeline, checkpoints=frozenset(checkpoints_of(stages)))
         except Exception as error:
             self._fail(task_id, error)
@@ -361,7 +369,7 @@ class Engine:
         if isinstance(op, Predict):
             joins = tuple([op.model.denoiser.join_key(row) for row in op.rows])
             return Waiting(task.id, task.user, batch_key(op), task.since, len(op.rows), joins)
-        assert isinstance(op, Encode | EncodeImage | Decode)
+        assert isinstance(op, Encode | EncodeImage | Decode | Upscale)
         return Waiting(task.id, task.user, batch_key(op), task.since, len(op.chunks) if isinstance(op, Encode) else 1)
 
     def _answer(self, task: Task, answer: Any) -> None:
@@ -372,13 +380,20 @@ class Engine:
             if isinstance(answer, ModelHandle):
                 task.models.append(answer)
                 task.leases.append(self.manager.lease(answer))
+            if isinstance(answer, UpscalerHandle):
+                task.upscalers.append(answer)
+                task.leases.append(self.manager.lease(answer))
             self._resume(task, lambda: task.advance(answer, self._tick))
 
     def _resume(self, task: Task, step: Callable[[], None]) -> None:
         """Run the pipeline until it waits for the device or a thread, ends, or fails; failing costs this task only."""
         try:
             step()
-            while isinstance(task.op, (Meanwhile, Report, Check)):
+            while isinstance(task.op, (Meanwhile, Report, Check, Progressed)):
+                if isinstance(task.op, Progressed):
+                    self.emit(Progress(task.id, task.op.step, task.op.steps).message())
+                    task.advance(None, self._tick)
+                    continue
                 if isinstance(task.op, Meanwhile):
                     task.advance(self._host.submit(task.op.call), self._tick)
                     continue
@@ -399,6 +414,8 @@ class Engine:
                 self._begin_load(task.id, task.op)
             else:
                 self._load_since[task.id] = time.monotonic()
+        elif isinstance(task.op, LoadUpscaler):
+            self._park(task.id, functools.partial(self.manager.upscaler, task.op.name), self._host)
         elif isinstance(task.op, Host):
             self._park(task.id, task.op.call, self._waits if task.op.waits else self._host)
         elif task.op is None:

@@ -1,4 +1,4 @@
-"""What is in the engine's memory, and whose images run it: checkpoints and adapters, for people."""
+"""What is in the engine's memory, and whose images run it: checkpoints, upscalers and adapters, for people."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ def in_memory(manager: ModelManager, tasks: Iterable[Task]) -> InMemory:
         users = {task.user for task in running if any(model.network is handle for model in task.models)}
         used = max((component.used for component in handle.components), default=now)
         models.append(_model(handle.info.name, "checkpoint", handle.size, str(handle.device), users, now - used))
+    for upscaler in manager.upscalers.loaded:
+        users = {task.user for task in running if upscaler in task.upscalers}
+        used = max(component.used for component in upscaler.components)
+        models.append(_model(upscaler.info.name, "upscaler", upscaler.size, str(upscaler.device), users, now - used))
     users_of: dict[str, set[str]] = {}
     for task in running:
         for name in _adapters(task):

@@ -23,13 +23,14 @@ import torch
 from modules.checkpoints.cache import Component
 from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.residence import part_of
+from modules.checkpoints.upscaler_networks import UpscalerHandle
 from modules.diffusion.attention.backends import out_of_memory as said_out_of_memory
 from modules.diffusion.networks import TiledLatentSpace
-from modules.diffusion.placement import Placement, streaming_helps
+from modules.diffusion.placement import Placement, free_memory, streaming_helps
 from modules.diffusion.tiles import Tiling
 from modules.engine.budgets import RECOVERY
 from modules.errors import OutOfMemory
-from modules.pipelines.ops import Decode, DeviceOp, Encode, EncodeImage, Predict
+from modules.pipelines.ops import Decode, DeviceOp, Encode, EncodeImage, Predict, Upscale
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ LONGEST_PATIENCE = 64 * RECOVERY
 REMEMBERED = 256
 """Models and sizes of which is remembered what worked."""
 
-OWN_PART = {Predict: "unet", Decode: "vae", EncodeImage: "vae", Encode: "text"}
+OWN_PART = {Predict: "unet", Decode: "vae", EncodeImage: "vae", Encode: "text", Upscale: "upscaler"}
 """How the names of the networks begin that an op runs."""
 
 TITLES = {"unet": "the U-Net's", "vae": "the VAE's", "text": "the text encoder's", "text_2": "the second text encoder's"}
@@ -68,6 +69,8 @@ class Means:
 
     def for_op(self, op: DeviceOp) -> Means:
         """What of it makes a difference to this op."""
+        if isinstance(op, Upscale) and self.tiling is not None and self.tiling.side >= max(op.image.shape[1:]):
+            return replace(self, tiling=None)
         return replace(self, rows=0) if isinstance(op, Predict) and len(op.rows) <= self.rows else self
 
     def said(self, op: DeviceOp) -> list[str]:
@@ -75,7 +78,9 @@ class Means:
         said = []
         if self.rows:
             said.append(f"the rows of a step were evaluated {'one by one' if self.rows == 1 else f'{self.rows} at a time'}")
-        if self.tiling is not None:
+        if self.tiling is not None and isinstance(op, Upscale):
+            said.append(f"enlarged in tiles of {self.tiling.side}x{self.tiling.side} pixels")
+        elif self.tiling is not None:
             done, side = "decoded" if isinstance(op, Decode) else "encoded", self.tiling.side
             through = " through main memory" if self.tiling.on_host else ""
             said.append(f"{done} in tiles of {side}x{side} pixels{through}")
@@ -92,6 +97,7 @@ _TILES = (
     Means(slice_bytes=SLICE_BYTES, tiling=Tiling(256, on_host=True)),
     Means(slice_bytes=SLICE_BYTES, tiling=Tiling(128, on_host=True)),
 )
+_SMALLER = (Means(), *(Means(tiling=Tiling(side, on_host=True)) for side in (256, 192, 128, 96, 64)))
 
 
 def means_for(op: DeviceOp) -> tuple[Means, ...]:
@@ -100,7 +106,7 @@ def means_for(op: DeviceOp) -> tuple[Means, ...]:
         return _FORWARDS if op.model.attend is not None else _FORWARDS[:-1]
     if isinstance(op, Decode | EncodeImage) and isinstance(op.model.latent, TiledLatentSpace):
         return _TILES
-    return (Means(),)
+    return _SMALLER if isinstance(op, Upscale) else (Means(),)
 
 
 @dataclass
@@ -139,7 +145,7 @@ class MemoryLadder:
     """
 
     call: Callable[[Sequence[DeviceOp]], list[Any]]
-    make_room: Callable[[ModelHandle], bool] = lambda handle: False
+    make_room: Callable[[ModelHandle | UpscalerHandle], bool] = lambda handle: False
     say: Callable[[DeviceOp, str], None] = lambda op, sentence: None
     _learned: OrderedDict[Hashable, _Learned] = field(default_factory=OrderedDict)
     _streamed: dict[Hashable, Patience] = field(default_factory=dict)
@@ -206,6 +212,8 @@ class MemoryLadder:
             latent = op.model.latent
             assert isinstance(latent, TiledLatentSpace)
             op = replace(op, model=replace(op.model, latent=latent.tiled(means.tiling)))
+        if isinstance(op, Upscale) and means.tiling is not None:
+            op = replace(op, model=op.model.in_tiles(means.tiling.side))
         return self.call([op])[0]
 
     def _make_room(self, op: DeviceOp) -> None:
@@ -285,12 +293,12 @@ def _key(op: DeviceOp) -> Hashable:
     elif isinstance(op, Decode):
         what = tuple(op.latent.shape)
     else:
-        what = tuple(op.image.shape) if isinstance(op, EncodeImage) else None
+        what = tuple(op.image.shape) if isinstance(op, EncodeImage | Upscale) else None
     return type(op), tuple([component.key for component in _model(op).components]), what
 
 
-def _model(op: DeviceOp) -> ModelHandle:
-    assert isinstance(op, Predict | Decode | EncodeImage | Encode)
+def _model(op: DeviceOp) -> ModelHandle | UpscalerHandle:
+    assert isinstance(op, Predict | Decode | EncodeImage | Encode | Upscale)
     return op.model
 
 
@@ -324,18 +332,6 @@ def _settle(placement: Placement) -> None:
     torch.cuda.empty_cache()
 
 
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that this process may still take of a device; None where that is not known."""
-    if device.type != "cuda":
-        return None
-    free, total = torch.cuda.mem_get_info(device)
-    taken, kept = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
-    allowed = total
-    if hasattr(torch.cuda, "get_per_process_memory_fraction"):
-        allowed = int(total * torch.cuda.get_per_process_memory_fraction(device))
-    return min(free + kept - taken, allowed - taken)
-
-
 def _nothing_helps(op: DeviceOp) -> str:
     """What was asked, what there is, what to do."""
     model = _model(op)
@@ -343,6 +339,8 @@ def _nothing_helps(op: DeviceOp) -> str:
     there = f"{model.device} has not enough memory" if free is None else f"{model.device} has {free / 1e9:.1f} GB left"
     if isinstance(op, Encode):
         return f"the prompt's encoding needs more memory than there is: {there}; close other programs, or shorten the prompt"
+    if isinstance(model, UpscalerHandle):
+        return f"the upscaler {model.info.name!r} needs more memory than there is, in the smallest tiles too: {there}"
     if isinstance(op, EncodeImage):
         height, width = op.image.shape[-2:]
     else:

@@ -179,8 +179,8 @@ class LoadFailed(_Kind):
 
 @dataclass(frozen=True)
 class InMemory(_Kind):
-    """The models in memory: of each its name, kind ("checkpoint", "lora"), bytes, device, users (those whose images run it
-    now), and idle_seconds since it was used last."""
+    """The models in memory: of each its name, kind ("checkpoint", "upscaler", "lora"), bytes, device, users (those whose images
+    run it now), and idle_seconds since it was used last."""
 
     kind = "in-memory"
     models: Sequence[Mapping[str, Any]]

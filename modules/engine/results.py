@@ -10,7 +10,7 @@ from modules.diffusion import eight_bits
 from modules.engine.messages import Done, Failed, Message
 from modules.engine.task import Task
 from modules.errors import AtelierError, OutOfMemory
-from modules.pipelines.generate import Painted
+from modules.pipelines.painted import Painted
 
 
 def finished(task: Task) -> Message:
@@ -23,8 +23,8 @@ def finished(task: Task) -> Message:
         width=width,
         height=height,
         schedule=painted.schedule,
-        model_name=painted.model.info.name,
-        model_hash=painted.model.hash.value()[:10],
+        model_name=painted.model.info.name if painted.model else "",
+        model_hash=painted.model.hash.value()[:10] if painted.model else "",
         extras=dict(painted.extras),
         facts=_facts(task, painted),
         pixels=painted.pixels.numpy().tobytes(),
@@ -47,7 +47,7 @@ def _facts(task: Task, painted: Painted) -> dict[str, str]:
     seen; notes on how the task was run, one of them on where its denoising loop was ended before its last step."""
     facts = dict(painted.facts)
     notes = list(dict.fromkeys([*(note for model in task.models for note in model.notes), *task.notes]))
-    if painted.model.dtype != torch.float32:
+    if painted.model is not None and painted.model.dtype != torch.float32:
         facts["dtype"] = str(painted.model.dtype).removeprefix("torch.")
     if any(model.in_eight_bits for model in task.models):
         facts["weights"] = str(eight_bits.FORMAT).removeprefix("torch.")

@@ -19,15 +19,16 @@ from torch import Tensor
 
 from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.tiny_autoencoders import TinyLatentSpace
+from modules.checkpoints.upscaler_networks import UpscalerHandle
 from modules.diffusion.rows import Answer, Row
-from modules.engine.budgets import DECODE_POSITIONS, POSITIONS, Budgets, knee
+from modules.engine.budgets import DECODE_POSITIONS, POSITIONS, UPSCALE_PIXELS, Budgets, knee
 from modules.engine.costs import BY_TAESD
 from modules.engine.gauge import Gauge
 from modules.engine.memory import MemoryLadder, out_of_memory
 from modules.engine.streams import Immediate, Pending, Span, Streams
 from modules.engine.tiny_previews import TinyPreviews
 from modules.errors import NotFinite
-from modules.pipelines.ops import Check, Decode, DeviceOp, Encode, EncodeImage, Predict, autoencoder_failed
+from modules.pipelines.ops import Check, Decode, DeviceOp, Encode, EncodeImage, Predict, Upscale, autoencoder_failed
 
 CACHED_WINDOWS = 512
 """Encoded windows of 75 tokens that are kept, over all models; 120 MB of SD 1.x in fp32."""
@@ -43,7 +44,7 @@ QUICK_DECODE = {"cpu": 0.06, "cuda": 0.009}
 that is 3 % of the time between two previews (`reports.PREVIEW_SECONDS`)."""
 
 
-def batch_key(op: DeviceOp) -> tuple[str, ModelHandle, Any]:
+def batch_key(op: DeviceOp) -> tuple[str, ModelHandle | UpscalerHandle, Any]:
     """Ops with equal keys can share one call of the device."""
     if isinstance(op, Predict):
         return ("predict", op.model.network, tuple(op.rows[0].x.shape))
@@ -55,6 +56,8 @@ def batch_key(op: DeviceOp) -> tuple[str, ModelHandle, Any]:
         return ("encode-image", op.model, (channels, height // factor, width // factor))
     if isinstance(op, Decode):
         return ("decode", op.model, tuple(op.latent.shape))
+    if isinstance(op, Upscale):
+        return ("upscale", op.model, tuple(op.image.shape))
     raise TypeError(f"{type(op).__name__} is not for the device")
 
 
@@ -90,7 +93,7 @@ class Runner:
     forwards: int = 0
     """Network evaluations so far; what sharing saves shows here."""
     rows: int = 0
-    make_room: Callable[[ModelHandle], bool] = lambda handle: False
+    make_room: Callable[[ModelHandle | UpscalerHandle], bool] = lambda handle: False
     say: Callable[[DeviceOp, str], None] = lambda op, sentence: None
     gauge: Gauge = field(default_factory=Gauge)
     """Measures what calls take of the device's memory."""
@@ -113,6 +116,8 @@ class Runner:
         kind, model = key[0], key[1]
         if kind == "encode":
             return 64
+        if kind == "upscale":
+            return int(max(1, UPSCALE_PIXELS.get(model.device.type, 1) // (key[2][1] * key[2][2])))
         positions = (POSITIONS if kind == "predict" else DECODE_POSITIONS).get(model.device.type, 16_384)
         if kind == "predict":
             positions = self._positions.get(model, positions)
@@ -208,6 +213,8 @@ class Runner:
             return self._encode([w for w in ops if isinstance(w, Encode)])
         if isinstance(first, EncodeImage):
             return self._encode_images([w for w in ops if isinstance(w, EncodeImage)])
+        if isinstance(first, Upscale):
+            return self._upscale([w for w in ops if isinstance(w, Upscale)])
         return self._decode([w for w in ops if isinstance(w, Decode)])
 
     def _predict(self, ops: Sequence[Predict]) -> list[list[Answer]]:
@@ -258,6 +265,22 @@ class Runner:
 
     def _decode(self, ops: Sequence[Decode]) -> list[Pending]:
         return self._decoded(ops[0].model, [op.latent for op in ops])
+
+    def _upscale(self, ops: Sequence[Upscale]) -> list[Pending]:
+        """The enlarged tiles, float32 (3, H, W) on the CPU each."""
+        model = ops[0].model
+        start = self.streams.mark()
+        made = model.enlarge(torch.stack([op.image for op in ops]))
+        largest = self.streams.to_host(_magnitudes(made))
+        tiles = self.streams.to_host(made)
+        span = Span(start, self.streams.mark())
+
+        def result(number: int) -> Tensor:
+            if not math.isfinite(largest[number]):
+                raise NotFinite(f"the upscaler {model.info.name!r} gave NaN or infinity; try --dtype float32, or another one")
+            return tiles[number]
+
+        return [Pending(span, partial(result, number)) for number in range(len(ops))]
 
     def _decoded(self, model: ModelHandle, latents: Sequence[Tensor]) -> list[Pending]:
         """The pictures of `latents` (C, h, w), beside other work of the device: uint8 (H, W, 3) on the CPU each."""
@@ -314,7 +337,7 @@ class Runner:
         ]
         return min(larger, default=1.0) < quick
 
-    def forget(self, keep: Callable[[ModelHandle], bool]) -> None:
+    def forget(self, keep: Callable[[Any], bool]) -> None:
         """Drop what is remembered of models that are gone."""
         for key in [key for key in self._windows if not keep(key[0])]:
             del self._windows[key]

@@ -7,8 +7,9 @@ from typing import Any
 
 from modules.checkpoints.cache import Leases
 from modules.checkpoints.handle import ModelHandle
-from modules.pipelines.generate import Painted
+from modules.checkpoints.upscaler_networks import UpscalerHandle
 from modules.pipelines.ops import DeviceOp, Program
+from modules.pipelines.painted import Painted
 
 
 @dataclass(eq=False)
@@ -29,6 +30,8 @@ class Task:
     """All that it will load."""
     models: list[ModelHandle] = field(default_factory=list)
     """What it runs, as far as that is loaded."""
+    upscalers: list[UpscalerHandle] = field(default_factory=list)
+    """The upscalers among that."""
     finishing: bool = False
     """Whether its denoising loop is to end with the step that runs now."""
     ended_at: tuple[int, int] | None = None

@@ -7,6 +7,7 @@ many pixels or texts too long for a JPEG, becomes a PNG instead: nothing of a pi
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,8 +49,12 @@ class Encoded:
     suffix: str
 
 
-def encode(pixels: bytes, width: int, height: int, infotext: str, record: str, form: Form) -> Encoded:
+def encode(
+    pixels: bytes, width: int, height: int, infotext: str, record: str, form: Form, chunks: Mapping[str, str] | None = None
+) -> Encoded:
     """RGB8 pixels (height x width x 3 bytes, rows from the top) with both texts; an empty text is left out.
+
+    `chunks` are a PNG's texts beside our record where they are others than `infotext` under A1111's name.
 
     Raises:
         ValueError: the pixels are not width x height x 3 bytes, or the texts are longer than `png.MAX_TEXT`.
@@ -60,7 +65,7 @@ def encode(pixels: bytes, width: int, height: int, infotext: str, record: str, f
         exif, xmp = exif_block(infotext) if infotext else b"", xmp_packet(record) if record else b""
         if form.kind != "jpeg" or (len(exif) <= MAX_SEGMENT and len(xmp) + _XMP_HEADER <= MAX_SEGMENT):
             return Encoded(_lossy(pixels, width, height, exif, xmp, form), SUFFIXES[form.kind])
-    texts = {png.PARAMETERS: infotext, png.RECORD: record}
+    texts = {**({png.PARAMETERS: infotext} if chunks is None else chunks), png.RECORD: record}
     return Encoded(png.encode(pixels, width, height, {key: text for key, text in texts.items() if text}), ".png")
 
 

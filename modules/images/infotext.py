@@ -41,7 +41,7 @@ from modules.images.infotext_keys import (
 )
 from modules.images.infotext_parsing import completed, is_word, parse
 from modules.images.infotext_record import RECORD_FORMAT, Record, parse_record, render_record
-from modules.request import GenerationRequest, Img2Img, clean_text, extensions
+from modules.request import GenerationRequest, Img2Img, Upscaling, clean_text, extensions
 
 __all__ = [
     "A1111_RNG",
@@ -53,6 +53,7 @@ __all__ = [
     "as_text",
     "checkpoint_names",
     "completed",
+    "enlarging_items",
     "parse",
     "parse_record",
     "render",
@@ -64,9 +65,25 @@ __all__ = [
 def render(info: GenerationInfo) -> str:
     """The A1111 text of a picture.
 
-    Prompt, "Negative prompt: ..." (left out when empty) and one line of `key: value` items, Steps first, Version last.
+    Prompt, "Negative prompt: ..." (left out when empty) and one line of `key: value` items, Steps first, Version last.  Of one
+    that was only enlarged, its source's text with how that was done.
     """
+    if isinstance(info.request, Upscaling):
+        return _enlarged(info.request.source_text, enlarging_items(info))
     return as_text(info.request.prompt, info.request.negative_prompt, _items(info))
+
+
+def enlarging_items(info: GenerationInfo) -> str:
+    """The items of A1111's text on how a picture was enlarged, "" of one that was painted."""
+    if not isinstance(info.request, Upscaling):
+        return ""
+    said = {key: value for key, value in info.extras.items() if key.startswith("Postprocess ")}
+    return ", ".join(_item(key, clean_text(value)) for key, value in said.items())
+
+
+def _enlarged(source: str, items: str) -> str:
+    """What a picture's source said, and how it was enlarged: items go on in the line of items, where there is one."""
+    return (", " if "Steps" in parse(source) else "\n").join(text for text in (source.rstrip(), items) if text)
 
 
 def as_text(prompt: str, negative_prompt: str, items: Iterable[tuple[str, str]]) -> str:

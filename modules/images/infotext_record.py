@@ -8,17 +8,18 @@ from typing import Any
 
 from modules.errors import RequestError
 from modules.images.infotext_info import GenerationInfo
-from modules.request import GenerationRequest, Img2Img, clean_text, parse_stored
+from modules.request import GenerationRequest, Img2Img, Upscaling, clean_text, parse_stored
 
-RECORD_FORMAT = 3
+RECORD_FORMAT = 4
 """Version of the JSON record; raised when an older reader would misunderstand it.  2 has pictures by role and second passes, 3
-options of extensions; a record with none of them is one of format 1, so that older readers go on reading it."""
+options of extensions, 4 pictures that were only enlarged; a record with none of them is one of format 1, so that older readers
+go on reading it."""
 
 
 def render_record(info: GenerationInfo, job: str = "", index: int = 0) -> str:
     """The complete JSON record of picture `index` of `job`: request, facts, versions.  Nothing is lost to the text form."""
     record = {
-        "format": 3 if info.request.extensions else 2 if isinstance(info.request, Img2Img) or info.request.hires else 1,
+        "format": _format(info.request),
         "version": info.version,
         "job": job,
         "index": index,
@@ -29,6 +30,12 @@ def render_record(info: GenerationInfo, job: str = "", index: int = 0) -> str:
         "facts": dict(info.facts),
     }
     return clean_text(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
+
+
+def _format(request: GenerationRequest) -> int:
+    if isinstance(request, Upscaling):
+        return 4
+    return 3 if request.extensions else 2 if isinstance(request, Img2Img) or request.hires else 1
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ from modules.images import files, png
 from modules.images.containers import read_container
 from modules.images.decode import decode
 from modules.images.encoding import KINDS, SUFFIXES, Encoded, Form, encode
-from modules.images.infotext import GenerationInfo, parse_record, render, render_record
+from modules.images.infotext import GenerationInfo, enlarging_items, parse_record, render, render_record
 from modules.images.metadata import record_of
+from modules.request import Upscaling
 
 log = logging.getLogger("atelier")
 
@@ -286,8 +287,18 @@ def _encode(
         if len(infotext.encode()) + len(record.encode()) <= png.MAX_TEXT:
             break
     if info.request.private:
-        record = ""
-    return encode(pixels, width, height, "" if info.request.private else infotext, record, form), infotext
+        return encode(pixels, width, height, "", "", form, {}), infotext
+    return encode(pixels, width, height, infotext, record, form, _chunks(info)), infotext
+
+
+def _chunks(info: GenerationInfo) -> dict[str, str] | None:
+    """The texts of a PNG that was only enlarged, as A1111 writes them: its source's text as it was, and how it was enlarged
+    beside it (`postprocessing.run_postprocessing`, v1.10.1); None for a picture that was painted."""
+    if not isinstance(info.request, Upscaling):
+        return None
+    items = enlarging_items(info)
+    texts = {png.PARAMETERS: info.request.source_text, "postprocessing": items, "extras": items}
+    return {key: text for key, text in texts.items() if text}
 
 
 def _persistently(write: Callable[[], T], folder: Path) -> T:

@@ -23,7 +23,7 @@ from modules.images.metadata import record_of
 from modules.images.png import MAX_TEXTS
 from modules.images.readers import READERS, ExtraNetwork, FileTexts, Reading, a1111
 from modules.images.readers.file_texts import parse_object, said
-from modules.request import SIDE_STEP, clean_text, parse_request
+from modules.request import SIDE_STEP, Upscaling, clean_text, parse_request
 from modules.request.extensions import understood
 from modules.roles import as_role_fields
 
@@ -141,6 +141,8 @@ def _own(container: Container) -> Found | None:
     try:
         info = parse_record(record_of(container)).info
     except RequestError:
+        return None
+    if isinstance(info.request, Upscaling):  # how its source was made stands beside the record
         return None
     infotext = render(info)
     parsed = parse(infotext)

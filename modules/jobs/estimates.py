@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modules.checkpoints.upscalers import built_in
 from modules.diffusion.samplers import find_sampler
 from modules.engine.costs import BY_TAESD, Call, CostModel
 from modules.jobs.memory import Memory, memory_json, rows_of
 from modules.pipelines.stages import Stage, checkpoints_of, refined_steps, stages_of
-from modules.request import GenerationRequest
+from modules.request import GenerationRequest, Upscaling
 
 __all__ = [
     "Forecast",
@@ -161,6 +162,8 @@ def steps_of(request: GenerationRequest) -> int:
 
 def picture_seconds(costs: CostModel, request: GenerationRequest, waiting: int = 1) -> float | None:
     """Device seconds that one picture of `request` costs when `waiting` pictures of its size share their evaluations."""
+    if isinstance(request, Upscaling):
+        return _upscaling_seconds(costs, request)
     assert request.checkpoint is not None, "accepted requests name their checkpoint"
     stages = stages_of(request)
     total = 0.0
@@ -171,6 +174,11 @@ def picture_seconds(costs: CostModel, request: GenerationRequest, waiting: int =
             return None
         total += seconds
     return total
+
+
+def _upscaling_seconds(costs: CostModel, request: Upscaling) -> float | None:
+    """Not known before the picture's size is, which stands in no request; nothing where only filters enlarge it."""
+    return 0.0 if all(built_in(name) for name in request.upscalers) else None
 
 
 def _stage_seconds(costs: CostModel, checkpoint: str, stage: Stage, decoded: bool, waiting: int) -> float | None:

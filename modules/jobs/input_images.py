@@ -20,7 +20,7 @@ from modules.images.decode import decode
 from modules.images.uploads import Upload, Uploads, missing, pixel_id
 from modules.pixels.regions import Box, working_size
 from modules.queue.store import JobStore
-from modules.request import MAX_SOURCE_PIXELS, MAX_SOURCE_SIDE, GenerationRequest, Img2Img
+from modules.request import MAX_SOURCE_PIXELS, MAX_SOURCE_SIDE, GenerationRequest, Img2Img, Upscaling
 from modules.roles import FIELD_OF_ROLE, by_role
 
 log = logging.getLogger("atelier")
@@ -68,12 +68,17 @@ class InputImages:
         Raises:
             RequestError: which is not, and what to do.
         """
-        if not isinstance(request, Img2Img):
-            return
-        for role, picture in request.pictures.items():
+        for role, picture in named(request).items():
             if self.path(picture, user) is None:
                 raise RequestError(f"{FIELD_OF_ROLE[role]}: {missing(picture)}")
-        if request.outpaints:
+        if isinstance(request, Upscaling):
+            with Image.open(self._found(request.source, user), formats=["PNG"]) as image:
+                size = image.size
+            try:
+                request.check_size(size)
+            except ValueError as error:
+                raise RequestError(str(error)) from None
+        if isinstance(request, Img2Img) and request.outpaints:
             with Image.open(self._found(request.source, user), formats=["PNG"]) as image:
                 width = image.width + request.outpaint_left + request.outpaint_right
                 height = image.height + request.outpaint_up + request.outpaint_down
@@ -148,7 +153,8 @@ class InputImages:
 
 def named(request: GenerationRequest) -> dict[str, str]:
     """The ids of a request's pictures by role."""
-    return {str(role): picture for role, picture in request.pictures.items()} if isinstance(request, Img2Img) else {}
+    pictures = request.pictures if isinstance(request, Img2Img | Upscaling) else {}
+    return {str(role): picture for role, picture in pictures.items()}
 
 
 def pictures_of(fields: Mapping[str, Any]) -> dict[str, Any]:

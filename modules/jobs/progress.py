@@ -28,7 +28,7 @@ class ImageProgress:
 
 def not_begun(request: GenerationRequest) -> ImageProgress:
     """Of an image of which no step is done."""
-    planned = [stage.steps for stage in stages_of(request)]
+    planned = [stage.steps for stage in stages_of(request)] or [0]
     return ImageProgress(0, sum(planned), 1, len(planned), 0, planned[0])
 
 
@@ -40,7 +40,7 @@ def reported(request: GenerationRequest, progress: Progress) -> ImageProgress:
     >>> reported(request, Progress("job.0", step=35, steps=50, stage=1, stages=2))
     ImageProgress(step=35, steps=50, stage=2, stages=2, stage_step=5, stage_steps=20)
     """
-    planned = [stage.steps for stage in stages_of(request)]
+    planned = [stage.steps for stage in stages_of(request)] or [0]
     before, after = sum(planned[: progress.stage]), sum(planned[progress.stage + 1 :])
     stage_steps = max(0, progress.steps - before - after)
     stage_step = min(max(0, progress.step - before), stage_steps)

@@ -35,7 +35,7 @@ from modules.jobs.worker import Worker, Workers
 from modules.prompts.library import Library
 from modules.queue.records import Job
 from modules.queue.store import JobStore
-from modules.request import GenerationRequest
+from modules.request import GenerationRequest, Upscaling
 from modules.settings import Settings
 
 T = TypeVar("T")
@@ -121,8 +121,10 @@ class JobService:
         Raises:
             RequestError: they make no sense, or a picture that it starts from is not here.
         """
-        best = self.catalogue.checkpoint(fields.get("checkpoint")).defaults
-        request = self.catalogue.complete(self.input_images.sized(fields, user, (best.width, best.height)))
+        if "upscaler_1" not in fields:
+            best = self.catalogue.checkpoint(fields.get("checkpoint")).defaults
+            fields = self.input_images.sized(fields, user, (best.width, best.height))
+        request = self.catalogue.complete(fields)
         self.input_images.check(request, user)
         return request
 
@@ -215,7 +217,7 @@ class JobService:
     def skip(self, job_id: str, user: str) -> bool:
         with self.changes.lock:
             live, tasks = self.live.get(job_id, user), self._to_finish(job_id)
-            if live is None or not tasks:
+            if live is None or not tasks or isinstance(live.job.request, Upscaling):
                 return False
             self._finish(max(tasks, key=lambda task: live.steps_done(task.index)))
         return True
@@ -226,7 +228,7 @@ class JobService:
                 live = self.live.get(job_id, user)
                 if live is None:
                     return False
-                if self.live.dispatcher.busy(job_id):
+                if self.live.dispatcher.busy(job_id) and not isinstance(live.job.request, Upscaling):  # half of it is nothing
                     live.left -= set(self.live.dispatcher.drop_waiting(job_id))
                     for task in self._to_finish(job_id):
                         self._finish(task)

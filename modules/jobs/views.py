@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from modules.fields import about
 from modules.images.infotext_hires import described
 from modules.images.infotext_keys import NEGATIVE_LINE
 from modules.options import FROM_PICTURES, OPTIONS
-from modules.request import GenerationRequest, Hires
+from modules.request import GenerationRequest, Hires, Upscaling
 from modules.request.extensions import labels_of
 
 Health = Literal["starting", "ready", "restarting", "failed"]
@@ -20,6 +21,7 @@ _ALWAYS_SHOWN = frozenset(
         *("prompt", "negative_prompt", "styles", "seed", "count", "checkpoint", "width", "height"),
         *("sampler", "schedule", "steps", "cfg_scale", "pictures", "denoising_strength", "inpaint_area"),
         "extensions",  # by their options
+        "source_text",  # with the picture's own
     )
 )
 """Fields of a request that are shown whatever their value."""
@@ -131,7 +133,8 @@ def changed_settings(request: GenerationRequest) -> list[tuple[str, str]]:
     """
     fields = type(request).model_fields
     changed = [name for name, field in fields.items() if name not in _ALWAYS_SHOWN and getattr(request, name) != field.default]
-    shown = {_LABELS.get(name, name.replace("_", " ").capitalize()): getattr(request, name) for name in changed}
+    labels = _LABELS | {name: one.label for name, one in about(Upscaling).items() if one.label}
+    shown = {labels.get(name, name.replace("_", " ").capitalize()): getattr(request, name) for name in changed}
     return [(label, _in_words(value)) for label, value in (shown | labels_of(request.extensions)).items()]
 
 

@@ -14,6 +14,7 @@ from modules.checkpoints.files import described as checkpoint_described
 from modules.checkpoints.header import Header
 from modules.checkpoints.sources import read_source, size_of, stamp_of
 from modules.checkpoints.taesd import described_taesd
+from modules.checkpoints.upscalers import described_upscaler
 from modules.checkpoints.vaes import described_vae
 from modules.errors import CheckpointError
 from modules.hooks import HOOKS
@@ -22,7 +23,7 @@ from modules.model_library.kinds import KINDS, UNUSED
 from modules.model_library.neighbours import json_beside, mapping, number, text, words
 from modules.model_library.survey import Found
 
-VERSION = 1
+VERSION = 2
 """Of what is kept of a description: another version is made anew."""
 _SHORT = {"sd1": families.SD1, "sd2": families.SD2, "sdxl": families.SDXL, "sd3": families.SD3, "flux": families.FLUX}
 """Families of checkpoints by the beginning of their names."""
@@ -220,6 +221,12 @@ def _hypernetwork(found: Found, header: Header, said: Described) -> Described:
     return _with(_other(found, header, said), problem=described_hypernetwork(found.path).problem)
 
 
+def _upscaler(found: Found, header: Header, said: Described) -> Described:
+    info = described_upscaler(found.path)
+    form = f"{info.kind}, {info.scale} times as large" if info.scale else info.kind
+    return _with(said, about=said.about or form, problem=info.problem)
+
+
 def _other(found: Found, header: Header, said: Described) -> Described:
     return _with(said, family=families.by_metadata(header.metadata), width=families.checkpoint_width(header.shapes))
 
@@ -231,7 +238,8 @@ _KIND_OF = {
     "vae": _vae,
     "taesd": _taesd,
     "hypernetwork": _hypernetwork,
-    **dict.fromkeys(("controlnet", "upscaler"), _other),
+    "upscaler": _upscaler,
+    "controlnet": _other,
 }
 
 

@@ -38,7 +38,7 @@ KINDS: Mapping[str, Kind] = {
         _kind("embedding", "embedding", "embeddings"),
         _kind("hypernetwork", "hypernetwork", "hypernetworks", "hypernetwork"),
         _kind("controlnet", "ControlNet", "controlnet", "control_net", used=False),
-        _kind("upscaler", "upscaler", "esrgan", "realesrgan", "upscale_models", "upscalers", used=False),
+        _kind("upscaler", "upscaler", "esrgan", "realesrgan", "upscale_models", "upscalers"),
     )
 }
 """By name, in the order in which they are shown."""

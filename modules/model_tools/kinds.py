@@ -12,6 +12,7 @@ from modules.checkpoints.completeness import check_vae
 from modules.checkpoints.families import recognise
 from modules.checkpoints.folders import listing
 from modules.checkpoints.header import Header
+from modules.checkpoints.upscalers import layout_of
 from modules.errors import CheckpointError
 
 AUTO = "auto"
@@ -21,6 +22,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     "vae": ("vae", "vaes"),
     "embeddings": ("embeddings",),
     "hypernetworks": ("hypernetworks", "hypernetwork"),
+    "upscalers": ("esrgan", "realesrgan", "upscale_models", "upscalers"),
 }
 """Names of the folders of each kind, in any case; the first is made where there is none, but for checkpoints."""
 TITLES = {
@@ -29,6 +31,7 @@ TITLES = {
     "vae": "a VAE",
     "embeddings": "an embedding",
     "hypernetworks": "a hypernetwork",
+    "upscalers": "an upscaler",
 }
 _LORA = re.compile(
     r"lora_(?:up|down|A|B|linear_layer)\b|lora\.(?:up|down)\b|\.(?:hada|lokr)_|\.dora_scale$|\.oft_(?:blocks|diag)$|"
@@ -55,6 +58,7 @@ def kind_of(header: Header, name: str) -> str:
         return "hypernetworks"
     for kind, check in (
         ("checkpoints", lambda: recognise(shapes)),
+        ("upscalers", lambda: layout_of(header)),
         ("vae", lambda: check_vae(header, keys.vae_layout(shapes))),
         ("embeddings", lambda: vectors_of(shapes, name)),
     ):

@@ -211,7 +211,7 @@ class GetModel(ToolRequest):
     tool: Literal["get"] = "get"
     source: Annotated[str, Field(min_length=1, max_length=2000)]
     file: Annotated[str, Field(max_length=MAX_NAME)] = ""
-    to: Literal["auto", "checkpoints", "loras", "vae", "embeddings", "hypernetworks"] = "auto"
+    to: Literal["auto", "checkpoints", "loras", "vae", "embeddings", "hypernetworks", "upscalers"] = "auto"
     """Which folder it goes into; auto is what its tensors say that it is."""
     fp16: bool = False
     """Whether the fp16 variant is taken where there is one."""

@@ -8,7 +8,6 @@ conditioning for networks that were trained with it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 
@@ -28,6 +27,7 @@ from modules.pipelines.guidance import guidance_for
 from modules.pipelines.init import Init, concat_empty, concat_init, init_of_region, init_of_stage
 from modules.pipelines.inpainting import blend_for, inpainted, inpainted_before, kept
 from modules.pipelines.ops import Program, decode, load, on_host, report
+from modules.pipelines.painted import Painted
 from modules.pipelines.prompting import Prompted, prompted
 from modules.pipelines.refining import Guide, Refiner, account, check_refiner, load_refiner
 from modules.pipelines.region import Region, region_of
@@ -36,21 +36,6 @@ from modules.pipelines.stages import Stage
 from modules.pixels import Picture, colour
 from modules.request import Img2Img, Txt2Img
 from modules.request.starting import starting_problem
-
-
-@dataclass(frozen=True, eq=False)
-class Painted:
-    """A finished picture: `pixels` uint8 (H, W, 3) on the CPU, and the facts that its record needs.
-
-    `schedule` is the first stage's.  `extras` are items of the text that other programs read, `facts` go to our own record
-    only.
-    """
-
-    pixels: Tensor
-    model: ModelHandle
-    schedule: str
-    extras: Mapping[str, str] = field(default_factory=dict)
-    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = MappingProxyType({})) -> Program[Painted]:

@@ -17,12 +17,13 @@ from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.noise import Noise
 from modules.diffusion.transfers import sent
 from modules.pipelines.inpainting import mask_channels, masked_image
-from modules.pipelines.ops import Program, decode, encode_image, on_host
+from modules.pipelines.ops import Program, decode, encode_image
 from modules.pipelines.prompting import Prompted
 from modules.pipelines.region import LATENT_UPSCALE, Region, rounded
 from modules.pipelines.sampling import ahead
 from modules.pipelines.stages import Stage
-from modules.pixels import Picture, masks, resize
+from modules.pipelines.upscaling import covering
+from modules.pixels import Picture, masks
 from modules.request import Img2Img
 
 _LATENT_MODES = {
@@ -80,7 +81,7 @@ def init_of_stage(model: ModelHandle, stage: Stage, latent: Tensor) -> Program[I
         latent = upscaled(latent, stage.upscaler, width // factor, height // factor)
         return Init(latent, latent)
     pixels = yield from decode(model, latent)
-    large = yield from on_host(lambda: resize.upscale(pixels.numpy(), width, height, stage.upscaler))
+    large = yield from covering(pixels.numpy(), width, height, stage.upscaler)
     latent = yield from encode_image(model, tensor_of(large))
     return Init(latent, latent)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.taesd import Half
+from modules.checkpoints.upscaler_networks import UpscalerHandle
 from modules.checkpoints.vaes import AUTOMATIC
 from modules.diffusion.networks import Strengths
 from modules.diffusion.rows import Answer, JoinKey, Row, can_join
@@ -76,6 +77,29 @@ class Decode:
 
 
 @dataclass(frozen=True)
+class LoadUpscaler:
+    """Make an upscaler available by its name.  Answer: `UpscalerHandle`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Upscale:
+    """A tile (3, h, w) of a picture, float32 in [0, 1] on the CPU, enlarged.  Answer: the same (3, scale h, scale w)."""
+
+    model: UpscalerHandle
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """Progress of work that has no denoising loop: `step` of `steps` is done.  Answer: None."""
+
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class Host:
     """Run `call` on a host thread while other pipelines go on.  Answer: what it returns.
 
@@ -130,8 +154,10 @@ class Check:
             raise NotFinite(self.message)
 
 
-DeviceOp = Load | Encode | EncodeImage | Predict | Decode | Host | Meanwhile | Report | Check
-ON_DEVICE = (Encode, EncodeImage, Predict, Decode)
+DeviceOp = (
+    Load | LoadUpscaler | Encode | EncodeImage | Predict | Decode | Upscale | Host | Meanwhile | Report | Progressed | Check
+)
+ON_DEVICE = (Encode, EncodeImage, Predict, Decode, Upscale)
 """What only the engine's own thread may do."""
 
 Program = Generator[DeviceOp, Any, T]
@@ -139,6 +165,18 @@ Program = Generator[DeviceOp, Any, T]
 
 def load(checkpoint: str, vae: str = AUTOMATIC, taesd: tuple[Half, ...] = ()) -> Program[ModelHandle]:
     return cast(ModelHandle, (yield Load(checkpoint, vae, taesd)))
+
+
+def load_upscaler(name: str) -> Program[UpscalerHandle]:
+    return cast(UpscalerHandle, (yield LoadUpscaler(name)))
+
+
+def upscale_tile(model: UpscalerHandle, image: Tensor) -> Program[Tensor]:
+    return cast(Tensor, (yield Upscale(model, image)))
+
+
+def progressed(step: int, steps: int) -> Program[None]:
+    yield Progressed(step, steps)
 
 
 def encode(

@@ -12,8 +12,23 @@ from typing import Any
 import torch
 
 from modules.checkpoints.manager import ModelManager
-from modules.pipelines.generate import Painted
-from modules.pipelines.ops import Check, Decode, DeviceOp, Encode, EncodeImage, Host, Load, Meanwhile, Predict, Program, Report
+from modules.pipelines.ops import (
+    Check,
+    Decode,
+    DeviceOp,
+    Encode,
+    EncodeImage,
+    Host,
+    Load,
+    LoadUpscaler,
+    Meanwhile,
+    Predict,
+    Program,
+    Progressed,
+    Report,
+    Upscale,
+)
+from modules.pipelines.painted import Painted
 
 
 @torch.inference_mode()
@@ -46,6 +61,10 @@ def _answer(op: DeviceOp, manager: ModelManager) -> Any:
         case Decode(model, latent):
             image = model.latent.decode(latent[None])
             return ((image[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu()
+        case LoadUpscaler(name):
+            return manager.upscaler(name)
+        case Upscale(upscaler, tile):
+            return upscaler.enlarge(tile[None])[0].cpu()
         case Host(call):
             return call()
         case Meanwhile(call):
@@ -54,5 +73,5 @@ def _answer(op: DeviceOp, manager: ModelManager) -> Any:
             return begun
         case Check():
             return op.now()
-        case Report():
+        case Report() | Progressed():
             return None

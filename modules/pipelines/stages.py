@@ -14,7 +14,7 @@ from typing import Literal
 
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import TrainedSigmas, partial_sigmas, resolve_schedule, run_steps, sigmas_for
-from modules.request import Img2Img, Txt2Img
+from modules.request import LATENT_UPSCALERS, Img2Img, Txt2Img, Upscaling
 from modules.request.refiner import RefinerPass
 
 Start = Literal["noise", "latent", "picture"]
@@ -61,10 +61,12 @@ class Stage:
 
 
 def stages_of(request: Txt2Img) -> tuple[Stage, ...]:
-    """The stages of one image of `request`, in order.
+    """The stages of one image of `request`, in order; none of a picture that is only enlarged.
 
     A second pass runs exactly its number of steps, as in A1111 (`sd_samplers_common.setup_img2img_steps`).
     """
+    if isinstance(request, Upscaling):
+        return ()
     if isinstance(request, Img2Img) and request.upscaler_noise_level is not None:  # SD x4 upscaler's
         return (Stage(request),)
     if isinstance(request, Img2Img):
@@ -73,7 +75,7 @@ def stages_of(request: Txt2Img) -> tuple[Stage, ...]:
         return (Stage(request),)
     second = Stage(
         _refined(request.second_pass(), "second pass"),
-        "latent" if hires.upscaler.startswith("Latent") else "picture",
+        "latent" if hires.upscaler in LATENT_UPSCALERS else "picture",
         hires.denoising_strength,
         exactly=True,
         upscaler=hires.upscaler,
@@ -117,6 +119,8 @@ def _levels(schedule: str, sampler: str, steps: int, strength: float, exactly: b
 
 
 def checkpoints_of(stages: Sequence[Stage]) -> tuple[str, ...]:
-    """The checkpoints that the stages need, their own first."""
+    """The checkpoints that the stages need, their own first; none without stages."""
+    if not stages:
+        return ()
     names = (stages[0].settings.checkpoint or "", refiner_of(stages))
     return tuple(name for name in names if name)

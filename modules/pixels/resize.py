@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from modules.pixels import Pixels
+from modules.pixels.enlarging import FILTERS
 
 
 def resize(pixels: Pixels, width: int, height: int, mode: str = "Just resize") -> Pixels:
@@ -39,13 +40,10 @@ def scale(pixels: Pixels, width: int, height: int, by: Image.Resampling = Image.
     return np.asarray(Image.fromarray(pixels).resize((width, height), by))
 
 
-_FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
-
-
 def upscale(pixels: Pixels, width: int, height: int, upscaler: str) -> Pixels:
     """`pixels` by one of A1111's upscalers that know pixels alone ("Lanczos", "Nearest"), covering `width` x `height` and cut
     off evenly as by "Crop and resize"."""
-    return _cover(pixels, width, height, _FILTERS[upscaler])
+    return _cover(pixels, width, height, FILTERS[upscaler])
 
 
 def _cover(pixels: Pixels, width: int, height: int, by: Image.Resampling = Image.Resampling.LANCZOS) -> Pixels:

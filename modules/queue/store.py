@@ -161,8 +161,8 @@ class JobStore:
         return self._jobs("WHERE state IN ('queued', 'running') ORDER BY place, position", ())
 
     def latest_checkpoint(self) -> str | None:
-        """The checkpoint that the newest job asked for."""
-        found = self._jobs("ORDER BY position DESC LIMIT 1", ())
+        """The checkpoint that the newest job asked for; pictures that are only enlarged ask for none."""
+        found = self._jobs("WHERE instr(request, ?) = 0 ORDER BY position DESC LIMIT 1", ('"upscaler_1"',))
         return found[0].request.checkpoint if found else None
 
     # ---- the life of a job

@@ -14,12 +14,13 @@ command line, infotext and both APIs follow.  Validation answers in the user's w
     extensions  options of extensions, whose classes plugins name
     requests    Txt2Img and Img2Img, which have all these options
     starting    what a request has to start from for the kind of its checkpoint
+    upscaling   Upscaling: a picture that is only enlarged
     parsing     fields -> request; explaining: what is wrong with one
 """
 
 from modules.request.extensions import EXTENSIONS, RequestExtension, options_of
 from modules.request.guidance import GuidanceOptions
-from modules.request.hires import Hires, Upscaler
+from modules.request.hires import HIRES_UPSCALERS, LATENT_UPSCALERS, Hires
 from modules.request.kinds import (
     MAX_PIXELS,
     MAX_PROMPT,
@@ -40,9 +41,12 @@ from modules.request.parsing import parse_request, parse_stored
 from modules.request.refiner import RefinerOptions
 from modules.request.requests import LATER_FIELDS, Emphasis, GenerationRequest, Img2Img, ResizeMode, Txt2Img
 from modules.request.sampling import NoiseOptions, SamplerOptions
+from modules.request.upscaling import Upscaling
 
 __all__ = [
     "EXTENSIONS",
+    "HIRES_UPSCALERS",
+    "LATENT_UPSCALERS",
     "LATER_FIELDS",
     "MAX_PIXELS",
     "MAX_PROMPT",
@@ -71,7 +75,7 @@ __all__ = [
     "ResizeMode",
     "SamplerOptions",
     "Txt2Img",
-    "Upscaler",
+    "Upscaling",
     "clean_text",
     "options_of",
     "parse_request",

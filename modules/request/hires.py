@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from modules.fields import About
 from modules.request.kinds import Integer, Prompt, Real, Side
 
-Upscaler = Literal[
+LATENT_UPSCALERS = (
     "Latent",
     "Latent (antialiased)",
     "Latent (bicubic)",
     "Latent (bicubic antialiased)",
     "Latent (nearest)",
     "Latent (nearest-exact)",
-    "Lanczos",
-    "Nearest",
-]
-"""How the first pass becomes the size of the second, under A1111's names: its latent is interpolated, or its pixels."""
+)
+"""By which the latent of the first pass is interpolated, under A1111's names."""
+HIRES_UPSCALERS = (*LATENT_UPSCALERS, "Lanczos", "Nearest")
+"""How the first pass becomes the size of the second where that is no upscaler's file: its latent is interpolated, or its
+pixels."""
+
+UpscalerName = Annotated[str, Field(min_length=1, max_length=300)]
+"""One of those that are built in, or the name of an upscaler's file (`checkpoints.upscalers`)."""
 
 
 class Hires(BaseModel):
     """A second pass over the result of the first, at another size: A1111's hires fix.
 
-    The result is brought to `width` x `height` pixels by `upscaler` (covering them, cut off evenly where the aspect ratio is
-    another one), and repainted with `denoising_strength` in exactly `steps` steps, 0 for those of the first pass.  What is left
-    empty (None for `cfg_scale`) is the first pass's.
+    The result is brought to `width` x `height` pixels by `upscaler`, a built-in one or a file's name (covering them, cut off
+    evenly where the aspect ratio is another one), and repainted with `denoising_strength` in exactly `steps` steps, 0 for those
+    of the first pass.  What is left empty (None for `cfg_scale`) is the first pass's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     width: Annotated[Side, About(infotext="Hires resize-1", section="own", a1111="hr_resize_x")]
     height: Annotated[Side, About(infotext="Hires resize-2", section="own", a1111="hr_resize_y")]
-    upscaler: Annotated[Upscaler, About(infotext="Hires upscaler", section="own", a1111="hr_upscaler")] = "Latent"
+    upscaler: Annotated[UpscalerName, About(infotext="Hires upscaler", section="own", a1111="hr_upscaler")] = "Latent"
     denoising_strength: Annotated[
         Real, Field(ge=0.0, le=1.0), About(infotext="Denoising strength", section="own", a1111="denoising_strength")
     ] = 0.7

@@ -21,6 +21,9 @@ MAX_SOURCE_SIDE = 8192
 MAX_SOURCE_PIXELS = 33_554_432
 """Of a picture to start from, and of what it is extended to."""
 
+MAX_SOURCE_TEXT = 100_000
+"""Characters of what the file of a picture that is enlarged says of how it was made."""
+
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|[\ud800-\udfff]")
 
 
@@ -47,6 +50,7 @@ def _number(value: Any) -> Any:
 
 
 Prompt = Annotated[str, BeforeValidator(_prompt), Field(max_length=MAX_PROMPT)]
+SourceText = Annotated[str, BeforeValidator(_prompt), Field(max_length=MAX_SOURCE_TEXT)]
 StyleName = Annotated[str, BeforeValidator(_prompt), Field(max_length=1_000)]
 Integer = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]

@@ -11,11 +11,12 @@ from modules.request.explaining import allowed, explained
 from modules.request.hires import Hires
 from modules.request.kinds import MAX_STYLES
 from modules.request.requests import GenerationRequest, Img2Img, Txt2Img
+from modules.request.upscaling import Upscaling
 from modules.roles import Role, picture_name
 
 
 def parse_request(fields: dict[str, Any]) -> GenerationRequest:
-    """A request from untrusted fields; one with `pictures` (or a `source`) starts from them.
+    """A request from untrusted fields; one with `pictures` (or a `source`) starts from them, one with `upscaler_1` enlarges.
 
     Raises:
         RequestError: one line per bad field, saying what was given and what is allowed.
@@ -24,11 +25,13 @@ def parse_request(fields: dict[str, Any]) -> GenerationRequest:
 
 
 def _parse(fields: dict[str, Any], stored: bool) -> GenerationRequest:
-    kind = Img2Img if "source" in fields or "pictures" in fields else Txt2Img
+    kind: type[Txt2Img] = Img2Img if "source" in fields or "pictures" in fields else Txt2Img
+    kind = Upscaling if "upscaler_1" in fields else kind
     try:
         return kind.model_validate(fields, context={"stored": stored})
     except ValidationError as error:
-        explained = dict.fromkeys(_explain(e, fields) for e in error.errors(include_url=False))  # a box may be wrong four times
+        problems = error.errors(include_url=False)
+        explained = dict.fromkeys(_explain(problem, fields, kind) for problem in problems)  # a box may be wrong four times
         raise RequestError("; ".join(explained)) from None
 
 
@@ -41,11 +44,11 @@ def parse_stored(fields: dict[str, Any]) -> GenerationRequest:
     Raises:
         RequestError: as `parse_request`.
     """
-    before = {} if "raw_text" in fields else {"raw_text": True, "exact_steps": True}
+    before = {} if {"raw_text", "upscaler_1"} & fields.keys() else {"raw_text": True, "exact_steps": True}
     return _parse({**before, **fields}, stored=True)
 
 
-def _explain(error: Any, fields: dict[str, Any]) -> str:
+def _explain(error: Any, fields: dict[str, Any], kind: type[Txt2Img]) -> str:
     name = str(error["loc"][0]) if error["loc"] else "request"
     if name == "pictures":
         name = picture_name(error["loc"], fields)
@@ -62,7 +65,7 @@ def _explain(error: Any, fields: dict[str, Any]) -> str:
     if words := _allowed(name):
         given = fields[name] if name in ("box", "source") else error["input"]
         return f"{name}: must be {words}, {repr(given)[:60]} was given"
-    return explained(Img2Img, error)
+    return explained(kind if kind is Upscaling else Img2Img, error)
 
 
 def _explain_hires(error: Any) -> str:

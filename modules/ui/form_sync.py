@@ -17,7 +17,7 @@ from modules.diffusion.samplers import SAMPLERS, find_sampler
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError, SettingsError, UnknownName, without_folders
 from modules.model_library.edits import own_defaults
-from modules.request import EXTENSIONS, LATER_FIELDS, Img2Img, Txt2Img
+from modules.request import EXTENSIONS, HIRES_UPSCALERS, LATER_FIELDS, Img2Img, Txt2Img
 from modules.request.checkpoint import SIZE_FIELDS
 from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING
 from modules.scripts.runs import Preview
@@ -80,6 +80,10 @@ class FormSync:
     def refiners(self) -> list[tuple[str, str]]:
         """What can be chosen as refiner: any checkpoint; which one fits the form's is for the request to say."""
         return [("None", ""), *_titles(self.usable())]
+
+    def upscalers(self) -> list[str]:
+        """What can be chosen for a second pass."""
+        return [*HIRES_UPSCALERS, *(info.name for info in self.app.upscalers() if not info.problem)]
 
     def styles(self) -> tuple[list[str], str | None]:
         """The names in the styles file, and what is wrong with it."""
@@ -151,6 +155,7 @@ class FormSync:
         vaes, refiners = self.vaes(), self.refiners()
         updates |= {form.components["vae"]: gr.update(choices=vaes) for form in self.forms.values()}
         updates |= {form.components["refiner"]: gr.update(choices=refiners) for form in self.forms.values()}
+        updates |= {box: gr.update(choices=self.upscalers()) for box in self._upscaler_boxes()}
         updates[self.checkpoint] = gr.update(choices=_titles(usable), value=name)
         return updates
 
@@ -221,11 +226,18 @@ class FormSync:
             updates[vae] = gr.update(choices=vaes, value=updates.get(vae, AUTOMATIC))
             updates[refiner] = gr.update(choices=self.refiners(), value=updates.get(refiner, ""))
             updates[box] = gr.update(choices=styles, value=updates.get(box, []), info=about, visible=bool(styles or about))
+        for box in self._upscaler_boxes():
+            updates[box] = gr.update(choices=self.upscalers(), value=updates.get(box, HIRES_UPSCALERS[0]))
         chosen = self.app.checkpoint(name) if name else self.app.default_checkpoint()
         for form in self.forms.values():
             updates |= channel_hints(form, chosen)
         updates[self.checkpoint] = gr.update(choices=_titles(usable), value=chosen.name if chosen else None)
         return updates | {self.results: message("opened")}
+
+    def _upscaler_boxes(self) -> list[Any]:
+        """Where the upscaler of a second pass is chosen."""
+        boxes = (form.components.get("hires_upscaler") for form in self.forms.values())
+        return [box for box in boxes if box is not None]
 
     def _drop_unknown(self, form: Form, fields: Values) -> list[str]:
         """Take names out that nothing here carries; returns them for a note to the user."""
@@ -235,9 +247,13 @@ class FormSync:
             "schedule": set(SCHEDULES),
             "vae": set(self.vaes()),
             "refiner": {name for _, name in self.refiners()},
+            "hires_upscaler": set(self.upscalers()),
         }
         missing = [name for name in known if fields.get(name) is not None and fields[name] not in known[name]]
         notes = [f"{form.labels[name]} {str(fields.pop(name))[:80]!r}" for name in missing]
+        if isinstance(hires := fields.get("hires"), dict) and hires.get("upscaler") not in (None, *known["hires_upscaler"]):
+            notes.append(f"Upscaler {str(hires['upscaler'])[:80]!r}")
+            fields["hires"] = {**hires, "upscaler": "Lanczos"}
         if isinstance(styles := fields.get("styles"), list):
             here = self.styles()[0]
             fields["styles"] = [name for name in styles if name in here]

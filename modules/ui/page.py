@@ -24,6 +24,7 @@ from modules.ui.form_sync import FormSync
 from modules.ui.gradio import gr
 from modules.ui.results import Results
 from modules.ui.tabs.base import Tab
+from modules.ui.tabs.extras import ExtrasTab
 from modules.ui.tabs.gallery import GalleryTab
 from modules.ui.tabs.img2img import Img2ImgTab
 from modules.ui.tabs.inpaint import InpaintTab
@@ -67,7 +68,7 @@ class _BuiltIn:
     @hookimpl
     def tabs(self, app: App, sync: FormSync, version: str) -> tuple[Tab, ...]:
         painting = Txt2ImgTab(app, sync), Img2ImgTab(app, sync, version), InpaintTab(app, sync, version)
-        return *painting, PngInfoTab(), GalleryTab(), ModelsTab()
+        return *painting, ExtrasTab(), PngInfoTab(), GalleryTab(), ModelsTab()
 
 
 HOOKS.register(_BuiltIn(), "atelier.tabs", built_in=True)
@@ -168,6 +169,7 @@ def _head(version: str, shown: list[Tab]) -> str:
         f'<link rel="stylesheet" href="ui/{version}/png_info.css">'
         f'<link rel="stylesheet" href="ui/{version}/gallery/gallery.css">'
         f'<link rel="stylesheet" href="ui/{version}/gallery/look.css">'
+        f'<link rel="stylesheet" href="ui/{version}/extras/extras.css">'
         f'<link rel="stylesheet" href="ui/{version}/models/models.css">'
         f'<link rel="stylesheet" href="ui/{version}/models/detail.css">'
         f'<link rel="stylesheet" href="ui/{version}/models/adapter_panel.css">'

@@ -6,14 +6,14 @@ The request has a size in pixels; the form has a factor of the first pass's size
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import RequestError
 from modules.fields import bounds_of
 from modules.images.infotext_hires import hires_size
-from modules.request import Hires, Upscaler
+from modules.request import HIRES_UPSCALERS, Hires
 from modules.ui.form import Form, Values
 from modules.ui.gradio import gr
 
@@ -36,7 +36,7 @@ def build(form: Form) -> None:
         with gr.Row(elem_classes="pair"):
             form.figure(f"{PREFIX}width", "Resize width to", None, "by the factor")
             form.figure(f"{PREFIX}height", "Resize height to", None, "by the factor")
-        form.choice(f"{PREFIX}upscaler", "Upscaler", get_args(Upscaler), defaults["upscaler"])
+        form.choice(f"{PREFIX}upscaler", "Upscaler", HIRES_UPSCALERS, defaults["upscaler"])
         low, high = strength.ge, strength.le
         form.slider(f"{PREFIX}denoising_strength", "Denoising strength", low, high, defaults["denoising_strength"], 0.01)
         with gr.Row(elem_classes="pair"):

@@ -108,7 +108,7 @@ def test_a_two_stage_job_is_taken_up_after_a_restart(app: App) -> None:
         ({**SECOND, "schedule": "Gone"}, "'Gone'"),
         ({"width": 96}, "hires.height: must be a multiple of 8 from 64 to 2048, none was given"),
         ({**SECOND, "width": 4096}, "hires.width: must be a multiple of 8 from 64 to 2048, 4096 was given"),
-        ({**SECOND, "upscaler": "ESRGAN"}, "hires.upscaler: must be one of Latent"),
+        ({**SECOND, "upscaler": "ESRGAN"}, "hires.upscaler: upscaler 'ESRGAN' is not here. Known: Lanczos, Latent"),
         ({**SECOND, "colour": "red"}, "hires.colour: there is no such field"),
         ("twice", "hires: must be an object with the fields of a second pass"),
     ],

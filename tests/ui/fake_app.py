@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, PngImagePlugin
 from modules.catalogue import COST_FIELDS, Catalogue
 from modules.checkpoints.companions import EmbeddingInfo, HypernetworkInfo, LoraInfo
 from modules.checkpoints.files import CheckpointInfo, Defaults
+from modules.checkpoints.upscalers import UpscalerInfo
 from modules.checkpoints.vaes import VaeInfo
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
@@ -36,7 +37,7 @@ from modules.model_tools.runs import ToolRuns
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.queue.store import JobStore
-from modules.request import GenerationRequest, parse_request
+from modules.request import GenerationRequest, Upscaling, parse_request
 from modules.scripts.runs import ScriptRuns
 from modules.settings import Settings
 
@@ -69,6 +70,7 @@ class FakeApp:
         self.model_library = ModelLibrary(lambda: self.catalogue.folders, self.settings.data_dir)
         self.gallery = Gallery(self.settings.data_dir, self.settings.outputs_dir)
         self.models = [STICKERS, LANDSCAPES]
+        self.upscaler_files: list[UpscalerInfo] = []
         self.state = EngineState(
             "ready", "Ready.", "cpu (no GPU here)", "float32 (cpu)", "sdpa (no xformers on cpu)", "plain", "none (cpu)"
         )
@@ -152,6 +154,12 @@ class FakeApp:
     def checkpoints(self) -> list[CheckpointInfo]:
         return list(self.models)
 
+    def upscalers(self) -> list[UpscalerInfo]:
+        return list(self.upscaler_files)
+
+    def recipe_upscaler(self, fields: dict[str, Any]) -> str:
+        return self.catalogue.recipe_upscaler(fields)
+
     def recipe_refiner(self, fields: dict[str, Any]) -> str:
         return self.catalogue.recipe_refiner(fields, self.settings.data_dir / "hashes.json")
 
@@ -227,8 +235,10 @@ class FakeApp:
             return self.records[self.keys[user, key]][1]
         if self.limit and len(self.queue(user).jobs) >= self.limit:
             raise LimitError(f"{self.limit} jobs of yours wait already; wait until some are finished")
-        info = self.checkpoint(fields.get("checkpoint"))
-        request = parse_request({**fields, "checkpoint": info.name})
+        if "upscaler_1" in fields:
+            request = parse_request(fields)
+        else:
+            request = parse_request({**fields, "checkpoint": self.checkpoint(fields.get("checkpoint")).name})
         find_sampler(request.sampler), find_schedule(request.schedule)
         number = next(self._ids)
         request = request.model_copy(update={"seed": request.seed if request.seed >= 0 else 1000 * number})
@@ -322,6 +332,8 @@ class FakeApp:
 
     def _paint(self, job: JobView, index: int) -> PictureView:
         request = job.request.image(index)
+        if isinstance(request, Upscaling):
+            return self._enlarge(job, request)
         image = Image.new("RGB", (request.width, request.height), (230, 235, 240))
         box = (request.width // 5, request.height // 5, request.width * 4 // 5, request.height * 4 // 5)
         ImageDraw.Draw(image).ellipse(box, fill=(200 - 30 * index, 40 + 50 * index, 50))
@@ -334,3 +346,11 @@ class FakeApp:
         path = self.settings.outputs_dir / f"{job.id}-{index}.png"
         image.save(path, pnginfo=chunks)
         return PictureView(index, path.name, path, infotext, request.seed, request.width, request.height)
+
+    def _enlarge(self, job: JobView, request: Upscaling) -> PictureView:
+        image = self.uploads.open(request.source, self.records[job.id][0])
+        factor = request.factor(image.size)
+        image = image.resize((round(image.width * factor), round(image.height * factor)))
+        path = self.settings.outputs_dir / f"{job.id}-0.png"
+        image.save(path)
+        return PictureView(0, path.name, path, request.source_text, 0, image.width, image.height)

@@ -1,36 +1,44 @@
-"""Pictures without painting: extras (upscaling by Pillow), what a picture says about itself, and what is not built.
+"""Pictures without painting: extras (upscaling), what a picture says about itself, and what is not built.
 
-Sizes and texts are those of A1111 1.10.1's extras; models for upscaling and faces are not here, and are refused by name.
+Sizes and texts are those of A1111 1.10.1's extras.  Filters work on the picture here; with an upscaler's file a call becomes a
+job like any other, and is answered when that is over.  Models for faces are not here, and are refused by name.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from PIL import Image
 
-from modules.api.a1111.lists import UPSCALERS
+from modules.api.a1111.hires import known_upscaler
 from modules.api.a1111.options import OwnOptions
 from modules.api.a1111.pictures import encoded, picture_bytes, saved_infotext, to_base64
 from modules.api.a1111.replies import Caption, ExtrasImage, ExtrasImages, PictureInfo
 from modules.api.a1111.requests import ExtrasBatchBody, ExtrasBody, InfoBody, InterrogateBody, _ExtrasBody
 from modules.api.a1111.timing import TimedRoute
+from modules.api.error_responses import caller
 from modules.api.guard.bodies import fitted, read_json
 from modules.api.json_writer import json_text
 from modules.api.schema import body_of
+from modules.api.waiting import until_over
 from modules.app import App
+from modules.checkpoints.upscalers import BUILT_IN
 from modules.errors import RequestError
 from modules.images import png
 from modules.images.decode import decode
 from modules.images.infotext import completed, parse
 from modules.images.reading import read_picture
-from modules.request import MAX_SOURCE_PIXELS, MAX_SOURCE_SIDE
+from modules.jobs.views import JobView
+from modules.pixels.enlarging import by_filter, put_together
+from modules.request import Upscaling, parse_request
+from modules.request.kinds import MAX_SOURCE_TEXT
+from modules.request.upscaling import sizes
 
 WORKERS = 2
 """Pictures that are worked on at a time."""
@@ -47,33 +55,40 @@ def extras_endpoints(app: App, own: OwnOptions) -> APIRouter:
         text = await anyio.to_thread.run_sync(lambda: json_text(work()), limiter=few)
         return Response(text, media_type="application/json")
 
+    async def _made(request: Request, body: _ExtrasBody, pictures: Mapping[str, str]) -> tuple[list[bytes], str]:
+        """The files made of pictures in base64, and what their texts say.  Upscalers' files run as jobs like any other."""
+        wanted = await anyio.to_thread.run_sync(wanted_of, app, body)
+        user = caller(request) if wanted.by_model else request.state.user
+        options = own.of(user)
+
+        def begin(name: str, text: str) -> Any:
+            data = picture_bytes(text, name)
+            return submitted(app, data, name, wanted, user) if wanted.by_model else worked_on(data, name, wanted, options)
+
+        begun = [await anyio.to_thread.run_sync(begin, name, text, limiter=few) for name, text in pictures.items()]
+        if not wanted.by_model:
+            return [made for made, _ in begun], begun[-1][1] if begun else ""
+        results = []
+        for job in begun:
+            over = await until_over(app, job.id, user)
+            results.append(await anyio.to_thread.run_sync(finished, over, options, limiter=few))
+        return [made for made, _ in results], results[-1][1] if results else ""
+
     @router.post("/sdapi/v1/extra-single-image", response_model=ExtrasImage, openapi_extra=body_of(ExtrasBody, _EXTRAS))
     async def single(request: Request) -> Response:
         """One picture, larger or smaller."""
-        user, data = request.state.user, await read_json(request)
-
-        def work() -> dict[str, Any]:
-            body = fitted(ExtrasBody, data)
-            made, said = worked_on(picture_bytes(body.image, "image"), "image", body, own.of(user))
-            return {"html_info": _html(said), "image": to_base64(made)}
-
-        return await _answer(work)
+        data = await read_json(request)
+        body = fitted(ExtrasBody, data)
+        made, said = await _made(request, body, {"image": body.image})
+        return await _answer(lambda: {"html_info": _html(said), "image": to_base64(made[0])})
 
     @router.post("/sdapi/v1/extra-batch-images", response_model=ExtrasImages, openapi_extra=body_of(ExtrasBatchBody, _BATCH))
     async def batch(request: Request) -> Response:
         """Several pictures, each as `extra-single-image` does it."""
-        user, data = request.state.user, await read_json(request)
-
-        def work() -> dict[str, Any]:
-            body = fitted(ExtrasBatchBody, data)
-            images, said = [], ""
-            for index, one in enumerate(body.imageList):
-                name = f"imageList.{index}"
-                made, said = worked_on(picture_bytes(one.data, name), name, body, own.of(user))
-                images.append(to_base64(made))
-            return {"html_info": _html(said), "images": images}
-
-        return await _answer(work)
+        data = await read_json(request)
+        body = fitted(ExtrasBatchBody, data)
+        made, said = await _made(request, body, {f"imageList.{index}": one.data for index, one in enumerate(body.imageList)})
+        return await _answer(lambda: {"html_info": _html(said), "images": [to_base64(one) for one in made]})
 
     @router.post("/sdapi/v1/png-info", response_model=PictureInfo, openapi_extra=body_of(InfoBody, {"image": "iVBORw0KGgo..."}))
     async def png_info(request: Request) -> Response:
@@ -96,63 +111,90 @@ def extras_endpoints(app: App, own: OwnOptions) -> APIRouter:
     return router
 
 
-def worked_on(data: bytes, name: str, body: _ExtrasBody, options: Any) -> tuple[bytes, str]:
-    """The file of a picture that was sent, after the work that the body asks for, and what its text says of that.
+@dataclass(frozen=True)
+class Wanted:
+    """What a call asks for: our `fields` for each of its pictures, and whether an upscaler's file has a part in it."""
+
+    fields: Mapping[str, Any]
+    by_model: bool
+
+
+def wanted_of(app: App, body: _ExtrasBody) -> Wanted:
+    """What a body asks for, under the names that upscalers have here.
 
     Raises:
-        RequestError: an upscaler or face restorer that is not here, no picture, or a result that would be too large.
+        RequestError: an upscaler or face restorer that is not here.
     """
     if body.gfpgan_visibility or body.codeformer_visibility:
         raise RequestError("face restoration is not built yet; send 0 for gfpgan_visibility and codeformer_visibility")
+    first, second = (
+        known_upscaler(app, getattr(body, field) or "None", field, what="upscaler ") for field in ("upscaler_1", "upscaler_2")
+    )
+    fields: dict[str, Any] = {"upscaler_1": first, "upscaler_2": second, "crop": body.upscaling_crop}
+    fields["upscaler_2_visibility"] = body.extras_upscaler_2_visibility
+    fields |= (
+        {"width": body.upscaling_resize_w, "height": body.upscaling_resize_h}
+        if body.resize_mode == 1
+        else {"upscale_by": body.upscaling_resize}
+    )
+    request = parse_request({**fields, "source": "0" * 64})
+    assert isinstance(request, Upscaling), "its fields say so"
+    return Wanted(fields, any(name not in BUILT_IN for name in request.upscalers))
+
+
+def worked_on(data: bytes, name: str, wanted: Wanted, options: Any) -> tuple[bytes, str]:
+    """The file of a picture that was sent, after filters alone, and what its text says of that.
+
+    Raises:
+        RequestError: it is no picture, or the result would be too large.
+    """
     image = decode(data, name)
-    texts = {png.PARAMETERS: found} if (found := saved_infotext(data)) else {}
-    first, second = _upscaler(body.upscaler_1, "upscaler_1"), _upscaler(body.upscaler_2, "upscaler_2")
-    said: dict[str, object] = {}
-    if first != "None":
-        image = _upscaled(image, first, second, body, said)
-    text = ", ".join(f"{key}: {value}" for key, value in said.items())
-    if text:
-        texts |= {"postprocessing": text, "extras": text}
-    return encoded(image, texts, options), text
+    request = parse_request({**wanted.fields, "source": "0" * 64})
+    assert isinstance(request, Upscaling), "its fields say so"
+    try:
+        request.check_size(image.size)
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    exact, final = sizes(image.size, request.factor(image.size))
+    results = [by_filter(image, upscaler, exact, final) for upscaler in request.upscalers] or [image]
+    made = put_together(results, request.upscaler_2_visibility, request.cropped_to)
+    text = _said(request)
+    return encoded(made, _texts(saved_infotext(data), text), options), text
 
 
-def _upscaled(image: Image.Image, first: str, second: str, body: _ExtrasBody, said: dict[str, object]) -> Image.Image:
-    to_size = body.resize_mode == 1
-    width, height = body.upscaling_resize_w, body.upscaling_resize_h
-    scale = max(width / image.width, height / image.height) if to_size else body.upscaling_resize
-    said |= {"Postprocess upscale to": f"{width}x{height}"} if to_size else {"Postprocess upscale by": f"{scale:g}"}
-    made = _scaled(image, first, scale)
-    said["Postprocess upscaler"] = first
-    if second != "None" and body.extras_upscaler_2_visibility > 0:
-        made = Image.blend(made, _scaled(image, second, scale), body.extras_upscaler_2_visibility)
-        said["Postprocess upscaler 2"] = second
-    if to_size and body.upscaling_crop:
-        cropped = Image.new(made.mode, (width, height))
-        cropped.paste(made, (width // 2 - made.width // 2, height // 2 - made.height // 2))
-        made = cropped
-        said["Postprocess crop to"] = f"{width}x{height}"
-    return made
+def _said(request: Upscaling) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in request.said().items())
 
 
-def _scaled(image: Image.Image, upscaler: str, scale: float) -> Image.Image:
-    """As A1111: the filter makes the exact size, Lanczos the next lower multiple of 8, which is what comes out."""
-    exact = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-    final = (max(8, exact[0] // 8 * 8), max(8, exact[1] // 8 * 8))
-    if max(exact) > MAX_SOURCE_SIDE or exact[0] * exact[1] > MAX_SOURCE_PIXELS:
-        raise RequestError(
-            f"the picture would have {exact[0]}x{exact[1]} pixels; at most {MAX_SOURCE_SIDE} a side and "
-            f"{MAX_SOURCE_PIXELS:,} in all are made; ask for less"
-        )
-    filters = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
-    made = image.resize(exact, filters[upscaler])
-    return made if exact == final else made.resize(final, Image.Resampling.LANCZOS)
+def _texts(parameters: str, text: str) -> dict[str, str]:
+    """Of the new file, as A1111 names them."""
+    texts = {png.PARAMETERS: parameters} if parameters else {}
+    return texts | ({"postprocessing": text, "extras": text} if text else {})
 
 
-def _upscaler(name: str | None, field: str) -> str:
-    found = next((known for known in UPSCALERS if known.lower() == (name or "None").lower()), None)
-    if found is None:
-        raise RequestError(f"{field}: upscaler {str(name)[:80]!r} is not here; known are {', '.join(UPSCALERS)}")
-    return found
+def submitted(app: App, data: bytes, name: str, wanted: Wanted, user: str) -> JobView:
+    """A job for a picture that was sent."""
+    source = app.input_images.uploads.keep(data, user, name)
+    return app.submit({**wanted.fields, "source": source.id, "source_text": saved_infotext(data)[:MAX_SOURCE_TEXT]}, user)
+
+
+def finished(job: JobView | None, options: Any) -> tuple[bytes, str]:
+    """The file of a job's picture, and what its text says of how it was enlarged.
+
+    Raises:
+        RequestError: there is none.
+    """
+    if job is None or not job.pictures:
+        why = job.error if job is not None and job.error else "the job was cancelled or removed before it was answered"
+        raise RequestError(f"the picture could not be made: {why}")
+    try:
+        data = job.pictures[0].path.read_bytes()
+    except OSError:
+        raise RequestError("the picture's file is not in the outputs folder any more") from None
+    request = job.request
+    assert isinstance(request, Upscaling), "its fields said so"
+    text = _said(request)
+    return encoded(decode(data), _texts(request.source_text, text), options), text
 
 
 def _html(text: str) -> str:

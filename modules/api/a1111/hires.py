@@ -5,20 +5,23 @@ Facts: AUTOMATIC1111 v1.10.1, `processing.StableDiffusionProcessingTxt2Img`; `hr
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from collections.abc import Sequence
+from typing import Any
 
 from modules.api.a1111.requests import TextBody
-from modules.errors import RequestError
+from modules.app import App
+from modules.checkpoints.upscalers import BUILT_IN
+from modules.errors import RequestError, UnknownName
 from modules.fields import about
 from modules.images.infotext_hires import hires_size
-from modules.request import SIDE_STEP, Hires, Upscaler
+from modules.request import HIRES_UPSCALERS, SIDE_STEP, Hires
 
 _SAME = ("", "None", "none", "Use same sampler", "Use same scheduler", "Use same checkpoint")
 _STRENGTH = 0.75
 """The API's default; the page's is 0.7."""
 
 
-def hires_fields(body: TextBody, fields: dict[str, Any]) -> dict[str, Any]:
+def hires_fields(app: App, body: TextBody, fields: dict[str, Any]) -> dict[str, Any]:
     """`fields` with the second pass that the body asks for.
 
     Raises:
@@ -37,7 +40,7 @@ def hires_fields(body: TextBody, fields: dict[str, Any]) -> dict[str, Any]:
         raise RequestError("firstpass_image: a second pass over a picture that is sent is not built; send it to img2img")
     given = {name: getattr(body, one.a1111) for name, one in about(Hires).items()}
     hires = {name: value for name, value in given.items() if value is not None}
-    hires |= {"width": size[0], "height": size[1], "upscaler": _upscaler(body.hr_upscaler)}
+    hires |= {"width": size[0], "height": size[1], "upscaler": _upscaler(app, body.hr_upscaler)}
     hires.setdefault("denoising_strength", _STRENGTH)
     hires["steps"] = max(0, hires.get("steps", 0))
     for name in ("sampler", "schedule"):
@@ -46,12 +49,21 @@ def hires_fields(body: TextBody, fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "width": first[0], "height": first[1], "hires": hires}
 
 
-def _upscaler(name: str | None) -> str:
+def _upscaler(app: App, name: str | None) -> str:
     """Ours; A1111 takes Lanczos where it is told "None"."""
     if name in (None, ""):
         return "Latent"
-    known: dict[str, str] = {upscaler.lower(): upscaler for upscaler in get_args(Upscaler)} | {"none": "Lanczos"}
-    if (found := known.get(str(name).lower())) is None:
-        listed = ", ".join(get_args(Upscaler))
-        raise RequestError(f"hr_upscaler: {str(name)[:80]!r} is not here; known are {listed}")
-    return found
+    return "Lanczos" if str(name).lower() == "none" else known_upscaler(app, str(name), "hr_upscaler", HIRES_UPSCALERS)
+
+
+def known_upscaler(app: App, name: str, field: str, others: Sequence[str] = BUILT_IN, what: str = "") -> str:
+    """The name of an upscaler as it is called here: one of `others`, or that of a file.
+
+    Raises:
+        RequestError: there is none, or its file cannot be used; the message names `field` and what there is.
+    """
+    try:
+        return app.catalogue.upscaler(name, field, others)
+    except UnknownName:
+        known = ", ".join([*others, *(info.name for info in app.catalogue.upscalers() if not info.problem)])
+        raise RequestError(f"{field}: {what}{name[:80]!r} is not here; known are {known}") from None

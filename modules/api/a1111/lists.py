@@ -23,15 +23,15 @@ from modules.api.guard.bodies import read_json
 from modules.api.limits import Limits, limits_of
 from modules.app import App
 from modules.checkpoints.companions import EmbeddingInfo, text_width
+from modules.checkpoints.upscalers import ALIASES, BUILT_IN
 from modules.diffusion.samplers import SAMPLERS, Sampler
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import RequestError, SettingsError
+from modules.request import LATENT_UPSCALERS
 
 _RHO = {"karras": 7.0, "polyexponential": 1.0}
 _READ_THE_MODEL = {"uniform", "sgm_uniform", "simple", "normal", "ddim", "beta", "turbo"}
 """Schedules that A1111 and Forge build from the model's own noise levels."""
-
-UPSCALERS = ("None", "Lanczos", "Nearest")
 
 
 def list_endpoints(app: App, own: OwnOptions) -> APIRouter:
@@ -74,9 +74,7 @@ def _models(router: APIRouter, app: App, own: OwnOptions) -> None:
         return {}
 
     for path in (
-        "realesrgan-models",
         "face-restorers",
-        "latent-upscale-modes",
         "extensions",
     ):
 
@@ -152,9 +150,30 @@ def _tables(router: APIRouter, app: App) -> None:
         ]
 
     @router.get("/sdapi/v1/upscalers", response_model=list[replies.UpscalerItem])
-    async def upscalers() -> Any:
+    def upscalers() -> Any:
+        """What enlarges pictures: filters, and the upscalers in files."""
         nothing = {"model_name": None, "model_path": None, "model_url": None, "scale": 4.0}
-        return [{"name": name, **nothing} for name in UPSCALERS]
+        files = [
+            {"name": info.name, "model_name": info.name, "model_path": info.path.name, "scale": float(info.scale or 4)}
+            for info in app.upscalers()
+            if not info.problem
+        ]
+        return [*({"name": name, **nothing} for name in BUILT_IN), *({**nothing, **each} for each in files)]
+
+    @router.get("/sdapi/v1/realesrgan-models", response_model=list[dict[str, Any]])
+    def realesrgan_models() -> Any:
+        """The compact Real-ESRGAN networks, and those under A1111's names for published files."""
+        published = {stem.casefold() for name, stems in ALIASES.items() if name.startswith("R-ESRGAN") for stem in stems}
+        return [
+            {"name": info.name, "path": info.path.name, "scale": info.scale}
+            for info in app.upscalers()
+            if not info.problem and (info.kind == "Real-ESRGAN compact" or info.name.casefold() in published)
+        ]
+
+    @router.get("/sdapi/v1/latent-upscale-modes", response_model=list[dict[str, Any]])
+    async def latent_upscale_modes() -> Any:
+        """By which a second pass may interpolate the latent of the first."""
+        return [{"name": name} for name in LATENT_UPSCALERS]
 
     @router.get("/sdapi/v1/scripts", response_model=replies.Scripts)
     async def scripts() -> Any:

@@ -97,7 +97,7 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
     fields["count"] = (body.n_iter or 1) * (body.batch_size or 1)
     if isinstance(body, TextBody):
         if body.enable_hr:
-            fields = hires_fields(body, fields)
+            fields = hires_fields(app, body, fields)
         elif "enable_hr" in named:
             fields.pop("hires", None)  # an infotext's
     notes += _add_networks(app, fields, options)
@@ -107,7 +107,8 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
     if checkpoint:
         fields["checkpoint"] = checkpoint
     called = "refiner" in scripted or "refiner_checkpoint" in named
-    notes += [note for note in (app.recipe_vae(fields), _name_refiner(app, fields, called)) if note]
+    known = [app.recipe_vae(fields), _name_refiner(app, fields, called), app.recipe_upscaler(fields)]
+    notes += [note for note in known if note]
     masked = isinstance(body, PictureBody) and bool(body.mask)
     return Asked(fields, notes + option_notes(options, overridden, Call(app, fields, image, masked)))
 

@@ -17,9 +17,10 @@ from modules.api.checkpoints import checkpoint_json
 from modules.api.error_responses import caller
 from modules.api.json_writer import json_text
 from modules.app import App
+from modules.checkpoints.upscalers import BUILT_IN
 from modules.errors import without_folders
 from modules.jobs.views import EngineState, JobView, PictureView, changed_settings, painted_words
-from modules.request import EXTENSIONS, GenerationRequest
+from modules.request import EXTENSIONS, GenerationRequest, Upscaling
 from modules.roles import as_role_fields
 
 MAX_JOBS = 200
@@ -54,6 +55,14 @@ def _state(router: APIRouter, app: App) -> None:
     async def checkpoints() -> Response:
         found = await anyio.to_thread.run_sync(app.checkpoints)
         return JSONResponse([checkpoint_json(info) for info in found])
+
+    @router.get("/internal/upscalers")
+    async def upscalers() -> Response:
+        """What enlarges pictures: filters, which have no `kind`, and the upscalers in files that can be used."""
+        found = await anyio.to_thread.run_sync(app.upscalers)
+        filters = [{"name": name, "kind": "", "scale": 0} for name in BUILT_IN]
+        files = [{"name": info.name, "kind": info.kind, "scale": info.scale} for info in found if not info.problem]
+        return JSONResponse(filters + files)
 
 
 def _looking(router: APIRouter, app: App) -> None:
@@ -142,10 +151,19 @@ def job_json(job: JobView) -> dict[str, Any]:
         "held": without_folders(job.held),
         "paused": job.paused,
         "created": job.created,
-        "request": exact({**as_role_fields(job.request.model_dump(mode="json")), **_extensions(job.request)}),
+        "request": exact({**as_role_fields(_fields(job.request)), **_extensions(job.request)}),
         "settings": changed_settings(job.request),
         "pictures": [picture_json(picture) for picture in job.pictures],
     }
+
+
+def _fields(request: GenerationRequest) -> dict[str, Any]:
+    """The request's fields.  One that only enlarges also has what the page shows of any picture: its source's prompts."""
+    fields = request.model_dump(mode="json")
+    if not isinstance(request, Upscaling):
+        return fields
+    prompt, negative = painted_words(fields.pop("source_text")) or ("", "")
+    return {**fields, "prompt": prompt, "negative_prompt": negative, "styles": []}
 
 
 def _extensions(request: GenerationRequest) -> dict[str, Any]:

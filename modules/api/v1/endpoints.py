@@ -33,8 +33,9 @@ from modules.jobs.views import JobView, PictureView
 from modules.model_library.library import MAX_PAGE as MAX_MODELS
 from modules.model_library.library import MAX_QUERY
 from modules.model_library.library import Query as ModelQuery
-from modules.request import Img2Img, Txt2Img
-from modules.roles import with_role_fields
+from modules.request import Img2Img, Txt2Img, Upscaling
+from modules.request.upscaling import OWN_FIELDS
+from modules.roles import ROLE_FIELDS, with_role_fields
 
 MAX_PAGE = 200
 """Jobs in one answer of the list."""
@@ -46,6 +47,10 @@ _EXAMPLES = {
     "picture": {
         "summary": "A picture from a picture that was sent to /api/v1/sources",
         "value": {**_WORDS, "pictures": {"init": "0" * 64}, "denoising_strength": 0.6},
+    },
+    "larger": {
+        "summary": "Such a picture at another size, without painting",
+        "value": {"pictures": {"init": "0" * 64}, "upscaler_1": "Lanczos", "upscale_by": 2},
     },
 }
 
@@ -405,9 +410,12 @@ def job_answer(job: JobView) -> dict[str, Any]:
 
 
 def _job_body(key: bool = True) -> dict[str, Any]:
-    """Of a job, with its `key` or without: a request of either kind.  Defaults are left out, because the checkpoint's own come
+    """Of a job, with its `key` or without: a request of any kind.  Defaults are left out, because the checkpoint's own come
     before them."""
-    kinds = [inlined(schema, schema.pop("$defs", {})) for schema in (Txt2Img.model_json_schema(), Img2Img.model_json_schema())]
+    schemas = [Txt2Img.model_json_schema(), Img2Img.model_json_schema(), Upscaling.model_json_schema()]
+    own = schemas[2]["properties"]
+    schemas[2]["properties"] = {name: own[name] for name in (*OWN_FIELDS, *ROLE_FIELDS) if name in own}
+    kinds = [inlined(schema, schema.pop("$defs", {})) for schema in schemas]
     named = {
         "name": "Idempotency-Key",
         "in": "header",

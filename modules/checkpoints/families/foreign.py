@@ -49,7 +49,7 @@ COMPANIONS = (
     Foreign("a motion module (AnimateDiff)", (".motion_modules.",), "it is not a checkpoint"),
     Foreign(
         "an upscaler",
-        ("\nmodel.0.weight\n", "\nconv_first.weight\n", "\nbody.0.rdb1."),
+        ("\nmodel.0.weight\n", "\nconv_first.weight\n", "\nbody.0.rdb1.", "\nbody.0.weight\n"),
         "put it in the ESRGAN folder of your models",
     ),
     Foreign("a small preview decoder (TAESD)", ("\ntaesd_decoder.", "\n1.conv.0.weight\n"), "it is not a checkpoint"),

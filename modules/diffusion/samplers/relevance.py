@@ -12,7 +12,7 @@ from modules.diffusion.samplers.table import find_sampler
 from modules.diffusion.schedules.spacings import through_timesteps
 from modules.diffusion.schedules.table import SCHEDULES, resolve_schedule
 from modules.fields import idle_fields
-from modules.request import Img2Img, MaskOptions, RefinerOptions, extensions
+from modules.request import LATENT_UPSCALERS, Img2Img, MaskOptions, RefinerOptions, extensions
 
 if TYPE_CHECKING:
     from modules.request import Txt2Img
@@ -30,7 +30,7 @@ def relevant(request: Txt2Img) -> Txt2Img:
     idle = _idle_of_pass(request)
     if request.hires is not None:  # what makes no difference in either pass; the second does not start from noise
         idle &= _idle_of_pass(request.second_pass()) | {"exact_steps", "sgm_noise_multiplier"}
-        if not request.hires.upscaler.startswith("Latent"):  # pixels are resized, and encoded again
+        if request.hires.upscaler not in LATENT_UPSCALERS:  # pixels are resized, and encoded again
             idle.discard("vae_encoder")
     else:
         idle.add("refiner_pass")

@@ -27,6 +27,7 @@ const HERE = [
   ["VAE", "Advanced, or the Models tab; NAME.vae.safetensors beside NAME.safetensors is taken by itself"],
   ["Refiner", "Advanced: any checkpoint of the same kind goes on from a share of the noise schedule on"],
   ["Hires. fix", "“Second pass”, in the settings of txt2img"],
+  ["Extras, upscalers", "the tab Extras, or “Upscale” beside a picture; models (.safetensors) in the folder ESRGAN, also for the second pass"],
   ["Outpainting", "Inpaint: drag the frame beyond the picture (O), or the fields “Extend”"],
   ["Only masked, Sketch, Inpaint upload", "Inpaint: “Inpaint area” and the box (X); “Colour” above the canvas; a mask from a file (arrow at its side)"],
   ["Batch, Loopback", "img2img and Inpaint: “Many pictures”, “Loop back”"],
@@ -50,7 +51,7 @@ const HERE = [
 /** [A1111's thing, what there is instead]. */
 const NOT_YET = [
   ["ControlNet", "nothing"],
-  ["Extras: upscalers, face restoration", "img2img by a factor enlarges and paints anew"],
+  ["Face restoration", "nothing"],
   ["X/Y/Z plot and other scripts", "the API, or several jobs"],
   ["Tiling", "nothing"],
   ["SD 3, Flux", "refused by name"],

@@ -25,6 +25,7 @@ import { startPromptTools } from "./prompt/prompt_tools.js";
 import { Queue } from "./results/queue.js";
 import { ScriptRun } from "./results/script_run.js";
 import { startEstimates } from "./forms/estimate.js";
+import { startExtras } from "./extras/index.js";
 import { planned, startScripts } from "./forms/script.js";
 import { startSending, tabOf, takeNote, useSettings } from "./forms/send_settings.js";
 import { startSizes } from "./forms/size.js";
@@ -94,6 +95,7 @@ class Page {
     startDropping();
     startPngInfo();
     startGallery();
+    startExtras(this.jobs, (id) => this.onEnlarging(id));
     startModels({ shown: () => this.shownPicture(), send: bridge.send });
     startPanes();
     startSliders();
@@ -176,6 +178,14 @@ class Page {
     this.continuations.submitted(tab, ids, rest);
     for (const id of ids) await this.jobs.submitted(id);
     this.sayLeftOut(this.jobs.find(ids[0])).catch(() => {});
+  }
+
+  /** A finished picture is being enlarged: seen at once where no other job is. */
+  onEnlarging(id) {
+    complain("");
+    if (this.jobs.active.some((job) => job.id !== id && job.id === this.shown?.id)) return;
+    turn("pictures");
+    this.show(id, null);
   }
 
   /** What the prompt asks for and this version cannot do: the picture is painted all the same. */
@@ -428,7 +438,7 @@ class Page {
   }
 
   progressWords(job) {
-    const step = stepWords(job);
+    const step = job.request.upscaler_1 ? tileWords(job) : stepWords(job);
     if (job.held && ["queued", "running"].includes(job.state)) return [`Waiting: ${job.held}`];
     if (job.state === "queued") {
       if (this.engine.state && this.engine.state.state !== "ready") return [this.engine.state.message];
@@ -451,6 +461,9 @@ function stepWords({ step, steps, stage, stages, stage_step: inStage, stage_step
   const name = stages === 2 ? `${["First", "Second"][stage - 1]} pass` : `Stage ${stage} of ${stages}`;
   return `${name}, step ${inStage} of ${ofStage}`;
 }
+
+/** Where a picture is that is only enlarged. */
+const tileWords = ({ step, steps }) => (steps > 1 ? `Tile ${step} of ${steps}` : "Being enlarged");
 
 /** How a job ended, for screen readers. */
 function ending({ state, count, pictures }) {

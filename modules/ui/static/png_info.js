@@ -64,7 +64,7 @@ class PngInfo {
     const size = `${found.format}, ${found.width} × ${found.height}`;
     if (!found.program) {
       const said = h("p", { class: "pnginfo-none" }, `This picture does not say how it was made (${size}).`);
-      return [said, texts(found)];
+      return [said, h("div", { class: "pnginfo-actions" }, toExtras(file)), texts(found)];
     }
     const version = found.version && found.version !== found.program ? `, ${found.version}` : "";
     return [
@@ -80,7 +80,7 @@ class PngInfo {
   }
 
   #buttons(found, file) {
-    if (!Object.keys(found.fields).length) return null;
+    if (!Object.keys(found.fields).length) return h("div", { class: "pnginfo-actions" }, toExtras(file));
     const fresh = { ...found, fields: { ...found.fields } };
     for (const name of FROM_SOURCE) delete fresh.fields[name];
     const here = Object.keys(TABS).filter((tab) => document.getElementById(`${tab}_panel`));
@@ -92,7 +92,7 @@ class PngInfo {
       ),
     );
     if (found.fields.source) to.unshift(this.#again(found));
-    return h("div", { class: "pnginfo-actions" }, ...to);
+    return h("div", { class: "pnginfo-actions" }, ...to, toExtras(file));
   }
 
   /** One of ours that was painted from a picture which is still kept: the way back to where it was made. */
@@ -102,6 +102,12 @@ class PngInfo {
     const go = () => send(found, inpaints ? "inpaint" : "img2img", { source: { id: source }, mask });
     return h("button", { type: "button", "data-to": "again", onclick: go }, "Back to its source and settings");
   }
+}
+
+function toExtras(file) {
+  if (!document.getElementById("extras_panel")) return null;
+  const go = () => document.dispatchEvent(new CustomEvent("atelier:extras", { detail: { file } }));
+  return h("button", { type: "button", "data-to": "extras", onclick: go }, "Send to Extras");
 }
 
 function words(name, text) {

@@ -24,6 +24,7 @@ from tests.api.conftest import BASE
 from tests.local import LocalLink
 from tests.scripted import ScriptedLink
 from tests.tiny import tiny_checkpoint
+from tests.tiny_upscalers import TINY_RRDB, tiny_upscaler
 
 SMALL: dict[str, Any] = {"prompt": "a cat", "seed": 5, "steps": 2, "width": 64, "height": 64}
 
@@ -36,6 +37,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_checkpoint(folder / "tiny.safetensors")
     (folder / "sub").mkdir()
     tiny_checkpoint(folder / "sub" / "other.safetensors", seed=1)
+    tiny_upscaler(folder / "ESRGAN" / "Sharp 2x.safetensors")
+    tiny_upscaler(folder / "ESRGAN" / "RealESRGAN_x4plus.safetensors", TINY_RRDB)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Upscaling by Pillow, reading pictures' texts, and what is not built."""
+"""Upscaling by filters and by upscalers' files, reading pictures' texts, and what is not built."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from starlette.testclient import TestClient
 
+from modules.app import App
 from tests.api.a1111.conftest import SMALL, as_text, detail, opened, png
 
 TEXT = "a cat\nNegative prompt: rain\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x768, Model: x"
@@ -95,7 +96,10 @@ def test_a_batch_is_each_of_them(api: TestClient) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"upscaler_1": "R-ESRGAN 4x+"}, "upscaler_1: upscaler 'R-ESRGAN 4x+' is not here; known are None, Lanczos, Nearest"),
+        (
+            {"upscaler_1": "SwinIR"},
+            "upscaler_1: upscaler 'SwinIR' is not here; known are None, Lanczos, Nearest, RealESRGAN_x4",
+        ),
         ({"upscaler_1": "Lanczos", "upscaler_2": "<b>"}, "upscaler_2"),
         ({"gfpgan_visibility": 0.5}, "face restoration is not built yet"),
         ({"codeformer_visibility": 1}, "face restoration is not built yet"),
@@ -176,3 +180,57 @@ def test_a_private_picture_says_nothing_in_any_format(api: TestClient) -> None:
         assert b"a cat" not in base64.b64decode(image)
         assert b"a cat".decode().encode("utf-16-be") not in base64.b64decode(image)
         assert api.post("/sdapi/v1/png-info", json={"image": image}).json()["info"] == ""
+
+
+def test_an_upscaler_s_file_enlarges_as_a_job(api: TestClient, painting: App) -> None:
+    """Twice as large by the network, with what the picture said, and in the caller's list as any picture."""
+    info = PngInfo()
+    info.add_text("parameters", TEXT)
+    before = len(painting.jobs("local", 200))
+    body = single(api, file_of(noise(40, 32), pnginfo=info), upscaling_resize=2, upscaler_1="sharp 2x")
+    made = opened(body["image"])
+    said = "Postprocess upscale by: 2, Postprocess upscaler: Sharp 2x"
+    assert made.size == (80, 64)
+    assert (made.info["parameters"], made.info["postprocessing"], made.info["extras"]) == (TEXT, said, said)
+    assert body["html_info"] == f"<p>{said}</p>"
+    job = painting.jobs("local", 1)[0]
+    assert len(painting.jobs("local", 200)) == before + 1
+    assert np.array_equal(np.asarray(Image.open(job.pictures[0].path)), np.asarray(made))
+    assert job.pictures[0].infotext == f"{TEXT}, {said}"
+
+
+def test_two_upscalers_may_be_a_file_and_a_filter(api: TestClient) -> None:
+    source = file_of(noise(32, 32))
+    by_file = opened(single(api, source, upscaler_1="R-ESRGAN 4x+", upscaling_resize=4)["image"])
+    fields = {"upscaler_1": "R-ESRGAN 4x+", "upscaler_2": "Lanczos", "upscaling_resize": 4}
+    mixed = opened(single(api, source, **fields, extras_upscaler_2_visibility=0.5)["image"])
+    lanczos = noise(32, 32).resize((128, 128), Image.Resampling.LANCZOS)
+    assert np.array_equal(np.asarray(mixed), np.asarray(Image.blend(by_file, lanczos, 0.5)))
+    alone = opened(single(api, source, **fields, extras_upscaler_2_visibility=0)["image"])
+    assert np.array_equal(np.asarray(alone), np.asarray(by_file))
+
+
+def test_many_pictures_by_a_file_come_back_in_their_order(api: TestClient) -> None:
+    pictures = [{"data": file_of(noise(24, 16, seed)), "name": f"{seed}.png"} for seed in range(3)]
+    body = {"imageList": pictures, "upscaler_1": "Sharp 2x", "resize_mode": 1}
+    body |= {"upscaling_resize_w": 40, "upscaling_resize_h": 32}
+    answer = api.post("/sdapi/v1/extra-batch-images", json=body)
+    assert answer.status_code == 200, answer.text
+    made = [opened(text) for text in answer.json()["images"]]
+    assert [image.size for image in made] == [(40, 32)] * 3
+    alone = opened(single(api, pictures[1]["data"], **{k: v for k, v in body.items() if k != "imageList"})["image"])
+    assert np.array_equal(np.asarray(made[1]), np.asarray(alone))
+
+
+def test_a_second_pass_takes_an_upscaler_s_file(api: TestClient) -> None:
+    body = {**SMALL, "enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "R-ESRGAN 4x+", "denoising_strength": 0.4}
+    answer = api.post("/sdapi/v1/txt2img", json=body)
+    assert answer.status_code == 200, answer.text
+    made = opened(answer.json()["images"][0])
+    assert made.size == (96, 96)
+    assert "Hires upscale: 1.5, Hires upscaler: RealESRGAN_x4plus" in made.info["parameters"]
+    again = api.post("/sdapi/v1/txt2img", json={"infotext": made.info["parameters"]})
+    assert opened(again.json()["images"][0]).size == (96, 96)
+    said = detail(api.post("/sdapi/v1/txt2img", json={**body, "hr_upscaler": "SwinIR"}))
+    assert said.startswith("hr_upscaler: 'SwinIR' is not here; known are Latent, ")
+    assert said.endswith("Nearest, RealESRGAN_x4plus, Sharp 2x")

@@ -149,8 +149,6 @@ def test_what_is_not_built_is_an_empty_list(visitor: Visitor) -> None:
     client = visitor()
     for path in (
         "face-restorers",
-        "realesrgan-models",
-        "latent-upscale-modes",
         "extensions",
     ):
         assert get(client, path) == []
@@ -163,10 +161,19 @@ def test_what_is_not_built_is_an_empty_list(visitor: Visitor) -> None:
     assert "no preprocessors" in detail(client.post("/controlnet/detect", json={}))
 
 
-def test_upscalers_are_pillow_s(visitor: Visitor) -> None:
+def test_upscalers_are_filters_and_files(visitor: Visitor) -> None:
     found = get(visitor(), "upscalers")
-    assert [upscaler["name"] for upscaler in found] == ["None", "Lanczos", "Nearest"]
-    assert set(found[0]) == {"name", "model_name", "model_path", "model_url", "scale"}
+    assert [upscaler["name"] for upscaler in found] == ["None", "Lanczos", "Nearest", "RealESRGAN_x4plus", "Sharp 2x"]
+    assert found[4] == {
+        "name": "Sharp 2x",
+        "model_name": "Sharp 2x",
+        "model_path": "Sharp 2x.safetensors",
+        "model_url": None,
+        "scale": 2.0,
+    }
+    assert [one["name"] for one in get(visitor(), "realesrgan-models")] == ["RealESRGAN_x4plus", "Sharp 2x"]
+    modes = [mode["name"] for mode in get(visitor(), "latent-upscale-modes")]
+    assert (modes[0], len(modes)) == ("Latent", 6)
 
 
 def test_styles_are_those_of_the_instance(visitor: Visitor, real_app: App) -> None:

@@ -10,6 +10,7 @@ const PLACE = ["box", "outpaint_left", "outpaint_right", "outpaint_up", "outpain
 
 /** The tab that a request was made in, by what is in it. */
 export function tabOf(request) {
+  if (request.upscaler_1) return "extras";
   if (!request.source) return "txt2img";
   const inpaints = request.mask || PLACE.slice(1).some((name) => request[name] > 0);
   return inpaints ? "inpaint" : "img2img";

@@ -70,7 +70,7 @@ export const FORMS = {
     fields: [
       { name: "source", kind: "text", label: "Source", needed: true, max: 2000, empty: "Say where it is.", look: true, hint: "owner/name, the address of its page, or the link of a .safetensors file." },
       { name: "file", kind: "files", label: "File", when: (values, form) => form.found !== null },
-      { name: "to", kind: "choice", label: "Folder", choices: [["auto", "By what it is"], ["checkpoints", "Checkpoints"], ["loras", "LoRAs"], ["vae", "VAEs"], ["embeddings", "Embeddings"], ["hypernetworks", "Hypernetworks"]] },
+      { name: "to", kind: "choice", label: "Folder", choices: [["auto", "By what it is"], ["checkpoints", "Checkpoints"], ["loras", "LoRAs"], ["vae", "VAEs"], ["embeddings", "Embeddings"], ["hypernetworks", "Hypernetworks"], ["upscalers", "Upscalers"]] },
       { name: "fp16", kind: "check", label: "The fp16 variant, where there is one", value: false },
       { ...output, label: "Name here", needed: false, hint: "Empty for the one that it has there." },
       { name: "sha256", kind: "text", label: "SHA-256", max: 64, hint: "Of a linked file, if you know it. Files of repositories are always checked." },

@@ -5,6 +5,7 @@ import { largerOnCanvas } from "../forms/size.js";
 
 /** What is always said: [name, value]; the values are of the picture where there is one, else of the request. */
 function rowsOf({ request, settings = [] }, picture, seeds) {
+  if (request.upscaler_1) return enlargedRows(request, settings, picture);
   const written = request.prompt.trim();
   const size = ({ width, height }) => `${width} × ${height}`;
   const other = picture && size(picture) !== size(request); // only a part of it was painted, at a size of its own
@@ -23,6 +24,17 @@ function rowsOf({ request, settings = [] }, picture, seeds) {
     ["Area", request.mask ? request.inpaint_area : ""],
     ...settings,
     ["Seed", seeds],
+  ];
+}
+
+/** Of a picture that was only enlarged: how, and what its source said. */
+function enlargedRows(request, settings, picture) {
+  const to = request.width ? `to ${request.width} × ${request.height}${request.crop ? ", cropped" : ""}` : `by ${request.upscale_by}`;
+  return [
+    ["Negative", wordsOf(request, picture).negative],
+    ["Size", picture ? `${picture.width} × ${picture.height}` : ""],
+    ["Enlarged", to],
+    ...settings.filter(([name]) => name.startsWith("Upscaler")),
   ];
 }
 
@@ -75,7 +87,8 @@ export class PictureInfo {
 
   #actions(job, picture, seed, tab, larger) {
     const fields = { ...job.request, seed, count: picture ? 1 : job.request.count };
-    const reuse = h("button", { type: "button", id: "result_reuse", onclick: () => this.#onReuse(fields) }, "Use these settings");
+    const painted = !job.request.upscaler_1;
+    const reuse = painted ? h("button", { type: "button", id: "result_reuse", onclick: () => this.#onReuse(fields) }, "Use these settings") : null;
     const zip =
       job.pictures.length > 1
         ? h("a", { id: "result_zip", href: `internal/jobs/${job.id}/zip`, download: "", role: "button" }, `Download all ${job.pictures.length}`)
@@ -98,19 +111,27 @@ export class PictureInfo {
     const take = document.getElementById(`${tab}_canvas`)
       ? h("button", { type: "button", id: "result_accept", class: "accept", onclick: () => this.#onAccept(job, picture) }, words)
       : null;
-    return h("div", { class: "actions" }, take, download, reuse, this.#send(job, picture, fields), copy, back);
+    const upscale = h("button", { type: "button", id: "result_upscale", title: "Enlarge this picture as the Extras tab is set" }, "Upscale");
+    upscale.addEventListener("click", () => {
+      upscale.disabled = true;
+      const done = () => (upscale.disabled = false);
+      document.dispatchEvent(new CustomEvent("atelier:upscale", { detail: { job, picture, done } }));
+    });
+    return h("div", { class: "actions" }, take, download, reuse, upscale, this.#send(job, picture, painted ? fields : null), copy, back);
   }
 
-  /** To another tab, with everything filled in; as a source, the picture itself. */
+  /** To another tab, with everything filled in unless `fields` is null; as a source, the picture itself. */
   #send(job, picture, fields) {
     const to = (tab, words) => {
       const send = () => {
         const source = tab === "txt2img" ? null : { url: pictureUrl(job, picture) };
-        document.dispatchEvent(new CustomEvent("atelier:send", { detail: { tab, fields: settingsOf(fields, picture), source } }));
+        document.dispatchEvent(new CustomEvent("atelier:send", { detail: { tab, fields: fields && settingsOf(fields, picture), source } }));
       };
       return h("button", { type: "button", "data-to": tab, "aria-label": `Send to ${words}`, onclick: send }, words);
     };
-    return h("div", { class: "send", role: "group", "aria-label": "Send to" }, to("txt2img", "txt2img"), to("img2img", "img2img"), to("inpaint", "Inpaint"));
+    const toExtras = () => document.dispatchEvent(new CustomEvent("atelier:extras", { detail: { job, picture } }));
+    const extras = h("button", { type: "button", "data-to": "extras", "aria-label": "Send to Extras", onclick: toExtras }, "Extras");
+    return h("div", { class: "send", role: "group", "aria-label": "Send to" }, fields && to("txt2img", "txt2img"), to("img2img", "img2img"), to("inpaint", "Inpaint"), extras);
   }
 }
 

@@ -54,7 +54,7 @@ export class ResultPane {
       const image = h("img", { src: pictureUrl(job, picture), alt: `Picture ${picture.index + 1}, seed ${picture.seed}` });
       const label = `Picture ${picture.index + 1} of ${job.pictures.length}, seed ${picture.seed}`;
       const button = h("button", { type: "button", class: "picture-button", "aria-label": label, onclick: () => this.#onPick(job, picture) }, image);
-      if (!job.request.source) return button;
+      if (!job.request.source || job.request.upscaler_1) return button;
       const larger = largerOnCanvas(currentTab(), picture);
       const words = `Accept picture ${picture.index + 1}: put it onto the canvas${larger ? `, which has a larger one of ${larger.width} × ${larger.height}` : ""}`;
       const take = h("button", { type: "button", class: "accept", "aria-label": words, onclick: () => this.#onAccept(job, picture) }, larger ? `Accept at ${picture.width} × ${picture.height}` : "Accept");
@@ -90,7 +90,7 @@ export class ResultPane {
     if (this.#root.dataset.job === job.id) return;
     this.#turn++;
     const place = h("div", { class: "picture-button pending" });
-    this.#measure(place, job.request.width, job.request.height);
+    this.#measure(place, job.request.width || SMALL, job.request.height || SMALL); // of one that is only enlarged it is not known yet
     this.#put("pending", place);
     this.#root.dataset.job = job.id;
   }
