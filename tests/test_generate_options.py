@@ -14,6 +14,7 @@ from modules import cli
 from modules.commands import generate
 from modules.commands.starting import shaped
 from modules.errors import RequestError
+from modules.fields import kind_of
 from modules.images.recipe import read_recipe
 from modules.options import FROM_PICTURES, OPTIONS, Option
 from modules.request import Img2Img, Txt2Img, parse_request
@@ -31,7 +32,7 @@ def other(option: Option) -> Any:
         return next(choice for choice in option.choices if choice != field.default)
     if field.annotation is str:
         return "other"
-    whole = field.annotation is int
+    whole = kind_of(Img2Img, option.name) is int
     return 3 if whole else 0.5
 
 

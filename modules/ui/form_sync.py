@@ -127,7 +127,7 @@ class FormSync:
             fields = {**defaults(info), **self._preferred(form, info, shown), **_size_by(form, info, shown)}
             if form.prefix != "txt2img":  # there a picture says how large
                 del fields["width"], fields["height"]
-            updates |= filled(form, fields) | channel_hints(form, info)
+            updates |= with_hints(filled(form, fields), channel_hints(form, info))
         return updates
 
     def _preferred(self, form: Form, info: CheckpointInfo | None, shown: Mapping[Any, Any]) -> Values:
@@ -172,7 +172,7 @@ class FormSync:
         updates = filled(form, fields)
         if "checkpoint" in fields:
             for other in self.forms.values():
-                updates |= channel_hints(other, self.app.checkpoint(fields["checkpoint"]))
+                updates = with_hints(updates, channel_hints(other, self.app.checkpoint(fields["checkpoint"])))
         return {**updates, self.results: message("reused", missing=missing, tab=form.prefix)}
 
     def _more(self, event: gr.EventData, request: gr.Request) -> str:
@@ -230,7 +230,7 @@ class FormSync:
             updates[box] = gr.update(choices=self.upscalers(), value=updates.get(box, HIRES_UPSCALERS[0]))
         chosen = self.app.checkpoint(name) if name else self.app.default_checkpoint()
         for form in self.forms.values():
-            updates |= channel_hints(form, chosen)
+            updates = with_hints(updates, channel_hints(form, chosen))
         updates[self.checkpoint] = gr.update(choices=_titles(usable), value=chosen.name if chosen else None)
         return updates | {self.results: message("opened")}
 
@@ -315,6 +315,15 @@ def channel_hints(form: Form, info: CheckpointInfo | None) -> Updates:
     seen |= {"upscaler_noise_level": concat == "low-res"} | dict.fromkeys(NOT_ENLARGING, concat != "low-res")
     seen |= dict.fromkeys(SIZE_FIELDS, bool(numbers))
     return {form.components[name]: gr.update(visible=show) for name, show in seen.items() if name in form.components}
+
+
+def with_hints(updates: Updates, hints: Updates) -> Updates:
+    """The updates with hints for fields, of which some get a value too."""
+    found = dict(updates)
+    for component, hint in hints.items():
+        now = found.get(component, {})
+        found[component] = {**hint, **(now if isinstance(now, dict) else {"value": now})}
+    return found
 
 
 def _titles(usable: list[CheckpointInfo]) -> list[tuple[str, str]]:

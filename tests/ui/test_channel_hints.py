@@ -11,7 +11,7 @@ from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.request.checkpoint import SIZE_FIELDS
 from modules.request.starting import NOT_ENLARGING
 from modules.ui.form import Form
-from modules.ui.form_sync import BY_FACTOR, TO_SIZE, _size_by, channel_hints
+from modules.ui.form_sync import BY_FACTOR, TO_SIZE, _size_by, channel_hints, with_hints
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,17 @@ def test_what_the_upscaler_takes_is_seen_with_it_alone_and_what_it_does_not_take
     updates = channel_hints(Form("img2img", components), info)
     assert updates[components["upscaler_noise_level"]]["visible"] is seen
     assert {updates[components[name]]["visible"] for name in NOT_ENLARGING} == {not seen}
+
+
+def test_a_field_that_is_seen_keeps_the_value_that_it_gets() -> None:
+    """As when a form is filled again after a reload, or with the settings of a picture."""
+    strength, level = object(), object()
+    form = Form("img2img", {"denoising_strength": strength, "upscaler_noise_level": level})  # type: ignore[dict-item]
+    info = CheckpointInfo("x", Path("x"), "x", "sd1", Defaults())
+    updates = with_hints({strength: 0.35}, channel_hints(form, info))
+    assert (updates[strength]["value"], updates[strength]["visible"]) == (0.35, True)
+    assert updates[level]["visible"] is False
+    assert "value" not in updates[level]
 
 
 def test_the_upscaler_makes_a_picture_four_times_as_large_unless_another_size_is_said() -> None:
