@@ -17,10 +17,10 @@ from modules.engine.costs import BY_TAESD, MEMORY_OF, Call, CostModel
 from modules.pipelines.stages import Stage, stages_of
 from modules.request import MIN_SIDE, GenerationRequest
 
-Means = Literal["tiles", "others", "fp8", "denoiser"]
-"""What an engine does by itself, the cheaper first: decode and encode in tiles, stream the weights of text encoders and
-autoencoder from main memory, keep the denoiser's in 8 bits (where they would not fit otherwise, `checkpoints.residence`),
-stream the denoiser's."""
+Means = Literal["tiles", "rows", "others", "fp8", "denoiser"]
+"""What an engine does by itself, the cheaper first: decode and encode in tiles, evaluate the rows of a step one by one, stream
+the weights of text encoders and autoencoder from main memory, keep the denoiser's in 8 bits (where they would not fit
+otherwise, `checkpoints.residence`), stream the denoiser's."""
 
 STEP = 64
 """In which sizes are proposed, in pixels."""
@@ -152,7 +152,7 @@ class _Need:
     def _forward(self, stage: Stage, name: str, size: tuple[int, int], how: _How) -> tuple[int, bool]:
         each = self.footprints[name]
         positions = size[0] * size[1] // each.factor**2
-        rows = rows_of(stage.settings)
+        rows = 1 if "rows" in how.means else rows_of(stage.settings)
         if not how.single:
             ceiling = POSITIONS.get(self.room.kind, POSITIONS["cpu"]) // max(1, positions)
             rows = max(rows, min(rows * self.request.count, ceiling))
@@ -197,12 +197,15 @@ def _helped(need: _Need, plain: _How, found: Memory) -> Memory:
     def fits(how: _How) -> bool:
         return need.bytes(how) <= found.room
 
-    others: tuple[Means, ...] = ("tiles", "others")
-    narrow = need.room.storage == "auto" and need.weights(replace(plain, means=others)) > found.room
-    kept: tuple[Means, ...] = (*others, "fp8") if narrow else others
-    ways: tuple[tuple[Means, ...], ...] = (("tiles",), others, kept, (*kept, "denoiser"))
-    means = [replace(plain, means=each, single=True) for each in ways] if need.room.streams else []
+    calls: tuple[Means, ...] = ("tiles", "rows")
+    narrow = need.room.storage == "auto" and need.weights(replace(plain, means=("others",))) > found.room
+    held: tuple[Means, ...] = ("others", "fp8", "denoiser") if narrow else ("others", "denoiser")
+    chain = (*calls, *held)
+    means = [replace(plain, means=chain[:end], single=True) for end in range(1, len(chain) + 1)] if need.room.streams else []
     enough = next((how for how in means if fits(how)), None)
+    for each in calls:  # which are tried anew once weights have left the device
+        without = enough and replace(enough, means=tuple(other for other in enough.means if other != each))
+        enough = without if without and without.means and fits(without) else enough
     streams = enough is not None and "denoiser" in enough.means
     number = 1 if plain.fp8 or narrow else need.room.number
     return replace(
@@ -243,6 +246,7 @@ def sentences(memory: Memory) -> list[str]:
 def _does(means: Means, memory: Memory) -> str:
     return {
         "tiles": "the VAE works in tiles",
+        "rows": "the rows of a step are evaluated one by one",
         "others": "weights of text encoder and VAE are streamed from main memory",
         "fp8": "the U-Net's are kept in 8 bits",
         "denoiser": f"the U-Net's are streamed, {_gigabytes(memory.streamed)} in each step, which takes longer",

@@ -81,15 +81,18 @@ def test_what_was_measured_goes_before_what_is_computed() -> None:
 
 
 def test_what_is_done_where_it_does_not_fit_comes_in_the_engines_order() -> None:
-    means = {gigabytes: of(asked(), replace(CARD, memory=gigabytes * GB)).means for gigabytes in (9, 8, 7, 5, 3, 2)}
-    assert means[9] == ()
-    assert means[8] == ("tiles",)
-    assert means[7] == ("tiles", "others")
-    assert means[5] == ("tiles", "others", "fp8"), "the U-Net alone does not fit otherwise"
-    assert means[3] == ("tiles", "others", "fp8", "denoiser")
-    assert means[2] == ()
+    means = {megabytes: of(asked(), replace(CARD, memory=megabytes * 10**6)).means for megabytes in (9000, 8000, 7150, 7000)}
+    assert means == {9000: (), 8000: ("tiles",), 7150: ("tiles", "rows"), 7000: ("tiles", "others")}, (
+        "with others out, rows fit"
+    )
+    means = {megabytes: of(asked(), replace(CARD, memory=megabytes * 10**6)).means for megabytes in (5500, 2600, 1000)}
+    assert means[5500] == ("tiles", "others", "fp8"), "the U-Net alone does not fit otherwise"
+    assert means[2600] == ("tiles", "others", "fp8", "denoiser")
+    assert means[1000] == ()
     full = replace(CARD, memory=5 * GB, storage="full")
-    assert of(asked(), full).means == ("tiles", "others", "denoiser")
+    assert of(asked(), full).means == ("others", "denoiser"), "which leaves room to decode whole"
+    wide = of(asked(vae_decoder="TAESD", width=2048, height=2048, cfg_scale=7), replace(CARD, memory=9_000_000_000))
+    assert "tiles" not in wide.means, "TAESD works in none"
     assert of(asked(), full).streamed == 2 * 2_567_000_000, "in each step"
 
 

@@ -110,9 +110,9 @@ class MemoryAnswer(BaseModel):
     measured: bool = Field(description="Whether such calls were measured; else it follows from the networks' layers.")
     fits: bool
     possible: bool = Field(description="Whether it can be painted, if by slower means.")
-    means: list[Literal["tiles", "others", "fp8", "denoiser"]] = Field(
-        description="What is then done: decoding in tiles; streaming text encoders and VAE; keeping the denoiser's weights in "
-        "8 bits; streaming them."
+    means: list[Literal["tiles", "rows", "others", "fp8", "denoiser"]] = Field(
+        description="What is then done: decoding in tiles; a step's rows one by one; streaming text encoders and VAE; keeping "
+        "the denoiser's weights in 8 bits; streaming them."
     )
     streamed: int = Field(description="Bytes that are brought to the device in each step then.")
     size: tuple[int, int] | None = Field(description="Where it is not possible, the largest width and height that are.")
