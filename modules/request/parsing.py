@@ -44,7 +44,7 @@ def parse_stored(fields: dict[str, Any]) -> GenerationRequest:
     Raises:
         RequestError: as `parse_request`.
     """
-    before = {} if {"raw_text", "upscaler_1"} & fields.keys() else {"raw_text": True, "exact_steps": True}
+    before = {} if "raw_text" in fields or "upscaler_1" in fields else {"raw_text": True, "exact_steps": True}
     return _parse({**before, **fields}, stored=True)
 
 

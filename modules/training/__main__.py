@@ -10,6 +10,7 @@
     evaluate     measure the release gates on a file
 
     lora         train a LoRA of a folder of pictures, or of a built-in style (apart from the stages above)
+    upscaler     train the upscaler that ships (apart from the stages above)
 
 A stage that was interrupted goes on where it was. --smoke tries everything at the smallest sizes, without a font, in seconds.
 """
@@ -35,6 +36,7 @@ from modules.training.lora import command as lora
 from modules.training.recipe import recipe_for
 from modules.training.sheets import PROMPTS, contact_sheet
 from modules.training.stages import SHARES, Work
+from modules.training.upscaler import command as upscaler
 
 MODEL = Path("models/atelier-starter.safetensors")
 SECONDS = {"cuda": 380.0, "cpu": 8 * 3600.0}
@@ -141,7 +143,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "export": export,
     "evaluate": evaluate,
 }
-OTHERS: dict[str, Callable[[argparse.Namespace], None]] = {"lora": lora.run}
+OTHERS: dict[str, Callable[[argparse.Namespace], None]] = {"lora": lora.run, "upscaler": upscaler.run}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -170,6 +172,7 @@ def parser() -> argparse.ArgumentParser:
     adapter = commands.add_parser("lora", formatter_class=argparse.RawDescriptionHelpFormatter)
     adapter.add_argument("--work", type=Path, default=Path("data/training/lora"), help="work folder (default: %(default)s)")
     lora.add_options(adapter)
+    upscaler.add_options(commands.add_parser("upscaler", formatter_class=argparse.RawDescriptionHelpFormatter))
     return root
 
 

@@ -144,6 +144,7 @@ class Extras {
     const room = Math.max(0, MOST - this.#items.length);
     const left = files.length - Math.min(pictures.length, room);
     this.#complain(left ? `${left} ${left === 1 ? "file was" : "files were"} left out: ${pictures.length > room ? `the list takes ${MOST} pictures` : "no PNG, JPEG, WebP or AVIF"}.` : "");
+    const before = this.#items.length;
     for (const file of pictures.slice(0, room)) {
       const item = { file, url: URL.createObjectURL(file), state: "chosen", width: 0, height: 0 };
       const image = new Image();
@@ -153,8 +154,8 @@ class Extras {
       };
       image.src = item.url;
       this.#items.push(item);
-      this.#seen = item;
     }
+    this.#seen = this.#items[before] ?? this.#seen;
     this.#show();
   }
 
