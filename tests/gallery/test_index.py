@@ -227,6 +227,19 @@ def test_pictures_that_others_were_painted_from_are_left_out(outputs: Path, open
     assert names(open_gallery()) == ["other/sources/b.png"]
 
 
+def test_the_data_folder_may_lie_in_the_outputs(outputs: Path) -> None:
+    painted(outputs / "a.png", "fox")
+    gallery = Gallery(outputs / "data", outputs)
+    try:
+        for _ in range(2):
+            gallery.rescan(SECONDS)
+            assert names(gallery) == ["a.png"]
+            assert gallery.thumbnail(gallery.page("", None).entries[0])
+        assert list((outputs / "data").rglob("*.jpg"))
+    finally:
+        gallery.close()
+
+
 # ---- saving
 
 
