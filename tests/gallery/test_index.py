@@ -19,6 +19,7 @@ from modules.gallery.index import _COUNT, _PAGE, _SIDES
 from modules.gallery.schema import UNKNOWN
 from modules.gallery.search import LAST, Search
 from tests.gallery.conftest import NOON, SECONDS, lose_index, names, painted
+from tests.images import foreign
 
 Opened = Callable[..., Gallery]
 
@@ -151,6 +152,35 @@ def _bomb() -> bytes:
 
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+def test_pictures_of_other_programs_are_found_by_what_they_say(outputs: Path, open_gallery: Opened) -> None:
+    text = "a fox <lora:ink:1>\nSteps: 20, Sampler: Euler a, Seed: 77, Size: 64x48, Model: dreams"
+    made = {
+        "comfy.png": foreign.comfyui(),
+        "invoke.png": foreign.invokeai(),
+        "fooocus.jpg": foreign.fooocus_jpeg(),
+        "novel.png": foreign.novelai(),
+        "swarm.png": foreign.swarm(),
+        "hidden.png": foreign.hide(text),
+        "civitai.jpeg": foreign.commented("JPEG", text),
+        "a1111.webp": foreign.commented("WEBP", text),
+        "plain.jpg": foreign.commented("JPEG", ""),
+    }
+    for name, data in made.items():
+        (outputs / name).write_bytes(data)
+    gallery = open_gallery()
+    entries = {entry.path: entry.said for entry in gallery.page("", None).entries}
+    assert set(entries) == set(made)
+    assert not [said.broken for said in entries.values() if said.broken]
+    named = {path for path, said in entries.items() if said.prompt and said.seed and said.program}
+    assert named == set(made) - {"plain.jpg"}
+    assert set(names(gallery, "seed:77 lora:ink model:dreams sampler:euler fox")) == {
+        "hidden.png",
+        "civitai.jpeg",
+        "a1111.webp",
+    }
+    assert entries["a1111.webp"].kind == "WEBP"
 
 
 def test_bad_files_are_shown_as_broken_with_the_reason_and_end_nothing(
