@@ -96,7 +96,7 @@ class Gallery:
         self.index = Index(folder / "gallery.sqlite")
         self.notes = Notes(folder / "gallery-notes.jsonl")
         self.thumbnails = Thumbnails(folder / "thumbnails")
-        self._scan = Scan(self._outputs, self.index, self.notes, owned, self._between)
+        self._scan = Scan(self._outputs, self.index, self.notes, owned, self._between, folder)
         self._moving = threading.Lock()
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)

@@ -62,13 +62,14 @@ class Scan:
         index, notes: what is filled, and what is known beside the files.
         owned: which pictures are whose, as far as the job list knows.
         between: called after each batch, for what cannot wait; a true answer ends the scan.
+        own: the data folder, which may lie in the outputs: its thumbnails are no pictures.
     """
 
     def __init__(
-        self, outputs: Path, index: Index, notes: Notes, owned: Callable[[], Owned], between: Callable[[], bool]
+        self, outputs: Path, index: Index, notes: Notes, owned: Callable[[], Owned], between: Callable[[], bool], own: Path
     ) -> None:
         self._outputs, self._index, self._notes = outputs, index, notes
-        self._owned, self._between = owned, between
+        self._owned, self._between, self._own = owned, between, own
         self._listed: dict[str, tuple[int, list[str]]] = {}  # folder -> its time when it was last compared, the folders in it
         self.progress = Progress()
 
@@ -159,9 +160,16 @@ class Scan:
         if folder in self._listed and self._listed[folder][0] == changed:
             return None
         listing = _list(place, folder, changed)
+        listing.folders[:] = [name for name in listing.folders if not self._is_own(place / name)]
         settled = time.time() - changed / 1e9 > _SETTLED_S
         self._listed[folder] = (changed if settled else -1, listing.folders)
         return listing
+
+    def _is_own(self, place: Path) -> bool:
+        try:
+            return place.name == self._own.name and place.samefile(self._own)
+        except OSError:
+            return False
 
     def _changed_broken(self) -> list[str]:
         changed = []

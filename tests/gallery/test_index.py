@@ -19,6 +19,7 @@ from modules.gallery.index import _COUNT, _PAGE, _SIDES
 from modules.gallery.schema import UNKNOWN
 from modules.gallery.search import LAST, Search
 from tests.gallery.conftest import NOON, SECONDS, lose_index, names, painted
+from tests.images import foreign
 
 Opened = Callable[..., Gallery]
 
@@ -153,6 +154,35 @@ def _bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
+def test_pictures_of_other_programs_are_found_by_what_they_say(outputs: Path, open_gallery: Opened) -> None:
+    text = "a fox <lora:ink:1>\nSteps: 20, Sampler: Euler a, Seed: 77, Size: 64x48, Model: dreams"
+    made = {
+        "comfy.png": foreign.comfyui(),
+        "invoke.png": foreign.invokeai(),
+        "fooocus.jpg": foreign.fooocus_jpeg(),
+        "novel.png": foreign.novelai(),
+        "swarm.png": foreign.swarm(),
+        "hidden.png": foreign.hide(text),
+        "civitai.jpeg": foreign.commented("JPEG", text),
+        "a1111.webp": foreign.commented("WEBP", text),
+        "plain.jpg": foreign.commented("JPEG", ""),
+    }
+    for name, data in made.items():
+        (outputs / name).write_bytes(data)
+    gallery = open_gallery()
+    entries = {entry.path: entry.said for entry in gallery.page("", None).entries}
+    assert set(entries) == set(made)
+    assert not [said.broken for said in entries.values() if said.broken]
+    named = {path for path, said in entries.items() if said.prompt and said.seed and said.program}
+    assert named == set(made) - {"plain.jpg"}
+    assert set(names(gallery, "seed:77 lora:ink model:dreams sampler:euler fox")) == {
+        "hidden.png",
+        "civitai.jpeg",
+        "a1111.webp",
+    }
+    assert entries["a1111.webp"].kind == "WEBP"
+
+
 def test_bad_files_are_shown_as_broken_with_the_reason_and_end_nothing(
     tmp_path: Path, outputs: Path, open_gallery: Opened
 ) -> None:
@@ -225,6 +255,19 @@ def test_pictures_that_others_were_painted_from_are_left_out(outputs: Path, open
     painted(outputs / "sources" / f"{'a' * 64}.png", "")
     painted(outputs / "other" / "sources" / "b.png", "")
     assert names(open_gallery()) == ["other/sources/b.png"]
+
+
+def test_the_data_folder_may_lie_in_the_outputs(outputs: Path) -> None:
+    painted(outputs / "a.png", "fox")
+    gallery = Gallery(outputs / "data", outputs)
+    try:
+        for _ in range(2):
+            gallery.rescan(SECONDS)
+            assert names(gallery) == ["a.png"]
+            assert gallery.thumbnail(gallery.page("", None).entries[0])
+        assert list((outputs / "data").rglob("*.jpg"))
+    finally:
+        gallery.close()
 
 
 # ---- saving
