@@ -17,13 +17,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from modules.diffusion import eight_bits
+from modules.diffusion.block_copies import Inline, SideStream, Transfers
 
 SMALL = 2**20
 """Bytes: blocks of less stay on the device."""
@@ -454,62 +455,6 @@ def resting_weight(layer: nn.Module) -> Tensor:
 
 _KEPT = "_weight_as_kept"
 """The attribute by which a layer of a block knows how its weight is kept."""
-
-
-class Transfers(Protocol):
-    """Copies into two buffers on the device, in their order with what is computed from them."""
-
-    def copy(self, buffer: int, into: Tensor, source: Tensor) -> None:
-        """Begin a copy, behind what last used the buffer."""
-
-    def wait(self, buffer: int) -> None:
-        """What is computed from now on comes behind the last copy into this buffer."""
-
-    def used(self, buffer: int) -> None:
-        """What has been computed until now used the buffer: the next copy into it comes behind that."""
-
-    def end(self) -> None:
-        """Return when no copy is under way."""
-
-
-class Inline:
-    """Copies at once, in the order of the calls: a CPU's."""
-
-    def copy(self, buffer: int, into: Tensor, source: Tensor) -> None:
-        into.copy_(source)
-
-    def wait(self, buffer: int) -> None:
-        return
-
-    def used(self, buffer: int) -> None:
-        return
-
-    def end(self) -> None:
-        return
-
-
-class SideStream:
-    """Copies on a CUDA stream of their own while the current one computes; events order them, and the host never waits."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._stream = device, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._arrived = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
-        self._used: list[Any] = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
-
-    def copy(self, buffer: int, into: Tensor, source: Tensor) -> None:
-        with torch.cuda.stream(self._stream):
-            self._stream.wait_event(self._used[buffer])
-            into.copy_(source, non_blocking=True)
-            self._arrived[buffer].record(self._stream)
-
-    def wait(self, buffer: int) -> None:
-        torch.cuda.current_stream(self._device).wait_event(self._arrived[buffer])
-
-    def used(self, buffer: int) -> None:
-        self._used[buffer].record(torch.cuda.current_stream(self._device))
-
-    def end(self) -> None:
-        self._stream.synchronize()
 
 
 def free_memory(device: torch.device) -> int | None:
