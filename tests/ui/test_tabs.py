@@ -22,7 +22,8 @@ def show(page: Any, tab: str) -> None:
 
 
 def test_the_bar_is_a_tab_list_for_clicks_and_for_keys(page: Any) -> None:
-    assert page.locator("[role=tab]").all_inner_texts() == ["txt2img", "img2img", "Inpaint", "PNG Info", "Gallery", "Models"]
+    bar = ["txt2img", "img2img", "Inpaint", "Extras", "PNG Info", "Gallery", "Models"]
+    assert page.locator("[role=tab]").all_inner_texts() == bar
     assert page.get_attribute("#tab_txt2img", "aria-selected") == "true"
     page.focus("#tab_txt2img")
     for key, tab in (("ArrowRight", "img2img"), ("End", "models"), ("ArrowRight", "txt2img"), ("ArrowLeft", "models")):

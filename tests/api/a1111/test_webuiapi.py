@@ -120,6 +120,17 @@ def test_extras(client: Any) -> None:
     assert [image.size for image in result.images] == [(128, 128), (64, 64)]
 
 
+def test_extras_and_a_second_pass_by_the_upscaler_that_ships(client: Any) -> None:
+    fields = {"upscaler_1": "atelier-2x", "upscaler_2": "Lanczos", "extras_upscaler_2_visibility": 0.5, "upscaling_resize": 2}
+    result = client.extra_single_image(noise(32), **fields)
+    assert result.image.size == (64, 64)
+    assert "Postprocess upscaler: atelier-2x, Postprocess upscaler 2: Lanczos" in result.info
+    second = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "atelier-2x", "denoising_strength": 0.4}
+    painted = client.txt2img(**{**SMALL, **second})
+    assert painted.image.size == (96, 96)
+    assert "Hires upscaler: atelier-2x" in painted.info["infotexts"][0]
+
+
 def test_png_info(client: Any) -> None:
     painted = client.txt2img(**SMALL)
     told = client.png_info(painted.image)
@@ -140,13 +151,15 @@ def test_models_and_lists(client: Any) -> None:
     assert [name.split(".")[0] for name in client.util_get_model_names()] == ["a-tiny", "atelier-starter"]
     assert "DPM++ 2M" in client.util_get_sampler_names()
     assert "karras" in client.util_get_scheduler_names()
-    assert [upscaler["name"] for upscaler in client.get_upscalers()] == ["None", "Lanczos", "Nearest"]
+    assert [upscaler["name"] for upscaler in client.get_upscalers()] == ["None", "Lanczos", "Nearest", "atelier-2x"]
     assert [style["name"] for style in client.get_prompt_styles()] == ["Ink"]
     assert client.get_scripts()["txt2img"]
     assert client.get_embeddings() == {"loaded": {}, "skipped": {}}
     assert [each["name"] for each in client.get_loras()] == ["atelier-outline"]
     assert client.get_memory()["ram"]
-    for empty in ("sd_vae", "latent_upscale_modes", "hypernetworks", "face_restorers", "realesrgan_models"):
+    assert [model["name"] for model in client.get_realesrgan_models()] == ["atelier-2x"]
+    assert client.get_latent_upscale_modes()[0]["name"] == "Latent"
+    for empty in ("sd_vae", "hypernetworks", "face_restorers"):
         assert getattr(client, f"get_{empty}")() == [], empty
     assert client.refresh_checkpoints() is None
     assert (client.controlnet_version(), client.controlnet_model_list(), client.controlnet_module_list()) == (2, [], [])
