@@ -34,14 +34,16 @@ SEEDS = ("seed", "variation_seed")
 class Names:
     """What is here under which name: lists to choose from, and the name that a text means.
 
-    `checkpoint` and `vae` raise `RequestError` for what is not here or cannot be used.
+    `checkpoint`, `vae` and `upscaler` (of a second pass) raise `RequestError` for what is not here or cannot be used.
     """
 
     checkpoints: Callable[[], list[str]]
     vaes: Callable[[], list[str]]
     styles: Callable[[], list[str]]
+    upscalers: Callable[[], list[str]]
     checkpoint: Callable[[str], str]
     vae: Callable[[str], str]
+    upscaler: Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Axis:
             "refiner": lambda: ["None", *names.checkpoints()],
             "vae": names.vaes,
             "styles": names.styles,
+            "upscaler": names.upscalers,
         }
         field = self.key.removeprefix("hires.")
         if field in listed and self.kind in ("text", "styles"):
@@ -110,7 +113,8 @@ class Axis:
             return find_schedule(text).label
         if field == "refiner" and text.casefold() in ("", "none"):
             return ""
-        return {"checkpoint": names.checkpoint, "refiner": names.checkpoint, "vae": names.vae}.get(field, str)(text)
+        known = {"checkpoint": names.checkpoint, "refiner": names.checkpoint, "vae": names.vae, "upscaler": names.upscaler}
+        return known.get(field, str)(text)
 
     def apply(self, fields: Fields, value: Any, values: list[Any]) -> Fields:
         """A request's fields with this value in place; `values` are all of the axis.

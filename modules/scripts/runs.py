@@ -18,6 +18,7 @@ from typing import Any
 from modules.errors import AtelierError, LimitError, QueueError, RequestError
 from modules.jobs.views import JobView
 from modules.queue.scripts import OVER, CellState, RunState, ScriptStore, StoredCell, StoredRun, job_key
+from modules.request import HIRES_UPSCALERS
 from modules.scripts.axes import Axis, Names, axes
 from modules.scripts.drawing import draw_sheets
 from modules.scripts.host import Host
@@ -131,8 +132,10 @@ class ScriptRuns:
             checkpoints=lambda: [info.name for info in host.checkpoints() if not info.problem],
             vaes=lambda: ["Automatic", "None", *(info.name for info in host.vaes() if not info.problem)],
             styles=lambda: list(host.library.styles()),
+            upscalers=lambda: [*HIRES_UPSCALERS, *(info.name for info in host.upscalers() if not info.problem)],
             checkpoint=lambda name: host.checkpoint(name).name,
             vae=host.catalogue.vae,
+            upscaler=lambda name: host.catalogue.upscaler(name, "hires.upscaler", HIRES_UPSCALERS),
         )
 
     def axes(self, image: bool) -> list[tuple[Axis, list[str] | None]]:

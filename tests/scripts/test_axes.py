@@ -18,8 +18,10 @@ NAMES = Names(
     checkpoints=lambda: ["tiny", "sub/other"],
     vaes=lambda: ["Automatic", "None"],
     styles=lambda: ["ink, wash", "oil"],
+    upscalers=lambda: ["Latent", "Lanczos", "ink-2x"],
     checkpoint=lambda name: name if name in ("tiny", "sub/other") else _unknown(name),
     vae=lambda name: name,
+    upscaler=lambda name: {"latent": "Latent", "ink-2x": "ink-2x"}.get(name.casefold()) or _unknown(name),
 )
 
 
@@ -220,3 +222,11 @@ def test_legends_name_the_axis_and_no_folder() -> None:
     assert find_axis("Checkpoint name", False).shown("sub/other") == "other"
     assert find_axis("Prompt S/R", False).shown("a dog") == "a dog"
     assert find_axis("Sampler", False).shown(["DPM++ 2M", "Karras"]) == "Sampler: DPM++ 2M Karras"
+
+
+def test_a_second_pass_s_upscaler_is_chosen_from_those_that_are_here() -> None:
+    axis = find_axis("Hires upscaler", image=False)
+    assert axis.choices(NAMES) == ["Latent", "Lanczos", "ink-2x"]
+    assert axis.parse(["latent", "ink-2x"], NAMES) == ["Latent", "ink-2x"]
+    with pytest.raises(UnknownName):
+        axis.parse(["nowhere"], NAMES)
