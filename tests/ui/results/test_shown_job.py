@@ -73,6 +73,15 @@ def test_a_finished_picture_says_nothing_of_another_job_and_leads_to_it(page: An
     page.wait_for_selector("#result_preview")
 
 
+def test_no_word_is_wider_than_its_button(page: Any, app: FakeApp) -> None:
+    page.set_viewport_size({"width": 1366, "height": 657})
+    paint(page, app)
+    page.wait_for_selector(".picture-info .send")
+    too_wide = """() => [...document.querySelectorAll(".picture-info button, .actions button")]
+        .filter((button) => button.scrollWidth > button.clientWidth + 1).map((button) => button.innerText)"""
+    assert page.evaluate(too_wide) == []
+
+
 @pytest.mark.parametrize("panel", ["#engine", "#txt2img_reading"])
 def test_escape_closes_an_open_panel_and_only_then_cancels(page: Any, app: FakeApp, panel: str) -> None:
     page.fill(PROMPT, "a (red:1.2) apple")
