@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import queue
 import time
+import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -121,6 +122,7 @@ class Engine:
         gauge = Gauge(counter_of(manager.device))
         self.runner = Runner(exact, self.streams, make_room=self._make_room, say=self._note, gauge=gauge)
         self.probe = Probe(self.runner, self._learn)
+        self._probed: weakref.WeakSet[ModelHandle] = weakref.WeakSet()
         self.reports = Reports(
             self.runner, self.streams, self.flight, lambda message: self.emit(message), self._lives, self._give_up
         )
@@ -444,8 +446,7 @@ class Engine:
     def _load(self, checkpoint: str, vae: str = AUTOMATIC, taesd: tuple[Half, ...] = ()) -> ModelHandle:
         """On a host thread."""
         start = time.monotonic()
-        there = self.manager.is_loaded(checkpoint)
-        if not there:
+        if not self.manager.is_loaded(checkpoint):
             self.emit(Loading(checkpoint).message())
         try:
             handle = self.manager.load(checkpoint, vae, taesd)
@@ -453,17 +454,20 @@ class Engine:
             self.emit(LoadFailed(checkpoint).message())
             raise
         self.emit(Loaded(checkpoint, time.monotonic() - start).message())
-        if not there and self.probes:
+        if self.probes and handle.network not in self._probed:
             self.inbox.put(Loaded(checkpoint).message())
         return handle
 
     def _measure(self, checkpoint: str) -> None:
-        """Learn what forwards of a model that was just loaded take.
+        """Learn what forwards of a model take that is asked for the first time since it was loaded, by whatever.
 
         On a GPU, where the first forwards of each shape also choose algorithms and record them, while there is nothing else.
         """
         if self.manager.is_loaded(checkpoint):
-            self.probe.begin(self.manager.load(checkpoint))
+            model = self.manager.load(checkpoint)
+            if model.network not in self._probed:
+                self._probed.add(model.network)
+                self.probe.begin(model)
         while self.streams.immediate and self.probe.active:
             self._measure_on()
 
