@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -181,8 +181,14 @@ class ModelManager:
         return self.cache.size + size <= self._budget and free is not None and size <= PART * free
 
     def upscaler(self, name: str) -> UpscalerHandle:
-        """The upscaler of this name, see `Upscalers.load`."""
-        handle = self.upscalers.load(name)
+        """The upscaler of this name, see `Upscalers.load`.  Where the device is full, what is not in use makes room for it."""
+        try:
+            handle = self.upscalers.load(name)
+        except OutOfMemory:
+            if not self._without_unused(frozenset()):
+                raise
+            torch.cuda.empty_cache()
+            handle = self.upscalers.load(name)
         with self._lock:
             self._keep_loaded()
         self._fit()
@@ -260,7 +266,10 @@ class ModelManager:
 
     def make_room(self, handle: ModelHandle | UpscalerHandle) -> bool:
         """Let go of models that share nothing with `handle` and are not in use; whether there were any."""
-        own = {component.key for component in handle.components}
+        return self._without_unused({component.key for component in handle.components})
+
+    def _without_unused(self, own: Collection[Hashable]) -> bool:
+        """Let go of models that have none of these components and are not in use; whether there were any."""
         with self._lock:
             unused = [
                 identity
