@@ -10,12 +10,13 @@ with it: that is the price of not copying gigabytes, and the engine is started a
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,9 @@ class ModelManager:
         self.ahead = ReadAhead()
         self.tiny = TinyAutoencoders(self.folders, self.cache, cache, device, vae_dtype(device, dtype))
         self.upscalers = Upscalers(self.folders, self.cache, device, dtype)
+        self.forget: Callable[[], None] = lambda: None
+        """Called where memory ran short and models were let go of, from any thread: lets go of what is remembered of models that
+        `holds` denies, before it returns."""
         self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -187,7 +191,7 @@ class ModelManager:
         except OutOfMemory:
             if not self._without_unused(frozenset()):
                 raise
-            torch.cuda.empty_cache()
+            self._free_their_memory()
             handle = self.upscalers.load(name)
         with self._lock:
             self._keep_loaded()
@@ -315,6 +319,12 @@ class ModelManager:
             self._loaded.clear()
             self.upscalers.let_go()
             self._keep_loaded()
+        self._free_their_memory()
+
+    def _free_their_memory(self) -> None:
+        """Of models that were let go of: a model and its views refer to each other, so that reference counts do not free them."""
+        self.forget()
+        gc.collect()
         torch.cuda.empty_cache()
 
     def _keep_loaded(self) -> None:

@@ -11,7 +11,10 @@ and bills when they are done.
 from __future__ import annotations
 
 import functools
+import gc
+import logging
 import queue
+import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable
@@ -80,6 +83,8 @@ from modules.pipelines.stages import checkpoints_of, stages_of
 from modules.pipelines.upscaling import upscaled_picture
 from modules.request import Upscaling, parse_request
 
+log = logging.getLogger(__name__)
+
 LOAD_TURN_SECONDS = 0.02
 """While checkpoints wait for others to be done with, whether one may be loaded is asked this often."""
 LOOK_SECONDS = 0.0005
@@ -88,6 +93,9 @@ LOOK_SECONDS = 0.0005
 QUICK_SECONDS = 0.005
 """So long one call of the device waits for host ops that have only just begun (tokenising takes a tenth of it), so that
 pictures which come together start together: a batch that some of them miss would cost a forward more at each step."""
+
+FORGET_SECONDS = 20.0
+"""So long a thread that loads waits at most until the loop has come around, which one call of the device may hold up."""
 
 COSTS_SECONDS = 1.0
 """At most one message in this time with what calls of the device took."""
@@ -134,6 +142,10 @@ class Engine:
         """What tasks wait for on host threads, and since when on the monotonic clock."""
         self._load_since: dict[str, float] = {}
         self._ahead = LookAhead(manager.prepare)
+        self._thread = 0
+        """The identifier of the thread that ticks, 0 before the first time."""
+        self._to_forget: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
+        manager.forget = self._forget_on_time
         self._costs_sent = float("-inf")
         self._tick = 0
         self._running = True
@@ -152,13 +164,16 @@ class Engine:
                     self._drop(task)
                 self.flight.abandon()
                 self._ahead.close()
+                self._forget_as_asked()
                 for threads in (self._host, self._waits):
                     threads.shutdown(wait=False, cancel_futures=True)
 
     def tick(self) -> None:
         """Hand out what the device is done with, admit loads, collect finished host ops, launch one batch."""
         self._tick += 1
+        self._thread = threading.get_ident()
         self.flight.settle()
+        self._forget_as_asked()
         self._admit_loads()
         self._ahead.look(self.tasks, self._load_since)
         self._collect()
@@ -273,6 +288,7 @@ class Engine:
         """Memory ran out: let go of models that are not in use, and of what is remembered of them."""
         went = self.manager.make_room(model)
         self._forget()
+        gc.collect()  # a model and its views refer to each other
         return went
 
     def _note(self, op: DeviceOp, sentence: str) -> None:
@@ -337,7 +353,6 @@ class Engine:
                 self._measure(checkpoint)
             case Unload():
                 self.manager.let_go()
-                self._forget()
             case Inspect():
                 self.emit(in_memory(self.manager, self.tasks.values()).message())
             case Stop():
@@ -496,6 +511,24 @@ class Engine:
         self._load_since.pop(task.id, None)
         self.reports.forget(task)
         self._forget()
+
+    def _forget_on_time(self) -> None:
+        """For threads that load: return when nothing is remembered of models that are gone, and their memory can be used."""
+        if threading.get_ident() == self._thread:
+            self._forget()
+        if not self._running or self._thread in (0, threading.get_ident()):
+            return
+        forgotten = threading.Event()
+        self._to_forget.put(forgotten)
+        self.inbox.put(Message("forget"))  # wakes the loop
+        if not forgotten.wait(FORGET_SECONDS):
+            log.warning("a call of the device took so long that memory of other models was not free when a model was loaded")
+
+    def _forget_as_asked(self) -> None:
+        while not self._to_forget.empty():
+            asked = self._to_forget.get()
+            self._forget()
+            asked.set()
 
     def _forget(self) -> None:
         """Drop what is remembered of models that are gone."""
