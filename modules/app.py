@@ -19,13 +19,14 @@ from modules.checkpoints.files import CheckpointInfo
 from modules.checkpoints.footprint import footprint_of
 from modules.checkpoints.upscalers import UpscalerInfo
 from modules.checkpoints.vaes import VaeInfo
+from modules.engine.costs import CostModel
 from modules.engine.link import EngineLink
 from modules.gallery.gallery import Gallery
 from modules.images.encoding import form_of
 from modules.images.outputs import Outputs
 from modules.images.uploads import Upload
 from modules.jobs.dispatch import SLOTS
-from modules.jobs.estimates import Quote, quote
+from modules.jobs.estimates import Quote, picture_seconds, quote
 from modules.jobs.input_images import InputImages
 from modules.jobs.memory import memory_of
 from modules.jobs.service import JobService
@@ -201,12 +202,15 @@ class App:
         return self.catalogue.check_prompt(fields)
 
     def quote(self, fields: dict[str, Any]) -> Quote:
-        """What a request with these fields would cost; reads a file's header.  Other fields than `COST_FIELDS` are ignored.
+        """What a request with these fields would cost; reads a file's header.  Other fields than `COST_FIELDS` are ignored in
+        those of a picture that is painted.
 
         Raises:
             RequestError: a field makes no sense.
         """
         request, info = self.catalogue.to_quote(fields)
+        if info is None:
+            return Quote(picture_seconds(CostModel(), request), False, None)
         dtype = self.engine().dtype.partition(" ")[0]
         needed = (info, *self.catalogue.beside(request))
         weights = sum(weights_of(each, dtype) for each in needed)

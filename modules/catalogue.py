@@ -327,12 +327,14 @@ class Catalogue:
             names["schedule"] = find_schedule(schedule).label
         return hires.model_copy(update=names)
 
-    def to_quote(self, fields: dict[str, Any]) -> tuple[GenerationRequest, CheckpointInfo]:
-        """The request of those among `fields` that decide what it costs, and its checkpoint.
+    def to_quote(self, fields: dict[str, Any]) -> tuple[GenerationRequest, CheckpointInfo | None]:
+        """The request of those among `fields` that decide what it costs, and its checkpoint, None where it is only enlarged.
 
         Raises:
             RequestError: such a field makes no sense.
         """
+        if "upscaler_1" in fields:
+            return self._enlarging(fields), None
         info = self._checkpoint(fields.get("checkpoint"))  # whose native size is its file's, whatever people prefer
         given = {name: fields[name] for name in COST_FIELDS if fields.get(name) is not None}
         best = {name: getattr(info.defaults, name) for name in _DEFAULTS if name in COST_FIELDS}

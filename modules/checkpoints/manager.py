@@ -10,12 +10,13 @@ with it: that is the price of not copying gigabytes, and the engine is started a
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,9 @@ class ModelManager:
         self.ahead = ReadAhead()
         self.tiny = TinyAutoencoders(self.folders, self.cache, cache, device, vae_dtype(device, dtype))
         self.upscalers = Upscalers(self.folders, self.cache, device, dtype)
+        self.forget: Callable[[], None] = lambda: None
+        """Called where memory ran short and models were let go of, from any thread: lets go of what is remembered of models that
+        `holds` denies, before it returns."""
         self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -181,8 +185,14 @@ class ModelManager:
         return self.cache.size + size <= self._budget and free is not None and size <= PART * free
 
     def upscaler(self, name: str) -> UpscalerHandle:
-        """The upscaler of this name, see `Upscalers.load`."""
-        handle = self.upscalers.load(name)
+        """The upscaler of this name, see `Upscalers.load`.  Where the device is full, what is not in use makes room for it."""
+        try:
+            handle = self.upscalers.load(name)
+        except OutOfMemory:
+            if not self._without_unused(frozenset()):
+                raise
+            self._free_their_memory()
+            handle = self.upscalers.load(name)
         with self._lock:
             self._keep_loaded()
         self._fit()
@@ -260,7 +270,10 @@ class ModelManager:
 
     def make_room(self, handle: ModelHandle | UpscalerHandle) -> bool:
         """Let go of models that share nothing with `handle` and are not in use; whether there were any."""
-        own = {component.key for component in handle.components}
+        return self._without_unused({component.key for component in handle.components})
+
+    def _without_unused(self, own: Collection[Hashable]) -> bool:
+        """Let go of models that have none of these components and are not in use; whether there were any."""
         with self._lock:
             unused = [
                 identity
@@ -306,6 +319,12 @@ class ModelManager:
             self._loaded.clear()
             self.upscalers.let_go()
             self._keep_loaded()
+        self._free_their_memory()
+
+    def _free_their_memory(self) -> None:
+        """Of models that were let go of: a model and its views refer to each other, so that reference counts do not free them."""
+        self.forget()
+        gc.collect()
         torch.cuda.empty_cache()
 
     def _keep_loaded(self) -> None:

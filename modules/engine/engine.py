@@ -11,8 +11,12 @@ and bills when they are done.
 from __future__ import annotations
 
 import functools
+import gc
+import logging
 import queue
+import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -79,6 +83,8 @@ from modules.pipelines.stages import checkpoints_of, stages_of
 from modules.pipelines.upscaling import upscaled_picture
 from modules.request import Upscaling, parse_request
 
+log = logging.getLogger(__name__)
+
 LOAD_TURN_SECONDS = 0.02
 """While checkpoints wait for others to be done with, whether one may be loaded is asked this often."""
 LOOK_SECONDS = 0.0005
@@ -87,6 +93,9 @@ LOOK_SECONDS = 0.0005
 QUICK_SECONDS = 0.005
 """So long one call of the device waits for host ops that have only just begun (tokenising takes a tenth of it), so that
 pictures which come together start together: a batch that some of them miss would cost a forward more at each step."""
+
+FORGET_SECONDS = 20.0
+"""So long a thread that loads waits at most until the loop has come around, which one call of the device may hold up."""
 
 COSTS_SECONDS = 1.0
 """At most one message in this time with what calls of the device took."""
@@ -121,6 +130,7 @@ class Engine:
         gauge = Gauge(counter_of(manager.device))
         self.runner = Runner(exact, self.streams, make_room=self._make_room, say=self._note, gauge=gauge)
         self.probe = Probe(self.runner, self._learn)
+        self._probed: weakref.WeakSet[ModelHandle] = weakref.WeakSet()
         self.reports = Reports(
             self.runner, self.streams, self.flight, lambda message: self.emit(message), self._lives, self._give_up
         )
@@ -132,6 +142,10 @@ class Engine:
         """What tasks wait for on host threads, and since when on the monotonic clock."""
         self._load_since: dict[str, float] = {}
         self._ahead = LookAhead(manager.prepare)
+        self._thread = 0
+        """The identifier of the thread that ticks, 0 before the first time."""
+        self._to_forget: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
+        manager.forget = self._forget_on_time
         self._costs_sent = float("-inf")
         self._tick = 0
         self._running = True
@@ -150,13 +164,16 @@ class Engine:
                     self._drop(task)
                 self.flight.abandon()
                 self._ahead.close()
+                self._forget_as_asked()
                 for threads in (self._host, self._waits):
                     threads.shutdown(wait=False, cancel_futures=True)
 
     def tick(self) -> None:
         """Hand out what the device is done with, admit loads, collect finished host ops, launch one batch."""
         self._tick += 1
+        self._thread = threading.get_ident()
         self.flight.settle()
+        self._forget_as_asked()
         self._admit_loads()
         self._ahead.look(self.tasks, self._load_since)
         self._collect()
@@ -271,6 +288,7 @@ class Engine:
         """Memory ran out: let go of models that are not in use, and of what is remembered of them."""
         went = self.manager.make_room(model)
         self._forget()
+        gc.collect()  # a model and its views refer to each other
         return went
 
     def _note(self, op: DeviceOp, sentence: str) -> None:
@@ -335,7 +353,6 @@ class Engine:
                 self._measure(checkpoint)
             case Unload():
                 self.manager.let_go()
-                self._forget()
             case Inspect():
                 self.emit(in_memory(self.manager, self.tasks.values()).message())
             case Stop():
@@ -444,8 +461,7 @@ class Engine:
     def _load(self, checkpoint: str, vae: str = AUTOMATIC, taesd: tuple[Half, ...] = ()) -> ModelHandle:
         """On a host thread."""
         start = time.monotonic()
-        there = self.manager.is_loaded(checkpoint)
-        if not there:
+        if not self.manager.is_loaded(checkpoint):
             self.emit(Loading(checkpoint).message())
         try:
             handle = self.manager.load(checkpoint, vae, taesd)
@@ -453,17 +469,20 @@ class Engine:
             self.emit(LoadFailed(checkpoint).message())
             raise
         self.emit(Loaded(checkpoint, time.monotonic() - start).message())
-        if not there and self.probes:
+        if self.probes and handle.network not in self._probed:
             self.inbox.put(Loaded(checkpoint).message())
         return handle
 
     def _measure(self, checkpoint: str) -> None:
-        """Learn what forwards of a model that was just loaded take.
+        """Learn what forwards of a model take that is asked for the first time since it was loaded, by whatever.
 
         On a GPU, where the first forwards of each shape also choose algorithms and record them, while there is nothing else.
         """
         if self.manager.is_loaded(checkpoint):
-            self.probe.begin(self.manager.load(checkpoint))
+            model = self.manager.load(checkpoint)
+            if model.network not in self._probed:
+                self._probed.add(model.network)
+                self.probe.begin(model)
         while self.streams.immediate and self.probe.active:
             self._measure_on()
 
@@ -492,6 +511,24 @@ class Engine:
         self._load_since.pop(task.id, None)
         self.reports.forget(task)
         self._forget()
+
+    def _forget_on_time(self) -> None:
+        """For threads that load: return when nothing is remembered of models that are gone, and their memory can be used."""
+        if threading.get_ident() == self._thread:
+            self._forget()
+        if not self._running or self._thread in (0, threading.get_ident()):
+            return
+        forgotten = threading.Event()
+        self._to_forget.put(forgotten)
+        self.inbox.put(Message("forget"))  # wakes the loop
+        if not forgotten.wait(FORGET_SECONDS):
+            log.warning("a call of the device took so long that memory of other models was not free when a model was loaded")
+
+    def _forget_as_asked(self) -> None:
+        while not self._to_forget.empty():
+            asked = self._to_forget.get()
+            self._forget()
+            asked.set()
 
     def _forget(self) -> None:
         """Drop what is remembered of models that are gone."""

@@ -14,10 +14,11 @@ from typing import Any
 
 from modules.checkpoints.upscalers import built_in
 from modules.diffusion.samplers import find_sampler
+from modules.diffusion.upscaling import EXACT, Tiles
 from modules.engine.costs import BY_TAESD, Call, CostModel
 from modules.jobs.memory import Memory, memory_json, rows_of
 from modules.pipelines.stages import Stage, checkpoints_of, refined_steps, stages_of
-from modules.request import GenerationRequest, Upscaling
+from modules.request import HIRES_UPSCALERS, GenerationRequest, Upscaling
 
 __all__ = [
     "Forecast",
@@ -67,12 +68,13 @@ class Quote:
     `seconds` of the device for all of its pictures, with loading the checkpoint, and the refiner, where another one is loaded;
     None while nothing of them was measured.  `beyond`: it is larger than everything that was measured, so that the seconds are
     a lower bound: attention grows faster than the number of pixels.  `native` is the size (width, height) that the checkpoint
-    was made for.  `weights` are the bytes that the networks of both take, 0 where that is not known.
+    was made for, None where there is none: a picture is only enlarged.  `weights` are the bytes that the networks of both take,
+    0 where that is not known.
     """
 
     seconds: float | None
     beyond: bool
-    native: tuple[int, int]
+    native: tuple[int, int] | None
     weights: int = 0
     memory: Memory | None = None
     """What it takes of the device's memory in all, and whether that is there; None where that is not known."""
@@ -106,7 +108,7 @@ def quote_json(quoted: Quote) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "beyond": quoted.beyond,
-        "native": list(quoted.native),
+        "native": quoted.native and list(quoted.native),
         "weights": quoted.weights,
         "memory": memory_json(quoted.memory),
     }
@@ -170,15 +172,29 @@ def picture_seconds(costs: CostModel, request: GenerationRequest, waiting: int =
     for stage, following in zip(stages, (*stages[1:], None), strict=True):
         decoded = following is None or following.start == "picture"
         seconds = _stage_seconds(costs, request.checkpoint, stage, decoded, max(1, waiting))
-        if seconds is None:
+        between = 0.0 if following is None else _enlarging_seconds(costs, following.upscaler, stage.size, max(1, waiting))
+        if seconds is None or between is None:
             return None
-        total += seconds
+        total += seconds + between
     return total
 
 
 def _upscaling_seconds(costs: CostModel, request: Upscaling) -> float | None:
     """Not known before the picture's size is, which stands in no request; nothing where only filters enlarge it."""
     return 0.0 if all(built_in(name) for name in request.upscalers) else None
+
+
+def _enlarging_seconds(costs: CostModel, upscaler: str, size: tuple[int, int], waiting: int) -> float | None:
+    """One pass over a picture of this size between two stages: nothing for a filter, else the tiles of an upscaler's file, of
+    the side of the largest that was measured; None while none was."""
+    if not upscaler or upscaler in HIRES_UPSCALERS:
+        return 0.0
+    calls = [call for call in costs.entries if (call.work, call.checkpoint) == ("upscale", upscaler)]
+    if not calls:
+        return None
+    tiles = Tiles.of(max(max(call.width, call.height) for call in calls), EXACT + 1)
+    tile = costs.row_seconds(Call("upscale", upscaler, *(min(side, tiles.side) for side in size), waiting))
+    return None if tile is None else tile * math.prod(len(tiles.starts(side)) for side in size)
 
 
 def _stage_seconds(costs: CostModel, checkpoint: str, stage: Stage, decoded: bool, waiting: int) -> float | None:

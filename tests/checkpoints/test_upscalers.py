@@ -15,12 +15,14 @@ from torch import Tensor
 from modules.checkpoints import upscalers
 from modules.checkpoints.header import read_header
 from modules.checkpoints.manager import ModelManager
+from modules.checkpoints.upscaler_networks import UpscalerHandle, Upscalers
 from modules.checkpoints.upscalers import find_upscaler, layout_of, scan_upscalers
 from modules.diffusion.attention import sdpa
 from modules.diffusion.upscaler_config import CompactConfig, RRDBConfig
 from modules.diffusion.upscalers import upscaler
-from modules.errors import CheckpointError, UnknownName
+from modules.errors import CheckpointError, OutOfMemory, UnknownName
 from modules.model_tools.convert import contents_of
+from tests.tiny import tiny_checkpoint
 from tests.tiny_upscalers import TINY_COMPACT, TINY_RRDB, old_names, state_of, tiny_upscaler, trunk_names
 
 
@@ -196,6 +198,27 @@ def test_a_budget_of_bytes_holds_for_upscalers_too(tmp_path: Path) -> None:
     manager.upscaler("a")
     manager.upscaler("b")
     assert [handle.info.name for handle in manager.upscalers.loaded] == ["b"], "only the last one, however small the budget"
+
+
+def test_where_the_device_is_full_what_is_not_in_use_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_checkpoint(tmp_path / "tiny.safetensors")
+    tiny_upscaler(tmp_path / "ESRGAN" / "one.safetensors")
+    manager = manager_of(tmp_path)
+    made = Upscalers._made
+
+    def where_there_is_room(self: Upscalers, *about: Any) -> UpscalerHandle:
+        if manager.loaded:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return made(self, *about)
+
+    monkeypatch.setattr(Upscalers, "_made", where_there_is_room)
+    in_use = manager.lease(manager.load("tiny"))
+    with pytest.raises(OutOfMemory, match="cpu has not enough free memory for the upscaler 'one'"):
+        manager.upscaler("one")
+    assert [model.info.name for model in manager.loaded] == ["tiny"], "a picture is painted with it"
+    in_use.release()
+    assert manager.upscaler("one").info.name == "one"
+    assert manager.loaded == []
 
 
 def test_tiles_follow_memory_and_are_never_absurd(tmp_path: Path) -> None:

@@ -113,6 +113,24 @@ def test_loading_measures_forwards_and_tells_them(manager: ModelManager, monkeyp
     assert not bench.of("failed")
 
 
+def test_a_model_that_was_loaded_ahead_is_measured_once_when_it_is_asked_for(
+    manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(manager)
+    bench.engine.probes = True
+    begun: list[str] = []
+    monkeypatch.setattr(bench.engine.probe, "begin", lambda model: begun.append(model.info.name))
+    manager.load("tiny")  # as the look ahead does where a budget has room for it
+    for picture in ("a", "b"):
+        bench.submit(picture, steps=1)
+        while bench.engine.tasks:
+            bench.engine._receive()
+            with torch.inference_mode():
+                bench.engine.tick()
+    assert begun == ["tiny"]
+    assert not bench.of("failed")
+
+
 @pytest.mark.parametrize(("warming", "kept"), [((), {1: 5.0}), (("cpu",), {1: 0.1, 2: 0.1, 4: 0.1, 8: 0.3})])
 def test_a_first_call_that_takes_long_is_a_measure_only_where_nothing_warms_up(
     bench: Bench, manager: ModelManager, monkeypatch: pytest.MonkeyPatch, warming: tuple[str, ...], kept: dict[int, float]

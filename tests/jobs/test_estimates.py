@@ -163,3 +163,16 @@ def test_a_second_pass_costs_its_own_steps_at_its_own_size(upscaler: str, around
     larger = request.model_copy(update={"hires": request.hires.model_copy(update={"width": 256})} if request.hires else {})
     assert quote(costs, request, "m", 1, (64, 64)).beyond is False
     assert quote(costs, larger, "m", 1, (64, 64)).beyond is True
+
+
+def test_a_second_pass_by_an_upscalers_file_costs_its_tiles_too() -> None:
+    hires = {"width": 512, "height": 256, "steps": 1, "upscaler": "sharp"}
+    request = Txt2Img.model_validate({"checkpoint": "m", "width": 256, "height": 128, "steps": 1, "hires": hires})
+    painted = measured((Call("predict", "m", 256, 128, 2), 1.0))
+    assert picture_seconds(painted, request) is None, "nothing is known of the upscaler"
+    painted.put([(Call("upscale", "sharp", 128, 128), 3.0), (Call("upscale", "another", 64, 64), 90.0)])
+    lanczos = request.model_copy(update={"hires": request.hires and request.hires.model_copy(update={"upscaler": "Lanczos"})})
+    filtered = picture_seconds(painted, lanczos)
+    assert filtered is not None
+    # Tiles of 128 begin at 0, 80 and 128 of 256 pixels: 16 on each side are thrown away, and 16 are shared
+    assert picture_seconds(painted, request) == pytest.approx(filtered + 3 * 3.0)

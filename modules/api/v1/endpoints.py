@@ -126,7 +126,9 @@ class MemoryAnswer(BaseModel):
 class EstimateAnswer(BaseModel):
     seconds: float | None = Field(description="Of the device, for all pictures; null while nothing was measured.")
     beyond: bool = Field(description="Whether it is larger than all that was measured, so that it takes longer than that.")
-    native: tuple[int, int] = Field(description="The width and height that the checkpoint was made for.")
+    native: tuple[int, int] | None = Field(
+        description="The width and height that the checkpoint was made for; null of a picture that is only enlarged."
+    )
     weights: int = Field(description="Bytes of its networks; 0 where that is not known.")
     memory: MemoryAnswer | None
 

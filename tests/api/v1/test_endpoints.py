@@ -78,6 +78,11 @@ def test_an_estimate_begins_nothing_and_says_what_it_takes(client: TestClient, r
     assert found["memory"]["said"][0].startswith("It takes about ")
     assert client.post("/api/v1/estimate", json={"width": 128}).json()["memory"]["bytes"] > found["memory"]["bytes"]
     assert "width" in reason(client.post("/api/v1/estimate", json={"width": 63}), 422)
+    enlarging = {"pictures": {"init": "0" * 64}, "upscaler_1": "Lanczos"}
+    known = client.post("/api/v1/estimate", json=enlarging).json()
+    assert known == {"seconds": 0.0, "beyond": False, "native": None, "weights": 0, "memory": None}, "it needs no checkpoint"
+    refused = reason(client.post("/api/v1/estimate", json={**enlarging, "steps": 3}), 422)
+    assert refused == "steps: there is no such field of a picture that is only enlarged"
     assert client.get("/api/v1/jobs").json()["jobs"] == []
 
 
