@@ -18,7 +18,8 @@ from modules.jobs.worker import engine_configuration
 from modules.queue.store import JobStore
 from modules.scripts import drawing
 from modules.scripts import runs as runs_module
-from modules.scripts.runs import RunView, ScriptRuns
+from modules.scripts.runs import ScriptRuns
+from modules.scripts.views import RunView
 from modules.settings import Settings
 from tests.local import LocalLink
 from tests.scripted import ScriptedLink

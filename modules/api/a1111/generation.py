@@ -32,7 +32,7 @@ from modules.app import App
 from modules.errors import EngineError, RequestError
 from modules.jobs.views import JobView
 from modules.pixels.masks import from_image
-from modules.scripts.runs import RunView
+from modules.scripts.views import RunView
 
 B = TypeVar("B", bound=GenerationBody)
 

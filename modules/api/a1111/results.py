@@ -22,7 +22,7 @@ from modules.images.infotext import parse
 from modules.images.recipe import read_record
 from modules.jobs.views import JobView, PictureView
 from modules.request import Img2Img, Txt2Img
-from modules.scripts.runs import RunView
+from modules.scripts.views import RunView
 
 _USUAL = frozenset(
     {"Prompt", "Negative prompt", "Steps", "Sampler", "Schedule type", "CFG scale", "Image CFG scale", "Seed", "Size", "Size-1"}
