@@ -159,7 +159,7 @@ class ScriptStore:
             db.execute(going_on, (run,))
 
     def finish(self, run: str, state: RunState, sheets: Sequence[dict[str, Any]] = (), error: str = "") -> bool:
-        """End a script that is under way; False where it is not."""
+        """End a script that is under way, with "cancelled" also its cells that are not over; False where it is not."""
         with self._file.transaction() as db:
             changed = db.execute(
                 "UPDATE scripts SET state = ?, finished = ?, sheets = ?, revision = revision + 1, error = ? "
@@ -167,7 +167,8 @@ class ScriptStore:
                 (state, self._clock(), json.dumps(list(sheets)), error, run),
             ).rowcount
             if changed and state == "cancelled":
-                db.execute("UPDATE script_cells SET state = 'cancelled' WHERE run = ? AND state = 'waiting'", (run,))
+                not_over = "UPDATE script_cells SET state = 'cancelled' WHERE run = ? AND state IN ('waiting', 'queued')"
+                db.execute(not_over, (run,))
         return bool(changed)
 
     def say(self, run: str, error: str) -> None:

@@ -70,7 +70,8 @@ class ScriptRuns:
         self._thread: threading.Thread | None = None
         self._drawer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="script-sheets")
         self._unlisten: Callable[[], None] = lambda: None
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: tuple[Callable[[], None], ...] = ()
+        self._listening = threading.Lock()
 
     # ---- before a script is begun
 
@@ -162,9 +163,9 @@ class ScriptRuns:
         return view_of(found, cells, drawing, lambda job: self._host.job(job, user))
 
     def unfinished(self, run: str) -> bool:
-        """Whether a script is under way.  Asks memory alone."""
-        with self._lock:
-            return run in self._live
+        """Whether a script is under way.  Waits for nothing, so that an event loop may ask: the lock is held while files are
+        written."""
+        return run in self._live
 
     def with_job(self, job_id: str | None, user: str) -> str | None:
         """The user's script under way that a job is a cell of; without a job the oldest one.  None where there is none."""
@@ -181,11 +182,11 @@ class ScriptRuns:
                 return False
             del self._live[run]
             queued = live.queued
+        try:
             for cell in queued:
-                self.store.set_cell(run, cell.number, "cancelled", error="cancelled")
-        for cell in queued:
-            self._host.cancel(cell.job, user)
-        self._tell()
+                self._host.cancel(cell.job, user)
+        finally:
+            self._announce()
         return True
 
     def again(self, run: str, user: str, numbers: Sequence[int] | None = None) -> bool:
@@ -219,13 +220,16 @@ class ScriptRuns:
         return found.sheets[number] if found is not None and 0 <= number < len(found.sheets) else None
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have `listener` called, on any thread, whenever a script ended.  Returns how to end that."""
-        with self._lock:
-            self._listeners.append(listener)
+        """Have `listener` called, on any thread, whenever a script ended; it must be quick and not raise.
+
+        Returns how to end that.  Neither waits for anything, so that an event loop may call them.
+        """
+        with self._listening:
+            self._listeners = (*self._listeners, listener)
 
         def end() -> None:
-            with self._lock:
-                self._listeners.remove(listener)
+            with self._listening:
+                self._listeners = tuple(one for one in self._listeners if one is not listener)
 
         return end
 
@@ -250,7 +254,7 @@ class ScriptRuns:
             self._thread.join(timeout=30)
             self._thread = None
         self._drawer.shutdown(wait=True)
-        self._tell()
+        self._announce()
 
     def _loop(self) -> None:
         while not self._closing:
@@ -354,7 +358,7 @@ class ScriptRuns:
             except QueueError as problem:
                 log.warning("script %s: %s", run.id[:8], problem)
                 live.drawing = False
-        self._tell()
+        self._announce()
 
     def _set(
         self,
@@ -377,10 +381,8 @@ class ScriptRuns:
             self.store.say(live.run.id, error)
             live.said = error
 
-    def _tell(self) -> None:
-        with self._lock:
-            listeners = list(self._listeners)
-        for listener in listeners:
+    def _announce(self) -> None:
+        for listener in self._listeners:
             listener()
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from modules.app import App
+from modules.errors import QueueError
 from modules.images.infotext import parse
 from modules.images.recipe import read_record
 from modules.jobs.worker import engine_configuration
@@ -158,6 +159,36 @@ def test_cancel_ends_all_of_it(app: FakeApp, monkeypatch: pytest.MonkeyPatch) ->
     assert not app.scripts.cancel(run, ME)
     assert app.scripts.again(run, ME)
     assert states(finish_all(app, run)) == ["done"] * 6
+
+
+def test_an_event_loop_may_ask_and_listen_while_a_cell_is_submitted(app: FakeApp) -> None:
+    """Submitting writes files under the lock; who waits for a script's end must not wait for that."""
+    run = app.scripts.start(PLOT, FIELDS, ME).id
+    asked = threading.Event()
+
+    def ask() -> None:
+        end = app.scripts.listen(lambda: None)
+        if app.scripts.unfinished(run):
+            end()
+            asked.set()
+
+    with app.scripts._lock:
+        threading.Thread(target=ask, daemon=True).start()
+        assert asked.wait(PATIENCE_S), "the question waits for the lock"
+
+
+def test_a_script_and_its_cells_are_cancelled_in_one_step(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stops in between leaves no cell that seems to be in the queue for ever."""
+    run = app.scripts.start(PLOT, FIELDS, ME).id
+    look(app, run)
+
+    def refuse(job_id: str, user: str) -> bool:
+        raise QueueError("the disk is full")
+
+    monkeypatch.setattr(app, "cancel", refuse)
+    with pytest.raises(QueueError):
+        app.scripts.cancel(run, ME)
+    assert {cell.state for cell in app.scripts.store.cells(run)} == {"cancelled"}
 
 
 def test_a_full_queue_is_waited_for(app: FakeApp) -> None:
