@@ -14,6 +14,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -122,6 +123,16 @@ class ScriptStore:
     def running(self) -> list[StoredRun]:
         """Everybody's scripts under way, oldest first."""
         return self._runs("WHERE state = 'running' ORDER BY position", ())
+
+    def sheet_owners(self) -> dict[str, tuple[str, str]]:
+        """User and SHA-256 of each remembered script's grid pictures, by their paths below the outputs folder."""
+        with self._file.snapshot() as read:
+            rows = read("SELECT user, sheets FROM scripts WHERE sheets != '[]'", ())
+        found = {}
+        for row in rows:
+            with suppress(ValueError, TypeError, KeyError, RecursionError):  # salvaged from a damaged file
+                found |= {sheet["name"]: (row["user"], sheet["sha256"]) for sheet in json.loads(row["sheets"])}
+        return found
 
     def cells(self, run: str) -> list[StoredCell]:
         """By number."""
