@@ -128,7 +128,7 @@ class ScriptStore:
         """User and SHA-256 of each remembered script's grid pictures, by their paths below the outputs folder."""
         with self._file.snapshot() as read:
             rows = read("SELECT user, sheets FROM scripts WHERE sheets != '[]'", ())
-        found = {}
+        found: dict[str, tuple[str, str]] = {}
         for row in rows:
             with suppress(ValueError, TypeError, KeyError, RecursionError):  # salvaged from a damaged file
                 found |= {sheet["name"]: (row["user"], sheet["sha256"]) for sheet in json.loads(row["sheets"])}

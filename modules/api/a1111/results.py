@@ -93,9 +93,9 @@ def script_answer(
     if (first := next(painted, None)) is None:
         return None
     job, cells = first
-    sheets = [found for sheet in run.sheets if (found := _sheet(app, sheet, cells[0])) is not None]
+    sheets = [one for sheet in run.sheets if (one := _sheet(app, sheet, cells[0])) is not None]
     if run.plan.get("include_cells") or not sheets:  # else the other cells' files are not read at all: they may be gigabytes
-        shown = [*sheets, *cells, *(one for _, found in painted for one in found)]
+        shown = [*sheets, *cells, *(one for _, more in painted for one in more)]
     else:
         shown = sheets
     failed = [f"cell {cell.number}: {cell.error}" for cell in run.cells if cell.state == "failed"]
