@@ -244,6 +244,11 @@ class App:
             for worker in self.service.workers.all:
                 worker.load(default.name)
 
+    def picture_saved(self, name: str, user: str) -> None:
+        """Take a picture that was saved for this user, but by no job, into the gallery; `name` is below the outputs folder."""
+        if self._durable:
+            self.gallery.saved(name, user)
+
     # ---- one's own pictures to start from
 
     def keep_upload(self, data: bytes, user: str) -> Upload:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from modules.app import App
 from modules.errors import EngineError
 from modules.jobs.views import JobView
-from modules.scripts.runs import RunView
+from modules.scripts.views import RunView
 
 
 async def until_over(app: App, job_id: str, user: str) -> JobView | None:

@@ -20,44 +20,28 @@ from typing import Any
 from modules.errors import AtelierError, RequestError
 from modules.gallery import trash
 from modules.gallery.described import MAX_FILE, read_file
+from modules.gallery.edits import Change, changed
 from modules.gallery.index import SORTS, Index, Owners, Page
 from modules.gallery.notes import Notes, Remembered, note_of
 from modules.gallery.scan import Owned, Scan
-from modules.gallery.schema import Entry, Written
+from modules.gallery.schema import Entry
 from modules.gallery.search import Search, parse_search
 from modules.gallery.thumbnails import Thumbnails
-from modules.gallery.words import folded
 from modules.images import files
 from modules.images.reading import Found, read_picture
 from modules.queue.owners import OWNER
-from modules.request import clean_text
 
 log = logging.getLogger("atelier")
 
 MAX_PAGE = 200
 MAX_IDS = 5000
 """Pictures that are changed, or taken along, at a time."""
-MAX_LABEL = 60
-MAX_LABELS = 50
-"""Tags of a picture, and albums that it is in."""
 FIRST_LOOK_S = 10.0
 """Seconds from the start to the first scan, where nobody asks before."""
 QUICK_LOOK_S = 3.0
 """Folders are looked at again after this time, when somebody asks."""
 PURGE_S = 3600.0
 """Seconds between looks for what has been in the trash for long enough."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """What is written down about pictures; None leaves as it is."""
-
-    favourite: bool | None = None
-    rating: int | None = None
-    add_tags: tuple[str, ...] = ()
-    remove_tags: tuple[str, ...] = ()
-    add_albums: tuple[str, ...] = ()
-    remove_albums: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,11 +81,12 @@ class Gallery:
         self.notes = Notes(folder / "gallery-notes.jsonl")
         self.thumbnails = Thumbnails(folder / "thumbnails")
         self._scan = Scan(self._outputs, self.index, self.notes, owned, self._between, folder)
-        self._moving = threading.Lock()
+        self._editing, self._moving = threading.Lock(), threading.Lock()
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._saved: deque[tuple[str, str]] = deque()
-        self._wanted = ""
+        self._wanted, self._looking = "", ""
+        """Which look at the folders is asked for, and which is under way: "whole", "quick" or none."""
         self._looked = -QUICK_LOOK_S
         self._passes, self._revision, self._problem = 0, 0, ""
         self._generation = -1
@@ -135,7 +120,7 @@ class Gallery:
     def look(self) -> None:
         """Have the folders looked at, if that was not done just now."""
         with self._lock:
-            if self._wanted or self._closing or time.monotonic() - self._looked < QUICK_LOOK_S:
+            if self._wanted or self._looking or self._closing or time.monotonic() - self._looked < QUICK_LOOK_S:
                 return
             self._wanted = "quick" if self._passes else "whole"
             self._run()
@@ -148,14 +133,18 @@ class Gallery:
             self._wanted = "whole"
             self._run()
             self._changed.notify_all()
-            self._changed.wait_for(lambda: (self._passes > passes and not self._wanted) or self._closing, seconds)
+
+            def looked() -> bool:
+                return self._closing or (self._passes > passes and not self._wanted and not self._looking)
+
+            self._changed.wait_for(looked, seconds)
 
     def state(self) -> State:
         """How far the index is; asking has the folders looked at."""
         self.look()
         progress = self._scan.progress
         with self._lock:
-            scanning = bool(self._wanted) and (self._wanted == "whole" or progress.total > 0)
+            scanning = "whole" in (self._wanted, self._looking) or (self._looking != "" and progress.total > 0)
             problem = self._problem or progress.problem
             return State(scanning, progress.done, progress.total, problem, self._revision)
 
@@ -261,10 +250,11 @@ class Gallery:
         Raises:
             RequestError: a tag or an album makes no sense, or there would be too many.
         """
-        entries = [entry for entry in self._named(ids, owners) if entry.said.sha256]
-        changes = [(entry, _changed(entry.written, change)) for entry in entries]
-        self.notes.keep(note_of(replace(entry, written=written)) for entry, written in changes)
-        return self.index.write(changes)
+        with self._editing:  # or of two changes at a time the later one takes the earlier one back
+            entries = [entry for entry in self._named(ids, owners) if entry.said.sha256]
+            changes = [(entry, changed(entry.written, change)) for entry in entries]
+            self.notes.keep(note_of(replace(entry, written=written)) for entry, written in changes)
+            return self.index.write(changes)
 
     def discard(self, ids: Sequence[int], owners: Owners) -> list[int]:
         """Put pictures into the trash; the ids of those that are there now."""
@@ -339,13 +329,14 @@ class Gallery:
                     return
                 if not self._passes and not self._wanted and time.monotonic() >= first:
                     self._wanted = "whole"
-                wanted = self._wanted
+                wanted = self._looking = self._wanted
+                self._wanted = ""  # what is asked for from now on may have changed behind this look
             self._guarded(self._take_saved)
             if wanted:
                 self._guarded(partial(self._look_through, wanted))
                 with self._lock:
                     self._passes, self._looked = self._passes + 1, time.monotonic()
-                    self._wanted = "" if self._wanted == wanted else self._wanted
+                    self._looking = ""
                     self._changed.notify_all()
             if time.monotonic() - purged >= PURGE_S and self._passes:
                 purged = time.monotonic()
@@ -391,8 +382,10 @@ class Gallery:
         fresh = []
         for entry in self._scan.entries(saved, Remembered(), {}) if saved else ():
             there = self.index.at(entry.path)
-            if there is None or there.said.sha256 != entry.said.sha256:  # else a job was taken up again after a crash
-                fresh.append(replace(entry, owner=saved[entry.path]))
+            known = there if there is not None and there.said.sha256 == entry.said.sha256 else None
+            if known is None or known.owner != saved[entry.path]:  # else a job was taken up again after a crash
+                written = entry.written if known is None else known.written
+                fresh.append(replace(entry, owner=saved[entry.path], written=written))
         if not fresh:
             return
         self.notes.keep((note_of(entry) for entry in fresh if entry.owner != OWNER), durable=False)
@@ -405,24 +398,3 @@ class Gallery:
             self._destroy(self.index.trashed_before(self._clock() - self._trash_days * 86_400))
         if self.thumbnails.full:
             self.thumbnails.trim()
-
-
-def _changed(written: Written, change: Change) -> Written:
-    tags = _labels("tag", written.tags, change.add_tags, change.remove_tags)
-    albums = _labels("album", written.albums, change.add_albums, change.remove_albums)
-    favourite = written.favourite if change.favourite is None else change.favourite
-    return Written(favourite, written.rating if change.rating is None else change.rating, tags, albums)
-
-
-def _labels(kind: str, labels: Sequence[str], add: Sequence[str], remove: Sequence[str]) -> tuple[str, ...]:
-    kept = {folded(label): label for label in labels}
-    for label in remove:
-        kept.pop(folded(label), None)
-    for label in add:
-        clean = " ".join(clean_text(label).split())
-        if not clean or len(clean) > MAX_LABEL or '"' in clean:
-            raise RequestError(f"{kind}: must have 1 to {MAX_LABEL} characters and no quotation marks")
-        kept.setdefault(folded(clean), clean)
-    if len(kept) > MAX_LABELS:
-        raise RequestError(f"{kind}: a picture can have {MAX_LABELS} of them, and this would be {len(kept)}")
-    return tuple(sorted(kept.values(), key=str.casefold))

@@ -165,10 +165,11 @@ class Index:
         """All folders that pictures of the index are in."""
         return [row[0] for row in self._rows(_FOLDERS, ())]
 
-    def broken(self) -> list[str]:
-        """Paths of broken pictures."""
-        rows = self._rows("SELECT folder, name FROM pictures WHERE broken != '' ORDER BY id DESC LIMIT 1000", ())
-        return [f"{row['folder']}/{row['name']}".lstrip("/") for row in rows]
+    def broken(self) -> dict[str, Stamp]:
+        """Stamps of broken pictures by their paths, the newest 1000."""
+        query = "SELECT folder, name, size, changed FROM pictures WHERE broken != '' ORDER BY id DESC LIMIT 1000"
+        rows = self._rows(query, ())
+        return {f"{row['folder']}/{row['name']}".lstrip("/"): Stamp(row["size"], row["changed"]) for row in rows}
 
     def trashed_before(self, moment: float) -> list[Entry]:
         """What went to the trash before `moment`, in seconds since 1970."""
@@ -206,34 +207,37 @@ class Index:
                     schema.remove(db, row["id"])
 
     def write(self, changes: Sequence[tuple[Entry, Written]]) -> list[Entry]:
-        """Write down what people say of pictures; returns them as they are now."""
-        changed = [replace(entry, written=written) for entry, written in changes]
+        """Write down what people say of pictures; returns those that are still there, as they are now."""
+        now = []
         with self._transaction() as db:
-            for entry in changed:
-                values = (entry.written.rating, int(entry.written.favourite), entry.id)
-                db.execute("UPDATE pictures SET rating = ?, favourite = ? WHERE id = ?", values)
-                db.execute("DELETE FROM labels WHERE picture = ?", (entry.id,))
-                schema.insert_labels(db, entry)
-                self._refresh(db, entry)
-        return changed
+            for entry, written in changes:
+                values = (written.rating, int(written.favourite), entry.id)
+                if db.execute("UPDATE pictures SET rating = ?, favourite = ? WHERE id = ?", values).rowcount:
+                    db.execute("DELETE FROM labels WHERE picture = ?", (entry.id,))
+                    schema.insert_labels(db, replace(entry, written=written))
+                    now.append(self._refresh(db, entry.id))
+        return now
 
     def move(self, entry: Entry, path: str, trashed: float | None) -> None:
         """Its file lies at `path` now."""
         origin = (entry.origin or entry.path) if trashed is not None else path
+        moved = replace(entry, path=path)
         with self._transaction() as db:
-            moved = replace(entry, path=path, trashed=trashed, origin=origin)
-            db.execute(
-                "UPDATE pictures SET folder = ?, name = ?, origin = ?, trashed = ? WHERE id = ?",
-                (moved.folder, moved.name, origin, trashed, entry.id),
-            )
-            db.execute("UPDATE words SET name = ? WHERE rowid = ?", (words.cut(moved.title), entry.id))
-            self._refresh(db, moved)
+            if db.execute("SELECT 1 FROM pictures WHERE id = ?", (entry.id,)).fetchone() is None:
+                return  # a scan came between: it finds the file where it is now
+            place = (moved.folder, moved.name)
+            others = "SELECT id FROM pictures WHERE folder = ? AND name = ? AND id != ?"
+            for row in db.execute(others, (*place, entry.id)).fetchall():
+                schema.remove(db, row["id"])  # found by a scan there before this was recorded
+            change = "UPDATE pictures SET folder = ?, name = ?, origin = ?, trashed = ? WHERE id = ?"
+            db.execute(change, (*place, origin, trashed, entry.id))
+            self._refresh(db, entry.id)
 
     def mark_broken(self, entry: Entry, reason: str) -> None:
         """Its pixels turned out not to be readable."""
         with self._transaction() as db:
-            db.execute("UPDATE pictures SET broken = ? WHERE id = ?", (reason, entry.id))
-            self._refresh(db, replace(entry, said=replace(entry.said, broken=reason)))
+            if db.execute("UPDATE pictures SET broken = ? WHERE id = ?", (reason, entry.id)).rowcount:
+                self._refresh(db, entry.id)
 
     def check(self) -> None:
         """Read all of it; what is damaged is begun anew."""
@@ -246,9 +250,13 @@ class Index:
 
     # ---- inside
 
-    def _refresh(self, db: sqlite3.Connection, entry: Entry) -> None:
-        tags = words.cut("\n".join(entry.written.tags))
-        db.execute("UPDATE words SET tags = ?, facts = ? WHERE rowid = ?", (tags, schema.facts_of(entry), entry.id))
+    def _refresh(self, db: sqlite3.Connection, id_: int) -> Entry:
+        """Bring a picture's words to what its row says, which may be newer than what the caller knew; returns the picture."""
+        entry = schema.read(db.execute(f"SELECT {schema.ENTRY} FROM pictures AS p WHERE p.id = ?", (id_,)).fetchone())
+        name, tags = words.cut(entry.title), words.cut("\n".join(entry.written.tags))
+        values = (name, tags, schema.facts_of(entry), id_)
+        db.execute("UPDATE words SET name = ?, tags = ?, facts = ? WHERE rowid = ?", values)
+        return entry
 
     def _rows(self, query: str, values: Sequence[Any]) -> list[sqlite3.Row]:
         for again in (False, True):
@@ -324,7 +332,7 @@ class Index:
     def _begin_anew(self, why: str, generation: int) -> None:
         with self._guard:
             if generation != self.generation:
-                return  # somebody else just did
+                return  # another thread just did
             self._let_go()
             log.warning("the gallery's index is made again from the pictures: %s", why)
             with suppress(OSError):

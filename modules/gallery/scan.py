@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modules.gallery.described import SUFFIXES, Described, Stamp, describe
@@ -103,7 +103,7 @@ class Scan:
     def _read(self, fresh: list[str]) -> None:
         remembered, owned = self._notes.read(), self._owned()
         for at in range(0, len(fresh), BATCH):
-            entries = self.entries(fresh[at : at + BATCH], remembered, owned)
+            entries = [self._still_owned(entry) for entry in self.entries(fresh[at : at + BATCH], remembered, owned)]
             self._index.put(entries)
             learnt = [entry for entry in entries if entry.owner and owned.get(entry.path, ("", ""))[0] == entry.owner]
             self._remember([entry for entry in learnt if remembered.find(entry.said.sha256, entry.path) is None])
@@ -111,6 +111,13 @@ class Scan:
             if self._between():
                 self._listed.clear()  # what was not read is found again
                 return
+
+    def _still_owned(self, entry: Entry) -> Entry:
+        """Whose it is, where that was recorded after this scan asked: it was saved in the meantime."""
+        there = self._index.at(entry.path) if entry.owner == UNKNOWN else None
+        if there is None or there.said.sha256 != entry.said.sha256:
+            return entry
+        return replace(entry, owner=there.owner)
 
     def _remember(self, entries: list[Entry]) -> None:
         """Whose they are: the job list forgets old jobs, and the index can be lost."""
@@ -173,13 +180,12 @@ class Scan:
 
     def _changed_broken(self) -> list[str]:
         changed = []
-        for path in self._index.broken():
+        for path, stamp in self._index.broken().items():
             try:
                 found = (self._outputs / path).lstat()
             except OSError:
                 continue
-            folder, _, name = path.rpartition("/")
-            if self._index.known(folder).get(name, (None, True))[0] != Stamp(found.st_size, found.st_mtime_ns):
+            if stamp != Stamp(found.st_size, found.st_mtime_ns):
                 changed.append(path)
         return changed
 

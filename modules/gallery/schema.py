@@ -180,7 +180,7 @@ def read(row: sqlite3.Row) -> Entry:
     written = Written(
         bool(row["favourite"]),
         row["rating"],
-        *(tuple(sorted(label for kind, label in labels if kind == wanted)) for wanted in ("tag", "album")),
+        *(tuple(sorted((label for kind, label in labels if kind == wanted), key=str.casefold)) for wanted in ("tag", "album")),
     )
     folder = f"{row['folder']}/" if row["folder"] else ""
     return Entry(folder + row["name"], row["owner"], said, written, row["origin"], row["trashed"], row["id"])

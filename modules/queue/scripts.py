@@ -14,6 +14,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -123,6 +124,16 @@ class ScriptStore:
         """Everybody's scripts under way, oldest first."""
         return self._runs("WHERE state = 'running' ORDER BY position", ())
 
+    def sheet_owners(self) -> dict[str, tuple[str, str]]:
+        """User and SHA-256 of each remembered script's grid pictures, by their paths below the outputs folder."""
+        with self._file.snapshot() as read:
+            rows = read("SELECT user, sheets FROM scripts WHERE sheets != '[]'", ())
+        found: dict[str, tuple[str, str]] = {}
+        for row in rows:
+            with suppress(ValueError, TypeError, KeyError, RecursionError):  # salvaged from a damaged file
+                found |= {sheet["name"]: (row["user"], sheet["sha256"]) for sheet in json.loads(row["sheets"])}
+        return found
+
     def cells(self, run: str) -> list[StoredCell]:
         """By number."""
         with self._file.snapshot() as read:
@@ -159,7 +170,7 @@ class ScriptStore:
             db.execute(going_on, (run,))
 
     def finish(self, run: str, state: RunState, sheets: Sequence[dict[str, Any]] = (), error: str = "") -> bool:
-        """End a script that is under way; False where it is not."""
+        """End a script that is under way, with "cancelled" also its cells that are not over; False where it is not."""
         with self._file.transaction() as db:
             changed = db.execute(
                 "UPDATE scripts SET state = ?, finished = ?, sheets = ?, revision = revision + 1, error = ? "
@@ -167,7 +178,8 @@ class ScriptStore:
                 (state, self._clock(), json.dumps(list(sheets)), error, run),
             ).rowcount
             if changed and state == "cancelled":
-                db.execute("UPDATE script_cells SET state = 'cancelled' WHERE run = ? AND state = 'waiting'", (run,))
+                not_over = "UPDATE script_cells SET state = 'cancelled' WHERE run = ? AND state IN ('waiting', 'queued')"
+                db.execute(not_over, (run,))
         return bool(changed)
 
     def say(self, run: str, error: str) -> None:

@@ -152,9 +152,10 @@ class JobStore:
         return any(upload in getattr(job.request, "pictures", {}).values() for job in found)
 
     def picture_owners(self) -> dict[str, tuple[str, str]]:
-        """User and SHA-256 of each remembered picture, by its path below the outputs folder."""
+        """User and SHA-256 of each remembered picture, scripts' grids included, by its path below the outputs folder."""
         found = "SELECT pictures.path, jobs.user, pictures.sha256 FROM pictures JOIN jobs ON jobs.id = pictures.job"
-        return {row["path"]: (row["user"], row["sha256"]) for row in self._rows(found, ())}
+        painted = {row["path"]: (row["user"], row["sha256"]) for row in self._rows(found, ())}
+        return self.scripts.sheet_owners() | painted
 
     def unfinished(self) -> list[Job]:
         """Everybody's queued and running jobs in the order of the queue."""

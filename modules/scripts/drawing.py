@@ -17,11 +17,11 @@ from modules.images.recipe import read_record
 from modules.jobs.views import JobView
 from modules.queue.scripts import StoredCell, StoredRun
 from modules.scripts.host import Host
-from modules.scripts.plan import MAX_SHEET_PIXELS
+from modules.scripts.plan import MAX_CELLS, MAX_SHEET_PIXELS
 from modules.scripts.sheets import Grid, annotated, cell_size, draw_grid, fitted
 
-_FEW = 100
-"""Grid pictures of one drawing; their numbers say in which it was."""
+_NUMBERS = MAX_CELLS + 1
+"""Numbers of grid pictures that one drawing may use: one for each value of Z, and one for all together."""
 
 
 def draw_sheets(host: Host, run: StoredRun, cells: Mapping[int, StoredCell]) -> list[dict[str, Any]]:
@@ -43,11 +43,11 @@ def draw_sheets(host: Host, run: StoredRun, cells: Mapping[int, StoredCell]) -> 
 
     def save(number: int, image: Image.Image, title: str) -> None:
         saved = host.outputs.save(
-            image.tobytes(), image.width, image.height, info, run.id, run.revision * _FEW + number, run.created
+            image.tobytes(), image.width, image.height, info, run.id, run.revision * _NUMBERS + number, run.created
         )
-        sheets.append(
-            {"name": saved.name, "width": saved.width, "height": saved.height, "title": title, "infotext": saved.infotext}
-        )
+        host.picture_saved(saved.name, run.user)
+        said = {name: getattr(saved, name) for name in ("name", "sha256", "width", "height", "infotext")}
+        sheets.append({**said, "title": title})
 
     for z, title in enumerate(titles):
         image = draw_grid(grid, partial(_of_cell, host, run, cells, z * plane))

@@ -22,7 +22,7 @@ CURVES = ("Aggressive", "Linear", "Lazy")
 class Loopback:
     """`final_denoising_strength` is that of the last loop; the first has the request's own."""
 
-    loops: int = 2
+    loops: int = 4
     final_denoising_strength: float = 0.5
     denoising_curve: Literal["Aggressive", "Linear", "Lazy"] = "Linear"
 

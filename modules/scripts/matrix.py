@@ -68,6 +68,7 @@ def plan_matrix(asked: Matrix, base: Fields, check: Check) -> Plan:
         raise ScriptError(f"the margin is 0 to {MAX_MARGIN} pixels, not {asked.margin_size}", "margin_size")
     name = "prompt" if asked.prompt_type == "positive" else "negative_prompt"
     fixed, *parts = parts_of(clean_text(str(base.get(name) or "")))
+    parts = [part.strip(",").strip() for part in parts]  # as in A1111: "a cat, | red, | at night" has no doubled commas
     if not parts:
         said = "prompt" if name == "prompt" else "negative prompt"
         raise ScriptError(

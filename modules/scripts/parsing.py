@@ -44,7 +44,7 @@ def plan_of(script: Mapping[str, Any], fields: Fields, names: Names, prepared: C
         )
         return plan_prompts(asked, fields, names, check)
     loops = Loopback(
-        options.whole("loops", 2),
+        options.whole("loops", 4),
         options.real("final_denoising_strength", 0.5),
         options.text("denoising_curve", "Linear"),  # type: ignore[arg-type]
     )

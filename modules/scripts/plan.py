@@ -93,11 +93,11 @@ def drawn_seed() -> int:
     return secrets.randbelow(DRAWN_SEEDS)
 
 
-def with_seeds(fields: Fields) -> Fields:
-    """`fields` with random seeds drawn, so that all cells share them."""
+def with_seeds(fields: Fields, varied: bool = False) -> Fields:
+    """`fields` with random seeds drawn, so that all cells share them; `varied`: some cells vary the seed."""
     found = dict(fields)
     for name in ("seed", "variation_seed"):
-        if name == "seed" or found.get("variation_strength"):
+        if name == "seed" or varied or found.get("variation_strength"):
             value = found.get(name)
             found[name] = drawn_seed() if value is None or (isinstance(value, int) and value < 0) else value
     return found

@@ -12,19 +12,19 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from modules.errors import AtelierError, LimitError, QueueError, RequestError
-from modules.jobs.views import JobView
-from modules.queue.scripts import OVER, CellState, RunState, ScriptStore, StoredCell, StoredRun, job_key
+from modules.queue.scripts import OVER, CellState, ScriptStore, StoredCell, StoredRun, job_key
 from modules.request import HIRES_UPSCALERS
 from modules.scripts.axes import Axis, Names, axes
 from modules.scripts.drawing import draw_sheets
 from modules.scripts.host import Host
 from modules.scripts.looping import from_picture_of
 from modules.scripts.parsing import plan_of
-from modules.scripts.plan import TITLES, Fields, Plan, ScriptError
+from modules.scripts.plan import Fields, Plan, ScriptError
+from modules.scripts.preview import Preview, preview_of
+from modules.scripts.views import RunView, view_of
 
 log = logging.getLogger("atelier")
 
@@ -34,57 +34,6 @@ LOOK_SECONDS = 5.0
 """Until something that was refused (a full queue, a full disk) is tried again."""
 MAX_BYTES = 16 << 20
 """Of what is kept of a script: prompts may be long, and cells many."""
-QUOTES = 64
-"""Different costs that are worked out for one estimate; beyond, the mean of these counts."""
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What a script would make.  `seconds` of the device, None where nothing was measured."""
-
-    cells: int
-    pictures: int
-    columns: int
-    rows: int
-    sheets: int
-    seconds: float | None
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class CellView:
-    """A cell as its user sees it.  `progress` is 0 to 1; `pictures` have index, seed, width and height."""
-
-    number: int
-    state: CellState
-    job: str
-    error: str
-    progress: float
-    pictures: tuple[Mapping[str, int], ...]
-
-
-@dataclass(frozen=True)
-class RunView:
-    """A script as its user sees it.  `plan` has title, headings and notes; `drawing`: all cells are over, the grid is drawn."""
-
-    id: str
-    state: RunState
-    plan: Mapping[str, Any]
-    cells: tuple[CellView, ...]
-    sheets: tuple[Mapping[str, Any], ...]
-    created: float
-    error: str
-    drawing: bool
-    progress: float
-    eta_s: float | None
-
-    @property
-    def title(self) -> str:
-        return TITLES.get(str(self.plan.get("script")), "Script")
-
-    @property
-    def done(self) -> int:
-        return sum(cell.state == "done" for cell in self.cells)
 
 
 class _Live:
@@ -122,7 +71,8 @@ class ScriptRuns:
         self._thread: threading.Thread | None = None
         self._drawer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="script-sheets")
         self._unlisten: Callable[[], None] = lambda: None
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: tuple[Callable[[], None], ...] = ()
+        self._listening = threading.Lock()
 
     # ---- before a script is begun
 
@@ -158,30 +108,7 @@ class ScriptRuns:
             As `plan`.
         """
         plan = plan_of(script, fields, self.names(), self._host.complete)
-        counts = [plan.fields(number).get("count") or 1 for number in range(len(plan.cells))]
-        sizes = len(plan.columns), len(plan.rows), len(plan.sheets)
-        return Preview(len(plan.cells), sum(counts), *sizes, self._seconds(plan), plan.notes)
-
-    def _seconds(self, plan: Plan) -> float | None:
-        costs: dict[str, float | None] = {}
-        total, unknown = 0.0, 0
-        for number in range(len(plan.cells)):
-            fields = plan.fields(number)
-            told = {
-                name: value for name, value in fields.items() if name not in ("prompt", "negative_prompt", "seed", "styles")
-            }
-            key = repr(sorted(told.items(), key=lambda item: item[0]))
-            if key not in costs and len(costs) < QUOTES:
-                try:
-                    costs[key] = self._host.quote(told).seconds
-                except RequestError:
-                    costs[key] = None
-            if (seconds := costs.get(key)) is None:
-                unknown += 1
-            else:
-                total += seconds
-        known = len(plan.cells) - unknown
-        return total * len(plan.cells) / known if known else None
+        return preview_of(plan, self._host.quote)
 
     # ---- users
 
@@ -236,32 +163,12 @@ class ScriptRuns:
             live = self._live.get(run)
             cells = list(live.cells.values()) if live else self.store.cells(run)
             drawing = live is not None and live.drawing
-        views = [self._cell_view(cell, user) for cell in cells]
-        jobs = [job for _, job in views if job is not None]
-        shown = tuple(view for view, _ in views)
-        progress = sum(1.0 if view.state in OVER else view.progress for view in shown) / max(1, len(shown))
-        return RunView(
-            id=found.id,
-            state=found.state,
-            plan=found.plan,
-            cells=shown,
-            sheets=found.sheets,
-            created=found.created,
-            error=found.error,
-            drawing=drawing,
-            progress=progress,
-            eta_s=_eta(shown, jobs) if found.state == "running" else None,
-        )
-
-    def _cell_view(self, cell: StoredCell, user: str) -> tuple[CellView, JobView | None]:
-        job = self._host.job(cell.job, user) if cell.state == "queued" and cell.job else None
-        progress = 1.0 if cell.state == "done" else job.progress if job else 0.0
-        return CellView(cell.number, cell.state, cell.job, cell.error, progress, cell.pictures), job
+        return view_of(found, cells, drawing, lambda job: self._host.job(job, user))
 
     def unfinished(self, run: str) -> bool:
-        """Whether a script is under way.  Asks memory alone."""
-        with self._lock:
-            return run in self._live
+        """Whether a script is under way.  Waits for nothing, so that an event loop may ask: the lock is held while files are
+        written."""
+        return run in self._live
 
     def with_job(self, job_id: str | None, user: str) -> str | None:
         """The user's script under way that a job is a cell of; without a job the oldest one.  None where there is none."""
@@ -278,11 +185,11 @@ class ScriptRuns:
                 return False
             del self._live[run]
             queued = live.queued
+        try:
             for cell in queued:
-                self.store.set_cell(run, cell.number, "cancelled", error="cancelled")
-        for cell in queued:
-            self._host.cancel(cell.job, user)
-        self._tell()
+                self._host.cancel(cell.job, user)
+        finally:
+            self._announce()
         return True
 
     def again(self, run: str, user: str, numbers: Sequence[int] | None = None) -> bool:
@@ -316,13 +223,16 @@ class ScriptRuns:
         return found.sheets[number] if found is not None and 0 <= number < len(found.sheets) else None
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have `listener` called, on any thread, whenever a script ended.  Returns how to end that."""
-        with self._lock:
-            self._listeners.append(listener)
+        """Have `listener` called, on any thread, whenever a script ended; it must be quick and not raise.
+
+        Returns how to end that.  Neither waits for anything, so that an event loop may call them.
+        """
+        with self._listening:
+            self._listeners = (*self._listeners, listener)
 
         def end() -> None:
-            with self._lock:
-                self._listeners.remove(listener)
+            with self._listening:
+                self._listeners = tuple(one for one in self._listeners if one is not listener)
 
         return end
 
@@ -347,7 +257,7 @@ class ScriptRuns:
             self._thread.join(timeout=30)
             self._thread = None
         self._drawer.shutdown(wait=True)
-        self._tell()
+        self._announce()
 
     def _loop(self) -> None:
         while not self._closing:
@@ -451,7 +361,7 @@ class ScriptRuns:
             except QueueError as problem:
                 log.warning("script %s: %s", run.id[:8], problem)
                 live.drawing = False
-        self._tell()
+        self._announce()
 
     def _set(
         self,
@@ -474,10 +384,8 @@ class ScriptRuns:
             self.store.say(live.run.id, error)
             live.said = error
 
-    def _tell(self) -> None:
-        with self._lock:
-            listeners = list(self._listeners)
-        for listener in listeners:
+    def _announce(self) -> None:
+        for listener in self._listeners:
             listener()
 
 
@@ -488,12 +396,3 @@ def _with_followers(cells: Sequence[StoredCell], wanted: set[int]) -> set[int]:
         if cell.after in found:
             found.add(cell.number)
     return found
-
-
-def _eta(cells: Sequence[CellView], jobs: Sequence[JobView]) -> float | None:
-    """Seconds until all cells are made, by the estimates of those in the queue; None where there is none."""
-    known = [job.eta_s for job in jobs if job.eta_s is not None]
-    if not known:
-        return None
-    each = max(known) / max(0.1, len(known) - sum(job.progress for job in jobs))
-    return max(known) + each * sum(cell.state == "waiting" for cell in cells)

@@ -18,6 +18,11 @@ from modules.scripts.plan import MAX_SHEET_PIXELS, Heading
 
 _PAPER, _INK, _FAINT, _EMPTY = "white", "black", (153, 153, 153), (236, 236, 236)
 _MIN_FONT = 10
+_MIN_LINES = 8
+"""Lines that a heading may have beside a small cell; beside a large one as many as the cell is high.  A prompt of thousands of
+characters would otherwise make a grid of gigabytes."""
+_MAX_HEADING = 4000
+"""Characters of a heading that are measured."""
 _BESIDE = 0.75
 """Width of the headings of rows, of a cell's."""
 
@@ -67,9 +72,10 @@ def annotated(plane: Image.Image, grid: Grid) -> Image.Image:
     (width, height), gap = grid.cell, grid.margin
     font = _font(max(_MIN_FONT, (width + height) // 25))
     beside = int(width * _BESIDE) if any(grid.rows) else 0
-    across = [_wrapped(heading, font, width) for heading in grid.columns]
-    down = [_wrapped(heading, font, max(1, beside - int(font.size) // 2)) for heading in grid.rows]
     line = int(font.size * 1.5)
+    most = max(_MIN_LINES, height // line)
+    across = [_wrapped(heading, font, width, most) for heading in grid.columns]
+    down = [_wrapped(heading, font, max(1, beside - int(font.size) // 2), most) for heading in grid.rows]
     above = max(len(lines) for lines in across) * line + (line if any(across) else 0)
     needed = max(len(lines) for lines in down) * line  # a heading that is higher than its row moves the rows apart
     step = max(height, needed) + gap
@@ -93,9 +99,12 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 Line = tuple[str, bool]
 
 
-def _wrapped(heading: Heading, font: ImageFont.FreeTypeFont, width: int) -> list[Line]:
-    """The heading's texts in lines of at most `width` pixels, broken at blanks, a longer word where it has to be."""
-    return [(line, holds) for text, holds in heading if text for line in _lines(text, font, width)]
+def _wrapped(heading: Heading, font: ImageFont.FreeTypeFont, width: int, most: int) -> list[Line]:
+    """The heading's texts in lines of at most `width` pixels, broken at blanks, a longer word where it has to be; of more than
+    `most` lines the last one says that some are left out."""
+    texts = ((text[:_MAX_HEADING], holds) for text, holds in heading if text)
+    lines = [(line, holds) for text, holds in texts for line in _lines(text, font, width)]
+    return lines if len(lines) <= most else [*lines[: most - 1], ("...", True)]
 
 
 def _lines(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

@@ -80,7 +80,7 @@ def plan_xyz(asked: XYZ, base: Fields, names: Names, check: Check, image: bool) 
     lines = [_line(place, asked, names, image) for place in range(3)]
     _check_twice(lines)
     if not asked.no_fixed_seeds:
-        base = with_seeds(base)
+        base = with_seeds(base, varied=any(line.axis.key == "variation_strength" for line in lines))
         lines = [_fixed(line) for line in lines]
     sizes = [len(line.values) for line in lines]
     count = base.get("count") or 1

@@ -20,7 +20,7 @@ from modules.model_library.edits import own_defaults
 from modules.request import EXTENSIONS, HIRES_UPSCALERS, LATER_FIELDS, Img2Img, Txt2Img
 from modules.request.checkpoint import SIZE_FIELDS
 from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING
-from modules.scripts.runs import Preview
+from modules.scripts.preview import Preview
 from modules.ui.form import Choice, Form, Values, fields_of
 from modules.ui.gradio import gr
 from modules.ui.results import Results, message

@@ -7,16 +7,20 @@ import json
 import os
 import sqlite3
 import struct
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from modules.gallery import index as indexing
-from modules.gallery.gallery import Change, Gallery
+from modules.gallery import trash
+from modules.gallery.edits import Change
+from modules.gallery.gallery import Gallery
 from modules.gallery.index import _COUNT, _PAGE, _SIDES
-from modules.gallery.schema import UNKNOWN
+from modules.gallery.notes import Note, Remembered
+from modules.gallery.schema import UNKNOWN, Written
 from modules.gallery.search import LAST, Search
 from tests.gallery.conftest import NOON, SECONDS, lose_index, names, painted
 from tests.images import foreign
@@ -284,6 +288,98 @@ def test_a_saved_picture_is_found_at_once_and_is_its_users(tmp_path: Path, outpu
     gallery.close()
     lose_index(tmp_path / "data")  # and the job list has forgotten the job
     assert [one.owner for one in open_gallery().page("", None).entries] == ["ada"]
+
+
+def test_a_picture_that_a_scan_finds_first_becomes_its_users(outputs: Path, open_gallery: Opened) -> None:
+    """Its file is there before the saver reports it; until then nobody knows whose it is."""
+    name = "2026-08-14/101010-abc-000-5.png"
+    painted(outputs / name, "fox", seed=5)
+    gallery = open_gallery()
+    [entry] = gallery.page("", None).entries
+    assert entry.owner == UNKNOWN
+    gallery.saved(name, "ada")
+    gallery.rescan(SECONDS)
+    assert names(gallery, owners=frozenset(("ada",))) == [name]
+
+
+def test_a_scan_does_not_forget_whose_picture_was_saved_while_it_ran(outputs: Path, open_gallery: Opened) -> None:
+    name = "2026-08-14/101010-abc-000-5.png"
+    opened: list[Gallery] = []
+
+    def owned() -> dict[str, tuple[str, str]]:
+        """The scan has found the file, and asks; only then it is reported."""
+        opened[0].saved(name, "ada")
+        opened[0]._take_saved()
+        return {}
+
+    opened.append(open_gallery(scan=False, owned=owned))
+    painted(outputs / name, "fox", seed=5)
+    opened[0].rescan(SECONDS)
+    assert [entry.owner for entry in opened[0].page("", None).entries] == ["ada"]
+
+
+def test_what_changes_behind_a_scan_is_seen_by_the_next_that_is_asked_for(outputs: Path, open_gallery: Opened) -> None:
+    asked: list[Gallery] = []
+
+    def owned() -> dict[str, tuple[str, str]]:
+        """The scan has compared all files."""
+        if asked:
+            painted(outputs / "a.png", "cat", seed=2, age=99)
+            asked.pop().rescan(0.0)
+        return {}
+
+    painted(outputs / "a.png", "fox", seed=1)
+    gallery = open_gallery(owned=owned)
+    painted(outputs / "b.png", "dog", seed=3)
+    asked.append(gallery)
+    gallery.rescan(SECONDS)
+    assert names(gallery, "cat") == ["a.png"]
+
+
+# ---- changes at the same time
+
+
+def test_of_two_changes_at_a_time_both_count(outputs: Path, open_gallery: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    painted(outputs / "a.png", "fox")
+    gallery = open_gallery()
+    ids = gallery.ids("", None)
+    keep, others = gallery.notes.keep, []
+
+    def keep_slowly(notes: Iterable[Note], durable: bool = True) -> None:
+        if not others:
+            others.append(threading.Thread(target=gallery.edit, args=(ids, None, Change(rating=4)), daemon=True))
+            others[0].start()
+            others[0].join(0.3)  # it ends here only where it does not wait for this one
+        keep(notes, durable)
+
+    monkeypatch.setattr(gallery.notes, "keep", keep_slowly)
+    gallery.edit(ids, None, Change(favourite=True))
+    others[0].join(SECONDS)
+    assert names(gallery, "is:favourite rating:4") == ["a.png"]
+
+
+def test_a_rating_does_not_bring_a_discarded_picture_back(outputs: Path, open_gallery: Opened) -> None:
+    painted(outputs / "a.png", "fox")
+    gallery = open_gallery()
+    [before] = gallery.page("", None).entries
+    gallery.discard([before.id], None)
+    gallery.index.write([(before, Written(rating=5))])  # it was asked for before that
+    gallery.index.mark_broken(before, "it is damaged")
+    assert names(gallery) == []
+    assert gallery.count("is:trash is:broken rating:5", None) == 1
+
+
+def test_a_scan_may_find_a_discarded_picture_before_that_is_recorded(outputs: Path, open_gallery: Opened) -> None:
+    painted(outputs / "a.png", "fox")
+    gallery = open_gallery()
+    [entry] = gallery.page("", None).entries
+    path = trash.discard(outputs, entry.path, trash.new_token(NOON))
+    gallery.index.put(gallery._scan.entries([path], Remembered(), {}))
+    gallery.index.move(entry, path, NOON)
+    assert (names(gallery), names(gallery, "is:trash")) == ([], [path])
+    gallery.index.forget([path])
+    gallery.index.move(entry, path, NOON)  # it is not in the index any more
+    assert names(gallery, "is:trash") == []
 
 
 def test_owners_come_from_the_job_list_and_what_nobody_knows_is_nobodys(outputs: Path, open_gallery: Opened) -> None:

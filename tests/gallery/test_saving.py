@@ -11,7 +11,7 @@ from modules.app import App
 from modules.gallery import gallery as galleries
 from modules.gallery.search import Search
 from modules.settings import Settings
-from tests.gallery.conftest import SECONDS
+from tests.gallery.conftest import SECONDS, painted
 from tests.scripted import ScriptedLink
 from tests.tiny import tiny_checkpoint
 
@@ -50,5 +50,8 @@ def test_what_is_painted_is_in_the_gallery_and_leaves_it_with_its_job(tmp_path: 
         assert [one[0] for one in _indexed(app, 2)] == ["ada", "bob"]
         assert app.delete(first, "ada")
         assert [one[0] for one in _indexed(app, 1)] == ["bob"]
+        painted(tmp_path / "out" / "grid.png", "a grid of a script")
+        app.picture_saved("grid.png", "ada")
+        assert _indexed(app, 2)[0] == ("ada", "a grid of a script", "1")
     finally:
         app.close()

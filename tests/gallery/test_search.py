@@ -8,7 +8,8 @@ from contextlib import suppress
 import pytest
 
 from modules.errors import RequestError
-from modules.gallery.gallery import Change, Gallery
+from modules.gallery.edits import Change
+from modules.gallery.gallery import Gallery
 from modules.gallery.search import parse_search
 from tests.gallery.conftest import SECONDS, names, painted
 

@@ -9,7 +9,8 @@ import pytest
 
 from modules.errors import OutputError, RequestError
 from modules.gallery import trash
-from modules.gallery.gallery import Change, Gallery
+from modules.gallery.edits import Change
+from modules.gallery.gallery import Gallery
 from tests.gallery.conftest import SECONDS, lose_index, names, painted
 
 Opened = Callable[..., Gallery]

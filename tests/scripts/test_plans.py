@@ -74,6 +74,14 @@ def test_seeds_are_drawn_once_unless_they_are_to_stay_random() -> None:
     assert seeds.items["Fixed X Values"] == ", ".join(map(str, each(seeds, "seed")))
 
 
+def test_cells_that_vary_the_seed_share_the_variation() -> None:
+    found = plot(x_type="Var. strength", x_values="0, 0.2, 0.4")
+    assert len(set(each(found, "variation_seed"))) == 1
+    assert each(found, "variation_seed")[0] >= 0
+    kept = plot(x_type="Var. strength", x_values="0.2", no_fixed_seeds=True)
+    assert each(kept, "variation_seed") == [None]
+
+
 def test_seeds_vary_along_axes_as_in_a1111() -> None:
     found = plot(x_type="Steps", x_values="1,2", y_type="CFG Scale", y_values="5,6", z_type="Size", z_values="64x64,128x64",
                  vary_seeds_x=True, vary_seeds_z="True")  # fmt: skip
@@ -142,6 +150,11 @@ def test_a_matrix_has_every_combination() -> None:
     assert found.columns == ((("red", False),), (("red", True),))
     assert found.rows == ((("at [day|night]", False),), (("at [day|night]", True),))
     assert each(found, "seed") == [7] * 4
+
+
+def test_commas_around_the_parts_of_a_matrix_are_not_doubled() -> None:
+    found = plan("matrix", {**BASE, "prompt": "a cat | red, | , at night"})
+    assert each(found, "prompt") == ["a cat", "a cat, red", "a cat, at night", "a cat, red, at night"]
 
 
 def test_a_matrix_as_it_is_asked_for() -> None:

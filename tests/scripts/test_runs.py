@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,16 @@ import pytest
 from PIL import Image
 
 from modules.app import App
+from modules.errors import QueueError
 from modules.images.infotext import parse
+from modules.images.outputs import SavedImage
 from modules.images.recipe import read_record
 from modules.jobs.worker import engine_configuration
 from modules.queue.store import JobStore
 from modules.scripts import drawing
 from modules.scripts import runs as runs_module
-from modules.scripts.runs import RunView, ScriptRuns
+from modules.scripts.runs import ScriptRuns
+from modules.scripts.views import RunView
 from modules.settings import Settings
 from tests.local import LocalLink
 from tests.scripted import ScriptedLink
@@ -91,6 +96,9 @@ def test_the_grid_is_saved_with_a1111s_keys(app: FakeApp) -> None:
         "Y Values": "5, 7",
     }
     assert read_record(path).job == view.id
+    assert app.saved == [(view.sheets[0]["name"], ME)]  # for the gallery, and when its index is made anew:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert app.scripts.store.sheet_owners() == {view.sheets[0]["name"]: (ME, digest)}
 
 
 def test_each_z_has_a_grid_and_all_together_have_one(app: FakeApp) -> None:
@@ -100,6 +108,27 @@ def test_each_z_has_a_grid_and_all_together_have_one(app: FakeApp) -> None:
     assert view.sheets[0]["width"] == view.sheets[1]["width"] * 2
     alone = finish_all(app, app.scripts.start({**script, "include_sub_grids": False}, FIELDS, ME).id)
     assert len(alone.sheets) == 1
+
+
+def test_grids_drawn_again_share_no_numbers_with_those_before(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a number that it had before, an older grid would be found and taken for the new one."""
+    numbers: list[int] = []
+
+    def save(pixels: bytes, width: int, height: int, info: object, job: str, index: int, when: float) -> SavedImage:
+        numbers.append(index)
+        return SavedImage(Path(), f"{index}.png", "", "", width, height)
+
+    monkeypatch.setattr(app.outputs, "save", save)
+    monkeypatch.setattr(drawing, "_info", lambda *_: None)
+    monkeypatch.setattr(drawing, "MAX_SHEET_PIXELS", 1)  # a grid for each
+    script = {"name": "xyz", "z_type": "Seed", "z_values": "1-205", "draw_legend": False}
+    run = app.scripts.start(script, FIELDS, ME).id
+    stored = app.scripts.store.get(run)
+    assert stored is not None
+    cells = {one.number: replace(one, pictures=({"width": 1, "height": 1},)) for one in app.scripts.store.cells(run)}
+    for revision in (0, 1):
+        drawing.draw_sheets(app, replace(stored, revision=revision), cells)
+    assert len(set(numbers)) == len(numbers) == 2 * 205
 
 
 def test_a_grid_of_grids_that_is_too_large_is_none(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +186,36 @@ def test_cancel_ends_all_of_it(app: FakeApp, monkeypatch: pytest.MonkeyPatch) ->
     assert not app.scripts.cancel(run, ME)
     assert app.scripts.again(run, ME)
     assert states(finish_all(app, run)) == ["done"] * 6
+
+
+def test_an_event_loop_may_ask_and_listen_while_a_cell_is_submitted(app: FakeApp) -> None:
+    """Submitting writes files under the lock; who waits for a script's end must not wait for that."""
+    run = app.scripts.start(PLOT, FIELDS, ME).id
+    asked = threading.Event()
+
+    def ask() -> None:
+        end = app.scripts.listen(lambda: None)
+        if app.scripts.unfinished(run):
+            end()
+            asked.set()
+
+    with app.scripts._lock:
+        threading.Thread(target=ask, daemon=True).start()
+        assert asked.wait(PATIENCE_S), "the question waits for the lock"
+
+
+def test_a_script_and_its_cells_are_cancelled_in_one_step(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stops in between leaves no cell that seems to be in the queue for ever."""
+    run = app.scripts.start(PLOT, FIELDS, ME).id
+    look(app, run)
+
+    def refuse(job_id: str, user: str) -> bool:
+        raise QueueError("the disk is full")
+
+    monkeypatch.setattr(app, "cancel", refuse)
+    with pytest.raises(QueueError):
+        app.scripts.cancel(run, ME)
+    assert {cell.state for cell in app.scripts.store.cells(run)} == {"cancelled"}
 
 
 def test_a_full_queue_is_waited_for(app: FakeApp) -> None:

@@ -57,6 +57,14 @@ def test_long_labels_are_wrapped_and_stay_within_their_column() -> None:
     assert dark.any(axis=1).sum() > 40  # several lines
 
 
+def test_a_heading_of_any_length_leaves_the_grid_a_grid() -> None:
+    long = heading("word " * 4000)
+    image = draw_grid(Grid([long, long], [long, long], (64, 64)), lambda number: one(RED))
+    assert image.height < 1000
+    wide = draw_grid(Grid([long], [()], (512, 512)), lambda number: one(RED, (512, 512)))
+    assert wide.height <= 2 * 512 + 100
+
+
 def test_what_does_not_hold_is_struck_out() -> None:
     shown = (draw_grid(Grid([(("red", holds),)], [()], (64, 64)), lambda number: one(BLUE)) for holds in (True, False))
     on, off = (np.asarray(image.convert("L"))[: image.height - 64] for image in shown)

@@ -90,6 +90,7 @@ class FakeApp:
         self._ids = itertools.count(1)
         self.outputs = Outputs(self.settings.outputs_dir)
         self.listeners: list[Callable[[], None]] = []
+        self.saved: list[tuple[str, str]] = []  # pictures beside jobs, and whose they are
         self.scripts = ScriptRuns(JobStore(None).scripts, self)  # looks at its jobs when a test says so
 
     # ---- what the test does
@@ -207,6 +208,9 @@ class FakeApp:
         request = parse_request({**given, "checkpoint": info.name})
         native = (info.defaults.width, info.defaults.height)
         return quote(self.costs, request, info.name, 4, native, self.weights, self.memory)
+
+    def picture_saved(self, name: str, user: str) -> None:
+        self.saved.append((name, user))
 
     def keep_upload(self, data: bytes, user: str) -> Upload:
         return self.uploads.keep(data, user)

@@ -32,7 +32,7 @@ from modules.app import App
 from modules.errors import EngineError, RequestError
 from modules.jobs.views import JobView
 from modules.pixels.masks import from_image
-from modules.scripts.runs import RunView
+from modules.scripts.views import RunView
 
 B = TypeVar("B", bound=GenerationBody)
 
@@ -93,11 +93,16 @@ def generation_endpoints(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
         over = await until_script_over(app, run.id, user)
         if over is None:
             raise RequestError("the script was removed from the list before it was answered")
-        found = await anyio.to_thread.run_sync(lambda: script_answer(app, over, user, body, options, notes), limiter=encoders)
-        if found is None:
+
+        def put_together() -> str | None:
+            found = script_answer(app, over, user, body, options, notes)
+            return None if found is None else answer_text(found)
+
+        text = await anyio.to_thread.run_sync(put_together, limiter=encoders)
+        if text is None:
             why = next((cell.error for cell in over.cells if cell.error), "it was cancelled")
             raise RequestError(f"no picture of the script could be made: {why}")
-        return Response(answer_text(found), media_type="application/json")
+        return Response(text, media_type="application/json")
 
     return router
 

@@ -83,7 +83,8 @@ def _stopping(router: APIRouter, app: App) -> None:
         is left is cancelled, and what is finished is answered."""
         user = caller(request)
         job = current_job(app, user)
-        if run := app.scripts.with_job(job.id if job else None, user):
+        run = await anyio.to_thread.run_sync(app.scripts.with_job, job.id if job else None, user)
+        if run:
             await anyio.to_thread.run_sync(app.scripts.cancel, run, user)
         elif job:
             await anyio.to_thread.run_sync(app.interrupt, job.id, user)

@@ -22,7 +22,7 @@ from modules.images.infotext import parse
 from modules.images.recipe import read_record
 from modules.jobs.views import JobView, PictureView
 from modules.request import Img2Img, Txt2Img
-from modules.scripts.runs import RunView
+from modules.scripts.views import RunView
 
 _USUAL = frozenset(
     {"Prompt", "Negative prompt", "Steps", "Sampler", "Schedule type", "CFG scale", "Image CFG scale", "Seed", "Size", "Size-1"}
@@ -88,15 +88,19 @@ def script_answer(
 
     None when there is no picture at all.  Works on files and pictures: it belongs on a thread.
     """
-    jobs = [job for cell in run.cells if cell.pictures and (job := app.job(cell.job, user)) is not None]
-    cells = [one for job in jobs for one in read_results(job)]
-    if not cells:
+    jobs = (job for cell in run.cells if cell.pictures and (job := app.job(cell.job, user)) is not None)
+    painted = ((job, found) for job in jobs if (found := read_results(job)))
+    if (first := next(painted, None)) is None:
         return None
-    sheets = [found for sheet in run.sheets if (found := _sheet(app, sheet, cells[0])) is not None]
-    shown = [*sheets, *(cells if run.plan.get("include_cells") or not sheets else [])]
+    job, cells = first
+    sheets = [one for sheet in run.sheets if (one := _sheet(app, sheet, cells[0])) is not None]
+    if run.plan.get("include_cells") or not sheets:  # else the other cells' files are not read at all: they may be gigabytes
+        shown = [*sheets, *cells, *(one for _, more in painted for one in more)]
+    else:
+        shown = sheets
     failed = [f"cell {cell.number}: {cell.error}" for cell in run.cells if cell.state == "failed"]
     said = [*notes, *run.plan.get("notes", ()), *([run.error] if run.error else []), *failed]
-    info = {**_info(jobs[0], body, shown, False, said), "index_of_first_image": len(sheets)}
+    info = {**_info(job, body, shown, False, said), "index_of_first_image": len(sheets)}
     images = [to_base64(file_as_asked(one.data, options)) for one in shown] if body.send_images else []
     return {"images": images, "parameters": _parameters(body), "info": json_text(info, ascii_only=False)}
 

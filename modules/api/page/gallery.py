@@ -30,7 +30,8 @@ from modules.api.page.queue import json_object
 from modules.api.page.reading import found_json, match
 from modules.app import App
 from modules.errors import RequestError
-from modules.gallery.gallery import MAX_IDS, Change
+from modules.gallery.edits import Change
+from modules.gallery.gallery import MAX_IDS
 from modules.gallery.index import Owners
 from modules.gallery.schema import Entry
 from modules.images.encoding import MEDIA_TYPES

@@ -20,7 +20,7 @@ from modules.images import files
 from modules.images.encoding import MEDIA_TYPES
 from modules.queue.scripts import StoredRun
 from modules.scripts.plan import TITLES
-from modules.scripts.runs import RunView
+from modules.scripts.views import RunView
 
 
 def script_endpoints(app: App) -> APIRouter:

@@ -15,7 +15,7 @@ from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError
 from modules.request import SIDE_STEP
-from modules.scripts.runs import Preview
+from modules.scripts.preview import Preview
 from modules.ui import script
 from modules.ui.files import STATIC
 from modules.ui.form import Form, Values

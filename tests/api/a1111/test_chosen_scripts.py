@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from modules.api.a1111 import results
 from modules.api.a1111.chosen_scripts import chosen_script
+from modules.api.a1111.results import read_results
 from modules.app import App
 from modules.images.infotext import parse
 from tests.api.a1111.conftest import SMALL, Visitor
@@ -32,9 +34,14 @@ def picture(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
-def test_a_plot_is_answered_with_its_grid_and_on_demand_with_its_cells(api: TestClient) -> None:
+def test_a_plot_is_answered_with_its_grid_and_on_demand_with_its_cells(
+    api: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(results, "read_results", lambda job: read.append(job.id) or read_results(job))
     found = call(api, PLOT, [*AXES, True, "False", False, False, False, False, False, 4, False])
     assert len(found["images"]) == 1
+    assert len(read) == 1, "files of cells were read that are not in the answer"
     grid = picture(found["images"][0])
     assert grid.size[0] > 2 * 64 + 4
     items = parse(str(grid.info["parameters"]))
