@@ -21,6 +21,7 @@ from modules.checkpoints.vaes import VaeInfo
 from modules.engine.link import EngineLink
 from modules.gallery.gallery import Gallery
 from modules.images.encoding import form_of
+from modules.images.names import naming_of
 from modules.images.outputs import Outputs
 from modules.images.uploads import Upload
 from modules.jobs.dispatch import SLOTS
@@ -60,7 +61,11 @@ class App:
         durable: bool = True,
     ) -> None:
         self.settings = settings
-        self.outputs = outputs or Outputs(settings.outputs_dir, form_of(settings.output_format, settings.output_quality))
+        self.outputs = outputs or Outputs(
+            settings.outputs_dir,
+            form_of(settings.output_format, settings.output_quality),
+            naming_of(settings.output_name, settings.output_folder),
+        )
         self.store = JobStore(
             settings.data_dir / "jobs.sqlite" if durable else None,
             history=settings.history,

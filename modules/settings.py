@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.errors import SettingsError
+from modules.naming import DEFAULT_FOLDER, DEFAULT_NAME, Pattern, folder_pattern, name_pattern
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's folder."""
@@ -66,6 +67,8 @@ class Settings:
     history: int = 1000
     output_format: str = "png"
     output_quality: int = 90
+    output_name: str = DEFAULT_NAME
+    output_folder: str = DEFAULT_FOLDER
     keep_sources: bool = True
     trash_days: int = 30
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -241,6 +244,16 @@ def _each(read: Callable[[str], str], what: str) -> Callable[[Any, Path], tuple[
     return read_all
 
 
+def _pattern(parse: Callable[[str], Pattern]) -> Callable[[Any, Path], str]:
+    def read(value: Any, _: Path) -> str:
+        if not isinstance(value, str):
+            raise ValueError("a pattern such as [seed]")
+        parse(value)
+        return value
+
+    return read
+
+
 def _host_name(text: str) -> str:
     if re.fullmatch(r"(?!-)[A-Za-z0-9._-]{1,253}", text):
         return text.lower()
@@ -360,6 +373,21 @@ TABLE: tuple[Setting, ...] = (
     Setting("history", _count, "finished jobs that are remembered; pictures stay on disk whatever this says", "1000", "N"),
     Setting("output_format", _one_of("png", "jpeg", "webp", "avif"), "format that pictures are saved in", "png", "NAME"),
     Setting("output_quality", _percent, "quality of JPEG, WebP and AVIF, 1 to 100; a WebP of 100 is lossless", "90", "N"),
+    Setting(
+        "output_name",
+        _pattern(name_pattern),
+        "how picture files are called, with A1111's tags as in [seed]-[prompt_spaces]; a name that is taken gets the job's id "
+        "and the picture's number behind it",
+        DEFAULT_NAME,
+        "PATTERN",
+    ),
+    Setting(
+        "output_folder",
+        _pattern(folder_pattern),
+        "the folder below the outputs that pictures are saved in, with the same tags, and / between folders",
+        DEFAULT_FOLDER,
+        "PATTERN",
+    ),
     Setting(
         "keep_sources",
         _switch,
