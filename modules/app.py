@@ -33,6 +33,8 @@ from modules.jobs.views import EngineState, JobView, PictureView, Preview, Queue
 from modules.jobs.worker import local_engines
 from modules.model_library.library import ModelLibrary
 from modules.model_tools.runs import ToolRuns
+from modules.preferences.server_settings import ServerSettings
+from modules.preferences.store import PreferenceStore
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.queue.owners import OWNER
@@ -100,6 +102,20 @@ class App:
         self.scripts = ScriptRuns(self.store.scripts, self, settings.jobs_per_user)
         """X/Y/Z plots and other scripts, whose cells become jobs between `start` and `close`."""
 
+        self.preferences = PreferenceStore(settings.data_dir / "preferences.sqlite" if durable else None)
+        """What users chose for themselves, and their presets of forms."""
+        self.server_settings = ServerSettings(settings, self._settings_changed)
+
+    def _settings_changed(self, settings: Settings) -> None:
+        """What takes effect at once; the rest of `settings` is as it was."""
+        self.settings = self.service.settings = settings
+        self.outputs.form = form_of(settings.output_format, settings.output_quality)
+        self.outputs.naming = naming_of(settings.output_name, settings.output_folder)
+        self.input_images.keep, self.gallery.trash_days = settings.keep_sources, settings.trash_days
+        self.store.limit(settings.jobs_per_user, settings.jobs_in_total, settings.history)
+        self.service.looking.limit(settings.jobs_per_user, settings.jobs_in_total)
+        self.scripts.per_user = settings.jobs_per_user
+
     @property
     def link(self) -> EngineLink:
         """How the (first) engine is reached."""
@@ -122,6 +138,7 @@ class App:
         self.service.close()
         self.model_library.close()
         self.gallery.close()
+        self.preferences.close()
         self.store.close()
         if self._passing:
             self._passing.cleanup()

@@ -37,7 +37,8 @@ FILE_NAME = "settings.toml"
 class Settings:
     """All settings of one run.  Paths are absolute; `models_dirs` always ends with the project's own models folder.
 
-    `sources` says where each value came from, in words: "default", the file's path, "$ATELIER_PORT" or "--port".
+    `sources` says where each value came from, in words: "default", the file's path, "$ATELIER_PORT" or "--port".  `file` is
+    the settings file, whether it is there or not.
     """
 
     data_dir: Path = ROOT / "data"
@@ -72,6 +73,7 @@ class Settings:
     keep_sources: bool = True
     trash_days: int = 30
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    file: Path | None = field(default=None, compare=False, repr=False)
 
     def source(self, name: str) -> str:
         return self.sources.get(name, "default")
@@ -151,13 +153,20 @@ def _folders(value: Any, base: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys([*(_folder(part, base) for part in value), ROOT / "models"]))
 
 
-def _one_of(*choices: str) -> Callable[[Any, Path], str]:
-    def read(value: Any, _: Path) -> str:
-        if value not in choices:
-            raise ValueError(f"one of {', '.join(choices)}")
+@dataclass(frozen=True)
+class OneOf:
+    """Reads one of several words."""
+
+    choices: tuple[str, ...]
+
+    def __call__(self, value: Any, _: Path) -> str:
+        if value not in self.choices:
+            raise ValueError(f"one of {', '.join(self.choices)}")
         return str(value)
 
-    return read
+
+def _one_of(*choices: str) -> OneOf:
+    return OneOf(choices)
 
 
 def _device(value: Any, _: Path) -> str:
@@ -444,12 +453,12 @@ def load(
         setting = BY_NAME[name]
         values[setting.field] = _value(setting, value, base, source)
         sources[setting.field] = source
-    settings = Settings(**values, sources=sources)
-    _check_workers(settings)
+    settings = Settings(**values, sources=sources, file=path)
+    check_workers(settings)
     return settings
 
 
-def _check_workers(settings: Settings) -> None:
+def check_workers(settings: Settings) -> None:
     """Raises SettingsError when several workers are asked for on one named CUDA device."""
     if settings.workers > 1 and settings.device.startswith("cuda:"):
         raise SettingsError(

@@ -28,6 +28,7 @@ from modules.api.page.prompts import prompt_endpoints
 from modules.api.page.queue import queue_endpoints
 from modules.api.page.reading import reading_endpoints
 from modules.api.page.scripts import script_endpoints
+from modules.api.page.settings import settings_endpoints
 from modules.api.page.uploads import upload_endpoints
 from modules.api.v1.endpoints import v1_endpoints
 from modules.app import App
@@ -70,6 +71,7 @@ class _BuiltIn:
             model_endpoints(app, access),
             reading_endpoints(app),
             script_endpoints(app),
+            settings_endpoints(app),
             model_tool_endpoints(app),
             v1_endpoints(app),
             a1111_endpoints(app),

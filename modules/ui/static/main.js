@@ -17,6 +17,7 @@ import { startHelp } from "./help.js";
 import { isOver, Jobs } from "./results/jobs.js";
 import { listenToKeys } from "./keys.js";
 import { startModels } from "./models/index.js";
+import { preference, startPreferences } from "./preferences.js";
 import { PictureInfo } from "./results/picture_info.js";
 import { startPanes } from "./panes.js";
 import { startPngInfo } from "./png_info.js";
@@ -30,6 +31,7 @@ import { startSending, tabOf, takeNote, useSettings } from "./forms/send_setting
 import { startSizes } from "./forms/size.js";
 import { startSliders } from "./forms/sliders.js";
 import { accept, offerPictures, showsPictures, startViewSwitch, turn } from "./results/view_switch.js";
+import { startSettings } from "./settings/index.js";
 import { currentTab, startTabs } from "./tabs.js";
 import { startUploads } from "./forms/upload.js";
 import { allPictures } from "./results/viewer.js";
@@ -95,6 +97,8 @@ class Page {
     startPngInfo();
     startGallery();
     startModels({ shown: () => this.shownPicture(), send: bridge.send });
+    startPreferences();
+    startSettings();
     startPanes();
     startSliders();
     startAccount();
@@ -393,7 +397,7 @@ class Page {
     this.engine.painting = active.some((one) => one.state === "running");
     bar.dataset.state = job?.state ?? (active.length ? "other" : "idle");
     const first = active[0];
-    document.title = first?.state === "running" ? `${Math.round(100 * first.progress)} % · Atelier` : "Atelier";
+    document.title = first?.state === "running" && preference("title_progress", true) ? `${Math.round(100 * first.progress)} % · Atelier` : "Atelier";
     this.showOthers(active.filter((one) => one.id !== job?.id));
     if (!job) {
       delete bar.dataset.job;

@@ -1,0 +1,114 @@
+"""The Settings tab in Chromium: searched, changed, reset, refused at the field; presets of forms kept, applied and read from files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ui.conftest import Visit
+from tests.ui.fake_app import FakeApp
+from tests.ui.test_txt2img_page import wait_value
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def settings(page: Any) -> Any:
+    page.click("#tab_settings")
+    page.wait_for_selector("[data-name=output_name]")
+    page.wait_for_selector(".presets li")
+    return page
+
+
+def test_settings_are_found_changed_refused_and_reset(settings: Any, app: FakeApp) -> None:
+    page, row = settings, "[data-name=output_name]"
+    page.keyboard.press("/")
+    page.keyboard.type("tags picture files")
+    page.wait_for_selector("[data-name=trash_days]", state="hidden")
+    assert page.locator(".setting:visible").count() == 1
+    field = page.locator(f"{row} input")
+    assert field.input_value() == "[time]-[job]-[index]-[seed]"
+    field.fill("[sead]")
+    field.press("Enter")
+    page.wait_for_selector(f"{row} .setting-error:has-text('did you mean [seed]?')")
+    assert field.get_attribute("aria-invalid") == "true"
+    assert not app.server_settings.path.exists()
+    field.fill("[seed]-[prompt_spaces]")
+    field.press("Enter")
+    page.wait_for_selector(f"{row} .setting-error", state="hidden")
+    page.wait_for_selector(f"{row} .setting-from:has-text('From the file')")
+    assert app.server_settings.settings.output_name == "[seed]-[prompt_spaces]"
+    page.click(f"{row} .setting-reset")
+    page.wait_for_selector(f"{row} .setting-reset", state="hidden")
+    assert field.input_value() == "[time]-[job]-[index]-[seed]"
+    page.fill(".settings-find", "no such words")
+    page.wait_for_selector(".settings-none:visible")
+
+
+def test_what_needs_a_start_or_cannot_be_changed_says_so(settings: Any, app: FakeApp) -> None:
+    page = settings
+    page.select_option("[data-name=dtype] select", "float16")
+    page.wait_for_selector("[data-name=dtype][data-pending] .setting-from:has-text('Kept: float16, from the next start on.')")
+    assert page.locator("[data-name=dtype] select").input_value() == "auto"
+    assert page.locator("[data-name=port] input").is_disabled()
+    assert "who may reach the server" in page.inner_text("[data-name=port] .setting-from")
+    page.fill("[data-name=CLIP_stop_at_last_layers] input", "two")
+    page.press("[data-name=CLIP_stop_at_last_layers] input", "Enter")
+    page.wait_for_selector("[data-name=CLIP_stop_at_last_layers] .setting-error:has-text('must be a number')")
+
+
+def test_preferences_do_what_they_say(settings: Any, app: FakeApp) -> None:
+    page = settings
+    page.fill("[data-name=weight_step] input", "0.25")
+    page.press("[data-name=weight_step] input", "Enter")
+    page.wait_for_selector("[data-name=weight_step][data-changed]")
+    page.select_option("[data-name=start_tab] select", "img2img")
+    page.wait_for_selector("[data-name=start_tab][data-changed]")
+    page.goto(page.url.partition("#")[0])
+    page.wait_for_selector("#tab_img2img[aria-selected=true]")
+    page.wait_for_selector("body[data-forms=filled]")
+    page.fill("#img2img_prompt textarea", "cat")
+    page.press("#img2img_prompt textarea", "Control+ArrowUp")
+    wait_value(page, "#img2img_prompt textarea", "(cat:1.25)")
+
+
+def test_a_form_is_kept_applied_and_handed_on(settings: Any, visit: Visit, tmp_path: Path, app: FakeApp) -> None:
+    page = settings
+    page.on("dialog", lambda dialog: dialog.accept("Renamed" if dialog.type == "prompt" else None))
+    page.click("#tab_txt2img")
+    page.fill("#txt2img_prompt textarea", "a red fox")
+    page.fill("#txt2img_steps input[type=number]", "33")
+    page.press("#txt2img_steps input[type=number]", "Tab")
+    page.wait_for_function("window.atelierForms.txt2img.steps === 33 && window.atelierForms.txt2img.prompt === 'a red fox'")
+    page.click("#tab_settings")
+    page.fill(".presets-new input[type=text]", "Fox")
+    page.click(".presets-new button[type=submit]")
+    page.click(".presets li:has-text('Fox') >> text=Rename")
+    with page.expect_download() as written:
+        page.click(".presets li:has-text('Renamed') >> text=To a file")
+    said = json.loads(Path(written.value.path()).read_text())
+    assert (said["name"], said["tab"], said["fields"]["steps"]) == ("Renamed", "txt2img", 33)
+
+    page.click("#tab_txt2img")
+    page.fill("#txt2img_prompt textarea", "something else")
+    page.click("#tab_settings")
+    page.click(".presets li:has-text('Renamed') >> text=Apply")
+    page.wait_for_selector("#tab_txt2img[aria-selected=true]")
+    wait_value(page, "#txt2img_prompt textarea", "a red fox")
+
+    said["fields"] |= {"from_the_future": 1, "steps": 44}
+    said["name"] = "Read"
+    file = tmp_path / "preset.json"
+    file.write_text(json.dumps(said))
+    page.click("#tab_settings")
+    page.set_input_files(".presets-new input[type=file]", file)
+    page.wait_for_selector(".presets-note:has-text('Not known here and left out: from_the_future.')")
+    page.click(".presets li:has-text('Read') >> text=Apply")
+    page.wait_for_function("window.atelierForms.txt2img.steps === 44")
+    file.write_text("{")
+    page.click("#tab_settings")
+    page.set_input_files(".presets-new input[type=file]", file)
+    page.wait_for_selector(".presets-panel .setting-error:has-text('is no JSON file')")
