@@ -24,6 +24,7 @@ from modules.api.page.jobs import job_endpoints
 from modules.api.page.model_tools import model_tool_endpoints
 from modules.api.page.models import model_endpoints
 from modules.api.page.pictures import picture_endpoints
+from modules.api.page.prompt_files import prompt_file_endpoints
 from modules.api.page.prompts import prompt_endpoints
 from modules.api.page.queue import queue_endpoints
 from modules.api.page.reading import reading_endpoints
@@ -72,6 +73,7 @@ class _BuiltIn:
             reading_endpoints(app),
             script_endpoints(app),
             settings_endpoints(app),
+            prompt_file_endpoints(app),
             model_tool_endpoints(app),
             v1_endpoints(app),
             a1111_endpoints(app),

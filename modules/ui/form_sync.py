@@ -107,8 +107,14 @@ class FormSync:
         return {self.results: message("refused", error=words[:1].upper() + words[1:], fields=[self.checkpoint.elem_id])}
 
     def _chosen_elsewhere(self, shown: Mapping[Any, Any], event: gr.EventData) -> Updates:
-        """`{"checkpoint": name}`: as if chosen in the masthead; `{"vae": name, "tab": tab}`: for the form of that tab."""
+        """`{"checkpoint": name}`: as if chosen in the masthead; `{"vae": name, "tab": tab}`: for the form of that tab;
+        `{"styles": true}`: the styles file was changed."""
         data = event._data if isinstance(event._data, dict) else {}
+        if data.get("styles") is True:
+            styles, about = self.styles()
+            changed = gr.update(choices=styles, info=about, visible=bool(styles or about))
+            boxes = {form.components["styles"]: changed for form in self.forms.values()}
+            return {**boxes, self.results: message("chosen")}
         if isinstance(vae := data.get("vae"), str) and (form := self.forms.get(str(data.get("tab")))):
             return {form.components["vae"]: gr.update(choices=self.vaes(), value=vae), self.results: message("chosen")}
         name = data.get("checkpoint")

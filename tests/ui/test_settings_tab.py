@@ -1,4 +1,4 @@
-"""The Settings tab in Chromium: searched, changed, reset, refused at the field; presets of forms kept, applied and read from files."""
+"""The Settings tab in Chromium: settings searched, changed, reset and refused; presets, styles and wildcards."""
 
 from __future__ import annotations
 
@@ -112,3 +112,49 @@ def test_a_form_is_kept_applied_and_handed_on(settings: Any, visit: Visit, tmp_p
     page.click("#tab_settings")
     page.set_input_files(".presets-new input[type=file]", file)
     page.wait_for_selector(".presets-panel .setting-error:has-text('is no JSON file')")
+
+
+def test_styles_are_edited_and_offered_at_once(settings: Any, app: FakeApp) -> None:
+    page, file = settings, app.library.styles_file
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click(".styles-editor .editor-add")
+    page.fill("#style_edit_name", "#no")
+    page.click(".styles-editor [type=submit]")
+    page.wait_for_selector(".styles-editor .setting-error:has-text('does not begin with #')")
+    page.fill("#style_edit_name", "Photo")
+    page.fill("#style_edit_prompt", "photo of {prompt}, 35mm")
+    page.click(".styles-editor [type=submit]")
+    page.wait_for_selector(".styles-editor [data-style=Photo]")
+    assert file.read_bytes() == b'\xef\xbb\xbfname,prompt,negative_prompt\r\nPhoto,"photo of {prompt}, 35mm",\r\n'
+    file.write_bytes(file.read_bytes() + b"Other,x,\r\n")
+    page.click(".styles-editor [data-style=Photo] >> text=Edit")
+    page.fill("#style_edit_prompt", "a photo")
+    page.click(".styles-editor [type=submit]")
+    page.wait_for_selector(".styles-editor .setting-error:has-text('changed meanwhile')")
+    page.click(".styles-editor [type=submit]")
+    page.wait_for_selector(".styles-editor [data-style=Photo]:has-text('a photo')")
+    page.click(".styles-editor [data-style=Other] >> text=Delete")
+    page.wait_for_selector(".styles-editor [data-style=Other]", state="detached")
+    page.click("#tab_txt2img")
+    page.click("#txt2img_styles input")
+    page.wait_for_selector("#txt2img_styles ul li:has-text('Photo')")
+
+
+def test_wildcards_are_written_and_tried(settings: Any, app: FakeApp) -> None:
+    page = settings
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click(".wildcards-editor .editor-add")
+    page.fill("#wildcard_name", "../out")
+    page.fill("#wildcard_text", "cat\n")
+    page.click(".wildcards-editor .editor-form [type=submit]")
+    page.wait_for_selector(".wildcards-editor .setting-error:visible")
+    page.fill("#wildcard_name", "places/animal")
+    page.click(".wildcards-editor .editor-form [type=submit]")
+    page.wait_for_selector("[data-wildcard='places/animal']:has-text('1 value')")
+    page.fill("#wildcards_try", "a __places/animal__")
+    page.press("#wildcards_try", "Enter")
+    page.wait_for_selector(".editor-drawn li:has-text('a cat')")
+    page.click("[data-wildcard='places/animal'] button")
+    page.click(".wildcards-editor .editor-form >> text=Delete")
+    page.wait_for_selector("[data-wildcard='places/animal']", state="detached")
+    assert app.library.wildcard_names() == []

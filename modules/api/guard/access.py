@@ -95,6 +95,10 @@ RULES: tuple[Rule, ...] = (
     *_rules(
         _POST, "user", "/internal/presets", "/internal/presets/read", "/internal/presets/{}", "/internal/presets/{}/delete"
     ),
+    *_rules(_GET, "viewer", "/internal/styles", "/internal/wildcards"),
+    *_rules(_POST, "viewer", "/internal/wildcards/read", "/internal/wildcards/draw"),
+    *_rules(_POST, "administrator", "/internal/styles", "/internal/styles/delete"),
+    *_rules(_POST, "administrator", "/internal/wildcards", "/internal/wildcards/delete"),
     # the API of our own
     *_rules(_GET, "viewer", "/api/v1", "/api/v1/{*}", "/openapi.json", "/docs"),
     *_rules(("POST", "PUT", "PATCH", "DELETE"), "user", "/api/v1/{*}"),

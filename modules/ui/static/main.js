@@ -98,7 +98,7 @@ class Page {
     startGallery();
     startModels({ shown: () => this.shownPicture(), send: bridge.send });
     startPreferences();
-    startSettings();
+    startSettings(bridge.send);
     startPanes();
     startSliders();
     startAccount();

@@ -7,21 +7,28 @@ import { currentTab } from "../tabs.js";
 import { PresetPanel } from "./presets.js";
 import { Row } from "./row.js";
 import { ask } from "./routes.js";
+import { StylesPanel } from "./styles.js";
+import { WildcardsPanel } from "./wildcards.js";
 
 const OPTIONS = "A1111's options, for API calls of yours";
 
-export function startSettings() {
+/** `send` is the bridge's (main.js). */
+export function startSettings(send) {
   const root = document.querySelector(".settings-tab");
-  if (root) new Settings(root);
+  if (root) new Settings(root, send);
 }
 
 class Settings {
-  constructor(root) {
+  constructor(root, send) {
     this.root = root;
     this.$ = (selector) => root.querySelector(selector);
     this.rows = new Map(); // key -> Row
     this.sections = new Map(); // name -> {element, list, link}
-    this.presets = new PresetPanel((words) => this.say(words));
+    this.panels = new Map([
+      ["Presets of forms", new PresetPanel()],
+      ["Styles", new StylesPanel(() => send("choose", { styles: true }))],
+      ["Wildcards", new WildcardsPanel()],
+    ]);
     this.$(".settings-find").addEventListener("input", () => this.search());
     document.addEventListener("keydown", (event) => this.onKey(event));
     document.addEventListener("atelier:tab", () => currentTab() === "settings" && this.load());
@@ -41,7 +48,7 @@ class Settings {
         ask("internal/preferences"), ask("internal/settings"), ask("sdapi/v1/options").catch(() => null),
       ]);
       this.showPreferences(preferences);
-      this.section("Presets of forms", this.presets.element);
+      for (const [name, panel] of this.panels) this.section(name, panel.element);
       this.showServer(server);
       if (options) this.showOptions(server.options, options);
       this.bad(server.problem);
@@ -49,7 +56,7 @@ class Settings {
     } catch (error) {
       this.bad(error.message);
     }
-    this.presets.load().catch((error) => this.bad(error.message));
+    for (const [name, panel] of this.panels) panel.load().catch((error) => panel.complain(`${name}: ${error.message}`));
   }
 
   bad(words) {

@@ -11,8 +11,7 @@ const TABS = ["txt2img", "img2img", "inpaint"];
 const MAX_BYTES = 300_000;
 
 export class PresetPanel {
-  constructor(say) {
-    this.say = say;
+  constructor() {
     this.list = h("ul", { class: "presets" });
     this.error = h("p", { class: "setting-error", role: "alert", hidden: true });
     this.note = h("p", { class: "presets-note", role: "status", hidden: true });
