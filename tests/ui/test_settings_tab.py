@@ -158,3 +158,58 @@ def test_wildcards_are_written_and_tried(settings: Any, app: FakeApp) -> None:
     page.click(".wildcards-editor .editor-form >> text=Delete")
     page.wait_for_selector("[data-wildcard='places/animal']", state="detached")
     assert app.library.wildcard_names() == []
+
+
+LISTENING = """
+window.__notes = []; window.__shown = [];
+window.AudioContext = class {
+  state = "running"; currentTime = 0; destination = {};
+  createOscillator() { return { frequency: {}, connect: (to) => to, start: (at) => __notes.push(at), stop: () => {} }; }
+  createGain() { return { gain: { setValueAtTime() {}, linearRampToValueAtTime() {} }, connect: () => {} }; }
+};
+window.Notification = class {
+  static permission = "granted";
+  static async requestPermission() { return Notification.permission; }
+  constructor(title, options) { __shown.push(options.body); }
+  addEventListener() {}
+  close() {}
+};
+document.hasFocus = () => false;
+const now = performance.now.bind(performance);
+let ahead = 0;
+performance.now = () => now() + ahead;
+window.__later = () => { ahead += 60_000; };
+"""
+
+
+def test_sound_and_notification_come_when_they_are_wanted(visit: Visit, app: FakeApp) -> None:
+    visitor = visit()
+    visitor.context.add_init_script(LISTENING)
+    page = visitor.open()
+
+    def paint(number: int) -> None:
+        page.click("#tab_txt2img")
+        page.click("#txt2img_generate")
+        job = app.wait_for_job(number)
+        app.finish_picture(job)
+        page.wait_for_selector("body:not([data-busy])")
+        page.wait_for_function("document.querySelector('.said').textContent.includes('finished')")
+
+    paint(1)
+    assert page.evaluate("[__notes, __shown]") == [[], []]
+    page.click("#tab_settings")
+    page.evaluate("Notification.permission = 'denied'")
+    page.check("[data-name=sound] input")
+    page.wait_for_selector("[data-name=sound][data-changed]")
+    page.click("[data-name=notification] input")
+    page.wait_for_selector("[data-name=notification] .setting-error:has-text('does not allow notifications')")
+    assert not page.is_checked("[data-name=notification] input")
+    page.evaluate("Notification.permission = 'granted'")
+    page.click("[data-name=notification] input")
+    page.wait_for_selector("[data-name=notification][data-changed]")
+    before = page.evaluate("__notes.length")
+    assert before == 2, "what was switched on is heard"
+    page.evaluate("__later()")
+    paint(2)
+    page.wait_for_function("__shown.length === 1 && __notes.length === 4")
+    assert page.evaluate("__shown") == ["The picture is finished."]

@@ -4,6 +4,7 @@ import { startAccount } from "./account.js";
 import { startArea } from "./forms/area.js";
 import "./forms/attachment.js";
 import { clearBatch, startBatches } from "./forms/batch.js";
+import { announce, startAnnouncing } from "./results/announce.js";
 import { deleteAsked, finishPictureInfo } from "./results/deleting.js";
 import { duration, getJson, h, pictureUrl } from "./dom.js";
 import { startDropping } from "./prompt/settings_drop.js";
@@ -98,6 +99,7 @@ class Page {
     startGallery();
     startModels({ shown: () => this.shownPicture(), send: bridge.send });
     startPreferences();
+    startAnnouncing();
     startSettings(bridge.send);
     startPanes();
     startSliders();
@@ -283,6 +285,7 @@ class Page {
     }
     if (job.state === "failed" || job.state === "lost") complain(`The picture could not be made: ${job.error}`, [], "bad", { everywhere: true });
     this.$(".said").textContent = ending(job);
+    announce(job, ending(job));
     this.showProgress(job);
   }
 

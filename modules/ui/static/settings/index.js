@@ -2,7 +2,8 @@
 // when it is seen first, and anew each time it is seen.
 
 import { h } from "../dom.js";
-import { takePreferences } from "../preferences.js";
+import { preference, takePreferences } from "../preferences.js";
+import { allowNotifications, sound } from "../results/announce.js";
 import { currentTab } from "../tabs.js";
 import { PresetPanel } from "./presets.js";
 import { Row } from "./row.js";
@@ -103,8 +104,10 @@ class Settings {
   showPreferences(rows) {
     takePreferences(rows);
     const keep = (name) => async (value) => {
+      if (name === "notification" && value) await allowNotifications();
       const now = await ask("internal/preferences", { [name]: value });
       takePreferences(now);
+      if ((name === "sound" && value) || (name === "sound_volume" && preference("sound"))) sound(preference("sound_volume"));
       this.say("Kept.");
       return now.find((row) => row.name === name);
     };

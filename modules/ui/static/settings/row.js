@@ -75,6 +75,7 @@ export class Row {
       this.complain("");
       this.show(about);
     } catch (error) {
+      if (this.about.kind === "switch") this.control.checked = this.about.value === true;
       this.complain(error.message);
     } finally {
       this.control.removeAttribute("aria-busy");
