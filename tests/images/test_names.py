@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 from modules.images.infotext import GenerationInfo
 from modules.images.names import naming_of
 from modules.images.outputs import Outputs
+from modules.images.zips import stream_zip
 from tests.test_naming import FACTS
 
 JOB, OTHER = "0123456789abcdef", "fedcba9876543210"
@@ -79,3 +82,17 @@ def test_the_sweep_reaches_the_folders_of_a_pattern(tmp_path: Path) -> None:
         os.utime(path, (1, 1))
     assert outputs.sweep() == 1
     assert [path.exists() for path in left] == [False, True, True]
+
+
+def test_equal_names_of_several_folders_are_all_in_a_zip(tmp_path: Path) -> None:
+    pictures = []
+    for folder, name in (("a", "7.png"), ("b", "7.png"), ("c", "7.PNG")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(folder)
+        pictures.append((name, tmp_path / folder / name))
+    with zipfile.ZipFile(io.BytesIO(b"".join(stream_zip(pictures, FIRST.when)))) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            "7.png": b"a",
+            "7 (2).png": b"b",
+            "7 (3).PNG": b"c",
+        }
