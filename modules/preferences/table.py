@@ -86,6 +86,11 @@ PREFERENCES: tuple[Preference, ...] = (
         0.01,
         1,
     ),
+    Preference(
+        "canvas_brush", "Canvas", "Brush", "pixels across, on a canvas that is opened anew and was not painted on", 64, 1, 512
+    ),
+    Preference("canvas_hardness", "Canvas", "Hardness", "of that brush: 0 is soft to the middle, 1 has a hard edge", 0.8, 0, 1),
+    Preference("canvas_mask", "Canvas", "Mask's opacity", "how much of the picture is hidden where the mask is", 0.55, 0.1, 1),
 )
 
 BY_NAME = {one.name: one for one in PREFERENCES}

@@ -67,12 +67,19 @@ def test_preferences_do_what_they_say(settings: Any, app: FakeApp) -> None:
     page.wait_for_selector("[data-name=weight_step][data-changed]")
     page.select_option("[data-name=start_tab] select", "img2img")
     page.wait_for_selector("[data-name=start_tab][data-changed]")
+    page.fill("[data-name=canvas_brush] input", "20.5")
+    page.press("[data-name=canvas_brush] input", "Enter")
+    page.wait_for_selector("[data-name=canvas_brush] .setting-error:has-text('whole number from 1 to 512')")
+    page.fill("[data-name=canvas_brush] input", "20")
+    page.press("[data-name=canvas_brush] input", "Enter")
+    page.wait_for_selector("[data-name=canvas_brush][data-changed]")
     page.goto(page.url.partition("#")[0])
     page.wait_for_selector("#tab_img2img[aria-selected=true]")
     page.wait_for_selector("body[data-forms=filled]")
     page.fill("#img2img_prompt textarea", "cat")
     page.press("#img2img_prompt textarea", "Control+ArrowUp")
     wait_value(page, "#img2img_prompt textarea", "(cat:1.25)")
+    assert page.input_value("#inpaint_panel [data-number=size]") == "20"
 
 
 def test_a_form_is_kept_applied_and_handed_on(settings: Any, visit: Visit, tmp_path: Path, app: FakeApp) -> None:
