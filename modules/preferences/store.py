@@ -31,14 +31,18 @@ CREATE TABLE IF NOT EXISTS preferences (user TEXT NOT NULL, name TEXT NOT NULL, 
     WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS presets (
     id TEXT PRIMARY KEY, user TEXT NOT NULL, tab TEXT NOT NULL, name TEXT NOT NULL, fields TEXT NOT NULL,
-    shared INTEGER NOT NULL DEFAULT 0, changed REAL NOT NULL, UNIQUE (user, tab, name)
+    shared INTEGER NOT NULL DEFAULT 0, starts INTEGER NOT NULL DEFAULT 0, changed REAL NOT NULL, UNIQUE (user, tab, name)
 ) WITHOUT ROWID;
 """
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A tab's form under a name.  `mine` says whether it is the asker's own; others' are seen when they are shared."""
+    """A tab's form under a name.
+
+    `mine` says whether it is the asker's own; others' are seen when they are shared.  The form of a browser that remembers none
+    begins with the one that `starts`.
+    """
 
     id: str
     tab: str
@@ -46,6 +50,7 @@ class Preset:
     fields: Mapping[str, Any]
     shared: bool
     mine: bool
+    starts: bool
     changed: float
 
 
@@ -101,7 +106,7 @@ class PreferenceStore:
         """One's own and those that others share, by tab and name."""
         with self._open() as db:
             rows = db.execute(
-                "SELECT id, tab, name, fields, shared, user, changed FROM presets WHERE user = ? OR shared"
+                "SELECT id, tab, name, fields, shared, user, starts, changed FROM presets WHERE user = ? OR shared"
                 " ORDER BY tab, name COLLATE NOCASE, changed",
                 (user,),
             ).fetchall()
@@ -124,7 +129,11 @@ class PreferenceStore:
                 raise LimitError(f"you have {MAX_PRESETS} presets, which is the most; delete one first")
             id_ = there[0] if there else secrets.token_hex(8)
             values = (id_, user, tab, name, kept, int(shared), time.time())
-            db.execute("INSERT OR REPLACE INTO presets VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            db.execute(
+                "INSERT INTO presets (id, user, tab, name, fields, shared, changed) VALUES (?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET fields = excluded.fields, changed = excluded.changed",
+                values,
+            )
         return str(id_)
 
     def change_preset(self, user: str, id_: str, name: str | None = None, shared: bool | None = None) -> bool:
@@ -145,6 +154,27 @@ class PreferenceStore:
         except sqlite3.IntegrityError:
             raise RequestError(f"name: there is a preset {new!r} already; choose another name") from None
         return changed > 0
+
+    def start_with(self, user: str, id_: str, starts: bool) -> bool:
+        """Have one's own be what the form of a new browser begins with, instead of any other of its tab; or no longer.
+
+        False when there is no such one.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with self._open() as db:
+            found = db.execute("SELECT tab FROM presets WHERE id = ? AND user = ?", (id_, user)).fetchone()
+            if found is None:
+                return False
+            db.execute(
+                "UPDATE presets SET starts = (id = ? AND ?) WHERE user = ? AND tab = ?", (id_, int(starts), user, *found)
+            )
+            return True
+
+    def start_fields(self, user: str) -> dict[str, dict[str, Any]]:
+        """By tab, the fields of the user's presets that start."""
+        return {one.tab: dict(one.fields) for one in self.presets(user) if one.mine and one.starts}
 
     def delete_preset(self, user: str, id_: str, any_user: bool = False) -> bool:
         """Delete one's own, or with `any_user` a shared one of anybody.  False when there is no such one."""
@@ -197,5 +227,6 @@ def _prepared(path: str) -> sqlite3.Connection:
 
 
 def _preset(row: tuple[Any, ...], user: str) -> Preset:
-    id_, tab, name, fields, shared, owner, changed = row
-    return Preset(id_, tab, name, json.loads(fields), bool(shared), owner == user, changed)
+    id_, tab, name, fields, shared, owner, starts, changed = row
+    mine = owner == user
+    return Preset(id_, tab, name, json.loads(fields), bool(shared), mine, mine and bool(starts), changed)

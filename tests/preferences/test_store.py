@@ -82,6 +82,22 @@ def test_a_name_is_taken_once(path: Path) -> None:
     kept.keep_preset("you", "txt2img", "A", FIELDS)
 
 
+def test_one_preset_of_each_tab_is_where_a_form_starts() -> None:
+    kept = PreferenceStore(None)
+    first, second = (kept.keep_preset("me", "txt2img", name, {"steps": at}) for at, name in enumerate("ab", 1))
+    other = kept.keep_preset("me", "inpaint", "a", {"steps": 3}, shared=True)
+    assert kept.start_fields("me") == {}
+    for one in (first, second, other):
+        assert kept.start_with("me", one, True)
+    assert kept.start_fields("me") == {"txt2img": {"steps": 2}, "inpaint": {"steps": 3}}
+    assert kept.start_fields("you") == {}
+    assert not kept.start_with("you", other, True)
+    kept.keep_preset("me", "txt2img", "b", {"steps": 5}, replace=True)
+    assert kept.start_fields("me")["txt2img"] == {"steps": 5}
+    assert kept.start_with("me", second, False)
+    assert list(kept.start_fields("me")) == ["inpaint"]
+
+
 def test_there_is_a_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "MAX_PRESETS", 2)
     kept = PreferenceStore(None)

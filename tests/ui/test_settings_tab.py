@@ -51,8 +51,9 @@ def test_settings_are_found_changed_refused_and_reset(settings: Any, app: FakeAp
 def test_what_needs_a_start_or_cannot_be_changed_says_so(settings: Any, app: FakeApp) -> None:
     page = settings
     page.select_option("[data-name=dtype] select", "float16")
-    page.wait_for_selector("[data-name=dtype][data-pending] .setting-from:has-text('Kept: float16, from the next start on.')")
-    assert page.locator("[data-name=dtype] select").input_value() == "auto"
+    said = "In force now: auto; from the next start on: float16."
+    page.wait_for_selector(f"[data-name=dtype][data-pending] .setting-from:has-text('{said}')")
+    assert app.server_settings.settings.dtype == "auto"
     assert page.locator("[data-name=port] input").is_disabled()
     assert "who may reach the server" in page.inner_text("[data-name=port] .setting-from")
     page.fill("[data-name=CLIP_stop_at_last_layers] input", "two")
@@ -117,8 +118,15 @@ def test_a_form_is_kept_applied_and_handed_on(settings: Any, visit: Visit, tmp_p
     page.wait_for_function("window.atelierForms.txt2img.steps === 44")
     file.write_text("{")
     page.click("#tab_settings")
+    page.click(".presets li:has-text('Read') >> text=Use at the start")
+    page.wait_for_selector(".presets li:has-text('Read'):has-text('at the start')")
     page.set_input_files(".presets-new input[type=file]", file)
     page.wait_for_selector(".presets-panel .setting-error:has-text('is no JSON file')")
+    page.evaluate("localStorage.clear()")
+    page.goto(page.url.partition("#")[0])
+    page.wait_for_selector("body[data-forms=filled]")
+    wait_value(page, "#txt2img_prompt textarea", "a red fox")
+    page.wait_for_function("window.atelierForms.txt2img.steps === 44")
 
 
 def test_styles_are_edited_and_offered_at_once(settings: Any, app: FakeApp) -> None:

@@ -160,11 +160,15 @@ def _presets(router: APIRouter, app: App) -> None:
 
     @router.post("/internal/presets/{preset}")
     async def change(request: Request, preset: str) -> Response:
-        """Body `{"name"}` or `{"shared"}`: one's own gets another name, or is shared or not."""
+        """Body `{"name"}`, `{"shared"}` or `{"starts"}`: one's own gets another name, is shared or not, or is what the form of
+        a new browser begins with."""
         user, given = caller(request), await json_object(request)
-        name, shared = given.get("name"), given.get("shared")
+        name, shared, starts = given.get("name"), given.get("shared"), given.get("starts")
+        if isinstance(starts, bool):
+            changed = await anyio.to_thread.run_sync(app.preferences.start_with, user, preset, starts)
+            return await anyio.to_thread.run_sync(listed, user) if changed else missing("preset")
         if not (isinstance(name, str) or isinstance(shared, bool)):
-            raise RequestError("name or shared: one of them must be given")
+            raise RequestError("name, shared or starts: one of them must be given")
         changed = await anyio.to_thread.run_sync(
             lambda: app.preferences.change_preset(user, preset, name, shared if isinstance(shared, bool) else None)
         )

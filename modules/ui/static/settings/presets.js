@@ -60,7 +60,7 @@ export class PresetPanel {
   }
 
   item(preset) {
-    const { id, tab, name, shared, mine } = preset;
+    const { id, tab, name, shared, mine, starts } = preset;
     const button = (words, action, more = {}) => h("button", { type: "button", "aria-label": `${words} ${name}`, onclick: action, ...more }, words);
     const change = (body) => this.attempt(async () => this.show(await ask(`internal/presets/${id}`, body)));
     const remove = () => confirm(`Delete the preset “${name}”?`) && this.attempt(async () => this.show(await ask(`internal/presets/${id}/delete`, {})));
@@ -68,7 +68,7 @@ export class PresetPanel {
       "li",
       { "data-preset": id },
       h("b", {}, name),
-      h("small", {}, [tab, mine ? (shared ? "shared with all" : "yours") : "shared by another user"].join(" · ")),
+      h("small", {}, [tab, mine ? (shared ? "shared with all" : "yours") : "shared by another user", starts && "at the start"].filter(Boolean).join(" · ")),
       h(
         "span",
         { class: "presets-actions" },
@@ -76,6 +76,7 @@ export class PresetPanel {
         mine ? button("Rename", () => this.rename(preset, change)) : null,
         mine ? button(shared ? "Unshare" : "Share", () => change({ shared: !shared })) : null,
         h("a", { href: `internal/presets/${id}/file`, download: `${safe(name)}.json`, "aria-label": `Write ${name} to a file` }, "To a file"),
+        mine ? button(starts ? "Not at the start" : "Use at the start", () => change({ starts: !starts }), { title: `What the form of ${tab} begins with in a browser that remembers none` }) : null,
         mine ? button("Delete", remove) : null,
       ),
     );

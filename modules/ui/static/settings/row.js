@@ -42,14 +42,15 @@ export class Row {
 
   show(about) {
     this.about = about;
-    const { kind, value } = about;
+    const { kind } = about;
+    const value = about.has_pending ? about.pending : about.value;
     if (kind === "switch") this.control.checked = value === true;
     else this.control.value = shown(value);
     this.control.disabled = Boolean(about.locked);
     this.back.hidden = Boolean(about.locked) || (!about.resettable && shown(value) === shown(about.default) && !about.has_pending);
     const lines = [`Default: ${named(about.default)}.`];
     if (about.from) lines.push(about.from);
-    if (about.has_pending) lines.push(`Kept: ${named(about.pending)}, from the next start on.`);
+    if (about.has_pending) lines.push(`In force now: ${named(about.value)}; from the next start on: ${named(about.pending)}.`);
     else if (about.live === false && !about.locked) lines.push("A change counts from the next start on.");
     if (about.locked) lines.push(sentence(about.locked));
     this.from.textContent = lines.join(" ");
@@ -75,7 +76,7 @@ export class Row {
       this.complain("");
       this.show(about);
     } catch (error) {
-      if (this.about.kind === "switch") this.control.checked = this.about.value === true;
+      if (this.about.kind === "switch") this.show(this.about);
       this.complain(error.message);
     } finally {
       this.control.removeAttribute("aria-busy");
