@@ -33,9 +33,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
 LIVE = frozenset((*GROUPS["Saving pictures"], *GROUPS["Queue"]))
 """What takes effect at once."""
 
-LOCKED = {"Folders": "where files lie", "Network": "who may reach the server"}
+FURTHER = "Further"
+"""Of a setting that `GROUPS` does not name: until somebody has judged it, it is shown and not set over HTTP."""
 
-GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
+LOCKED = {"Folders": "where files lie", "Network": "who may reach the server", FURTHER: "how the server runs"}
+
+_NAMED = {name: group for group, names in GROUPS.items() for name in names}
+GROUP_OF = {**_NAMED, **{setting.name: FURTHER for setting in TABLE if setting.name not in _NAMED}}
 
 Kind = Literal["switch", "choice", "number", "text", "list"]
 
@@ -192,6 +196,3 @@ def _json(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_json(each) for each in value]
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
-
-
-assert set(GROUP_OF) == {setting.name for setting in TABLE}

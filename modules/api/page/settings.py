@@ -21,6 +21,7 @@ from modules.app import App
 from modules.errors import RequestError, SettingsError
 from modules.fields import about, kind_of
 from modules.preferences import preset_file
+from modules.preferences.server_settings import LOCKED
 from modules.preferences.store import Preset
 from modules.preferences.table import PREFERENCES
 from modules.request import Img2Img
@@ -56,7 +57,7 @@ def _server(router: APIRouter, app: App) -> None:
         """All settings (`server_settings.Row`) and A1111's options; paths and addresses are for administrators alone."""
         rules = request.state.role == "administrator"
         rows, problem = await anyio.to_thread.run_sync(app.server_settings.rows)
-        shown = [asdict(row) for row in rows if rules or row.group not in ("Folders", "Network")]
+        shown = [asdict(row) for row in rows if rules or row.group not in LOCKED]
         if not rules:
             shown = [{**row, "locked": "only an administrator may change it", "given_by": ""} for row in shown]
         file = str(app.server_settings.path) if rules else ""
