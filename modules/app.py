@@ -23,6 +23,7 @@ from modules.engine.costs import CostModel
 from modules.engine.link import EngineLink
 from modules.gallery.gallery import Gallery
 from modules.images.encoding import form_of
+from modules.images.names import naming_of
 from modules.images.outputs import Outputs
 from modules.images.uploads import Upload
 from modules.jobs.dispatch import SLOTS
@@ -34,6 +35,8 @@ from modules.jobs.views import EngineState, JobView, PictureView, Preview, Queue
 from modules.jobs.worker import local_engines
 from modules.model_library.library import ModelLibrary
 from modules.model_tools.runs import ToolRuns
+from modules.preferences.server_settings import ServerSettings
+from modules.preferences.store import PreferenceStore
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.queue.owners import OWNER
@@ -62,7 +65,11 @@ class App:
         durable: bool = True,
     ) -> None:
         self.settings = settings
-        self.outputs = outputs or Outputs(settings.outputs_dir, form_of(settings.output_format, settings.output_quality))
+        self.outputs = outputs or Outputs(
+            settings.outputs_dir,
+            form_of(settings.output_format, settings.output_quality),
+            naming_of(settings.output_name, settings.output_folder),
+        )
         self.store = JobStore(
             settings.data_dir / "jobs.sqlite" if durable else None,
             history=settings.history,
@@ -97,6 +104,20 @@ class App:
         self.scripts = ScriptRuns(self.store.scripts, self, settings.jobs_per_user)
         """X/Y/Z plots and other scripts, whose cells become jobs between `start` and `close`."""
 
+        self.preferences = PreferenceStore(settings.data_dir / "preferences.sqlite" if durable else None)
+        """What users chose for themselves, and their presets of forms."""
+        self.server_settings = ServerSettings(settings, self._settings_changed)
+
+    def _settings_changed(self, settings: Settings) -> None:
+        """What takes effect at once; the rest of `settings` is as it was."""
+        self.settings = self.service.settings = settings
+        self.outputs.form = form_of(settings.output_format, settings.output_quality)
+        self.outputs.naming = naming_of(settings.output_name, settings.output_folder)
+        self.input_images.keep, self.gallery.trash_days = settings.keep_sources, settings.trash_days
+        self.store.limit(settings.jobs_per_user, settings.jobs_in_total, settings.history)
+        self.service.looking.limit(settings.jobs_per_user, settings.jobs_in_total)
+        self.scripts.per_user = settings.jobs_per_user
+
     @property
     def link(self) -> EngineLink:
         """How the (first) engine is reached."""
@@ -119,6 +140,7 @@ class App:
         self.service.close()
         self.model_library.close()
         self.gallery.close()
+        self.preferences.close()
         self.store.close()
         if self._passing:
             self._passing.cleanup()

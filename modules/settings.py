@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.errors import SettingsError
+from modules.naming import DEFAULT_FOLDER, DEFAULT_NAME, Pattern, folder_pattern, name_pattern
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's folder."""
@@ -36,7 +37,8 @@ FILE_NAME = "settings.toml"
 class Settings:
     """All settings of one run.  Paths are absolute; `models_dirs` always ends with the project's own models folder.
 
-    `sources` says where each value came from, in words: "default", the file's path, "$ATELIER_PORT" or "--port".
+    `sources` says where each value came from, in words: "default", the file's path, "$ATELIER_PORT" or "--port".  `file` is
+    the settings file, whether it is there or not.
     """
 
     data_dir: Path = ROOT / "data"
@@ -66,9 +68,12 @@ class Settings:
     history: int = 1000
     output_format: str = "png"
     output_quality: int = 90
+    output_name: str = DEFAULT_NAME
+    output_folder: str = DEFAULT_FOLDER
     keep_sources: bool = True
     trash_days: int = 30
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    file: Path | None = field(default=None, compare=False, repr=False)
 
     def source(self, name: str) -> str:
         return self.sources.get(name, "default")
@@ -148,13 +153,20 @@ def _folders(value: Any, base: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys([*(_folder(part, base) for part in value), ROOT / "models"]))
 
 
-def _one_of(*choices: str) -> Callable[[Any, Path], str]:
-    def read(value: Any, _: Path) -> str:
-        if value not in choices:
-            raise ValueError(f"one of {', '.join(choices)}")
+@dataclass(frozen=True)
+class OneOf:
+    """Reads one of several words."""
+
+    choices: tuple[str, ...]
+
+    def __call__(self, value: Any, _: Path) -> str:
+        if value not in self.choices:
+            raise ValueError(f"one of {', '.join(self.choices)}")
         return str(value)
 
-    return read
+
+def _one_of(*choices: str) -> OneOf:
+    return OneOf(choices)
 
 
 def _device(value: Any, _: Path) -> str:
@@ -239,6 +251,16 @@ def _each(read: Callable[[str], str], what: str) -> Callable[[Any, Path], tuple[
             raise ValueError(what) from None
 
     return read_all
+
+
+def _pattern(parse: Callable[[str], Pattern]) -> Callable[[Any, Path], str]:
+    def read(value: Any, _: Path) -> str:
+        if not isinstance(value, str):
+            raise ValueError("a pattern such as [seed]")
+        parse(value)
+        return value
+
+    return read
 
 
 def _host_name(text: str) -> str:
@@ -361,6 +383,21 @@ TABLE: tuple[Setting, ...] = (
     Setting("output_format", _one_of("png", "jpeg", "webp", "avif"), "format that pictures are saved in", "png", "NAME"),
     Setting("output_quality", _percent, "quality of JPEG, WebP and AVIF, 1 to 100; a WebP of 100 is lossless", "90", "N"),
     Setting(
+        "output_name",
+        _pattern(name_pattern),
+        "how picture files are called, with A1111's tags as in [seed]-[prompt_spaces]; a name that is taken gets the job's id "
+        "and the picture's number behind it",
+        DEFAULT_NAME,
+        "PATTERN",
+    ),
+    Setting(
+        "output_folder",
+        _pattern(folder_pattern),
+        "the folder below the outputs that pictures are saved in, with the same tags, and / between folders",
+        DEFAULT_FOLDER,
+        "PATTERN",
+    ),
+    Setting(
         "keep_sources",
         _switch,
         "keep the pictures and masks that others were painted from in the folder sources of the outputs, so that those can be "
@@ -416,12 +453,12 @@ def load(
         setting = BY_NAME[name]
         values[setting.field] = _value(setting, value, base, source)
         sources[setting.field] = source
-    settings = Settings(**values, sources=sources)
-    _check_workers(settings)
+    settings = Settings(**values, sources=sources, file=path)
+    check_workers(settings)
     return settings
 
 
-def _check_workers(settings: Settings) -> None:
+def check_workers(settings: Settings) -> None:
     """Raises SettingsError when several workers are asked for on one named CUDA device."""
     if settings.workers > 1 and settings.device.startswith("cuda:"):
         raise SettingsError(

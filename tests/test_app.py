@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -204,6 +205,17 @@ def test_a_restart_finishes_what_was_accepted_with_the_same_pixels(settings: Set
     assert np.abs(pixels(job.pictures[1].path) - pixels(alone.pictures[0].path)).max() <= 1
     second.close()
     assert len(list(settings.outputs_dir.rglob("*.png"))) == 4
+
+
+def test_patterns_name_the_pictures_of_jobs(settings: Settings) -> None:
+    patterns = {"output_name": "[seed]-[prompt_no_styles]-[generation_number]", "output_folder": "[model_name]/[model_hash]"}
+    app = App(replace(settings, **patterns), LocalLink(engine_configuration(settings)))
+    app.start()
+    view = finish(app, app.submit({**SMALL, "count": 2, "prompt": "a/b # c"}, "me"))
+    app.close()
+    names = [picture.path.relative_to(settings.outputs_dir).as_posix() for picture in view.pictures]
+    assert [name.rpartition("/")[2] for name in names] == ["7-a_b-1.png", "8-a_b-2.png"]
+    assert re.fullmatch(r"[^/]+/[0-9a-f]{10}/7-a_b-1\.png", names[0])
 
 
 def test_a_killed_engine_costs_no_job(scripted: App, link: ScriptedLink) -> None:

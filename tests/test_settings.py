@@ -33,6 +33,8 @@ EXAMPLES: dict[str, list[tuple[str, str, Any]]] = {
     "history": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
     "output_format": [(n, f'"{n}"', n) for n in ("jpeg", "webp", "avif")],
     "output_quality": [("1", "1", 1), ("75", '"75"', 75), ("100", "100", 100)],
+    "output_name": [(n, f'"{n}"', n) for n in ("[seed]-[prompt_spaces]", "[datetime<%Y><Europe/Berlin>]", "[model_hash]")],
+    "output_folder": [(n, f'"{n}"', n) for n in ("[date]/[model_name]", "painted", "[datetime<%Y/%m>]")],
     "keep_sources": [("false", "false", False), ("off", "false", False), ("0", "false", False)],
     "trash_days": [("1", "1", 1), ("0", "0", 0), ("365", '"365"', 365)],
     "port": [("1", "1", 1), ("2", "2", 2), ("65535", '"65535"', 65535)],
@@ -85,6 +87,17 @@ BAD: dict[str, list[str]] = {
     "history": ["-1", '"1e3"', "false"],
     "output_format": ['"gif"', '"jpg2000"', "1"],
     "output_quality": ["0", "101", "80.5", '"high"', "true"],
+    "output_name": [
+        '"[sead]"',
+        '"picture"',
+        '"[seed]/[date]"',
+        '"[seed"',
+        '""',
+        "7",
+        '"[datetime<%Q>]"',
+        '"[datetime<%Y><Nowhere>]"',
+    ],
+    "output_folder": ['"../[date]"', '"[foo]"', "true", '"/[date]/./x"', '"[seed<3>]"', '"[prompt_hash<65>]"'],
     "keep_sources": ['"perhaps"', "3"],
     "trash_days": ["-1", '"a week"', "false"],
     "port": ["-1", "65536", '"http"', "7860.5", "true", '"７８６０"'],
@@ -98,7 +111,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_the_table_covers_settings_and_examples() -> None:
     names = {setting.field for setting in TABLE}
-    assert names == {field.name for field in fields(Settings)} - {"sources"}
+    assert names == {field.name for field in fields(Settings)} - {"sources", "file"}
     assert {setting.name for setting in TABLE} == set(EXAMPLES) == set(BAD)
 
 

@@ -24,10 +24,12 @@ from modules.api.page.jobs import job_endpoints
 from modules.api.page.model_tools import model_tool_endpoints
 from modules.api.page.models import model_endpoints
 from modules.api.page.pictures import picture_endpoints
+from modules.api.page.prompt_files import prompt_file_endpoints
 from modules.api.page.prompts import prompt_endpoints
 from modules.api.page.queue import queue_endpoints
 from modules.api.page.reading import reading_endpoints
 from modules.api.page.scripts import script_endpoints
+from modules.api.page.settings import settings_endpoints
 from modules.api.page.uploads import upload_endpoints
 from modules.api.v1.endpoints import v1_endpoints
 from modules.app import App
@@ -70,6 +72,8 @@ class _BuiltIn:
             model_endpoints(app, access),
             reading_endpoints(app),
             script_endpoints(app),
+            settings_endpoints(app),
+            prompt_file_endpoints(app),
             model_tool_endpoints(app),
             v1_endpoints(app),
             a1111_endpoints(app),

@@ -25,6 +25,7 @@ from modules.images.infotext_fields import IMG2IMG_FIELDS
 from modules.images.outputs import Outputs, SavedImage
 from modules.images.recipe import read_recipe
 from modules.jobs.views import JobView
+from modules.naming import Facts
 from modules.options import EXTENSIONS, FROM_PICTURES, OPTIONS
 from modules.request.extensions import nested
 from modules.settings import Settings
@@ -137,7 +138,15 @@ class Target(Outputs):
         self.name = name
 
     def save(
-        self, pixels: bytes, width: int, height: int, info: GenerationInfo, job: str, index: int, when: float | None = None
+        self,
+        pixels: bytes,
+        width: int,
+        height: int,
+        info: GenerationInfo,
+        job: str,
+        index: int,
+        when: float | None = None,
+        facts: Facts | None = None,
     ) -> SavedImage:
         path = self.folder / (self.name or self._free_name(info))
         return self.save_as(path, pixels, width, height, info, job, index)

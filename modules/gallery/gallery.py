@@ -76,7 +76,7 @@ class Gallery:
         trash_days: int = 30,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._outputs, self._trash_days, self._clock = outputs.absolute(), trash_days, clock
+        self._outputs, self.trash_days, self._clock = outputs.absolute(), trash_days, clock
         self.index = Index(folder / "gallery.sqlite")
         self.notes = Notes(folder / "gallery-notes.jsonl")
         self.thumbnails = Thumbnails(folder / "thumbnails")
@@ -394,7 +394,7 @@ class Gallery:
             self._revision += 1
 
     def _forget_old(self) -> None:
-        if self._trash_days:
-            self._destroy(self.index.trashed_before(self._clock() - self._trash_days * 86_400))
+        if self.trash_days:
+            self._destroy(self.index.trashed_before(self._clock() - self.trash_days * 86_400))
         if self.thumbnails.full:
             self.thumbnails.trim()

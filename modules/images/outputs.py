@@ -2,10 +2,10 @@
 
     outputs/2026-08-14/142530-3f2a9c1d-000-1234567890.png      day / time - job - number in the job - seed
 
-A name derives from job, number and seed, never from a counter or a look into the folder.  With the job's own time given, a
-replay after a crash arrives at the same name, finds the finished picture there, sees by the record inside that it is the
-same one, and takes it instead of making a second.  This file knows where pictures go; `files` knows how, `encoding` in what
-form.
+Patterns may say otherwise (`modules.naming`).  A name derives from what is known of the picture, never from a counter or a look
+into the folder; one that is taken gets the job and the number behind it.  With the job's own time given, a replay after a crash
+arrives at the same name, finds the finished picture there, sees by the record inside that it is the same one, and takes it
+instead of making a second.  This file knows where pictures go; `files` knows how, `encoding` in what form.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ import itertools
 import logging
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,19 +31,25 @@ from modules.images.decode import decode
 from modules.images.encoding import KINDS, SUFFIXES, Encoded, Form, encode
 from modules.images.infotext import GenerationInfo, enlarging_items, parse_record, render, render_record
 from modules.images.metadata import record_of
+from modules.images.names import DAY, Naming, day_of, names_of
+from modules.naming import DEFAULT_NAME, Facts
 from modules.request import Upscaling
 
 log = logging.getLogger("atelier")
 
 T = TypeVar("T")
 
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _NAME = re.compile(r"\d{6}-[0-9A-Za-z]+-\d{3,}-\d+(-[0-9a-f]{8})?\.(png|jpg|webp|avif)")
 _TRIES = 3
 """How often a save that the disk refused is begun anew."""
 _RESERVED_S = 60
 """Seconds after which an empty file under a final name is no reservation of a living writer."""
 _SPARE = 1 << 20
+_MAX_DEPTH = 16
+_REMEMBERED = 1000
+_IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
+_NO_PICTURES = "sources"
+"""The folder of the pictures that others were painted from; no pattern may put its own there."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,15 @@ class SavedImage:
 class Outputs:
     """Where finished pictures go.  All state is in the folder: any thread or process may save at any time.
 
+    `form` and `naming` may be replaced at any time; what is being saved keeps those that it began with.
+
     Raises:
         OutputError: the folder is not there and cannot be made.
     """
 
-    def __init__(self, folder: Path, form: Form | None = None) -> None:
-        self.folder, self.form = folder.absolute(), form or Form()
-        self._durable: Path | None = None  # the day's folder whose entry we flushed last
+    def __init__(self, folder: Path, form: Form | None = None, naming: Naming | None = None) -> None:
+        self.folder, self.form, self.naming = folder.absolute(), form or Form(), naming or Naming()
+        self._durable: set[Path] = set()  # folders whose entries we flushed
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -86,7 +92,7 @@ class Outputs:
             OutputError: they could not, why, and what to do.
         """
         try:
-            today = self.folder / _day(time.time())
+            today = self.folder / day_of(time.time())
             free = shutil.disk_usage(self.folder).free
             if free < need + _SPARE:
                 raise OutputError(_full(self.folder, free, need + _SPARE))
@@ -96,24 +102,34 @@ class Outputs:
             raise _explained(error, self.folder) from None
 
     def save(
-        self, pixels: bytes, width: int, height: int, info: GenerationInfo, job: str, index: int, when: float | None = None
+        self,
+        pixels: bytes,
+        width: int,
+        height: int,
+        info: GenerationInfo,
+        job: str,
+        index: int,
+        when: float | None = None,
+        facts: Facts | None = None,
     ) -> SavedImage:
         """Save picture `index` of `job`: RGB8 `pixels`, height x width x 3 bytes.
 
         When this returns, the picture survives power loss.  `when` is the time that its name tells, in seconds since 1970:
-        the job's creation, so that a replay finds what an earlier run saved; now when None.
+        the job's creation, so that a replay finds what an earlier run saved; now when None.  `facts` are what the patterns
+        of names tell; without them it has the usual name.
 
         Raises:
             OutputError: it could not be saved; why, and what to do.  Nothing torn or half is left.
         """
         file, infotext = _encode(pixels, width, height, info, job, index, self.form)
         when = time.time() if when is None else when
-        folder = self.folder / _day(when)
+        usual = self.folder / day_of(when)
+        wanted, stem = self._place(when, facts)
 
         def write() -> SavedImage:
-            self._make(folder)
+            folder = self._made(wanted, usual)
             with files.part(folder, file.data) as part:
-                for name in _names(when, job, index, info.request.seed):
+                for name in names_of(when, job, index, info.request.seed, stem):
                     target = folder / (name + file.suffix)
                     try:
                         part.publish(target)
@@ -124,7 +140,7 @@ class Outputs:
                         return self._saved(target, file.data, infotext, width, height)
             raise AssertionError("names never end")
 
-        return _persistently(write, folder)
+        return _persistently(write, wanted)
 
     def save_as(
         self, path: Path, pixels: bytes, width: int, height: int, info: GenerationInfo, job: str = "", index: int = 0
@@ -168,13 +184,21 @@ class Outputs:
         except OSError as error:
             raise _explained(error, target.parent) from None
 
-    def find(self, job: str, index: int, seed: int, when: float) -> SavedImage | None:
+    def find(self, job: str, index: int, seed: int, when: float, facts: Facts | None = None) -> SavedImage | None:
         """The picture of this job and number that an earlier run saved and did not live to report, if there is one.
 
-        In any format: the setting may have changed since.  A private picture cannot be told from another, and is made anew.
+        In any format: the setting may have changed since.  A private picture cannot be told from another, and is made anew; so
+        is one whose name tells what is not known before it is painted, and then `save` meets the one that is there.
         """
-        names = list(itertools.islice(_names(when, job, index, seed), 2))
-        candidates = (self.folder / _day(when) / (name + suffix) for name in names for suffix in SUFFIXES.values())
+        places = [(self.folder / day_of(when), "")]
+        if facts is not None and not self.naming.usual and self.naming.foreseeable:
+            places.append(self._place(when, facts))
+        candidates = (
+            folder / (name + suffix)
+            for folder, stem in places
+            for name in itertools.islice(names_of(when, job, index, seed, stem), 3 if stem else 2)
+            for suffix in SUFFIXES.values()
+        )
         return next((saved for path in candidates if (saved := self._same(path, job, index)) is not None), None)
 
     def resolve(self, name: str) -> Path:
@@ -219,25 +243,73 @@ class Outputs:
         What living writers, here or in another process, are working on stays.
         """
         removed = 0
-        with suppress(OSError):
-            with os.scandir(self.folder) as entries:
-                days = [Path(e.path) for e in entries if _DAY.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
-            for folder in [self.folder, *days]:
-                with suppress(OSError):
-                    removed += files.sweep(folder) + _drop_reservations(folder)
+        for folder in self._folders():
+            with suppress(OSError):
+                removed += files.sweep(folder) + _drop_reservations(folder)
         if removed:
             log.info("removed %d unfinished files from %s", removed, self.folder)
         return removed
 
+    # ---- inside
+
+    def _folders(self) -> Iterator[Path]:
+        """The folders that pictures may lie in: the days', and where a pattern says so, all but hidden ones and links."""
+        waiting = [(self.folder, 0)]
+        while waiting:
+            folder, depth = waiting.pop()
+            yield folder
+            if depth < (1 if self.naming.usual else _MAX_DEPTH):
+                with suppress(OSError), os.scandir(folder) as entries:
+                    below = [Path(each.path) for each in entries if each.is_dir(follow_symlinks=False)]
+                    waiting += [(path, depth + 1) for path in below if self._is_swept(path)]
+
+    def _is_swept(self, folder: Path) -> bool:
+        if self.naming.usual:
+            return DAY.fullmatch(folder.name) is not None
+        return not folder.name.startswith(".") and folder != self.folder / _NO_PICTURES
+
+    def _place(self, when: float, facts: Facts | None) -> tuple[Path, str]:
+        """The folder, and the name that is wanted without suffix; "" is the usual one."""
+        naming = self.naming
+        if facts is None:
+            return self.folder / day_of(when), ""
+        folders = naming.folder.render(facts)
+        if folders and folders[0].lower() == _NO_PICTURES:
+            folders[0] += "_"
+        stem = "" if naming.name.text == DEFAULT_NAME else "".join(naming.name.render(facts))
+        return self.folder.joinpath(*folders), stem
+
+    def _made(self, folder: Path, usual: Path) -> Path:
+        """`folder`, durable; where a file or a link out of the outputs is in its way, the day's instead.
+
+        The outputs folder itself is not made again: if it vanished, its disk may be missing.
+        """
+        below = folder.relative_to(self.folder)
+        try:
+            for each in [*reversed(below.parents), below][1:]:
+                if folder != usual and (self.folder / each).is_symlink():
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+                self._make(self.folder / each)
+            return folder
+        except OSError as error:
+            if folder == usual or error.errno not in _IN_THE_WAY:
+                raise
+        log.warning("%s cannot be used for pictures: something else is there; the day's folder is taken", folder)
+        self._make(usual)
+        return usual
+
     def _make(self, folder: Path) -> None:
-        """The day's folder, durable.  The outputs folder itself is not made again: if it vanished, its disk may be missing."""
         try:
             os.mkdir(folder)
         except FileExistsError:
-            if folder == self._durable:
+            if folder in self._durable:
                 return
-        files.sync_folder(self.folder)
-        self._durable = folder
+            if not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+        files.sync_folder(folder.parent)
+        if len(self._durable) >= _REMEMBERED:
+            self._durable.clear()
+        self._durable.add(folder)
 
     def _same(self, path: Path, job: str, index: int, wanted: bytes | None = None) -> SavedImage | None:
         """The picture at `path` if it is whole and its record says that it is this very one, or it has the `wanted` bytes."""
@@ -259,20 +331,6 @@ class Outputs:
     def _saved(self, path: Path, data: bytes, infotext: str, width: int, height: int) -> SavedImage:
         name = path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else path.as_posix()
         return SavedImage(path, name, hashlib.sha256(data).hexdigest(), infotext, width, height)
-
-
-def _day(when: float) -> str:
-    return f"{datetime.fromtimestamp(when):%Y-%m-%d}"
-
-
-def _names(when: float, job: str, index: int, seed: int) -> Iterator[str]:
-    """Names to try, the nicest first, without suffix.  The first two derive from the job alone: a replay meets its own file."""
-    clock = f"{datetime.fromtimestamp(when):%H%M%S}"
-    job = re.sub(r"[^0-9A-Za-z]", "", job)[:32] or "0"
-    yield f"{clock}-{job[:8]}-{index:03d}-{seed}"
-    yield f"{clock}-{job}-{index:03d}-{seed}"
-    while True:
-        yield f"{clock}-{job}-{index:03d}-{seed}-{secrets.token_hex(4)}"
 
 
 def _encode(
@@ -337,7 +395,7 @@ def _full(folder: Path, free: int, need: int) -> str:
 
 def _called(folder: Path) -> str:
     """A folder as clients may know it: where it lies is for the log."""
-    return f"{folder.parent.name}/{folder.name}" if _DAY.fullmatch(folder.name) else folder.name
+    return f"{folder.parent.name}/{folder.name}" if DAY.fullmatch(folder.name) else folder.name
 
 
 def _explained(error: OSError, place: Path) -> OutputError:

@@ -1,7 +1,7 @@
 """A zip of pictures, made while it is sent: never whole in memory or on disk.
 
-Pictures are stored as they are, PNG is compressed already.  Names come from the caller, who makes them: flat, and without a
-word of a user.
+Pictures are stored as they are, PNG is compressed already.  Names come from the caller, who makes them flat; those that are
+equal, as patterns of names may make them in several folders, get a number.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ def stream_zip(pictures: Iterable[tuple[str, Path]], when: float) -> Iterator[by
     pipe = _Pipe()
     there = datetime.fromtimestamp(when)
     moment = max(EARLIEST, (there.year, there.month, there.day, there.hour, there.minute, there.second))
-    missing = []
+    missing, used = [], set[str]()
     with zipfile.ZipFile(cast("IO[bytes]", pipe), "w", zipfile.ZIP_STORED) as archive:
-        for name, path in pictures:
+        for given, path in pictures:
+            name = _unused(given, used)
             try:
                 source = path.open("rb") if files.is_ours(path) else None
             except OSError:
@@ -69,3 +70,13 @@ def stream_zip(pictures: Iterable[tuple[str, Path]], when: float) -> Iterator[by
             text = "These pictures were moved or removed from the outputs folder:\n" + "\n".join(missing) + "\n"
             archive.writestr(zipfile.ZipInfo("missing.txt", moment), text)
     yield pipe.take()
+
+
+def _unused(name: str, used: set[str]) -> str:
+    """`name`, with a number where it was used in any case; used from now on."""
+    stem, number, suffix = Path(name).stem, 1, Path(name).suffix
+    while name.casefold() in used:
+        number += 1
+        name = f"{stem} ({number}){suffix}"
+    used.add(name.casefold())
+    return name

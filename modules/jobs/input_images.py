@@ -41,7 +41,7 @@ class InputImages:
 
     def __init__(self, folder: Path, outputs: Path, store: JobStore, keep: bool = True) -> None:
         self.uploads = Uploads(folder, self._needed)
-        self._beside, self._store, self._keep = outputs / KEPT, store, keep
+        self._beside, self._store, self.keep = outputs / KEPT, store, keep
 
     def path(self, upload: str, user: str) -> Path | None:
         """The PNG of a picture that this user sent, or began a remembered job with; None of any other."""
@@ -100,7 +100,7 @@ class InputImages:
 
     def keep_beside(self, request: GenerationRequest, user: str) -> None:
         """Keep the pictures that a saved one was made from beside it, so that it can be made again.  Never raises."""
-        if not self._keep or request.private:
+        if not self.keep or request.private:
             return
         for upload in named(request).values():
             target = self._beside / f"{upload}.png"

@@ -62,6 +62,10 @@ class Looking:
         self.live, self._changes, self._forecasts = live, live.changes, forecasts
         self._outputs, self._sender, self._per_user, self._total = outputs, sender, per_user, total
 
+    def limit(self, per_user: int, total: int) -> None:
+        """Other limits from now on, as in the constructor."""
+        self._per_user, self._total = per_user, total
+
     def unfinished(self, job_id: str) -> bool:
         with self._changes.lock:
             return job_id in self.live.jobs

@@ -15,6 +15,7 @@ from modules.images.outputs import Outputs, SavedImage
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.input_images import InputImages
 from modules.jobs.live import LiveJob, LiveJobs
+from modules.jobs.naming import painted_facts
 from modules.prompts.library import Finished, infotext_items
 
 log = logging.getLogger("atelier")
@@ -107,7 +108,8 @@ class Saver:
             version=f"Atelier {__version__}",
             **_also_said(finished, done),
         )
-        saved = self.outputs.save(done.pixels, done.width, done.height, info, job=job.id, index=index, when=job.created)
+        facts = painted_facts(job, index, info, lambda: done.pixels)
+        saved = self.outputs.save(done.pixels, done.width, done.height, info, job.id, index, job.created, facts)
         self._input_images.keep_beside(info.request, job.user)
         return saved, info.request.seed
 

@@ -27,6 +27,7 @@ from modules.jobs.hold import Hold
 from modules.jobs.input_images import InputImages
 from modules.jobs.live import LiveJobs
 from modules.jobs.looking import Forecasts, Looking
+from modules.jobs.naming import facts_of
 from modules.jobs.reports import Reports
 from modules.jobs.saver import Saver
 from modules.jobs.sender import Sender
@@ -262,7 +263,7 @@ class JobService:
         """Pictures that an earlier run saved and did not live to record are taken over, not painted again."""
         for index in set(range(job.request.count)) - {picture.index for picture in job.pictures}:
             seed = job.request.image(index).seed
-            if saved := self.outputs.find(job.id, index, seed, job.created):
+            if saved := self.outputs.find(job.id, index, seed, job.created, facts_of(job, index)):
                 self.store.picture_done(job.id, index, saved, seed)
         return self.store.get(job.id) or job
 

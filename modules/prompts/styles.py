@@ -19,7 +19,7 @@ from modules.request import clean_text
 
 PLACE = "{prompt}"
 MAX_BYTES = 16 * 2**20
-_FIELDS = ("name", "prompt", "negative_prompt")
+FIELDS = ("name", "prompt", "negative_prompt")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def read_styles(path: Path) -> dict[str, Style]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise SettingsError(f"{path} is larger than {MAX_BYTES // 2**20} MB; is it a styles file?")
-        text = path.read_text("utf-8-sig", errors="replace")
+        text, _ = decoded(path.read_bytes())
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -53,6 +53,22 @@ def read_styles(path: Path) -> dict[str, Style]:
         raise SettingsError(
             f"{path}, line {rows.line_num}: {error}; it must be a table of name, prompt, negative_prompt"
         ) from None
+
+
+def decoded(data: bytes) -> tuple[str, str]:
+    """The text of a file that people edit, and the name of its encoding, "" for UTF-8.
+
+    Spreadsheets write UTF-16, older programs Windows-1252.
+
+    >>> decoded("é".encode("cp1252")), decoded("é".encode("utf-8-sig"))
+    (('é', 'Windows-1252'), ('é', ''))
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace"), "UTF-16"
+    try:
+        return data.decode("utf-8-sig"), ""
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace"), "Windows-1252"
 
 
 def _by_name(rows: csv.DictReader[str], path: Path) -> dict[str, Style]:
@@ -76,10 +92,10 @@ def write_styles(path: Path, styles: Iterable[Style]) -> None:
         SettingsError: it cannot be written; the old file is untouched.
     """
     text = io.StringIO(newline="")
-    table = csv.DictWriter(text, _FIELDS)
+    table = csv.DictWriter(text, FIELDS)
     table.writeheader()
     for style in styles:
-        table.writerow({name: clean_text(getattr(style, name)) for name in _FIELDS})
+        table.writerow({name: clean_text(getattr(style, name)) for name in FIELDS})
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modules.prompts.styles import decoded
 from modules.request import clean_text
 
 MAX_FILES = 20_000
@@ -50,7 +51,7 @@ class Wildcards:
             status = path.stat()
             stamp = (status.st_mtime_ns, status.st_size)
             if path not in self._kept or self._kept[path][0] != stamp:
-                text = path.read_text("utf-8-sig", errors="replace") if status.st_size <= MAX_BYTES else ""
+                text = decoded(path.read_bytes())[0] if status.st_size <= MAX_BYTES else ""
                 lines = [line.strip() for line in clean_text(text).splitlines()]
                 self._kept[path] = stamp, tuple(line for line in lines if line and not line.startswith("#"))
             return self._kept[path][1]

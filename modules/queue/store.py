@@ -86,6 +86,10 @@ class JobStore:
         self.scripts = ScriptStore(self._file, clock)
         """Scripts and their cells, in the same database."""
 
+    def limit(self, per_user: int | None, total: int | None, history: int) -> None:
+        """Other limits from now on, as in the constructor; what is over them now stays."""
+        self._per_user, self._total, self._history = per_user, total, history
+
     @property
     def notice(self) -> str:
         """What a person should know about how the list was opened, "" when all was well."""

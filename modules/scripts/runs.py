@@ -64,7 +64,7 @@ class ScriptRuns:
     """
 
     def __init__(self, store: ScriptStore, host: Host, per_user: int = 2 * WINDOW) -> None:
-        self.store, self._host, self._per_user = store, host, per_user
+        self.store, self._host, self.per_user = store, host, per_user
         self._lock = threading.RLock()
         self._live: dict[str, _Live] = {}
         self._woken, self._closing = threading.Event(), False
@@ -302,7 +302,7 @@ class ScriptRuns:
 
     def _submit(self, live: _Live) -> None:
         same = (other for other in self._live.values() if other.run.user == live.run.user)
-        room = min(WINDOW, max(1, self._per_user // 2)) - sum(len(other.queued) for other in same)
+        room = min(WINDOW, max(1, self.per_user // 2)) - sum(len(other.queued) for other in same)
         for number in live.order:
             if room <= 0:
                 return

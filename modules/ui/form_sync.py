@@ -6,6 +6,7 @@ checkpoint.  It does not know what a tab does with its form.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ from modules.ui.gradio import gr
 from modules.ui.results import Results, message
 from modules.ui.script import complaint
 from modules.ui.tabs.base import AT_ONCE, Updates, no_user
+
+log = logging.getLogger("atelier")
 
 PREFERRED = ("negative_prompt", "clip_skip", "vae")
 """Fields for which a checkpoint may have defaults of its own and that people type into; `defaults` are always brought."""
@@ -111,8 +114,14 @@ class FormSync:
         return {self.results: message("refused", error=words[:1].upper() + words[1:], fields=[self.checkpoint.elem_id])}
 
     def _chosen_elsewhere(self, shown: Mapping[Any, Any], event: gr.EventData) -> Updates:
-        """`{"checkpoint": name}`: as if chosen in the masthead; `{"vae": name, "tab": tab}`: for the form of that tab."""
+        """`{"checkpoint": name}`: as if chosen in the masthead; `{"vae": name, "tab": tab}`: for the form of that tab;
+        `{"styles": true}`: the styles file was changed."""
         data = event._data if isinstance(event._data, dict) else {}
+        if data.get("styles") is True:
+            styles, about = self.styles()
+            changed = gr.update(choices=styles, info=about, visible=bool(styles or about))
+            boxes = {form.components["styles"]: changed for form in self.forms.values()}
+            return {**boxes, self.results: message("chosen")}
         if isinstance(vae := data.get("vae"), str) and (form := self.forms.get(str(data.get("tab")))):
             return {form.components["vae"]: gr.update(choices=self.vaes(), value=vae), self.results: message("chosen")}
         name = data.get("checkpoint")
@@ -206,10 +215,11 @@ class FormSync:
         shown = {name: getattr(found, name) for name in ("cells", "pictures", "columns", "rows", "sheets", "seconds", "notes")}
         return message("planned", tab=tab, number=number, **shown)
 
-    def _opened(self, stored: Any) -> Updates:
-        """A page begins with its forms as this browser left them, and with what is in the models folders now."""
+    def _opened(self, stored: Any, request: gr.Request) -> Updates:
+        """A page begins with its forms as this browser left them, else as its user's presets say, and with what is in the
+        models folders now."""
         usable, vaes, (styles, about) = self.usable(), self.vaes(), self.styles()
-        kept = fields_of(stored)
+        kept = {**self._starting(request), **fields_of(stored)}
         updates: Updates = {}
         name = None
         for tab, form in self.forms.items():
@@ -238,6 +248,14 @@ class FormSync:
         """Where the upscaler of a second pass is chosen."""
         boxes = (form.components.get("hires_upscaler") for form in self.forms.values())
         return [box for box in boxes if box is not None]
+
+    def _starting(self, request: gr.Request) -> Values:
+        """By tab, the fields of the presets that the user starts with."""
+        try:
+            return dict(self.app.preferences.start_fields(request.request.state.user or ""))
+        except AtelierError as error:
+            log.warning("%s", error)
+            return {}
 
     def _drop_unknown(self, form: Form, fields: Values) -> list[str]:
         """Take names out that nothing here carries; returns them for a note to the user."""

@@ -30,6 +30,7 @@ from modules.ui.tabs.img2img import Img2ImgTab
 from modules.ui.tabs.inpaint import InpaintTab
 from modules.ui.tabs.models import ModelsTab
 from modules.ui.tabs.png_info import PngInfoTab
+from modules.ui.tabs.settings import SettingsTab
 from modules.ui.tabs.txt2img import Txt2ImgTab
 from modules.ui.theme import theme
 
@@ -68,7 +69,7 @@ class _BuiltIn:
     @hookimpl
     def tabs(self, app: App, sync: FormSync, version: str) -> tuple[Tab, ...]:
         painting = Txt2ImgTab(app, sync), Img2ImgTab(app, sync, version), InpaintTab(app, sync, version)
-        return *painting, ExtrasTab(), PngInfoTab(), GalleryTab(), ModelsTab()
+        return *painting, ExtrasTab(), PngInfoTab(), GalleryTab(), ModelsTab(), SettingsTab()
 
 
 HOOKS.register(_BuiltIn(), "atelier.tabs", built_in=True)
@@ -173,6 +174,7 @@ def _head(version: str, shown: list[Tab]) -> str:
         f'<link rel="stylesheet" href="ui/{version}/models/models.css">'
         f'<link rel="stylesheet" href="ui/{version}/models/detail.css">'
         f'<link rel="stylesheet" href="ui/{version}/models/adapter_panel.css">'
+        f'<link rel="stylesheet" href="ui/{version}/settings/settings.css">'
         f'<link rel="stylesheet" href="ui/{version}/panes.css">'
         f'<link rel="stylesheet" href="ui/{version}/results/viewer.css">'
         f'<link rel="stylesheet" href="ui/{version}/help.css">'

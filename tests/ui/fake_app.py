@@ -34,6 +34,8 @@ from modules.jobs.memory import Memory
 from modules.jobs.views import EngineState, JobView, Load, PictureView, Preview, QueueView
 from modules.model_library.library import ModelLibrary
 from modules.model_tools.runs import ToolRuns
+from modules.preferences.server_settings import ServerSettings
+from modules.preferences.store import PreferenceStore
 from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.queue.store import JobStore
@@ -91,6 +93,8 @@ class FakeApp:
         self.outputs = Outputs(self.settings.outputs_dir)
         self.listeners: list[Callable[[], None]] = []
         self.saved: list[tuple[str, str]] = []  # pictures beside jobs, and whose they are
+        self.preferences = PreferenceStore(None)
+        self.server_settings = ServerSettings(self.settings, lambda settings: None)
         self.scripts = ScriptRuns(JobStore(None).scripts, self)  # looks at its jobs when a test says so
 
     # ---- what the test does

@@ -18,10 +18,10 @@ def test_the_question_mark_tells_keys_version_api_and_what_is_not_here(page: Any
     words = page.inner_text(".help[open]")
     assert f"Atelier {__version__}" in words
     known = ("Ctrl Enter", "Esc", "Outpainting", "Textual inversion", "Paste settings", "PNG Info", "Extra networks")
-    for name in (*known, "VAE", "Refiner", "Hires. fix", "Extras", "Checkpoint merger"):
+    for name in (*known, "VAE", "Refiner", "Hires. fix", "Extras", "Checkpoint merger", "Styles", "Canvas", "Gallery", "X/Y/Z plot"):
         assert name in words
     missing = page.inner_text(".help-not")
-    for absent in ("ControlNet", "Face restoration", "X/Y/Z plot", "Extensions", "Flux"):
+    for absent in ("ControlNet", "Face restoration", "Extensions", "Flux"):
         assert absent in missing, f"an A1111 user looks for {absent}"
     with page.context.expect_page() as opened:
         page.click(".help a[href=docs]")

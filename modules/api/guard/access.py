@@ -89,6 +89,16 @@ RULES: tuple[Rule, ...] = (
     *_rules(_GET, "administrator", "/internal/model-tools", "/internal/model-tools/sources"),
     *_rules(_POST, "administrator", "/internal/model-tools", "/internal/model-tools/look"),
     *_rules(_POST, "administrator", "/internal/model-tools/{}/cancel", "/internal/model-tools/{}/forget"),
+    *_rules(_GET, "viewer", "/internal/settings", "/internal/preferences", "/internal/presets", "/internal/presets/{}/file"),
+    *_rules(_POST, "administrator", "/internal/settings"),
+    *_rules(_POST, "viewer", "/internal/preferences"),
+    *_rules(
+        _POST, "user", "/internal/presets", "/internal/presets/read", "/internal/presets/{}", "/internal/presets/{}/delete"
+    ),
+    *_rules(_GET, "viewer", "/internal/styles", "/internal/wildcards"),
+    *_rules(_POST, "viewer", "/internal/wildcards/read", "/internal/wildcards/draw"),
+    *_rules(_POST, "administrator", "/internal/styles", "/internal/styles/delete"),
+    *_rules(_POST, "administrator", "/internal/wildcards", "/internal/wildcards/delete"),
     # the API of our own
     *_rules(_GET, "viewer", "/api/v1", "/api/v1/{*}", "/openapi.json", "/docs"),
     *_rules(("POST", "PUT", "PATCH", "DELETE"), "user", "/api/v1/{*}"),

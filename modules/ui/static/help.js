@@ -2,23 +2,7 @@
 // adds a feature moves its line.  In a modal <dialog>, so that Esc and focus are the browser's business.
 
 import { h } from "./dom.js";
-
-const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
-const CTRL = MAC ? "⌘" : "Ctrl";
-
-const KEYS = [
-  [`${CTRL} Enter`, "generate, from anywhere on the page"],
-  ["Esc", "close what is open; with nothing open, cancel the job that is shown"],
-  [`${CTRL} ↑  ${CTRL} ↓`, "in a prompt: more or less weight for the word or the selection"],
-  ["__  <", "in a prompt: wildcards and networks are offered; ↑ ↓ choose, Enter or Tab takes"],
-  ["← →", "along the strip of pictures, and in the full-screen view"],
-  ["+ − 0 1", "in the full-screen view: larger, smaller, all of it, 100 %; the wheel does as well"],
-  ["D", "in the full-screen view: download"],
-  ["/", "on the Models tab: search; ↓ goes on into the list"],
-  ["← ↑ → ↓  Enter  I", "among the models: walk; put into the prompt or take out (Shift: the negative prompt); details"],
-  ["Enter  Space  F  0 … 5  Delete", "in the gallery: open, choose, favourite, rate, to the trash; Ctrl A chooses all, Ctrl Z takes back"],
-  ["?", "this help; on a canvas, the keys of the canvas"],
-];
+import { SHORTCUTS, shownKeys } from "./shortcuts.js";
 
 /** [A1111's thing, where it is here]. */
 const HERE = [
@@ -34,8 +18,8 @@ const HERE = [
   ["Resize by", "img2img and Inpaint: “Size”, “By a factor”"],
   ["Extra seeds, Clip skip, ENSD, eta, churn, RNG", "Advanced, at the end of the settings"],
   ["Soft inpainting, Dynamic thresholding, PAG, SAG, CFG rescale", "built in: Inpaint, and Advanced"],
-  ["Styles", "a field above the sampler as soon as there is a styles.csv in the data folder"],
-  ["Wildcards, Dynamic Prompts", "built in: __name__ and {this|that}"],
+  ["Styles", "a field above the sampler as soon as there are any; the editor is in Settings"],
+  ["Wildcards, Dynamic Prompts", "built in: __name__ and {this|that}; their files are in Settings"],
   ["Textual inversion, hypernetworks", "models/embeddings, by name in a prompt; models/hypernetworks, <hypernet:name:1>"],
   ["Checkpoint merger, and .ckpt, .pt, .bin", "Models, “Tools”: merge, bake, extract; pickles are converted there, in a process of their own, and never opened otherwise"],
   ["Extra networks (the cards under the prompt)", "the tab Models, or “+ LoRA” above the prompt: a click puts in, a second one takes out; weights below the prompt"],
@@ -44,7 +28,11 @@ const HERE = [
   ["Interrupt", "Cancel; the API's interrupt and skip answer the unfinished picture"],
   ["v-prediction, zero terminal SNR", "NAME.yaml beside the checkpoint, its own marks, or Advanced: Prediction, Zero terminal SNR"],
   ["Image browser (an extension)", "Gallery: every picture in the outputs folder, with search, albums, tags, ratings and a trash"],
-  ["Settings", "Advanced for pictures; a file, the environment or the command line for the program (README, “Settings”)"],
+  ["Settings", "Advanced for pictures; the tab Settings for the program, for you and for API calls"],
+  ["Images filename pattern, Directory name pattern", "Settings: output_name, output_folder, with A1111's tags"],
+  ["X/Y/Z plot, prompt matrix, prompts from file, loopback", "Script: the last field of each tab; their grids go on after a restart"],
+  ["Presets, ui-config.json", "Settings: the form of a tab under a name"],
+  ["Notification sound", "Settings: “When a job is done”"],
   ["API", "A1111's own (/sdapi/v1) and one of ours (/api/v1)"],
 ];
 
@@ -52,18 +40,23 @@ const HERE = [
 const NOT_YET = [
   ["ControlNet", "nothing"],
   ["Face restoration", "nothing"],
-  ["X/Y/Z plot and other scripts", "the API, or several jobs"],
   ["Tiling", "nothing"],
   ["SD 3, Flux", "refused by name"],
   ["Extensions", "nothing can be installed"],
-  ["Style editor", "edit styles.csv"],
   ["Skip", "in the API; here a job of several pictures is cancelled as a whole"],
   ["Train", "python -m modules.training lora, without a page"],
   ["Interrogate", "nothing"],
 ];
 
 const list = (lines, term) => h("dl", {}, ...lines.flatMap(([name, words]) => [h("dt", {}, ...term(name)), h("dd", {}, words)]));
-const keys = (names) => names.split("  ").map((name) => h("kbd", {}, name));
+
+/** The keys, place by place. */
+function shortcuts() {
+  const places = [...new Set(SHORTCUTS.map(({ where }) => where))];
+  const line = (row) => [h("dt", {}, ...shownKeys(row).map((key) => h("kbd", {}, key))), h("dd", {}, row.words)];
+  const of = (place) => SHORTCUTS.filter(({ where, file }) => where === place && file !== "canvas/help.js").flatMap(line);
+  return places.flatMap((place) => [h("h4", {}, place), h("dl", {}, ...of(place))]);
+}
 
 export function startHelp() {
   const button = document.getElementById("help");
@@ -84,7 +77,7 @@ function show(button) {
   const docs = h("a", { href: "docs", target: "_blank", rel: "noopener" }, "All calls of the API");
   dialog.append(
     h("header", {}, h("h2", { id: "help_title" }, "Atelier ", h("span", { class: "help-version" }, button.dataset.version)), docs, close),
-    h("section", {}, h("h3", {}, "Keys"), list(KEYS, keys)),
+    h("section", {}, h("h3", {}, "Keys"), ...shortcuts()),
     h("section", { class: "help-here" }, h("h3", {}, "Coming from A1111: what is here"), list(HERE, (name) => [name])),
     h("section", { class: "help-not" }, h("h3", {}, "What is not here yet"), list(NOT_YET, (name) => [name])),
   );

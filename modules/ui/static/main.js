@@ -4,6 +4,7 @@ import { startAccount } from "./account.js";
 import { startArea } from "./forms/area.js";
 import "./forms/attachment.js";
 import { clearBatch, startBatches } from "./forms/batch.js";
+import { announce, startAnnouncing } from "./results/announce.js";
 import { deleteAsked, finishPictureInfo } from "./results/deleting.js";
 import { duration, getJson, h, pictureUrl } from "./dom.js";
 import { startDropping } from "./prompt/settings_drop.js";
@@ -17,6 +18,7 @@ import { startHelp } from "./help.js";
 import { isOver, Jobs } from "./results/jobs.js";
 import { listenToKeys } from "./keys.js";
 import { startModels } from "./models/index.js";
+import { preference, startPreferences } from "./preferences.js";
 import { PictureInfo } from "./results/picture_info.js";
 import { startPanes } from "./panes.js";
 import { startPngInfo } from "./png_info.js";
@@ -31,6 +33,7 @@ import { startSending, tabOf, takeNote, useSettings } from "./forms/send_setting
 import { startSizes } from "./forms/size.js";
 import { startSliders } from "./forms/sliders.js";
 import { accept, offerPictures, showsPictures, startViewSwitch, turn } from "./results/view_switch.js";
+import { startSettings } from "./settings/index.js";
 import { currentTab, startTabs } from "./tabs.js";
 import { startUploads } from "./forms/upload.js";
 import { allPictures } from "./results/viewer.js";
@@ -97,6 +100,9 @@ class Page {
     startGallery();
     startExtras(this.jobs, (id) => this.onEnlarging(id));
     startModels({ shown: () => this.shownPicture(), send: bridge.send });
+    startPreferences();
+    startAnnouncing();
+    startSettings(bridge.send);
     startPanes();
     startSliders();
     startAccount();
@@ -289,6 +295,7 @@ class Page {
     }
     if (job.state === "failed" || job.state === "lost") complain(`The picture could not be made: ${job.error}`, [], "bad", { everywhere: true });
     this.$(".said").textContent = ending(job);
+    announce(job, ending(job));
     this.showProgress(job);
   }
 
@@ -403,7 +410,7 @@ class Page {
     this.engine.painting = active.some((one) => one.state === "running");
     bar.dataset.state = job?.state ?? (active.length ? "other" : "idle");
     const first = active[0];
-    document.title = first?.state === "running" ? `${Math.round(100 * first.progress)} % · Atelier` : "Atelier";
+    document.title = first?.state === "running" && preference("title_progress", true) ? `${Math.round(100 * first.progress)} % · Atelier` : "Atelier";
     this.showOthers(active.filter((one) => one.id !== job?.id));
     if (!job) {
       delete bar.dataset.job;

@@ -7,6 +7,7 @@ import { Layer, weight } from "./layer.js";
 import { Uploader } from "./upload.js";
 import { Renderer } from "./renderer.js";
 import { invert, wipe } from "./shapes.js";
+import { preference } from "../preferences.js";
 
 const NO_FRAME = Object.freeze({ left: 0, right: 0, up: 0, down: 0 });
 const BLANK = Object.freeze({ picture: null, mask: null, sketch: null, box: null, frame: NO_FRAME });
@@ -15,6 +16,13 @@ export const LARGEST_BRUSH = 1024; // pixels of the picture
 export const DEFAULTS = {
   tool: "brush", target: "mask", size: 64, hardness: 0.8, colour: "#d9482b", maskColour: "#e5342b", maskOpacity: 0.55, maskShown: true,
 };
+
+/** What the user prefers on a new canvas. */
+const preferred = () => ({
+  size: preference("canvas_brush", DEFAULTS.size),
+  hardness: preference("canvas_hardness", DEFAULTS.hardness),
+  maskOpacity: preference("canvas_mask", DEFAULTS.maskOpacity),
+});
 
 export class Drawing extends EventTarget {
   #doc = { ...BLANK };
@@ -27,7 +35,7 @@ export class Drawing extends EventTarget {
     this.root = root;
     this.name = name;
     this.tools = tools;
-    this.settings = { ...DEFAULTS, target: tools === "sketch" ? "sketch" : "mask" };
+    this.settings = { ...DEFAULTS, ...preferred(), target: tools === "sketch" ? "sketch" : "mask" };
     this.history = new History();
     this.lastPoint = null; // where the last stroke ended
     this.renderer = new Renderer(root.querySelector(".drawing-viewport"), () => this.#doc, () => this.#changed("view"));

@@ -1,7 +1,8 @@
 // Ctrl+↑ and Ctrl+↓ in a prompt: the weight of what is selected, or of the brackets or the word at the cursor, goes up or down by
-// 0.1, as in A1111.  What the prompt means otherwise is not known here.
+// 0.1, as in A1111, or by what the user prefers.  What the prompt means otherwise is not known here.
 
 import { replaceText } from "../dom.js";
+import { preference } from "../preferences.js";
 
 const STEP = 0.1;
 const NETWORK_STEP = 0.05;
@@ -35,7 +36,7 @@ export function nudged(text, start, end, up) {
   if (!place) return null;
   const { from, to, inner, weight, network } = place;
   const words = text.slice(inner, inner + place.length);
-  const changed = Math.round(100 * (weight + (up ? 1 : -1) * (network ? NETWORK_STEP : STEP))) / 100;
+  const changed = Math.round(100 * (weight + (up ? 1 : -1) * (network ? preference("network_step", NETWORK_STEP) : preference("weight_step", STEP)))) / 100;
   const plain = changed === 1 && !network;
   const number = Number.isInteger(changed) ? changed.toFixed(1) : String(changed);
   const [open, close] = network ? "<>" : "()";
