@@ -103,8 +103,8 @@ class ModelManager:
         self.tiny = TinyAutoencoders(self.folders, self.cache, cache, device, vae_dtype(device, dtype))
         self.upscalers = Upscalers(self.folders, self.cache, device, dtype)
         self.forget: Callable[[], None] = lambda: None
-        """Called where memory ran short and models were let go of, from any thread: lets go of what is remembered of models that
-        `holds` denies, before it returns."""
+        """Called where memory ran short and models were let go of, from any thread: what is remembered of models that `holds`
+        denies is gone when it returns."""
         self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -322,7 +322,7 @@ class ModelManager:
         self._free_their_memory()
 
     def _free_their_memory(self) -> None:
-        """Of models that were let go of: a model and its views refer to each other, so that reference counts do not free them."""
+        """Of models that were let go of: a model and its views refer to each other, and reference counts do not free them."""
         self.forget()
         gc.collect()
         torch.cuda.empty_cache()

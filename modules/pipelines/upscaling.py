@@ -80,13 +80,14 @@ def covering(pixels: Picture, width: int, height: int, upscaler: str) -> Program
 def enlarged(pixels: Picture, model: UpscalerHandle, tally: Tally) -> Program[Picture]:
     """`pixels` (H, W, 3) by one pass of a network, tile by tile: (scale H, scale W, 3)."""
     height, width = pixels.shape[:2]
-    grown = padded(pixels)
+    grown = yield from on_host(lambda: padded(pixels))
     tiles = model.tiles(free_memory(model.device))
     canvas = Canvas(grown.shape[:2], model.scale, tiles)
     for piece in canvas.pieces():
         tile = torch.from_numpy(grown[piece.rows, piece.columns].copy()).permute(2, 0, 1).float() / 255.0
         made = yield from upscale_tile(model, tile)
-        canvas.put(piece, made.permute(1, 2, 0).numpy())
+        # A row of tiles has some hundred megabytes: the device's thread has others to serve meanwhile
+        yield from on_host(partial(canvas.put, piece, made.permute(1, 2, 0).numpy()))
         tally.done += 1
         if tally.said:
             yield from progressed(min(tally.done, tally.total), max(1, tally.total))

@@ -3,6 +3,7 @@ upscalers between two stages."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.diffusion.upscaler_config import RRDBConfig
 from modules.diffusion.upscalers import Compact, upscaler
+from modules.diffusion.upscaling import Canvas, Piece
 from modules.engine.messages import Message
 from modules.pipelines.ops import Upscale
 from modules.pixels.resize import upscale
@@ -134,6 +136,21 @@ def test_a_network_that_does_not_enlarge_is_applied_once(bench: Bench) -> None:
     assert close(bench.pixels("a"), whole("same", image))
 
 
+def test_tiles_are_put_together_beside_the_device_s_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of tiles of a large picture has hundreds of megabytes to be weighted and rounded."""
+    put, threads = Canvas.put, []
+
+    def watched(self: Canvas, piece: Piece, made: Any) -> None:
+        threads.append(threading.get_ident())
+        put(self, piece, made)
+
+    monkeypatch.setattr(Canvas, "put", watched)
+    bench.submit("a", source=picture(), upscaler_1="two")
+    bench.run()
+    assert len(threads) > 3
+    assert threading.get_ident() not in threads
+
+
 def test_users_share_the_device_tile_by_tile(bench: Bench) -> None:
     """A large picture does not hold up one that another user paints."""
     bench.manager.load("tiny")
@@ -229,7 +246,7 @@ def test_a_second_pass_covers_its_size_by_an_upscaler_of_another_scale(bench: Be
 
 def test_what_is_in_memory_names_upscalers(bench: Bench) -> None:
     bench.submit("a", user="me", source=picture(200, 160), upscaler_1="two")
-    bench.run(until=lambda: any(isinstance(task.op, Upscale) for task in bench.engine.tasks.values()))
+    bench.run(until=lambda: any(task.upscalers for task in bench.engine.tasks.values()))
     bench.engine._handle(Message("inspect"))
     (told,) = (message.data["models"] for message in bench.said if message.kind == "in-memory")
     assert [(model["name"], model["kind"], model["users"]) for model in told] == [("two", "upscaler", ["me"])]
