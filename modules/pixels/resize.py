@@ -42,6 +42,10 @@ def scale(pixels: Pixels, width: int, height: int, by: Image.Resampling = Image.
 _FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
 
 
+UPSCALERS = tuple(_FILTERS)
+"""What `upscale` knows."""
+
+
 def upscale(pixels: Pixels, width: int, height: int, upscaler: str) -> Pixels:
     """`pixels` by one of A1111's upscalers that know pixels alone ("Lanczos", "Nearest"), covering `width` x `height` and cut
     off evenly as by "Crop and resize"."""

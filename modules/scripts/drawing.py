@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from modules import __version__
@@ -15,10 +16,14 @@ from modules.images.decode import decode
 from modules.images.infotext import GenerationInfo
 from modules.images.recipe import read_record
 from modules.jobs.views import JobView
+from modules.pixels.mosaic import Tile, mosaic
+from modules.pixels.regions import Box
 from modules.queue.scripts import StoredCell, StoredRun
+from modules.roles import by_role
 from modules.scripts.host import Host
 from modules.scripts.plan import MAX_SHEET_PIXELS
 from modules.scripts.sheets import Grid, annotated, cell_size, draw_grid, fitted
+from modules.scripts.upscale import TILE, forget_enlarged
 
 _FEW = 100
 """Grid pictures of one drawing; their numbers say in which it was."""
@@ -34,6 +39,8 @@ def draw_sheets(host: Host, run: StoredRun, cells: Mapping[int, StoredCell]) -> 
     if not plan.get("draw_sheet") or not painted:
         return []
     info = _info(host, run, min(painted, key=lambda cell: cell.number))
+    if plan.get("script") == "upscale":
+        return _put_together(host, run, cells, info)
     columns, rows, titles = ([_heading(one) for one in plan[name]] for name in ("columns", "rows", "sheets"))
     native = [cell_size([(one["width"], one["height"]) for one in cell.pictures]) for cell in painted]
     size = fitted(len(columns), len(rows), (max(one[0] for one in native), max(one[1] for one in native)))
@@ -62,6 +69,38 @@ def draw_sheets(host: Host, run: StoredRun, cells: Mapping[int, StoredCell]) -> 
         save(0, annotated(whole, above) if grid.legend else whole, "")
         sheets.insert(0, sheets.pop())
     return sheets
+
+
+def _put_together(host: Host, run: StoredRun, cells: Mapping[int, StoredCell], info: GenerationInfo) -> list[dict[str, Any]]:
+    """The pictures of SD upscale, each of its tiles.
+
+    Raises:
+        RequestError: a tile was not made, or its file is gone.
+        OutputError: a picture could not be saved.
+    """
+    forget_enlarged()
+    init = by_role(run.plan["base"]).get("pictures")
+    info = replace(info, request=info.request.model_copy(update={"pictures": init}))
+    across, down, saved = len(run.plan["columns"]), len(run.plan["rows"]), []
+
+    def tile(number: int) -> Tile:
+        cell = cells.get(number)
+        found = _pictures(host, run, cell)
+        if cell is None or isinstance(found, str):
+            raise RequestError(f"tile {number + 1} of {len(cells)} is missing ({found}); make the missing ones")
+        left, top, width, height = cell.changes[TILE][:4]
+        return Tile(Box(left, top, left + width, top + height), np.asarray(found[0].convert("RGB")))
+
+    for z, title in enumerate(run.plan["sheets"]):
+        first = z * across * down
+        rows = ([tile(first + row * across + column) for column in range(across)] for row in range(down))
+        width, height = cells[first].changes[TILE][4:6]
+        pixels = mosaic(rows, width, height)
+        seed = getattr(info.request, "seed", 0) + z
+        own = replace(info, request=info.request.model_copy(update={"seed": seed % 2**64}))
+        one = host.outputs.save(pixels.tobytes(), width, height, own, run.id, run.revision * _FEW + z, run.created)
+        saved.append({"name": one.name, "width": one.width, "height": one.height, "title": title, "infotext": one.infotext})
+    return saved
 
 
 def _heading(one: Any) -> tuple[tuple[str, bool], ...]:

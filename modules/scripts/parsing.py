@@ -11,16 +11,23 @@ from modules.scripts.loopback import Loopback, plan_loopback
 from modules.scripts.matrix import Matrix, plan_matrix
 from modules.scripts.plan import TITLES, Plan, ScriptError
 from modules.scripts.prompts import Prompts, plan_prompts
+from modules.scripts.upscale import SizeOf, Upscale, plan_upscale
 from modules.scripts.xyz import XYZ, Check, plan_xyz
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 
-def plan_of(script: Mapping[str, Any], fields: Fields, names: Names, prepared: Callable[[Fields], GenerationRequest]) -> Plan:
+def plan_of(
+    script: Mapping[str, Any],
+    fields: Fields,
+    names: Names,
+    prepared: Callable[[Fields], GenerationRequest],
+    size_of: SizeOf = lambda fields: None,
+) -> Plan:
     """The cells that a script makes of a request's fields.
 
     `script` has the script's `name` (a key of `TITLES`) and its options, by the names that A1111 gives its arguments;
-    `prepared` makes a request of fields, with all names resolved.
+    `prepared` makes a request of fields, with all names resolved; `size_of` knows the picture that they start from.
 
     Raises:
         ScriptError: it makes no sense, in words that name the axis and value, or the line.
@@ -43,6 +50,9 @@ def plan_of(script: Mapping[str, Any], fields: Fields, names: Names, prepared: C
             options.text("prompt_position", "start"),  # type: ignore[arg-type]  # looked at by the plan
         )
         return plan_prompts(asked, fields, names, check)
+    if name == "upscale":
+        upscale = Upscale(options.whole("overlap", 64), options.text("upscaler", "Lanczos"), options.real("scale_factor", 2.0))
+        return plan_upscale(upscale, fields, check, size_of)
     loops = Loopback(
         options.whole("loops", 2),
         options.real("final_denoising_strength", 0.5),

@@ -28,8 +28,12 @@ TITLES = {
     "matrix": "Prompt matrix",
     "prompts": "Prompts from file or textbox",
     "loopback": "Loopback",
+    "upscale": "SD upscale",
 }
 """The scripts' names in A1111, by ours."""
+
+OF_PICTURES = ("loopback", "upscale")
+"""Those that start from a picture."""
 
 
 class ScriptError(RequestError):

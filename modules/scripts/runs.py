@@ -18,12 +18,14 @@ from typing import Any
 from modules.errors import AtelierError, LimitError, QueueError, RequestError
 from modules.jobs.views import JobView
 from modules.queue.scripts import OVER, CellState, RunState, ScriptStore, StoredCell, StoredRun, job_key
+from modules.request import GenerationRequest
 from modules.scripts.axes import Axis, Names, axes
 from modules.scripts.drawing import draw_sheets
 from modules.scripts.host import Host
 from modules.scripts.looping import from_picture_of
 from modules.scripts.parsing import plan_of
 from modules.scripts.plan import TITLES, Fields, Plan, ScriptError
+from modules.scripts.upscale import TILE, size_in, with_tile
 
 log = logging.getLogger("atelier")
 
@@ -146,15 +148,19 @@ class ScriptRuns:
             ScriptError: the script makes no sense; names the axis and value.
             RequestError: the fields make none.
         """
-        return plan_of(script, fields, self.names(), lambda given: self._host.prepared(given, user))
+
+        def prepared(given: Fields) -> GenerationRequest:
+            return self._host.prepared(given, user)
+
+        return plan_of(script, fields, self.names(), prepared, size_in(self._host, user))
 
     def preview(self, script: Mapping[str, Any], fields: Fields) -> Preview:
-        """What `start` would make of it, whatever picture it starts from.
+        """What `start` would make of it, whatever picture it starts from; `picture` in the script is its width and height.
 
         Raises:
             As `plan`.
         """
-        plan = plan_of(script, fields, self.names(), self._host.complete)
+        plan = plan_of(script, fields, self.names(), self._host.complete, lambda fields: _size_said(script))
         counts = [plan.fields(number).get("count") or 1 for number in range(len(plan.cells))]
         sizes = len(plan.columns), len(plan.rows), len(plan.sheets)
         return Preview(len(plan.cells), sum(counts), *sizes, self._seconds(plan), plan.notes)
@@ -261,7 +267,7 @@ class ScriptRuns:
             return run in self._live
 
     def with_job(self, job_id: str | None, user: str) -> str | None:
-        """The user's script under way that a job is a cell of; without a job the oldest that is under way.  None without one."""
+        """The user's script under way that a job is a cell of; without a job the oldest one.  None without one."""
         with self._lock:
             mine = [live for live in self._live.values() if live.run.user == user]
             found = (live for live in mine if job_id is None or any(cell.job == job_id for cell in live.cells.values()))
@@ -404,6 +410,8 @@ class ScriptRuns:
                 continue
             try:
                 fields = {**live.run.plan["base"], **cell.changes}
+                if TILE in fields:
+                    fields = with_tile(self._host, fields, live.run.user)
                 if before is not None:
                     fields = from_picture_of(self._host, fields, before.job, live.run.user)
                 job = self._host.submit(fields, live.run.user, job_key(live.run.id, number, cell.attempt))
@@ -476,6 +484,13 @@ class ScriptRuns:
             listeners = list(self._listeners)
         for listener in listeners:
             listener()
+
+
+def _size_said(script: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The size of a picture that a form says."""
+    said = script.get("picture")
+    sound = isinstance(said, list) and len(said) == 2 and all(isinstance(side, int) and side > 0 for side in said)
+    return (said[0], said[1]) if isinstance(said, list) and sound else None
 
 
 def _with_followers(cells: Sequence[StoredCell], wanted: set[int]) -> set[int]:

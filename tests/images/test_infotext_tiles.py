@@ -10,7 +10,12 @@ from modules.request import Txt2Img
 
 FIELDS = {"tiled_diffusion": True, "tile_width": 768, "tile_height": 512, "tile_overlap": 384, "tile_batch": 2}
 HEAD = "a cat\nSteps: 20, Sampler: Euler a, Seed: 7, Size: 1024x1024, "
-OBJECT = '{"Method": "Mixture of Diffusers", "Tile tile width": 96, "Tile tile height": 64, "Tile Overlap": 48, "Tile batch size": 2}'
+OBJECT = (
+    '{"Method": "Mixture of Diffusers", "Tile tile width": 96, "Tile tile height": 64, '
+    '"Tile Overlap": 48, "Tile batch size": 2}'
+)  # fmt: skip
+QUOTED = '"' + OBJECT.replace('"', '\\"') + '"'
+PYTHONS = '"' + OBJECT.replace('"', "'") + '"'
 
 
 def test_a_picture_in_windows_says_so_and_is_read_again() -> None:

@@ -9,8 +9,10 @@ import { xyzForm } from "./script_xyz.js";
 import { factorSize, wholeSize } from "./size.js";
 
 const SOON_MS = 400; // after the last change
-const SCRIPTS = { xyz: "X/Y/Z plot", matrix: "Prompt matrix", prompts: "Prompts from file or textbox", loopback: "Loopback" };
-const FORMS = { xyz: xyzForm, matrix: matrixForm, prompts: promptsForm, loopback: loopbackForm };
+const SCRIPTS = { xyz: "X/Y/Z plot", matrix: "Prompt matrix", prompts: "Prompts from file or textbox", loopback: "Loopback", upscale: "SD upscale" };
+const FORMS = { xyz: xyzForm, matrix: matrixForm, prompts: promptsForm, loopback: loopbackForm, upscale: upscaleForm };
+const TABS = { loopback: ["img2img", "inpaint"], upscale: ["img2img"] }; // the others are on every tab
+const UPSCALERS = ["Lanczos", "Nearest", "None"];
 
 const states = new Map(); // tab -> {name, xyz: {...}, matrix: {...}, ...}
 let send = () => {};
@@ -49,7 +51,7 @@ function build(box) {
   const { tab } = box.dataset;
   const state = stateOf(tab);
   const choose = box.querySelector("select");
-  const offered = Object.entries(SCRIPTS).filter(([name]) => name !== "loopback" || tab !== "txt2img");
+  const offered = Object.entries(SCRIPTS).filter(([name]) => TABS[name]?.includes(tab) ?? true);
   choose.append(...offered.map(([name, label]) => h("option", { value: name }, label)));
   if (!offered.some(([name]) => name === state.name)) state.name = "";
   choose.value = state.name;
@@ -103,6 +105,7 @@ function ask(tab) {
   if (!script || tab !== currentTab()) return;
   const whole = tab === "txt2img" ? null : wholeSize(tab);
   const size = whole ? factorSize(fields(tab), whole.width, whole.height) : null;
+  if (whole) script.picture = [whole.width, whole.height];
   send({ tab, number: ++asking, values: fields(tab), script, size });
 }
 
@@ -173,5 +176,14 @@ function loopbackForm(form) {
     number(form, "loops", "Loops", 4),
     number(form, "final_denoising_strength", "Final denoising strength", 0.5),
     select(form, "denoising_curve", "Denoising strength curve", { Linear: "Linear", Aggressive: "Aggressive", Lazy: "Lazy" }),
+  ];
+}
+
+function upscaleForm(form) {
+  return [
+    h("p", { class: "script-help" }, "Enlarges the picture and paints it again in tiles of the size above. A denoising strength of 0.2 to 0.4 keeps what is on it."),
+    select(form, "upscaler", "Upscaler", Object.fromEntries(UPSCALERS.map((name) => [name, name]))),
+    number(form, "scale_factor", "Scale factor", 2),
+    number(form, "overlap", "Tile overlap (px)", 64),
   ];
 }
