@@ -20,6 +20,7 @@ from modules.jobs.views import JobView
 from modules.queue.scripts import OVER, CellState, RunState, ScriptStore, StoredCell, StoredRun, job_key
 from modules.request import GenerationRequest
 from modules.scripts.axes import Axis, Names, axes
+from modules.scripts.detail import AREA, found_in, with_area
 from modules.scripts.drawing import draw_sheets
 from modules.scripts.host import Host
 from modules.scripts.looping import from_picture_of
@@ -152,7 +153,8 @@ class ScriptRuns:
         def prepared(given: Fields) -> GenerationRequest:
             return self._host.prepared(given, user)
 
-        return plan_of(script, fields, self.names(), prepared, size_in(self._host, user))
+        looks = size_in(self._host, user), found_in(self._host, user)
+        return plan_of(script, fields, self.names(), prepared, *looks)
 
     def preview(self, script: Mapping[str, Any], fields: Fields) -> Preview:
         """What `start` would make of it, whatever picture it starts from; `picture` in the script is its width and height.
@@ -210,6 +212,7 @@ class ScriptRuns:
             "include_cells": plan.include_cells,
             "include_sub_sheets": plan.include_sub_sheets,
             "margin": plan.margin,
+            "last_only": plan.last_only,
             "notes": plan.notes,
         }
         cells = [(cell.changes, cell.after) for cell in plan.cells]
@@ -414,6 +417,8 @@ class ScriptRuns:
                     fields = with_tile(self._host, fields, live.run.user)
                 if before is not None:
                     fields = from_picture_of(self._host, fields, before.job, live.run.user)
+                if AREA in fields:
+                    fields = with_area(self._host, fields, live.run.user)
                 job = self._host.submit(fields, live.run.user, job_key(live.run.id, number, cell.attempt))
             except RequestError as error:
                 self._set(live, cell, "failed", error=str(error))

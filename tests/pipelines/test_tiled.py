@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from modules.catalogue import Catalogue
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.diffusion.conditioning import Conditioning, number_features
@@ -26,6 +27,7 @@ from modules.pipelines.ops import Check, Decode, EncodeImage, Predict, Program
 from modules.pipelines.reference import run_reference
 from modules.pipelines.stages import stages_of
 from modules.pipelines.tiled import gaussian, tiled, weights_by
+from modules.prompts.library import Library
 from modules.request import parse_request
 from modules.request.tiles import MAX_WINDOWS, TileMethod, Tiles, Window
 from tests.engine.conftest import Bench
@@ -288,3 +290,22 @@ def test_too_many_windows_fail_with_a_sentence(bench: Bench) -> None:
     fields = {**WIDE, "width": 2048, "height": 2048, "tile_overlap": 56}
     with pytest.raises(RequestError, match="the most; take larger windows or less overlap"):
         bench.alone(**fields)
+
+
+# ---- what a request leaves open
+
+
+def test_the_checkpoint_decides_what_is_left_open(models: Path, tmp_path: Path) -> None:
+    """tiny is made for 64x64.  What makes no difference is put back: a picture's record names nothing that had no part in it."""
+    catalogue = Catalogue([models], Library(tmp_path), lambda: None)
+    asked = {"prompt": "a", "checkpoint": "tiny", "width": 128, "height": 64, "tiled_diffusion": True}
+    found = catalogue.complete(asked)
+    assert (found.tile_width, found.tile_height, found.tile_overlap) == (64, 64, 32)
+    assert catalogue.complete({**asked, "tile_method": "Mixture of Diffusers"}).tile_overlap == 16
+    small = catalogue.complete({**asked, "width": 64, "tile_batch": 7})
+    assert not {"tiled_diffusion", "tile_width", "tile_batch"} & small.model_dump().keys()
+    twice = catalogue.complete({**asked, "width": 64, "hires": {"width": 128, "height": 128}})
+    assert twice.tiled_diffusion
+    assert [stage.windows for stage in stages_of(twice)] == [1, 9]
+    with pytest.raises(RequestError, match="the most; take larger windows"):
+        catalogue.complete({**asked, "width": 2048, "height": 2048, "tile_overlap": 56})

@@ -11,6 +11,7 @@ from modules.api.a1111.outpainting_scripts import OUTPAINTING
 from modules.api.a1111.script_places import Place, one_of
 from modules.errors import RequestError
 from modules.scripts.axes import axes, find_axis
+from modules.scripts.detectors import DETECTORS
 from modules.scripts.loopback import CURVES
 from modules.scripts.plan import OF_PICTURES, TITLES
 from modules.scripts.runs import ScriptRuns
@@ -69,6 +70,15 @@ PLACES: dict[str, tuple[Place, ...]] = {
         Place("overlap", "Tile overlap", 64, 0, 256, 16),
         Place("upscaler", "Upscaler", "None", choices=lambda _image: list(upscalers())),
         Place("scale_factor", "Scale Factor", 2.0, 1, 4, 0.05),
+    ),
+    "detail": (
+        Place("boxes", "Boxes (left, top, width, height)", []),
+        Place("detector", "Detector", "", choices=lambda _image: [one.name for one in DETECTORS]),
+        Place("denoising_strength", "Denoising strength", 0.4, 0, 1, 0.01),
+        Place("padding", "Padding", 32, 0, 256, 1),
+        Place("mask_blur", "Mask blur", 8, 0, 64, 1),
+        Place("prompt", "Prompt", ""),
+        Place("negative_prompt", "Negative prompt", ""),
     ),
 }
 """By our names of the scripts."""

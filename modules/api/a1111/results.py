@@ -89,6 +89,7 @@ def script_answer(
     None when there is no picture at all.  Works on files and pictures: it belongs on a thread.
     """
     jobs = [job for cell in run.cells if cell.pictures and (job := app.job(cell.job, user)) is not None]
+    jobs = jobs[-1:] if run.plan.get("last_only") else jobs
     cells = [one for job in jobs for one in read_results(job)]
     if not cells:
         return None

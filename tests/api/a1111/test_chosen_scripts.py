@@ -146,7 +146,8 @@ def test_tiled_diffusion_by_its_places_and_by_its_names(api: TestClient) -> None
         assert answer.status_code == 200, answer.text
         said.add(parse(json.loads(answer.json()["info"])["infotexts"][0])["Tiled Diffusion"])
     assert said == {
-        '{"Method": "Mixture of Diffusers", "Tile tile width": 16, "Tile tile height": 16, "Tile Overlap": 8, "Tile batch size": 2}'
+        '{"Method": "Mixture of Diffusers", "Tile tile width": 16, "Tile tile height": 16, '
+        '"Tile Overlap": 8, "Tile batch size": 2}'
     }
     over = [*by_place[:2], True, True, 128, 72, *by_place[6:]]
     answer = api.post("/sdapi/v1/txt2img", json={**SMALL, "alwayson_scripts": {"tiled diffusion": {"args": over}}})
