@@ -24,6 +24,7 @@ from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.networks import TiledLatentSpace
 from modules.diffusion.samplers import Denoised, Sampler
 from modules.diffusion.tiles import Tiling
+from modules.diffusion.transfers import sent
 from modules.errors import RequestError
 from modules.pipelines.denoisers import Denoiser
 from modules.pipelines.guidance import Guidance
@@ -105,7 +106,7 @@ def weights_by(method: TileMethod, device: torch.device) -> Weights:
         size = window.height, window.width
         if size not in made:
             even = method == "MultiDiffusion"
-            made[size] = (torch.ones(size) if even else gaussian(*size)).to(device)
+            made[size] = sent(torch.ones(size) if even else gaussian(*size), device, torch.float32)
         return made[size]
 
     return weigh

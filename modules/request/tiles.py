@@ -40,7 +40,7 @@ class TileOptions(BaseModel):
     tile_method: Annotated[
         TileMethod,
         About(
-            "Method",
+            "Tile method",
             "how overlapping windows are put together: evenly, or most from their middle",
             group="Large pictures",
             needs=("tiled_diffusion",),

@@ -159,22 +159,30 @@ def found_in(host: Host, user: str) -> Found:
 
 
 def areas_of(mask: Mask) -> list[Box]:
-    """The boxes of the connected areas of a mask; those less than about a 256th of a side apart are one."""
+    """The boxes of the connected areas of a mask, `MAX_DETAILS` + 1 at most.
+
+    What is less than about a 256th of a side apart is one.
+    """
     height, width = mask.shape
     step = -(-max(height, width) // _COARSE)
     padded = np.pad(mask > 0, ((0, -height % step), (0, -width % step)))
     coarse = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step).any(axis=(1, 3))
-    boxes = []
-    while (start := np.argwhere(coarse)).size:
-        area = _connected(coarse, (int(start[0][0]), int(start[0][1])))
-        fine = np.kron(area, np.ones((step, step), np.bool_))[:height, :width]
-        if (box := bounding_box(np.where(fine, mask, 0).astype(np.uint8))) is not None:
-            boxes.append(box)
+    boxes: list[Box] = []
+    while coarse.any() and len(boxes) <= MAX_DETAILS:  # one more, so that too many are told from as many as there may be
+        area = _connected(coarse, tuple(np.unravel_index(int(coarse.argmax()), coarse.shape)))
+        around = bounding_box(area.astype(np.uint8))
+        assert around is not None, "it has the place where it began"
+        place = Box(*(side * step for side in around))
+        part = np.kron(area[around.slices], np.ones((step, step), np.bool_))
+        seen = mask[place.slices]
+        box = bounding_box(np.where(part[: seen.shape[0], : seen.shape[1]], seen, 0).astype(np.uint8))
+        assert box is not None, "each of its positions has a pixel of the mask"
+        boxes.append(Box(box.left + place.left, box.top + place.top, box.right + place.left, box.bottom + place.top))
         coarse &= ~area
     return boxes
 
 
-def _connected(there: Any, start: tuple[int, int]) -> Any:
+def _connected(there: Any, start: tuple[Any, ...]) -> Any:
     """What is connected with a place, diagonals included."""
     area, edge = np.zeros_like(there), [start]
     area[start] = True

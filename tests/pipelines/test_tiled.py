@@ -296,7 +296,7 @@ def test_too_many_windows_fail_with_a_sentence(bench: Bench) -> None:
 
 
 def test_the_checkpoint_decides_what_is_left_open(models: Path, tmp_path: Path) -> None:
-    """tiny is made for 64x64.  What makes no difference is put back: a picture's record names nothing that had no part in it."""
+    """tiny is made for 64x64.  What makes no difference is put back: a record names nothing that had no part in its picture."""
     catalogue = Catalogue([models], Library(tmp_path), lambda: None)
     asked = {"prompt": "a", "checkpoint": "tiny", "width": 128, "height": 64, "tiled_diffusion": True}
     found = catalogue.complete(asked)

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from modules.hooks import HOOKS, hookimpl
 from modules.pixels.regions import Box
 from modules.scripts import detectors
-from modules.scripts.detail import areas_of, boxes_said
+from modules.scripts.detail import MAX_DETAILS, areas_of, boxes_said
 from modules.scripts.detectors import DETECTORS, Detector, without_doubles
 from modules.scripts.plan import ScriptError
 from tests.scripts.test_runs import FIELDS, ME, finish_all
@@ -103,6 +103,9 @@ def test_connected_areas_are_told_apart() -> None:
     mask[300:310, 500:899] = 1
     assert sorted(areas_of(mask)) == [Box(20, 10, 120, 90), Box(500, 300, 899, 310)]
     assert areas_of(np.zeros((5, 7), np.uint8)) == []
+    many = np.zeros((2000, 2000), np.uint8)
+    many[::40, ::40] = 255
+    assert len(areas_of(many)) == MAX_DETAILS + 1, "it ends where there are too many"
 
 
 @pytest.mark.parametrize(
