@@ -48,9 +48,19 @@ from modules.prompts.limits import check_affordable, check_windows
 from modules.prompts.plan import plan
 from modules.prompts.tokenizer import Tokenizer
 from modules.prompts.vocabulary import Vocabulary, read_vocabulary
-from modules.request import HIRES_UPSCALERS, GenerationRequest, Hires, Img2Img, RefinerOptions, Upscaling, parse_request
+from modules.request import (
+    HIRES_UPSCALERS,
+    GenerationRequest,
+    Hires,
+    Img2Img,
+    RefinerOptions,
+    TileOptions,
+    Upscaling,
+    parse_request,
+)
 from modules.request.checkpoint import SIZE_FIELDS
 from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING, starting_problem
+from modules.request.tiles import tiles_of
 
 DRAWN_SEEDS = 2**32
 """Random seeds are below: short enough to be copied, and exact in every JSON reader."""
@@ -73,6 +83,7 @@ COST_FIELDS = (
     *("width", "height", "count", "steps", "sampler", "cfg_scale"),
     *("pag_scale", "sag_scale", "source", "pictures", "denoising_strength", "fix_steps", "hires"),
     *("refiner", "refiner_switch_at", "refiner_pass", "refiner_by_steps", "vae", "vae_decoder", "vae_encoder"),
+    *TileOptions.model_fields,
 )
 """Fields of a request that decide what it costs, beside its checkpoint."""
 
@@ -295,6 +306,7 @@ class Catalogue:
             found["variation_seed"] = secrets.randbelow(DRAWN_SEEDS)
         if request.hires is not None:
             found["hires"] = self._named_hires(request.hires)
+        found |= _tiled(request, info)
         request = relevant(request.model_copy(update=found))
         self._check_taesd(request, family)
         for stage in stages_of(self.library.finish(request.image(0)).request):
@@ -345,6 +357,7 @@ class Catalogue:
         }
         if request.hires is not None:
             found["hires"] = self._named_hires(request.hires)
+        found |= _tiled(request, info)
         return _of_family(request.model_copy(update=found), FAMILIES.find(info.family)), info
 
     def beside(self, request: GenerationRequest) -> list[CheckpointInfo]:
@@ -473,6 +486,21 @@ def _of_family(request: GenerationRequest, family: Family | None) -> GenerationR
         level = request.upscaler_noise_level
         changed |= {"denoising_strength": 1.0, "upscaler_noise_level": NOISE_LEVEL if level is None else level}
     return request.model_copy(update=changed) if changed else request
+
+
+def _tiled(request: GenerationRequest, info: CheckpointInfo) -> dict[str, int]:
+    """The sizes of windows that a request leaves to its checkpoint.
+
+    Raises:
+        RequestError: a picture would be too many windows.
+    """
+    tiles = tiles_of(request, (info.defaults.width, info.defaults.height))
+    if tiles is None:
+        return {}
+    for stage in stages_of(request):
+        if problem := tiles.problem(*stage.size):
+            raise RequestError(problem)
+    return {"tile_width": tiles.width, "tile_height": tiles.height, "tile_overlap": tiles.overlap}
 
 
 def _as_preferred(info: CheckpointInfo) -> CheckpointInfo:

@@ -67,6 +67,10 @@ class Web(Protocol):
         """`images.readers.Reader`, of what other programs write into pictures, asked in this order."""
 
     @_hookspec
+    def detectors(self) -> Iterable[Any]:
+        """`scripts.detectors.Detector`: finds details of pictures, which the detail pass paints again, in this order."""
+
+    @_hookspec
     def routes(self, app: Any, access: Any, server: Any) -> Iterable[Any]:
         """`fastapi.APIRouter`, behind the middleware of `api.guard`; what its rules do not name is for administrators.
 

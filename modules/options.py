@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Groups = Mapping[str, tuple["Option", ...]]
 """Options by the heading under which they are shown."""
 
-GROUPS = ("Checkpoint", "Noise", "Sampler", "Schedule", "Guidance", "Prompt", "File")
+GROUPS = ("Checkpoint", "Noise", "Sampler", "Schedule", "Guidance", "Large pictures", "Prompt", "File")
 """Headings in the order in which they are shown; others follow in the order of their first field."""
 PICTURE = "Picture"
 """The group of what only a picture from a picture has: the page has controls of its own for it."""
@@ -112,7 +112,7 @@ def joined(*many: Groups) -> dict[str, tuple[Option, ...]]:
     return groups
 
 
-_NAMES = ("sampling", "guidance", "refiner", "checkpoint", "mask", "requests")
+_NAMES = ("sampling", "guidance", "refiner", "checkpoint", "tiles", "mask", "requests")
 SOURCES = tuple(Path(__file__).with_name("request") / f"{name}.py" for name in _NAMES)
 """Where fields of a request are declared that have a group."""
 

@@ -125,15 +125,16 @@ class CLIPTexts:
         if self.prompts.numbers:
             device = below[0].context.device
             scores = request.aesthetic_score, request.negative_aesthetic_score
-            liked, disliked = (number_features(self._numbers(score), device) for score in scores)
+            likings = [self._numbers(score) for score in scores]
+            liked, disliked = ((number_features([value for _, value in each], device), each) for each in likings)
             made = [
-                *([each.with_numbers(liked) for each in timeline] for timeline in made[:-1]),
-                [each.with_numbers(disliked) for each in made[-1]],
+                *([each.with_numbers(*liked) for each in timeline] for timeline in made[:-1]),
+                [each.with_numbers(*disliked) for each in made[-1]],
             ]
         return [tuple(timeline) for timeline in made]
 
-    def _numbers(self, score: float) -> list[float]:
-        """The values of the prompts' `numbers`: those of a picture that was not resized, unless the request says otherwise."""
+    def _numbers(self, score: float) -> list[tuple[str, float]]:
+        """The prompts' `numbers` with values: those of a picture that was not resized, unless the request says otherwise."""
         request = self.request
         values = {
             "height": request.original_height or request.height,
@@ -143,4 +144,4 @@ class CLIPTexts:
             "target height": request.height,
             "target width": request.width,
         }
-        return [{**values, "score": score}[name] for name in self.prompts.numbers]
+        return [(name, {**values, "score": score}[name]) for name in self.prompts.numbers]

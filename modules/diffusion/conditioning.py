@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,12 +20,13 @@ class Conditioning:
     `channels` (C2, h, w), the concat conditioning, follow those of the scaled x into networks that take more of them:
     inpainting, editing and enlarging models.
     `vector` (V,) joins the time embedding of networks that take one: SDXL's pooled text and sizes, the noise level of the
-    picture that SD x4 upscaler enlarges.
+    picture that SD x4 upscaler enlarges.  `numbers` are those at its end by name, see `with_numbers`.
     """
 
     context: Tensor
     channels: Tensor | None = None
     vector: Tensor | None = None
+    numbers: tuple[tuple[str, float], ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -39,9 +40,29 @@ class Conditioning:
         """No text at all: zeros in the place of the encoding."""
         return replace(self, context=torch.zeros_like(self.context), vector=None if self.vector is None else self.vector * 0)
 
-    def with_numbers(self, features: Tensor) -> Conditioning:
-        """With features of numbers (`number_features`) behind the pooled text."""
-        return replace(self, vector=features if self.vector is None else torch.cat([self.vector.to(features), features]))
+    def with_numbers(self, features: Tensor, numbers: Sequence[tuple[str, float]] = ()) -> Conditioning:
+        """With features of numbers (`number_features`) behind the pooled text, and what the numbers are."""
+        vector = features if self.vector is None else torch.cat([self.vector.to(features), features])
+        return replace(self, vector=vector, numbers=tuple(numbers))
+
+    def cropped(self, left: int, top: int, width: int, height: int, factor: int) -> Conditioning:
+        """The same for a window of the latent, in latent positions of `factor` pixels: itself where it says nothing of places.
+
+        Concat conditioning is cropped.  Networks that are told where their picture was cut from a larger one (SDXL) are told
+        that of the window: the original stays, the cut begins further right and below, and the picture is as large as the
+        window.
+        """
+        if self.channels is None and not self.numbers:
+            return self
+        channels = None if self.channels is None else self.channels[:, top : top + height, left : left + width]
+        vector, numbers = self.vector, self.numbers
+        if self.numbers and vector is not None:
+            moved = {"left": left * factor, "top": top * factor}
+            sizes = {"target width": width * factor, "target height": height * factor}
+            numbers = tuple((name, sizes.get(name, value + moved.get(name, 0))) for name, value in self.numbers)
+            features = number_features([value for _, value in numbers], vector.device)
+            vector = torch.cat([vector[: len(vector) - len(features)], features.to(vector)])
+        return replace(self, channels=channels, vector=vector, numbers=numbers)
 
 
 def number_features(values: Sequence[float], device: torch.device) -> Tensor:
@@ -68,5 +89,9 @@ class ConditioningTimeline:
         """The same texts with concat conditioning, and a `vector` where one is given, see `Conditioning`."""
         made = [replace(each, channels=channels) for each in self.conditionings]
         if vector is not None:
-            made = [replace(each, vector=vector) for each in made]
+            made = [replace(each, vector=vector, numbers=()) for each in made]
         return ConditioningTimeline(self.timeline, tuple(made))
+
+    def mapped(self, change: Callable[[Conditioning], Conditioning]) -> ConditioningTimeline:
+        """The same texts with their conditionings changed."""
+        return ConditioningTimeline(self.timeline, tuple(map(change, self.conditionings)))

@@ -9,6 +9,7 @@ text only: neither image formats nor which samplers or checkpoints exist.
     infotext_parsing   text -> items, and what A1111 means by what it leaves out
     infotext_fields    items -> fields of a request
     infotext_hires     the keys of a second pass
+    infotext_tiles     the key of tiled diffusion
     infotext_record    our JSON record
 
 Formats: AUTOMATIC1111 v1.10.1, `processing.create_infotext`, whose behaviour is matched.
@@ -41,6 +42,7 @@ from modules.images.infotext_keys import (
 )
 from modules.images.infotext_parsing import completed, is_word, parse
 from modules.images.infotext_record import RECORD_FORMAT, Record, parse_record, render_record
+from modules.images.infotext_tiles import tile_items
 from modules.request import GenerationRequest, Img2Img, Upscaling, clean_text, extensions
 
 __all__ = [
@@ -119,6 +121,7 @@ def _items(info: GenerationInfo) -> Iterator[tuple[str, str]]:
         extras = {key: value for key, value in extras.items() if not key.startswith("Hires ")}
     extras = {key: value for key, value in extras.items() if len(key) > 1 and key not in CORE_KEYS}
     yield from ((key, extras.pop(key)) for key in EARLY_EXTRAS if key in extras)
+    yield from tile_items(request)
     yield from _option_items(request, {key: clean_text(info.extras[key]) for key in (REFINER,) if key in info.extras})
     if source is not None:
         yield from _our_items(source)

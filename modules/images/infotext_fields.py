@@ -11,6 +11,7 @@ from modules.images.infotext_hires import KEYS as SECOND_PASS
 from modules.images.infotext_hires import hires_fields
 from modules.images.infotext_keys import EXTENSIONS, MASK, NEGATIVE, PROMPT, SOURCE, ZERO_SNR
 from modules.images.infotext_parsing import completed
+from modules.images.infotext_tiles import TILED, tile_fields
 from modules.request import Img2Img, RefinerOptions, Txt2Img, extensions
 from modules.roles import ROLE_FIELDS
 
@@ -52,6 +53,8 @@ def request_fields(parsed: Mapping[str, str], model: type[Txt2Img] = Img2Img) ->
         fields = {name: value for name, value in fields.items() if name not in RefinerOptions.model_fields}
     if (given := extensions.of_text(parsed.get(EXTENSIONS, ""))) is not None:
         fields["extensions"] = given
+    fields.pop("tiled_diffusion", None)
+    fields |= tile_fields(parsed.get(TILED, ""))
     if "Mask blur" in parsed and "mask_blur_x" in fields:
         fields.setdefault("mask_blur_y", fields["mask_blur_x"])
     elif inpaints:

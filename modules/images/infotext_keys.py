@@ -52,7 +52,7 @@ CORE_KEYS = frozenset(
     {PROMPT, NEGATIVE, "Steps", "Sampler", "Schedule type", "CFG scale", "Image CFG scale", "Seed", "Size", "Size-1", "Size-2"}
     | {"Model hash", "Model", *VAE, "Clip skip", "Version", "Variation seed", "Variation seed strength", "ENSD", "RNG"}
     | {"Seed resize from", "Seed resize from-1", "Seed resize from-2", "Denoising strength", MASK_WEIGHT}
-    | {EXTENSIONS}
+    | {EXTENSIONS, "Tiled Diffusion"}
     | OPTIONS.keys()
     | SOFT_INPAINTING.keys()
     | SOURCE.keys()

@@ -19,6 +19,7 @@ from modules.images.infotext import as_text, checkpoint_names, parse_record, ren
 from modules.images.infotext_fields import IMG2IMG_FIELDS
 from modules.images.infotext_keys import NEGATIVE, PROMPT, REFINER
 from modules.images.infotext_parsing import parse
+from modules.images.infotext_tiles import TILED, beyond_tiles
 from modules.images.metadata import record_of
 from modules.images.png import MAX_TEXTS
 from modules.images.readers import READERS, ExtraNetwork, FileTexts, Reading, a1111
@@ -244,7 +245,6 @@ _BEYOND = {
     "RP Active": "regions with words of their own",
     "AddNet Enabled": "networks of the extension Additional Networks",
     "FreeU Stages": "FreeU",
-    "Tiled Diffusion": "a picture in tiles",
     "Hypertile U-Net": "HyperTile",
     "Module 1": "a VAE or text encoder of its own",
     "Diffusion in Low Bits": "weights of fewer bits",
@@ -259,6 +259,7 @@ def _beyond(parsed: Mapping[str, str], hires: bool) -> tuple[str, ...]:
     """What the text asks for and nobody here does; `hires` says that its second pass was understood."""
     asked = dict.fromkeys(["ControlNet"] if any(key.startswith("ControlNet") for key in parsed) else [])
     asked |= dict.fromkeys(what for key, what in _BEYOND.items() if parsed.get(key, "") not in _IDLE)
+    asked |= dict.fromkeys(beyond_tiles(parsed.get(TILED, "")))
     if hires:
         asked.pop(SECOND_PASS, None)
     return (f"made with {', '.join(asked)}, which is not taken over",) if asked else ()

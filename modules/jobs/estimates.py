@@ -98,7 +98,8 @@ def quote(
         return Quote(None, False, native, weights, memory)
     load = sum(costs.seconds(Call("load", name)) or 0.0 for name in checkpoints_of(stages_of(request)) if name != resident)
     known = [call for call in costs.entries if (call.work, call.checkpoint) == ("predict", request.checkpoint)]
-    beyond = max(math.prod(stage.size) for stage in stages_of(request)) > max(call.width * call.height for call in known)
+    largest = max(math.prod(stage.window_size) for stage in stages_of(request))
+    beyond = largest > max(call.width * call.height for call in known)
     return Quote(picture * request.count + load, beyond, native, weights, memory)
 
 
@@ -202,10 +203,12 @@ def _stage_seconds(costs: CostModel, checkpoint: str, stage: Stage, decoded: boo
     sampler, _ = find_sampler(stage.settings.sampler)
     rows, steps = rows_of(stage.settings), stage.steps
     refined = refined_steps(stage)
-    row = costs.row_seconds(Call("predict", checkpoint, *stage.size, rows * waiting))
-    other = costs.row_seconds(Call("predict", stage.refiner, *stage.size, rows * waiting)) if refined else 0.0
+    together = rows * waiting * min(stage.windows, stage.settings.tile_batch)
+    row = costs.row_seconds(Call("predict", checkpoint, *stage.window_size, together))
+    other = costs.row_seconds(Call("predict", stage.refiner, *stage.window_size, together)) if refined else 0.0
     if row is None or other is None:
         return None
+    rows *= stage.windows
     around = [*(["decode"] if decoded else []), *(["encode-image"] if stage.start == "picture" else [])]
     tiny = {"decode": stage.settings.vae_decoder == "TAESD", "encode-image": stage.settings.vae_encoder == "TAESD"}
     around = [op + BY_TAESD if tiny[op] else op for op in around]

@@ -141,9 +141,10 @@ class _Need:
         """Bytes that are computed with in each kind of call, and whether such calls were measured."""
         for stage, following in zip(self.stages, (*self.stages[1:], None), strict=True):
             width, height = (_scaled(side, how.scale) for side in stage.size)
+            seen = min(width, stage.window_size[0]), min(height, stage.window_size[1])
             for name in filter(None, (self.request.checkpoint, stage.refiner)):
                 if name in self.footprints:
-                    yield self._forward(stage, name, (width, height), how)
+                    yield self._forward(stage, name, seen, how)
             if following is None or following.start == "picture":
                 yield self._by_autoencoder("decode", (width, height), how)
             if stage.start == "picture":
@@ -152,7 +153,7 @@ class _Need:
     def _forward(self, stage: Stage, name: str, size: tuple[int, int], how: _How) -> tuple[int, bool]:
         each = self.footprints[name]
         positions = size[0] * size[1] // each.factor**2
-        rows = 1 if "rows" in how.means else rows_of(stage.settings)
+        rows = 1 if "rows" in how.means else rows_of(stage.settings) * min(stage.windows, stage.settings.tile_batch)
         if not how.single:
             ceiling = POSITIONS.get(self.room.kind, POSITIONS["cpu"]) // max(1, positions)
             rows = max(rows, min(rows * self.request.count, ceiling))
@@ -168,7 +169,7 @@ class _Need:
         if decodes and not how.single:
             ceiling = DECODE_POSITIONS.get(self.room.kind, DECODE_POSITIONS["cpu"]) * each.factor**2 // (size[0] * size[1])
             pictures = max(1, min(self.request.count, ceiling))
-        if "tiles" in how.means and not tiny:
+        if ("tiles" in how.means or any(stage.windows > 1 for stage in self.stages)) and not tiny:
             size, pictures = (min(size[0], TILE_SIDE), min(size[1], TILE_SIDE)), 1
         else:
             call = Call(MEMORY_OF + work + (BY_TAESD if tiny else ""), name, *size, pictures)

@@ -29,10 +29,11 @@ from modules.pipelines.inpainting import blend_for, inpainted, inpainted_before,
 from modules.pipelines.ops import Program, decode, load, on_host, report
 from modules.pipelines.painted import Painted
 from modules.pipelines.prompting import Prompted, prompted
-from modules.pipelines.refining import Guide, Refiner, account, check_refiner, load_refiner
+from modules.pipelines.refining import Refiner, account, check_refiner, load_refiner
 from modules.pipelines.region import Region, region_of
 from modules.pipelines.sampling import ahead, sample, starting_point
 from modules.pipelines.stages import Stage
+from modules.pipelines.tiled import Guiding, guiding, in_tiles
 from modules.pixels import Picture, colour
 from modules.request import Img2Img, Txt2Img
 from modules.request.starting import starting_problem
@@ -59,6 +60,7 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     stages = from_noise(stages) if model.enlarges else stages
     region = yield from _region(stages[0], model, dict(pictures))
     del pictures  # large ones and many jobs: what is still needed of them is in the region
+    model = in_tiles(model) if any(stage.windows > 1 for stage in stages) else model
     runs = model.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
 
     latent, init, said, done = torch.empty(0), None, dict[str, str](), 0
@@ -71,12 +73,13 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
         words = yield from _concatenated(stage, model, region, init, words)
         schedules.append(resolve_schedule(stage.settings.schedule, sampler))
         part = yield from _part(stage, runs, schedules[-1], sampler)
-        guide: Guide = partial(words.guided, runs)
-        told = account(words, None)
+        own_words = None
         if refiner is not None and stage.refiner:
             own_words = yield from _refined_words(stage, refiner.model, region, init, sampler)
-            guide = refiner.guide(stage.settings, len(part.sigmas) - 1, sampler, runs, words, own_words)
-            told = account(words, own_words)
+        told = account(words, own_words)
+        factor = runs.latent.factor
+        size = (init.latent.shape[2] * factor, init.latent.shape[1] * factor) if init is not None else stage.size
+        guide = guiding(stage, runs, sampler, size, (refiner, len(part.sigmas) - 1), words, own_words)
         after = sum(later.steps for later in stages[number + 1 :])
         progress = _Progress(runs, number, len(stages), done, after)
         latent = yield from _denoised(stage, runs, sampler, guide, init, part, progress)
@@ -235,7 +238,7 @@ def _denoised(
     stage: Stage,
     model: ModelHandle,
     sampler: Sampler,
-    guide: Guide,
+    guide: Guiding,
     init: Init | None,
     part: Partial,
     progress: _Progress,
@@ -245,7 +248,7 @@ def _denoised(
     options = sampler.options(request.eta, request.s_churn, request.s_tmin, request.s_tmax, request.s_noise)
     if init is None:
         noise = noise_for(request, model, stage.size)
-        denoise = guide(guidance_for(request, sampler))
+        denoise = guide(partial(guidance_for, request, sampler))
         yield from ahead(noise)
         x = starting_point(sampler, part.sigmas, noise, request.sgm_noise_multiplier)
         return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, report_step=progress))
@@ -258,7 +261,7 @@ def _denoised(
     x = (init.latent + noise() * multiplier * (part.noised + extra)) * part.start_scale()
 
     run = request.model_copy(update={"steps": len(part.sigmas) - 1})  # parts of a run are counted in what is run
-    denoise = guide(guidance_for(run, sampler))
+    denoise = guide(partial(guidance_for, run, sampler))
     if init.mask is None or not isinstance(request, Img2Img):
         return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, report_step=progress))
 

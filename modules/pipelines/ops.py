@@ -216,6 +216,37 @@ def predict(model: ModelHandle, *rows: Row) -> Program[list[Answer]]:
     return answers
 
 
+def side_by_side(programs: Sequence[Program[T]]) -> Program[list[T]]:
+    """Programs run in step: rows that they ask of one model in the same turn are one request, so that they share forwards.
+
+    Returns their results in their order.  An op of another kind is carried out by itself.
+    """
+    results: dict[int, T] = {}
+    answers: dict[int, Any] = dict.fromkeys(range(len(programs)))
+    try:
+        while answers:
+            asked: dict[int, DeviceOp] = {}
+            for number, answer in answers.items():
+                try:
+                    asked[number] = programs[number].send(answer)
+                except StopIteration as end:
+                    results[number] = end.value
+            answers = {}
+            for number, op in asked.items():
+                if number in answers:
+                    continue
+                if not isinstance(op, Predict):
+                    answers[number] = yield op
+                    continue
+                same = {n: each for n, each in asked.items() if isinstance(each, Predict) and each.model is op.model}
+                found = iter((yield from predict(op.model, *(row for each in same.values() for row in each.rows))))
+                answers |= {n: [next(found) for _ in each.rows] for n, each in same.items()}
+        return [results[number] for number in range(len(programs))]
+    finally:
+        for program in programs:
+            program.close()
+
+
 def _together(model: ModelHandle, rows: Sequence[Row]) -> Iterator[tuple[Row, ...]]:
     """The rows in their order, in parts that share a forward."""
     part: list[Row] = []

@@ -28,6 +28,7 @@ from modules.pipelines.ops import Program, encode, on_host
 from modules.prompts.limits import check_affordable, check_encodings
 from modules.prompts.plan import NO_NETWORKS, NetworksOverTime, Plan, plan
 from modules.request import Txt2Img
+from modules.request.tiles import Window
 
 AT_ONCE = 16
 """Windows of tokens of one device op, so that others' come in between."""
@@ -73,6 +74,22 @@ class Prompted:
         bare = self.negative.with_channels(torch.zeros_like(channels)) if image_scale != 1.0 else None
         negative = self.negative.with_channels(channels, vector)
         return replace(self, sides=sides, negative=negative, bare=bare, image_scale=image_scale)
+
+    def cropped(self, window: Window, factor: int) -> Prompted:
+        """The same words for a window of the latent, see `Conditioning.cropped`."""
+        made: dict[Conditioning, Conditioning] = {}  # what texts share stays one object, and is joined once
+
+        def crop(one: Conditioning) -> Conditioning:
+            if one not in made:
+                made[one] = one.cropped(window.left, window.top, window.width, window.height, factor)
+            return made[one]
+
+        return replace(
+            self,
+            sides=tuple((side.mapped(crop), weight) for side, weight in self.sides),
+            negative=self.negative.mapped(crop),
+            bare=None if self.bare is None else self.bare.mapped(crop),
+        )
 
     def guided(self, model: ModelHandle, guidance: Guidance) -> Denoiser:
         """Guidance for one run of a sampler, along the prompts' timelines."""

@@ -16,6 +16,7 @@ from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import TrainedSigmas, partial_sigmas, resolve_schedule, run_steps, sigmas_for
 from modules.request import LATENT_UPSCALERS, Img2Img, Txt2Img, Upscaling
 from modules.request.refiner import RefinerPass
+from modules.request.tiles import Tiles, tiles_of
 
 Start = Literal["noise", "latent", "picture"]
 """What noise is added to: nothing, the latent of the stage before, or a picture: that stage's, or the init image."""
@@ -43,6 +44,22 @@ class Stage:
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.settings.width, self.settings.height
+
+    @property
+    def windows(self) -> int:
+        """In how many windows each evaluation of a completed request is made: 1 without tiled diffusion."""
+        tiles = self._tiles
+        return 1 if tiles is None else tiles.count(*self.size)
+
+    @property
+    def window_size(self) -> tuple[int, int]:
+        """(width, height) in pixels of what the network sees at once."""
+        tiles, (width, height) = self._tiles, self.size
+        return (width, height) if tiles is None else (min(width, tiles.width), min(height, tiles.height))
+
+    @property
+    def _tiles(self) -> Tiles | None:
+        return tiles_of(self.settings, self.size)
 
     @property
     def refiner(self) -> str:

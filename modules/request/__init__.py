@@ -11,6 +11,7 @@ command line, infotext and both APIs follow.  Validation answers in the user's w
     hires       options of a second pass
     refiner     options of a checkpoint that goes on with the denoising loop
     checkpoint  options of what a checkpoint is run with: halves of its VAE, SDXL's numbers
+    tiles       options of tiled diffusion, and the windows that follow from them
     extensions  options of extensions, whose classes plugins name
     requests    Txt2Img and Img2Img, which have all these options
     starting    what a request has to start from for the kind of its checkpoint
@@ -41,6 +42,7 @@ from modules.request.parsing import parse_request, parse_stored
 from modules.request.refiner import RefinerOptions
 from modules.request.requests import LATER_FIELDS, Emphasis, GenerationRequest, Img2Img, ResizeMode, Txt2Img
 from modules.request.sampling import NoiseOptions, SamplerOptions
+from modules.request.tiles import TileOptions
 from modules.request.upscaling import Upscaling
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "RequestExtension",
     "ResizeMode",
     "SamplerOptions",
+    "TileOptions",
     "Txt2Img",
     "Upscaling",
     "clean_text",

@@ -23,6 +23,7 @@ from modules.request.kinds import MAX_PIXELS, MAX_SEED, MAX_STYLES, Integer, Pro
 from modules.request.mask import MaskOptions
 from modules.request.refiner import RefinerOptions
 from modules.request.sampling import NoiseOptions, SamplerOptions
+from modules.request.tiles import TileOptions
 from modules.roles import Role, allow_role_fields, by_role, needs_init
 
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
@@ -32,17 +33,20 @@ Ignore: brackets are read and weigh nothing.  None: brackets and BREAK are text 
 ResizeMode = Literal["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"]
 
 
-LATER_FIELDS = ("vae", *RefinerOptions.model_fields, *CheckpointOptions.model_fields, "upscaler_noise_level")
+LATER_FIELDS = (
+    *("vae", *RefinerOptions.model_fields, *CheckpointOptions.model_fields, "upscaler_noise_level"),
+    *TileOptions.model_fields,
+)
 """Fields that are written only where they are not at their default, as records were before there were such fields."""
 
 
-class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions, CheckpointOptions):
+class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions, CheckpointOptions, TileOptions):
     """A picture from words.
 
     Sizes are pixels.  `seed` is -1 until the request is accepted, then resolved; image k of `count` uses seed + k.
     `checkpoint` is a name as `checkpoints.files.scan` lists it, None until accepted; `vae` is Automatic, None or a file's name
     (`checkpoints.vaes`), or TAESD, which is read as both halves of it (`CheckpointOptions`).  The options of noise, sampler,
-    guidance, refiner and checkpoint stand in classes of their own.
+    guidance, refiner, checkpoint and tiles stand in classes of their own.
 
     The prompts may hold what `modules.prompts` reads; `styles` are names of the styles file, applied in this order, `comments`
     removes what stands behind a #, `emphasis` is what weights do, `old_prompt_editing` reads `[a:b:when]` as A1111 did before

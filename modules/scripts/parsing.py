@@ -7,20 +7,30 @@ from typing import Any
 
 from modules.request import GenerationRequest
 from modules.scripts.axes import Fields, Names
+from modules.scripts.detail import Detail, Found, boxes_said, plan_detail
 from modules.scripts.loopback import Loopback, plan_loopback
 from modules.scripts.matrix import Matrix, plan_matrix
 from modules.scripts.plan import TITLES, Plan, ScriptError
 from modules.scripts.prompts import Prompts, plan_prompts
+from modules.scripts.upscale import SizeOf, Upscale, plan_upscale
 from modules.scripts.xyz import XYZ, Check, plan_xyz
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 
-def plan_of(script: Mapping[str, Any], fields: Fields, names: Names, prepared: Callable[[Fields], GenerationRequest]) -> Plan:
+def plan_of(
+    script: Mapping[str, Any],
+    fields: Fields,
+    names: Names,
+    prepared: Callable[[Fields], GenerationRequest],
+    size_of: SizeOf = lambda fields: None,
+    found: Found = lambda fields, detector: None,
+) -> Plan:
     """The cells that a script makes of a request's fields.
 
     `script` has the script's `name` (a key of `TITLES`) and its options, by the names that A1111 gives its arguments;
-    `prepared` makes a request of fields, with all names resolved.
+    `prepared` makes a request of fields, with all names resolved; `size_of` and `found` know the picture
+    that they start from.
 
     Raises:
         ScriptError: it makes no sense, in words that name the axis and value, or the line.
@@ -43,6 +53,11 @@ def plan_of(script: Mapping[str, Any], fields: Fields, names: Names, prepared: C
             options.text("prompt_position", "start"),  # type: ignore[arg-type]  # looked at by the plan
         )
         return plan_prompts(asked, fields, names, check)
+    if name == "upscale":
+        upscale = Upscale(options.whole("overlap", 64), options.text("upscaler", "Lanczos"), options.real("scale_factor", 2.0))
+        return plan_upscale(upscale, fields, check, size_of)
+    if name == "detail":
+        return plan_detail(_detail(options), fields, check, found)
     loops = Loopback(
         options.whole("loops", 4),
         options.real("final_denoising_strength", 0.5),
@@ -61,6 +76,18 @@ def _xyz(options: _Options) -> XYZ:
         no_fixed_seeds=options.switch("no_fixed_seeds"),
         vary_seeds=(options.switch("vary_seeds_x"), options.switch("vary_seeds_y"), options.switch("vary_seeds_z")),
         margin_size=options.whole("margin_size", 0),
+    )
+
+
+def _detail(options: _Options) -> Detail:
+    return Detail(
+        boxes_said(options.get("boxes")),
+        options.text("detector"),
+        options.real("denoising_strength", 0.4),
+        options.whole("padding", 32),
+        options.whole("mask_blur", 8),
+        options.text("prompt"),
+        options.text("negative_prompt"),
     )
 
 

@@ -28,8 +28,13 @@ TITLES = {
     "matrix": "Prompt matrix",
     "prompts": "Prompts from file or textbox",
     "loopback": "Loopback",
+    "upscale": "SD upscale",
+    "detail": "Detail pass",
 }
 """The scripts' names in A1111, by ours."""
+
+OF_PICTURES = ("loopback", "upscale", "detail")
+"""Those that start from a picture."""
 
 
 class ScriptError(RequestError):
@@ -53,7 +58,8 @@ class Plan:
     """All cells of a script.
 
     Cell (column, row, sheet) is number (sheet * rows + row) * columns + column.  `base` are the fields that all have; `order`
-    is in which order cells are made; `items` go into the grids' infotext; `notes` are sentences for the user.
+    is in which order cells are made; `items` go into the grids' infotext; `last_only`: what came of all is the last cell;
+    `notes` are sentences for the user.
     """
 
     script: str
@@ -69,6 +75,7 @@ class Plan:
     include_cells: bool = False
     include_sub_sheets: bool = False
     margin: int = 0
+    last_only: bool = False
     notes: tuple[str, ...] = ()
 
     @property

@@ -16,14 +16,16 @@ from typing import Any
 
 from modules.errors import AtelierError, LimitError, QueueError, RequestError
 from modules.queue.scripts import OVER, CellState, ScriptStore, StoredCell, StoredRun, job_key
-from modules.request import HIRES_UPSCALERS
+from modules.request import HIRES_UPSCALERS, GenerationRequest
 from modules.scripts.axes import Axis, Names, axes
+from modules.scripts.detail import AREA, found_in, with_area
 from modules.scripts.drawing import draw_sheets
 from modules.scripts.host import Host
 from modules.scripts.looping import from_picture_of
 from modules.scripts.parsing import plan_of
 from modules.scripts.plan import Fields, Plan, ScriptError
 from modules.scripts.preview import Preview, preview_of
+from modules.scripts.upscale import TILE, size_in, with_tile
 from modules.scripts.views import RunView, view_of
 
 log = logging.getLogger("atelier")
@@ -99,15 +101,20 @@ class ScriptRuns:
             ScriptError: the script makes no sense; names the axis and value.
             RequestError: the fields make none.
         """
-        return plan_of(script, fields, self.names(), lambda given: self._host.prepared(given, user))
+
+        def prepared(given: Fields) -> GenerationRequest:
+            return self._host.prepared(given, user)
+
+        looks = size_in(self._host, user), found_in(self._host, user)
+        return plan_of(script, fields, self.names(), prepared, *looks)
 
     def preview(self, script: Mapping[str, Any], fields: Fields) -> Preview:
-        """What `start` would make of it, whatever picture it starts from.
+        """What `start` would make of it, whatever picture it starts from; `picture` in the script is its width and height.
 
         Raises:
             As `plan`.
         """
-        plan = plan_of(script, fields, self.names(), self._host.complete)
+        plan = plan_of(script, fields, self.names(), self._host.complete, lambda fields: _size_said(script))
         return preview_of(plan, self._host.quote)
 
     # ---- users
@@ -134,6 +141,7 @@ class ScriptRuns:
             "include_cells": plan.include_cells,
             "include_sub_sheets": plan.include_sub_sheets,
             "margin": plan.margin,
+            "last_only": plan.last_only,
             "notes": plan.notes,
         }
         cells = [(cell.changes, cell.after) for cell in plan.cells]
@@ -317,8 +325,12 @@ class ScriptRuns:
                 continue
             try:
                 fields = {**live.run.plan["base"], **cell.changes}
+                if TILE in fields:
+                    fields = with_tile(self._host, fields, live.run.user)
                 if before is not None:
                     fields = from_picture_of(self._host, fields, before.job, live.run.user)
+                if AREA in fields:
+                    fields = with_area(self._host, fields, live.run.user)
                 job = self._host.submit(fields, live.run.user, job_key(live.run.id, number, cell.attempt))
             except RequestError as error:
                 self._set(live, cell, "failed", error=str(error))
@@ -387,6 +399,13 @@ class ScriptRuns:
     def _announce(self) -> None:
         for listener in self._listeners:
             listener()
+
+
+def _size_said(script: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The size of a picture that a form says."""
+    said = script.get("picture")
+    sound = isinstance(said, list) and len(said) == 2 and all(isinstance(side, int) and side > 0 for side in said)
+    return (said[0], said[1]) if isinstance(said, list) and sound else None
 
 
 def _with_followers(cells: Sequence[StoredCell], wanted: set[int]) -> set[int]:

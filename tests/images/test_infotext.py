@@ -24,7 +24,16 @@ from modules.images.infotext import (
     request_fields,
 )
 from modules.images.infotext_parsing import a1111_version
-from modules.request import GuidanceOptions, Img2Img, NoiseOptions, SamplerOptions, Txt2Img, clean_text, parse_request
+from modules.request import (
+    GuidanceOptions,
+    Img2Img,
+    NoiseOptions,
+    SamplerOptions,
+    TileOptions,
+    Txt2Img,
+    clean_text,
+    parse_request,
+)
 from modules.roles import ROLE_FIELDS
 from tests.images.conftest import make_info
 
@@ -583,7 +592,8 @@ def test_every_field_of_a_request_is_told_or_named_here() -> None:
     without = {"count", "styles", "comments", "private"}  # of the job, gone when prompts are finished, or nobody's business
     assert ROLE_FIELDS.keys() <= tables, "the pictures by role"
     fields = (set(Img2Img.model_fields) - {"pictures"}) | ROLE_FIELDS.keys()
-    assert fields == core | tables | by_extras | without | {"hires", "extensions"}, "the last two have tests of their own"
+    own = {"hires", "extensions", *TileOptions.model_fields}
+    assert fields == core | tables | by_extras | without | own, "the last ones have tests of their own"
 
 
 def test_records_of_earlier_versions_keep_their_steps_and_their_texts() -> None:

@@ -176,3 +176,12 @@ def test_a_second_pass_by_an_upscalers_file_costs_its_tiles_too() -> None:
     assert filtered is not None
     # Tiles of 128 begin at 0, 80 and 128 of 256 pixels: 16 on each side are thrown away, and 16 are shared
     assert picture_seconds(painted, request) == pytest.approx(filtered + 3 * 3.0)
+
+
+def test_a_picture_in_windows_costs_its_windows_at_their_size() -> None:
+    costs = measured((Call("predict", "m", 64, 64, 2), 0.5), (Call("decode", "m", 160, 64, 1), 3.0))
+    tiles = {"tiled_diffusion": True, "tile_width": 64, "tile_height": 64, "tile_overlap": 32}
+    request = Txt2Img(checkpoint="m", width=160, height=64, steps=20, sampler="Euler", **tiles)
+    assert picture_seconds(costs, request) == pytest.approx(20 * 4 * 0.5 + 3.0)
+    assert not quote(costs, request, "m", 1, (64, 64)).beyond, "windows of that size were measured"
+    assert quote(costs, request.model_copy(update={"tiled_diffusion": False}), "m", 1, (64, 64)).beyond

@@ -148,3 +148,10 @@ def test_sentences_say_what_was_asked_what_there_is_and_what_to_do() -> None:
     said = memory_json(large)
     assert said is not None
     assert (said["fits"], said["possible"], said["said"]) == (False, False, sentences(large))
+
+
+def test_in_windows_it_takes_no_more_however_large_the_picture_is() -> None:
+    tiles = {"tiled_diffusion": True, "tile_width": 512, "tile_height": 512, "tile_overlap": 256}
+    sizes = [of(asked(width=side, height=side, **tiles), checkpoint=SD15).bytes for side in (1024, 1536, 2048)]
+    assert len(set(sizes)) == 1
+    assert sizes[0] < of(asked(width=1024, height=1024), checkpoint=SD15).bytes

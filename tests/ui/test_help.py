@@ -18,7 +18,18 @@ def test_the_question_mark_tells_keys_version_api_and_what_is_not_here(page: Any
     words = page.inner_text(".help[open]")
     assert f"Atelier {__version__}" in words
     known = ("Ctrl Enter", "Esc", "Outpainting", "Textual inversion", "Paste settings", "PNG Info", "Extra networks")
-    for name in (*known, "VAE", "Refiner", "Hires. fix", "Extras", "Checkpoint merger", "Styles", "Canvas", "Gallery", "X/Y/Z plot"):
+    for name in (
+        *known,
+        "VAE",
+        "Refiner",
+        "Hires. fix",
+        "Extras",
+        "Checkpoint merger",
+        "Styles",
+        "Canvas",
+        "Gallery",
+        "X/Y/Z plot",
+    ):
         assert name in words
     missing = page.inner_text(".help-not")
     for absent in ("ControlNet", "Face restoration", "Extensions", "Flux"):

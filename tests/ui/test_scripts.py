@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.ui.canvas.stand import CanvasPage
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
+from tests.ui.test_tabs import show
+from tests.ui.test_txt2img_page import wait_value
 
 pytestmark = pytest.mark.browser
 
@@ -29,8 +32,8 @@ def choose_plot(page: Any) -> None:
     fill(page, "#txt2img_script_y_values textarea", "5, 7")
 
 
-def said(page: Any, words: str) -> None:
-    page.locator("#txt2img_script .script-preview", has_text=words).wait_for()
+def said(page: Any, words: str, tab: str = "txt2img") -> None:
+    page.locator(f"#{tab}_script .script-preview", has_text=words).wait_for()
 
 
 def cell(page: Any, number: int, state: str) -> Any:
@@ -137,3 +140,37 @@ def test_a_phone_shows_the_grid_within_its_width(visit: Visit, app: FakeApp) -> 
     page.click("#txt2img_generate")
     page.wait_for_selector(".script-run td[data-cell]")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_picture_is_enlarged_in_tiles_and_its_details_are_painted_again(page: Any, app: FakeApp) -> None:
+    assert page.locator(f"{SELECT} option:is([value=upscale], [value=detail])").count() == 0, "they start from a picture"
+    show(page, "img2img")
+    CanvasPage(page, app, "img2img").show(256, 128)
+    wait_value(page, "#img2img_width input", "184")
+    page.select_option("#img2img_script_name select", "upscale")
+    fill(page, "#img2img_script_overlap input", "500")
+    said(page, "The overlap is 0 to", "img2img")
+    assert page.get_attribute("#img2img_script_overlap input", "aria-invalid") == "true"
+    fill(page, "#img2img_script_overlap input", "32")
+    said(page, "It becomes 512 x 256 pixels, in 16 tiles of 184 x 88.", "img2img")
+    page.click("#img2img_generate")
+    page.wait_for_selector(".script-run td[data-cell]")
+    for _ in range(4):  # eight at a time
+        app.scripts.look()
+        for job in [job for job, (_, view) in app.records.items() if not view.over]:
+            app.finish_picture(job)
+    page.locator(".script-grids a", has_text="The large picture").wait_for()
+    run = app.scripts.runs(app.records[app.newest()][0])[0]
+    assert (run.sheets[0]["width"], run.sheets[0]["height"]) == (512, 256)
+
+    page.select_option("#img2img_script_name select", "detail")
+    fill(page, "#img2img_script_boxes input", "10 10 40")
+    said(page, "Boxes are four whole numbers each", "img2img")
+    fill(page, "#img2img_script_boxes input", "10 10 40 40; 90 20 30 30")
+    said(page, "2 pictures.", "img2img")
+    before = len(app.records)
+    page.click("#img2img_generate")
+    page.wait_for_function("() => document.querySelectorAll('.script-run td[data-cell]').length === 2")
+    app.scripts.look()
+    request = list(app.records.values())[before][1].request
+    assert (request.inpaint_area, request.mask is not None) == ("Crop and stitch", True)

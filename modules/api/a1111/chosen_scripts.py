@@ -5,40 +5,21 @@ Facts: AUTOMATIC1111 v1.10.1, `scripts/*.py`, whose order of arguments this is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from modules.api.a1111.outpainting_scripts import OUTPAINTING
+from modules.api.a1111.script_places import Place, one_of
 from modules.errors import RequestError
 from modules.scripts.axes import axes, find_axis
+from modules.scripts.detectors import DETECTORS
 from modules.scripts.loopback import CURVES
-from modules.scripts.plan import TITLES
+from modules.scripts.plan import OF_PICTURES, TITLES
 from modules.scripts.runs import ScriptRuns
-
-
-@dataclass(frozen=True)
-class Place:
-    """An argument: our option's name, A1111's label, what it is unless it is sent, and what can be chosen."""
-
-    option: str
-    label: str
-    value: Any
-    minimum: float | None = None
-    maximum: float | None = None
-    step: float | None = None
-    choices: Callable[[bool], list[str]] | None = None
-
-    def described(self, image: bool) -> dict[str, Any]:
-        shown = {"label": self.label, "value": self.value, "minimum": self.minimum, "maximum": self.maximum, "step": self.step}
-        return {**shown, "choices": self.choices(image) if self.choices else None}
+from modules.scripts.upscale import upscalers
 
 
 def _labels(image: bool) -> list[str]:
     return [axis.label for axis in axes(image)]
-
-
-def _one_of(*words: str) -> Callable[[bool], list[str]]:
-    return lambda _image: list(words)
 
 
 _AXES = tuple(
@@ -68,21 +49,36 @@ PLACES: dict[str, tuple[Place, ...]] = {
     "matrix": (
         Place("put_at_start", "Put variable parts at start of prompt", False),
         Place("different_seeds", "Use different seed for each picture", False),
-        Place("prompt_type", "Select prompt", "positive", choices=_one_of("positive", "negative")),
-        Place("variations_delimiter", "Select joining char", "comma", choices=_one_of("comma", "space")),
+        Place("prompt_type", "Select prompt", "positive", choices=one_of("positive", "negative")),
+        Place("variations_delimiter", "Select joining char", "comma", choices=one_of("comma", "space")),
         _MARGIN,
     ),
     "prompts": (
         Place("iterate_seed", "Iterate seed every line", False),
         Place("same_seed", "Use same random seed for all lines", False),
-        Place("prompt_position", "Insert prompts at the", "start", choices=_one_of("start", "end", "none")),
+        Place("prompt_position", "Insert prompts at the", "start", choices=one_of("start", "end", "none")),
         Place("prompts", "List of prompt inputs", ""),
     ),
     "loopback": (
         Place("loops", "Loops", 4, 1, 32, 1),
         Place("final_denoising_strength", "Final denoising strength", 0.5, 0, 1, 0.01),
-        Place("denoising_curve", "Denoising strength curve", "Linear", choices=_one_of(*CURVES)),
-        Place("append_interrogation", "Append interrogated prompt at each iteration", "None", choices=_one_of("None")),
+        Place("denoising_curve", "Denoising strength curve", "Linear", choices=one_of(*CURVES)),
+        Place("append_interrogation", "Append interrogated prompt at each iteration", "None", choices=one_of("None")),
+    ),
+    "upscale": (
+        Place("info", "", ""),
+        Place("overlap", "Tile overlap", 64, 0, 256, 16),
+        Place("upscaler", "Upscaler", "None", choices=lambda _image: list(upscalers())),
+        Place("scale_factor", "Scale Factor", 2.0, 1, 4, 0.05),
+    ),
+    "detail": (
+        Place("boxes", "Boxes (left, top, width, height)", []),
+        Place("detector", "Detector", "", choices=lambda _image: [one.name for one in DETECTORS]),
+        Place("denoising_strength", "Denoising strength", 0.4, 0, 1, 0.01),
+        Place("padding", "Padding", 32, 0, 256, 1),
+        Place("mask_blur", "Mask blur", 8, 0, 64, 1),
+        Place("prompt", "Prompt", ""),
+        Place("negative_prompt", "Negative prompt", ""),
     ),
 }
 """By our names of the scripts."""
@@ -93,7 +89,8 @@ _OLDER = 14
 
 def chosen_names(image: bool) -> list[str]:
     """As A1111 lists them: titles in lower case."""
-    return [TITLES[script].lower() for script in PLACES if image or script != "loopback"]
+    ours = [TITLES[script].lower() for script in PLACES if image or script not in OF_PICTURES]
+    return [*ours, *(OUTPAINTING if image else ())]
 
 
 def chosen_infos() -> list[dict[str, Any]]:
@@ -106,7 +103,10 @@ def chosen_infos() -> list[dict[str, Any]]:
         }
         for script, places in PLACES.items()
         for image in (False, True)
-        if image or script != "loopback"
+        if image or script not in OF_PICTURES
+    ] + [
+        {"name": name, "is_alwayson": False, "is_img2img": True, "args": [place.described(True) for place in places]}
+        for name, places in OUTPAINTING.items()
     ]
 
 
@@ -116,10 +116,10 @@ def chosen_script(name: str, args: list[Any], image: bool, runs: ScriptRuns) -> 
     Raises:
         RequestError: it is not here, or is asked for what cannot be done.
     """
-    known = {TITLES[script].lower(): script for script in PLACES if image or script != "loopback"}
+    known = {TITLES[script].lower(): script for script in PLACES if image or script not in OF_PICTURES}
     script = known.get(name.strip().lower())
     if script is None:
-        raise RequestError(f"Script {name[:80]!r} not found; known here: {', '.join(known)}")
+        raise RequestError(f"Script {name[:80]!r} not found; known here: {', '.join(chosen_names(image))}")
     places = PLACES[script]
     if len(args) > len(places):
         raise RequestError(f"script_args: {len(args)} were given, and {TITLES[script]} takes {len(places)}")
@@ -129,9 +129,19 @@ def chosen_script(name: str, args: list[Any], image: bool, runs: ScriptRuns) -> 
     options = {place.option: place.value for place in PLACES[script]} | given
     if script == "xyz":
         _choose(options, image, runs)
+    elif script == "upscale":
+        options = {**options, "upscaler": _upscaler(options["upscaler"])}
+        del options["info"]
     elif script == "loopback" and str(options.pop("append_interrogation") or "None").lower() != "none":
         raise RequestError("script_args: interrogating pictures is not built; send None for append_interrogation")
     return {**options, "name": script}
+
+
+def _upscaler(value: Any) -> Any:
+    """A1111 takes its name, or its place in the list of upscalers."""
+    names = upscalers()
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return names[value] if whole and 0 <= value < len(names) else str(value)
 
 
 def _choose(options: dict[str, Any], image: bool, runs: ScriptRuns) -> None:

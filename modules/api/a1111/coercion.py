@@ -73,3 +73,11 @@ Text = Annotated[str, BeforeValidator(_text)]
 Mapping = Annotated[dict[str, Any], BeforeValidator(_mapping)]
 Prompt = Annotated[Text, Field(max_length=MAX_PROMPT)]
 Name = Annotated[Text, Field(max_length=1_000)]
+
+
+def is_no(value: Any) -> bool:
+    """
+    >>> [is_no(value) for value in (False, 0, "False", None, True, {})]
+    [True, True, True, True, False, False]
+    """
+    return value is None or value == 0 or (isinstance(value, str) and value.lower() in ("0", *NO))

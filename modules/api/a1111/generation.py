@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from modules.api.a1111.chosen_scripts import chosen_script
 from modules.api.a1111.models import own_checkpoint
 from modules.api.a1111.options import CHECKPOINT, Chosen, OwnOptions, read_options
+from modules.api.a1111.outpainting_scripts import outpainting
 from modules.api.a1111.pictures import picture_bytes, read_picture
 from modules.api.a1111.replies import Images
 from modules.api.a1111.requests import GenerationBody, PictureBody, TextBody
@@ -71,6 +72,9 @@ def generation_endpoints(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
                 own.set(user, overridden)
             if body.script_name is not None and is_named(body.script_name):
                 image = isinstance(body, PictureBody)
+                if image and (grown := outpainting(body.script_name, body.script_args or [])) is not None:
+                    notes = [*asked.notes, *grown.notes]
+                    return body, options, notes, app.submit(fields | grown.fields, user)
                 script = chosen_script(body.script_name, body.script_args or [], image, app.scripts)
                 return body, options, asked.notes, app.scripts.start(script, fields, user)
             return body, options, asked.notes, app.submit(fields, user)

@@ -88,7 +88,10 @@ def script_answer(
 
     None when there is no picture at all.  Works on files and pictures: it belongs on a thread.
     """
-    jobs = (job for cell in run.cells if cell.pictures and (job := app.job(cell.job, user)) is not None)
+    cells_with = [cell for cell in run.cells if cell.pictures]
+    if run.plan.get("last_only"):
+        cells_with = cells_with[-1:]
+    jobs = (job for cell in cells_with if (job := app.job(cell.job, user)) is not None)
     painted = ((job, found) for job in jobs if (found := read_results(job)))
     if (first := next(painted, None)) is None:
         return None

@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from modules.api.a1111.chosen_scripts import chosen_infos, chosen_names
-from modules.api.a1111.coercion import NO
+from modules.api.a1111.coercion import is_no
+from modules.api.a1111.tiled_script import tiled_args, tiled_fields
 from modules.errors import RequestError
 from modules.fields import About, about, bounds_of, infotext_keys, kind_of, shortest
 from modules.request import EXTENSIONS, Img2Img
@@ -52,7 +53,8 @@ _SECTIONS = ("seed", "sampler", _REFINER)
 """Those that are listed."""
 _IDLE = (*_SECTIONS, "comments", "extra options", "hypertile")
 """Built into A1111, and without arguments that an API call could set."""
-_SWITCHED = (_SOFT, "adetailer", "dynamic thresholding (cfg scale fix)", "tiled diffusion", "tiled vae")
+_TILED, _TILED_VAE = "tiled diffusion", "tiled vae"
+_SWITCHED = (_SOFT, "adetailer", "dynamic thresholding (cfg scale fix)", _TILED, _TILED_VAE)
 """Scripts whose first argument is whether they are on."""
 _NO_NAME = (None, "", "None", "none")
 
@@ -62,7 +64,7 @@ def script_names(image: bool) -> list[str]:
 
 
 def _alwayson_names(image: bool) -> list[str]:
-    return [*_SECTIONS, *([_SOFT] if image else []), *EXTENSIONS]
+    return [*_SECTIONS, *([_SOFT] if image else []), _TILED, *EXTENSIONS]
 
 
 def script_infos() -> list[dict[str, Any]]:
@@ -70,12 +72,13 @@ def script_infos() -> list[dict[str, Any]]:
         {"name": name, "is_alwayson": True, "is_img2img": image, "args": []} for image in (False, True) for name in _SECTIONS
     ]
     soft = {"name": _SOFT, "is_alwayson": True, "is_img2img": True, "args": [one.described() for one in SOFT_INPAINTING]}
+    tiled = [{"name": _TILED, "is_alwayson": True, "is_img2img": image, "args": tiled_args()} for image in (False, True)]
     extensions = [
         {"name": name, "is_alwayson": True, "is_img2img": image, "args": [one.described() for one in _arguments(name)]}
         for name in EXTENSIONS
         for image in (False, True)
     ]
-    return [*chosen_infos(), *sections, soft, *extensions]
+    return [*chosen_infos(), *sections, soft, *tiled, *extensions]
 
 
 def _arguments(extension: str) -> list[Argument]:
@@ -105,6 +108,12 @@ def script_fields(asked: Mapping[str, Any] | None, image: bool) -> tuple[dict[st
         elif script in EXTENSIONS:
             options = {argument.field: value for argument, value in zip(_arguments(script), args, strict=False)}
             fields["extensions"] = {**fields.get("extensions", {}), script: options}
+        elif script == _TILED:
+            fields |= {} if _is_off(script, args) else tiled_fields(args, image)
+        elif script == _TILED_VAE and not _is_off(script, args):
+            notes.append(
+                "always on script Tiled VAE: passed over; large pictures are decoded in tiles where memory asks for it"
+            )
         elif _is_off(script, args):
             notes.append(f"always on script {name[:80]}: not here, and switched off in the call")
         elif script not in _IDLE:
@@ -119,7 +128,7 @@ def _refiner_fields(args: list[Any]) -> dict[str, Any]:
     Raises:
         RequestError: the checkpoint is no name.
     """
-    if len(args) < 2 or _is_no(args[0]) or args[1] in _NO_NAME:
+    if len(args) < 2 or is_no(args[0]) or args[1] in _NO_NAME:
         return {}
     if not isinstance(args[1], str):
         raise RequestError(
@@ -131,22 +140,16 @@ def _refiner_fields(args: list[Any]) -> dict[str, Any]:
 def _is_off(script: str, args: list[Any]) -> bool:
     if script in _IDLE:
         return False
+    if script == _TILED and args and isinstance(args[0], dict):
+        return is_no(args[0].get("enabled"))
     if script == "controlnet":
         return not any(_enabled(unit) for unit in args)
-    return not args or (script in _SWITCHED and _is_no(args[0]))
-
-
-def _is_no(value: Any) -> bool:
-    """
-    >>> [_is_no(value) for value in (False, 0, "False", None, True, {})]
-    [True, True, True, True, False, False]
-    """
-    return value is None or value == 0 or (isinstance(value, str) and value.lower() in ("0", *NO))
+    return not args or (script in _SWITCHED and is_no(args[0]))
 
 
 def _enabled(unit: Any) -> bool:
     """Whether a ControlNet unit asks for anything; there a unit is on unless it says otherwise."""
     if not isinstance(unit, dict):
-        return not (_is_no(unit) or unit == "")
+        return not (is_no(unit) or unit == "")
     named = [str(unit.get(key) or "none").lower() for key in ("model", "module")]
-    return not _is_no(unit.get("enabled", True)) and named != ["none", "none"]
+    return not is_no(unit.get("enabled", True)) and named != ["none", "none"]

@@ -19,6 +19,7 @@ from modules.errors import RequestError, without_folders
 from modules.images import files
 from modules.images.encoding import MEDIA_TYPES
 from modules.queue.scripts import StoredRun
+from modules.scripts.detectors import DETECTORS
 from modules.scripts.plan import TITLES
 from modules.scripts.views import RunView
 
@@ -43,6 +44,11 @@ def _looking(router: APIRouter, app: App) -> None:
         return JSONResponse(
             [{"key": one.key, "label": one.label, "kind": one.kind, "choices": choices} for one, choices in found]
         )
+
+    @router.get("/internal/scripts/detectors")
+    async def detectors(request: Request) -> Response:
+        """The names of what finds details for the detail pass."""
+        return JSONResponse([one.name for one in DETECTORS])
 
     @router.get("/internal/scripts")
     async def scripts(request: Request) -> Response:

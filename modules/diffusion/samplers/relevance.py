@@ -12,7 +12,8 @@ from modules.diffusion.samplers.table import find_sampler
 from modules.diffusion.schedules.spacings import through_timesteps
 from modules.diffusion.schedules.table import SCHEDULES, resolve_schedule
 from modules.fields import idle_fields
-from modules.request import LATENT_UPSCALERS, Img2Img, MaskOptions, RefinerOptions, extensions
+from modules.request import LATENT_UPSCALERS, Img2Img, MaskOptions, RefinerOptions, TileOptions, extensions
+from modules.request.tiles import tiles_of
 
 if TYPE_CHECKING:
     from modules.request import Txt2Img
@@ -36,6 +37,8 @@ def relevant(request: Txt2Img) -> Txt2Img:
         idle.add("refiner_pass")
     if request.refiner == request.checkpoint or request.refiner_switch_at >= 1:
         idle |= RefinerOptions.model_fields.keys()
+    if not isinstance(request, Img2Img) and _one_window(request):  # what of a picture is painted is not known before it is seen
+        idle |= TileOptions.model_fields.keys()
     if not request.seed_resize_width or not request.seed_resize_height:
         idle |= {"seed_resize_width", "seed_resize_height"}
     fields: dict[str, Any] = type(request).model_fields
@@ -43,6 +46,13 @@ def relevant(request: Txt2Img) -> Txt2Img:
     if (given := extensions.without_idle(request.extensions)) != request.extensions:
         changed["extensions"] = given
     return request.model_copy(update=changed) if changed else request
+
+
+def _one_window(request: Txt2Img) -> bool:
+    """Whether one window is as large as the picture in all of its passes."""
+    sides = [(each.width, each.height) for each in (request, request.hires) if each is not None]
+    tiles = tiles_of(request, (0, 0)) if request.tile_width and request.tile_height else None
+    return tiles is not None and all(tiles.count(*size) == 1 for size in sides)
 
 
 def _idle_of_pass(request: Txt2Img) -> set[str]:

@@ -93,6 +93,86 @@ def test_loopback(api: TestClient) -> None:
     assert found["info"]["all_seeds"][1:] == [5, 6]
 
 
+def encoded(size: tuple[int, int], colour: str = "teal") -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_sd_upscale_is_answered_with_the_large_picture(api: TestClient) -> None:
+    init = {"init_images": [encoded((64, 48))], "denoising_strength": 0.3}
+    for upscaler in (1, "lanczos"):
+        found = call(api, "SD upscale", ["", 16, upscaler, 2], "img2img", **init)
+        (large,) = (picture(image) for image in found["images"])
+        assert large.size == (128, 96)
+        items = parse(str(large.info["parameters"]))
+        assert (items["SD upscale overlap"], items["SD upscale upscaler"]) == ("16", "Lanczos")
+    refused = api.post(
+        "/sdapi/v1/img2img", json={**SMALL, **init, "script_name": "SD upscale", "script_args": ["", 16, "R-ESRGAN 4x+"]}
+    )
+    assert refused.status_code == 422
+    assert "there is no upscaler 'R-ESRGAN 4x+' here" in refused.json()["detail"]
+
+
+def test_outpainting_extends_the_picture_and_keeps_what_was_there(api: TestClient) -> None:
+    init = {"init_images": [encoded((64, 48))], "denoising_strength": 0.8}
+    found = call(api, "Outpainting mk2", ["", 32, 2, ["left", "down"], 1.5, 0.05], "img2img", **init)
+    made = picture(found["images"][0])
+    assert made.size == (64 + 32, 48 + 32)
+    kept = made.convert("RGB").crop((32 + 32, 0, 96, 16))
+    assert kept.getcolors() == [(32 * 16, (0, 128, 128))], "away from the new edge the bytes stay"
+    items = parse(found["info"]["infotexts"][0])
+    assert (items["Outpaint left"], items["Outpaint down"], items["Mask blur"]) == ("32", "32", "2")
+    assert any("Fall-off exponent" in note for note in found["info"]["notes"])
+    poor = call(api, "Poor man's outpainting", [32, 2, 3, "right"], "img2img", **init)
+    assert picture(poor["images"][0]).size == (96, 48)
+    assert parse(poor["info"]["infotexts"][0])["Masked content"] == "latent nothing"
+    for args, words in ((["", 32, 2, ["north"]], "a list of left, right, up, down"), (["", 4000], "whole number from 1 to")):
+        refused = api.post("/sdapi/v1/img2img", json={**SMALL, **init, "script_name": "outpainting mk2", "script_args": args})
+        assert refused.status_code == 422
+        assert words in refused.json()["detail"]
+
+
+def test_tiled_diffusion_by_its_places_and_by_its_names(api: TestClient) -> None:
+    by_place = [True, "Mixture of Diffusers", False, True, 1024, 1024, 16, 16, 8, 2]
+    by_name = [
+        {
+            "enabled": True,
+            "method": "Mixture of Diffusers",
+            "tile_width": 16,
+            "tile_height": 16,
+            "overlap": 8,
+            "tile_batch_size": 2,
+        }
+    ]
+    said = set()
+    for args in (by_place, by_name):
+        answer = api.post(
+            "/sdapi/v1/txt2img", json={**SMALL, "width": 192, "alwayson_scripts": {"Tiled Diffusion": {"args": args}}}
+        )
+        assert answer.status_code == 200, answer.text
+        said.add(parse(json.loads(answer.json()["info"])["infotexts"][0])["Tiled Diffusion"])
+    assert said == {
+        '{"Method": "Mixture of Diffusers", "Tile tile width": 16, "Tile tile height": 16, '
+        '"Tile Overlap": 8, "Tile batch size": 2}'
+    }
+    over = [*by_place[:2], True, True, 128, 72, *by_place[6:]]
+    answer = api.post("/sdapi/v1/txt2img", json={**SMALL, "alwayson_scripts": {"tiled diffusion": {"args": over}}})
+    assert picture(answer.json()["images"][0]).size == (128, 72), "it may overwrite the size"
+    for args, words in (
+        ([True, "DemoFusion"], "there is no method 'DemoFusion'"),
+        ([True, "MultiDiffusion", *[0] * 4, 64, 64, 32, 1, "None", 1, True], "noise inversion is not here"),
+        ([True, "MultiDiffusion", *[0] * 4, "wide"], "tile_width must be a whole number, 'wide' was given"),
+    ):
+        answer = api.post("/sdapi/v1/txt2img", json={**SMALL, "alwayson_scripts": {"Tiled Diffusion": {"args": args}}})
+        assert answer.status_code == 422
+        assert words in answer.json()["detail"]
+    for off in ([False], [{"enabled": False}], []):
+        body = {**SMALL, "width": 192, "alwayson_scripts": {"Tiled Diffusion": {"args": off}}}
+        answer = api.post("/sdapi/v1/txt2img", json=body)
+        assert "Tiled" not in answer.json()["info"]
+
+
 @pytest.mark.parametrize(
     ("script", "args", "words"),
     [
@@ -116,13 +196,18 @@ def test_lists_name_the_scripts_and_their_arguments(api: TestClient) -> None:
     scripts = api.get("/sdapi/v1/scripts").json()
     assert scripts["txt2img"][:3] == ["x/y/z plot", "prompt matrix", "prompts from file or textbox"]
     assert "loopback" in scripts["img2img"]
-    assert "loopback" not in scripts["txt2img"]
+    assert {"sd upscale", "outpainting mk2", "poor man's outpainting"} <= set(scripts["img2img"])
+    assert not {"loopback", "sd upscale", "outpainting mk2"} & set(scripts["txt2img"])
+    assert all("tiled diffusion" in names for names in scripts.values())
     infos = {(one["name"], one["is_img2img"]): one for one in api.get("/sdapi/v1/script-info").json()}
     plot = infos["x/y/z plot", False]
     assert plot["is_alwayson"] is False
     assert len(plot["args"]) == 18
     assert plot["args"][0]["choices"][4] == "Steps"
     assert plot["args"][16]["label"] == "Grid margins (px)"
+    assert [one["label"] for one in infos["outpainting mk2", True]["args"]][1:3] == ["Pixels to expand", "Mask blur"]
+    assert infos["sd upscale", True]["args"][2]["choices"] == ["None", "Lanczos", "Nearest"]
+    assert infos["tiled diffusion", False]["args"][6]["value"] == 96
 
 
 def test_interrupt_ends_the_whole_script(visitor: Visitor, real_app: App) -> None:

@@ -9,7 +9,7 @@ import { currentTab } from "../tabs.js";
 const SOON_MS = 250; // after the last change
 const AGAIN_MS = [4000, 60_000]; // while nothing was measured: a checkpoint is timed when it is loaded.  First and longest pause
 const NUMBERS = ["width", "height", "count", "steps", "cfg_scale", "denoising_strength"];
-const MATTER = ["checkpoint", "vae", "vae_decoder", "vae_encoder", "sampler", "pag_scale", "sag_scale", "fix_steps", "refiner", "refiner_switch_at", "refiner_pass", "refiner_by_steps", ...NUMBERS];
+const MATTER = ["checkpoint", "vae", "vae_decoder", "vae_encoder", "sampler", "pag_scale", "sag_scale", "fix_steps", "refiner", "refiner_switch_at", "refiner_pass", "refiner_by_steps", "tiled_diffusion", "tile_method", "tile_width", "tile_height", "tile_overlap", "tile_batch", ...NUMBERS];
 const FAR = 2.3; // times as many pixels as it was made for: things come out twice
 const SOURCE = "0".repeat(64); // whatever the picture is, it costs the same
 
@@ -69,7 +69,7 @@ function askAgain() {
 function questionOf(tab) {
   const form = fields(tab);
   const given = Object.fromEntries(MATTER.filter((name) => form[name] !== null && form[name] !== undefined && form[name] !== "").map((name) => [name, form[name]]));
-  for (const name of ["pag_scale", "sag_scale", "refiner_switch_at"]) if (name in given) given[name] = Number(given[name]);
+  for (const name of ["pag_scale", "sag_scale", "refiner_switch_at", "tile_width", "tile_height", "tile_overlap", "tile_batch"]) if (name in given) given[name] = Number(given[name]);
   if (tab === "txt2img") return form.hires === true ? { ...given, hires: secondPass(form) } : given;
   const whole = wholeSize(tab);
   return { ...given, ...(whole && factorSize(form, whole.width, whole.height)), source: SOURCE };

@@ -1,16 +1,18 @@
 // The Script section below a form: which script, its options, and before the click what it would make.  What is chosen is kept in this
 // browser, and goes to Python beside the form (attachment.js); Python answers what a script would make ("planned" in main.js).
 
-import { duration, h } from "../dom.js";
+import { duration, getJson, h } from "../dom.js";
 import { currentTab } from "../tabs.js";
 import { fields } from "./form.js";
-import { check, number, select, textarea } from "./script_fields.js";
+import { check, number, select, text, textarea } from "./script_fields.js";
 import { xyzForm } from "./script_xyz.js";
 import { factorSize, wholeSize } from "./size.js";
 
 const SOON_MS = 400; // after the last change
-const SCRIPTS = { xyz: "X/Y/Z plot", matrix: "Prompt matrix", prompts: "Prompts from file or textbox", loopback: "Loopback" };
-const FORMS = { xyz: xyzForm, matrix: matrixForm, prompts: promptsForm, loopback: loopbackForm };
+const SCRIPTS = { xyz: "X/Y/Z plot", matrix: "Prompt matrix", prompts: "Prompts from file or textbox", loopback: "Loopback", upscale: "SD upscale", detail: "Detail pass" };
+const FORMS = { xyz: xyzForm, matrix: matrixForm, prompts: promptsForm, loopback: loopbackForm, upscale: upscaleForm, detail: detailForm };
+const TABS = { loopback: ["img2img", "inpaint"], upscale: ["img2img"], detail: ["img2img", "inpaint"] }; // the others are on every tab
+const UPSCALERS = ["Lanczos", "Nearest", "None"];
 
 const states = new Map(); // tab -> {name, xyz: {...}, matrix: {...}, ...}
 let send = () => {};
@@ -50,7 +52,7 @@ function build(box) {
   const { tab } = box.dataset;
   const state = stateOf(tab);
   const choose = box.querySelector("select");
-  const offered = Object.entries(SCRIPTS).filter(([name]) => name !== "loopback" || tab !== "txt2img");
+  const offered = Object.entries(SCRIPTS).filter(([name]) => TABS[name]?.includes(tab) ?? true);
   choose.append(...offered.map(([name, label]) => h("option", { value: name }, label)));
   if (!offered.some(([name]) => name === state.name)) state.name = "";
   choose.value = state.name;
@@ -104,6 +106,7 @@ function ask(tab) {
   if (!script || tab !== currentTab()) return;
   const whole = tab === "txt2img" ? null : wholeSize(tab);
   const size = whole ? factorSize(fields(tab), whole.width, whole.height) : null;
+  if (whole) script.picture = [whole.width, whole.height];
   send({ tab, number: ++asking, values: fields(tab), script, size });
 }
 
@@ -174,5 +177,39 @@ function loopbackForm(form) {
     number(form, "loops", "Loops", 4),
     number(form, "final_denoising_strength", "Final denoising strength", 0.5),
     select(form, "denoising_curve", "Denoising strength curve", { Linear: "Linear", Aggressive: "Aggressive", Lazy: "Lazy" }),
+  ];
+}
+
+function upscaleForm(form) {
+  return [
+    h("p", { class: "script-help" }, "Enlarges the picture and paints it again in tiles of the size above. A denoising strength of 0.2 to 0.4 keeps what is on it."),
+    select(form, "upscaler", "Upscaler", Object.fromEntries(UPSCALERS.map((name) => [name, name]))),
+    number(form, "scale_factor", "Scale factor", 2),
+    number(form, "overlap", "Tile overlap (px)", 64),
+  ];
+}
+
+let detectors = null; // names, once they are known
+
+function detailForm(form) {
+  if (detectors === null) {
+    detectors = [];
+    getJson("internal/scripts/detectors").then((names) => {
+      detectors = names ?? [];
+      if (detectors.length) form.again();
+    }).catch(() => (detectors = null)); // asked again when the form is opened next
+  }
+  const choices = { "": "None: boxes, or the areas of the mask", ...Object.fromEntries((detectors ?? []).map((name) => [name, name])) };
+  if (form.own.detector && !(form.own.detector in choices) && detectors?.length) form.own.detector = "";
+  const help = detectors?.length ? [] : ["A detector of faces comes with OpenCV: pip install opencv-python-headless."];
+  return [
+    h("p", { class: "script-help" }, ["Paints each detail again at the model's own size, and puts it back. In Inpaint each area of the mask is one.", ...help].join(" ")),
+    ...(detectors?.length ? [select(form, "detector", "Detector", choices)] : []),
+    text(form, "boxes", "Boxes: left, top, width, height", "120 80 96 96; 300 60 96 96"),
+    number(form, "denoising_strength", "Denoising strength", 0.4),
+    number(form, "padding", "Padding (px)", 32),
+    number(form, "mask_blur", "Mask blur (px)", 8),
+    textarea(form, "prompt", "Prompt of the details", "empty: the form's", 2),
+    textarea(form, "negative_prompt", "Negative prompt of the details", "empty: the form's", 2),
   ];
 }

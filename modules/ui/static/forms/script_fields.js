@@ -39,3 +39,9 @@ export function textarea(form, name, label, placeholder, rows = 4) {
   box.value = form.own[name] ??= "";
   return labelled(form, name, label, listen(form, name, box, () => box.value));
 }
+
+export function text(form, name, label, placeholder) {
+  const box = h("input", { type: "text", placeholder, autocomplete: "off" });
+  box.value = form.own[name] ??= "";
+  return labelled(form, name, label, listen(form, name, box, () => box.value));
+}

@@ -10,6 +10,7 @@ import { openViewer } from "./viewer.js";
 const EVERY_MS = 1000; // while cells are being made
 const SLOW_MS = 4000; // in a hidden tab, after a failed attempt, and while the grid is not seen
 const KEY = "atelier.script.open";
+const nameOf = (run, { title }) => (run.script === "upscale" ? title || "The large picture" : title ? `Grid: ${title}` : "Grid picture");
 const STATES = { waiting: "Waiting", queued: "In line", failed: "Failed", cancelled: "Not made" };
 
 export class ScriptRun {
@@ -165,7 +166,7 @@ export class ScriptRun {
     this.#$("[data-do=again]").hidden = !(failed || run.error) || run.state === "running";
     this.#$("[data-do=again]").textContent = failed ? "Make the missing ones" : "Draw the grid again";
     this.#$("[data-do=remove]").hidden = run.state === "running";
-    const links = run.grids.map((grid) => h("a", { class: "quiet", href: grid.url, target: "_blank" }, grid.title ? `Grid: ${grid.title}` : "Grid picture"));
+    const links = run.grids.map((grid) => h("a", { class: "quiet", href: grid.url, target: "_blank" }, nameOf(run, grid)));
     const place = this.#$(".script-grids");
     const text = run.grids.map((grid) => grid.name).join();
     if (place.dataset.of !== text) place.replaceChildren(...links);
