@@ -136,6 +136,11 @@ def m006_scripts(db: sqlite3.Connection) -> None:
     db.execute("CREATE INDEX script_cells_by_job ON script_cells (job)")
 
 
+def m007_interrupted(db: sqlite3.Connection) -> None:
+    # A job that was interrupted makes no further pictures, after a restart neither.
+    db.execute("ALTER TABLE jobs ADD COLUMN interrupted INTEGER NOT NULL DEFAULT 0")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     m001_jobs_and_pictures,
     m002_places_keys_pauses,
@@ -143,6 +148,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     m004_what_was_sent,
     m005_pictures_by_role,
     m006_scripts,
+    m007_interrupted,
 )
 
 

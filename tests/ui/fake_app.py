@@ -248,6 +248,21 @@ class FakeApp:
         self._put(user, replace(job, state="cancelled"))
         return True
 
+    def skip(self, job_id: str, user: str) -> bool:
+        job = self.job(job_id, user)
+        if job is None or job.state != "running":
+            return False
+        self.finish_picture(job_id)
+        return True
+
+    def interrupt(self, job_id: str, user: str) -> bool:
+        job = self.job(job_id, user)
+        if job is None or job.state != "running":
+            return self.cancel(job_id, user)
+        self.finish_picture(job_id)
+        self._put(user, replace(self.records[job_id][1], state="done"))
+        return True
+
     def job(self, job_id: str, user: str) -> JobView | None:
         owner, job = self.records.get(job_id, ("", None))
         return job if owner == user else None

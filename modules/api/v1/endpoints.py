@@ -252,6 +252,22 @@ def _jobs(router: APIRouter, app: App) -> None:
         await anyio.to_thread.run_sync(app.cancel, job_id, user)
         return job_answer(found(job_id, user))
 
+    @router.post("/jobs/{job_id}/skip", response_model=JobAnswer)
+    async def skip(request: Request, job_id: str) -> Any:
+        """Finish the picture that is painted now with the step that runs, and go on with the next one.  Where none is painted,
+        nothing changes."""
+        user = caller(request)
+        await anyio.to_thread.run_sync(app.skip, job_id, user)
+        return job_answer(found(job_id, user))
+
+    @router.post("/jobs/{job_id}/interrupt", response_model=JobAnswer)
+    async def interrupt(request: Request, job_id: str) -> Any:
+        """Finish all pictures that are painted now with the step that runs, and begin no others.  A job of which nothing is
+        painted yet is cancelled; of one that is over, nothing changes."""
+        user = caller(request)
+        await anyio.to_thread.run_sync(app.interrupt, job_id, user)
+        return job_answer(found(job_id, user))
+
     @router.post("/jobs/{job_id}/retry", response_model=JobAnswer)
     async def retry(request: Request, job_id: str) -> Any:
         """Queue a failed or cancelled job again, for the pictures that it lacks.  Of any other job, nothing changes."""

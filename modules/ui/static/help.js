@@ -8,6 +8,7 @@ const CTRL = MAC ? "⌘" : "Ctrl";
 
 const KEYS = [
   [`${CTRL} Enter`, "generate, from anywhere on the page"],
+  ["Alt Enter", "skip: keep the picture that is painted as it is, and go on with the next one"],
   ["Esc", "close what is open; with nothing open, cancel the job that is shown"],
   [`${CTRL} ↑  ${CTRL} ↓`, "in a prompt: more or less weight for the word or the selection"],
   ["__  <", "in a prompt: wildcards and networks are offered; ↑ ↓ choose, Enter or Tab takes"],
@@ -40,7 +41,8 @@ const HERE = [
   ["Extra networks (the cards under the prompt)", "the tab Models, or “+ LoRA” above the prompt: a click puts in, a second one takes out; weights below the prompt"],
   ["Checkpoint's own settings, notes, preferred weight, preview", "Models: the i on a card; kept beside the file as A1111 keeps it"],
   ["Paste settings (the arrow)", "paste the text into the prompt and press “Read settings”; or drop any picture on the prompt"],
-  ["Interrupt", "Cancel; the API's interrupt and skip answer the unfinished picture"],
+  ["Interrupt", "Cancel (Esc); whether it keeps the unfinished picture, and whether Ctrl+Enter interrupts, is said in the menu at Generate"],
+  ["Skip", "beside Cancel while more pictures are to come (Alt+Enter); the skipped one is kept as it is"],
   ["v-prediction, zero terminal SNR", "NAME.yaml beside the checkpoint, its own marks, or Advanced: Prediction, Zero terminal SNR"],
   ["Image browser (an extension)", "Gallery: every picture in the outputs folder, with search, albums, tags, ratings and a trash"],
   ["Settings", "Advanced for pictures; a file, the environment or the command line for the program (README, “Settings”)"],
@@ -56,7 +58,6 @@ const NOT_YET = [
   ["SD 3, Flux", "refused by name"],
   ["Extensions", "nothing can be installed"],
   ["Style editor", "edit styles.csv"],
-  ["Skip", "in the API; here a job of several pictures is cancelled as a whole"],
   ["Train", "python -m modules.training lora, without a page"],
   ["Interrogate", "nothing"],
 ];

@@ -12,6 +12,7 @@ import { showEmpty } from "./results/empty.js";
 import { Engine } from "./engine.js";
 import { Filmstrip } from "./results/filmstrip.js";
 import { complain, fields, formsOpened, setPrompt } from "./forms/form.js";
+import { chosen, startGenerateMenus } from "./forms/generate_menu.js";
 import { startGallery } from "./gallery/index.js";
 import { startHelp } from "./help.js";
 import { isOver, Jobs } from "./results/jobs.js";
@@ -86,10 +87,11 @@ class Page {
     startArea();
     startEstimates(this.jobs);
     startBatches();
+    startGenerateMenus(() => this.skip());
     startUploads();
     this.$(".back-to-canvas").addEventListener("click", () => turn("canvas"));
     this.listenToJobs();
-    listenToKeys(() => this.cancel());
+    listenToKeys({ cancel: () => this.cancel(), skip: () => this.skip(), generating: () => this.generating() });
     startPromptTools();
     startDropping();
     startPngInfo();
@@ -310,7 +312,26 @@ class Page {
     this.continuations.stop();
     if (this.scripts.cancel()) return;
     const job = this.underWay();
-    if (job) this.jobs.cancel(job.id).catch(() => this.onReach(false));
+    if (job) this.jobs[chosen("keep") ? "interrupt" : "cancel"](job.id).catch(() => this.onReach(false));
+  }
+
+  /** Go on with the next picture; false where nothing is painted. */
+  skip() {
+    const job = this.skippable();
+    if (job) this.jobs.skip(job.id).catch(() => this.onReach(false));
+    return job !== null;
+  }
+
+  /** The job whose picture would be skipped: of an open grid the cell that is painted. */
+  skippable() {
+    const job = this.scripts.isOpen ? this.jobs.active[0] : this.underWay();
+    return job?.state === "running" ? job : null;
+  }
+
+  /** Ctrl+Enter may be meant to begin at once. */
+  generating() {
+    const job = chosen("restart") ? this.skippable() : null;
+    if (job) this.jobs.interrupt(job.id).catch(() => this.onReach(false));
   }
 
   // ---- what is seen
@@ -390,6 +411,8 @@ class Page {
     const job = this.underWay() ?? (ended && ended.id === this.shown?.id ? ended : null);
     const bar = this.$(".job");
     document.body.toggleAttribute("data-busy", Boolean(this.underWay()));
+    const next = this.skippable();
+    document.body.toggleAttribute("data-skippable", Boolean(next) && (next.count - next.done > 1 || active.length > 1));
     this.engine.painting = active.some((one) => one.state === "running");
     bar.dataset.state = job?.state ?? (active.length ? "other" : "idle");
     const first = active[0];
