@@ -37,6 +37,7 @@ from modules.prompts.library import Library
 from modules.queue.owners import OWNER
 from modules.queue.store import JobStore
 from modules.request import GenerationRequest
+from modules.scripts.forever import Forever
 from modules.scripts.runs import ScriptRuns
 from modules.settings import Settings
 
@@ -94,6 +95,8 @@ class App:
 
         self.scripts = ScriptRuns(self.store.scripts, self, settings.jobs_per_user)
         """X/Y/Z plots and other scripts, whose cells become jobs between `start` and `close`."""
+        self.forever = Forever(self.store.forever, self)
+        """Requests that are submitted again and again between `start` and `close`, until their users end that."""
 
     @property
     def link(self) -> EngineLink:
@@ -106,6 +109,7 @@ class App:
         self.input_images.uploads.sweep()
         self.service.start()
         self.scripts.begin()
+        self.forever.begin()
         if self._durable:
             self.model_tools.begin()
             self.gallery.start()
@@ -114,6 +118,7 @@ class App:
         """Stop the engines.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
         self.model_tools.close()
         self.scripts.close()
+        self.forever.close()
         self.service.close()
         self.model_library.close()
         self.gallery.close()

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from modules.errors import LimitError, QueueError
 from modules.queue.database import Database
+from modules.queue.forever import ForeverStore
 from modules.queue.owners import merge_owners
 from modules.queue.records import OVER, Job, Outcome, folded_prompt, read_job, signed, unreadable
 from modules.queue.scripts import ScriptStore
@@ -85,6 +86,8 @@ class JobStore:
         self._file = Database(path, {"folded_prompt": folded_prompt})
         self.scripts = ScriptStore(self._file, clock)
         """Scripts and their cells, in the same database."""
+        self.forever = ForeverStore(self._file, clock)
+        """Generation without an end, in the same database."""
 
     @property
     def notice(self) -> str:

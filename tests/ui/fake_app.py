@@ -37,6 +37,7 @@ from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.queue.store import JobStore
 from modules.request import GenerationRequest, parse_request
+from modules.scripts.forever import Forever
 from modules.scripts.runs import ScriptRuns
 from modules.settings import Settings
 
@@ -88,7 +89,9 @@ class FakeApp:
         self._ids = itertools.count(1)
         self.outputs = Outputs(self.settings.outputs_dir)
         self.listeners: list[Callable[[], None]] = []
-        self.scripts = ScriptRuns(JobStore(None).scripts, self)  # looks at its jobs when a test says so
+        store = JobStore(None)
+        self.scripts = ScriptRuns(store.scripts, self)  # looks at its jobs when a test says so
+        self.forever = Forever(store.forever, self)  # so does this
 
     # ---- what the test does
 

@@ -42,6 +42,7 @@ const HERE = [
   ["Checkpoint's own settings, notes, preferred weight, preview", "Models: the i on a card; kept beside the file as A1111 keeps it"],
   ["Paste settings (the arrow)", "paste the text into the prompt and press “Read settings”; or drop any picture on the prompt"],
   ["Interrupt", "Cancel (Esc); whether it keeps the unfinished picture, and whether Ctrl+Enter interrupts, is said in the menu at Generate"],
+  ["Generate forever", "the menu at Generate (its arrow, or the right mouse button); it goes on with the page closed, until Stop"],
   ["Skip", "beside Cancel while more pictures are to come (Alt+Enter); the skipped one is kept as it is"],
   ["v-prediction, zero terminal SNR", "NAME.yaml beside the checkpoint, its own marks, or Advanced: Prediction, Zero terminal SNR"],
   ["Image browser (an extension)", "Gallery: every picture in the outputs folder, with search, albums, tags, ratings and a trash"],

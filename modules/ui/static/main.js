@@ -11,6 +11,7 @@ import { ResultPane } from "./results/result_pane.js";
 import { showEmpty } from "./results/empty.js";
 import { Engine } from "./engine.js";
 import { Filmstrip } from "./results/filmstrip.js";
+import { Forever } from "./results/forever.js";
 import { complain, fields, formsOpened, setPrompt } from "./forms/form.js";
 import { chosen, startGenerateMenus } from "./forms/generate_menu.js";
 import { startGallery } from "./gallery/index.js";
@@ -87,7 +88,8 @@ class Page {
     startArea();
     startEstimates(this.jobs);
     startBatches();
-    startGenerateMenus(() => this.skip());
+    startGenerateMenus({ skip: () => this.skip(), stopForever: () => this.forever.stop() });
+    this.forever = new Forever(document.getElementById("complaint").parentElement, this.jobs);
     startUploads();
     this.$(".back-to-canvas").addEventListener("click", () => turn("canvas"));
     this.listenToJobs();
@@ -161,7 +163,7 @@ class Page {
     this.patience = setTimeout(() => complain(words, [], "note"), SOON_MS);
   }
 
-  async onSubmitted({ ids, rest, tab, run = null }) {
+  async onSubmitted({ ids, rest, tab, run = null, forever = false }) {
     complain("");
     if (run) {
       turn("pictures", tab);
@@ -175,7 +177,8 @@ class Page {
     }
     turn("pictures", tab);
     clearBatch(tab);
-    this.continuations.submitted(tab, ids, rest);
+    if (forever) this.forever.look();
+    else this.continuations.submitted(tab, ids, rest);
     for (const id of ids) await this.jobs.submitted(id);
     this.sayLeftOut(this.jobs.find(ids[0])).catch(() => {});
   }
@@ -273,7 +276,7 @@ class Page {
     const next = this.jobs.active[0];
     const mine = this.shown?.id === job.id && this.shown.index === null;
     if (mine) {
-      if (job.state === "cancelled" && next) this.show(next.id, null);
+      if (next && (job.state === "cancelled" || this.forever.makes(next.id))) this.show(next.id, null);
       else if (job.pictures.length === 1) this.show(job.id, job.pictures[0].index);
       else if (job.pictures.length || !next) this.show(job.id, null);
       else this.show(next.id, null);
@@ -412,7 +415,7 @@ class Page {
     const bar = this.$(".job");
     document.body.toggleAttribute("data-busy", Boolean(this.underWay()));
     const next = this.skippable();
-    document.body.toggleAttribute("data-skippable", Boolean(next) && (next.count - next.done > 1 || active.length > 1));
+    document.body.toggleAttribute("data-skippable", Boolean(next) && (next.count - next.done > 1 || active.length > 1 || this.forever.on));
     this.engine.painting = active.some((one) => one.state === "running");
     bar.dataset.state = job?.state ?? (active.length ? "other" : "idle");
     const first = active[0];

@@ -1,6 +1,7 @@
-// The menu at Generate (its arrow, or the right mouse button on Generate): how Cancel and Ctrl+Enter are meant; and Skip beside Cancel.
-// What is chosen is this browser's.
+// The menu at Generate (its arrow, or the right mouse button on Generate): generate forever, and how Cancel and Ctrl+Enter are meant; and
+// Skip beside Cancel.  What is chosen is this browser's.
 
+import { generateForever } from "./attachment.js";
 import { h } from "../dom.js";
 import { closed, opened } from "../opened.js";
 
@@ -29,23 +30,25 @@ function choose(name, on) {
   }
 }
 
-export function startGenerateMenus(skip) {
-  for (const generate of document.querySelectorAll("button[id$=_generate]")) new Menu(generate, skip);
+/** `does` are {skip, stopForever}. */
+export function startGenerateMenus(does) {
+  for (const generate of document.querySelectorAll("button[id$=_generate]")) new Menu(generate, does);
 }
 
 class Menu {
-  #generate;
+  #tab;
+  #does;
   #arrow;
   #list;
 
-  constructor(generate, skip) {
-    const tab = generate.id.replace(/_generate$/, "");
-    this.#generate = generate;
+  constructor(generate, does) {
+    const tab = (this.#tab = generate.id.replace(/_generate$/, ""));
+    this.#does = does;
     this.#list = h("div", { class: "generate-menu", id: `${tab}_generate_menu`, role: "menu", "aria-label": "Generate", hidden: true });
     const about = { "aria-haspopup": "menu", "aria-expanded": "false", "aria-controls": this.#list.id, "aria-label": "More ways to generate" };
     this.#arrow = h("button", { type: "button", class: "generate-more", ...about, onclick: () => this.#toggle() });
     const cancel = document.getElementById(`${tab}_cancel`);
-    const leave = h("button", { type: "button", class: "skip", "aria-keyshortcuts": "Alt+Enter", title: "Alt Enter: keep this picture as it is, and go on with the next one", onclick: skip }, "Skip");
+    const leave = h("button", { type: "button", class: "skip", "aria-keyshortcuts": "Alt+Enter", title: "Alt Enter: keep this picture as it is, and go on with the next one", onclick: () => does.skip() }, "Skip");
     generate.after(this.#arrow);
     cancel.before(leave);
     cancel.after(this.#list);
@@ -71,11 +74,19 @@ class Menu {
       };
       return h("button", { type: "button", role: "menuitemcheckbox", "aria-checked": String(on), "data-name": name, title: about, onclick: pick }, words);
     });
-    this.#list.replaceChildren(...items);
+    this.#list.replaceChildren(this.#forever(), ...items);
     this.#list.hidden = false;
     this.#arrow.setAttribute("aria-expanded", "true");
     opened(this.#list, () => this.#close());
     this.#list.querySelector("button").focus({ preventScroll: true });
+  }
+
+  /** While it is on, it is ended here as well, and begun anew with what the form says now. */
+  #forever() {
+    const on = document.body.hasAttribute("data-forever");
+    const item = (name, words, about, act) => h("button", { type: "button", role: "menuitem", "data-name": name, title: about, onclick: () => { this.#close(); act(); } }, words);
+    const begin = item("forever", on ? "Generate forever with these settings" : "Generate forever", "One picture after the other, also with this page closed, until it is stopped", () => generateForever(this.#tab));
+    return h("div", { role: "none" }, begin, on ? item("stop", "Cancel generate forever", "What is painted is finished", () => this.#does.stopForever()) : null);
   }
 
   #close(back = true) {
