@@ -29,6 +29,7 @@ import { ScriptRun } from "./results/script_run.js";
 import { startEstimates } from "./forms/estimate.js";
 import { planned, startScripts } from "./forms/script.js";
 import { startSending, tabOf, takeNote, useSettings } from "./forms/send_settings.js";
+import { startRatios } from "./forms/ratio.js";
 import { startSizes } from "./forms/size.js";
 import { startSliders } from "./forms/sliders.js";
 import { accept, offerPictures, showsPictures, startViewSwitch, turn } from "./results/view_switch.js";
@@ -85,6 +86,7 @@ class Page {
     startSending(bridge);
     startViewSwitch();
     startSizes((tab) => this.nativePixels(tab));
+    startRatios((tab) => this.nativePixels(tab));
     startArea();
     startEstimates(this.jobs);
     startBatches();
@@ -95,7 +97,7 @@ class Page {
     this.listenToJobs();
     listenToKeys({ cancel: () => this.cancel(), skip: () => this.skip(), generating: () => this.generating() });
     startPromptTools();
-    startDropping();
+    startDropping(this.jobs);
     startPngInfo();
     startGallery();
     startModels({ shown: () => this.shownPicture(), send: bridge.send });

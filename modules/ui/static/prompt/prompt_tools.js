@@ -4,6 +4,7 @@
 import { Completion } from "./completion.js";
 import { checkSession, h } from "../dom.js";
 import { fields } from "../forms/form.js";
+import { moveWithKeys } from "./move_keys.js";
 import { nudgeWithKeys } from "./weight_keys.js";
 import { gist, isPlain, reading } from "./prompt_check.js";
 import { currentTab } from "../tabs.js";
@@ -25,6 +26,7 @@ function startAt(tab, details) {
     if (!area) continue;
     new Completion(root, area); // before the weights: its keys come first while it is open
     nudgeWithKeys(root, area);
+    moveWithKeys(root, area);
     root.append(tools.count(name, words));
     if (name === "prompt") root.append(h("button", { ...NETWORKS }, "+ LoRA"));
   }
