@@ -168,6 +168,10 @@ class App:
         """See `Catalogue.recipe_refiner`."""
         return self.catalogue.recipe_refiner(fields, Path(self.settings.data_dir) / "hashes.json")
 
+    def recipe_hires(self, fields: dict[str, Any]) -> str:
+        """See `Catalogue.recipe_hires`."""
+        return self.catalogue.recipe_hires(fields, Path(self.settings.data_dir) / "hashes.json")
+
     def complete(self, fields: dict[str, Any]) -> GenerationRequest:
         """See `Catalogue.complete`."""
         return self.catalogue.complete(fields)

@@ -30,6 +30,7 @@ from modules.checkpoints.companions import (
 from modules.checkpoints.families import FAMILIES, Family
 from modules.checkpoints.files import CheckpointInfo, Defaults, find, read_source, scan
 from modules.checkpoints.refiners import refiner_problem
+from modules.checkpoints.second_passes import second_pass_problem
 from modules.checkpoints.sources import stamp_of
 from modules.checkpoints.taesd import HALVES, TinyInfo, scan_taesd, taesd_for
 from modules.checkpoints.vaes import AUTOMATIC, OWN, VaeInfo, find_vae, scan_vaes
@@ -191,19 +192,62 @@ class Catalogue:
             raise RequestError(f"refiner: {problem}")
         return info.name
 
+    def _hires(self, hires: Hires, first: CheckpointInfo) -> Hires:
+        """With the names of its own sampler, schedule and checkpoint resolved; the first pass's own checkpoint is none.
+
+        Raises:
+            RequestError: there is no such sampler, schedule or checkpoint, or it cannot be used for that.
+        """
+        hires = _named_hires(hires)
+        if hires.checkpoint.casefold() in ("", "none", "use same checkpoint"):
+            return hires.model_copy(update={"checkpoint": ""})
+        try:
+            info = find(self.folders, hires.checkpoint)
+        except UnknownName as error:
+            raise RequestError(f"hires.checkpoint: {error}") from None
+        if info.problem:
+            raise RequestError(f"hires.checkpoint: {info.name!r} cannot be used: {info.problem}")
+        family, other = FAMILIES.find(first.family), FAMILIES.find(info.family)
+        if (
+            family is not None
+            and other is not None
+            and info.name != first.name
+            and (problem := second_pass_problem(first.name, family, info.name, other, hires.upscaler))
+        ):
+            raise RequestError(f"hires.checkpoint: {problem}")
+        return hires.model_copy(update={"checkpoint": "" if info.name == first.name else info.name})
+
+    def recipe_hires(self, fields: dict[str, Any], cache: Path) -> str:
+        """Give the checkpoint of a recipe's second pass, "name [hash]", the name that it has here, or leave it out; what to say
+        about that, "" where it is here."""
+        if not isinstance(hires := fields.get("hires"), dict):
+            return ""
+        name = hires.get("checkpoint")
+        if not isinstance(name, str) or not name:
+            return ""
+        known = self._by_recipe(name, cache)
+        fields["hires"] = {**hires, "checkpoint": known}
+        return "" if known else f"the hires checkpoint {name[:80]!r} is not here; the second pass runs with the first one's"
+
+    def _by_recipe(self, name: str, cache: Path) -> str:
+        """The name that a checkpoint of a recipe, "name [hash]", has here; "" where it is not here."""
+        digits = re.search(r"\[([0-9a-fA-F]{8,64})\]\s*$", name)
+        for known in (*([digits[1]] if digits else []), name):
+            try:
+                return find(self.folders, known, cache).name
+            except UnknownName:
+                continue
+        return ""
+
     def recipe_refiner(self, fields: dict[str, Any], cache: Path) -> str:
         """Give the refiner of a recipe, "name [hash]", the name that it has here, or leave it out; what to say about that, ""
         where it is here.  Hashes are those that `cache` remembers."""
         name = fields.get("refiner")
         if not isinstance(name, str) or not name:
             return ""
-        digits = re.search(r"\[([0-9a-fA-F]{8,64})\]\s*$", name)
-        for known in (*([digits[1]] if digits else []), name):
-            try:
-                fields["refiner"] = find(self.folders, known, cache).name
-                return ""
-            except UnknownName:
-                continue
+        if known := self._by_recipe(name, cache):
+            fields["refiner"] = known
+            return ""
         for field in RefinerOptions.model_fields:
             fields.pop(field, None)
         fields["refiner"] = ""
@@ -259,7 +303,7 @@ class Catalogue:
         if request.variation_strength > 0 and request.variation_seed < 0:
             found["variation_seed"] = secrets.randbelow(DRAWN_SEEDS)
         if request.hires is not None:
-            found["hires"] = _named_hires(request.hires)
+            found["hires"] = self._hires(request.hires, info)
         request = relevant(request.model_copy(update=found))
         self._check_taesd(request, family)
         for stage in stages_of(self.library.finish(request.image(0)).request):
@@ -285,7 +329,7 @@ class Catalogue:
             "refiner": self.refiner(request.refiner, info),
         }
         if request.hires is not None:
-            found["hires"] = _named_hires(request.hires)
+            found["hires"] = self._hires(request.hires, info)
         return _of_family(request.model_copy(update=found), FAMILIES.find(info.family)), info
 
     def beside(self, request: GenerationRequest) -> list[CheckpointInfo]:

@@ -158,6 +158,9 @@ class FakeApp:
     def recipe_refiner(self, fields: dict[str, Any]) -> str:
         return self.catalogue.recipe_refiner(fields, self.settings.data_dir / "hashes.json")
 
+    def recipe_hires(self, fields: dict[str, Any]) -> str:
+        return self.catalogue.recipe_hires(fields, self.settings.data_dir / "hashes.json")
+
     def default_checkpoint(self) -> CheckpointInfo | None:
         return next((info for info in self.models if not info.problem), None)
 

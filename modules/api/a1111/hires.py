@@ -31,8 +31,6 @@ def hires_fields(body: TextBody, fields: dict[str, Any]) -> dict[str, Any]:
             raise RequestError("firstphase_width, firstphase_height: send both, or neither and hr_scale")
         size = first
         first = body.firstphase_width // SIDE_STEP * SIDE_STEP, body.firstphase_height // SIDE_STEP * SIDE_STEP
-    if body.hr_checkpoint_name not in (None, *_SAME):
-        raise RequestError("hr_checkpoint_name: the second pass runs with the checkpoint of the first; leave it out")
     if body.firstpass_image:
         raise RequestError("firstpass_image: a second pass over a picture that is sent is not built; send it to img2img")
     given = {name: getattr(body, one.a1111) for name, one in about(Hires).items()}
@@ -40,7 +38,7 @@ def hires_fields(body: TextBody, fields: dict[str, Any]) -> dict[str, Any]:
     hires |= {"width": size[0], "height": size[1], "upscaler": _upscaler(body.hr_upscaler)}
     hires.setdefault("denoising_strength", _STRENGTH)
     hires["steps"] = max(0, hires.get("steps", 0))
-    for name in ("sampler", "schedule"):
+    for name in ("sampler", "schedule", "checkpoint"):
         if hires.get(name) in _SAME:
             del hires[name]
     return {**fields, "width": first[0], "height": first[1], "hires": hires}

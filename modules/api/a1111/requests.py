@@ -121,7 +121,7 @@ class TextBody(GenerationBody):
     hr_second_pass_steps: Whole | None = 0
     hr_resize_x: Whole | None = 0
     hr_resize_y: Whole | None = 0
-    hr_checkpoint_name: Name | None = None
+    hr_checkpoint_name: Name | None = Field(None, description="Runs the second pass in place of the first one's.")
     hr_sampler_name: Name | None = None
     hr_scheduler: Name | None = None
     hr_cfg: Annotated[Real, _bounds("cfg_scale")] | None = Field(

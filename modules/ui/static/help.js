@@ -28,7 +28,7 @@ const HERE = [
   ["Checkpoint", "at the top; the arrows rescan the models folder (Stable Diffusion 1.x and 2.x, SDXL and its relatives, .safetensors; inpainting and InstructPix2Pix models too)"],
   ["VAE", "Advanced, or the Models tab; NAME.vae.safetensors beside NAME.safetensors is taken by itself"],
   ["Refiner", "Advanced: any checkpoint of the same kind goes on from a share of the noise schedule on"],
-  ["Hires. fix", "“Second pass”, in the settings of txt2img"],
+  ["Hires. fix", "“Second pass”, in the settings of txt2img, with a sampler, prompts and a checkpoint of its own"],
   ["Outpainting", "Inpaint: drag the frame beyond the picture (O), or the fields “Extend”"],
   ["Only masked, Sketch, Inpaint upload", "Inpaint: “Inpaint area” and the box (X); “Colour” above the canvas; a mask from a file (arrow at its side)"],
   ["Batch, Loopback", "img2img and Inpaint: “Many pictures”, “Loop back”"],
