@@ -66,6 +66,7 @@ PROMPT_FIELDS = (
     "comments",
     "old_prompt_editing",
     "raw_text",
+    "hires",
 )
 """Fields of a request that decide what its prompts mean."""
 
@@ -345,10 +346,28 @@ class Catalogue:
         """
         given = {name: fields[name] for name in PROMPT_FIELDS if fields.get(name) is not None}
         request = parse_request(given)
+        first = self._checked(request, fields.get("checkpoint"))
+        if request.hires is None:
+            return first
+        try:
+            final = self.library.finish(request.model_copy(update={"seed": max(0, request.seed)})).request
+        except RequestError:  # which the first one says
+            return first
+        words = final.second_pass()
+        before = find_sampler(request.sampler)[0].prompt_steps(request.steps)
+        second = self._checked(words, request.hires.checkpoint or fields.get("checkpoint"), before)
+        same = (words.prompt, words.negative_prompt) == (final.prompt, final.negative_prompt)
+        plain = all(len(side.stages) == 1 for each in (first, second) for side in (*each.sides, each.negative))
+        if same and plain and set(second.notes) <= set(first.notes):
+            return first
+        return replace(first, second=replace(second, notes=tuple(note for note in second.notes if note not in first.notes)))
+
+    def _checked(self, request: GenerationRequest, checkpoint: Any, steps_before: int | None = None) -> PromptCheck:
+        """What is understood of the prompts of one pass."""
         sampler, _ = find_sampler(request.sampler)
-        usable, skipped = self._embeddings_for(fields.get("checkpoint"))
+        usable, skipped = self._embeddings_for(checkpoint)
         loras = self.lora_infos() if "<" in request.prompt else []
-        bundled = self._bundled(request.prompt, loras, fields.get("checkpoint"))
+        bundled = self._bundled(request.prompt, loras, checkpoint)
         return check(
             request,
             self.library,
@@ -358,7 +377,8 @@ class Catalogue:
             hypernetworks={info.name: info.problem for info in self.hypernetworks()} if "<hypernet:" in request.prompt else {},
             embeddings=[*usable, *(one for one in bundled if one.name.casefold() not in {e.name.casefold() for e in usable})],
             skipped=skipped,
-            vocabulary=self._vocabulary(fields.get("checkpoint")),
+            vocabulary=self._vocabulary(checkpoint),
+            steps_before=steps_before,
         )
 
     def embeddings(self) -> list[EmbeddingInfo]:

@@ -156,6 +156,18 @@ def test_weights_are_nudged_as_in_a1111(page: Any) -> None:
         assert page.input_value(PROMPT) == expected, (text, start, end, key)
 
 
+def test_the_reading_tells_the_second_pass_where_it_has_a_prompt_of_its_own(page: Any) -> None:
+    page.click("#txt2img_second_pass button.label-wrap")
+    page.check("#txt2img_hires input")
+    page.fill("#txt2img_hires_prompt textarea", "a (dog:1.3), and <lora:gone:1>")
+    page.wait_for_selector(f"{READING} .gist:has-text('another text in the second pass · 1 remark')")
+    reading = open_reading(page)
+    assert "Second pass" in " ".join(reading.locator("h3").all_inner_texts())
+    assert reading.locator(".remarks li").all_inner_texts()[0].startswith("Second pass: <lora:gone:1>")
+    page.uncheck("#txt2img_hires input")
+    page.wait_for_function("!document.querySelector('#txt2img_reading .reading').innerText.includes('Second pass')")
+
+
 MOVES = [  # text, selection, key, text then, selection then
     ("a red cat, blue sky, sun", 13, 13, "Left", "blue sky, a red cat, sun", "", 2),
     ("a red cat, blue sky, sun", 13, 17, "Right", "a red cat, sun, blue sky", "ue s", 18),

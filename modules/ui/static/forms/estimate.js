@@ -76,7 +76,7 @@ function questionOf(tab) {
 }
 
 const STEP = 8; // of a picture's sides
-const SAME = "Same as the first pass"; // what stands in a list where nothing is chosen
+export const SAME = "Same as the first pass"; // what stands in a list where nothing is chosen
 
 /** What of the second pass decides what it takes (second_pass.py reads the form in the same way). */
 function secondPass(form) {

@@ -7,6 +7,7 @@ import { fields } from "../forms/form.js";
 import { moveWithKeys } from "./move_keys.js";
 import { nudgeWithKeys } from "./weight_keys.js";
 import { gist, isPlain, reading } from "./prompt_check.js";
+import { SAME } from "../forms/estimate.js";
 import { currentTab } from "../tabs.js";
 
 const PAUSE_MS = 200; // after the last key
@@ -127,5 +128,13 @@ function asked(form) {
   if (/^\d{1,20}$/.test(seed) && BigInt(seed) < 2n ** 64n) question.seed = seed; // a text: numbers have 53 bits here
   else delete question.seed;
   if (!whole(question.steps, 1, 150)) delete question.steps;
-  return question;
+  return form.hires === true ? { ...question, hires: secondPass(form) } : question;
+}
+
+/** What of a second pass decides what its prompts mean; of a size there has to be one. */
+function secondPass(form) {
+  const steps = Number(form.hires_steps);
+  const own = { prompt: form.hires_prompt, negative_prompt: form.hires_negative_prompt, sampler: form.hires_sampler, checkpoint: form.hires_checkpoint };
+  const given = Object.fromEntries(Object.entries(own).filter(([, value]) => value && value !== SAME));
+  return { width: 512, height: 512, ...given, ...(Number.isInteger(steps) && steps > 0 && steps <= 150 ? { steps } : {}) };
 }
