@@ -29,6 +29,7 @@ const HERE = [
   ["VAE", "Advanced, or the Models tab; NAME.vae.safetensors beside NAME.safetensors is taken by itself"],
   ["Refiner", "Advanced: any checkpoint of the same kind goes on from a share of the noise schedule on"],
   ["Hires. fix", "“Second pass”, in the settings of txt2img, with a sampler, prompts and a checkpoint of its own"],
+  ["Upscale this one (✨)", "“Upscale” beside each picture, with the settings of “Second pass”"],
   ["Outpainting", "Inpaint: drag the frame beyond the picture (O), or the fields “Extend”"],
   ["Only masked, Sketch, Inpaint upload", "Inpaint: “Inpaint area” and the box (X); “Colour” above the canvas; a mask from a file (arrow at its side)"],
   ["Batch, Loopback", "img2img and Inpaint: “Many pictures”, “Loop back”"],

@@ -35,6 +35,7 @@ import { startSliders } from "./forms/sliders.js";
 import { accept, offerPictures, showsPictures, startViewSwitch, turn } from "./results/view_switch.js";
 import { currentTab, startTabs } from "./tabs.js";
 import { startUploads } from "./forms/upload.js";
+import { upscale } from "./results/upscaling.js";
 import { allPictures } from "./results/viewer.js";
 
 const SOON_MS = 1000; // what takes longer is said
@@ -78,6 +79,7 @@ class Page {
       useSettings,
       (job) => this.show(job.id, null),
       take,
+      (job, picture) => this.upscale(job, picture),
     );
 
     this.scripts = new ScriptRun(this.$(".script-run"), this.$(".script-bar"), this.jobs);
@@ -337,6 +339,20 @@ class Page {
   generating() {
     const job = chosen("restart") ? this.skippable() : null;
     if (job) this.jobs.interrupt(job.id).catch(() => this.onReach(false));
+  }
+
+  /** A second pass over a picture that is finished: another job. */
+  async upscale(job, picture) {
+    let id;
+    try {
+      id = await upscale(job, picture, fields("txt2img"));
+    } catch (error) {
+      return complain(`It cannot be upscaled. ${error.message}`, [], "bad", { everywhere: true });
+    }
+    complain("");
+    const seen = this.underWay();
+    await this.jobs.submitted(id);
+    if (!seen) this.show(id, null);
   }
 
   // ---- what is seen

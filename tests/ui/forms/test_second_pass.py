@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modules.errors import RequestError
-from modules.request import parse_request
+from modules.request import Img2Img, parse_request
 from modules.ui import second_pass
 from tests.ui.fake_app import LANDSCAPES, FakeApp
 from tests.ui.test_picture_to_picture import submitted
@@ -143,3 +143,41 @@ def test_another_checkpoint_runs_it_and_is_named_where_it_is_gone(page: Any, app
     page.click("#result_reuse")
     page.wait_for_selector(f"#complaint:has-text(\"Hires checkpoint '{LANDSCAPES.name}'\")")
     page.wait_for_function(f"window.atelierForms.txt2img.hires_checkpoint === '{second_pass.SAME}'")
+
+
+@pytest.mark.browser
+def test_one_picture_is_upscaled_with_its_seed_and_that_one_again(page: Any, app: FakeApp) -> None:
+    """A picture from words by a second pass behind it; one that had a second pass by img2img at exactly its steps."""
+    page.fill("#txt2img_prompt textarea", "a rocket")
+    page.fill(number("count"), "2")
+    first = paint(page, app)
+    page.click("#txt2img_second_pass button.label-wrap")
+    page.fill("#txt2img_hires_factor input[type=number]", "1.5")
+    page.fill("#txt2img_hires_steps :is(input, textarea)", "7")
+    page.fill("#txt2img_prompt textarea", "something else")
+    page.wait_for_function("window.atelierForms.txt2img.hires_steps === '7'")
+    page.click(".picture-grid button >> nth=1")
+    page.click("#result_upscale")
+    second = app.wait_for_job(2)
+    request, made = app.records[second][1].request, app.records[first][1]
+    assert (request.prompt, request.seed, request.count) == ("a rocket", made.pictures[1].seed, 1)
+    assert request.hires is not None
+    assert (request.hires.width, request.hires.height, request.hires.steps, request.hires.upscaler) == (192, 192, 7, "Latent")
+    assert request.model_copy(update={"hires": None}) == made.request.image(1)
+    page.wait_for_selector(f".job[data-job='{second}']")
+
+    app.finish_picture(second)
+    page.wait_for_selector(f"#result_picture[src*='{second}/']")
+    page.click("#result_upscale")
+    again = app.records[app.wait_for_job(3)][1].request
+    assert isinstance(again, Img2Img)
+    assert (again.width, again.height, again.steps, again.fix_steps, again.denoising_strength) == (192, 192, 7, True, 0.7)
+    assert (again.seed, again.prompt, again.hires) == (request.seed, "a rocket", None)
+    app.finish_picture(app.newest())
+
+    page.fill("#txt2img_hires_factor input[type=number]", "4")
+    page.fill("#txt2img_hires_width :is(input, textarea)", "4096")
+    page.wait_for_function("window.atelierForms.txt2img.hires_width === '4096'")
+    page.wait_for_selector(f"#result_picture[src*='{app.newest()}/']")
+    page.click("#result_upscale")
+    page.wait_for_selector("#complaint:has-text('It cannot be upscaled. width: must be')")

@@ -38,13 +38,15 @@ export class PictureInfo {
   #onReuse;
   #onSheet;
   #onAccept;
+  #onUpscale;
   #shown = "";
 
-  constructor(root, onReuse, onSheet, onAccept) {
+  constructor(root, onReuse, onSheet, onAccept, onUpscale) {
     this.#root = root;
     this.#onReuse = onReuse;
     this.#onSheet = onSheet;
     this.#onAccept = onAccept;
+    this.#onUpscale = onUpscale;
   }
 
   clear() {
@@ -98,7 +100,9 @@ export class PictureInfo {
     const take = document.getElementById(`${tab}_canvas`)
       ? h("button", { type: "button", id: "result_accept", class: "accept", onclick: () => this.#onAccept(job, picture) }, words)
       : null;
-    return h("div", { class: "actions" }, take, download, reuse, this.#send(job, picture, fields), copy, back);
+    const upscale = h("button", { type: "button", id: "result_upscale", onclick: () => this.#onUpscale(job, picture) }, "Upscale");
+    upscale.title = "A second pass over this picture, as “Second pass (hires)” in txt2img says";
+    return h("div", { class: "actions" }, take, download, reuse, upscale, this.#send(job, picture, fields), copy, back);
   }
 
   /** To another tab, with everything filled in; as a source, the picture itself. */
