@@ -333,6 +333,24 @@ def test_a_second_pass_by_another_checkpoint_is_asked_for_as_there(api: TestClie
     assert "the hires checkpoint 'gone [0000000000]' is not here" in info["notes"]
 
 
+def test_a_second_pass_over_a_picture_that_is_sent_is_the_second_pass_alone(api: TestClient, painting: App) -> None:
+    second = {
+        "enable_hr": True,
+        "hr_scale": 1.5,
+        "hr_upscaler": "Lanczos",
+        "hr_second_pass_steps": 3,
+        "denoising_strength": 0.5,
+    }
+    first, _ = paint(api, seed=9)
+    whole, _ = paint(api, seed=9, **second, hr_prompt="a dog")
+    alone, _ = paint(api, seed=9, **second, hr_prompt="a dog", firstpass_image=first["images"][0])
+    request = newest(painting)
+    assert isinstance(request, Img2Img)
+    assert (request.width, request.steps, request.fix_steps, request.prompt, request.hires) == (96, 3, True, "a dog", None)
+    one, other = (np.asarray(opened(each["images"][0])).astype(int) for each in (whole, alone))
+    assert np.abs(one - other).max() <= 1
+
+
 def painting_bytes(painting: App, back: int) -> str:
     """The picture of the job before the newest `back` ones."""
     return as_text(painting.jobs("local", back + 1)[back].pictures[0].path.read_bytes())
@@ -362,7 +380,7 @@ def test_a_refiner_of_an_infotext_that_is_not_here_is_left_out_with_a_note(api: 
         ({"scheduler": "Gone"}, 422, "schedule 'Gone' is not here"),
         ({"enable_hr": True, "hr_upscaler": "ESRGAN_4x"}, 422, "hr_upscaler: 'ESRGAN_4x' is not here; known are Latent"),
         ({"enable_hr": True, "hr_checkpoint_name": "gone"}, 422, "hr_checkpoint_name: checkpoint 'gone' is not here"),
-        ({"enable_hr": True, "firstpass_image": "x"}, 422, "firstpass_image: a second pass over a picture that is sent"),
+        ({"enable_hr": True, "firstpass_image": "x"}, 422, "firstpass_image: "),
         ({"enable_hr": True, "hr_scale": 100}, 422, "hires.width: must be a multiple of 8 from 64 to 2048, 6400 was given"),
         ({"refiner_checkpoint": "x"}, 422, "refiner_checkpoint: checkpoint 'x' is not here"),
         ({"refiner_checkpoint": "x", "refiner_switch_at": 0.8}, 422, "refiner_checkpoint: checkpoint 'x' is not here"),

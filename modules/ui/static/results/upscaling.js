@@ -36,7 +36,7 @@ function secondPass(form, { width, height }) {
 function repainted(request, { upscaler, ...hires }) {
   const kept = Object.fromEntries(Object.entries(request).filter(([name]) => !OWN.test(name)));
   const before = Object.fromEntries(Object.entries(request.hires ?? {}).filter(([name, value]) => [...TEXTS, "steps", "cfg_scale"].includes(name) && value));
-  return { ...kept, ...before, ...hires, count: 1, fix_steps: true, resize_mode: upscaler.startsWith("Latent") ? "Just resize (latent upscale)" : "Just resize" };
+  return { ...kept, ...before, ...hires, count: 1, fix_steps: true, resize_mode: upscaler.startsWith("Latent") ? "Just resize (latent upscale)" : "Crop and resize" };
 }
 
 async function sourceOf(job, picture) {
