@@ -14,6 +14,7 @@ from modules.api.guard.middleware import AccessConfig
 from modules.api.page.jobs import exact
 from modules.api.page.queue import json_object
 from modules.api.schema import error_responses
+from modules.api.v1.endpoints import job_body
 from modules.app import App
 from modules.errors import without_folders
 from modules.scripts.forever import ForeverView
@@ -67,7 +68,7 @@ def _own(router: APIRouter, app: App) -> None:
         """What you generate forever, or did last."""
         return _json(await anyio.to_thread.run_sync(app.forever.view, request.state.user))
 
-    @router.post(BASE, **described)
+    @router.post(BASE, openapi_extra=job_body(key=False), **described)
     async def start(request: Request) -> Any:
         """Submit a job, as `/api/v1/jobs` takes it, again and again, each with a seed of its own unless `seed` is given.
 

@@ -205,7 +205,7 @@ def _jobs(router: APIRouter, app: App) -> None:
             raise HTTPException(404, "There is no such job here (any more).")
         return job
 
-    @router.post("/jobs", status_code=201, response_model=JobAnswer, openapi_extra=_job_body())
+    @router.post("/jobs", status_code=201, response_model=JobAnswer, openapi_extra=job_body())
     async def submit(request: Request) -> Any:
         """Submit a job.  It is on disk when this answers, and survives anything.
 
@@ -220,7 +220,7 @@ def _jobs(router: APIRouter, app: App) -> None:
         job = await anyio.to_thread.run_sync(lambda: app.submit(fields, user, key, exact=True))
         return job_answer(job)
 
-    @router.post("/estimate", response_model=EstimateAnswer, openapi_extra=_job_body(key=False))
+    @router.post("/estimate", response_model=EstimateAnswer, openapi_extra=job_body(key=False))
     async def estimate(request: Request) -> Any:
         """What a job with these fields would take of time and memory; nothing is begun."""
         caller(request)
@@ -420,7 +420,7 @@ def job_answer(job: JobView) -> dict[str, Any]:
     }
 
 
-def _job_body(key: bool = True) -> dict[str, Any]:
+def job_body(key: bool = True) -> dict[str, Any]:
     """Of a job, with its `key` or without: a request of either kind.  Defaults are left out, because the checkpoint's own come
     before them."""
     kinds = [inlined(schema, schema.pop("$defs", {})) for schema in (Txt2Img.model_json_schema(), Img2Img.model_json_schema())]
