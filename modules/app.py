@@ -42,6 +42,7 @@ from modules.prompts.library import Library
 from modules.queue.owners import OWNER
 from modules.queue.store import JobStore
 from modules.request import GenerationRequest
+from modules.scripts.forever import Forever
 from modules.scripts.runs import ScriptRuns
 from modules.settings import Settings
 
@@ -103,6 +104,8 @@ class App:
 
         self.scripts = ScriptRuns(self.store.scripts, self, settings.jobs_per_user)
         """X/Y/Z plots and other scripts, whose cells become jobs between `start` and `close`."""
+        self.forever = Forever(self.store.forever, self)
+        """Requests that are submitted again and again between `start` and `close`, until their users end that."""
 
         self.preferences = PreferenceStore(settings.data_dir / "preferences.sqlite" if durable else None)
         """What users chose for themselves, and their presets of forms."""
@@ -129,6 +132,7 @@ class App:
         self.input_images.uploads.sweep()
         self.service.start()
         self.scripts.begin()
+        self.forever.begin()
         if self._durable:
             self.model_tools.begin()
             self.gallery.start()
@@ -137,6 +141,7 @@ class App:
         """Stop the engines.  Unfinished jobs stay in the queue for the next start; what is finished by now is still saved."""
         self.model_tools.close()
         self.scripts.close()
+        self.forever.close()
         self.service.close()
         self.model_library.close()
         self.gallery.close()
@@ -194,6 +199,10 @@ class App:
     def recipe_refiner(self, fields: dict[str, Any]) -> str:
         """See `Catalogue.recipe_refiner`."""
         return self.catalogue.recipe_refiner(fields, Path(self.settings.data_dir) / "hashes.json")
+
+    def recipe_hires(self, fields: dict[str, Any]) -> str:
+        """See `Catalogue.recipe_hires`."""
+        return self.catalogue.recipe_hires(fields, Path(self.settings.data_dir) / "hashes.json")
 
     def complete(self, fields: dict[str, Any]) -> GenerationRequest:
         """See `Catalogue.complete`."""

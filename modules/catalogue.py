@@ -30,6 +30,7 @@ from modules.checkpoints.companions import (
 from modules.checkpoints.families import FAMILIES, Family
 from modules.checkpoints.files import CheckpointInfo, Defaults, find, read_source, scan
 from modules.checkpoints.refiners import refiner_problem
+from modules.checkpoints.second_passes import second_pass_problem
 from modules.checkpoints.sources import stamp_of
 from modules.checkpoints.taesd import HALVES, TinyInfo, scan_taesd, taesd_for
 from modules.checkpoints.upscalers import BUILT_IN, UpscalerInfo, find_upscaler, scan_upscalers
@@ -76,6 +77,7 @@ PROMPT_FIELDS = (
     "comments",
     "old_prompt_editing",
     "raw_text",
+    "hires",
 )
 """Fields of a request that decide what its prompts mean."""
 
@@ -235,19 +237,62 @@ class Catalogue:
             raise RequestError(f"refiner: {problem}")
         return info.name
 
+    def _hires(self, hires: Hires, first: CheckpointInfo) -> Hires:
+        """With the names of its own sampler, schedule and checkpoint resolved; the first pass's own checkpoint is none.
+
+        Raises:
+            RequestError: there is no such sampler, schedule or checkpoint, or it cannot be used for that.
+        """
+        hires = self._named_hires(hires)
+        if hires.checkpoint.casefold() in ("", "none", "use same checkpoint"):
+            return hires.model_copy(update={"checkpoint": ""})
+        try:
+            info = find(self.folders, hires.checkpoint)
+        except UnknownName as error:
+            raise RequestError(f"hires.checkpoint: {error}") from None
+        if info.problem:
+            raise RequestError(f"hires.checkpoint: {info.name!r} cannot be used: {info.problem}")
+        family, other = FAMILIES.find(first.family), FAMILIES.find(info.family)
+        if (
+            family is not None
+            and other is not None
+            and info.name != first.name
+            and (problem := second_pass_problem(first.name, family, info.name, other, hires.upscaler))
+        ):
+            raise RequestError(f"hires.checkpoint: {problem}")
+        return hires.model_copy(update={"checkpoint": "" if info.name == first.name else info.name})
+
+    def recipe_hires(self, fields: dict[str, Any], cache: Path) -> str:
+        """Give the checkpoint of a recipe's second pass, "name [hash]", the name that it has here, or leave it out; what to say
+        about that, "" where it is here."""
+        if not isinstance(hires := fields.get("hires"), dict):
+            return ""
+        name = hires.get("checkpoint")
+        if not isinstance(name, str) or not name:
+            return ""
+        known = self._by_recipe(name, cache)
+        fields["hires"] = {**hires, "checkpoint": known}
+        return "" if known else f"the hires checkpoint {name[:80]!r} is not here; the second pass runs with the first one's"
+
+    def _by_recipe(self, name: str, cache: Path) -> str:
+        """The name that a checkpoint of a recipe, "name [hash]", has here; "" where it is not here."""
+        digits = re.search(r"\[([0-9a-fA-F]{8,64})\]\s*$", name)
+        for known in (*([digits[1]] if digits else []), name):
+            try:
+                return find(self.folders, known, cache).name
+            except UnknownName:
+                continue
+        return ""
+
     def recipe_refiner(self, fields: dict[str, Any], cache: Path) -> str:
         """Give the refiner of a recipe, "name [hash]", the name that it has here, or leave it out; what to say about that, ""
         where it is here.  Hashes are those that `cache` remembers."""
         name = fields.get("refiner")
         if not isinstance(name, str) or not name:
             return ""
-        digits = re.search(r"\[([0-9a-fA-F]{8,64})\]\s*$", name)
-        for known in (*([digits[1]] if digits else []), name):
-            try:
-                fields["refiner"] = find(self.folders, known, cache).name
-                return ""
-            except UnknownName:
-                continue
+        if known := self._by_recipe(name, cache):
+            fields["refiner"] = known
+            return ""
         for field in RefinerOptions.model_fields:
             fields.pop(field, None)
         fields["refiner"] = ""
@@ -305,7 +350,7 @@ class Catalogue:
         if request.variation_strength > 0 and request.variation_seed < 0:
             found["variation_seed"] = secrets.randbelow(DRAWN_SEEDS)
         if request.hires is not None:
-            found["hires"] = self._named_hires(request.hires)
+            found["hires"] = self._hires(request.hires, info)
         found |= _tiled(request, info)
         request = relevant(request.model_copy(update=found))
         self._check_taesd(request, family)
@@ -356,7 +401,7 @@ class Catalogue:
             "refiner": self.refiner(request.refiner, info),
         }
         if request.hires is not None:
-            found["hires"] = self._named_hires(request.hires)
+            found["hires"] = self._hires(request.hires, info)
         found |= _tiled(request, info)
         return _of_family(request.model_copy(update=found), FAMILIES.find(info.family)), info
 
@@ -373,10 +418,28 @@ class Catalogue:
         """
         given = {name: fields[name] for name in PROMPT_FIELDS if fields.get(name) is not None}
         request = parse_request(given)
+        first = self._checked(request, fields.get("checkpoint"))
+        if request.hires is None:
+            return first
+        try:
+            final = self.library.finish(request.model_copy(update={"seed": max(0, request.seed)})).request
+        except RequestError:  # which the first one says
+            return first
+        words = final.second_pass()
+        before = find_sampler(request.sampler)[0].prompt_steps(request.steps)
+        second = self._checked(words, request.hires.checkpoint or fields.get("checkpoint"), before)
+        same = (words.prompt, words.negative_prompt) == (final.prompt, final.negative_prompt)
+        plain = all(len(side.stages) == 1 for each in (first, second) for side in (*each.sides, each.negative))
+        if same and plain and set(second.notes) <= set(first.notes):
+            return first
+        return replace(first, second=replace(second, notes=tuple(note for note in second.notes if note not in first.notes)))
+
+    def _checked(self, request: GenerationRequest, checkpoint: Any, steps_before: int | None = None) -> PromptCheck:
+        """What is understood of the prompts of one pass."""
         sampler, _ = find_sampler(request.sampler)
-        usable, skipped = self._embeddings_for(fields.get("checkpoint"))
+        usable, skipped = self._embeddings_for(checkpoint)
         loras = self.lora_infos() if "<" in request.prompt else []
-        bundled = self._bundled(request.prompt, loras, fields.get("checkpoint"))
+        bundled = self._bundled(request.prompt, loras, checkpoint)
         return check(
             request,
             self.library,
@@ -386,7 +449,8 @@ class Catalogue:
             hypernetworks={info.name: info.problem for info in self.hypernetworks()} if "<hypernet:" in request.prompt else {},
             embeddings=[*usable, *(one for one in bundled if one.name.casefold() not in {e.name.casefold() for e in usable})],
             skipped=skipped,
-            vocabulary=self._vocabulary(fields.get("checkpoint")),
+            vocabulary=self._vocabulary(checkpoint),
+            steps_before=steps_before,
         )
 
     def embeddings(self) -> list[EmbeddingInfo]:

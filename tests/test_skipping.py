@@ -69,6 +69,28 @@ def test_interrupt_finishes_what_is_painted_and_begins_nothing_else(app: App, li
     assert not app.interrupt(job, "me")
 
 
+def test_what_was_interrupted_is_not_gone_on_with_after_a_restart(app: App, link: ScriptedLink) -> None:
+    half = app.submit({**SMALL, "count": 2}, "me").id
+    link.done(f"{half}.0")
+    app.service.settle(60)
+    none = app.submit({**SMALL, "count": 2}, "me").id
+    assert app.interrupt(half, "me")
+    assert app.interrupt(none, "me")
+    app.close()  # with pictures of both in flight
+    again = ScriptedLink()
+    second = App(app.settings, again)
+    second.start()
+    again.hello()
+    try:
+        states = [(view.state, view.done) for job in (half, none) if (view := second.job(job, "me"))]
+        assert states == [("done", 1), ("cancelled", 0)]
+        assert again.flying() == []
+        assert second.retry(none, "me"), "a cancelled job can be tried again"
+        assert again.flying() == [f"{none}.0", f"{none}.1"]
+    finally:
+        second.close()
+
+
 def test_interrupting_a_job_that_waits_cancels_it(app: App, link: ScriptedLink) -> None:
     app.pause("me", True)
     job = app.submit(SMALL, "me").id

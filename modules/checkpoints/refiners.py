@@ -14,7 +14,7 @@ def refiner_problem(name: str, family: Family, refiner: str, refining: Family) -
     Nothing is decoded in between, so both see pictures as the same latents.  Concat conditioning is made for what the first one
     takes: a refiner takes the same or none.
     """
-    if _space(family.latent) != _space(refining.latent):
+    if not same_latents(family, refining):
         return (
             f"{refiner!r} ({refining.title}) cannot go on with latents of {name!r} ({family.title}): "
             "they stand for other pictures there; choose a refiner of the same kind, or none"
@@ -26,6 +26,11 @@ def refiner_problem(name: str, family: Family, refiner: str, refining: Family) -
             "which is painted without such inputs; choose another refiner, or none"
         )
     return ""
+
+
+def same_latents(one: Family, other: Family) -> bool:
+    """Whether a latent of the one stands for the same picture with the other."""
+    return _space(one.latent) == _space(other.latent)
 
 
 def _space(latent: LatentFormat) -> LatentFormat:

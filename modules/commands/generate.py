@@ -112,7 +112,8 @@ def recipe_fields(app: App, source: Path, checkpoint: str | None) -> dict[str, A
     for note in (*recipe.notes, *renamed):
         log.warning("%s: %s", source.name, note)
     fields.pop("checkpoint", None)
-    for note in filter(None, (app.recipe_vae(fields), app.recipe_refiner(fields), app.recipe_upscaler(fields))):
+    known = (app.recipe_vae(fields), app.recipe_refiner(fields), app.recipe_hires(fields), app.recipe_upscaler(fields))
+    for note in filter(None, known):
         log.warning("%s: %s", source.name, note)
     if checkpoint is not None or not recipe.checkpoints:
         return fields

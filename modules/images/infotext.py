@@ -29,6 +29,7 @@ from modules.images.infotext_keys import (
     CORE_KEYS,
     EARLY_EXTRAS,
     EXTENSIONS,
+    HIRES_CHECKPOINT,
     INIT_HASH,
     MASK_WEIGHT,
     NEGATIVE,
@@ -114,7 +115,7 @@ def _items(info: GenerationInfo) -> Iterator[tuple[str, str]]:
     # A key that the format cannot carry is bent into shape rather than refused: metadata must never cost a picture.
     extras = {_legal_key(key): clean_text(value) for key, value in info.extras.items()}
     yield from _noise_items(request, extras)
-    yield from hires_items(request)
+    yield from hires_items(request, {key: clean_text(info.extras[key]) for key in (HIRES_CHECKPOINT,) if key in info.extras})
     if source is not None and source.inpaints:
         yield from _mask_items(source)
     if request.hires is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from modules.fields import about, infotext_keys
@@ -22,13 +23,13 @@ _SCALE = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,17})?")
 _INTEGER = re.compile(r"[0-9]{1,9}")
 
 
-def hires_items(request: Txt2Img) -> Iterator[tuple[str, str]]:
-    """The items of a request's second pass but its strength, in A1111's order."""
+def hires_items(request: Txt2Img, told: Mapping[str, str] = MappingProxyType({})) -> Iterator[tuple[str, str]]:
+    """The items of a request's second pass but its strength, in A1111's order; `told` are some that say more than it does."""
     if (hires := request.hires) is None:
         return
     for key, name in _TEXTS.items():
         if value := getattr(hires, name):
-            yield key, clean_text(value)
+            yield key, told.get(key) or clean_text(value)
     if hires.cfg_scale is not None:
         yield _KEYS["cfg_scale"], _number(hires.cfg_scale)
     scale = hires.width / request.width
@@ -89,7 +90,7 @@ def hires_fields(full: Mapping[str, str], size: tuple[Any, Any]) -> dict[str, An
 def described(hires: Hires) -> str:
     """A second pass in a few words, for people: "128x96, Latent, denoising strength 0.7, ..."."""
     said = [f"{hires.width}x{hires.height}", hires.upscaler, f"denoising strength {hires.denoising_strength:g}"]
-    for name in ("steps", "sampler", "schedule", "cfg_scale", "prompt", "negative_prompt"):
+    for name in ("checkpoint", "steps", "sampler", "schedule", "cfg_scale", "prompt", "negative_prompt"):
         if (value := getattr(hires, name)) not in (0, "", None) or (name == "cfg_scale" and value == 0):
             said.append(f"{name.replace('_', ' ')} {value}")
     return ", ".join(said)

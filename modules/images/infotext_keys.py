@@ -45,6 +45,7 @@ MASK = infotext_keys(Img2Img, "mask")
 VAE = ("VAE hash", "VAE")
 """The file that the autoencoder comes from."""
 
+HIRES_CHECKPOINT = "Hires checkpoint"
 REFINER = "Refiner"
 """The checkpoint that goes on with the denoising loop; as an extra "name [hash]", as A1111 says it."""
 

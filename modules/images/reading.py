@@ -17,7 +17,7 @@ from modules.images.containers import Container, read_container
 from modules.images.decode import decode
 from modules.images.infotext import as_text, checkpoint_names, parse_record, render, request_fields
 from modules.images.infotext_fields import IMG2IMG_FIELDS
-from modules.images.infotext_keys import NEGATIVE, PROMPT, REFINER
+from modules.images.infotext_keys import HIRES_CHECKPOINT, NEGATIVE, PROMPT, REFINER
 from modules.images.infotext_parsing import parse
 from modules.images.infotext_tiles import TILED, beyond_tiles
 from modules.images.metadata import record_of
@@ -154,7 +154,9 @@ def _own(container: Container) -> Found | None:
         "Atelier", info.version, infotext, *prompts, fields, checkpoints, a1111.networks(parsed), items=_items(parsed)
     )
     if info.request.refiner and (said := info.extras.get(REFINER)):
-        found = replace(found, fields={**fields, "refiner": said})  # with its hash
+        found = replace(found, fields={**found.fields, "refiner": said})  # with its hash
+    if (hires := info.request.hires) and hires.checkpoint and (said := info.extras.get(HIRES_CHECKPOINT)):
+        found = replace(found, fields={**found.fields, "hires": {**found.fields["hires"], "checkpoint": said}})
     if not info.request.extensions:
         return found
     given, notes = understood(info.request.extensions)

@@ -97,10 +97,14 @@ def quote(
     if picture is None:
         return Quote(None, False, native, weights, memory)
     load = sum(costs.seconds(Call("load", name)) or 0.0 for name in checkpoints_of(stages_of(request)) if name != resident)
-    known = [call for call in costs.entries if (call.work, call.checkpoint) == ("predict", request.checkpoint)]
-    largest = max(math.prod(stage.window_size) for stage in stages_of(request))
-    beyond = largest > max(call.width * call.height for call in known)
+    beyond = any(_beyond(costs, stage) for stage in stages_of(request))
     return Quote(picture * request.count + load, beyond, native, weights, memory)
+
+
+def _beyond(costs: CostModel, stage: Stage) -> bool:
+    """Whether a stage is larger than all that was measured of its checkpoint."""
+    known = (call for call in costs.entries if (call.work, call.checkpoint) == ("predict", stage.settings.checkpoint))
+    return math.prod(stage.window_size) > max((call.width * call.height for call in known), default=0)
 
 
 def quote_json(quoted: Quote) -> dict[str, Any]:
@@ -172,7 +176,7 @@ def picture_seconds(costs: CostModel, request: GenerationRequest, waiting: int =
     total = 0.0
     for stage, following in zip(stages, (*stages[1:], None), strict=True):
         decoded = following is None or following.start == "picture"
-        seconds = _stage_seconds(costs, request.checkpoint, stage, decoded, max(1, waiting))
+        seconds = _stage_seconds(costs, stage, decoded, max(1, waiting))
         between = 0.0 if following is None else _enlarging_seconds(costs, following.upscaler, stage.size, max(1, waiting))
         if seconds is None or between is None:
             return None
@@ -199,7 +203,8 @@ def _enlarging_seconds(costs: CostModel, upscaler: str, size: tuple[int, int], w
     return None if tile is None else tile * math.prod(len(tiles.starts(side)) for side in size)
 
 
-def _stage_seconds(costs: CostModel, checkpoint: str, stage: Stage, decoded: bool, waiting: int) -> float | None:
+def _stage_seconds(costs: CostModel, stage: Stage, decoded: bool, waiting: int) -> float | None:
+    checkpoint = stage.settings.checkpoint or ""
     sampler, _ = find_sampler(stage.settings.sampler)
     rows, steps = rows_of(stage.settings), stage.steps
     refined = refined_steps(stage)

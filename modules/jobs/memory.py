@@ -108,7 +108,7 @@ class _Need:
 
     request: GenerationRequest
     footprints: Mapping[str, Footprint]
-    """By checkpoint: the request's own, and its refiner's."""
+    """By checkpoint: the request's own, its second pass's and its refiner's."""
     room: Room
     costs: CostModel
     stages: tuple[Stage, ...] = field(default=())
@@ -142,13 +142,14 @@ class _Need:
         for stage, following in zip(self.stages, (*self.stages[1:], None), strict=True):
             width, height = (_scaled(side, how.scale) for side in stage.size)
             seen = min(width, stage.window_size[0]), min(height, stage.window_size[1])
-            for name in filter(None, (self.request.checkpoint, stage.refiner)):
+            own = stage.settings.checkpoint or ""
+            for name in filter(None, (own, stage.refiner)):
                 if name in self.footprints:
                     yield self._forward(stage, name, seen, how)
             if following is None or following.start == "picture":
-                yield self._by_autoencoder("decode", (width, height), how)
+                yield self._by_autoencoder("decode", own, (width, height), how)
             if stage.start == "picture":
-                yield self._by_autoencoder("encode-image", (width, height), how)
+                yield self._by_autoencoder("encode-image", own, (width, height), how)
 
     def _forward(self, stage: Stage, name: str, size: tuple[int, int], how: _How) -> tuple[int, bool]:
         each = self.footprints[name]
@@ -160,8 +161,7 @@ class _Need:
         known = self.costs.seconds(Call(MEMORY_OF + "predict", name, *size, rows))
         return round(known if known is not None else rows * positions * each.row * self._number(each)), known is not None
 
-    def _by_autoencoder(self, work: str, size: tuple[int, int], how: _How) -> tuple[int, bool]:
-        name = self.request.checkpoint or ""
+    def _by_autoencoder(self, work: str, name: str, size: tuple[int, int], how: _How) -> tuple[int, bool]:
         each = self.footprints[name]
         decodes = work == "decode"
         tiny = (self.request.vae_decoder if decodes else self.request.vae_encoder) == "TAESD" or (decodes and how.taesd)

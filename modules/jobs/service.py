@@ -229,7 +229,14 @@ class JobService:
                 live = self.live.get(job_id, user)
                 if live is None:
                     return False
-                if self.live.dispatcher.busy(job_id) and not isinstance(live.job.request, Upscaling):  # half of it is nothing
+                busy = self.live.dispatcher.busy(job_id) and not isinstance(
+                    live.job.request, Upscaling
+                )  # half of it is nothing
+            if busy:
+                self.store.interrupt(job_id)
+            with self.changes.lock:
+                still = busy and self.live.get(job_id, user) is live
+                if still and self.live.dispatcher.busy(job_id):  # its engine may have died
                     live.left -= set(self.live.dispatcher.drop_waiting(job_id))
                     for task in self._to_finish(job_id):
                         self._finish(task)

@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor
 
 from modules.checkpoints.handle import ModelHandle
-from modules.checkpoints.taesd import Half
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import Sampler, find_sampler
 from modules.diffusion.schedules import Partial, Tweaks, partial_sigmas, resolve_schedule, sigmas_for
@@ -26,7 +25,8 @@ from modules.pipelines.extra_networks import both_said
 from modules.pipelines.guidance import guidance_for
 from modules.pipelines.init import Init, concat_empty, concat_init, init_of_region, init_of_stage
 from modules.pipelines.inpainting import blend_for, inpainted, inpainted_before, kept
-from modules.pipelines.ops import Program, decode, load, on_host, report
+from modules.pipelines.loading import load_stages
+from modules.pipelines.ops import Program, decode, on_host, report
 from modules.pipelines.painted import Painted
 from modules.pipelines.prompting import Prompted, prompted
 from modules.pipelines.refining import Refiner, account, check_refiner, load_refiner
@@ -53,24 +53,27 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     assert request.seed >= 0, "the seed is resolved before it reaches a pipeline"
     assert request.checkpoint, "the checkpoint is resolved before it reaches a pipeline"
     refiner = yield from load_refiner(stages)
-    model = yield from load(request.checkpoint, request.vae, _taesd(request))
-    check_refiner(model, refiner)
+    models = yield from load_stages(stages)
+    if any(stage.windows > 1 for stage in stages):
+        models = {name: in_tiles(each) for name, each in models.items()}
+    model = last = models[request.checkpoint]
+    check_refiner(stages, models, refiner)
     if problem := starting_problem(model.info.name, model.family.concat, request):
         raise RequestError(problem)
     stages = from_noise(stages) if model.enlarges else stages
     region = yield from _region(stages[0], model, dict(pictures))
     del pictures  # large ones and many jobs: what is still needed of them is in the region
-    model = in_tiles(model) if any(stage.windows > 1 for stage in stages) else model
-    runs = model.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
 
     latent, init, said, done = torch.empty(0), None, dict[str, str](), 0
     notes: dict[str, None] = {}
     schedules = []
     for number, stage in enumerate(stages):
         sampler, _ = find_sampler(stage.settings.sampler)
-        words = yield from prompted(model, stage.settings, sampler, stage.steps_before)
-        init = yield from _init(stage, model, region, latent)
-        words = yield from _concatenated(stage, model, region, init, words)
+        before, last = last, models[stage.settings.checkpoint or ""]
+        runs = last.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
+        words = yield from prompted(last, stage.settings, sampler, stage.steps_before)
+        init = yield from _init(stage, last, region, latent, before)
+        words = yield from _concatenated(stage, last, region, init, words)
         schedules.append(resolve_schedule(stage.settings.schedule, sampler))
         part = yield from _part(stage, runs, schedules[-1], sampler)
         own_words = None
@@ -88,8 +91,8 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
         if progress.ended:
             break
 
-    pixels = yield from decode(model, latent)
-    said |= yield from _files(model, refiner)
+    pixels = yield from decode(last, latent)
+    said |= yield from _files(model, refiner, last)
     if refiner is not None and not refiner.used:
         notes[f"the refiner {refiner.model.info.name} was never asked: no evaluation came as far as it takes over"] = None
     if not isinstance(request, Img2Img) or region is None:
@@ -106,23 +109,20 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     )
 
 
-def _taesd(request: Txt2Img) -> tuple[Half, ...]:
-    """The halves of TAESD that the request asks for."""
-    asked: dict[Half, str] = {"decoder": request.vae_decoder, "encoder": request.vae_encoder}
-    return tuple([half for half, method in asked.items() if method == "TAESD"])
-
-
-def _files(model: ModelHandle, refiner: Refiner | None) -> Program[dict[str, str]]:
-    """The hash of the checkpoint is known from here on; the items of the text that name an autoencoder of another file, and the
-    refiner."""
+def _files(model: ModelHandle, refiner: Refiner | None, second: ModelHandle) -> Program[dict[str, str]]:
+    """The hash of the checkpoint is known from here on; the items of the text that name an autoencoder of another file, the
+    refiner, and the checkpoint of a second pass where that is another one."""
     name, digest = model.vae_file or ("", None)
     other = None if refiner is None else refiner.model
-    for each in (model.hash, digest, None if other is None else other.hash, *(tiny for _, tiny in model.taesd_files)):
+    hashes = (model.hash, second.hash, digest, None if other is None else other.hash)
+    for each in (*hashes, *(tiny for _, tiny in model.taesd_files)):
         if each is not None and not each.ready:  # reading gigabytes is not for the device's thread to wait for
             yield from on_host(each.value, waits=True)
     said = {"VAE hash": digest.value()[:10], "VAE": name} if digest is not None else {}
     if other is not None:
         said["Refiner"] = f"{other.info.name} [{other.hash.value()[:10]}]"
+    if second is not model:
+        said["Hires checkpoint"] = f"{second.info.name} [{second.hash.value()[:10]}]"
     return said
 
 
@@ -171,12 +171,12 @@ def _region(stage: Stage, model: ModelHandle, pictures: dict[str, Image.Image]) 
     return (yield from on_host(look))
 
 
-def _init(stage: Stage, model: ModelHandle, region: Region | None, latent: Tensor) -> Program[Init | None]:
-    """What noise is added to, None for a stage from noise; `latent` is the result of the stage before."""
+def _init(stage: Stage, model: ModelHandle, region: Region | None, latent: Tensor, before: ModelHandle) -> Program[Init | None]:
+    """What noise is added to, None for one from noise; `latent` is the result of the stage before, of its model `before`."""
     if stage.start == "noise":
         return None
     if stage.upscaler:
-        return (yield from init_of_stage(model, stage, latent))
+        return (yield from init_of_stage(model, stage, latent, before))
     assert region is not None
     assert isinstance(stage.settings, Img2Img)
     return (yield from init_of_region(model, stage.settings, region))

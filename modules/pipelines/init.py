@@ -69,8 +69,8 @@ def init_of_region(model: ModelHandle, request: Img2Img, region: Region) -> Prog
     return Init(latent, latent, mask)
 
 
-def init_of_stage(model: ModelHandle, stage: Stage, latent: Tensor) -> Program[Init]:
-    """The result of the stage before, `latent` (C, h, w), at this one's size.
+def init_of_stage(model: ModelHandle, stage: Stage, latent: Tensor, before: ModelHandle) -> Program[Init]:
+    """The result of the stage before, the latent (C, h, w) of its model `before`, at this one's size.
 
     It covers the new size, and what stands over is cut off evenly on both sides.  A1111 cuts the latent in both cases; here a
     picture is cut before it is encoded, as img2img's "Crop and resize" does.
@@ -80,7 +80,7 @@ def init_of_stage(model: ModelHandle, stage: Stage, latent: Tensor) -> Program[I
         factor = model.latent.factor
         latent = upscaled(latent, stage.upscaler, width // factor, height // factor)
         return Init(latent, latent)
-    pixels = yield from decode(model, latent)
+    pixels = yield from decode(before, latent)
     large = yield from covering(pixels.numpy(), width, height, stage.upscaler)
     latent = yield from encode_image(model, tensor_of(large))
     return Init(latent, latent)

@@ -64,14 +64,19 @@ def load_refiner(stages: Sequence[Stage]) -> Program[Refiner | None]:
     return Refiner((yield from load(name, OWN))) if name else None
 
 
-def check_refiner(model: ModelHandle, refiner: Refiner | None) -> None:
+def check_refiner(stages: Sequence[Stage], models: Mapping[str, ModelHandle], refiner: Refiner | None) -> None:
     """
     Raises:
-        RequestError: the refiner cannot go on with latents of `model`.
+        RequestError: the refiner cannot go on with latents of the stage that it ends.
     """
     if refiner is None:
         return
-    other = refiner.model
+    for stage in stages:
+        if stage.refiner:
+            _check_pair(models[stage.settings.checkpoint or ""], refiner.model)
+
+
+def _check_pair(model: ModelHandle, other: ModelHandle) -> None:
     problem = refiner_problem(model.info.name, model.family, other.info.name, other.family)
     if not problem and (model.latent.channels, model.latent.factor) != (other.latent.channels, other.latent.factor):
         problem = f"{other.info.name!r} has latents of another shape than {model.info.name!r}; choose another refiner, or none"

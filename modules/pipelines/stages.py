@@ -136,8 +136,6 @@ def _levels(schedule: str, sampler: str, steps: int, strength: float, exactly: b
 
 
 def checkpoints_of(stages: Sequence[Stage]) -> tuple[str, ...]:
-    """The checkpoints that the stages need, their own first; none without stages."""
-    if not stages:
-        return ()
-    names = (stages[0].settings.checkpoint or "", refiner_of(stages))
-    return tuple(name for name in names if name)
+    """The checkpoints that the stages need, their own first, each once; none without stages."""
+    names = (*(stage.settings.checkpoint or "" for stage in stages), *(stage.refiner for stage in stages))
+    return tuple(dict.fromkeys(name for name in names if name))

@@ -72,7 +72,9 @@ class CheckedSide:
 
 @dataclass(frozen=True)
 class PromptCheck:
-    """`tokens` of `limit` is the counter next to a prompt: that of its longest text.  `notes` are sentences for the user."""
+    """`tokens` of `limit` is the counter next to a prompt: that of its longest text.  `notes` are sentences for the user.
+    `second` is what a second pass makes of its own prompts, or of `[a:b:when]` in the first one's; None where it is the same.
+    """
 
     prompt: str
     negative_prompt: str
@@ -84,6 +86,7 @@ class PromptCheck:
     negative_limit: int
     networks: tuple[str, ...]
     notes: tuple[str, ...]
+    second: PromptCheck | None = None
 
 
 def check(
@@ -97,6 +100,7 @@ def check(
     embeddings: Collection[Embedding] = (),
     skipped: Mapping[str, str] = MappingProxyType({}),
     vocabulary: Vocabulary | None = None,
+    steps_before: int | None = None,
 ) -> PromptCheck:
     """Read the prompts of `request` as the image with its seed would be painted (seed -1: as an example, with 0).
 
@@ -111,9 +115,11 @@ def check(
         embeddings: those that the checkpoint can use.
         skipped: embeddings that are here and cannot be used, each with a sentence why.
         vocabulary: the words that the checkpoint was trained on, where they are few enough to be listed.
+        steps_before: where it is a second pass, the `prompt_steps` of the first, from which `[a:b:when]` goes on counting.
     """
     request, notes = _finished(request, library)
-    planned = plan(request.prompt, request.negative_prompt, prompt_steps, old=request.old_prompt_editing)
+    passes = (prompt_steps, None) if steps_before is None else (steps_before, prompt_steps)
+    planned = plan(request.prompt, request.negative_prompt, *passes, old=request.old_prompt_editing)
     notes += [*_reading_notes(request, planned), *network_notes(planned.networks, networks, hypernetworks)]
     tokenizer = tokenizer or Tokenizer(request.raw_text)
     try:

@@ -136,6 +136,30 @@ def m006_scripts(db: sqlite3.Connection) -> None:
     db.execute("CREATE INDEX script_cells_by_job ON script_cells (job)")
 
 
+def m007_interrupted(db: sqlite3.Connection) -> None:
+    # A job that was interrupted makes no further pictures, after a restart neither.
+    db.execute("ALTER TABLE jobs ADD COLUMN interrupted INTEGER NOT NULL DEFAULT 0")
+
+
+def m008_forever(db: sqlite3.Connection) -> None:
+    # Generation without an end, at most one for each user; so that it goes on after a restart.
+    db.execute(
+        """
+        CREATE TABLE forever (
+            user TEXT PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            fields TEXT NOT NULL,
+            going INTEGER NOT NULL DEFAULT 1,
+            number INTEGER NOT NULL DEFAULT 0,
+            jobs TEXT NOT NULL DEFAULT '[]',
+            pictures INTEGER NOT NULL DEFAULT 0,
+            started REAL NOT NULL,
+            error TEXT NOT NULL DEFAULT ''
+        ) WITHOUT ROWID
+        """
+    )
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     m001_jobs_and_pictures,
     m002_places_keys_pauses,
@@ -143,6 +167,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     m004_what_was_sent,
     m005_pictures_by_role,
     m006_scripts,
+    m007_interrupted,
+    m008_forever,
 )
 
 

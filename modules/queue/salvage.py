@@ -42,7 +42,7 @@ def salvage(damaged: Path, db: sqlite3.Connection) -> tuple[int, int]:
             with suppress(sqlite3.Error):
                 for picture in source.execute("SELECT * FROM pictures WHERE job = ? ORDER BY number", (row["id"],)):
                     pictures += _copy(picture, "pictures", db)
-        for table in ("scripts", "script_cells"):
+        for table in ("scripts", "script_cells", "forever"):
             with suppress(
                 sqlite3.Error
             ):  # an older list has none; a script without all its cells goes on with those that are left

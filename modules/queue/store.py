@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from modules.errors import LimitError, QueueError
 from modules.queue.database import Database
+from modules.queue.forever import ForeverStore
 from modules.queue.owners import merge_owners
 from modules.queue.records import OVER, Job, Outcome, folded_prompt, read_job, signed, unreadable
 from modules.queue.scripts import ScriptStore
@@ -85,6 +86,8 @@ class JobStore:
         self._file = Database(path, {"folded_prompt": folded_prompt})
         self.scripts = ScriptStore(self._file, clock)
         """Scripts and their cells, in the same database."""
+        self.forever = ForeverStore(self._file, clock)
+        """Generation without an end, in the same database."""
 
     def limit(self, per_user: int | None, total: int | None, history: int) -> None:
         """Other limits from now on, as in the constructor; what is over them now stays."""
@@ -188,6 +191,11 @@ class JobStore:
             raise NotQueued(f"job {job} cannot begin: it is {state}, not queued")
         return self._present(job)
 
+    def interrupt(self, job: str) -> None:
+        """Make no picture of an unfinished job beside those that are painted now, whatever happens before it ends."""
+        with self._transaction() as db:
+            db.execute("UPDATE jobs SET interrupted = 1 WHERE id = ? AND state IN ('queued', 'running')", (job,))
+
     def engine_died(self, jobs: Iterable[str]) -> None:
         """An engine died while it painted these: one more attempt of each is used up."""
         with self._transaction() as db:
@@ -238,7 +246,7 @@ class JobStore:
                 return None
             self._check_limits(db, user)
             db.execute(
-                "UPDATE jobs SET state = 'queued', error = '', attempts = 0, finished = NULL, "
+                "UPDATE jobs SET state = 'queued', error = '', attempts = 0, interrupted = 0, finished = NULL, "
                 "place = (SELECT max(place) + 1 FROM jobs) WHERE id = ?",
                 (job,),
             )
@@ -307,12 +315,15 @@ class JobStore:
         """Once at start: take up what an earlier run left.  Returns all jobs that wait now, in the order of the queue.
 
         What was running waits again at its old place, without blame: that the program stopped says nothing about the job.  What
-        had all its pictures is done, and what `MAX_ATTEMPTS` engines died over has failed.
+        had all its pictures is done, and what `MAX_ATTEMPTS` engines died over has failed.  What was interrupted is done with
+        the pictures that it has, and cancelled where it has none.
         """
         for job in self.unfinished():
             with self._transaction() as db:
-                stored = db.execute("SELECT request FROM jobs WHERE id = ?", (job.id,)).fetchone()["request"]
-                if problem := unreadable(stored):
+                row = db.execute("SELECT request, interrupted FROM jobs WHERE id = ?", (job.id,)).fetchone()
+                if row["interrupted"]:
+                    self._end(db, job.id, "done" if job.pictures else "cancelled")
+                elif problem := unreadable(row["request"]):
                     self._end(db, job.id, "failed", f"this version cannot carry out the stored request: {problem}")
                 elif len(job.pictures) >= job.request.count:
                     self._end(db, job.id, "done")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from modules.fields import About
 from modules.request.kinds import Integer, Prompt, Real, Side
@@ -31,7 +31,8 @@ class Hires(BaseModel):
 
     The result is brought to `width` x `height` pixels by `upscaler`, a built-in one or a file's name (covering them, cut off
     evenly where the aspect ratio is another one), and repainted with `denoising_strength` in exactly `steps` steps, 0 for those
-    of the first pass.  What is left empty (None for `cfg_scale`) is the first pass's.
+    of the first pass.  What is left empty (None for `cfg_scale`) is the first pass's.  `checkpoint` runs the second pass in
+    place of the request's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +46,9 @@ class Hires(BaseModel):
     steps: Annotated[
         Integer, Field(ge=0, le=150), About(infotext="Hires steps", section="own", a1111="hr_second_pass_steps")
     ] = 0
+    checkpoint: Annotated[
+        str, Field(max_length=300), About(infotext="Hires checkpoint", section="texts", a1111="hr_checkpoint_name")
+    ] = ""
     sampler: Annotated[str, About(infotext="Hires sampler", section="texts", a1111="hr_sampler_name")] = ""
     schedule: Annotated[
         str, About(infotext="Hires schedule type", section="texts", infotext_position=101, a1111="hr_scheduler")
@@ -56,3 +60,11 @@ class Hires(BaseModel):
     negative_prompt: Annotated[Prompt, About(infotext="Hires negative prompt", section="texts", a1111="hr_negative_prompt")] = (
         ""
     )
+
+    @model_serializer(mode="wrap")
+    def _without_later_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A second pass with the request's checkpoint is written as before there was another one."""
+        fields: dict[str, Any] = dump(self)
+        if not fields.get("checkpoint", True):
+            del fields["checkpoint"]
+        return fields

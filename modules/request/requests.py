@@ -169,7 +169,8 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions, Che
     def second_pass(self) -> Txt2Img:
         """The settings of the second pass as a request of its own, which starts from what the first made."""
         assert self.hires is not None, "the caller asks for a second pass where there is one"
-        own = {name: getattr(self.hires, name) for name in ("prompt", "negative_prompt", "steps", "sampler", "schedule")}
+        names = ("prompt", "negative_prompt", "steps", "sampler", "schedule", "checkpoint")
+        own = {name: getattr(self.hires, name) for name in names}
         given = {name: value for name, value in own.items() if value}
         scale = self.cfg_scale if self.hires.cfg_scale is None else self.hires.cfg_scale
         size = {"width": self.hires.width, "height": self.hires.height}

@@ -26,6 +26,7 @@ from modules.scripts import values as syntax
 Fields = dict[str, Any]
 Kind = Literal["nothing", "int", "float", "switch", "choice", "text", "styles", "S/R", "order", "size"]
 
+HIRES_CHECKPOINT = "hires.checkpoint"
 SEEDS = ("seed", "variation_seed")
 """Fields of which -1 is a random value."""
 
@@ -73,7 +74,7 @@ class Axis:
             "styles": names.styles,
             "upscaler": names.upscalers,
         }
-        field = self.key.removeprefix("hires.")
+        field = "refiner" if self.key == HIRES_CHECKPOINT else self.key.removeprefix("hires.")  # none is one of them
         if field in listed and self.kind in ("text", "styles"):
             return listed[field]()
         if self.kind == "switch":
@@ -111,7 +112,7 @@ class Axis:
             return [sampler.name, schedule] if schedule else sampler.name
         if field == "schedule":
             return find_schedule(text).label
-        if field == "refiner" and text.casefold() in ("", "none"):
+        if (field == "refiner" or self.key == HIRES_CHECKPOINT) and text.casefold() in ("", "none"):
             return ""
         known = {"checkpoint": names.checkpoint, "refiner": names.checkpoint, "vae": names.vae, "upscaler": names.upscaler}
         return known.get(field, str)(text)
@@ -157,7 +158,7 @@ class Axis:
             text = f"{round(value, 8):g}" if abs(value) < 1e6 else repr(value)
         else:
             text = str(value)
-        if self.key in ("checkpoint", "refiner"):
+        if self.key in ("checkpoint", "refiner", HIRES_CHECKPOINT):
             text = text.replace("\\", "/").rpartition("/")[2] or "None"
         return text if not labelled or self.kind in ("S/R", "order") or self.key == "checkpoint" else f"{self.label}: {text}"
 
@@ -241,7 +242,7 @@ _LABELS = {
     "hires.width": "Hires width",
     "hires.height": "Hires height",
 }
-_COSTS = {"checkpoint": 1.0, "refiner": 1.0, "vae": 0.7, "vae_decoder": 0.3, "vae_encoder": 0.3}
+_COSTS = {"checkpoint": 1.0, "refiner": 1.0, HIRES_CHECKPOINT: 1.0, "vae": 0.7, "vae_decoder": 0.3, "vae_encoder": 0.3}
 _NO_WORDS = "only a picture that is made from a picture has it"
 _NOT_BUILT = "Atelier has no such setting"
 

@@ -22,10 +22,12 @@ from modules.request import EXTENSIONS, HIRES_UPSCALERS, LATER_FIELDS, Img2Img, 
 from modules.request.checkpoint import SIZE_FIELDS
 from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING
 from modules.scripts.preview import Preview
+from modules.ui import second_pass
 from modules.ui.form import Choice, Form, Values, fields_of
 from modules.ui.gradio import gr
 from modules.ui.results import Results, message
 from modules.ui.script import complaint
+from modules.ui.second_pass import CHECKPOINT
 from modules.ui.tabs.base import AT_ONCE, Updates, no_user
 
 log = logging.getLogger("atelier")
@@ -82,7 +84,11 @@ class FormSync:
 
     def refiners(self) -> list[tuple[str, str]]:
         """What can be chosen as refiner: any checkpoint; which one fits the form's is for the request to say."""
-        return [("None", ""), *_titles(self.usable())]
+        return [("None", ""), *self.titles()]
+
+    def titles(self) -> list[tuple[str, str]]:
+        """The checkpoints that can be used, as (label, name)."""
+        return _titles(self.usable())
 
     def upscalers(self) -> list[str]:
         """What can be chosen for a second pass."""
@@ -165,6 +171,7 @@ class FormSync:
         updates |= {form.components["vae"]: gr.update(choices=vaes) for form in self.forms.values()}
         updates |= {form.components["refiner"]: gr.update(choices=refiners) for form in self.forms.values()}
         updates |= {box: gr.update(choices=self.upscalers()) for box in self._upscaler_boxes()}
+        updates |= self._second_checkpoints({})
         updates[self.checkpoint] = gr.update(choices=_titles(usable), value=name)
         return updates
 
@@ -238,6 +245,7 @@ class FormSync:
             updates[box] = gr.update(choices=styles, value=updates.get(box, []), info=about, visible=bool(styles or about))
         for box in self._upscaler_boxes():
             updates[box] = gr.update(choices=self.upscalers(), value=updates.get(box, HIRES_UPSCALERS[0]))
+        updates |= self._second_checkpoints(updates)
         chosen = self.app.checkpoint(name) if name else self.app.default_checkpoint()
         for form in self.forms.values():
             updates = with_hints(updates, channel_hints(form, chosen))
@@ -257,6 +265,12 @@ class FormSync:
             log.warning("%s", error)
             return {}
 
+    def _second_checkpoints(self, updates: Updates) -> Updates:
+        """What can be chosen for a second pass now, beside the values among `updates`."""
+        boxes = [form.components[CHECKPOINT] for form in self.forms.values() if CHECKPOINT in form.components]
+        found = second_pass.choices(self.titles())
+        return {box: gr.update(choices=found, **({"value": updates[box]} if box in updates else {})) for box in boxes}
+
     def _drop_unknown(self, form: Form, fields: Values) -> list[str]:
         """Take names out that nothing here carries; returns them for a note to the user."""
         known = {
@@ -267,6 +281,11 @@ class FormSync:
             "refiner": {name for _, name in self.refiners()},
             "hires_upscaler": set(self.upscalers()),
         }
+        if CHECKPOINT in form.components:
+            known[CHECKPOINT] = {name for _, name in second_pass.choices(self.titles())}
+            if isinstance(hires := fields.get("hires"), dict) and (name := hires.get("checkpoint")) not in known[CHECKPOINT]:
+                fields["hires"] = {**hires, "checkpoint": ""}
+                fields |= {CHECKPOINT: name} if name else {}  # is dropped and named below
         missing = [name for name in known if fields.get(name) is not None and fields[name] not in known[name]]
         notes = [f"{form.labels[name]} {str(fields.pop(name))[:80]!r}" for name in missing]
         if isinstance(hires := fields.get("hires"), dict) and hires.get("upscaler") not in (None, *known["hires_upscaler"]):

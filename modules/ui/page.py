@@ -165,6 +165,7 @@ def _head(version: str, shown: list[Tab]) -> str:
         f'<link rel="stylesheet" href="ui/{version}/results/view_switch.css">'
         f'<link rel="stylesheet" href="ui/{version}/canvas/canvas.css">'
         f'<link rel="stylesheet" href="ui/{version}/forms/options.css">'
+        f'<link rel="stylesheet" href="ui/{version}/forms/generate.css">'
         f'<link rel="stylesheet" href="ui/{version}/forms/script.css">'
         f'<link rel="stylesheet" href="ui/{version}/results/script_run.css">'
         f'<link rel="stylesheet" href="ui/{version}/png_info.css">'

@@ -5,7 +5,7 @@ The request has a size in pixels; the form has a factor of the first pass's size
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modules.diffusion.samplers import SAMPLERS
@@ -19,15 +19,16 @@ from modules.ui.gradio import gr
 
 SAME = "Same as the first pass"
 PREFIX = "hires_"
+CHECKPOINT = "hires_checkpoint"
 FACTOR, LOW, HIGH, STEP = 2.0, 1.0, 4.0, 0.05
 """The factor of a form that was never touched, and what its slider reaches."""
 
-_OPTIONAL = ("steps", "cfg_scale", "prompt", "negative_prompt", "sampler", "schedule")
+_OPTIONAL = ("steps", "cfg_scale", "prompt", "negative_prompt", "sampler", "schedule", "checkpoint")
 """What is the first pass's where the form says nothing."""
 
 
-def build(form: Form) -> None:
-    """The controls, inside the current column, in an accordion that is closed at first."""
+def build(form: Form, checkpoints: Sequence[tuple[str, str]]) -> None:
+    """The controls, inside the current column, in an accordion that is closed at first; `checkpoints` are (label, name)."""
     defaults = {name: field.default for name, field in Hires.model_fields.items()}
     strength = bounds_of(Hires, "denoising_strength")
     with gr.Accordion("Second pass (hires)", open=False, elem_id=form.id("second_pass"), elem_classes="more"):
@@ -42,12 +43,18 @@ def build(form: Form) -> None:
         with gr.Row(elem_classes="pair"):
             form.figure(f"{PREFIX}steps", "Hires steps", None, "as the first")
             form.figure(f"{PREFIX}cfg_scale", "Hires CFG scale", None, "as the first")
+        form.choice(CHECKPOINT, "Hires checkpoint", choices(checkpoints), SAME)
         form.choice(f"{PREFIX}sampler", "Hires sampler", [SAME, *SAMPLERS], SAME)
         form.choice(f"{PREFIX}schedule", "Hires schedule type", [SAME, *SCHEDULES], SAME)
         form.text(f"{PREFIX}prompt", "Hires prompt", "As the first pass", lines=1, max_lines=6)
         form.text(f"{PREFIX}negative_prompt", "Hires negative prompt", "As the first pass", lines=1, max_lines=6)
     form.optional |= {name for name in form.components if name.startswith(PREFIX)}  # nothing of it is asked for while it is off
     form.spread = spread
+
+
+def choices(checkpoints: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What can be chosen as the checkpoint of the second pass."""
+    return [(SAME, SAME), *checkpoints]
 
 
 def read(values: Values) -> Values:
@@ -81,6 +88,7 @@ def spread(values: Mapping[str, Any]) -> Values:
     shown |= {f"{PREFIX}{name}": hires.get(name) or "" for name in ("prompt", "negative_prompt")}
     for name, known in (("sampler", SAMPLERS), ("schedule", SCHEDULES)):
         shown[f"{PREFIX}{name}"] = hires[name] if hires.get(name) in known else SAME
+    shown[CHECKPOINT] = hires.get("checkpoint") or SAME
     for name in ("upscaler", "denoising_strength"):
         shown[f"{PREFIX}{name}"] = hires.get(name, Hires.model_fields[name].default)
     if not shown[f"{PREFIX}steps"]:

@@ -623,6 +623,7 @@ def test_exact_steps_are_reported_where_they_make_a_difference() -> None:
 HIRES: list[dict[str, Any]] = [
     {"width": 128, "height": 128},
     {"width": 96, "height": 128, "upscaler": "Lanczos", "steps": 3},
+    {"width": 128, "height": 128, "checkpoint": "sub/other, by me", "sampler": "DDIM"},
     {"width": 88, "height": 88, "denoising_strength": 0.35, "cfg_scale": 3.5, "sampler": "DDIM", "schedule": "Karras"},
     {"width": 64, "height": 64, "prompt": 'a "big" cat, 4k: yes', "negative_prompt": "blurry,\nbad", "cfg_scale": 0.0},
     {"width": 2048, "height": 2040, "upscaler": "Latent (bicubic antialiased)", "denoising_strength": 0.0},

@@ -146,6 +146,24 @@ def test_weights_are_counted_in_the_number_format_that_is_used(tmp_path: Path) -
     assert weights_of(info, "float32") == 0
 
 
+def test_a_second_pass_by_another_checkpoint_costs_what_that_one_takes() -> None:
+    costs = measured(
+        (Call("predict", "m", 64, 64, 2), 0.5),
+        (Call("predict", "s", 128, 128, 2), 6.0),
+        (Call("decode", "m", 64, 64), 3.0),
+        (Call("encode-image", "s", 128, 128), 20.0),
+        (Call("decode", "s", 128, 128), 40.0),
+        (Call("load", "s"), 7.0),
+    )
+    hires = {"width": 128, "height": 128, "steps": 5, "upscaler": "Lanczos", "checkpoint": "s"}
+    fields = {"checkpoint": "m", "width": 64, "height": 64, "steps": 20, "sampler": "Euler", "hires": hires}
+    request = Txt2Img.model_validate(fields)
+    seconds = 20 * 0.5 + 3.0 + 20.0 + 5 * 6.0 + 40.0
+    assert picture_seconds(costs, request) == pytest.approx(seconds)
+    quoted = quote(costs, request, "m", 1, (64, 64))
+    assert (quoted.seconds, quoted.beyond) == (pytest.approx(seconds + 7.0), False)
+
+
 @pytest.mark.parametrize(("upscaler", "around"), [("Latent", 30.0), ("Lanczos", 3.0 + 30.0 + 20.0)])
 def test_a_second_pass_costs_its_own_steps_at_its_own_size(upscaler: str, around: float) -> None:
     costs = measured(

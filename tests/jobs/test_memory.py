@@ -58,6 +58,9 @@ def test_all_stages_and_models_count() -> None:
     plain = of(asked(width=512, height=512))
     hires = of(asked(width=512, height=512, hires=Hires(width=1024, height=1024)))
     assert hires.bytes == of(asked()).bytes > plain.bytes
+    second = of(asked(width=512, height=512, hires=Hires(width=1024, height=1024, checkpoint="s")), s=SD15)
+    assert second.weights == plain.weights + 2 * 1_067_000_000
+    assert second.bytes == second.weights + 128 * 128 * 49_152 * 2, "its own decoder makes the picture"
     refined = of(asked(refiner="r", refiner_switch_at=0.8), r=SD15)
     assert refined.weights == plain.weights + 2 * 1_067_000_000
     image = Img2Img(checkpoint="m", source="0" * 64, width=1024, height=1024, vae_decoder="TAESD", sampler="Euler")

@@ -210,6 +210,14 @@ def test_a_second_passes_axis_needs_a_second_pass() -> None:
         axis.apply({"prompt": "a"}, 3, [3])
 
 
+def test_a_second_passes_checkpoint_may_be_none() -> None:
+    axis = find_axis("Hires checkpoint", False)
+    assert axis.choices(NAMES) == ["None", "tiny", "sub/other"]
+    assert axis.parse(["None", "sub/other"], NAMES) == ["", "sub/other"]
+    assert [axis.shown(value) for value in ("", "sub/other")] == ["Hires checkpoint: None", "Hires checkpoint: other"]
+    assert axis.cost == find_axis("Checkpoint name", False).cost
+
+
 def test_choices_are_those_that_are_here() -> None:
     assert find_axis("Checkpoint name", False).choices(NAMES) == ["tiny", "sub/other"]
     assert "Euler a" in (find_axis("Hires sampler", False).choices(NAMES) or ())

@@ -169,9 +169,13 @@ def test_s20_another_users_data_is_not_reached(family: Family, painted: tuple[st
         *(("GET", f"/internal/jobs/{job}{rest}") for rest in ("", "/preview", "/events", "/zip")),
         *(("GET", f"/internal/pictures/{job}/0{rest}") for rest in ("", "/thumbnail", "?download=1")),
         *(("GET", f"/api/v1/jobs/{job}{rest}") for rest in ("", "/events", "/pictures/0", "/pictures/0/infotext")),
-        *(("POST", f"/internal/jobs/{job}/{act}") for act in ("cancel", "retry", "remove", "move", "delete")),
+        *(
+            ("POST", f"/internal/jobs/{job}/{act}")
+            for act in ("cancel", "skip", "interrupt", "retry", "remove", "move", "delete")
+        ),
         ("POST", f"/internal/pictures/{job}/0/delete"),
-        *(("POST", f"/api/v1/jobs/{job}/cancel"), ("GET", f"/internal/sources/{source}")),
+        *(("POST", f"/api/v1/jobs/{job}/{act}") for act in ("cancel", "skip", "interrupt")),
+        ("GET", f"/internal/sources/{source}"),
     ]
     for other in (family.carol, family.vera, family.ada):
         for method, target in ways:
@@ -193,7 +197,8 @@ def test_s20_a_picture_cannot_be_painted_from_by_its_number_alone(family: Family
 
 def test_s20_a_viewer_looks_and_changes_nothing(family: Family) -> None:
     request = {"prompt": "x", "width": 64, "height": 64, "steps": 1}
-    for target in ("/internal/jobs", "/api/v1/jobs", "/sdapi/v1/txt2img", "/internal/queue/pause", "/sdapi/v1/options"):
+    targets = ("/internal/jobs", "/api/v1/jobs", "/api/v1/forever", "/sdapi/v1/txt2img", "/internal/queue/pause")
+    for target in (*targets, "/sdapi/v1/options"):
         assert family.vera.post(target, request).status == 403, target
     assert family.vera.ask("/internal/sources", "POST", PICTURE, body=png(8, 8)).status == 403
     config = family.vera.ask("/config").json()

@@ -102,6 +102,7 @@ SEEDS: dict[str, Any] = {
         "source": "f" * 64,
     },
     "/api/v1/jobs": {"prompt": "a cat", "width": 63, "height": 64, "steps": 1, "mask": "0" * 64, "source": "f" * 64},
+    "/api/v1/forever": {"prompt": "a cat", "width": 63, "height": 64, "steps": 1, "seed": 7},
     "/api/v1/estimate": {"width": 63, "height": 64, "steps": 1, "vae_decoder": "TAESD", "hires": {"width": 128}},
     "/internal/prompt/check": {"prompt": "(a:1.2) [b:c:0.5]", "negative_prompt": "", "styles": [], "steps": 5},
     "/internal/quote": {"width": 63, "height": 64, "steps": 1, "count": 1, "cfg_scale": 7, "source": "f" * 64},

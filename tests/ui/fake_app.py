@@ -40,6 +40,7 @@ from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.queue.store import JobStore
 from modules.request import GenerationRequest, Upscaling, parse_request
+from modules.scripts.forever import Forever
 from modules.scripts.runs import ScriptRuns
 from modules.settings import Settings
 
@@ -95,7 +96,9 @@ class FakeApp:
         self.saved: list[tuple[str, str]] = []  # pictures beside jobs, and whose they are
         self.preferences = PreferenceStore(None)
         self.server_settings = ServerSettings(self.settings, lambda settings: None)
-        self.scripts = ScriptRuns(JobStore(None).scripts, self)  # looks at its jobs when a test says so
+        store = JobStore(None)
+        self.scripts = ScriptRuns(store.scripts, self)  # looks at its jobs when a test says so
+        self.forever = Forever(store.forever, self)  # so does this
 
     # ---- what the test does
 
@@ -167,6 +170,9 @@ class FakeApp:
 
     def recipe_refiner(self, fields: dict[str, Any]) -> str:
         return self.catalogue.recipe_refiner(fields, self.settings.data_dir / "hashes.json")
+
+    def recipe_hires(self, fields: dict[str, Any]) -> str:
+        return self.catalogue.recipe_hires(fields, self.settings.data_dir / "hashes.json")
 
     def default_checkpoint(self) -> CheckpointInfo | None:
         return next((info for info in self.models if not info.problem), None)
@@ -264,6 +270,21 @@ class FakeApp:
         if job is None or job.over:
             return False
         self._put(user, replace(job, state="cancelled"))
+        return True
+
+    def skip(self, job_id: str, user: str) -> bool:
+        job = self.job(job_id, user)
+        if job is None or job.state != "running":
+            return False
+        self.finish_picture(job_id)
+        return True
+
+    def interrupt(self, job_id: str, user: str) -> bool:
+        job = self.job(job_id, user)
+        if job is None or job.state != "running":
+            return self.cancel(job_id, user)
+        self.finish_picture(job_id)
+        self._put(user, replace(self.records[job_id][1], state="done"))
         return True
 
     def job(self, job_id: str, user: str) -> JobView | None:

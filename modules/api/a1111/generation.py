@@ -15,6 +15,7 @@ from PIL import Image
 from starlette.exceptions import HTTPException
 
 from modules.api.a1111.chosen_scripts import chosen_script
+from modules.api.a1111.hires import over_picture
 from modules.api.a1111.models import own_checkpoint
 from modules.api.a1111.options import CHECKPOINT, Chosen, OwnOptions, read_options
 from modules.api.a1111.outpainting_scripts import outpainting
@@ -68,6 +69,9 @@ def generation_endpoints(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
             options = _options(app, own, user, overridden)
             asked = asked_of(app, body, options, overridden)
             fields = asked.fields | (_kept(app, body, user) if isinstance(body, PictureBody) else {})
+            if isinstance(body, TextBody) and body.enable_hr and body.firstpass_image:
+                kept = app.keep_upload(picture_bytes(body.firstpass_image, "firstpass_image"), user)
+                fields = over_picture(fields, kept.id)
             if body.override_settings_restore_afterwards is False:  # not before it is clear that they can be painted with
                 own.set(user, overridden)
             if body.script_name is not None and is_named(body.script_name):

@@ -34,19 +34,33 @@ def hires_fields(app: App, body: TextBody, fields: dict[str, Any]) -> dict[str, 
             raise RequestError("firstphase_width, firstphase_height: send both, or neither and hr_scale")
         size = first
         first = body.firstphase_width // SIDE_STEP * SIDE_STEP, body.firstphase_height // SIDE_STEP * SIDE_STEP
-    if body.hr_checkpoint_name not in (None, *_SAME):
-        raise RequestError("hr_checkpoint_name: the second pass runs with the checkpoint of the first; leave it out")
-    if body.firstpass_image:
-        raise RequestError("firstpass_image: a second pass over a picture that is sent is not built; send it to img2img")
     given = {name: getattr(body, one.a1111) for name, one in about(Hires).items()}
     hires = {name: value for name, value in given.items() if value is not None}
     hires |= {"width": size[0], "height": size[1], "upscaler": _upscaler(app, body.hr_upscaler)}
     hires.setdefault("denoising_strength", _STRENGTH)
     hires["steps"] = max(0, hires.get("steps", 0))
-    for name in ("sampler", "schedule"):
+    for name in ("sampler", "schedule", "checkpoint"):
         if hires.get(name) in _SAME:
             del hires[name]
     return {**fields, "width": first[0], "height": first[1], "hires": hires}
+
+
+def over_picture(fields: dict[str, Any], source: str) -> dict[str, Any]:
+    """The request that runs the second pass of `fields` over a kept picture (`firstpass_image`), in exactly its steps.
+
+    Latents are enlarged as "Latent" does, whichever of these upscalers is named.
+    """
+    hires = fields["hires"]
+    own = ("prompt", "negative_prompt", "sampler", "schedule", "checkpoint", "steps")
+    given = {name: hires[name] for name in own if hires.get(name)}
+    given |= {name: hires[name] for name in ("cfg_scale",) if hires.get(name) is not None}
+    latent = hires["upscaler"].startswith("Latent")
+    rest = {name: value for name, value in fields.items() if name != "hires"}
+    if rest.get("refiner_pass") == "first pass":
+        rest.pop("refiner", None)
+    how = {"resize_mode": "Just resize (latent upscale)" if latent else "Crop and resize", "fix_steps": True}
+    sizes = {name: hires[name] for name in ("width", "height", "denoising_strength")}
+    return {**rest, **given, **sizes, **how, "source": source}
 
 
 def _upscaler(app: App, name: str | None) -> str:

@@ -90,7 +90,7 @@ class GenerationBody(_Body):
     refiner_checkpoint: Name | None = Field(None, description="Goes on with the picture from a noise level on.")
     refiner_switch_at: Share | None = Field(None, description="0.8 when absent, at least 0.01; at 1 it never takes over.")
     disable_extra_networks: bool | None = False
-    firstpass_image: PictureText | None = Field(None, description="Counts with enable_hr alone.")
+    firstpass_image: PictureText | None = Field(None, description="What a second pass starts from; for enable_hr alone.")
     comments: Mapping | None = None
     sampler_index: Name | None = Field("Euler", description="Used when there is no sampler_name.")
     script_name: Name | None = Field(None, description="One of /sdapi/v1/scripts that is not always on, such as 'x/y/z plot'.")
@@ -121,7 +121,7 @@ class TextBody(GenerationBody):
     hr_second_pass_steps: Whole | None = 0
     hr_resize_x: Whole | None = 0
     hr_resize_y: Whole | None = 0
-    hr_checkpoint_name: Name | None = None
+    hr_checkpoint_name: Name | None = Field(None, description="Runs the second pass in place of the first one's.")
     hr_sampler_name: Name | None = None
     hr_scheduler: Name | None = None
     hr_cfg: Annotated[Real, _bounds("cfg_scale")] | None = Field(

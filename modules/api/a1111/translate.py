@@ -107,8 +107,9 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
     if checkpoint:
         fields["checkpoint"] = checkpoint
     called = "refiner" in scripted or "refiner_checkpoint" in named
-    known = [app.recipe_vae(fields), _name_refiner(app, fields, called), app.recipe_upscaler(fields)]
-    notes += [note for note in known if note]
+    hires_called = "hr_checkpoint_name" in named and getattr(body, "enable_hr", False)
+    known = [app.recipe_vae(fields), _name_refiner(app, fields, called), _name_hires(app, fields, bool(hires_called))]
+    notes += [note for note in (*known, app.recipe_upscaler(fields)) if note]
     masked = isinstance(body, PictureBody) and bool(body.mask)
     return Asked(fields, notes + option_notes(options, overridden, Call(app, fields, image, masked)))
 
@@ -152,6 +153,22 @@ def _name_refiner(app: App, fields: dict[str, Any], called: bool) -> str:
         fields["refiner"] = find_checkpoint(app, name).name
     except UnknownName as error:
         raise RequestError(f"refiner_checkpoint: {error}") from None
+    return ""
+
+
+def _name_hires(app: App, fields: dict[str, Any], called: bool) -> str:
+    """Give the checkpoint of the second pass its name here; what to say where it is an infotext's and not here, "" otherwise.
+
+    Raises:
+        RequestError: the call names one that is not here.
+    """
+    hires = fields.get("hires")
+    if not isinstance(hires, dict) or not called or not (name := hires.get("checkpoint")):
+        return app.recipe_hires(fields)
+    try:
+        fields["hires"] = {**hires, "checkpoint": find_checkpoint(app, name).name}
+    except UnknownName as error:
+        raise RequestError(f"hr_checkpoint_name: {error}") from None
     return ""
 
 

@@ -110,6 +110,22 @@ def _ending(router: APIRouter, app: App) -> None:
         there = cancelled or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
         return JSONResponse({"cancelled": cancelled}) if there else missing("job")
 
+    @router.post("/internal/jobs/{job_id}/skip")
+    async def skip(request: Request, job_id: str) -> Response:
+        """Finish the picture that is painted now with the step that runs.  `skipped` is false where none is."""
+        user = caller(request)
+        skipped = await anyio.to_thread.run_sync(app.skip, job_id, user)
+        there = skipped or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
+        return JSONResponse({"skipped": skipped}) if there else missing("job")
+
+    @router.post("/internal/jobs/{job_id}/interrupt")
+    async def interrupt(request: Request, job_id: str) -> Response:
+        """Cancel, but keep what is painted now, unfinished as it is.  `interrupted` is false for a job that was over."""
+        user = caller(request)
+        interrupted = await anyio.to_thread.run_sync(app.interrupt, job_id, user)
+        there = interrupted or await anyio.to_thread.run_sync(app.job, job_id, user) is not None
+        return JSONResponse({"interrupted": interrupted}) if there else missing("job")
+
     @router.post("/internal/jobs/{job_id}/delete")
     async def delete_job(request: Request, job_id: str) -> Response:
         """The job with its pictures' files, for good.  `deleted` is false for a job that is not over: cancel it first."""

@@ -83,7 +83,8 @@ def match(found: Found, app: App, user: str) -> Here:
         if network.name.casefold() not in here[network.kind]:
             missing.append(_missing(network.kind, network.name, network.hash))
     notes += _known_names(fields)
-    notes += [note for note in (app.recipe_vae(fields), app.recipe_refiner(fields), app.recipe_upscaler(fields)) if note]
+    known = (app.recipe_vae(fields), app.recipe_refiner(fields), app.recipe_hires(fields), app.recipe_upscaler(fields))
+    notes += [note for note in known if note]
     for name in ("source", "mask"):
         if fields.get(name) and app.upload_path(fields[name], user) is None:
             del fields[name]

@@ -198,6 +198,7 @@ def v1_endpoints(app: App) -> APIRouter:
     """`/api/v1/*`."""
     router = APIRouter(prefix="/api/v1", tags=["Atelier"], responses=error_responses())
     _jobs(router, app)
+    _estimates(router, app)
     _pictures(router, app)
     _lists(router, app)
     return router
@@ -212,7 +213,7 @@ def _jobs(router: APIRouter, app: App) -> None:
             raise HTTPException(404, "There is no such job here (any more).")
         return job
 
-    @router.post("/jobs", status_code=201, response_model=JobAnswer, openapi_extra=_job_body())
+    @router.post("/jobs", status_code=201, response_model=JobAnswer, openapi_extra=job_body())
     async def submit(request: Request) -> Any:
         """Submit a job.  It is on disk when this answers, and survives anything.
 
@@ -226,13 +227,6 @@ def _jobs(router: APIRouter, app: App) -> None:
         key = request.headers.get("idempotency-key", "")
         job = await anyio.to_thread.run_sync(lambda: app.submit(fields, user, key, exact=True))
         return job_answer(job)
-
-    @router.post("/estimate", response_model=EstimateAnswer, openapi_extra=_job_body(key=False))
-    async def estimate(request: Request) -> Any:
-        """What a job with these fields would take of time and memory; nothing is begun."""
-        caller(request)
-        fields = await read_json(request)
-        return quote_json(await anyio.to_thread.run_sync(app.quote, fields))
 
     @router.get("/jobs", response_model=JobList)
     async def jobs(
@@ -259,6 +253,22 @@ def _jobs(router: APIRouter, app: App) -> None:
         await anyio.to_thread.run_sync(app.cancel, job_id, user)
         return job_answer(found(job_id, user))
 
+    @router.post("/jobs/{job_id}/skip", response_model=JobAnswer)
+    async def skip(request: Request, job_id: str) -> Any:
+        """Finish the picture that is painted now with the step that runs, and go on with the next one.  Where none is painted,
+        nothing changes."""
+        user = caller(request)
+        await anyio.to_thread.run_sync(app.skip, job_id, user)
+        return job_answer(found(job_id, user))
+
+    @router.post("/jobs/{job_id}/interrupt", response_model=JobAnswer)
+    async def interrupt(request: Request, job_id: str) -> Any:
+        """Finish all pictures that are painted now with the step that runs, and begin no others.  A job of which nothing is
+        painted yet is cancelled; of one that is over, nothing changes."""
+        user = caller(request)
+        await anyio.to_thread.run_sync(app.interrupt, job_id, user)
+        return job_answer(found(job_id, user))
+
     @router.post("/jobs/{job_id}/retry", response_model=JobAnswer)
     async def retry(request: Request, job_id: str) -> Any:
         """Queue a failed or cancelled job again, for the pictures that it lacks.  Of any other job, nothing changes."""
@@ -276,6 +286,15 @@ def _jobs(router: APIRouter, app: App) -> None:
         user = caller(request)
         found(job_id, user)
         return streams.answer(user, job_id)
+
+
+def _estimates(router: APIRouter, app: App) -> None:
+    @router.post("/estimate", response_model=EstimateAnswer, openapi_extra=job_body(key=False))
+    async def estimate(request: Request) -> Any:
+        """What a job with these fields would take of time and memory; nothing is begun."""
+        caller(request)
+        fields = await read_json(request)
+        return quote_json(await anyio.to_thread.run_sync(app.quote, fields))
 
 
 def _pictures(router: APIRouter, app: App) -> None:
@@ -411,7 +430,7 @@ def job_answer(job: JobView) -> dict[str, Any]:
     }
 
 
-def _job_body(key: bool = True) -> dict[str, Any]:
+def job_body(key: bool = True) -> dict[str, Any]:
     """Of a job, with its `key` or without: a request of any kind.  Defaults are left out, because the checkpoint's own come
     before them."""
     schemas = [Txt2Img.model_json_schema(), Img2Img.model_json_schema(), Upscaling.model_json_schema()]

@@ -1,5 +1,5 @@
-// The keyboard: Ctrl+Enter (or Cmd+Enter) generates from anywhere; Esc closes what is open, the newest first, and where nothing is, it
-// cancels the job that is shown.  Tab closes a list before it goes on.
+// The keyboard: Ctrl+Enter (or Cmd+Enter) generates from anywhere, Alt+Enter skips; Esc closes what is open, the newest first, and where
+// nothing is, it cancels the job that is shown.  Tab closes a list before it goes on.
 
 import { visible } from "./dom.js";
 import { closeNewest, watchPanels } from "./opened.js";
@@ -7,7 +7,9 @@ import { closeNewest, watchPanels } from "./opened.js";
 const FIELD = "input:is([role=combobox], [role=listbox])[aria-controls]"; // one of Gradio's fields with a list
 const LIST = "input[aria-expanded=true], textarea[aria-expanded=true]";
 
-export function listenToKeys(cancel) {
+/** `does` are {cancel, skip, generating}; the last is called before Ctrl+Enter generates. */
+export function listenToKeys(does) {
+  const { cancel } = does;
   watchPanels();
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
@@ -15,7 +17,11 @@ export function listenToKeys(cancel) {
       if (!button) return;
       event.preventDefault();
       event.stopPropagation();
+      does.generating();
       button.click();
+    } else if (event.key === "Enter" && event.altKey && !event.isComposing && does.skip()) {
+      event.preventDefault();
+      event.stopPropagation();
     } else if (event.key === "Tab" && event.target instanceof Element && event.target.matches(FIELD)) {
       event.stopPropagation(); // Gradio opens the list at every key that it sees; the browser goes on all the same
       closeList(event.target);

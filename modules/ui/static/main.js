@@ -12,7 +12,9 @@ import { ResultPane } from "./results/result_pane.js";
 import { showEmpty } from "./results/empty.js";
 import { Engine } from "./engine.js";
 import { Filmstrip } from "./results/filmstrip.js";
+import { Forever } from "./results/forever.js";
 import { complain, fields, formsOpened, setPrompt } from "./forms/form.js";
+import { chosen, startGenerateMenus } from "./forms/generate_menu.js";
 import { startGallery } from "./gallery/index.js";
 import { startHelp } from "./help.js";
 import { isOver, Jobs } from "./results/jobs.js";
@@ -30,12 +32,14 @@ import { startEstimates } from "./forms/estimate.js";
 import { startExtras } from "./extras/index.js";
 import { planned, startScripts } from "./forms/script.js";
 import { startSending, tabOf, takeNote, useSettings } from "./forms/send_settings.js";
+import { startRatios } from "./forms/ratio.js";
 import { startSizes } from "./forms/size.js";
 import { startSliders } from "./forms/sliders.js";
 import { accept, offerPictures, showsPictures, startViewSwitch, turn } from "./results/view_switch.js";
 import { startSettings } from "./settings/index.js";
 import { currentTab, startTabs } from "./tabs.js";
 import { startUploads } from "./forms/upload.js";
+import { upscale } from "./results/upscaling.js";
 import { allPictures } from "./results/viewer.js";
 
 const SOON_MS = 1000; // what takes longer is said
@@ -79,6 +83,7 @@ class Page {
       useSettings,
       (job) => this.show(job.id, null),
       take,
+      (job, picture) => this.upscale(job, picture),
     );
 
     this.scripts = new ScriptRun(this.$(".script-run"), this.$(".script-bar"), this.jobs);
@@ -87,15 +92,18 @@ class Page {
     startSending(bridge);
     startViewSwitch();
     startSizes((tab) => this.nativePixels(tab));
+    startRatios((tab) => this.nativePixels(tab));
     startArea();
     startEstimates(this.jobs);
     startBatches();
+    startGenerateMenus({ skip: () => this.skip(), stopForever: () => this.forever.stop() });
+    this.forever = new Forever(document.getElementById("complaint").parentElement, this.jobs);
     startUploads();
     this.$(".back-to-canvas").addEventListener("click", () => turn("canvas"));
     this.listenToJobs();
-    listenToKeys(() => this.cancel());
+    listenToKeys({ cancel: () => this.cancel(), skip: () => this.skip(), generating: () => this.generating() });
     startPromptTools();
-    startDropping();
+    startDropping(this.jobs);
     startPngInfo();
     startGallery();
     startExtras(this.jobs, (id) => this.onEnlarging(id));
@@ -167,7 +175,7 @@ class Page {
     this.patience = setTimeout(() => complain(words, [], "note"), SOON_MS);
   }
 
-  async onSubmitted({ ids, rest, tab, run = null }) {
+  async onSubmitted({ ids, rest, tab, run = null, forever = false }) {
     complain("");
     if (run) {
       turn("pictures", tab);
@@ -181,7 +189,8 @@ class Page {
     }
     turn("pictures", tab);
     clearBatch(tab);
-    this.continuations.submitted(tab, ids, rest);
+    if (forever) this.forever.look();
+    else this.continuations.submitted(tab, ids, rest);
     for (const id of ids) await this.jobs.submitted(id);
     this.sayLeftOut(this.jobs.find(ids[0])).catch(() => {});
   }
@@ -287,7 +296,7 @@ class Page {
     const next = this.jobs.active[0];
     const mine = this.shown?.id === job.id && this.shown.index === null;
     if (mine) {
-      if (job.state === "cancelled" && next) this.show(next.id, null);
+      if (next && (job.state === "cancelled" || this.forever.makes(next.id))) this.show(next.id, null);
       else if (job.pictures.length === 1) this.show(job.id, job.pictures[0].index);
       else if (job.pictures.length || !next) this.show(job.id, null);
       else this.show(next.id, null);
@@ -327,7 +336,40 @@ class Page {
     this.continuations.stop();
     if (this.scripts.cancel()) return;
     const job = this.underWay();
-    if (job) this.jobs.cancel(job.id).catch(() => this.onReach(false));
+    if (job) this.jobs[chosen("keep") ? "interrupt" : "cancel"](job.id).catch(() => this.onReach(false));
+  }
+
+  /** Go on with the next picture; false where nothing is painted. */
+  skip() {
+    const job = this.skippable();
+    if (job) this.jobs.skip(job.id).catch(() => this.onReach(false));
+    return job !== null;
+  }
+
+  /** The job whose picture would be skipped: of an open grid the cell that is painted. */
+  skippable() {
+    const job = this.scripts.isOpen ? this.jobs.active[0] : this.underWay();
+    return job?.state === "running" ? job : null;
+  }
+
+  /** Ctrl+Enter may be meant to begin at once. */
+  generating() {
+    const job = chosen("restart") ? this.skippable() : null;
+    if (job) this.jobs.interrupt(job.id).catch(() => this.onReach(false));
+  }
+
+  /** A second pass over a picture that is finished: another job. */
+  async upscale(job, picture) {
+    let id;
+    try {
+      id = await upscale(job, picture, fields("txt2img"));
+    } catch (error) {
+      return complain(`It cannot be upscaled. ${error.message}`, [], "bad", { everywhere: true });
+    }
+    complain("");
+    const seen = this.underWay();
+    await this.jobs.submitted(id);
+    if (!seen) this.show(id, null);
   }
 
   // ---- what is seen
@@ -407,6 +449,8 @@ class Page {
     const job = this.underWay() ?? (ended && ended.id === this.shown?.id ? ended : null);
     const bar = this.$(".job");
     document.body.toggleAttribute("data-busy", Boolean(this.underWay()));
+    const next = this.skippable();
+    document.body.toggleAttribute("data-skippable", Boolean(next) && (next.count - next.done > 1 || active.length > 1 || this.forever.on));
     this.engine.painting = active.some((one) => one.state === "running");
     bar.dataset.state = job?.state ?? (active.length ? "other" : "idle");
     const first = active[0];

@@ -6,11 +6,14 @@
 
 export const SHORTCUTS = [
   { "where": "Everywhere", "shown": "Ctrl Enter", "words": "generate", "file": "keys.js", "keys": ["Enter"] },
+  { "where": "Everywhere", "shown": "Alt Enter", "words": "skip: keep the picture that is painted as it is, and go on with the next one", "file": "keys.js", "keys": ["Enter"] },
   { "where": "Everywhere", "shown": "Esc", "words": "close what is open; with nothing open, cancel the job that is shown", "file": "keys.js", "keys": ["Escape"] },
   { "where": "Everywhere", "shown": "Tab", "words": "leaves a list of choices, and closes it", "file": "keys.js", "keys": ["Tab"] },
   { "where": "Everywhere", "shown": "?", "words": "this help; on a canvas, the keys of the canvas", "file": "help.js", "keys": ["?"] },
+  { "where": "Everywhere", "shown": "↑  ↓  Tab", "words": "in the menu at Generate: walk; close it", "file": "forms/generate_menu.js", "keys": ["ArrowDown", "ArrowUp", "Tab"] },
   { "where": "Tabs", "shown": "←  →  Home  End", "words": "in the bar: the tab beside, the first, the last", "file": "tabs.js", "keys": ["ArrowLeft", "ArrowRight", "Home", "End"] },
   { "where": "Prompt", "shown": "Ctrl ↑  Ctrl ↓", "words": "more or less weight for the word or the selection", "file": "prompt/weight_keys.js", "keys": ["ArrowUp", "ArrowDown"] },
+  { "where": "Prompt", "shown": "Alt ←  Alt →", "words": "what stands between the commas around the cursor, or the selection, changes places with its neighbour", "file": "prompt/move_keys.js", "keys": ["ArrowLeft", "ArrowRight"] },
   { "where": "Prompt", "shown": "__  <", "words": "wildcards and networks are offered; ↑ ↓ choose, Enter or Tab takes, Esc closes, other moves too", "file": "prompt/completion.js", "keys": ["ArrowDown", "ArrowUp", "Enter", "Tab", "Escape", "ArrowLeft", "ArrowRight", "Home", "End", "PageUp", "PageDown"] },
   { "where": "Prompt", "shown": "↑  ↓", "words": "in a network's weight below the prompt: more, less", "file": "models/adapter_panel.js", "keys": ["ArrowUp", "ArrowDown"] },
   { "where": "Pictures", "shown": "←  →", "words": "along the strip: the picture beside", "file": "results/filmstrip.js", "keys": ["ArrowLeft", "ArrowRight"] },

@@ -132,7 +132,10 @@ class GenerationTab:
             requests = self.requests(data, attached, user)
         except AtelierError as error:
             return message("refused", **self.complaint(error))
-        if (chosen := script.script_of(attached)) is not None:
+        chosen = script.script_of(attached)
+        if attached.get("forever") is True:
+            return self._start_forever(chosen, requests, user)
+        if chosen is not None:
             return self._start(chosen, requests, attached.get("key", ""), user)
         return self._submit_all(requests, attached.get("key", ""), user)
 
@@ -143,6 +146,18 @@ class GenerationTab:
         except AtelierError as error:
             return message("refused", **script.complaint(self.form, error))
         return message("submitted", tab=self.name, ids=[], rest=[], run=run.id)
+
+    def _start_forever(self, chosen: Values | None, requests: list[Values], user: str) -> str:
+        """The request again and again, until the user ends it."""
+        try:
+            if chosen is not None:
+                raise RequestError("A script is carried out once. Choose None in the field Script to generate forever.")
+            if len(requests) != 1:
+                raise RequestError("One picture is made forever. Take the files out of Many pictures.")
+            begun = self.app.forever.start(requests[0], user)
+        except AtelierError as error:
+            return message("refused", **self.complaint(error))
+        return message("submitted", tab=self.name, ids=list(begun.jobs), rest=[], forever=True)
 
     def _preview(self, values: Values, chosen: Values, size: Values, user: str) -> Preview:
         """What a script would make of the form's values, whatever picture is on the canvas.

@@ -18,7 +18,7 @@ class Txt2ImgTab(GenerationTab):
 
     def build_settings(self) -> None:
         super().build_settings()
-        second_pass.build(self.form)
+        second_pass.build(self.form, self.sync.titles())
 
     def requests(self, data: Mapping[Any, Any], attached: Values, user: str) -> list[Values]:
         return [second_pass.read(self.form.read(data))]

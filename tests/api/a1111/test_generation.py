@@ -311,6 +311,46 @@ def test_a_refiner_is_asked_for_as_there(api: TestClient, painting: App, fields:
     assert painting.complete(recorded) == request.image(0)
 
 
+def test_a_second_pass_by_another_checkpoint_is_asked_for_as_there(api: TestClient, painting: App) -> None:
+    _, info = paint(api, steps=2, enable_hr=True, hr_scale=1.5, hr_checkpoint_name="other.safetensors", hr_second_pass_steps=1)
+    request = newest(painting)
+    assert request.hires is not None
+    assert request.hires.checkpoint == "sub/other"
+    said = parse(info["infotexts"][0])
+    assert re.fullmatch(r"sub/other \[[0-9a-f]{10}\]", said["Hires checkpoint"])
+    assert info["sd_model_name"] == "tiny"
+    again, _ = paint(api, infotext=info["infotexts"][0])
+    first, second = (np.asarray(opened(each)) for each in (painting_bytes(painting, 1), again["images"][0]))
+    assert np.array_equal(first, second), "the text alone makes the same picture"
+    recorded = read_recipe(painting.jobs("local", 2)[1].pictures[0].path).fields
+    assert recorded["hires"]["checkpoint"] == said["Hires checkpoint"], "with the hash, by which it is found under another name"
+    assert painting.recipe_hires(recorded) == ""
+    assert painting.complete(recorded) == request.image(0)
+    _, info = paint(
+        api, infotext=info["infotexts"][0].replace("sub/other", "gone").replace(said["Hires checkpoint"][-11:-1], "0" * 10)
+    )
+    assert newest(painting).hires == request.hires.model_copy(update={"checkpoint": ""})
+    assert "the hires checkpoint 'gone [0000000000]' is not here" in info["notes"]
+
+
+def test_a_second_pass_over_a_picture_that_is_sent_is_the_second_pass_alone(api: TestClient, painting: App) -> None:
+    second = {
+        "enable_hr": True,
+        "hr_scale": 1.5,
+        "hr_upscaler": "Lanczos",
+        "hr_second_pass_steps": 3,
+        "denoising_strength": 0.5,
+    }
+    first, _ = paint(api, seed=9)
+    whole, _ = paint(api, seed=9, **second, hr_prompt="a dog")
+    alone, _ = paint(api, seed=9, **second, hr_prompt="a dog", firstpass_image=first["images"][0])
+    request = newest(painting)
+    assert isinstance(request, Img2Img)
+    assert (request.width, request.steps, request.fix_steps, request.prompt, request.hires) == (96, 3, True, "a dog", None)
+    one, other = (np.asarray(opened(each["images"][0])).astype(int) for each in (whole, alone))
+    assert np.abs(one - other).max() <= 1
+
+
 def painting_bytes(painting: App, back: int) -> str:
     """The picture of the job before the newest `back` ones."""
     return as_text(painting.jobs("local", back + 1)[back].pictures[0].path.read_bytes())
@@ -339,8 +379,8 @@ def test_a_refiner_of_an_infotext_that_is_not_here_is_left_out_with_a_note(api: 
         ({"sampler_name": "Gone"}, 400, "Sampler not found"),
         ({"scheduler": "Gone"}, 422, "schedule 'Gone' is not here"),
         ({"enable_hr": True, "hr_upscaler": "ESRGAN_4x"}, 422, "hr_upscaler: 'ESRGAN_4x' is not here; known are Latent"),
-        ({"enable_hr": True, "hr_checkpoint_name": "other"}, 422, "hr_checkpoint_name: the second pass runs with"),
-        ({"enable_hr": True, "firstpass_image": "x"}, 422, "firstpass_image: a second pass over a picture that is sent"),
+        ({"enable_hr": True, "hr_checkpoint_name": "gone"}, 422, "hr_checkpoint_name: checkpoint 'gone' is not here"),
+        ({"enable_hr": True, "firstpass_image": "x"}, 422, "firstpass_image: "),
         ({"enable_hr": True, "hr_scale": 100}, 422, "hires.width: must be a multiple of 8 from 64 to 2048, 6400 was given"),
         ({"refiner_checkpoint": "x"}, 422, "refiner_checkpoint: checkpoint 'x' is not here"),
         ({"refiner_checkpoint": "x", "refiner_switch_at": 0.8}, 422, "refiner_checkpoint: checkpoint 'x' is not here"),

@@ -45,7 +45,7 @@ def test_every_route_answers_as_it_is_described(server: FastAPI) -> None:
     routes = []
     for found in schema.get_all_operations():
         operation = found.ok()
-        if operation.path.endswith("/events"):  # does not end by itself
+        if operation.path.endswith("/events") or operation.label == "POST /api/v1/forever":  # does not end by itself
             continue
         routes.append(operation.label)
 

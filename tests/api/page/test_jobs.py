@@ -59,6 +59,22 @@ def test_jobs_are_listed_newest_first_and_counted(client: TestClient, app: FakeA
         assert len(client.get(f"/internal/jobs?limit={nonsense}").json()) == 3
 
 
+def test_one_s_own_job_is_skipped_and_interrupted(client: TestClient, app: FakeApp) -> None:
+    user = user_of(client, app)
+    job, theirs = app.submit({"count": 3}, user).id, app.submit({"count": 3}, "another user").id
+    for each in (job, theirs):
+        app.step(each, 2)
+    assert client.post(f"/internal/jobs/{job}/skip").json() == {"skipped": True}
+    assert (app.records[job][1].state, app.records[job][1].done) == ("running", 1)
+    assert client.post(f"/internal/jobs/{job}/interrupt").json() == {"interrupted": True}
+    assert (app.records[job][1].state, app.records[job][1].done) == ("done", 2), "what was painted is kept"
+    assert client.post(f"/internal/jobs/{job}/skip").json() == {"skipped": False}
+    assert client.post(f"/internal/jobs/{job}/interrupt").json() == {"interrupted": False}
+    for what in ("skip", "interrupt"):
+        assert client.post(f"/internal/jobs/{theirs}/{what}").status_code == 404
+    assert app.records[theirs][1].done == 0
+
+
 def test_preview_comes_once_per_revision(client: TestClient, app: FakeApp) -> None:
     job = app.submit({}, user_of(client, app)).id
     path = f"/internal/jobs/{job}/preview"

@@ -59,6 +59,22 @@ def test_check_looks_only_at_what_matters(client: TestClient) -> None:
     assert check(client, prompt="a cat", width="nonsense", checkpoint="gone", foo=1)["tokens"] == 2
 
 
+def test_a_second_pass_is_read_where_it_says_something_else(client: TestClient) -> None:
+    hires = {"width": 512, "height": 512, "steps": 8}
+    asked = {"steps": 4, "sampler": "Euler"}
+    assert check(client, prompt="a cat", **asked, hires=hires)["second"] is None
+    assert check(client, prompt="a cat", **asked)["second"] is None
+    ranged = check(client, prompt="a [cat:dog:1.5]", **asked, hires=hires)
+    assert [stage["text"] for stage in ranged["sides"][0]["stages"]] == ["a cat"]
+    stages = [(stage["first"], stage["last"], stage["text"]) for stage in ranged["second"]["sides"][0]["stages"]]
+    assert stages == [(1, 5, "a cat"), (6, 8, "a dog")], "1 to 2 are the second pass"
+    own = check(client, prompt="a cat", **asked, hires={**hires, "prompt": "a (dog:1.3) <lora:gone:1>"})
+    assert own["notes"] == []
+    assert own["second"]["prompt"] == "a (dog:1.3) <lora:gone:1>"
+    assert "no network of the name 'gone' is here" in own["second"]["notes"][0]
+    assert {"text": "dog", "weight": 1.3} in own["second"]["sides"][0]["stages"][0]["pieces"]
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

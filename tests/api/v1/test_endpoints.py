@@ -112,6 +112,18 @@ def test_the_same_key_with_another_body_is_refused(client: TestClient) -> None:
     assert submit(client, "k4", seed=1)["id"] == first["id"]
 
 
+def test_a_job_that_waits_is_not_skipped_and_interrupting_cancels_it(
+    client: TestClient, stranger: TestClient, real_app: App
+) -> None:
+    real_app.pause("local", True)
+    job = submit(client, count=2)
+    for what in ("skip", "interrupt"):
+        assert reason(stranger.post(f"{job['url']}/{what}"), 404)
+    assert client.post(f"{job['url']}/skip").json()["state"] == "queued"
+    assert client.post(f"{job['url']}/interrupt").json()["state"] == "cancelled"
+    real_app.pause("local", False)
+
+
 def test_a_failed_or_cancelled_job_can_be_tried_again(client: TestClient, stranger: TestClient, real_app: App) -> None:
     real_app.pause("local", True)
     job = submit(client, count=2)

@@ -156,6 +156,49 @@ def test_weights_are_nudged_as_in_a1111(page: Any) -> None:
         assert page.input_value(PROMPT) == expected, (text, start, end, key)
 
 
+def test_the_reading_tells_the_second_pass_where_it_has_a_prompt_of_its_own(page: Any) -> None:
+    page.click("#txt2img_second_pass button.label-wrap")
+    page.check("#txt2img_hires input")
+    page.fill("#txt2img_hires_prompt textarea", "a (dog:1.3), and <lora:gone:1>")
+    page.wait_for_selector(f"{READING} .gist:has-text('another text in the second pass · 1 remark')")
+    reading = open_reading(page)
+    assert "Second pass" in " ".join(reading.locator("h3").all_inner_texts())
+    assert reading.locator(".remarks li").all_inner_texts()[0].startswith("Second pass: <lora:gone:1>")
+    page.uncheck("#txt2img_hires input")
+    page.wait_for_function("!document.querySelector('#txt2img_reading .reading').innerText.includes('Second pass')")
+
+
+MOVES = [  # text, selection, key, text then, selection then
+    ("a red cat, blue sky, sun", 13, 13, "Left", "blue sky, a red cat, sun", "", 2),
+    ("a red cat, blue sky, sun", 13, 17, "Right", "a red cat, sun, blue sky", "ue s", 18),
+    ("a, b, c, d", 3, 7, "Right", "a, d, b, c", "b, c", 6),
+    ("a, b", 1, 1, "Left", "a, b", "", 1),
+    ("a, b", 4, 4, "Right", "a, b", "", 4),
+    ("one,\ntwo,\nthree", 6, 6, "Right", "one,\nthree,\ntwo", "", 13),
+    ("x, (a, b:1.2), y", 7, 7, "Left", "x, (b, a:1.2), y", "", 4),
+    ("x, (a, b:1.2), y", 13, 13, "Right", "x, y, (a, b:1.2)", "", 16),
+    ("[a, b:c:0.5], d", 5, 5, "Left", "[b, a:c:0.5], d", "", 2),
+    ("a, <lora:x, y:1>, b", 9, 9, "Left", "<lora:x, y:1>, a, b", "", 6),
+    ("a, b AND c, d", 10, 10, "Left", "a, b AND c, d", "", 10),
+]
+
+
+def test_items_between_commas_are_moved_as_in_a1111(page: Any) -> None:
+    for text, start, end, key, expected, selected, cursor in MOVES:
+        page.fill(PROMPT, text)
+        select(page, start, end)
+        page.keyboard.press(f"Alt+Arrow{key}")
+        found = page.evaluate("(s) => [document.querySelector(s).value, document.querySelector(s).selectionStart]", PROMPT)
+        assert found == [expected, cursor], (text, start, end, key)
+        assert page.evaluate("getSelection().toString()") == selected
+    page.fill(PROMPT, "a, b")
+    select(page, 0, 0)
+    page.keyboard.press("Alt+ArrowRight")
+    page.wait_for_function("window.atelierForms.txt2img.prompt === 'b, a'")
+    page.keyboard.press("Control+z")
+    assert page.input_value(PROMPT) == "a, b"
+
+
 def test_nudging_up_and_down_again_is_nothing_and_can_be_undone(page: Any, app: FakeApp) -> None:
     page.fill(PROMPT, "a big cat sits")
     select(page, 6, 9)

@@ -1,5 +1,5 @@
 // What goes to Python beside the form when the user generates: the job's own key, so that a request that is sent twice is one job;
-// the script that is chosen; and in tabs with a canvas what is on it, the files chosen without it, or the pictures of a batch, as ids of kept pictures.
+// the script that is chosen; whether it goes on forever; and in tabs with a canvas what is on it, the files chosen without it, or the pictures of a batch, as ids of kept pictures.
 
 import { batchItems } from "./batch.js";
 import { canvas } from "../canvas/registry.js";
@@ -11,8 +11,17 @@ import { uploaded } from "./upload.js";
 /** Unlike crypto.randomUUID, this also works on plain http. */
 export const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
+let forever = false; // whether the next click on Generate means it
+
+/** Generate forever with the form of a tab, as if Generate were pressed. */
+export function generateForever(tab) {
+  forever = true;
+  document.getElementById(`${tab}_generate`).click();
+}
+
 async function attach(tab) {
-  const attachment = { key: newKey(), script: scriptOf(tab) };
+  const attachment = { key: newKey(), script: scriptOf(tab), forever };
+  forever = false;
   if (!document.getElementById(`${tab}_canvas`)) return JSON.stringify(attachment);
   tell("Sending the picture …");
   try {

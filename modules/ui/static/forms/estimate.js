@@ -76,6 +76,7 @@ function questionOf(tab) {
 }
 
 const STEP = 8; // of a picture's sides
+export const SAME = "Same as the first pass"; // what stands in a list where nothing is chosen
 
 /** What of the second pass decides what it takes (second_pass.py reads the form in the same way). */
 function secondPass(form) {
@@ -84,7 +85,8 @@ function secondPass(form) {
   const [first, beside] = [Number(form.width), Number(form.height)];
   const sides = width || height ? [width || (height * first) / beside, height || (width * beside) / first] : [first * factor, beside * factor];
   const own = Number(form.hires_steps) || 0;
-  return { width: down(sides[0]), height: down(sides[1]), denoising_strength: form.hires_denoising_strength, upscaler: form.hires_upscaler, steps: own };
+  const checkpoint = form.hires_checkpoint && form.hires_checkpoint !== SAME ? { checkpoint: form.hires_checkpoint } : {};
+  return { width: down(sides[0]), height: down(sides[1]), denoising_strength: form.hires_denoising_strength, upscaler: form.hires_upscaler, steps: own, ...checkpoint };
 }
 
 function show(place, found, question) {

@@ -72,7 +72,8 @@ export function largerOnCanvas(tab, picture) {
   return now && (picture.width < now.width || picture.height < now.height) ? now : null;
 }
 
-function setSize(tab, { width, height }) {
+/** Type a size into the form of a tab. */
+export function setSize(tab, { width, height }) {
   for (const [name, value] of Object.entries({ width, height })) {
     const box = document.querySelector(`#${tab}_${name} input`);
     if (box && Number(box.value) !== value) typeInto(box, String(value));

@@ -17,6 +17,7 @@ export function isPlain(check, form) {
   const sides = [...check.sides, check.negative];
   const written = (name) => (form[name] ?? "").trim();
   return (
+    !check.second &&
     !check.notes.length &&
     !check.networks.length &&
     check.sides.length === 1 &&
@@ -26,6 +27,8 @@ export function isPlain(check, form) {
     sides.every((side) => side.weight === 1 && side.stages.length === 1 && side.stages[0].pieces.every((piece) => piece.weight === 1))
   );
 }
+
+const notesOf = (check) => check.notes.length + (check.second?.notes.length ?? 0);
 
 /** A few words beside the heading. */
 export function gist(check) {
@@ -42,7 +45,8 @@ export function gist(check) {
     check.sides.length > 1 && `${check.sides.length} sides of AND`,
     chunks > 1 && `${chunks} chunks`,
     check.networks.length && counted(check.networks.length, "network", "networks"),
-    check.notes.length && counted(check.notes.length, "remark", "remarks"),
+    check.second && "another text in the second pass",
+    notesOf(check) && counted(notesOf(check), "remark", "remarks"),
   ].filter(Boolean).join(" · ");
 }
 
@@ -50,6 +54,7 @@ export function gist(check) {
 export function reading(check, form) {
   if (check.error) return [h("ul", { class: "remarks" }, h("li", {}, sentence(check.error)))];
   const remarks = check.notes.map((note) => h("li", {}, sentence(note)));
+  if (check.second) remarks.push(...check.second.notes.map((note) => h("li", {}, `Second pass: ${note}`)));
   const drawn = String(form.seed ?? "").trim() === "" && /__|\{/.test(`${form.prompt}${form.negative_prompt}`);
   const changed = check.prompt.trim() !== (form.prompt ?? "").trim() || check.negative_prompt.trim() !== (form.negative_prompt ?? "").trim();
   if (drawn && changed) remarks.push(h("li", {}, "What is drawn is an example: each picture draws by its own seed"));
@@ -57,9 +62,17 @@ export function reading(check, form) {
   if (remarks.length) parts.push(h("ul", { class: "remarks" }, ...remarks));
   parts.push(part("Prompt", check.sides, check.tokens, check.limit));
   if (check.negative_prompt.trim()) parts.push(part("Negative prompt", [check.negative], check.negative_tokens, check.negative_limit));
+  if (check.second) parts.push(...secondParts(check.second));
   if (check.networks.length) parts.push(h("section", {}, h("h3", {}, "Networks"), h("p", { class: "networks" }, check.networks.join(" "))));
   const key = document.querySelector("[data-mac]") ? "⌘" : "Ctrl";
   parts.push(h("p", { class: "hint" }, `In a prompt, ${key} ↑ and ${key} ↓ change the weight of the selection or of the word at the cursor.`));
+  return parts;
+}
+
+function secondParts(check) {
+  const parts = [part("Second pass", check.sides, check.tokens, check.limit)];
+  if (check.negative_prompt.trim()) parts.push(part("Second pass, negative prompt", [check.negative], check.negative_tokens, check.negative_limit));
+  if (check.networks.length) parts.push(h("section", {}, h("h3", {}, "Second pass, networks"), h("p", { class: "networks" }, check.networks.join(" "))));
   return parts;
 }
 

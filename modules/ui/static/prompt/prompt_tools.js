@@ -4,8 +4,10 @@
 import { Completion } from "./completion.js";
 import { checkSession, h } from "../dom.js";
 import { fields } from "../forms/form.js";
+import { moveWithKeys } from "./move_keys.js";
 import { nudgeWithKeys } from "./weight_keys.js";
 import { gist, isPlain, reading } from "./prompt_check.js";
+import { SAME } from "../forms/estimate.js";
 import { currentTab } from "../tabs.js";
 
 const PAUSE_MS = 200; // after the last key
@@ -25,6 +27,7 @@ function startAt(tab, details) {
     if (!area) continue;
     new Completion(root, area); // before the weights: its keys come first while it is open
     nudgeWithKeys(root, area);
+    moveWithKeys(root, area);
     root.append(tools.count(name, words));
     if (name === "prompt") root.append(h("button", { ...NETWORKS }, "+ LoRA"));
   }
@@ -125,5 +128,13 @@ function asked(form) {
   if (/^\d{1,20}$/.test(seed) && BigInt(seed) < 2n ** 64n) question.seed = seed; // a text: numbers have 53 bits here
   else delete question.seed;
   if (!whole(question.steps, 1, 150)) delete question.steps;
-  return question;
+  return form.hires === true ? { ...question, hires: secondPass(form) } : question;
+}
+
+/** What of a second pass decides what its prompts mean; of a size there has to be one. */
+function secondPass(form) {
+  const steps = Number(form.hires_steps);
+  const own = { prompt: form.hires_prompt, negative_prompt: form.hires_negative_prompt, sampler: form.hires_sampler, checkpoint: form.hires_checkpoint };
+  const given = Object.fromEntries(Object.entries(own).filter(([, value]) => value && value !== SAME));
+  return { width: 512, height: 512, ...given, ...(Number.isInteger(steps) && steps > 0 && steps <= 150 ? { steps } : {}) };
 }

@@ -153,6 +153,18 @@ export class Jobs extends EventTarget {
     this.#schedule(0);
   }
 
+  /** Keep what is painted now, unfinished as it is, and make no more of it. */
+  async interrupt(id) {
+    await getJson(`internal/jobs/${id}/interrupt`, { method: "POST" });
+    this.#schedule(0);
+  }
+
+  /** Finish the picture that is painted now as it is, and go on with the next one. */
+  async skip(id) {
+    await getJson(`internal/jobs/${id}/skip`, { method: "POST" });
+    this.#schedule(0);
+  }
+
   async retry(id) {
     await getJson(`internal/jobs/${id}/retry`, { method: "POST" });
     await this.submitted(id);

@@ -50,13 +50,15 @@ export class PictureInfo {
   #onReuse;
   #onSheet;
   #onAccept;
+  #onSecondPass;
   #shown = "";
 
-  constructor(root, onReuse, onSheet, onAccept) {
+  constructor(root, onReuse, onSheet, onAccept, onSecondPass) {
     this.#root = root;
     this.#onReuse = onReuse;
     this.#onSheet = onSheet;
     this.#onAccept = onAccept;
+    this.#onSecondPass = onSecondPass;
   }
 
   clear() {
@@ -117,7 +119,9 @@ export class PictureInfo {
       const done = () => (upscale.disabled = false);
       document.dispatchEvent(new CustomEvent("atelier:upscale", { detail: { job, picture, done } }));
     });
-    return h("div", { class: "actions" }, take, download, reuse, upscale, this.#send(job, picture, painted ? fields : null), copy, back);
+    const again = h("button", { type: "button", id: "result_second_pass", onclick: () => this.#onSecondPass(job, picture) }, "Second pass");
+    again.title = "A second pass over this picture, as “Second pass (hires)” in txt2img says";
+    return h("div", { class: "actions" }, take, download, reuse, upscale, painted && again, this.#send(job, picture, painted ? fields : null), copy, back);
   }
 
   /** To another tab, with everything filled in unless `fields` is null; as a source, the picture itself. */
