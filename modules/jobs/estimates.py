@@ -193,7 +193,8 @@ def _enlarging_seconds(costs: CostModel, upscaler: str, size: tuple[int, int], w
     if not calls:
         return None
     tiles = Tiles.of(max(max(call.width, call.height) for call in calls), EXACT + 1)
-    tile = costs.row_seconds(Call("upscale", upscaler, *(min(side, tiles.side) for side in size), waiting))
+    width, height = (min(side, tiles.side) for side in size)
+    tile = costs.row_seconds(Call("upscale", upscaler, width, height, waiting))
     return None if tile is None else tile * math.prod(len(tiles.starts(side)) for side in size)
 
 
