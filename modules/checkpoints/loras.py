@@ -28,9 +28,9 @@ from modules.checkpoints.lora_names import split
 from modules.checkpoints.lora_options import adjusted
 from modules.checkpoints.weights import Weights
 from modules.diffusion.adapters import Adapter, Delta, Dense, Layer, LowRank
+from modules.diffusion.blocks import resting_weight
 from modules.diffusion.deltas import Decomposed, Full, Generalised, Hadamard, Kronecker, Rotation, Scaled
 from modules.diffusion.networks import AdaptableNetwork, LoadedAdapter
-from modules.diffusion.placement import resting_weight
 from modules.errors import CheckpointError, UnknownName
 from modules.prompts.compose import NetworkOptions
 

@@ -49,8 +49,8 @@ from modules.checkpoints.vaes import AUTOMATIC, vae_for
 from modules.checkpoints.weights import Filler, Weights
 from modules.diffusion.accelerators import Accelerate, eager
 from modules.diffusion.attention import Attend
+from modules.diffusion.device_memory import streaming_helps
 from modules.diffusion.kernels import PLAIN, Kernels
-from modules.diffusion.placement import streaming_helps
 from modules.diffusion.slicing import SwitchableAttention
 from modules.errors import AtelierError, CheckpointError, OutOfMemory, UnknownName
 

@@ -7,15 +7,12 @@ block of the device instead of all of them.  What is no block, or is small, stay
 A network may also keep the matrices and convolution kernels of its blocks in 8 bits (`eight_bits`), half of what 16 take; each
 block's are brought to the computing format, in one buffer for all blocks, when it runs.  Nothing computes in 8 bits: what the
 layers, their adapters and the kernels see while a block runs are weights as ever, only rounded.
-
-A block is a module that stands in a `nn.ModuleList` and is called as a whole; where such a module has lists of its own (a
-transformer's layers), those are looked into.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,18 +21,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from modules.diffusion import eight_bits
-from modules.diffusion.block_copies import Inline, SideStream, Transfers
+from modules.diffusion.blocks import Block, as_weight, blocks_of, places_of, set_tensor, size_of, tensor_at
+from modules.diffusion.device_memory import Inline, SideStream, Transfers
 
 SMALL = 2**20
 """Bytes: blocks of less stay on the device."""
-
-ALIGNMENT = 256
-"""Bytes to which tensors in a buffer are aligned; kernels that read 16 bytes at a time ask for less."""
-
-
-def streaming_helps(device: torch.device) -> bool:
-    """Whether main memory is another memory than the device's."""
-    return device.type != "cpu"
 
 
 class Placement:
@@ -70,7 +60,7 @@ class Placement:
     @property
     def size(self) -> int:
         """Bytes of the network's weights and buffers as they are kept, wherever that is."""
-        kept = sum(tensor.numel() * tensor.element_size() for tensor in map(_get, _places(self.network)))
+        kept = sum(tensor.numel() * tensor.element_size() for tensor in map(tensor_at, places_of(self.network)))
         return kept + (self._held.scale_bytes if self._held is not None else 0)
 
     def store_in_eight_bits(self) -> bool:
@@ -85,7 +75,7 @@ class Placement:
         modules = self._large_blocks()
         if self._held is not None or not modules:
             return False
-        self._hold([_Block(module, self.device, partial(_on_device, self.device), True) for module in modules], streamed=False)
+        self._hold([Block(module, self.device, partial(_on_device, self.device), True) for module in modules], streamed=False)
         return True
 
     def stream(self) -> bool:
@@ -108,31 +98,31 @@ class Placement:
         return True
 
     def _large_blocks(self) -> list[nn.Module]:
-        return [module for module in blocks_of(self.network) if _size(module) >= SMALL]
+        return [module for module in blocks_of(self.network) if size_of(module) >= SMALL]
 
-    def _hold(self, blocks: list[_Block], streamed: bool) -> None:
+    def _hold(self, blocks: list[Block], streamed: bool) -> None:
         """Have these blocks' weights brought when they run, and all others on the device."""
         self.derived = None
         _wait_for(self.device)
         with torch.inference_mode(False):  # weights outlive the caller's mode
             within = {place for block in blocks for place in block.places}
-            for place in _places(self.network):
-                if place not in within and (there := _get(place)).device != self.device:
-                    _set(place, _weight(there, there.to(self.device)))
+            for place in places_of(self.network):
+                if place not in within and (there := tensor_at(place)).device != self.device:
+                    set_tensor(place, as_weight(there, there.to(self.device)))
         self._held = _Held(blocks, self.device, streamed)
 
-    def _read_to_host(self, modules: list[nn.Module]) -> list[_Block]:
+    def _read_to_host(self, modules: list[nn.Module]) -> list[Block]:
         """These as blocks whose weights are in main memory; all of them, or none where it is too small."""
         self.derived = None
         _wait_for(self.device)
-        held: list[_Block] = []
+        held: list[Block] = []
         try:
             for module in modules:
-                held.append(_Block(module, self.device, lambda size: _room(size, self.device.type == "cuda")))
+                held.append(Block(module, self.device, lambda size: _room(size, self.device.type == "cuda")))
         except Exception:
             with torch.inference_mode(False):
                 for block in held:
-                    block.bind([_weight(view, view.to(self.device)) for view in block.at_rest])
+                    block.bind([as_weight(view, view.to(self.device)) for view in block.at_rest])
                     block.end()
             raise
         return held
@@ -167,7 +157,7 @@ class Placement:
         held.let_go_of_buffers()
         with torch.inference_mode(False):
             for block in held.blocks:
-                brought.append([_weight(view, view.to(self.device, copy=True)) for view in block.at_rest])
+                brought.append([as_weight(view, view.to(self.device, copy=True)) for view in block.at_rest])
             for block, weights in zip(held.blocks, brought, strict=True):
                 block.bind(weights)
         held.end()
@@ -178,145 +168,6 @@ def _wait_for(device: torch.device) -> None:
     """Return when no kernel on any stream reads the weights that are about to be moved."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def blocks_of(network: nn.Module) -> Iterator[nn.Module]:
-    """The blocks of a network, in the order in which they stand in it."""
-    for child in network.children():
-        yield from _called(child) if isinstance(child, nn.ModuleList) else blocks_of(child)
-
-
-def _called(listed: nn.Module) -> Iterator[nn.Module]:
-    """What is called of a module that stands in a list: itself, or where it has lists, its parts."""
-    children = list(listed.children())
-    if isinstance(listed, nn.ModuleList) or any(isinstance(child, nn.ModuleList) for child in children):
-        for child in children:
-            yield from _called(child)
-    elif not isinstance(listed, nn.GroupNorm | nn.LayerNorm):  # kernels use the weights of norms without calling them
-        yield listed
-
-
-_Place = tuple[nn.Module, str]
-"""A module, and the name of a parameter or a buffer that is its own."""
-
-
-def _places(network: nn.Module) -> list[_Place]:
-    return [
-        (owner, name) for owner in network.modules() for name in (*owner._parameters, *owner._buffers) if _there(owner, name)
-    ]
-
-
-def _there(owner: nn.Module, name: str) -> bool:
-    return getattr(owner, name) is not None
-
-
-def _get(place: _Place) -> Tensor:
-    owner, name = place
-    tensor = getattr(owner, name)
-    assert isinstance(tensor, Tensor)
-    return tensor
-
-
-def _set(place: _Place, tensor: Tensor) -> None:
-    """Another tensor, not other data of the same: weights that were read in inference mode can have no others."""
-    owner, name = place
-    (owner._parameters if name in owner._parameters else owner._buffers)[name] = tensor  # type: ignore[assignment]
-
-
-def _weight(like: Tensor, data: Tensor) -> Tensor:
-    return nn.Parameter(data, requires_grad=False) if isinstance(like, nn.Parameter) else data
-
-
-def _size(module: nn.Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in map(_get, _places(module)))
-
-
-class _Layout:
-    """How tensors like these lie in a buffer of `size` bytes, one behind the other, convolutions' kernels channels last."""
-
-    def __init__(self, tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> None:
-        self._places: list[tuple[int, Tensor]] = []
-        end = 0
-        for tensor, dtype in zip(tensors, dtypes, strict=True):
-            order = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
-            like = torch.empty_like(tensor, dtype=dtype, device="meta", memory_format=order)
-            self._places.append((end, _weight(tensor, like)))
-            end += -(-tensor.numel() * dtype.itemsize // ALIGNMENT) * ALIGNMENT
-        self.size = end
-
-    def views(self, room: Tensor) -> list[Tensor]:
-        """The tensors in a buffer of bytes."""
-        views = []
-        for start, like in self._places:
-            flat = room[start : start + like.numel() * like.element_size()].view(like.dtype)
-            views.append(_weight(like, flat.as_strided(like.shape, like.stride())))
-        return views
-
-
-class _Block:
-    """A module and its weights in a buffer of bytes that `room` makes; in 8 bits where asked, those that can be."""
-
-    def __init__(
-        self, module: nn.Module, device: torch.device, room: Callable[[int], Tensor], in_eight_bits: bool = False
-    ) -> None:
-        self.module, self.places = module, _places(module)
-        with torch.inference_mode(False):  # weights outlive the caller's mode
-            tensors = [_get(place) for place in self.places]
-            narrow = [in_eight_bits and eight_bits.suits(tensor) for tensor in tensors]
-            kept = [eight_bits.FORMAT if each else tensor.dtype for each, tensor in zip(narrow, tensors, strict=True)]
-            self.computing, self.kept = _Layout(tensors, [tensor.dtype for tensor in tensors]), _Layout(tensors, kept)
-            self.scales: list[Tensor | None] = []
-            """By weight, what its 8 bits are multiplied by; None for those that are kept as they are."""
-            self.bytes = room(self.size)
-            self.at_rest = self.kept.views(self.bytes)
-            for view, tensor, each in zip(self.at_rest, tensors, narrow, strict=True):
-                stored, scale = eight_bits.narrowed(tensor.to(device)) if each else (tensor, None)
-                view.copy_(stored)
-                self.scales.append(scale)
-            self.bind(self.at_rest)
-            there = weakref.ref(self)
-            for number, (owner, name) in enumerate(self.places):
-                if name == "weight":
-                    owner.__dict__[_KEPT] = partial(_resting, there, number)
-
-    @property
-    def size(self) -> int:
-        return self.kept.size
-
-    @property
-    def in_eight_bits(self) -> bool:
-        return any(scale is not None for scale in self.scales)
-
-    def move_to(self, room: Tensor) -> None:
-        """Let the bytes lie there."""
-        room.copy_(self.bytes)
-        self.bytes, self.at_rest = room, self.kept.views(room)
-        self.bind(self.at_rest)
-
-    def resting(self, number: int) -> Tensor:
-        """A weight as it is kept, in the computing format."""
-        kept, scale = self.at_rest[number], self.scales[number]
-        if scale is None:
-            return kept
-        wide = torch.empty_like(kept, dtype=scale.dtype, device=scale.device)
-        eight_bits.widen(kept, scale, wide)
-        return wide
-
-    def end(self) -> None:
-        """The weights are the layers' own again."""
-        for owner, _ in self.places:
-            owner.__dict__.pop(_KEPT, None)
-
-    def bind(self, weights: list[Tensor]) -> None:
-        """Let the module compute with these."""
-        for place, weight in zip(self.places, weights, strict=True):
-            _set(place, weight)
-
-
-def _resting(block: weakref.ref[_Block], number: int) -> Tensor:
-    there = block()
-    assert there is not None, "who holds a network holds its placement"
-    return there.resting(number)
 
 
 def _on_device(device: torch.device, size: int) -> Tensor:
@@ -340,7 +191,7 @@ class _Held:
     is brought to the computing format in a buffer that all blocks share, as one runs behind the other.
     """
 
-    def __init__(self, blocks: list[_Block], device: torch.device, streamed: bool) -> None:
+    def __init__(self, blocks: list[Block], device: torch.device, streamed: bool) -> None:
         self.blocks, self.streamed, self._device = blocks, streamed, device
         self._transfers: Transfers = SideStream(device) if device.type == "cuda" else Inline()
         self._buffers: list[Tensor] = []
@@ -442,28 +293,3 @@ def _hook(held: weakref.ref[_Held], call: Callable[[_Held, int], None], number: 
         call(there, number)
 
     return hook
-
-
-def resting_weight(layer: nn.Module) -> Tensor:
-    """A layer's weight as it is kept, at any time and on any thread: while a block runs, its layers have others' memory.  What
-    is kept in 8 bits comes in the computing format."""
-    kept = layer.__dict__.get(_KEPT)
-    weight: Any = layer.weight if kept is None else kept()
-    assert isinstance(weight, Tensor)
-    return weight
-
-
-_KEPT = "_weight_as_kept"
-"""The attribute by which a layer of a block knows how its weight is kept."""
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that this process may still take of a device; None where that is not known."""
-    if device.type != "cuda":
-        return None
-    free, total = torch.cuda.mem_get_info(device)
-    taken, kept = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
-    allowed = total
-    if hasattr(torch.cuda, "get_per_process_memory_fraction"):
-        allowed = int(total * torch.cuda.get_per_process_memory_fraction(device))
-    return min(free + kept - taken, allowed - taken)

@@ -25,8 +25,9 @@ from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.residence import part_of
 from modules.checkpoints.upscaler_networks import UpscalerHandle
 from modules.diffusion.attention.backends import out_of_memory as said_out_of_memory
+from modules.diffusion.device_memory import free_memory, streaming_helps
 from modules.diffusion.networks import TiledLatentSpace
-from modules.diffusion.placement import Placement, free_memory, streaming_helps
+from modules.diffusion.placement import Placement
 from modules.diffusion.tiles import Tiling
 from modules.engine.budgets import RECOVERY
 from modules.errors import OutOfMemory

@@ -16,10 +16,10 @@ from modules.checkpoints.residence import Storage
 from modules.diffusion.accelerators import AcceleratorChoice, eager
 from modules.diffusion.attention import AttentionChoice, choose_attention
 from modules.diffusion.compiled_unet import by_compilation, compilation_missing
+from modules.diffusion.device_memory import free_memory, streaming_helps
 from modules.diffusion.graphs import graphed
 from modules.diffusion.kernels import KernelChoice, choose_kernels
 from modules.diffusion.openvino_unet import by_openvino, openvino_missing
-from modules.diffusion.placement import free_memory, streaming_helps
 from modules.engine.attention_file import AttentionFile, fingerprint
 from modules.engine.engine import Engine
 from modules.engine.formats import FASTER, measured_bfloat16_speed

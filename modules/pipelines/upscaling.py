@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from modules.checkpoints.upscaler_networks import UpscalerHandle
-from modules.diffusion.placement import free_memory
+from modules.diffusion.device_memory import free_memory
 from modules.diffusion.upscaling import Canvas, padded
 from modules.pipelines.ops import Program, load_upscaler, on_host, progressed, upscale_tile
 from modules.pipelines.painted import Painted

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from modules.diffusion import eight_bits, placement
-from modules.diffusion.placement import Placement, blocks_of, resting_weight
+from modules.diffusion.blocks import blocks_of, resting_weight
+from modules.diffusion.placement import Placement
 from modules.diffusion.unet import UNet
 from tests.tiny import TINY_UNET, randomised
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from modules.diffusion import placement
 from modules.diffusion.attention import sdpa
+from modules.diffusion.blocks import blocks_of
 from modules.diffusion.clip import TextConfig
-from modules.diffusion.placement import Placement, blocks_of
+from modules.diffusion.placement import Placement
 from modules.diffusion.slicing import SwitchableAttention
 from modules.diffusion.text import TextEncoder
 from modules.diffusion.unet import UNet, UNetConfig

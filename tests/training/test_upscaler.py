@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from modules.checkpoints.header import read_header
 from modules.checkpoints.upscalers import layout_of
@@ -37,10 +39,30 @@ def test_drawings_are_the_same_each_time_and_differ_by_their_seed() -> None:
     assert np.array_equal(first, drawing(5, 48))
     assert not np.array_equal(first, drawing(6, 48))
     assert smaller(first, 2).shape == (24, 24, 3)
-    assert np.abs(smaller(first, 2)[0, 0] - first[:2, :2].mean(axis=(0, 1))).max() <= 1, "averages, rounded twice"
+    assert np.abs(smaller(first, 2)[0, 0] - first[:2, :2].mean(axis=(0, 1))).max() <= 1, "averages, rounded in each direction"
     spoilt = [degraded(first, 2, np.random.default_rng(3), always=True) for _ in range(2)]
     assert np.array_equal(spoilt[0], spoilt[1])
     assert not np.array_equal(spoilt[0], smaller(first, 2))
+
+
+def test_pieces_and_judgement_fit_scales_that_do_not_divide_the_drawings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """128 pixels and pieces of 64 are no multiples of 3."""
+    threads, seen = torch.get_num_threads(), []
+
+    def one_step(network: Compact, batches: Iterator[tuple[Tensor, Tensor]], seconds: float, rate: float) -> int:
+        small, large = next(batches)
+        seen.append((network(small).shape, large.shape))
+        return 1
+
+    gains = command.gain
+    monkeypatch.setattr(command, "gain", lambda network, count: gains(network, 1))
+    monkeypatch.setattr(command, "train", one_step)
+    small = ["--features", "8", "--convs", "1", "--drawings", "2", "--batch", "2", "--scale", "3", "--threads", str(threads)]
+    command.run(parser().parse_args(["upscaler", *small, "--out", str(tmp_path / "a.safetensors")]))
+    assert seen == [((2, 3, 63, 63), (2, 3, 63, 63))]
+    assert layout_of(read_header(tmp_path / "a.safetensors")).config == CompactConfig(8, 1, 3)
 
 
 def test_training_makes_a_file_that_is_known_and_goes_on_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

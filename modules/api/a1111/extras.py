@@ -65,7 +65,14 @@ def extras_endpoints(app: App, own: OwnOptions) -> APIRouter:
             data = picture_bytes(text, name)
             return submitted(app, data, name, wanted, user) if wanted.by_model else worked_on(data, name, wanted, options)
 
-        begun = [await anyio.to_thread.run_sync(begin, name, text, limiter=few) for name, text in pictures.items()]
+        begun: list[Any] = []
+        try:
+            for name, text in pictures.items():
+                begun.append(await anyio.to_thread.run_sync(begin, name, text, limiter=few))
+        except Exception:
+            for job in begun if wanted.by_model else ():  # nobody would ever see them
+                await anyio.to_thread.run_sync(app.cancel, job.id, user)
+            raise
         if not wanted.by_model:
             return [made for made, _ in begun], begun[-1][1] if begun else ""
         results = []

@@ -55,7 +55,8 @@ def run(options: argparse.Namespace) -> None:
     network = new_network(CompactConfig(options.features, options.convs, options.scale))
     if options.resume:
         network.load_state_dict({name: tensor.float() for name, tensor in load_file(options.resume).items()})
-    steps = train(network, pieces(pictures, options.scale, options.batch, options.edge), options.seconds, options.rate)
+    edge = min(options.edge, pictures[0].shape[0]) // options.scale * options.scale  # what becomes smaller by a whole number
+    steps = train(network, pieces(pictures, options.scale, options.batch, edge), options.seconds, options.rate)
     gains = gain(network, 40)
     words = f"{gains['clean']:+.2f} dB over Lanczos on clean, {gains['spoilt']:+.2f} dB on spoilt drawings"
     print(f"{steps} steps; {words}", file=sys.stderr)
@@ -122,6 +123,8 @@ def gain(network: torch.nn.Module, count: int, scale: int = 0) -> dict[str, floa
     wrong = {"clean": [0.0, 0.0], "spoilt": [0.0, 0.0]}
     for seed in range(HELD_OUT, HELD_OUT + count):
         picture = drawing(seed)
+        whole = picture.shape[0] // scale * scale
+        picture = picture[:whole, :whole]
         given = {"clean": smaller(picture, scale)}
         given["spoilt"] = degraded(picture, scale, np.random.default_rng(seed), always=True)
         for kind, small in given.items():

@@ -222,6 +222,27 @@ def test_many_pictures_by_a_file_come_back_in_their_order(api: TestClient) -> No
     assert np.array_equal(np.asarray(made[1]), np.asarray(alone))
 
 
+def test_of_a_refused_batch_no_job_stays(api: TestClient, painting: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit, cancel, begun, cancelled = painting.submit, painting.cancel, [], []
+
+    def submitting(*about: Any) -> Any:
+        job = submit(*about)
+        begun.append(job.id)
+        return job
+
+    def cancelling(job: str, user: str) -> bool:
+        cancelled.append(job)
+        return cancel(job, user)
+
+    monkeypatch.setattr(painting, "submit", submitting)
+    monkeypatch.setattr(painting, "cancel", cancelling)
+    pictures = [{"data": file_of(noise(16, 16)), "name": "a.png"}, {"data": "bm90IGEgcGljdHVyZQ==", "name": "b.png"}]
+    answer = api.post("/sdapi/v1/extra-batch-images", json={"imageList": pictures, "upscaler_1": "Sharp 2x"})
+    assert "imageList.1" in detail(answer)
+    assert len(begun) == 1
+    assert cancelled == begun
+
+
 def test_a_second_pass_takes_an_upscaler_s_file(api: TestClient) -> None:
     body = {**SMALL, "enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "R-ESRGAN 4x+", "denoising_strength": 0.4}
     answer = api.post("/sdapi/v1/txt2img", json=body)

@@ -1,7 +1,4 @@
-"""How the weights of streamed blocks come to the device: into two buffers that take turns, in order with what is computed.
-
-On CUDA a stream of its own copies while the current one computes; elsewhere copies are made at once.
-"""
+"""A device's memory: what of it is free, whether it is other than main memory, and copies into it beside what is computed."""
 
 from __future__ import annotations
 
@@ -9,6 +6,23 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+
+def streaming_helps(device: torch.device) -> bool:
+    """Whether main memory is another memory than the device's."""
+    return device.type != "cpu"
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process may still take of a device; None where that is not known."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    taken, kept = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    allowed = total
+    if hasattr(torch.cuda, "get_per_process_memory_fraction"):
+        allowed = int(total * torch.cuda.get_per_process_memory_fraction(device))
+    return min(free + kept - taken, allowed - taken)
 
 
 class Transfers(Protocol):
