@@ -40,7 +40,7 @@ MAX_IDS = 5000
 FIRST_LOOK_S = 10.0
 """Seconds from the start to the first scan, where nobody asks before."""
 QUICK_LOOK_S = 3.0
-"""Folders are looked at again after this time, when somebody asks."""
+"""Seconds after which folders are looked at again, when a page or the state is asked for."""
 PURGE_S = 3600.0
 """Seconds between looks for what has been in the trash for long enough."""
 

@@ -1,7 +1,7 @@
 """The index of all pictures: one SQLite file with a full-text index, which can be lost and is then made again from the files.
 
 One connection writes, behind a lock; a few others read.  A file that is damaged, of another version or gone is put aside and
-begun anew; `generation` grows then, and whoever fills the index knows to do so again.
+begun anew; `generation` grows then, by which the gallery knows to fill it again.
 """
 
 from __future__ import annotations
