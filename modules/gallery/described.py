@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.errors import RequestError
+from modules.images.containers import WALKED
 from modules.images.reading import Found, read_picture
 
 MAX_FILE = 128 << 20
@@ -86,7 +87,7 @@ def describe(path: Path, name: str) -> Described | None:
         return Described(stamp, broken=f"it has {stamp.size >> 20} MiB; at most {MAX_FILE >> 20} MiB are read", ours=ours)
     digest = hashlib.sha256(data).hexdigest()
     try:
-        found = read_picture(data, "it")
+        found = read_picture(data, "it", WALKED)
         if found.format == "PNG" and not _sums_hold(data):
             raise RequestError("it is damaged: the checksum of its pixels is wrong")
         return _described(stamp, digest, found, ours)

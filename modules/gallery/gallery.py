@@ -26,8 +26,9 @@ from modules.gallery.notes import Notes, Remembered, note_of
 from modules.gallery.scan import Owned, Scan
 from modules.gallery.schema import Entry
 from modules.gallery.search import Search, parse_search
-from modules.gallery.thumbnails import Thumbnails
+from modules.gallery.thumbnails import DECODED, Thumbnails
 from modules.images import files
+from modules.images.containers import WALKED
 from modules.images.reading import Found, read_picture
 from modules.queue.owners import OWNER
 
@@ -39,7 +40,7 @@ MAX_IDS = 5000
 FIRST_LOOK_S = 10.0
 """Seconds from the start to the first scan, where nobody asks before."""
 QUICK_LOOK_S = 3.0
-"""Folders are looked at again after this time, when somebody asks."""
+"""Seconds after which folders are looked at again, when a page or the state is asked for."""
 PURGE_S = 3600.0
 """Seconds between looks for what has been in the trash for long enough."""
 
@@ -211,8 +212,10 @@ class Gallery:
         return None
 
     def thumbnail(self, entry: Entry) -> bytes | None:
-        """A small JPEG; None where there is none.  A picture whose pixels cannot be read is marked as broken."""
-        path = self.file(entry) if entry.said.sha256 and not entry.said.broken else None
+        """A small JPEG; None where the file is gone, broken or too large for one.  A picture whose pixels cannot be read is
+        marked as broken."""
+        small = bool(entry.said.sha256) and not entry.said.broken and DECODED.hold(entry.said.width, entry.said.height)
+        path = self.file(entry) if small else None
         if path is None:
             return None
         try:
@@ -240,7 +243,7 @@ class Gallery:
             return None
         if data is None:
             raise RequestError(f"the picture has more than {MAX_FILE >> 20} MiB, and is not read")
-        return read_picture(data)
+        return read_picture(data, bounds=WALKED)
 
     # ---- changing
 

@@ -1,11 +1,12 @@
 """The index of all pictures: one SQLite file with a full-text index, which can be lost and is then made again from the files.
 
 One connection writes, behind a lock; a few others read.  A file that is damaged, of another version or gone is put aside and
-begun anew; `generation` grows then, and whoever fills the index knows to do so again.
+begun anew; `generation` grows then, by which the gallery knows to fill it again.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import threading
@@ -116,13 +117,15 @@ class Index:
         return [row[0] for row in self._rows(query, (search.match(owners), search.least, search.most, limit))]
 
     def entry(self, id_: int, owners: Owners) -> Entry | None:
-        rows = self._rows(f"SELECT {schema.ENTRY} FROM pictures AS p WHERE p.id = ?", (id_,)) if abs(id_) < LAST else []
-        found = schema.read(rows[0]) if rows else None
-        return found if found is not None and (owners is None or found.owner in owners) else None
+        return next(iter(self.entries([id_], owners)), None)
 
     def entries(self, ids: Iterable[int], owners: Owners) -> list[Entry]:
-        """Those of these ids that there are, and that are of these owners."""
-        return [found for id_ in ids if (found := self.entry(id_, owners)) is not None]
+        """Those of these ids that there are, and that are of these owners, in this order."""
+        wanted = list(ids)
+        query = f"SELECT {schema.ENTRY} FROM pictures AS p WHERE p.id IN (SELECT value FROM json_each(?))"
+        found = {row["id"]: schema.read(row) for row in self._rows(query, (json.dumps(wanted),))}
+        there = (found[id_] for id_ in wanted if id_ in found)
+        return [entry for entry in there if owners is None or entry.owner in owners]
 
     def at(self, path: str) -> Entry | None:
         folder, _, name = path.rpartition("/")

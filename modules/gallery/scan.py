@@ -27,6 +27,7 @@ SOURCES = "sources"
 BATCH = 64
 """Pictures that go into the index at a time."""
 MAX_DEPTH = 16
+"""Folders in folders that are looked into."""
 _SETTLED_S = 2.0
 """Seconds after which a folder's time tells its changes apart."""
 _YOUNG_S = 60.0
@@ -141,7 +142,7 @@ class Scan:
                 unreadable.append(folder)
                 continue
             below = listing.folders if listing is not None else self._listed[folder][1]
-            if depth < MAX_DEPTH:
+            if depth < (MAX_DEPTH + 2 if _within(folder, (TRASH,)) else MAX_DEPTH):  # there each has its whole path
                 waiting += [(f"{folder}/{name}".lstrip("/"), depth + 1) for name in below]
             if listing is not None:
                 known = self._index.known(folder)

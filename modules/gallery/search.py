@@ -78,7 +78,7 @@ def any_fact(options: Sequence[str]) -> str:
 
 
 def parse_search(text: str, sides: Callable[[], Sequence[int]]) -> Search:
-    """What `text` asks for.  `sides` tells the longer sides that pictures have, in pixels.
+    """What `text` asks for.  `sides` gives the longer sides that pictures have, in pixels.
 
     Raises:
         RequestError: it makes no sense; which part, and what would.

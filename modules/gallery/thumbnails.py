@@ -12,13 +12,14 @@ import re
 import secrets
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from PIL import Image
 
 from modules.errors import RequestError
 from modules.gallery.described import read_file
+from modules.images.containers import USUAL, Bounds, read_container
 from modules.images.decode import decode
 
 log = logging.getLogger("atelier")
@@ -26,6 +27,8 @@ log = logging.getLogger("atelier")
 SIDE = 320
 """Pixels of the longer side."""
 QUALITY = 82
+DECODED = Bounds(1 << 16, 80_000_000)
+"""Of pictures that have thumbnails: grids too, as far as Pillow decodes them without a warning."""
 SPACE = 1 << 30
 """Bytes that are kept, of some 20 kB each."""
 _STALE_S = 86_400
@@ -37,7 +40,7 @@ class Thumbnails:
 
     def __init__(self, folder: Path, space: int = SPACE) -> None:
         self.folder, self._space = folder, space
-        self._lock = threading.Lock()
+        self._lock, self._large = threading.Lock(), threading.Lock()  # large ones one at a time: hundreds of megabytes each
         self._size: int | None = None
 
     def get(self, sha256: str, path: Path) -> bytes:
@@ -57,7 +60,9 @@ class Thumbnails:
         data, _ = read_file(path)
         if data is None:
             raise RequestError("it is too large to be read")
-        jpeg = _shrunk(data)
+        found = read_container(data, "it", DECODED)
+        with nullcontext() if USUAL.hold(found.width, found.height) else self._large:
+            jpeg = _shrunk(data)
         self._keep(kept, jpeg)
         return jpeg
 
@@ -73,10 +78,13 @@ class Thumbnails:
     def trim(self) -> None:
         """Count what is there, and make room where it is too much."""
         found = []
-        for path in self.folder.glob("*/*.jpg"):
+        for path in self.folder.glob("*/*"):
             with suppress(OSError):
                 there = path.stat()
-                found.append((there.st_mtime, there.st_size, path))
+                if path.suffix == ".jpg":
+                    found.append((there.st_mtime, there.st_size, path))
+                elif path.suffix == ".part" and time.time() - there.st_mtime > _STALE_S:
+                    path.unlink()  # its writer died
         size = sum(one[1] for one in found)
         if size > self._space:
             for _, bytes_, path in sorted(found):
@@ -109,7 +117,7 @@ class Thumbnails:
 
 
 def _shrunk(data: bytes) -> bytes:
-    image = decode(data, "it")
+    image = decode(data, "it", DECODED)
     if image.mode == "RGBA":
         below = Image.new("RGB", image.size, (128, 128, 128))
         below.paste(image, mask=image.getchannel("A"))

@@ -20,14 +20,29 @@ from PIL import Image
 from modules.errors import RequestError
 from modules.images import avif, png
 
-MAX_PIXELS = 33_554_432
-MAX_SIDE = 8192
 MAX_METADATA = 1 << 20
 """Bytes of EXIF that a file may carry, and of XMP that are read."""
 MAX_PIECES = 100_000
 """Chunks or segments of one file."""
 MAX_SCANS = 64
 """Passes over the picture in a progressive JPEG, which usually has ten: each costs as much as decoding the picture."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Pixels that a picture may have: a side, and in all."""
+
+    side: int
+    pixels: int
+
+    def hold(self, width: int, height: int) -> bool:
+        return max(width, height) <= self.side and width * height <= self.pixels
+
+
+USUAL = Bounds(8192, 33_554_432)
+"""Of pictures that are decoded, whoever sent them."""
+WALKED = Bounds(1 << 18, 1 << 29)
+"""Of files in the outputs folder that are read and not decoded: grids are larger than any picture of them."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,7 @@ class Container:
     left_out: tuple[str, ...] = ()
 
 
-def read_container(data: bytes, name: str = "the picture") -> Container:
+def read_container(data: bytes, name: str = "the picture", bounds: Bounds = USUAL) -> Container:
     """What the file says before it is decoded.
 
     Raises:
@@ -63,7 +78,7 @@ def read_container(data: bytes, name: str = "the picture") -> Container:
     if walk is None:
         raise RequestError(f"{name} is not a picture that is read here; PNG, JPEG, WebP and AVIF are")
     try:
-        found = walk(data, name)
+        found = walk(data, name, bounds)
     except RequestError:
         raise
     except (Exception, Image.DecompressionBombWarning):
@@ -75,21 +90,22 @@ def read_container(data: bytes, name: str = "the picture") -> Container:
     return found
 
 
-def check_size(width: int, height: int, name: str) -> None:
+def check_size(width: int, height: int, name: str, bounds: Bounds) -> None:
     """Refuse what would take too much memory, before any of it is taken.
 
     Raises:
-        RequestError: more than `MAX_SIDE` a side or `MAX_PIXELS` in all, or nothing at all.
+        RequestError: more than `bounds` hold, or nothing at all.
     """
     if width < 1 or height < 1:
         raise RequestError(f"{name} is damaged: it has no size")
-    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
-        raise RequestError(f"{name} has {width}x{height} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS:,} in all are read")
+    if not bounds.hold(width, height):
+        most = f"at most {bounds.side} a side and {bounds.pixels:,} in all are read"
+        raise RequestError(f"{name} has {width}x{height} pixels; {most}")
 
 
-def _png(data: bytes, name: str) -> Container:
+def _png(data: bytes, name: str, bounds: Bounds) -> Container:
     header = png.read_texts(data, name)
-    check_size(header.width, header.height, name)
+    check_size(header.width, header.height, name, bounds)
     kept, exif = [data[:8]], b""
     at, pieces = 8, 0
     while True:
@@ -113,7 +129,7 @@ _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 
-def _jpeg(data: bytes, name: str) -> Container:
+def _jpeg(data: bytes, name: str, bounds: Bounds) -> Container:
     kept = [data[:2]]
     exif, xmp, comment = b"", b"", b""
     width = height = scans = 0
@@ -144,7 +160,7 @@ def _jpeg(data: bytes, name: str) -> Container:
         kept.append(b"\xff" + bytes([marker]) + struct.pack(">H", length) + body)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", body, 1)
-            check_size(width, height, name)
+            check_size(width, height, name, bounds)
         if marker == 0xDA:
             scans += 1
             if scans > MAX_SCANS:
@@ -157,13 +173,13 @@ def _jpeg(data: bytes, name: str) -> Container:
             at = end
     else:
         raise RequestError(f"{name} is damaged: it has more than {MAX_PIECES:,} pieces")
-    check_size(width, height, name)
+    check_size(width, height, name, bounds)
     if at >= 2 and data[at - 2 : at] == b"\xff\xd9":
         kept.append(b"\xff\xd9")
     return Container("JPEG", width, height, b"".join(kept), exif=exif, xmp=xmp, comment=comment)
 
 
-def _webp(data: bytes, name: str) -> Container:
+def _webp(data: bytes, name: str, bounds: Bounds) -> Container:
     end = min(len(data), 8 + struct.unpack_from("<I", data, 4)[0])
     kept, blocks = [], {b"EXIF": b"", b"XMP ": b""}
     width = height = pieces = 0
@@ -177,7 +193,7 @@ def _webp(data: bytes, name: str) -> Container:
             blocks[kind] = blocks[kind] or body
         if kind in (b"VP8X", b"VP8 ", b"VP8L"):
             size = _webp_size(kind, body)
-            check_size(size[0], size[1], name)
+            check_size(size[0], size[1], name, bounds)
             width, height = (width, height) if width else size
         if kind == b"VP8X":
             body = bytes([body[0] & 0b00010010]) + body[1:]  # alpha and animation; no profile, EXIF or XMP any more
@@ -187,7 +203,7 @@ def _webp(data: bytes, name: str) -> Container:
         pieces += 1
         if pieces > MAX_PIECES:
             raise RequestError(f"{name} is damaged: it has more than {MAX_PIECES:,} pieces")
-    check_size(width, height, name)
+    check_size(width, height, name, bounds)
     essence = b"".join(kept)
     essence = b"RIFF" + struct.pack("<I", 4 + len(essence)) + b"WEBP" + essence
     return Container("WEBP", width, height, essence, exif=blocks[b"EXIF"], xmp=blocks[b"XMP "])
@@ -203,17 +219,17 @@ def _webp_size(kind: bytes, body: bytes) -> tuple[int, int]:
     return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
 
 
-def _avif(data: bytes, name: str) -> Container:
+def _avif(data: bytes, name: str, bounds: Bounds) -> Container:
     for width, height in avif.sizes(data):  # of all images in it, tiles and thumbnails too
-        check_size(width, height, name)
+        check_size(width, height, name, bounds)
     data = data[:8] + b"avif" + data[12:]  # not "avis": of an animation only the picture that stands for it
     with Image.open(io.BytesIO(data), formats=["AVIF"]) as image:
         exif, xmp = image.info.get("exif", b""), image.info.get("xmp", b"")
-        check_size(image.width, image.height, name)
+        check_size(image.width, image.height, name, bounds)
         return Container("AVIF", image.width, image.height, data, exif=exif, xmp=xmp)
 
 
-_WALKS: tuple[tuple[re.Pattern[bytes], Callable[[bytes, str], Container]], ...] = (
+_WALKS: tuple[tuple[re.Pattern[bytes], Callable[[bytes, str, Bounds], Container]], ...] = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
     (re.compile(rb"\xff\xd8\xff"), _jpeg),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),

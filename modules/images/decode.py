@@ -13,7 +13,7 @@ from PIL import Image
 
 from modules.errors import RequestError
 from modules.images import exif
-from modules.images.containers import Container, read_container
+from modules.images.containers import USUAL, Bounds, Container, read_container
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,16 +27,17 @@ _TURNS = {
 """What brings a picture of EXIF's orientation upright (EXIF 2.32, table 6)."""
 
 
-def decode(data: bytes, name: str = "the picture") -> Image.Image:
+def decode(data: bytes, name: str = "the picture", bounds: Bounds = USUAL) -> Image.Image:
     """A PNG, JPEG, WebP or AVIF, known by its content, as loaded "RGB", or "RGBA" where something of it is transparent.
 
     Upright as EXIF asks; 16 bits are cut to 8, palettes, grey and CMYK become RGB, of an animation the first frame is taken.
     Colour profiles are not applied, as in A1111.  `name` begins the sentence of an error.
 
     Raises:
-        RequestError: none of these formats, more than 33.5 megapixels or 8192 a side, over 1 MiB of text or EXIF, or damaged.
+        RequestError: none of these formats, more pixels than `bounds` hold (33.5 megapixels, 8192 a side), over 1 MiB of text
+            or EXIF, or damaged.
     """
-    container = read_container(data, name)
+    container = read_container(data, name, bounds)
     try:
         return _upright(_decoded(container), container)
     except (Exception, Image.DecompressionBombWarning):

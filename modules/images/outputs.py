@@ -26,7 +26,7 @@ from typing import TypeVar
 
 from modules.errors import OutputError, RequestError
 from modules.images import files, png
-from modules.images.containers import read_container
+from modules.images.containers import WALKED, read_container
 from modules.images.decode import decode
 from modules.images.encoding import KINDS, SUFFIXES, Encoded, Form, encode
 from modules.images.infotext import GenerationInfo, enlarging_items, parse_record, render, render_record
@@ -317,7 +317,7 @@ class Outputs:
             return None
         try:
             data = path.read_bytes()
-            found = read_container(data)
+            found = read_container(data, bounds=WALKED)
             if data == wanted:
                 return self._saved(path, data, "", found.width, found.height)
             record = parse_record(record_of(found))

@@ -13,7 +13,7 @@ from typing import Any
 from modules.errors import RequestError
 from modules.hooks import HOOKS
 from modules.images import exif, stealth
-from modules.images.containers import Container, read_container
+from modules.images.containers import USUAL, Bounds, Container, read_container
 from modules.images.decode import decode
 from modules.images.infotext import as_text, checkpoint_names, parse_record, render, request_fields
 from modules.images.infotext_fields import IMG2IMG_FIELDS
@@ -64,16 +64,17 @@ class Found:
         return {network.name: network.hash for network in self.networks if network.kind == "lora" and network.hash}
 
 
-def read_picture(data: bytes, name: str = "the picture") -> Found:
+def read_picture(data: bytes, name: str = "the picture", bounds: Bounds = USUAL) -> Found:
     """What the picture in `data` says of how it was made; one that says nothing has no `program`.
 
     Raises:
-        RequestError: no PNG, JPEG, WebP or AVIF, damaged, or with more EXIF than is read.
+        RequestError: no PNG, JPEG, WebP or AVIF, damaged, of more pixels than `bounds` hold, or with more EXIF than is read.
     """
-    container = read_container(data, name)
+    container = read_container(data, name, bounds)
     file = _told(container)
     found = _own(container) or _foreign(file)
-    if not found.program and container.kind in ("PNG", "WEBP") and (hidden := stealth.hidden_text(decode(data, name))):
+    hides = container.kind in ("PNG", "WEBP") and USUAL.hold(container.width, container.height)
+    if not found.program and hides and (hidden := stealth.hidden_text(decode(data, name))):
         file = replace(file, chunks={**file.chunks, **_hidden_chunks(hidden)})
         found = _foreign(file)
     long = ", ".join(name[:40] or f"those behind the first {MAX_TEXTS}" for name in container.left_out)

@@ -41,7 +41,10 @@ def _fitted(host: Host, mask: str, size: tuple[int, int], user: str) -> str:
     path = host.upload_path(mask, user)
     if path is None:
         raise RequestError("its mask is not kept here any more")
-    image = decode(path.read_bytes())
+    try:
+        image = decode(path.read_bytes())
+    except OSError:
+        raise RequestError("its mask is not kept here any more") from None
     if image.size == size:
         return mask
     buffer = io.BytesIO()

@@ -288,8 +288,8 @@ class ScriptRuns:
                         self._conclude(live)
             except AtelierError as error:
                 log.warning("script %s: %s", live.run.id[:8], error)
-            except Exception:  # one script must not keep the others from theirs
-                log.exception("a script was held up by an error of ours")
+            except Exception:  # one script must not hold up the others
+                log.exception("script %s was not carried on", live.run.id[:8])
 
     def _take_in(self, live: _Live) -> None:
         user = live.run.user
@@ -318,7 +318,8 @@ class ScriptRuns:
             if cell.state != "waiting":
                 continue
             before = live.cells.get(cell.after) if cell.after is not None else None
-            if before is not None and before.state in ("failed", "cancelled"):
+            lost = cell.after is not None and before is None  # it could not be taken over from a damaged list
+            if lost or (before is not None and before.state in ("failed", "cancelled")):
                 self._set(live, cell, "cancelled", error="the one before it was not finished")
                 continue
             if before is not None and before.state != "done":
@@ -341,6 +342,10 @@ class ScriptRuns:
             except AtelierError as error:
                 self._say(live, str(error))
                 raise
+            except Exception as error:  # or the script would never end, and who waits for it would wait for ever
+                log.exception("while cell %d of script %s was submitted", number, live.run.id[:8])
+                self._set(live, cell, "failed", error=f"it could not be submitted ({type(error).__name__}); the log says why")
+                continue
             self._set(live, cell, "queued", job=job.id)
             self._say(live, "")
             room -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import sqlite3
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from modules.gallery import index as indexing
 from modules.gallery import trash
@@ -148,13 +150,13 @@ def test_a_folder_that_cannot_be_read_keeps_its_pictures(
 # ---- other programs' and bad files
 
 
-def _bomb() -> bytes:
-    """A PNG that says it has 60000x60000 pixels."""
+def _bomb(side: int = 60000) -> bytes:
+    """A PNG that says it has so many pixels a side."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
@@ -214,6 +216,22 @@ def test_bad_files_are_shown_as_broken_with_the_reason_and_end_nothing(
     assert names(gallery, "-is:broken") == ["good.png"]
     for entry in gallery.page("is:broken", None).entries:
         assert gallery.thumbnail(entry) is None
+
+
+def test_grids_are_no_broken_files_however_large(outputs: Path, open_gallery: Opened) -> None:
+    painted(outputs / "grid.png", "a grid", size=(9000, 16))
+    (outputs / "larger.png").write_bytes(_bomb(20000))
+    gallery = open_gallery()
+    larger, grid = sorted(gallery.page("", None).entries, key=lambda entry: entry.said.width, reverse=True)
+    assert (grid.said.prompt, grid.said.broken, larger.said.broken) == ("a grid", "", "")
+    thumbnail = gallery.thumbnail(grid)
+    assert thumbnail is not None
+    assert Image.open(io.BytesIO(thumbnail)).width == 320
+    assert gallery.thumbnail(larger) is None  # hundreds of megabytes to be decoded
+    assert names(gallery, "is:broken") == []
+    found = gallery.read(grid)
+    assert found is not None
+    assert found.prompt == "a grid"
 
 
 def test_what_only_decoding_shows_is_marked_when_it_is_seen(outputs: Path, open_gallery: Opened) -> None:

@@ -42,6 +42,16 @@ def test_the_trash_is_undone_byte_for_byte(outputs: Path, open_gallery: Opened) 
     assert gallery.count("is:favourite", None) == 1
 
 
+def test_pictures_from_the_deepest_folder_are_found_in_the_trash(outputs: Path, open_gallery: Opened) -> None:
+    painted(outputs.joinpath(*"abcdefghijklmnop", "a.png"), "fox")
+    painted(outputs.joinpath(*"abcdefghijklmnopq", "a.png"), "too deep")
+    gallery = open_gallery()
+    assert gallery.count("", None) == 1
+    gallery.discard(gallery.ids("", None), None)
+    gallery.rescan(SECONDS)
+    assert gallery.count("is:trash fox", None) == 1
+
+
 def test_the_trash_is_known_without_any_record(tmp_path: Path, outputs: Path, open_gallery: Opened) -> None:
     painted(outputs / "day" / "a.png", "fox")
     gallery, before = open_gallery(), _files(outputs)

@@ -172,6 +172,34 @@ def test_a_request_that_is_refused_fails_its_cell_alone(app: FakeApp) -> None:
     assert "big/landscapes" in view.cells[1].error
 
 
+def test_an_unexpected_error_fails_its_cell_alone_and_the_script_ends(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit = app.submit
+
+    def failing(fields: dict[str, Any], user: str, key: str = "") -> Any:
+        if fields["steps"] == 2:
+            raise ZeroDivisionError
+        return submit(fields, user, key)
+
+    monkeypatch.setattr(app, "submit", failing)
+    view = finish_all(app, app.scripts.start({**PLOT, "y_type": "Nothing"}, FIELDS, ME).id)
+    assert states(view) == ["done", "failed", "done"]
+    assert "ZeroDivisionError" in view.cells[1].error
+
+
+def test_a_loop_whose_one_before_was_lost_does_not_start_from_another_picture(app: FakeApp) -> None:
+    """A list that was damaged keeps the cells that could be read."""
+    store = app.scripts.store
+    run, _ = store.add({**PLAN, "base": FIELDS}, [({}, None), ({}, 0)], ME, "")
+    with store._file.transaction() as db:
+        db.execute("DELETE FROM script_cells WHERE number = 0")
+    app.scripts = again = ScriptRuns(store, app)
+    again.begin()
+    try:
+        assert states(look(app, run.id)) == ["cancelled"]
+    finally:
+        again.close()
+
+
 def test_cancel_ends_all_of_it(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_module, "WINDOW", 2)
     run = app.scripts.start(PLOT, FIELDS, ME).id

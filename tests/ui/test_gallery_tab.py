@@ -134,6 +134,12 @@ def test_choosing_writing_down_and_the_trash(page: Any, outputs: Path) -> None:
     page.keyboard.press("Delete")
     page.wait_for_selector(".look h2:text-is('1.png')")
     page.keyboard.press("Escape")
+    search(page, "is:trash")  # typed, it is the trash too
+    wait_cells(page, 1)
+    cell(page, 0).click(modifiers=["Control"])
+    page.keyboard.press("Delete")
+    page.click("dialog.confirm button:text-is('Keep')")
+    search(page, "")
     page.click(".gallery-views button:has-text('Trash')")
     wait_cells(page, 1)
     page.click(".gallery-actions [data-do=empty]")

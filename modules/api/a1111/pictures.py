@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from modules.errors import RequestError
 from modules.images import png, reading
-from modules.images.containers import read_container
+from modules.images.containers import USUAL, WALKED, read_container
 from modules.images.decode import decode
 from modules.images.encoding import Form, encode, form_of
 from modules.images.metadata import record_of
@@ -61,9 +61,12 @@ def to_base64(data: bytes) -> str:
 
 
 def file_as_asked(data: bytes, options: Mapping[str, Any]) -> bytes:
-    """A saved picture's file as the options want it: as it lies there, or made anew with the same texts inside."""
-    container, form = read_container(data), _form(options)
-    if container.kind.lower() == form.kind:
+    """A saved picture's file as the options want it: as it lies there, or made anew with the same texts inside.
+
+    A grid that is too large to be decoded stays as it lies there.
+    """
+    container, form = read_container(data, bounds=WALKED), _form(options)
+    if container.kind.lower() == form.kind or not USUAL.hold(container.width, container.height):
         return data
     image = decode(data).convert("RGB")
     return encode(image.tobytes(), *image.size, saved_infotext(data), record_of(container), form).data

@@ -44,17 +44,20 @@ ZIP_S = 300.0
 LOOKERS = 4
 """Pages that are put together at a time; more wait."""
 
+CHANGERS = 2
+"""Changes at a time: thousands of files that are moved, each safely, keep nobody from looking."""
+
 _KINDS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "AVIF": ".avif"}
 
 
 def gallery_endpoints(app: App, access: AccessConfig) -> APIRouter:
     """`/internal/gallery*` for the page."""
     router = APIRouter(include_in_schema=False)
-    few, decoders = anyio.CapacityLimiter(LOOKERS), anyio.CapacityLimiter(DECODERS)
+    few, decoders, changers = (anyio.CapacityLimiter(places) for places in (LOOKERS, DECODERS, CHANGERS))
     whose = _Whose(access)
     _lists(router, app, whose, few)
     _pictures(router, app, whose, decoders)
-    _changes(router, app, whose, few)
+    _changes(router, app, whose, changers)
     _zips(router, app, whose, few)
     return router
 
@@ -171,7 +174,7 @@ def _pictures(router: APIRouter, app: App, whose: _Whose, decoders: anyio.Capaci
         return missing("picture") if answer is None else JSONResponse(answer)
 
 
-def _changes(router: APIRouter, app: App, whose: _Whose, few: anyio.CapacityLimiter) -> None:
+def _changes(router: APIRouter, app: App, whose: _Whose, changers: anyio.CapacityLimiter) -> None:
     @router.post("/internal/gallery/edit")
     async def edit(request: Request) -> Response:
         """Body `{"ids": [...]}` with any of `favourite`, `rating` (0 to 5), `add_tags`, `remove_tags`, `add_albums` and
@@ -179,7 +182,7 @@ def _changes(router: APIRouter, app: App, whose: _Whose, few: anyio.CapacityLimi
         caller(request)
         owners, given = whose(request), await json_object(request)
         ids, change = _ids(given.pop("ids", None)), _change(given)
-        changed = await anyio.to_thread.run_sync(lambda: app.gallery.edit(ids, owners, change), limiter=few)
+        changed = await anyio.to_thread.run_sync(lambda: app.gallery.edit(ids, owners, change), limiter=changers)
         return JSONResponse({"items": [entry_json(entry) for entry in changed]})
 
     @router.post("/internal/gallery/trash")
@@ -187,14 +190,14 @@ def _changes(router: APIRouter, app: App, whose: _Whose, few: anyio.CapacityLimi
         """Body `{"ids": [...]}`: into the trash; the ids of those that are there now."""
         caller(request)
         owners, ids = whose(request), _ids((await json_object(request)).get("ids"))
-        return JSONResponse({"ids": await anyio.to_thread.run_sync(lambda: app.gallery.discard(ids, owners), limiter=few)})
+        return JSONResponse({"ids": await anyio.to_thread.run_sync(lambda: app.gallery.discard(ids, owners), limiter=changers)})
 
     @router.post("/internal/gallery/restore")
     async def restore(request: Request) -> Response:
         """Body `{"ids": [...]}`: out of the trash, to where they were; the ids of those that are there now."""
         caller(request)
         owners, ids = whose(request), _ids((await json_object(request)).get("ids"))
-        return JSONResponse({"ids": await anyio.to_thread.run_sync(lambda: app.gallery.restore(ids, owners), limiter=few)})
+        return JSONResponse({"ids": await anyio.to_thread.run_sync(lambda: app.gallery.restore(ids, owners), limiter=changers)})
 
     @router.post("/internal/gallery/empty")
     async def empty(request: Request) -> Response:
@@ -202,7 +205,7 @@ def _changes(router: APIRouter, app: App, whose: _Whose, few: anyio.CapacityLimi
         caller(request)
         owners, given = whose(request), await json_object(request)
         ids = None if given.get("all") is True else _ids(given.get("ids"))
-        deleted = await anyio.to_thread.run_sync(lambda: app.gallery.empty(owners, ids), limiter=few)
+        deleted = await anyio.to_thread.run_sync(lambda: app.gallery.empty(owners, ids), limiter=changers)
         return JSONResponse({"deleted": deleted})
 
     @router.post("/internal/gallery/rescan")

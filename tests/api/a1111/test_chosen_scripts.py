@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from modules.api.a1111 import results
 from modules.api.a1111.chosen_scripts import chosen_script
+from modules.api.a1111.pictures import file_as_asked
 from modules.api.a1111.results import read_results
 from modules.app import App
 from modules.images.infotext import parse
@@ -54,6 +55,14 @@ def test_a_plot_is_answered_with_its_grid_and_on_demand_with_its_cells(
     assert info["index_of_first_image"] == 1
     assert [parse(text)["Steps"] for text in info["infotexts"][1:]] == ["1", "2", "1", "2"]
     assert len(info["all_seeds"]) == len(info["all_prompts"]) == 5
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_a_grid_that_is_too_large_to_be_decoded_is_answered_as_it_was_saved(kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9000, 8)).save(buffer, "PNG")
+    options = {"samples_format": kind, "jpeg_quality": 80, "webp_lossless": False}
+    assert file_as_asked(buffer.getvalue(), options) == buffer.getvalue()
 
 
 def test_lists_of_values_count_for_axes_with_choices_unless_text_is_asked_for(painting: App) -> None:

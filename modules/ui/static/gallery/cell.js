@@ -9,7 +9,7 @@ export function cellOf(item) {
   const written = marks ? h("span", { class: "cell-marks", "aria-hidden": "true" }, marks) : null;
   if (item.broken) return [brokenOf(item), check, written].filter(Boolean);
   const image = h("img", { src: thumbnailUrl(item.id), alt: "", loading: "lazy", decoding: "async", draggable: "true" });
-  image.addEventListener("error", () => image.replaceWith(brokenOf({ ...item, broken: "it cannot be shown; its file may be gone" })));
+  image.addEventListener("error", () => image.replaceWith(brokenOf(item, "It has no small picture: its file may be gone, or it is very large")));
   image.addEventListener("dragstart", ({ dataTransfer }) => {
     const address = new URL(pictureUrl(item.id), document.baseURI).href;
     dataTransfer.setData("text/uri-list", address);
@@ -19,4 +19,4 @@ export function cellOf(item) {
   return [image, check, written].filter(Boolean);
 }
 
-const brokenOf = (item) => h("span", { class: "cell-broken", title: item.broken }, h("b", {}, "Broken"), h("span", {}, item.name));
+const brokenOf = (item, why = "") => h("span", { class: "cell-broken", title: why || item.broken }, h("b", {}, why ? "Not shown" : "Broken"), h("span", {}, item.name));

@@ -395,7 +395,7 @@ class GalleryTab {
     else if (!items.length) return;
     else if (key === "f") this.#edit(items, { favourite: !items.every(({ favourite }) => favourite) });
     else if (/^[0-5]$/.test(key)) this.#edit(items, { rating: Number(key) });
-    else if (key === "Delete") this.#side.inTrash ? this.#destroy(items) : this.#discard(items);
+    else if (key === "Delete") items.some(({ trashed }) => trashed !== null) ? this.#destroy(items) : this.#discard(items);
     else return;
     event.preventDefault();
   }

@@ -61,7 +61,7 @@ export class ScriptRun {
     return !this.#root.hidden;
   }
 
-  /** Show a script's grid; `focus`: as somebody asked for it. */
+  /** Show a script's grid; `focus`: moved into it, after a click. */
   async open(id, focus = true) {
     if (!id) return;
     this.#remember(id);
