@@ -6,6 +6,7 @@ caller's is answered like one that does not exist.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -198,20 +199,22 @@ def v1_endpoints(app: App) -> APIRouter:
     """`/api/v1/*`."""
     router = APIRouter(prefix="/api/v1", tags=["Atelier"], responses=error_responses())
     _jobs(router, app)
+    _events(router, app)
     _estimates(router, app)
     _pictures(router, app)
     _lists(router, app)
     return router
 
 
-def _jobs(router: APIRouter, app: App) -> None:
-    streams = Streams(app, job_answer)
+def _found(app: App, job_id: str, user: str) -> JobView:
+    job = app.job(job_id, user)
+    if job is None:
+        raise HTTPException(404, "There is no such job here (any more).")
+    return job
 
-    def found(job_id: str, user: str) -> JobView:
-        job = app.job(job_id, user)
-        if job is None:
-            raise HTTPException(404, "There is no such job here (any more).")
-        return job
+
+def _jobs(router: APIRouter, app: App) -> None:
+    found = partial(_found, app)
 
     @router.post("/jobs", status_code=201, response_model=JobAnswer, openapi_extra=job_body())
     async def submit(request: Request) -> Any:
@@ -276,6 +279,10 @@ def _jobs(router: APIRouter, app: App) -> None:
         await anyio.to_thread.run_sync(app.retry, job_id, user)
         return job_answer(found(job_id, user))
 
+
+def _events(router: APIRouter, app: App) -> None:
+    streams = Streams(app, job_answer)
+
     @router.get(
         "/jobs/{job_id}/events",
         response_class=Response,
@@ -284,7 +291,7 @@ def _jobs(router: APIRouter, app: App) -> None:
     async def events(request: Request, job_id: str) -> Response:
         """The job as it changes, as server-sent events; ends when it is over."""
         user = caller(request)
-        found(job_id, user)
+        _found(app, job_id, user)
         return streams.answer(user, job_id)
 
 
