@@ -87,7 +87,7 @@ class FakeApp:
         self.limit = 0  # unfinished jobs that one may have; 0 is any number
         self.costs = CostModel()  # what was measured
         self.weights = 0
-        self.memory: Memory | None = None
+        self.needs: Memory | None = None
         self.uploads = Uploads(folder / "sources")
         self.model_tools = ToolRuns(None, [folder / "models"], folder / "hashes.json")  # carries out nothing until it begins
         self._ids = itertools.count(1)
@@ -217,7 +217,7 @@ class FakeApp:
         given = {name: fields[name] for name in COST_FIELDS if fields.get(name) is not None}
         request = parse_request({**given, "checkpoint": info.name})
         native = (info.defaults.width, info.defaults.height)
-        return quote(self.costs, request, info.name, 4, native, self.weights, self.memory)
+        return quote(self.costs, request, info.name, 4, native, self.weights, self.needs)
 
     def picture_saved(self, name: str, user: str) -> None:
         self.saved.append((name, user))

@@ -44,13 +44,13 @@ def test_size_time_and_memory_are_reported_before_the_click(app: FakeApp, visit:
 
 
 def test_memory_is_compared_with_what_there_is_and_what_would_fit_is_named(app: FakeApp, visit: Visit) -> None:
-    app.memory = Memory(8_500_000_000, 6_900_000_000, 12_000_000_000)
+    app.needs = Memory(8_500_000_000, 6_900_000_000, 12_000_000_000)
     page = visit().open()
     told(
         page, "How long it takes is not measured yet. It takes about 8.5 GB of memory at its peak, 6.9 GB of it for the model."
     )
     assert page.get_attribute(ESTIMATE, "data-short") is None
-    app.memory = Memory(8_500_000_000, 6_900_000_000, 1_000_000_000, size=(512, 512))
+    app.needs = Memory(8_500_000_000, 6_900_000_000, 1_000_000_000, size=(512, 512))
     page.fill(number("steps"), "21")
     short = "Does not fit: it takes about 8.5 GB of memory, and 1.0 GB are there; at most 512 × 512 fits."
     told(page, f"How long it takes is not measured yet. {short}")
