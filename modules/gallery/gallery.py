@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from modules.errors import AtelierError, RequestError
+from modules.errors import AtelierError, OutputError, RequestError
 from modules.gallery import trash
 from modules.gallery.described import MAX_FILE, read_file
 from modules.gallery.edits import Change, changed
@@ -397,7 +397,11 @@ class Gallery:
             self._revision += 1
 
     def _forget_old(self) -> None:
-        if self._trash_days:
-            self._destroy(self.index.trashed_before(self._clock() - self._trash_days * 86_400))
+        due = self.index.trashed_before(self._clock() - self._trash_days * 86_400) if self._trash_days else []
+        for entry in due:
+            try:
+                self._destroy([entry])
+            except OutputError as error:  # tried again in an hour; the others go all the same
+                log.warning("the trash keeps a picture that is due: %s", error)
         if self.thumbnails.full:
             self.thumbnails.trim()
