@@ -291,10 +291,12 @@ class Gallery:
         """The files of these pictures were deleted.  Never raises: the next scan sees it too."""
         paths = list(paths)
         with suppress(AtelierError):
-            for path in paths:
-                if (entry := self.index.at(path)) is not None and entry.said.sha256:
+            entries = [entry for path in paths if (entry := self.index.at(path)) is not None]
+            for entry in entries:
+                if entry.said.sha256:
                     self.thumbnails.forget(entry.said.sha256)
             self.index.forget(paths)
+            self._forget_notes(entries)
 
     # ---- inside
 
@@ -311,8 +313,14 @@ class Gallery:
                 if entry.said.sha256:
                     self.thumbnails.forget(entry.said.sha256)
                 self.index.forget([entry.path])
+                self._forget_notes([entry])
                 count += 1
         return count
+
+    def _forget_notes(self, entries: Iterable[Entry]) -> None:
+        """Of pictures that were deleted for good; what cannot be written now costs a line in the file."""
+        with suppress(OutputError):
+            self.notes.keep((replace(note_of(entry), gone=True) for entry in entries), durable=False)
 
     def _run(self) -> None:
         """Under the lock."""
