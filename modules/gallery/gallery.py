@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from modules.errors import AtelierError, RequestError
+from modules.errors import AtelierError, OutputError, RequestError
 from modules.gallery import trash
 from modules.gallery.described import MAX_FILE, read_file
 from modules.gallery.edits import Change, changed
@@ -291,10 +291,12 @@ class Gallery:
         """The files of these pictures were deleted.  Never raises: the next scan sees it too."""
         paths = list(paths)
         with suppress(AtelierError):
-            for path in paths:
-                if (entry := self.index.at(path)) is not None and entry.said.sha256:
+            entries = [entry for path in paths if (entry := self.index.at(path)) is not None]
+            for entry in entries:
+                if entry.said.sha256:
                     self.thumbnails.forget(entry.said.sha256)
             self.index.forget(paths)
+            self._forget_notes(entries)
 
     # ---- inside
 
@@ -311,8 +313,14 @@ class Gallery:
                 if entry.said.sha256:
                     self.thumbnails.forget(entry.said.sha256)
                 self.index.forget([entry.path])
+                self._forget_notes([entry])
                 count += 1
         return count
+
+    def _forget_notes(self, entries: Iterable[Entry]) -> None:
+        """Of pictures that were deleted for good; what cannot be written now costs a line in the file."""
+        with suppress(OutputError):
+            self.notes.keep((replace(note_of(entry), gone=True) for entry in entries), durable=False)
 
     def _run(self) -> None:
         """Under the lock."""
@@ -397,7 +405,11 @@ class Gallery:
             self._revision += 1
 
     def _forget_old(self) -> None:
-        if self.trash_days:
-            self._destroy(self.index.trashed_before(self._clock() - self.trash_days * 86_400))
+        due = self.index.trashed_before(self._clock() - self.trash_days * 86_400) if self.trash_days else []
+        for entry in due:
+            try:
+                self._destroy([entry])
+            except OutputError as error:  # tried again in an hour; the others go all the same
+                log.warning("the trash keeps a picture that is due: %s", error)
         if self.thumbnails.full:
             self.thumbnails.trim()

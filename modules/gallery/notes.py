@@ -1,8 +1,9 @@
 """What cannot be read from the pictures themselves: what people wrote down, and whose they are.
 
 A text file in the data folder, `gallery-notes.jsonl`, beside the index and independent of it: a JSON object a line, the whole
-of what is known of one picture, the last line of a picture counts.  A picture is known by the SHA-256 of its bytes, so that one
-that was moved or renamed keeps what was written, and among equal ones by its path.  A line that is damaged costs itself alone.
+of what is known of one picture, the last line of a picture counts, and of one that was deleted for good none does.  A picture
+is known by the SHA-256 of its bytes, so that one that was moved or renamed keeps what was written, and among equal ones by its
+path.  A line that is damaged costs itself alone.
 """
 
 from __future__ import annotations
@@ -29,16 +30,21 @@ SPARE_LINES = 2000
 
 @dataclass(frozen=True)
 class Note:
-    """What is known of a picture; `path` is where it was, below the outputs."""
+    """What is known of a picture; `path` is where it was, below the outputs.  `gone`: it was deleted for good, and its lines
+    before this one do not count."""
 
     sha256: str
     path: str
     owner: str
     written: Written
+    gone: bool = False
 
     def line(self) -> bytes:
         given: dict[str, Any] = {"sha256": self.sha256, "path": self.path, "owner": self.owner}
         written = self.written
+        if self.gone:
+            given |= {"owner": "", "gone": True}
+            written = Written()
         if written.favourite:
             given["favourite"] = True
         if written.rating:
@@ -57,7 +63,10 @@ class Remembered:
     def __init__(self, notes: Iterable[Note] = ()) -> None:
         self._by_bytes: dict[str, dict[str, Note]] = {}
         for note in notes:
-            self._by_bytes.setdefault(note.sha256, {})[note.path] = note
+            known = self._by_bytes.setdefault(note.sha256, {})
+            known.pop(note.path, None)
+            if not note.gone:
+                known[note.path] = note
 
     def __len__(self) -> int:
         return sum(map(len, self._by_bytes.values()))
@@ -157,9 +166,10 @@ def _read(line: bytes) -> Note | None:
         given = json.loads(line)
         tags, albums = given.get("tags", []), given.get("albums", [])
         texts = (given["sha256"], given["path"], given["owner"], *tags, *albums)
-        rating, favourite = given.get("rating", 0), given.get("favourite", False)
+        rating, favourite, gone = given.get("rating", 0), given.get("favourite", False), given.get("gone") is True
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     if not all(isinstance(text, str) for text in texts) or rating not in range(6) or not isinstance(favourite, bool):
         return None
-    return Note(given["sha256"], given["path"], given["owner"], Written(favourite, int(rating), tuple(tags), tuple(albums)))
+    written = Written(favourite, int(rating), tuple(tags), tuple(albums))
+    return Note(given["sha256"], given["path"], given["owner"], written, gone)

@@ -91,9 +91,7 @@ class ScriptStore:
             if known:
                 run, new = known["id"], False
             else:
-                under_way = "SELECT count(*) FROM scripts WHERE user = ? AND state = 'running'"
-                if db.execute(under_way, (user,)).fetchone()[0] >= RUNNING:
-                    raise LimitError(f"{RUNNING} scripts of yours are under way already; cancel one, or wait until one is done")
+                _check_limit(db, user)
                 db.execute(
                     "INSERT INTO scripts (id, user, key, plan, state, created) VALUES (?, ?, ?, ?, 'running', ?)",
                     (run, user, key or None, json.dumps(plan), self._clock()),
@@ -159,8 +157,15 @@ class ScriptStore:
             )
 
     def again(self, run: str, numbers: Sequence[int]) -> None:
-        """Have these cells, which are over, made once more, and the script go on; its grids are drawn anew in any case."""
+        """Have these cells, which are over, made once more, and the script go on; its grids are drawn anew in any case.
+
+        Raises:
+            LimitError: as for `add`, where it is over.
+        """
         with self._file.transaction() as db:
+            found = db.execute("SELECT user, state FROM scripts WHERE id = ?", (run,)).fetchone()
+            if found is not None and found["state"] != "running":
+                _check_limit(db, found["user"])
             db.executemany(
                 "UPDATE script_cells SET state = 'waiting', attempt = attempt + 1, job = '', error = '', pictures = '[]' "
                 "WHERE run = ? AND number = ? AND state IN ('done', 'failed', 'cancelled')",
@@ -197,6 +202,12 @@ class ScriptStore:
         with self._file.snapshot() as read:
             rows = read(f"SELECT * FROM scripts {which}", values)
         return [run for row in rows if (run := _run(row)) is not None]
+
+
+def _check_limit(db: sqlite3.Connection, user: str) -> None:
+    under_way = "SELECT count(*) FROM scripts WHERE user = ? AND state = 'running'"
+    if db.execute(under_way, (user,)).fetchone()[0] >= RUNNING:
+        raise LimitError(f"{RUNNING} scripts of yours are under way already; cancel one, or wait until one is done")
 
 
 _PLAN = {"base": dict, "columns": list, "rows": list, "sheets": list, "order": list}

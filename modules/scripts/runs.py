@@ -201,7 +201,12 @@ class ScriptRuns:
         return True
 
     def again(self, run: str, user: str, numbers: Sequence[int] | None = None) -> bool:
-        """Make cells once more that are over: these, or all that failed or were cancelled.  False when there is no such one."""
+        """Make cells once more that are over: these, or all that failed or were cancelled.  False when there is no such one.
+
+        Raises:
+            LimitError: the script is over, and too many others are under way.
+            QueueError: it cannot be written.
+        """
         with self._lock:
             found = self.store.get(run, user)
             if found is None:

@@ -42,3 +42,14 @@ def test_the_oldest_go_first_when_there_is_too_much(tmp_path: Path) -> None:
     made.trim()
     assert [made._path(digest).exists() for digest in digests] == [True, True, False]
     assert not made.full
+
+
+def test_what_a_dead_writer_left_is_removed(tmp_path: Path) -> None:
+    made = Thumbnails(tmp_path / "kept")
+    made.get("a" * 64, painted(tmp_path / "a.png", "fox"))
+    old, new = (tmp_path / "kept" / "aa" / f"{name}.part" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (1000, 1000))
+    made.trim()
+    assert (old.exists(), new.exists()) == (False, True)

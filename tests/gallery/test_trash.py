@@ -114,6 +114,47 @@ def test_the_trash_is_emptied_when_asked_and_when_due(outputs: Path, open_galler
     assert never.count("is:trash", None) == 1
 
 
+def test_a_file_that_cannot_be_deleted_keeps_no_other_in_the_trash(
+    outputs: Path, open_gallery: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_800_000_000.0
+    for number in range(3):
+        painted(outputs / f"{number}.png", "fox", seed=number)
+    gallery = open_gallery(clock=lambda: now)
+    gallery.discard(gallery.ids("", None), None)
+    now += 31 * 86_400
+    destroy = trash.destroy
+
+    def refuse_one(outputs: Path, path: str) -> None:
+        if path.endswith("/1.png"):
+            raise OutputError("1.png could not be deleted: Operation not permitted")
+        destroy(outputs, path)
+
+    monkeypatch.setattr(trash, "destroy", refuse_one)
+    gallery._forget_old()
+    assert [path.rpartition("/")[2] for path in names(gallery, "is:trash")] == ["1.png"]
+
+
+def test_what_was_written_down_goes_with_the_picture(tmp_path: Path, outputs: Path, open_gallery: Opened) -> None:
+    for number in range(2):
+        painted(outputs / f"{number}.png", "fox", seed=number)
+    gallery = open_gallery()
+    gallery.edit(gallery.ids("", None), None, Change(add_tags=("secret",)))
+    data = (outputs / "0.png").read_bytes()
+    gallery.discard(gallery.ids("seed:0", None), None)
+    gallery.empty(None)
+    (outputs / "1.png").unlink()  # by the job list, which says so
+    gallery.forget(["1.png"])
+    assert len(gallery.notes.read()) == 0
+    (outputs / "0.png").write_bytes(data)
+    gallery.rescan(SECONDS)
+    assert [entry.written.tags for entry in gallery.page("", None).entries] == [()]
+    gallery.edit(gallery.ids("", None), None, Change(rating=2))
+    gallery.close()
+    lose_index(tmp_path / "data")
+    assert names(open_gallery(), "rating:2") == ["0.png"]
+
+
 def test_nobody_touches_what_is_not_theirs(outputs: Path, open_gallery: Opened) -> None:
     painted(outputs / "a.png", "fox")
     gallery = open_gallery(scan=False)

@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 
 from modules.app import App
-from modules.errors import QueueError
+from modules.errors import LimitError, QueueError
 from modules.images.infotext import parse
 from modules.images.outputs import SavedImage
 from modules.images.recipe import read_record
 from modules.jobs.worker import engine_configuration
+from modules.queue import scripts as scripts_module
 from modules.queue.store import JobStore
 from modules.scripts import drawing
 from modules.scripts import runs as runs_module
@@ -286,6 +287,21 @@ def test_another_start_goes_on_and_makes_no_cell_twice(app: FakeApp, monkeypatch
     assert states(view) == ["done"] * 6
     assert made == 4
     assert len(app.records) == 6
+
+
+def test_a_user_has_a_limit_of_scripts_also_of_those_begun_again(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts_module, "RUNNING", 1)
+    first = app.scripts.start(PLOT, FIELDS, ME).id
+    with pytest.raises(LimitError, match="1 scripts of yours are under way already"):
+        app.scripts.start(PLOT, FIELDS, ME)
+    assert app.scripts.again(first, ME)  # under way it counts itself
+    app.scripts.cancel(first, ME)
+    app.scripts.start(PLOT, FIELDS, ME)
+    with pytest.raises(LimitError):
+        app.scripts.again(first, ME)
+    view = app.scripts.run(first, ME)
+    assert view is not None
+    assert view.state == "cancelled"
 
 
 def test_the_same_key_is_the_same_script(app: FakeApp) -> None:
