@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import functools
 import gc
-import logging
 import queue
-import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable
@@ -33,6 +31,7 @@ from modules.engine import results
 from modules.engine.calls import call_of
 from modules.engine.costs import Call, CostModel
 from modules.engine.flight import Flight, Launched
+from modules.engine.forgetting import Forgetting
 from modules.engine.gauge import Gauge, counter_of
 from modules.engine.inspection import in_memory
 from modules.engine.lookahead import LookAhead
@@ -83,8 +82,6 @@ from modules.pipelines.stages import checkpoints_of, stages_of
 from modules.pipelines.upscaling import upscaled_picture
 from modules.request import Upscaling, parse_request
 
-log = logging.getLogger(__name__)
-
 LOAD_TURN_SECONDS = 0.02
 """While checkpoints wait for others to be done with, whether one may be loaded is asked this often."""
 LOOK_SECONDS = 0.0005
@@ -93,9 +90,6 @@ LOOK_SECONDS = 0.0005
 QUICK_SECONDS = 0.005
 """So long one call of the device waits for host ops that have only just begun (tokenising takes a tenth of it), so that
 pictures which come together start together: a batch that some of them miss would cost a forward more at each step."""
-
-FORGET_SECONDS = 20.0
-"""So long a thread that loads waits at most until the loop has come around, which one call of the device may hold up."""
 
 COSTS_SECONDS = 1.0
 """At most one message in this time with what calls of the device took."""
@@ -142,10 +136,8 @@ class Engine:
         """What tasks wait for on host threads, and since when on the monotonic clock."""
         self._load_since: dict[str, float] = {}
         self._ahead = LookAhead(manager.prepare)
-        self._thread = 0
-        """The identifier of the thread that ticks, 0 before the first time."""
-        self._to_forget: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
-        manager.forget = self._forget_on_time
+        self._forgetting = Forgetting(self._forget, lambda: self.inbox.put(Message("forget")))
+        manager.forget = self._forgetting.ask
         self._costs_sent = float("-inf")
         self._tick = 0
         self._running = True
@@ -164,16 +156,15 @@ class Engine:
                     self._drop(task)
                 self.flight.abandon()
                 self._ahead.close()
-                self._forget_as_asked()
+                self._forgetting.end()
                 for threads in (self._host, self._waits):
                     threads.shutdown(wait=False, cancel_futures=True)
 
     def tick(self) -> None:
         """Hand out what the device is done with, admit loads, collect finished host ops, launch one batch."""
         self._tick += 1
-        self._thread = threading.get_ident()
         self.flight.settle()
-        self._forget_as_asked()
+        self._forgetting.answer()
         self._admit_loads()
         self._ahead.look(self.tasks, self._load_since)
         self._collect()
@@ -511,24 +502,6 @@ class Engine:
         self._load_since.pop(task.id, None)
         self.reports.forget(task)
         self._forget()
-
-    def _forget_on_time(self) -> None:
-        """For threads that load: return when nothing is remembered of models that are gone, and their memory can be used."""
-        if threading.get_ident() == self._thread:
-            self._forget()
-        if not self._running or self._thread in (0, threading.get_ident()):
-            return
-        forgotten = threading.Event()
-        self._to_forget.put(forgotten)
-        self.inbox.put(Message("forget"))  # wakes the loop
-        if not forgotten.wait(FORGET_SECONDS):
-            log.warning("a call of the device took so long that memory of other models was not free when a model was loaded")
-
-    def _forget_as_asked(self) -> None:
-        while not self._to_forget.empty():
-            asked = self._to_forget.get()
-            self._forget()
-            asked.set()
 
     def _forget(self) -> None:
         """Drop what is remembered of models that are gone."""

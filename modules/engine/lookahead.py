@@ -6,12 +6,15 @@ jobs that were not sent yet the web process tells it (`messages.Upcoming`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from modules.engine.task import Task
 from modules.pipelines.ops import Load
+
+log = logging.getLogger(__name__)
 
 MOST = 4
 """Checkpoints that are looked at: some of them may be loaded already."""
@@ -44,6 +47,7 @@ class LookAhead:
         self._prepare = prepare
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="look-ahead")
         self._asked: tuple[str, ...] = ()
+        self._closed = False
         self.upcoming: tuple[str, ...] = ()
         """What jobs need that were not sent yet, in their order."""
 
@@ -55,8 +59,17 @@ class LookAhead:
         needed = needed_next(tasks, waiting, self.upcoming)
         if needed != self._asked:
             self._asked = needed
-            self._thread.submit(self._prepare, needed)
+            self._thread.submit(self._prepared, needed)
+
+    def _prepared(self, needed: Sequence[str]) -> None:
+        try:
+            self._prepare(needed)
+        except Exception:  # nobody asks the future, and preparing is a favour
+            log.exception("while %s was prepared", ", ".join(needed))
+        if self._closed:
+            self._prepare(())
 
     def close(self) -> None:
-        self._prepare(())
+        self._closed = True
         self._thread.shutdown(wait=False, cancel_futures=True)
+        self._prepare(())

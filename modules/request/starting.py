@@ -10,18 +10,17 @@ NOT_ENLARGING = ("denoising_strength", "noise_multiplier", "extra_noise", "fix_s
 """Fields of a picture from a picture that mean nothing where it is enlarged: it begins with noise alone, and is not encoded."""
 
 
+_DOES = {"picture": "edits", "low-res": "enlarges"}
+"""What networks with this concat conditioning do with a picture, without which they do nothing."""
+
+
 def starting_problem(checkpoint: str, concat: str, request: Txt2Img) -> str:
     """Why a checkpoint whose network takes this concat conditioning (`families.Family.concat`) cannot do what is asked for: the
     end of a sentence that names it, "" where it can."""
     name = f"checkpoint {checkpoint!r}"
-    if concat == "picture" and not isinstance(request, Img2Img):
+    if concat in _DOES and not isinstance(request, Img2Img):
         return (
-            f"{name} edits a given picture and cannot paint from words alone; "
-            "give it a picture to start from (img2img), or choose another checkpoint"
-        )
-    if concat == "low-res" and not isinstance(request, Img2Img):
-        return (
-            f"{name} enlarges a given picture and cannot paint from words alone; "
+            f"{name} {_DOES[concat]} a given picture and cannot paint from words alone; "
             "give it a picture to start from (img2img), or choose another checkpoint"
         )
     if concat == "low-res" and isinstance(request, Img2Img) and request.inpaints:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
-from modules.engine.lookahead import needed_next
+from modules.engine.lookahead import LookAhead, needed_next
 from modules.engine.messages import Upcoming
 from modules.engine.task import Task
 from modules.pipelines.ops import Load
@@ -30,6 +32,27 @@ def test_what_has_waited_longest_is_prepared_and_nothing_that_is_being_loaded() 
     assert needed_next({"1": tasks["1"]}, {}, ("a", "d")) == ("d",), "a is being loaded"
     assert needed_next({"1": tasks["1"]}, {}, ()) == ()
     assert needed_next({}, {}, ()) == ()
+
+
+def test_what_fails_is_said_and_what_ends_late_prepares_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    begun, go_on, prepared = threading.Event(), threading.Event(), []
+
+    def prepare(names: Sequence[str]) -> None:
+        prepared.append(tuple(names))
+        if names == ("a",):
+            begun.set()
+            assert go_on.wait(60), "the test goes on"
+            raise RuntimeError("broken")
+
+    ahead = LookAhead(prepare)
+    ahead.hear(["a"])
+    ahead.look({}, {})
+    assert begun.wait(60), "it was begun"
+    ahead.close()
+    go_on.set()
+    ahead._thread.shutdown(wait=True)
+    assert prepared == [("a",), (), ()], "whatever the late one asked for, nothing is wanted in the end"
+    assert "while a was prepared" in caplog.text
 
 
 @pytest.fixture

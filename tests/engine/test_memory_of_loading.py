@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,30 @@ from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.diffusion.vae import AutoencoderKL
+from modules.engine.forgetting import Forgetting
 from tests.engine.conftest import Bench
 from tests.tiny import TINY_VAE, randomised, tiny_checkpoint, write
+
+
+def test_a_thread_waits_until_the_loop_has_forgotten_and_for_no_loop_that_has_ended() -> None:
+    woken, forgotten = threading.Event(), []
+    forgetting = Forgetting(lambda: forgotten.append(threading.get_ident()), woken.set)
+    forgetting.ask()
+    assert forgotten == [], "no loop runs, which would remember something"
+    forgetting.answer()
+    forgetting.ask()
+    here = threading.get_ident()
+    assert forgotten == [here], "on the loop's own thread at once"
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        asked = threads.submit(forgetting.ask)
+        assert woken.wait(60), "the loop is woken"
+        assert not asked.done()
+        forgetting.answer()
+        asked.result(timeout=60)
+        assert forgotten == [here, here]
+        forgetting.end()
+        threads.submit(forgetting.ask).result(timeout=10)
+    assert forgotten == [here, here]
 
 
 @pytest.mark.parametrize("vae", ["None", "other.safetensors"])
