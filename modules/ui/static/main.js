@@ -274,7 +274,10 @@ class Page {
     const active = this.jobs.active[0];
     if (!this.listed && active && tabOf(active.request) === currentTab()) turn("pictures"); // a reload goes on seeing what is painted
     this.listed = true;
-    if (this.shown && this.jobs.find(this.shown.id)) this.show(this.shown.id, this.shown.index);
+    if (this.awaitsNext && active) {
+      this.awaitsNext = false;
+      this.show(active.id, null);
+    } else if (this.shown && this.jobs.find(this.shown.id)) this.show(this.shown.id, this.shown.index);
     else if (active && this.follow) this.show(active.id, null);
     else this.showNewest();
     this.showProgress();
@@ -295,8 +298,9 @@ class Page {
     this.renderFilmstrip();
     const next = this.jobs.active[0];
     const mine = this.shown?.id === job.id && this.shown.index === null;
+    this.awaitsNext = mine && !next && this.forever.on; // which the list does not have yet
     if (mine) {
-      if (next && (job.state === "cancelled" || this.forever.makes(next.id))) this.show(next.id, null);
+      if (next && (job.state === "cancelled" || this.forever.on)) this.show(next.id, null);
       else if (job.pictures.length === 1) this.show(job.id, job.pictures[0].index);
       else if (job.pictures.length || !next) this.show(job.id, null);
       else this.show(next.id, null);

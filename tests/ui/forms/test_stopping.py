@@ -53,7 +53,7 @@ def test_cancel_keeps_the_unfinished_picture_where_that_is_chosen(page: Any, app
     page.click(MORE)
     assert page.get_attribute(f"{MENU} [data-name=keep]", "aria-checked") == "true"
     page.keyboard.press("ArrowDown")
-    assert page.evaluate("document.activeElement.dataset.name") != "keep"
+    assert page.evaluate("document.activeElement.dataset.name") == "keep"
     page.keyboard.press("Escape")
     assert not page.is_visible(MENU)
     assert page.evaluate("document.activeElement.className") == "generate-more"
@@ -125,10 +125,9 @@ def test_forever_with_nonsense_leaves_what_is_on(page: Any, app: FakeApp) -> Non
     page.click(MORE)
     page.click(f"{MENU} [data-name=forever]")
     app.wait_for_job()
-    page.fill(number("steps"), "0")
+    page.fill(number("width"), "63")
     page.click(MORE)
     page.click(f"{MENU} [data-name=forever]")
-    page.wait_for_selector("#complaint:has-text('Steps')")
-    page.wait_for_selector("#txt2img_steps [aria-invalid=true]")
+    page.wait_for_selector("#complaint:has-text('Width')")
     assert page.is_visible(BAR), "what was on stays"
     assert len(app.records) == 1

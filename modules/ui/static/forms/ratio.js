@@ -12,6 +12,7 @@ const STEP = 8; // that any network of ours is asked for
 const COARSE = 64; // the step of the sizes that SDXL and its relatives were trained at
 const LARGE = 768 * 768; // pixels from which a checkpoint counts as one of these
 const NEAR = 0.06; // what rounding makes of a ratio: a size beyond is another one
+const SETTLED_MS = 250; // until both sides of a size from elsewhere are there
 const PASTED = /^\s*(\d{2,4})\s*[x×*,;]\s*(\d{2,4})\s*$/i;
 
 const number = (ratio) => {
@@ -103,7 +104,14 @@ function follow(tab, was, now) {
     if (box && Number(box.value) !== inStep(side)) typeInto(box, String(inStep(side)));
     return;
   }
-  if (typed || apart(now.width, now.height, ratio) <= NEAR) return;
+  if (!typed) setTimeout(() => settle(tab), SETTLED_MS);
+}
+
+/** A size that came from elsewhere, whose two sides come one after the other: it has the ratio that is held, or lets it go. */
+function settle(tab) {
+  const ratio = held[tab];
+  const now = sides(tab);
+  if (!ratio || !now || apart(now.width, now.height, ratio) <= NEAR) return;
   const turned = ratio.split(":").reverse().join(":"); // width and height were swapped
   hold(tab, apart(now.width, now.height, turned) <= NEAR ? turned : null);
 }

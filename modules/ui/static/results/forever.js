@@ -32,11 +32,6 @@ export class Forever {
     return this.#state.on;
   }
 
-  /** Whether a job is one that it makes. */
-  makes(id) {
-    return this.#state.on && this.#state.jobs.includes(id);
-  }
-
   async stop() {
     try {
       await getJson("internal/forever/stop", { method: "POST" });
