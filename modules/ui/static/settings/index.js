@@ -84,7 +84,9 @@ class Settings {
   }
 
   goTo(section) {
-    section.scrollIntoView({ block: "start" });
+    const main = this.$(".settings-main"); // on a phone it is the page that scrolls
+    if (getComputedStyle(main).overflowY === "auto") main.scrollTop += section.getBoundingClientRect().top - main.getBoundingClientRect().top;
+    else section.scrollIntoView({ block: "start" });
     section.querySelector("h2").focus({ preventScroll: true });
   }
 
