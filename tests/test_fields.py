@@ -51,7 +51,7 @@ def test_the_command_line_reads_from_the_source_what_the_class_declares() -> Non
     groups = grouped(from_class.values())
     assert {name: options for name, options in groups.items() if name != OF_PICTURES} == OPTIONS
     assert groups[OF_PICTURES] == FROM_PICTURES
-    assert list(OPTIONS) == ["Checkpoint", "Noise", "Sampler", "Schedule", "Guidance", "Prompt", "File"]
+    assert list(OPTIONS) == ["Checkpoint", "Noise", "Sampler", "Schedule", "Guidance", "Large pictures", "Prompt", "File"]
 
 
 def test_a_source_and_a_class_of_the_same_text_declare_the_same() -> None:

@@ -75,7 +75,7 @@ def plan_detail(asked: Detail, base: Fields, check: Check, found: Found) -> Plan
         ScriptError: a number is out of range, no picture, or nothing to paint again.
     """
     if asked.detector and DETECTORS.find(asked.detector) is None:
-        known = ", ".join(one.name for one in DETECTORS) or "none is installed: pip install opencv-python-headless"
+        known = ", ".join(one.name for one in DETECTORS) or "none is installed: pip install 'opencv-python-headless<5'"
         raise ScriptError(f"there is no detector {asked.detector[:60]!r} here ({known})", "detector")
     if not by_role(base).get("pictures"):
         raise ScriptError("the detail pass starts from a picture; use it in img2img or Inpaint")

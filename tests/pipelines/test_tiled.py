@@ -232,16 +232,8 @@ def test_any_sampler_and_guidance_paints_alike_in_the_engine_with_others_beside_
     variants["edited"] = {"prompt": "[a cat:a red apple:0.5] AND a dog :0.4", "cfg_zero_steps": 1}
     for number, (name, own) in enumerate(variants.items()):
         method = METHODS[number % 2]
-        variants[name] = {
-            **WIDE,
-            "width": 128,
-            "height": 64,
-            "steps": 3,
-            "seed": number,
-            "tile_method": method,
-            "sampler": "Euler",
-            **own,
-        }
+        shape = {**WIDE, "width": 128, "height": 64}
+        variants[name] = {**shape, "steps": 3, "seed": number, "tile_method": method, "sampler": "Euler", **own}
         bench.submit(name, user=f"u{number}", **variants[name])
     bench.submit("plain", user="v", steps=3)
     bench.run()

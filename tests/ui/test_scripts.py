@@ -145,9 +145,10 @@ def test_a_phone_shows_the_grid_within_its_width(visit: Visit, app: FakeApp) -> 
 def test_a_picture_is_enlarged_in_tiles_and_its_details_are_painted_again(page: Any, app: FakeApp) -> None:
     assert page.locator(f"{SELECT} option:is([value=upscale], [value=detail])").count() == 0, "they start from a picture"
     show(page, "img2img")
-    CanvasPage(page, app, "img2img").show(256, 128)
+    CanvasPage(page, app, "img2img").show(512, 256)
     wait_value(page, "#img2img_width input", "184")
     page.select_option("#img2img_script_name select", "upscale")
+    fill(page, "#img2img_script_scale_factor input", "1")
     fill(page, "#img2img_script_overlap input", "500")
     said(page, "The overlap is 0 to", "img2img")
     assert page.get_attribute("#img2img_script_overlap input", "aria-invalid") == "true"

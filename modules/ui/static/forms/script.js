@@ -201,7 +201,7 @@ function detailForm(form) {
   }
   const choices = { "": "None: boxes, or the areas of the mask", ...Object.fromEntries((detectors ?? []).map((name) => [name, name])) };
   if (form.own.detector && !(form.own.detector in choices) && detectors?.length) form.own.detector = "";
-  const help = detectors?.length ? [] : ["A detector of faces comes with OpenCV: pip install opencv-python-headless."];
+  const help = detectors?.length ? [] : ["A detector of faces comes with OpenCV: pip install 'opencv-python-headless<5'."];
   return [
     h("p", { class: "script-help" }, ["Paints each detail again at the model's own size, and puts it back. In Inpaint each area of the mask is one.", ...help].join(" ")),
     ...(detectors?.length ? [select(form, "detector", "Detector", choices)] : []),
