@@ -298,9 +298,11 @@ class Page {
     this.renderFilmstrip();
     const next = this.jobs.active[0];
     const mine = this.shown?.id === job.id && this.shown.index === null;
-    this.awaitsNext = mine && !next && this.forever.on; // which the list does not have yet
-    if (mine) {
-      if (next && (job.state === "cancelled" || this.forever.on)) this.show(next.id, null);
+    const goesOn = this.forever.on && this.shown?.id === job.id && (mine || job.pictures.length === 1); // which is shown by itself
+    this.awaitsNext = goesOn && !next; // which the list does not have yet
+    if (goesOn && next) this.show(next.id, null);
+    else if (mine) {
+      if (job.state === "cancelled" && next) this.show(next.id, null);
       else if (job.pictures.length === 1) this.show(job.id, job.pictures[0].index);
       else if (job.pictures.length || !next) this.show(job.id, null);
       else this.show(next.id, null);
