@@ -56,7 +56,7 @@ PREFERENCES: tuple[Preference, ...] = (
         "Tab at the start",
         "the tab that is seen when the address names none",
         LAST,
-        choices=(LAST, "txt2img", "img2img", "inpaint", "gallery", "models"),
+        choices=(LAST, "txt2img", "img2img", "inpaint", "extras", "gallery", "models"),
     ),
     Preference("title_progress", "Page", "Progress in the title", "how far the picture is, in the window's title", True),
     Preference("sound", "When a job is done", "Sound", "play two notes when a job of yours is done or has failed", False),
