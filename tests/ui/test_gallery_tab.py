@@ -96,6 +96,14 @@ def test_looking_searching_and_sending(page: Any, app: FakeApp, outputs: Path) -
     page.click("#tab_gallery")
     cell(page, 1).locator("img").drag_to(page.locator("#tab_pnginfo"))
     page.wait_for_selector(".pnginfo-words:has-text('a blue fox')")
+    page.click("#tab_gallery")
+    cell(page, 1).locator("img").drag_to(page.locator("#tab_extras"))
+    page.wait_for_selector(".extras-list li:nth-child(1)", state="attached")
+    page.click("#tab_gallery")
+    cell(page, 0).click()
+    page.click(".look [data-to=extras]")
+    page.wait_for_selector("#tab_extras[aria-selected=true]")
+    page.wait_for_selector(".extras-list li:nth-child(2)")
 
 
 def test_choosing_writing_down_and_the_trash(page: Any, outputs: Path) -> None:

@@ -49,8 +49,16 @@ def over_picture(fields: dict[str, Any], source: str) -> dict[str, Any]:
     """The request that runs the second pass of `fields` over a kept picture (`firstpass_image`), in exactly its steps.
 
     Latents are enlarged as "Latent" does, whichever of these upscalers is named.
+
+    Raises:
+        RequestError: by this upscaler a picture that is sent cannot be enlarged on the way.
     """
     hires = fields["hires"]
+    if not hires["upscaler"].startswith("Latent") and hires["upscaler"] != "Lanczos":
+        raise RequestError(
+            f"hr_upscaler: firstpass_image is enlarged by Lanczos or as a latent, not by {hires['upscaler']!r}; "
+            "choose one of them, or enlarge it with extra-single-image first"
+        )
     own = ("prompt", "negative_prompt", "sampler", "schedule", "checkpoint", "steps")
     given = {name: hires[name] for name in own if hires.get(name)}
     given |= {name: hires[name] for name in ("cfg_scale",) if hires.get(name) is not None}

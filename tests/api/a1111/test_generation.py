@@ -381,6 +381,11 @@ def test_a_refiner_of_an_infotext_that_is_not_here_is_left_out_with_a_note(api: 
         ({"enable_hr": True, "hr_upscaler": "ESRGAN_4x"}, 422, "hr_upscaler: 'ESRGAN_4x' is not here; known are Latent"),
         ({"enable_hr": True, "hr_checkpoint_name": "gone"}, 422, "hr_checkpoint_name: checkpoint 'gone' is not here"),
         ({"enable_hr": True, "firstpass_image": "x"}, 422, "firstpass_image: "),
+        (
+            {"enable_hr": True, "firstpass_image": as_text(png()), "hr_upscaler": "Nearest"},
+            422,
+            "hr_upscaler: firstpass_image is enlarged by Lanczos or as a latent, not by 'Nearest'",
+        ),
         ({"enable_hr": True, "hr_scale": 100}, 422, "hires.width: must be a multiple of 8 from 64 to 2048, 6400 was given"),
         ({"refiner_checkpoint": "x"}, 422, "refiner_checkpoint: checkpoint 'x' is not here"),
         ({"refiner_checkpoint": "x", "refiner_switch_at": 0.8}, 422, "refiner_checkpoint: checkpoint 'x' is not here"),

@@ -7,13 +7,13 @@ import { read, send } from "../forms/recipes.js";
 import { hasTab, showTab } from "../tabs.js";
 import { gallery, pictureUrl } from "./routes.js";
 
-export const TARGETS = { txt2img: "txt2img", img2img: "img2img", inpaint: "Inpaint", pnginfo: "PNG Info" };
+export const TARGETS = { txt2img: "txt2img", img2img: "img2img", inpaint: "Inpaint", extras: "Extras", pnginfo: "PNG Info" };
 const FROM_SOURCE = ["source", "mask", "box", "outpaint_left", "outpaint_right", "outpaint_up", "outpaint_down"];
 const HOLD_MS = 450;
 
 /** `answer` is that of the recipe's route, asked for where it is not at hand. */
 export async function sendTo(tab, item, answer = null) {
-  if (tab === "pnginfo") return toPngInfo(await fileOf(item));
+  if (tab === "pnginfo" || tab === "extras") return toTool(tab, await fileOf(item));
   const { found } = answer ?? (await gallery.recipe(item.id)) ?? {};
   const source = tab === "txt2img" ? null : { url: pictureUrl(item.id) };
   pass(tab, found, source);
@@ -34,9 +34,10 @@ async function fileOf(item) {
   return new File([await response.blob()], item.name);
 }
 
-function toPngInfo(file) {
-  showTab("pnginfo");
-  document.dispatchEvent(new CustomEvent("atelier:pnginfo", { detail: { file } }));
+/** To a tab that takes a picture's file as it is. */
+function toTool(tab, file) {
+  showTab(tab);
+  document.dispatchEvent(new CustomEvent(`atelier:${tab}`, { detail: { file } }));
 }
 
 /** The tab bar takes pictures: held above a tab it opens, and dropped there the picture goes to it. */
@@ -65,7 +66,7 @@ export function startTabDrops() {
     clearTimeout(timer);
     const file = await pickedFrom.transfer(event.dataTransfer);
     if (!file) return;
-    if (tab === "pnginfo") return toPngInfo(file);
+    if (tab === "pnginfo" || tab === "extras") return toTool(tab, file);
     try {
       pass(tab, tab === "txt2img" ? await read(file) : null, tab === "txt2img" ? null : file);
     } catch (error) {

@@ -1,4 +1,4 @@
-// "Upscale": a second pass over one finished picture, as "Second pass (hires)" in txt2img says, whether that is switched on or not.  A
+// "Second pass" beside a picture: over one that is finished, as "Second pass (hires)" in txt2img says, whether that is switched on or not.  A
 // picture from words alone is made again by its seed, with the second pass behind it; any other picture is repainted at that size.
 
 import { getJson, pictureUrl } from "../dom.js";
@@ -34,6 +34,9 @@ function secondPass(form, { width, height }) {
 
 /** The settings of a picture from a picture that does what such a second pass does: exactly its steps, from this picture. */
 function repainted(request, { upscaler, ...hires }) {
+  if (!upscaler.startsWith("Latent") && upscaler !== "Lanczos") {
+    throw new Error(`A second pass over such a picture enlarges it by Lanczos or in its latent, not by ${upscaler}: choose one of them, or enlarge it in Extras first.`);
+  }
   const kept = Object.fromEntries(Object.entries(request).filter(([name]) => !OWN.test(name)));
   const before = Object.fromEntries(Object.entries(request.hires ?? {}).filter(([name, value]) => [...TEXTS, "steps", "cfg_scale"].includes(name) && value));
   return { ...kept, ...before, ...hires, count: 1, fix_steps: true, resize_mode: upscaler.startsWith("Latent") ? "Just resize (latent upscale)" : "Crop and resize" };
