@@ -130,5 +130,5 @@ def test_the_infotext_s_sections_are_in_a1111_s_order() -> None:
     assert list(infotext_keys(Txt2Img, "options"))[3] == "Discard penultimate sigma"
     assert list(infotext_keys(Img2Img, "options"))[-2:] == ["Raw text", "Exact steps"]
     assert list(infotext_keys(Hires, "texts")) == [
-        "Hires sampler", "Hires prompt", "Hires negative prompt", "Hires schedule type",
+        "Hires checkpoint", "Hires sampler", "Hires prompt", "Hires negative prompt", "Hires schedule type",
     ]  # fmt: skip

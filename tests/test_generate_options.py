@@ -14,7 +14,7 @@ from modules import cli
 from modules.commands import generate
 from modules.commands.starting import shaped
 from modules.errors import RequestError
-from modules.fields import kind_of
+from modules.fields import bounds_of, kind_of
 from modules.images.recipe import read_recipe
 from modules.options import FROM_PICTURES, OPTIONS, Option
 from modules.request import Img2Img, Txt2Img, parse_request
@@ -33,7 +33,8 @@ def other(option: Option) -> Any:
     if field.annotation is str:
         return "other"
     whole = kind_of(Img2Img, option.name) is int
-    return 3 if whole else 0.5
+    step = bounds_of(Img2Img, option.name).multiple_of
+    return (int(step) * 8 if step else 3) if whole else 0.5
 
 
 @pytest.mark.parametrize("option", ALL, ids=lambda option: option.name)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from modules.errors import RequestError, SettingsError
+from modules.errors import RequestError, SettingsError, without_folders
 from modules.preferences.settings_file import change_file
 from modules.settings import BY_NAME, FILE_NAME, TABLE, OneOf, Setting, Settings, check_workers, read_file
 
@@ -176,7 +176,7 @@ class ServerSettings:
             value=_json(value),
             default=_json(default),
             source=source,
-            given_by="" if source == "default" else self.settings.source(setting.field),
+            given_by="" if source == "default" else without_folders(self.settings.source(setting.field)),
             locked=locked or ("the settings file is damaged" if problem else ""),
             live=setting.name in LIVE,
             has_pending=coming != value,
@@ -193,6 +193,9 @@ def _kind(setting: Setting, default: Any) -> Kind:
 
 
 def _json(value: Any) -> Any:
+    """A value as answers have it: of a folder its name alone, as no answer says where files lie."""
     if isinstance(value, (tuple, list)):
         return [_json(each) for each in value]
+    if isinstance(value, Path):
+        return value.name
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)

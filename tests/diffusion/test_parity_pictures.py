@@ -167,7 +167,7 @@ def from_noise(model: Wider, asked: Img2Img) -> Program[Any]:
         stage,
         handle,
         SAMPLERS["Euler"],
-        lambda guidance: words.guided(handle, guidance),
+        lambda guidance: words.guided(handle, guidance()),
         nothing,
         part,
         _Progress(handle, 0, 1, 0, 0),

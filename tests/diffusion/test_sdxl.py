@@ -138,7 +138,10 @@ def test_rows_with_different_sizes_and_crops_share_forwards(manager: ModelManage
 
 def test_numbers_are_a_refiner_s_scores_and_the_picture_s_own_size_where_nothing_is_said() -> None:
     def told(names: tuple[str, ...], score: float, **fields: Any) -> list[float]:
-        return CLIPTexts(CLIPPrompts(None, numbers=names), request(width=96, **fields), {}, (), {}, {})._numbers(score)  # type: ignore[arg-type]
+        texts = CLIPTexts(CLIPPrompts(None, numbers=names), request(width=96, **fields), {}, (), {}, {})  # type: ignore[arg-type]
+        found = texts._numbers(score)
+        assert tuple(name for name, _ in found) == names
+        return [value for _, value in found]
 
     sizes = ("height", "width", "top", "left", "target height", "target width")
     assert told(sizes, 6.0) == [64, 96, 0, 0, 64, 96]

@@ -111,6 +111,8 @@ def test_the_choice_on_a_gpu_says_what_is_known_of_it(
 ) -> None:
     caplog.set_level(logging.ERROR)
     monkeypatch.setattr(setup, "fingerprint", lambda device: "card A")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    monkeypatch.setattr(setup, "free_memory", lambda device: 8 * 10**9)  # of a card that is not here
     monkeypatch.setattr(setup, "_choose_device", lambda *asked: (torch.device("cuda", 0), "asked for"))
     monkeypatch.setattr("modules.diffusion.attention.choice.xformers_missing", lambda device: "xformers is not installed")
     AttentionFile(path, "card A").add(SHAPE, RANKING)

@@ -50,7 +50,7 @@ def test_rows_say_where_values_come_from(tmp_path: Path, file: Path) -> None:
     settings = running(tmp_path, [], workers="2")
     found = {name: row(settings, name) for name in ("trash_days", "history", "workers", "dtype", "port", "exact")}
     assert [found[name].source for name in found] == ["file", "environment", "command line", "default", "file", "default"]
-    assert (found["trash_days"].value, found["trash_days"].default, found["trash_days"].given_by) == (3, 30, str(file))
+    assert (found["trash_days"].value, found["trash_days"].default, found["trash_days"].given_by) == (3, 30, file.name)
     assert (found["history"].given_by, found["workers"].given_by) == ("$ATELIER_HISTORY", "--workers")
     assert "$ATELIER_HISTORY decides it" in found["history"].locked
     assert "who may reach the server" in found["port"].locked

@@ -187,7 +187,7 @@ def test_a_picture_of_the_page_itself_may_be_dragged_to_a_prompt(visit: Visit, a
 
 def test_a_pasted_text_fills_in_the_form(visit: Visit) -> None:
     page = visit().open()
-    button = page.locator("#txt2img_prompt .read-settings")
+    button = page.locator("#txt2img_prompt .read-settings:not(.last-settings)")
     page.fill("#txt2img_prompt textarea", "a cat")
     assert not button.is_visible()
     page.fill("#txt2img_prompt textarea", KNOWN)
@@ -220,7 +220,7 @@ def test_what_says_nothing_and_what_is_no_picture(visit: Visit) -> None:
     assert "does not say how it was made (PNG, 64 × 48)" in page.inner_text(".pnginfo-none")
     page.click(".pnginfo-texts summary")
     assert page.inner_text(".pnginfo-texts pre") == "my holiday"
-    assert not page.locator(".pnginfo-actions").count()
+    assert page.locator(".pnginfo-actions [data-to]").all_inner_texts() == ["Send to Extras"], "it can be enlarged, and no more"
     choose(page, foreign.png()[:90])
     assert "cut short" in page.inner_text(".pnginfo-bad")
 
@@ -276,7 +276,7 @@ def test_no_text_of_a_picture_is_ever_more_than_text(visit: Visit) -> None:
             details.click()
         assert SCRIPTS[0] in page.inner_text(".pnginfo-found")
         assert not page.locator(".pnginfo-found :is(script, iframe, svg, img)").count()
-        if page.locator(".pnginfo-actions").count():
+        if page.locator(".pnginfo-actions [data-to=txt2img]").count():
             page.click(".pnginfo-actions [data-to=txt2img]")
             page.wait_for_function(
                 "(words) => document.querySelector('#txt2img_prompt textarea').value.includes(words)", arg="window"

@@ -81,6 +81,7 @@ RULES: tuple[Rule, ...] = (
     *_rules(_POST, "user", "/internal/gallery/empty", "/internal/gallery/rescan"),
     *_rules(_POST, "viewer", "/internal/prompt/check", "/internal/read", "/internal/quote"),
     *_rules(_POST, "user", "/internal/jobs", "/internal/jobs/{}/cancel", "/internal/jobs/{}/retry"),
+    *_rules(_POST, "user", "/internal/jobs/{}/skip", "/internal/jobs/{}/interrupt"),
     *_rules(_POST, "user", "/internal/jobs/{}/remove", "/internal/jobs/{}/move", "/internal/queue/pause"),
     *_rules(_POST, "user", "/internal/jobs/{}/delete", "/internal/pictures/{}/{}/delete"),
     *_rules(_POST, "user", "/internal/sources"),

@@ -54,13 +54,14 @@ def settings_endpoints(app: App) -> APIRouter:
 def _server(router: APIRouter, app: App) -> None:
     @router.get("/internal/settings")
     async def settings(request: Request) -> Response:
-        """All settings (`server_settings.Row`) and A1111's options; paths and addresses are for administrators alone."""
+        """All settings (`server_settings.Row`) and A1111's options; folders and addresses are for administrators alone, where
+        folders lie for nobody."""
         rules = request.state.role == "administrator"
         rows, problem = await anyio.to_thread.run_sync(app.server_settings.rows)
         shown = [asdict(row) for row in rows if rules or row.group not in LOCKED]
         if not rules:
             shown = [{**row, "locked": "only an administrator may change it", "given_by": ""} for row in shown]
-        file = str(app.server_settings.path) if rules else ""
+        file = app.server_settings.path.name if rules else ""
         answer = {"may_edit": rules, "file": file, "problem": problem if rules else "", "rows": shown, "options": _options()}
         return JSONResponse(answer)
 

@@ -121,7 +121,7 @@ export class PictureInfo {
     });
     const again = h("button", { type: "button", id: "result_second_pass", onclick: () => this.#onSecondPass(job, picture) }, "Second pass");
     again.title = "A second pass over this picture, as “Second pass (hires)” in txt2img says";
-    return h("div", { class: "actions" }, take, download, reuse, upscale, painted && again, this.#send(job, picture, painted ? fields : null), copy, back);
+    return h("div", { class: "actions" }, take, download, copy, reuse, upscale, painted && again, this.#send(job, picture, painted ? fields : null), back);
   }
 
   /** To another tab, with everything filled in unless `fields` is null; as a source, the picture itself. */
