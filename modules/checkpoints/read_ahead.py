@@ -61,7 +61,7 @@ class ReadAhead:
     def want(self, needed: Needed | None) -> None:
         """This is needed next, or nothing is; reading something else ends.
 
-        What cannot be read is nobody's trouble yet: who loads it is told why.
+        An error of reading is not raised here: the load that follows raises it.
         """
         with self._changed:
             self._needed = needed
@@ -87,7 +87,7 @@ class ReadAhead:
                 self._bring(needed)
             except (OSError, AtelierError) as error:
                 log.debug("%s was not read ahead: %s", needed.path.name, error)
-            except Exception:  # reading ahead is a favour, and must not end the thread in silence
+            except Exception:  # logged, and the thread goes on: reading ahead is optional
                 log.exception("while reading %s ahead", needed.path.name)
             with self._changed:
                 if self._needed == needed:

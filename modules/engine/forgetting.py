@@ -49,7 +49,7 @@ class Forgetting:
         self._answer()
 
     def end(self) -> None:
-        """On the loop's thread: it ends, and nobody is to wait for it."""
+        """On the loop's thread: it ends, and threads that wait for it go on."""
         self._loop = 0
         self._answer()
 

@@ -64,7 +64,7 @@ class LookAhead:
     def _prepared(self, needed: Sequence[str]) -> None:
         try:
             self._prepare(needed)
-        except Exception:  # nobody asks the future, and preparing is a favour
+        except Exception:  # its future is never read, and a load that follows raises what is wrong
             log.exception("while %s was prepared", ", ".join(needed))
         if self._closed:
             self._prepare(())

@@ -38,7 +38,7 @@ MAX_PAGE = 200
 MAX_IDS = 5000
 """Pictures that are changed, or taken along, at a time."""
 FIRST_LOOK_S = 10.0
-"""Seconds from the start to the first scan, where nobody asks before."""
+"""Seconds from the start to the first scan, unless a request asks for one before."""
 QUICK_LOOK_S = 3.0
 """Seconds after which folders are looked at again, when a page or the state is asked for."""
 PURGE_S = 3600.0

@@ -104,7 +104,7 @@ class Entry:
 
 
 UNKNOWN = "?"
-"""The owner of a picture of ours of which nobody knows any more whose it was: with accounts nobody sees it."""
+"""The owner of a picture of ours whose user is not known any more: with accounts no user sees it."""
 
 
 def make(db: sqlite3.Connection) -> None:

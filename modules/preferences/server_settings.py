@@ -34,7 +34,7 @@ LIVE = frozenset((*GROUPS["Saving pictures"], *GROUPS["Queue"]))
 """What takes effect at once."""
 
 FURTHER = "Further"
-"""Of a setting that `GROUPS` does not name: until somebody has judged it, it is shown and not set over HTTP."""
+"""Of a setting that `GROUPS` does not name: it is shown and not set over HTTP."""
 
 LOCKED = {"Folders": "where files lie", "Network": "who may reach the server", FURTHER: "how the server runs"}
 

@@ -70,7 +70,7 @@ def extras_endpoints(app: App, own: OwnOptions) -> APIRouter:
             for name, text in pictures.items():
                 begun.append(await anyio.to_thread.run_sync(begin, name, text, limiter=few))
         except Exception:
-            for job in begun if wanted.by_model else ():  # nobody would ever see them
+            for job in begun if wanted.by_model else ():  # the caller gets an error, and their results would go nowhere
                 await anyio.to_thread.run_sync(app.cancel, job.id, user)
             raise
         if not wanted.by_model:

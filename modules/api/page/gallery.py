@@ -45,7 +45,7 @@ LOOKERS = 4
 """Pages that are put together at a time; more wait."""
 
 CHANGERS = 2
-"""Changes at a time: thousands of files that are moved, each safely, keep nobody from looking."""
+"""Edit requests at a time, apart from queries: moving thousands of files must not hold up pages of the gallery."""
 
 _KINDS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "AVIF": ".avif"}
 

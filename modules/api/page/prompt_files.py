@@ -1,6 +1,6 @@
 """The endpoints of the styles editor and the wildcards manager: everybody may look and try, administrators write.
 
-Both belong to all users of the server.  Who writes says which version they looked at, so that nobody undoes another's change.
+Both belong to all users of the server.  A write names the version that was read, and is refused where that has changed since.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def settings_endpoints(app: App) -> APIRouter:
 def _server(router: APIRouter, app: App) -> None:
     @router.get("/internal/settings")
     async def settings(request: Request) -> Response:
-        """All settings (`server_settings.Row`) and A1111's options; folders and addresses are for administrators alone, where
-        folders lie for nobody."""
+        """All settings (`server_settings.Row`) and A1111's options; folders and addresses are for administrators alone, and
+        of a folder only its name."""
         rules = request.state.role == "administrator"
         rows, problem = await anyio.to_thread.run_sync(app.server_settings.rows)
         shown = [asdict(row) for row in rows if rules or row.group not in LOCKED]
