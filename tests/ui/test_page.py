@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from modules.ui.files import STATIC, imported
 from modules.ui.page import _version
 
 
@@ -23,6 +24,21 @@ def test_the_version_changes_with_a_file_in_a_subfolder_and_with_its_place(tmp_p
     (tmp_path / "forms").mkdir()
     script.rename(tmp_path / "forms" / "jobs.js")
     assert len({first, second, _version(tmp_path)}) == 3
+
+
+def test_imports_are_followed_to_modules_that_exist_and_each_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "main.js").write_text('import { a } from "./deep/a.js";\nimport "./b.js";\n')
+    (tmp_path / "deep" / "a.js").write_text('import {\n  b,\n} from "../b.js";\nexport * from "./c.js";\n')
+    (tmp_path / "deep" / "c.js").write_text("const later = () => import('./later.js');\n")
+    (tmp_path / "b.js").write_text('import { a } from "./deep/a.js";\n// import "./no.js"\nexport const text = "./x.js";\n')
+    assert imported(tmp_path, "main.js") == ["main.js", "deep/a.js", "b.js", "deep/c.js"]
+
+
+def test_no_script_of_ours_is_found_only_while_the_page_opens() -> None:
+    """Each that a browser finds behind another's import costs a round trip more before the page answers."""
+    ours = {path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.js")}
+    assert set(imported(STATIC, "main.js", "canvas/index.js")) == ours - {"mode.js", "where.js"}
 
 
 @pytest.mark.browser

@@ -25,6 +25,9 @@ from modules.ui.options import Options
 from modules.ui.results import Results, message
 from modules.ui.tabs.base import AT_ONCE, no_user
 
+TOGETHER = 8
+"""Fields whose changes the page's scripts are told by one listener."""
+
 
 class GenerationTab:
     """Builds the tab inside the current column; `connect` then ties it to the results."""
@@ -119,8 +122,11 @@ class GenerationTab:
         self.cancel.click(None, js="() => document.dispatchEvent(new Event('atelier:cancel'))")
         changed = _CHANGED.replace("TAB", json.dumps(self.name))
         page.load(None, form.outputs, js=changed.replace("NAMES", json.dumps(form.names)))
-        for name, component in form.components.items():  # alone: Gradio takes time for each input, at each change
-            component.change(None, component, js=changed.replace("NAMES", json.dumps([name])))
+        # Some together: Gradio takes time for each input at each change, and at the opening for each listener and component
+        for first in range(0, len(form.names), TOGETHER):
+            names, some = form.names[first : first + TOGETHER], form.outputs[first : first + TOGETHER]
+            told = changed.replace("NAMES", json.dumps(names))
+            gr.on([component.change for component in some], None, some, js=told, trigger_mode="multiple")
         self.options.connect()
 
     def _submit(self, data: Mapping[Any, Any], request: gr.Request) -> str:
