@@ -53,18 +53,38 @@ def serving(application: Any, port: int = 0) -> Iterator[str]:
         listener.close()
 
 
+def new_context(browser: Any, **options: Any) -> Any:
+    # Without motion: every frame would be painted by the processor that the tests share
+    usual = {"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, "reduced_motion": "reduce"}
+    context = browser.new_context(**{**usual, **options})
+    context.set_default_timeout(TIMEOUT_MS)
+    return context
+
+
 class Watched:
     """Pages of one visitor; remembers what no page may ever do."""
 
-    def __init__(self, browser: Any, origin: str, **options: Any) -> None:
-        # Without motion: every frame would be painted by the processor that the tests share
-        options = {"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, "reduced_motion": "reduce", **options}
-        self.context = browser.new_context(**options)
-        self.context.set_default_timeout(TIMEOUT_MS)
+    def __init__(self, browser: Any, origin: str, context: Any = None, **options: Any) -> None:
+        self.context = context or new_context(browser, **options)
         self.origin = origin
         self.sins: list[str] = []
         self.context.on("request", self._on_request)
-        self.context.on("weberror", lambda error: self.sins.append(f"script error: {error.error} {error.error.stack}"))
+        self.context.on("weberror", self._on_error)
+
+    def leave(self) -> None:
+        """Close all pages, and leave to the next visitor of this context nothing but the cached scripts and styles."""
+        for page in self.context.pages:
+            page.close()
+        self.context.remove_listener("request", self._on_request)
+        self.context.remove_listener("weberror", self._on_error)
+        self.context.unroute_all(behavior="ignoreErrors")
+        self.context.clear_cookies()
+        self.context.clear_permissions()
+        page = self.context.new_page()
+        session = self.context.new_cdp_session(page)
+        kinds = "local_storage,indexeddb,cache_storage,service_workers,file_systems"
+        session.send("Storage.clearDataForOrigin", {"origin": self.origin, "storageTypes": kinds})
+        page.close()
 
     def open(self) -> Any:
         page = self.context.new_page()
@@ -73,6 +93,9 @@ class Watched:
         page.wait_for_selector(".results:not([data-view=loading])")
         page.wait_for_selector("body[data-forms=filled]")
         return page
+
+    def _on_error(self, error: Any) -> None:
+        self.sins.append(f"script error: {error.error} {error.error.stack}")
 
     def _on_request(self, request: Any) -> None:
         parts = urlsplit(request.url)
@@ -143,19 +166,45 @@ def origin(stand: tuple[CurrentApp, str, str], app: FakeApp, monkeypatch: pytest
 Visit = Callable[..., Watched]
 
 
+class Contexts:
+    """Browser contexts, which the next test with the same options gets: their cache has the page's scripts, which are a third
+    of an opening."""
+
+    def __init__(self, browser: Any) -> None:
+        self.browser = browser
+        self._free: dict[str, list[Any]] = {}
+        self._taken: list[tuple[Watched, str]] = []
+
+    def visitor(self, origin: str, fresh: bool = False, **options: Any) -> Watched:
+        """A visitor without cookies and storage.  `fresh` because the test adds scripts to the context: it is thrown away."""
+        kind = "" if fresh else repr(sorted(options.items()))
+        free = self._free.get(kind)
+        found = Watched(self.browser, origin, free.pop() if free else None, **options)
+        self._taken.append((found, kind))
+        return found
+
+    def take_back(self) -> list[str]:
+        """All visitors leave; answers what their pages did and no page may ever do."""
+        taken, self._taken = self._taken, []
+        for visitor, kind in taken:
+            if kind:
+                visitor.leave()
+                self._free.setdefault(kind, []).append(visitor.context)
+            else:
+                visitor.context.close()
+        return [sin for visitor, _ in taken for sin in visitor.sins]
+
+
+@pytest.fixture(scope="package")
+def contexts(browser: Any) -> Contexts:
+    return Contexts(browser)
+
+
 @pytest.fixture
-def visit(browser: Any, origin: str) -> Iterator[Visit]:
-    """Makes visitors: each has cookies and storage of its own."""
-    visitors: list[Watched] = []
-
-    def new(**options: Any) -> Watched:
-        visitors.append(Watched(browser, origin, **options))
-        return visitors[-1]
-
-    yield new
-    sins = [sin for visitor in visitors for sin in visitor.sins]
-    for visitor in visitors:
-        visitor.context.close()
+def visit(contexts: Contexts, origin: str) -> Iterator[Visit]:
+    """Makes visitors: each has cookies and storage of its own.  See `Contexts.visitor`."""
+    yield lambda **options: contexts.visitor(origin, **options)
+    sins = contexts.take_back()
     assert not sins
 
 

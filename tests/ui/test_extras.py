@@ -136,7 +136,7 @@ def test_a_finished_picture_is_enlarged_by_one_click_and_sent_to_extras_by_anoth
 
 def test_the_second_pass_offers_upscalers_and_remembers_one(visit: Visit, app: FakeApp) -> None:
     app.upscaler_files = [SHARP]
-    visitor = visit()
+    visitor = visit(fresh=True)
     visitor.context.add_init_script(
         "if (location.protocol === 'http:') localStorage.setItem('atelier.form.txt2img', "
         + repr(json.dumps({"prompt": "kept", "hires": True, "hires_upscaler": "sharp"}))

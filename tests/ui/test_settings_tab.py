@@ -198,7 +198,7 @@ window.__later = () => { ahead += 60_000; };
 
 
 def test_sound_and_notification_come_when_they_are_wanted(visit: Visit, app: FakeApp) -> None:
-    visitor = visit()
+    visitor = visit(fresh=True)
     visitor.context.add_init_script(LISTENING)
     page = visitor.open()
 
