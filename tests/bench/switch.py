@@ -2,8 +2,9 @@
 memory stands after twenty switches; beside diffusers' `from_single_file`, each program in a process of its own.
 
 The files have random weights in float16, in a temporary folder: SD 1.5 whole (2 GB; drawing it takes 7 GB of memory), SDXL
-narrow.  `BENCH_WIDTH=all` writes SDXL whole too (7 GB; 12 GB of memory), `BENCH_WIDTH=narrow` neither.  Where less memory is
-free than that takes, a file is narrow all the same, as the figures say.  diffusers loads U-Net and VAE alone, with its
+narrow.  `BENCH_WIDTH=all` writes SDXL whole too (7 GB; 12 GB of memory) and switches six times only, for diffusers takes half a
+minute each; `BENCH_WIDTH=narrow` writes neither.  Where less memory is free than that takes, a file is narrow all the same, as
+the figures say.  diffusers loads U-Net and VAE alone, with its
 configurations at hand; Atelier loads the text encoders too.
 """
 
@@ -37,7 +38,8 @@ from tests.diffusion import reference
 from tests.sdxl import TEXT, TEXT_2, UNET, VAE, sdxl_state
 from tests.tiny import STORED, TINY_TEXT, TINY_UNET, TINY_VAE, random_state
 
-SWITCHES = 20
+SWITCHES, SWITCHES_WHOLE = 20, 6
+"""How many, and how many where SDXL is whole."""
 NAMES = ("sd15", "sdxl")
 NEEDED = {"sd15": 8 * 10**9, "sdxl": 20 * 10**9}
 """Bytes of main memory that have to be free for a whole file: it is drawn, and then loaded, by either program alone."""
@@ -69,15 +71,16 @@ def measure() -> Iterator[Figure]:
     free = available() or 0
     whole = [name for name in WIDTHS[asked] if free >= NEEDED[name]]
     width = ", ".join(f"{name} {'whole' if name in whole else 'narrow'}" for name in NAMES)
+    switches = SWITCHES_WHOLE if "sdxl" in whole else SWITCHES
     with tempfile.TemporaryDirectory(prefix="atelier-bench-") as place:
-        _make(Path(place), whole)
-        found = {by: _asked(place, by) for by in ("diffusers", "Atelier")}
+        _run(place, "make", *whole)  # in a process of its own: torch keeps some of the memory that drawing took
+        found = {by: dict(json.loads(_run(place, by, str(switches)))) for by in ("diffusers", "Atelier")}
     for what, unit in (
         *(("load sd15", "s"), ("switch to sdxl", "s"), ("switch to sd15", "s")),
-        *(("peak memory", "GB"), ("memory after 2 switches", "GB"), (f"memory after {SWITCHES} switches", "GB")),
+        *(("peak memory", "GB"), ("memory after 2 switches", "GB"), (f"memory after {switches} switches", "GB")),
     ):
         for by, said in found.items():
-            yield Figure(what, said[what], unit, f"{said['device']}, {width}, median of {SWITCHES} switches", by)
+            yield Figure(what, said[what], unit, f"{said['device']}, {width}, median of {switches} switches", by)
         yield Figure(f"{what}, ratio", found["Atelier"][what] / max(1e-9, found["diffusers"][what]), "")
 
 
@@ -113,28 +116,29 @@ def _write(path: Path, state: dict[str, torch.Tensor]) -> None:
             file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
-def _asked(folder: str, by: str) -> dict[str, Any]:
-    """What a process of its own measured."""
-    done = subprocess.run([sys.executable, "-m", "tests.bench.switch", folder, by], capture_output=True, text=True, check=False)
+def _run(folder: str, *arguments: str) -> str:
+    """The last line that this file prints in a process of its own."""
+    command = [sys.executable, "-m", "tests.bench.switch", folder, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{by} failed: {done.stderr.strip()[-500:]}")
-    return dict(json.loads(done.stdout.strip().rpartition("\n")[2]))
+        raise RuntimeError(f"{arguments[0]} failed: {done.stderr.strip()[-500:]}")
+    return done.stdout.strip().rpartition("\n")[2]
 
 
-def _measured(folder: Path, by: str) -> dict[str, Any]:
+def _measured(folder: Path, by: str, switches: int) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
     load = _ours(folder, device, dtype) if by == "Atelier" else _theirs(folder, device, dtype)
     seconds: dict[str, list[float]] = {}
     memory: dict[str, float] = {}
-    for number in range(SWITCHES + 1):
+    for number in range(switches + 1):
         name = NAMES[number % 2]
         start = time.perf_counter()
         load(name)
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.setdefault(f"switch to {name}" if number else f"load {name}", []).append(time.perf_counter() - start)
-        if number in (2, SWITCHES):  # with the same checkpoint
+        if number in (2, switches):  # with the same checkpoint
             gc.collect()
             memory[f"memory after {number} switches"] = (
                 torch.cuda.memory_allocated() if device.type == "cuda" else _status("VmRSS")
@@ -176,4 +180,8 @@ def _theirs(folder: Path, device: torch.device, dtype: torch.dtype) -> Callable[
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measured(Path(sys.argv[1]), sys.argv[2])))
+    place, task, *rest = sys.argv[1:]
+    if task == "make":
+        _make(Path(place), rest)
+    else:
+        print(json.dumps(_measured(Path(place), task, int(rest[0]))))
