@@ -60,7 +60,7 @@ from modules.request import (
     parse_request,
 )
 from modules.request.checkpoint import SIZE_FIELDS
-from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING, starting_problem
+from modules.request.starting import FROM_NOISE, NOISE_LEVEL, NOT_ENLARGING, starting_problem
 from modules.request.tiles import tiles_of
 
 DRAWN_SEEDS = 2**32
@@ -539,16 +539,23 @@ def _of_family(request: GenerationRequest, family: Family | None) -> GenerationR
     """The request without what only other families of checkpoints are told: it made no difference."""
     if family is None:
         return request
-    defaults, enlarges = type(request).model_fields, family.concat == "low-res"
+    defaults, from_noise = type(request).model_fields, family.concat in FROM_NOISE
     idle: tuple[str, ...] = () if family.numbers else SIZE_FIELDS  # a base model's scores are its refiner's
     if isinstance(request, Img2Img):
-        idle += NOT_ENLARGING if enlarges else ("upscaler_noise_level",)
+        idle += NOT_ENLARGING if from_noise else ()
+        idle += () if family.noises_low_res else ("upscaler_noise_level",)
+    if not family.words:  # nothing is said to the network, so there is nothing to guide away from
+        idle += ("negative_prompt",)
     changed: dict[str, Any] = {
         name: defaults[name].default for name in idle if getattr(request, name) != defaults[name].default
     }
-    if enlarges and isinstance(request, Img2Img):
-        level = request.upscaler_noise_level
-        changed |= {"denoising_strength": 1.0, "upscaler_noise_level": NOISE_LEVEL if level is None else level}
+    if from_noise and isinstance(request, Img2Img):
+        changed["denoising_strength"] = 1.0
+        if family.noises_low_res:
+            level = request.upscaler_noise_level
+            changed["upscaler_noise_level"] = NOISE_LEVEL if level is None else level
+    if not family.words:
+        changed["cfg_scale"] = 1.0
     return request.model_copy(update=changed) if changed else request
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modules.checkpoints.families.parts import DEFAULTS, Concat, Defaults, LatentFormat, VectorNumbers
+from modules.checkpoints.families.parts import DEFAULTS, Concat, Defaults, LatentFormat, VectorNumbers, Words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,22 @@ class Family(ABC):
     def concat(self) -> Concat:
         """What the network gets as concat conditioning."""
         return ""
+
+    @property
+    def words(self) -> Words:
+        """What the prompt is for the network."""
+        return "text"
+
+    @property
+    def noises_low_res(self) -> bool:
+        """Whether a picture to be enlarged gets noise, whose level the network is told."""
+        return False
+
+    @property
+    def black_masks(self) -> bool:
+        """How a mask is shown: as its picture's latent, black where it is painted, and behind it -1 or 1; not as 0 or 1 in
+        front of a latent that is grey there."""
+        return False
 
     @property
     def numbers(self) -> VectorNumbers:
