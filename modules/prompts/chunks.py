@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from modules.prompts.emphasis import Piece, weigh
 from modules.prompts.tokenizer import BOS, EOS, Tokenizer
@@ -111,7 +112,14 @@ class Chunks:
         return CHUNK * max(1, -(-self.count // CHUNK))
 
 
-def chunk(text: str, tokenizer: Tokenizer, emphasis: Emphasis = "Original", embeddings: Embeddings = NO_EMBEDDINGS) -> Chunks:
+class Encodes(Protocol):
+    """A tokenizer: texts to ids, of which none is a mark of CLIP's (`BOS`, `EOS`)."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text` without start and end marks; any length."""
+
+
+def chunk(text: str, tokenizer: Encodes, emphasis: Emphasis = "Original", embeddings: Embeddings = NO_EMBEDDINGS) -> Chunks:
     """Cut a text without prompt editing into windows, with the weights of its emphasis.
 
     >>> chunk("a (red:1.5) cat BREAK on a mat", Tokenizer()).count
