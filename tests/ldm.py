@@ -36,6 +36,7 @@ UNETS = {
         SELF,
         in_channels=4,
         out_channels=4,
+        channels=(64, 64),
         transformer_depth=(1, 1),
         heads=8,
         head_width=0,
