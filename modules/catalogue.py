@@ -440,7 +440,8 @@ class Catalogue:
         usable, skipped = self._embeddings_for(checkpoint)
         loras = self.lora_infos() if "<" in request.prompt else []
         bundled = self._bundled(request.prompt, loras, checkpoint)
-        return check(
+        info, family = self._family_of(checkpoint)
+        checked = check(
             request,
             self.library,
             sampler.step_ends(request.steps),
@@ -448,10 +449,27 @@ class Catalogue:
             networks=[name for info in loras for name in (info.name, info.alias) if name],
             hypernetworks={info.name: info.problem for info in self.hypernetworks()} if "<hypernet:" in request.prompt else {},
             embeddings=[*usable, *(one for one in bundled if one.name.casefold() not in {e.name.casefold() for e in usable})],
+            tokenizer=family.tokenizer() if family else None,
             skipped=skipped,
             vocabulary=self._vocabulary(checkpoint),
             steps_before=steps_before,
         )
+        if info is None or family is None or family.words == "text":
+            return checked
+        texts = dict.fromkeys(stage.text for side in checked.sides for stage in side.stages)
+        try:
+            notes = family.prompt_notes(read_source(info.path), info.path, texts)
+        except (OSError, CheckpointError):
+            return checked
+        return replace(checked, notes=(*checked.notes, *notes))
+
+    def _family_of(self, checkpoint: Any) -> tuple[CheckpointInfo | None, Family | None]:
+        """A checkpoint, the usual one where none is named, and its family, as far as they are here."""
+        try:
+            info = self.checkpoint(checkpoint if isinstance(checkpoint, str) else None)
+        except RequestError:
+            return None, None
+        return info, FAMILIES.find(info.family)
 
     def embeddings(self) -> list[EmbeddingInfo]:
         """All textual inversions in the models folders; those that cannot be used say what their problem is."""

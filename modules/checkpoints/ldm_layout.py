@@ -1,4 +1,4 @@
-"""Where the parts of an original latent-diffusion checkpoint are in its file, and the sizes of what conditions it (no torch)."""
+"""Where the parts of an original latent-diffusion checkpoint are in its file, and the sizes of what conditions it: no torch."""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ from modules.diffusion.bert_prompts import BERTPrompts
 from modules.diffusion.label_prompts import ClassEmbedder, ClassPrompts, LayoutPrompts, NoPrompts
 from modules.diffusion.networks import LatentSpace, Networks, PromptEncoder
 from modules.diffusion.unet_denoiser import UNetDenoiser
-from modules.prompts.labels import IMAGENET_CLASSES, labels_for
 
 if TYPE_CHECKING:
     from modules.checkpoints.families.ldm import LDMFamily
@@ -71,8 +70,8 @@ def _prompts(family: LDMFamily, file: ModelFile, layout: LDMLayout) -> PromptEnc
             file.fill(table, layout.condition, file.dtype, "table of classes")
             return table
 
-        known = IMAGENET_CLASSES if classes == IMAGENET_CLASSES + 1 else classes
-        return ClassPrompts(cast(ClassEmbedder, file.component("text", make_table)), labels_for(file.path, known))
+        table = cast(ClassEmbedder, file.component("text", make_table))
+        return ClassPrompts(table, family.labels(file.header, file.path))
 
     def make() -> nn.Module:
         with torch.device("meta"):
@@ -83,4 +82,4 @@ def _prompts(family: LDMFamily, file: ModelFile, layout: LDMLayout) -> PromptEnc
     text = cast(BERTText, file.component("text", make, streamable=True))
     if family.words == "text":
         return BERTPrompts(text)
-    return LayoutPrompts(text, labels_for(file.path, text.config.vocabulary - 2))
+    return LayoutPrompts(text, family.labels(file.header, file.path))

@@ -18,7 +18,7 @@ from modules.diffusion.conditioning import Conditioning
 from modules.diffusion.networks import LoadedAdapter, Strengths
 from modules.diffusion.transfers import sent
 from modules.errors import RequestError
-from modules.prompts.labels import Labels, boxes_in, layout_tokens
+from modules.prompts.labels import WORDLESS, Labels, boxes_in, layout_tokens
 from modules.request import Txt2Img
 
 Tokens = tuple[int, ...]
@@ -126,8 +126,7 @@ class NoPrompts:
 
     def tokenise(self, texts: Sequence[str], request: Txt2Img, bundled: Sequence[LoadedAdapter] = ()) -> TokenTexts:
         written = any(text.strip() for text in texts)
-        note = "this checkpoint paints without words, so the prompt changed nothing"
-        return TokenTexts(dict.fromkeys(texts, (0,)), notes=(note,) if written else ())
+        return TokenTexts(dict.fromkeys(texts, (0,)), notes=(WORDLESS,) if written else ())
 
     def encode(
         self, pieces: Sequence[Tokens], clip_skip: int, vectors: Mapping[Any, Tensor], adapters: Strengths = ()

@@ -14,6 +14,14 @@ from modules.prompts.emphasis import Piece, weigh
 from modules.prompts.tokenizer import BOS, EOS, Tokenizer
 from modules.request import Emphasis
 
+
+class Encodes(Protocol):
+    """A tokenizer: texts to ids, of which none is a mark of CLIP's (`BOS`, `EOS`)."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text` without start and end marks; any length."""
+
+
 WINDOW = 77
 """Tokens that the encoder sees at once, start and end marks included."""
 CHUNK = WINDOW - 2
@@ -80,7 +88,7 @@ class Embeddings:
     (Embedding(name='ink cat', vectors=3, version=''), 2)
     """
 
-    def __init__(self, embeddings: Iterable[Embedding] = (), tokenizer: Tokenizer | None = None) -> None:
+    def __init__(self, embeddings: Iterable[Embedding] = (), tokenizer: Encodes | None = None) -> None:
         self._by_first: dict[int, list[tuple[list[int], Embedding]]] = {}
         for embedding in embeddings:
             ids = (tokenizer or Tokenizer()).encode(embedding.name)
@@ -110,13 +118,6 @@ class Chunks:
     @property
     def limit(self) -> int:
         return CHUNK * max(1, -(-self.count // CHUNK))
-
-
-class Encodes(Protocol):
-    """A tokenizer: texts to ids, of which none is a mark of CLIP's (`BOS`, `EOS`)."""
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of `text` without start and end marks; any length."""
 
 
 def chunk(text: str, tokenizer: Encodes, emphasis: Emphasis = "Original", embeddings: Embeddings = NO_EMBEDDINGS) -> Chunks:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from modules.errors import RequestError
 
+WORDLESS = "this checkpoint paints without words, so the prompt changes nothing"
+"""What is said of a prompt that nothing reads."""
 IMAGENET_CLASSES = 1000
 MAX_FILE = 2**20
 """Bytes of a list that are read."""
@@ -74,13 +76,26 @@ class Labels:
 def labels_for(path: Path, count: int) -> Labels:
     """The labels of the checkpoint at `path`, which knows `count` classes: those of a list beside it, else ImageNet's where it
     has as many."""
-    beside = path.with_name(path.stem + ".labels.txt")
+    beside = _beside(path)
     try:
         if beside.stat().st_size <= MAX_FILE:
             return Labels(count, tuple(beside.read_text("utf-8-sig").splitlines()[:count]))
     except (OSError, UnicodeDecodeError):
         pass
     return Labels(count, imagenet() if count == IMAGENET_CLASSES else ())
+
+
+def labels_identity(path: Path) -> tuple[int, ...]:
+    """What changes with the list beside the checkpoint at `path`."""
+    try:
+        found = _beside(path).stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.stem + ".labels.txt")
 
 
 @lru_cache(maxsize=1)

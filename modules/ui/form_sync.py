@@ -362,7 +362,9 @@ def channel_hints(form: Form, info: CheckpointInfo | None) -> Updates:
     seen |= {"upscaler_noise_level": noised} | dict.fromkeys(NOT_ENLARGING, concat not in FROM_NOISE)
     seen |= dict.fromkeys(SIZE_FIELDS, bool(numbers)) | dict.fromkeys(("negative_prompt", "cfg_scale"), bool(words))
     updates = {form.components[name]: gr.update(visible=show) for name, show in seen.items() if name in form.components}
-    return updates | {form.components["prompt"]: gr.update(placeholder=PROMPT_HINTS[words])}
+    if "prompt" in form.components:
+        updates[form.components["prompt"]] = gr.update(placeholder=PROMPT_HINTS[words])
+    return updates
 
 
 def with_hints(updates: Updates, hints: Updates) -> Updates:

@@ -53,11 +53,11 @@ def unet(config: UNetConfig, state: State) -> UNet2DModel:
             attn_norm_num_groups=32,  # else the middle has none with "scale_shift"
             resnet_time_scale_shift="scale_shift" if config.scale_shift else "default",
         )
-    heads = config.heads_at(config.channels[-1])
-    return _filled(network, {name: _unet_tensor(name, config, heads, attends, state) for name in network.state_dict()})
+    width = network.config.attention_head_dim
+    return _filled(network, {name: _unet_tensor(name, config, width, attends, state) for name in network.state_dict()})
 
 
-def _unet_tensor(name: str, config: UNetConfig, heads: int, attends: list[bool], state: State) -> Tensor:
+def _unet_tensor(name: str, config: UNetConfig, head_width: int, attends: list[bool], state: State) -> Tensor:
     stem, _, kind = name.rpartition(".")
     if stem in _STEM:
         return state[f"{keys.UNET}{_STEM[stem]}.{kind}"]
@@ -75,17 +75,17 @@ def _unet_tensor(name: str, config: UNetConfig, heads: int, attends: list[bool],
         block = f"input_blocks.{1 + slots * level + number}" if side == "down" else f"output_blocks.{slots * level + number}"
         place = f"{block}.{1 if what == 'attention' else 0}"
     if what == "attention":
-        return _attention_tensor(f"{keys.UNET}{place}", layer, kind, heads, state)
+        return _attention_tensor(f"{keys.UNET}{place}", layer, kind, head_width, state)
     layer = {"conv": "op" if side == "down" else "conv"}.get(layer) or _RESNET[layer]
     return state[f"{keys.UNET}{place}.{layer}.{kind}"]
 
 
-def _attention_tensor(place: str, layer: str, kind: str, heads: int, state: State) -> Tensor:
+def _attention_tensor(place: str, layer: str, kind: str, head_width: int, state: State) -> Tensor:
     if layer in ("group_norm", "to_out.0"):
         tensor = state[f"{place}.{'norm' if layer == 'group_norm' else 'proj_out'}.{kind}"]
         return tensor.squeeze(-1) if tensor.dim() == 3 else tensor
     fused = state[f"{place}.qkv.{kind}"]  # ldm's order: of each head its queries, keys and values
-    each = fused.reshape(heads, 3, -1, *fused.shape[1:2])[:, ("to_q", "to_k", "to_v").index(layer)]
+    each = fused.reshape(-1, 3, head_width, *fused.shape[1:2])[:, ("to_q", "to_k", "to_v").index(layer)]
     return each.reshape(-1, *fused.shape[1:2]).contiguous()
 
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from modules.checkpoints.families.parts import DEFAULTS, Concat, Defaults, LatentFormat, VectorNumbers, Words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from modules.checkpoints.header import Header
     from modules.checkpoints.model_file import ModelFile
     from modules.diffusion.networks import Networks
+    from modules.prompts.chunks import Encodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,18 @@ class Family(ABC):
     def words(self) -> Words:
         """What the prompt is for the network."""
         return "text"
+
+    def tokenizer(self) -> Encodes | None:
+        """That of its text encoder; None for CLIP's."""
+        return None
+
+    def motifs(self, header: Header, path: Path) -> tuple[str, ...]:
+        """What the file at `path` can paint, where that is little enough to be listed."""
+        return ()
+
+    def prompt_notes(self, header: Header, path: Path, texts: Iterable[str]) -> list[str]:
+        """Sentences about texts of a prompt that mean nothing to the file at `path`."""
+        return []
 
     @property
     def noises_low_res(self) -> bool:

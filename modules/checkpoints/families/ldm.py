@@ -28,15 +28,18 @@ from modules.checkpoints.ldm_layout import (
     ldm_layout,
 )
 from modules.checkpoints.small_tensors import read_numbers
-from modules.errors import CheckpointError
-from modules.prompts.wordpiece import VOCABULARY_SIZE
+from modules.errors import CheckpointError, RequestError
+from modules.prompts.labels import IMAGENET_CLASSES, WORDLESS, Labels, boxes_in, labels_for
+from modules.prompts.wordpiece import VOCABULARY_SIZE, WordPieces
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from modules.checkpoints.header import Header
     from modules.checkpoints.model_file import ModelFile
     from modules.diffusion.networks import Networks
+    from modules.prompts.chunks import Encodes
 
 LAYOUT_TOKENS = 8192
 """Classes and points of a layout's vocabulary."""
@@ -132,6 +135,36 @@ class LDMFamily(Family):
             )
         if self.concat == "map":
             _check_map(condition, self.latent.channels)
+
+    def tokenizer(self) -> Encodes | None:
+        return WordPieces() if self.words == "text" else None
+
+    def labels(self, header: Header, path: Path) -> Labels:
+        """The classes of things that the file at `path` knows, none where its prompt names none."""
+        shapes = part_shapes(header, self.layout(header).condition)
+        if self.words == "boxes":
+            return labels_for(path, shapes["token_emb.weight"][0] - 2)  # one for what is not there, one unused
+        rows = shapes["embedding.weight"][0] if self.words == "class" else 0
+        return labels_for(path, IMAGENET_CLASSES if rows == IMAGENET_CLASSES + 1 else rows)  # the last one: no class
+
+    def motifs(self, header: Header, path: Path) -> tuple[str, ...]:
+        if self.words not in ("class", "boxes"):
+            return ()
+        return tuple(name.split(",")[0] for name in self.labels(header, path).names)
+
+    def prompt_notes(self, header: Header, path: Path, texts: Iterable[str]) -> list[str]:
+        texts = [text for text in texts if text.strip()]
+        if not self.words:
+            return [WORDLESS] if texts else []
+        if self.words == "text" or not texts:
+            return []
+        labels, notes = self.labels(header, path), dict[str, None]()
+        for text in texts:
+            try:
+                labels.find(text, "prompt") if self.words == "class" else boxes_in(text, labels)
+            except RequestError as error:
+                notes[str(error)] = None
+        return list(notes)
 
     def load(self, file: ModelFile) -> Networks:
         from modules.checkpoints.ldm_parts import networks
