@@ -350,7 +350,8 @@ PROMPT_HINTS = {
     "boxes": "A box on each line: class x y width height, such as: 5 0.1 0.2 0.5 0.6",
     "": "This checkpoint paints without words",
 }
-"""What an empty prompt says, by what the prompt is for the checkpoint (`families.parts.Words`)."""
+NEGATIVE_HINT = "What should it not show?"
+"""What empty prompts say, by what the prompt is for the checkpoint (`families.parts.Words`)."""
 
 
 def channel_hints(form: Form, info: CheckpointInfo | None) -> Updates:
@@ -360,11 +361,13 @@ def channel_hints(form: Form, info: CheckpointInfo | None) -> Updates:
     noised, words = (family.noises_low_res, family.words) if family else (False, "text")
     seen = {"conditioning_mask_strength": concat == "mask", "image_cfg_scale": concat == "picture"}
     seen |= {"upscaler_noise_level": noised} | dict.fromkeys(NOT_ENLARGING, concat not in FROM_NOISE)
-    seen |= dict.fromkeys(SIZE_FIELDS, bool(numbers)) | dict.fromkeys(("negative_prompt", "cfg_scale"), bool(words))
+    seen |= dict.fromkeys(SIZE_FIELDS, bool(numbers)) | {"cfg_scale": bool(words)}
     updates = {form.components[name]: gr.update(visible=show) for name, show in seen.items() if name in form.components}
-    if "prompt" in form.components:
-        updates[form.components["prompt"]] = gr.update(placeholder=PROMPT_HINTS[words])
-    return updates
+    hints = {"prompt": PROMPT_HINTS[words], "negative_prompt": NEGATIVE_HINT if words else PROMPT_HINTS[""]}
+    # Placeholders: what is not seen leaves the page, and with it the tools that scripts have put beside a prompt
+    return updates | {
+        form.components[name]: gr.update(placeholder=hint) for name, hint in hints.items() if name in form.components
+    }
 
 
 def with_hints(updates: Updates, hints: Updates) -> Updates:

@@ -56,7 +56,8 @@ def test_what_the_prompt_is_for_the_checkpoint_is_said_and_what_is_idle_is_not_s
     updates = {name: channel_hints(Form("img2img", components), info)[components[name]] for name in names}
     assert hint in updates["prompt"]["placeholder"]
     assert "value" not in updates["prompt"]
-    assert updates["negative_prompt"]["visible"] is updates["cfg_scale"]["visible"] is guided
+    assert updates["cfg_scale"]["visible"] is guided
+    assert ("without words" in updates["negative_prompt"]["placeholder"]) is not guided
     assert updates["denoising_strength"]["visible"] is not from_noise
     assert updates["upscaler_noise_level"]["visible"] is False, "SD x4 upscaler's alone"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,20 @@ def test_embeddings_are_offered_and_loras_not_as_long_as_they_are_not_applied(pa
     wait_value(page, NEGATIVE, "easynegative")
     assert page.is_hidden(NAMES), "the names that the other prompt was offered came from the same answer"
     wait_value(page, PROMPT, "a cat, <lora:ink")
+
+
+def test_classes_are_offered_where_the_checkpoint_paints_those(page: Any) -> None:
+    """From the first letter of a line on, with the words before it; other checkpoints' are not."""
+    chosen = page.evaluate("atelierForms.txt2img.checkpoint")
+    classes = {chosen: ["goldfish", "golden retriever", "tench"], "another": ["tiger"]}
+    answer = json.dumps({"wildcards": [], "styles": [], "loras": [], "embeddings": ["goldleaf"], "classes": classes})
+    page.route("**/internal/prompt/names", lambda route: route.fulfill(body=answer, content_type="application/json"))
+    page.click(PROMPT)
+    page.keyboard.type("golden r")
+    page.wait_for_selector(f"{NAMES} >> text=golden retriever")
+    assert page.locator(f"{NAMES} [role=option]").all_inner_texts() == ["golden retriever"]
+    page.keyboard.press("Enter")
+    wait_value(page, PROMPT, "golden retriever")
 
 
 def test_names_and_prompts_are_only_ever_text(page: Any, app: FakeApp) -> None:
