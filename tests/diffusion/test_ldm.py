@@ -207,12 +207,24 @@ def test_a_picture_is_enlarged_as_by_diffusers_pipeline(manager: ModelManager) -
         painted(manager, requested(name))
 
 
-def twin(name: str, contexts: list[Tensor], channels: Tensor | None = None, scale: float = 1.0, size: int = 16) -> np.ndarray:
-    """Euler's steps by diffusers' networks, guided from the second context where there is one; without any pipeline."""
+def twin(
+    name: str,
+    contexts: list[Tensor],
+    channels: Tensor | None = None,
+    scale: float = 1.0,
+    size: int = 16,
+    start: Tensor | None = None,
+) -> np.ndarray:
+    """Euler's steps by diffusers' networks, guided from the second context where there is one; without any pipeline.
+
+    `start` is a latent that the noise is added to.
+    """
     unet, vae = their_unet(name), ldm_reference.vq(VAES.get(name, VQ), ldm_state(name))
     steps = scheduler(name)
     steps.set_timesteps(STEPS)
     y = Noise(5, (UNETS[name].out_channels, size, size))()[None] * steps.init_noise_sigma
+    if start is not None:
+        y = y + start / (steps.sigmas[0] ** 2 + 1) ** 0.5
     for timestep in steps.timesteps:
         x = y if channels is None else torch.cat([y, channels[None]], dim=1)
         outputs = [unet(x, timestep, *([context] if context.numel() else [])).sample for context in contexts]
@@ -300,6 +312,12 @@ def test_what_is_masked_is_black_and_the_mask_one_channel_more(manager: ModelMan
     result = pixels(manager, request, **pictures)
     assert np.array_equal(result[mask == 0], given[mask == 0])
     assert np.abs(result[mask > 0] - given[mask > 0]).max() > 20
+
+    everything = {"init": Image.fromarray(given), "mask": Image.new("L", (64, 64), 255)}
+    vae = ldm_reference.vq(VAES["ldm-inpaint"], ldm_state("ldm-inpaint"))
+    shown = torch.cat([vae.encode(torch.full((1, 3, 64, 64), -1.0)).latents[0], torch.ones(1, 16, 16)])
+    begun = vae.encode(torch.from_numpy(given).movedim(-1, 0)[None].float() / 127.5 - 1).latents
+    close(pixels(manager, request, **everything), twin("ldm-inpaint", [torch.empty(0)], shown, start=begun))
 
 
 def test_a_map_of_classes_is_painted_along(manager: ModelManager, monkeypatch: pytest.MonkeyPatch) -> None:
