@@ -141,6 +141,10 @@ def with_vae(file: ModelFile, space: LatentSpace) -> KLLatentSpace:
             f"does not fit: it has {sizes.latent_channels} latent channels and {len(sizes.channels)} levels, this checkpoint's "
             f"latents have {wanted[0]} channels and a pixel for {wanted[1]}"
         )
+    if bool(sizes.codebook) != bool(space.vae.config.codebook):
+        with_it, without = "has a codebook (VQ)", "has none (KL)"
+        own, other = (with_it, without) if sizes.codebook else (without, with_it)
+        raise CheckpointError(f"does not fit: it {own}, and the autoencoder of this checkpoint {other}")
     return replace(space, vae=autoencoder(file, places), tiling=None)
 
 

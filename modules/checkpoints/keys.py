@@ -199,7 +199,9 @@ def vae_layout(names: Iterable[str]) -> dict[str, Place]:
         return whole
     bare = {name: _WRAPPERS.sub("", name) for name in names}
     bare = {
-        name: own for name, own in bare.items() if own.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv."))
+        name: own
+        for name, own in bare.items()
+        if own.startswith(("encoder.", "decoder.", "quantize.", "quant_conv.", "post_quant_conv."))
     }
     if not any("_blocks." in own for own in bare.values()):
         return {ours: place for name, own in bare.items() for ours, place in _placed("vae", own, name).items()}

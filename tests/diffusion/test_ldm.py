@@ -24,7 +24,8 @@ from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import sigmas_for
 from modules.diffusion.tiles import Tiling
 from modules.diffusion.unet_denoiser import UNetBatch, UNetDenoiser
-from modules.errors import RequestError
+from modules.diffusion.vae import AutoencoderKL
+from modules.errors import CheckpointError, RequestError
 from modules.pipelines.generate import generate
 from modules.pipelines.maps import voc_palette
 from modules.pipelines.reference import run_reference
@@ -32,8 +33,9 @@ from modules.pipelines.stages import stages_of
 from modules.prompts.labels import imagenet
 from modules.request import Img2Img, Txt2Img
 from tests.diffusion import ldm_reference, reference
+from tests.engine.conftest import Bench
 from tests.ldm import BERT, BETAS, MEASURED, UNETS, VAES, VQ, ldm_state
-from tests.tiny import write
+from tests.tiny import randomised, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # diffusers' own
 
@@ -377,3 +379,36 @@ def test_averaged_weights_are_taken_and_the_noise_of_training_is_the_file_s(fold
     assert first == pytest.approx(float(((1 - expected[0]) / expected[0]).sqrt()), rel=1e-4)
     assert last == pytest.approx(float(((1 - expected[-1]) / expected[-1]).sqrt()), rel=1e-4)
     assert sigmas_for("Uniform", SAMPLERS["Euler"], model.noise.trained, 4)[0] == pytest.approx(last)
+
+
+def test_an_autoencoder_of_another_kind_does_not_fit(tmp_path: Path) -> None:
+    """One with a codebook goes with a checkpoint that has one; of equal shape without, it would decode other latents."""
+    (tmp_path / "vae").mkdir()
+    write(tmp_path / "ldm-class.safetensors", ldm_state("ldm-class"))
+    other = {own.removeprefix(keys.VAE): each for own, each in ldm_state("ldm-class", 4).items() if own.startswith(keys.VAE)}
+    write(tmp_path / "vae" / "vq.safetensors", other)
+    plain = randomised(AutoencoderKL(replace(VQ, codebook=0)), 4)
+    write(tmp_path / "vae" / "kl.safetensors", dict(plain.state_dict()))
+    own = ModelManager([tmp_path], torch.device("cpu"), torch.float32, sdpa, tmp_path / "hashes.json")
+    z = drawn(1, 3, 8, 8)
+    theirs = ldm_reference.vq(VQ, ldm_state("ldm-class", 4)).decode(z).sample
+    assert reference.error(own.load("ldm-class", "vq").latent.decode(z), theirs) < 1e-5
+    with pytest.raises(CheckpointError, match=r"it has none \(KL\), and the autoencoder of this checkpoint has a codebook"):
+        own.load("ldm-class", "kl")
+
+
+def test_pictures_of_several_users_share_forwards(manager: ModelManager) -> None:
+    bench = Bench(manager)
+    requests = {
+        "a": {"checkpoint": "ldm-class", "prompt": "goldfish", "cfg_scale": 2.0},
+        "b": {"checkpoint": "ldm-class", "prompt": "[tench:207:2]", "cfg_scale": 2.0, "seed": 2},
+        "c": {"checkpoint": "ldm-class", "prompt": "5 AND 7", "negative_prompt": "9", "cfg_scale": 2.0, "seed": 3},
+    }
+    basics = {"sampler": "Euler", "schedule": "Uniform", "steps": 4, "width": 64, "height": 64}
+    for user, fields in requests.items():
+        bench.submit(user, user=user, **{**basics, **fields})
+    bench.run()
+    assert not bench.of("failed"), [message.data["error"] for message in bench.of("failed").values()]
+    assert bench.engine.runner.rows > 2 * bench.engine.runner.forwards
+    for user, fields in requests.items():
+        assert np.abs(bench.pixels(user) - bench.alone(**{**basics, **fields})).max() <= 1
