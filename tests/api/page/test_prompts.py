@@ -124,8 +124,11 @@ def test_classes_are_offered_by_checkpoint(client: TestClient, app: FakeApp) -> 
     """Of a checkpoint that is told a class; a list of motifs makes no text-to-image checkpoint one."""
     painter = replace(app.checkpoints()[0], name="cin", family="ldm-class", motifs=("tench", "goldfish"))
     text = replace(painter, name="text", family="sd1")
-    app.models = [painter, text]
+    layout = replace(painter, name="layout", family="ldm-layout", motifs=())
+    app.models = [painter, text, layout]
     assert client.get("/internal/prompt/names").json()["classes"] == {"cin": ["tench", "goldfish"]}
+    listed = client.get("/internal/checkpoints").json()
+    assert [(each["prompt"], each["takes"]) for each in listed] == [("class", ""), ("text", ""), ("boxes", "")]
 
 
 def test_embeddings_and_loras_are_offered_by_name(client: TestClient, app: FakeApp, tmp_path: Path) -> None:
