@@ -234,7 +234,7 @@ def _described(path_text: str, name: str, *identity: int) -> CheckpointInfo:
         title=_text(said.get("modelspec.title"), 200).replace("\n", " ") or name,
         family=family.name,
         defaults=_defaults(said, family.defaults_of(header, path)),
-        description=_text(said.get("atelier.description") or said.get("modelspec.description"), 2000),
+        description=_text(said.get("atelier.description") or said.get("modelspec.description"), 2000) or family.about,
         prompts=_texts(said.get("atelier.prompts"), 100),
         motifs=_texts(said.get("atelier.motifs"), 5000) or family.motifs(header, path),
     )

@@ -220,5 +220,6 @@ def test_a_request_says_only_what_counts_and_a_prompt_is_checked(tmp_path: Path)
     long = "antidisestablishmentarianism"
     counted = catalogue.check_prompt({"checkpoint": "ldm-text", "prompt": long}).tokens
     assert counted == len(WordPieces().encode(long)) != len(Tokenizer().encode(long)), "BERT's count"
+    assert "a map of classes, which is img2img's picture" in catalogue.checkpoint("ldm-map").description
     listed = {info.name: info.motifs for info in scan([tmp_path])}
     assert (listed["ldm-layout"], listed["ldm-class"][207], listed["ldm-text"]) == (("person", "cat"), "golden retriever", ())

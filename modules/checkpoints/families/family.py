@@ -31,6 +31,8 @@ class Family(ABC):
     title: str
     latent: LatentFormat
     defaults: Defaults = DEFAULTS
+    about: str = ""
+    """What such a checkpoint does, in a sentence, where its file has no description and that is no matter of course."""
 
     @property
     def concat(self) -> Concat:

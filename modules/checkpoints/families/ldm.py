@@ -217,6 +217,7 @@ VQ_F8 = LatentFormat(channels=4, scale=1.0, factor=8)
 def _member(
     name: str,
     title: str,
+    about: str,
     latent: LatentFormat,
     betas: tuple[float, float],
     words: Words = "",
@@ -227,31 +228,41 @@ def _member(
 ) -> LDMFamily:
     """One whose heads are 32 wide unless it has so many; without guidance, which does nothing without words."""
     said = {"width": 256, "height": 256, "steps": 50, "cfg_scale": 1.0, "sampler": "DDIM", "schedule": "Automatic"} | defaults
-    form = Form(words, concat, codebook, latent.channels, latent.factor)
-    best = Defaults(**said)  # type: ignore[arg-type]
     return LDMFamily(
         name=name,
         title=f"Latent Diffusion, {title}",
+        about=about,
         latent=latent,
-        defaults=best,
-        form=form,
+        defaults=Defaults(**said),  # type: ignore[arg-type]
+        form=Form(words, concat, codebook, latent.channels, latent.factor),
         betas=betas,
         heads=heads,
         head_width=0 if heads else 32,
     )
 
 
+_TEXT = "Paints small pictures from a text."
+_CLASS = "Paints pictures of things of one kind; the prompt is its name or number."
+_LAYOUT = "Paints things in their boxes, which the prompt lists: class x y width height."
+_ALONE = "Paints pictures of what it was trained on; nothing is said to it."
+_ENLARGES = "Enlarges the picture of img2img to four times its size."
+_FILLS = "Fills what is masked in a picture (Inpaint) from what is around it."
+_MAP = (
+    "Paints along a map of classes, which is img2img's picture: its grey values are the numbers of classes, or its colours those "
+    "of the Pascal VOC palette."
+)
+
 MEMBERS = (
-    _member("ldm-text", "text to picture", KL_F8, (0.00085, 0.012), "text", heads=8, codebook=False, cfg_scale=5.0),
-    _member("ldm-text-vq", "text to picture (VQ)", VQ_F4, (0.0015, 0.0195), "text", cfg_scale=5.0),
-    _member("ldm-class", "class to picture", VQ_F4, (0.0015, 0.0195), "class", heads=1, cfg_scale=3.0),
-    _member("ldm-class-f8", "class to picture (f8)", VQ_F8, (0.0015, 0.0195), "class"),
-    _member("ldm-layout", "layout to picture", VQ_F4, (0.0015, 0.0205), "boxes"),
-    _member("ldm-unconditional", "unconditional", VQ_F4, (0.0015, 0.0195)),
-    _member("ldm-unconditional-kl", "unconditional (KL)", KL_F8_MEASURED, (0.0015, 0.0155), heads=8, codebook=False),
-    _member("ldm-super-resolution", "super-resolution", VQ_F4, (0.0015, 0.0155), concat="low-res", steps=100),
-    _member("ldm-inpaint", "inpainting", VQ_F4, (0.0015, 0.0205), concat="mask", heads=8, width=512, height=512),
-    _member("ldm-map", "map to picture", VQ_F4, (0.0015, 0.0205), concat="map", heads=8, width=512, height=512),
+    _member("ldm-text", "text to picture", _TEXT, KL_F8, (0.00085, 0.012), "text", heads=8, codebook=False, cfg_scale=5.0),
+    _member("ldm-text-vq", "text to picture (VQ)", _TEXT, VQ_F4, (0.0015, 0.0195), "text", cfg_scale=5.0),
+    _member("ldm-class", "class to picture", _CLASS, VQ_F4, (0.0015, 0.0195), "class", heads=1, cfg_scale=3.0),
+    _member("ldm-class-f8", "class to picture (f8)", _CLASS, VQ_F8, (0.0015, 0.0195), "class"),
+    _member("ldm-layout", "layout to picture", _LAYOUT, VQ_F4, (0.0015, 0.0205), "boxes"),
+    _member("ldm-unconditional", "unconditional", _ALONE, VQ_F4, (0.0015, 0.0195)),
+    _member("ldm-unconditional-kl", "unconditional (KL)", _ALONE, KL_F8_MEASURED, (0.0015, 0.0155), heads=8, codebook=False),
+    _member("ldm-super-resolution", "super-resolution", _ENLARGES, VQ_F4, (0.0015, 0.0155), concat="low-res", steps=100),
+    _member("ldm-inpaint", "inpainting", _FILLS, VQ_F4, (0.0015, 0.0205), concat="mask", heads=8, width=512, height=512),
+    _member("ldm-map", "map to picture", _MAP, VQ_F4, (0.0015, 0.0205), concat="map", heads=8, width=512, height=512),
 )
 """txt2img-1p4B-eval, text2img256, cin256-v2, cin-ldm-vq-f8, layout2img-openimages256, celebahq / ffhq / lsun_beds,
 lsun_churches256, bsr_sr, inpainting_big, semantic_synthesis256 and -512."""
