@@ -248,8 +248,8 @@ _ALONE = "Paints pictures of what it was trained on; nothing is said to it."
 _ENLARGES = "Enlarges the picture of img2img to four times its size."
 _FILLS = "Fills what is masked in a picture (Inpaint) from what is around it."
 _MAP = (
-    "Paints along a map of classes, which is img2img's picture: its grey values are the numbers of classes, or its colours those "
-    "of the Pascal VOC palette."
+    "Paints along a map of classes, which is img2img's picture: its grey values are the numbers of classes, or its colours "
+    "those of the Pascal VOC palette."
 )
 
 MEMBERS = (
