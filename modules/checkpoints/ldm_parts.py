@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import nn
@@ -20,10 +20,41 @@ from modules.diffusion.networks import LatentSpace, Networks, PromptEncoder
 from modules.diffusion.unet_denoiser import UNetDenoiser
 
 if TYPE_CHECKING:
-    from modules.checkpoints.families.ldm import LDMFamily
+    from pathlib import Path
+
+    from modules.checkpoints.families.parts import Concat, LatentFormat, Words
+    from modules.checkpoints.header import Header
+    from modules.prompts.labels import Labels
 
 
-def networks(family: LDMFamily, file: ModelFile) -> Networks:
+class Said(Protocol):
+    """What a family of these checkpoints says of one (`families.ldm.LDMFamily`)."""
+
+    @property
+    def heads(self) -> int: ...
+
+    @property
+    def head_width(self) -> int: ...
+
+    @property
+    def latent(self) -> LatentFormat: ...
+
+    @property
+    def words(self) -> Words: ...
+
+    @property
+    def concat(self) -> Concat: ...
+
+    def layout(self, header: Header) -> LDMLayout: ...
+
+    def labels(self, header: Header, path: Path) -> Labels: ...
+
+    def latent_of(self, header: Header, path: Path) -> LatentFormat: ...
+
+    def betas_of(self, header: Header, path: Path) -> tuple[float, float]: ...
+
+
+def networks(family: Said, file: ModelFile) -> Networks:
     """All of them.
 
     Raises:
@@ -44,7 +75,7 @@ def networks(family: LDMFamily, file: ModelFile) -> Networks:
     )
 
 
-def _latent_space(family: LDMFamily, file: ModelFile, layout: LDMLayout) -> LatentSpace:
+def _latent_space(family: Said, file: ModelFile, layout: LDMLayout) -> LatentSpace:
     vae, format = autoencoder(file, layout.vae), family.latent_of(file.header, file.path)
     if family.concat != "map":
         return KLLatentSpace(vae, format, file.vae_dtype, file.device)
@@ -57,7 +88,7 @@ def _latent_space(family: LDMFamily, file: ModelFile, layout: LDMLayout) -> Late
     return MapLatentSpace(vae, format, file.vae_dtype, file.device, colours=colours.detach().cpu().clone())
 
 
-def _prompts(family: LDMFamily, file: ModelFile, layout: LDMLayout) -> PromptEncoder:
+def _prompts(family: Said, file: ModelFile, layout: LDMLayout) -> PromptEncoder:
     if not family.words:
         return NoPrompts(file.device)
     shapes = part_shapes(file.header, layout.condition)

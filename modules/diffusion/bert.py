@@ -7,6 +7,7 @@ Every token attends to every other, padding included; BERT is in it the tokenize
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,10 +47,11 @@ class BERTText(nn.Module):
 
     def forward(self, tokens: Tensor, ctx: ForwardContext | None = None) -> Tensor:
         """(B, T, width) of token ids (B, T), normalised; at most as many tokens as there are positions."""
-        positions = self.pos_emb["emb"].weight[: tokens.shape[1]]
+        positions = cast(nn.Embedding, self.pos_emb["emb"]).weight[: tokens.shape[1]]
         x = self.token_emb(tokens) + positions
-        for layer in self.attn_layers["layers"]:  # type: ignore[attr-defined]
-            x = x + layer[1](layer[0](x, ctx), ctx)
+        for each in cast(nn.ModuleList, self.attn_layers["layers"]):
+            norm, layer = cast(nn.ModuleList, each)
+            x = x + layer(norm(x, ctx), ctx)
         return self.norm(x, ctx)  # type: ignore[no-any-return]
 
 
