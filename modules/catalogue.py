@@ -60,7 +60,7 @@ from modules.request import (
     parse_request,
 )
 from modules.request.checkpoint import SIZE_FIELDS
-from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING, starting_problem
+from modules.request.starting import FROM_NOISE, NOISE_LEVEL, NOT_ENLARGING, starting_problem
 from modules.request.tiles import tiles_of
 
 DRAWN_SEEDS = 2**32
@@ -440,7 +440,8 @@ class Catalogue:
         usable, skipped = self._embeddings_for(checkpoint)
         loras = self.lora_infos() if "<" in request.prompt else []
         bundled = self._bundled(request.prompt, loras, checkpoint)
-        return check(
+        info, family = self._family_of(checkpoint)
+        checked = check(
             request,
             self.library,
             sampler.step_ends(request.steps),
@@ -448,10 +449,27 @@ class Catalogue:
             networks=[name for info in loras for name in (info.name, info.alias) if name],
             hypernetworks={info.name: info.problem for info in self.hypernetworks()} if "<hypernet:" in request.prompt else {},
             embeddings=[*usable, *(one for one in bundled if one.name.casefold() not in {e.name.casefold() for e in usable})],
+            tokenizer=family.tokenizer() if family else None,
             skipped=skipped,
             vocabulary=self._vocabulary(checkpoint),
             steps_before=steps_before,
         )
+        if info is None or family is None or family.words == "text":
+            return checked
+        texts = dict.fromkeys(stage.text for side in checked.sides for stage in side.stages)
+        try:
+            notes = family.prompt_notes(read_source(info.path), info.path, texts)
+        except (OSError, CheckpointError):
+            return checked
+        return replace(checked, notes=(*checked.notes, *notes))
+
+    def _family_of(self, checkpoint: Any) -> tuple[CheckpointInfo | None, Family | None]:
+        """A checkpoint, the usual one where none is named, and its family, as far as they are here."""
+        try:
+            info = self.checkpoint(checkpoint if isinstance(checkpoint, str) else None)
+        except RequestError:
+            return None, None
+        return info, FAMILIES.find(info.family)
 
     def embeddings(self) -> list[EmbeddingInfo]:
         """All textual inversions in the models folders; those that cannot be used say what their problem is."""
@@ -539,16 +557,23 @@ def _of_family(request: GenerationRequest, family: Family | None) -> GenerationR
     """The request without what only other families of checkpoints are told: it made no difference."""
     if family is None:
         return request
-    defaults, enlarges = type(request).model_fields, family.concat == "low-res"
+    defaults, from_noise = type(request).model_fields, family.concat in FROM_NOISE
     idle: tuple[str, ...] = () if family.numbers else SIZE_FIELDS  # a base model's scores are its refiner's
     if isinstance(request, Img2Img):
-        idle += NOT_ENLARGING if enlarges else ("upscaler_noise_level",)
+        idle += NOT_ENLARGING if from_noise else ()
+        idle += () if family.noises_low_res else ("upscaler_noise_level",)
+    if not family.words:  # nothing is said to the network, so there is nothing to guide away from
+        idle += ("negative_prompt",)
     changed: dict[str, Any] = {
         name: defaults[name].default for name in idle if getattr(request, name) != defaults[name].default
     }
-    if enlarges and isinstance(request, Img2Img):
-        level = request.upscaler_noise_level
-        changed |= {"denoising_strength": 1.0, "upscaler_noise_level": NOISE_LEVEL if level is None else level}
+    if from_noise and isinstance(request, Img2Img):
+        changed["denoising_strength"] = 1.0
+        if family.noises_low_res:
+            level = request.upscaler_noise_level
+            changed["upscaler_noise_level"] = NOISE_LEVEL if level is None else level
+    if not family.words:
+        changed["cfg_scale"] = 1.0
     return request.model_copy(update=changed) if changed else request
 
 

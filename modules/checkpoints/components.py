@@ -59,7 +59,7 @@ class UNetParts:
     ) -> Networks:
         """All of them, read as a family's data says (`families.UNetFamily`)."""
         file = self.file
-        unet = cast(UNet, file.component("unet", lambda: self._unet(heads, head_width), streamable=True))
+        unet = denoising_network(file, self.layout.unet, heads, head_width)
         vae = autoencoder(file, self.layout.vae)
         texts = [
             cast(TextEncoder, file.component(part.part, partial(self._text, part), streamable=True)) for part in self.encoders
@@ -71,28 +71,13 @@ class UNetParts:
             CLIPPrompts(TextEncoders(texts), blank_negative, self.numbers, file.inversions, parts),
             KLLatentSpace(vae, latent, file.vae_dtype, file.device, edits_scaled=edits_scaled),
             noise,
-            {"unet": self._adaptable_unet(unet)} | dict(zip(parts, map(self._adaptable_text, texts), strict=True)),
+            {"unet": adaptable_unet(file, unet)} | dict(zip(parts, map(self._adaptable_text, texts), strict=True)),
         )
-
-    def _adaptable_unet(self, unet: UNet) -> AdaptableNetwork:
-        layers, norms = adaptable_layers(unet), adaptable_norms(unet)
-        stems = lora_names.unet_aliases((*layers, *norms), len(unet.config.channels), unet.config.res_blocks)
-        return AdaptableNetwork(layers, stems, self.file.device, self.file.dtype, norms)
 
     def _adaptable_text(self, encoder: TextEncoder) -> AdaptableNetwork:
         layers, norms = adaptable_layers(encoder.networks), adaptable_norms(encoder.networks)
         stems = lora_names.text_aliases((*layers, *norms))
         return AdaptableNetwork(layers, stems, self.file.device, self.file.dtype, norms)
-
-    def _unet(self, heads: int, head_width: int) -> UNet:
-        config = shapes.unet_config(part_shapes(self.file.header, self.layout.unet), heads, head_width)
-        with torch.device("meta"):
-            network = UNet(config, self.file.attend, self.file.kernels)
-        self.file.fill(network, self.layout.unet, self.file.dtype, "U-Net")
-        if self.file.device.type == "cuda":
-            network.join()  # elsewhere the weights are used where the file is mapped, and few launches bring nothing
-        network.source, network.title = repr((*self.file.content, "unet")), self.file.path.name
-        return network
 
     def _text(self, part: TextPart) -> TextEncoder:
         names = text_places(self.layout, part)
@@ -101,6 +86,30 @@ class UNetParts:
             network = TextEncoder(config)
         self.file.fill(network.networks, names, self.file.dtype, part.title)
         return network.eval()
+
+
+def denoising_network(file: ModelFile, places: Mapping[str, Place], heads: int, head_width: int) -> UNet:
+    """The U-Net whose tensors are at `places` of an open file; its attention heads are `heads` in number or, where that is 0,
+    `head_width` wide."""
+
+    def make() -> UNet:
+        config = shapes.unet_config(part_shapes(file.header, places), heads, head_width)
+        with torch.device("meta"):
+            network = UNet(config, file.attend, file.kernels)
+        file.fill(network, places, file.dtype, "U-Net")
+        if file.device.type == "cuda":
+            network.join()  # elsewhere the weights are used where the file is mapped, and few launches bring nothing
+        network.source, network.title = repr((*file.content, "unet")), file.path.name
+        return network
+
+    return cast(UNet, file.component("unet", make, streamable=True))
+
+
+def adaptable_unet(file: ModelFile, unet: UNet) -> AdaptableNetwork:
+    """What adapters can change of a file's U-Net."""
+    layers, norms = adaptable_layers(unet), adaptable_norms(unet)
+    stems = lora_names.unet_aliases((*layers, *norms), len(unet.config.channels), unet.config.res_blocks)
+    return AdaptableNetwork(layers, stems, file.device, file.dtype, norms)
 
 
 def autoencoder(file: ModelFile, places: Mapping[str, Place]) -> AutoencoderKL:
@@ -132,6 +141,10 @@ def with_vae(file: ModelFile, space: LatentSpace) -> KLLatentSpace:
             f"does not fit: it has {sizes.latent_channels} latent channels and {len(sizes.channels)} levels, this checkpoint's "
             f"latents have {wanted[0]} channels and a pixel for {wanted[1]}"
         )
+    if bool(sizes.codebook) != bool(space.vae.config.codebook):
+        with_it, without = "has a codebook (VQ)", "has none (KL)"
+        own, other = (with_it, without) if sizes.codebook else (without, with_it)
+        raise CheckpointError(f"does not fit: it {own}, and the autoencoder of this checkpoint {other}")
     return replace(space, vae=autoencoder(file, places), tiling=None)
 
 

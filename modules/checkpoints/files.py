@@ -28,6 +28,7 @@ from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import CheckpointError, UnknownName
 from modules.hooks import HOOKS
+from modules.prompts.labels import labels_identity
 from modules.request import MAX_SIDE, MIN_SIDE, SIDE_STEP, clean_text
 
 __all__ = [
@@ -205,7 +206,7 @@ def _name(path: Path, folder: Path) -> str:
 def _info(path: Path, name: str) -> CheckpointInfo:
     try:
         identity = *stamp_of(path), path.stat().st_ctime_ns
-        info = _described(str(path), name, HOOKS.revision, *identity, *yaml_identity(path))
+        info = _described(str(path), name, HOOKS.revision, *identity, *yaml_identity(path), *labels_identity(path))
         note = "" if info.problem else clean_text(yaml_problem(path))
         return replace(info, note=note) if note else info
     except OSError as error:
@@ -233,9 +234,9 @@ def _described(path_text: str, name: str, *identity: int) -> CheckpointInfo:
         title=_text(said.get("modelspec.title"), 200).replace("\n", " ") or name,
         family=family.name,
         defaults=_defaults(said, family.defaults_of(header, path)),
-        description=_text(said.get("atelier.description") or said.get("modelspec.description"), 2000),
+        description=_text(said.get("atelier.description") or said.get("modelspec.description"), 2000) or family.about,
         prompts=_texts(said.get("atelier.prompts"), 100),
-        motifs=_texts(said.get("atelier.motifs"), 5000),
+        motifs=_texts(said.get("atelier.motifs"), 5000) or family.motifs(header, path),
     )
 
 

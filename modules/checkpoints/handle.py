@@ -101,12 +101,17 @@ class ModelHandle:
     @property
     def edits(self) -> bool:
         """Whether the network's further channels are a picture to be edited."""
-        return self.denoiser.further_channels == self.latent.channels
+        return self.family.concat == "picture"
 
     @property
     def enlarges(self) -> bool:
         """Whether the network's further channels are a picture to be enlarged, with a pixel for a position of the latent."""
         return self.family.concat == "low-res"
+
+    @property
+    def paints_maps(self) -> bool:
+        """Whether the network's further channels are a map of classes."""
+        return self.family.concat == "map"
 
     def run_as(self, prediction: str = "Automatic", zero_snr: bool = False, ignore_zero_snr: bool = False) -> ModelHandle:
         """The same networks, read as predicting "eps" or "v", with the trained sigmas stretched to zero terminal SNR if asked.

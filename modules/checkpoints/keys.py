@@ -80,6 +80,7 @@ _FUSED = re.compile(r"(.*\.self_attn)\.in_proj_(weight|bias)")
 
 IGNORED = re.compile(
     r"model_ema[._]|first_stage_model\.(?:model_ema|loss)\.|ddim_|"  # averaged copies and losses of training
+    r"cond_stage_model\.(?:encoder|decoder|quantize|quant_conv|post_quant_conv|loss)\.|"  # the first stage, a second time
     r"cond_stage_model\.(?:transformer\.(?:vision_model|visual|logit_scale|attn_mask)|logit_scale|text_projection)|"
     r"conditioner\.embedders\.(?:0\.(?:logit_scale|text_projection)|1\.model\.(?:logit_scale|attn_mask|visual\.))|"
     r"denoiser\.|edm_(?:mean|std|vpred)|"
@@ -198,7 +199,9 @@ def vae_layout(names: Iterable[str]) -> dict[str, Place]:
         return whole
     bare = {name: _WRAPPERS.sub("", name) for name in names}
     bare = {
-        name: own for name, own in bare.items() if own.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv."))
+        name: own
+        for name, own in bare.items()
+        if own.startswith(("encoder.", "decoder.", "quantize.", "quant_conv.", "post_quant_conv."))
     }
     if not any("_blocks." in own for own in bare.values()):
         return {ours: place for name, own in bare.items() for ours, place in _placed("vae", own, name).items()}

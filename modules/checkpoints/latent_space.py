@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from modules.checkpoints.families.parts import LatentFormat
 from modules.diffusion import tiles
@@ -65,3 +66,25 @@ class KLLatentSpace:
         if self.published:
             return PUBLISHED[self.published]
         return fit_rgb_factors(self.decode, self.format.channels)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MapLatentSpace(KLLatentSpace):
+    """Of a denoiser that paints along a map of classes (ldm's `SpatialRescaler`): `colours` (classes, C2), on the CPU, are what
+    each class is for it, and a latent position sees the mean of its pixels."""
+
+    colours: Tensor
+
+    @property
+    def classes(self) -> int:
+        return self.colours.shape[0]
+
+    def of_map(self, numbers: Tensor) -> Tensor:
+        """(C2, h, w) of class numbers (H, W): halved by linear interpolation until it is as small as the latent.
+
+        The mapping of classes to a few channels comes first here and last in ldm, which is the same, as both are linear.
+        """
+        channels = self.colours[numbers].movedim(-1, 0)[None]
+        for _ in range((self.factor - 1).bit_length()):
+            channels = interpolate(channels, scale_factor=0.5, mode="bilinear")
+        return channels[0]

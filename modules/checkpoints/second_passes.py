@@ -13,7 +13,7 @@ def second_pass_problem(name: str, family: Family, second: str, other: Family, u
     upscaler of latents only where both see pictures as the same latents.
     """
     if other.concat not in ("", "mask"):
-        does = "edits a given picture" if other.concat == "picture" else "enlarges a given picture"
+        does = {"picture": "edits a given picture", "map": "paints along a map"}.get(other.concat, "enlarges a given picture")
         return f"{second!r} ({other.title}) {does} and cannot repaint a first pass; choose another hires checkpoint, or none"
     if upscaler.startswith("Latent") and not same_latents(family, other):
         return (

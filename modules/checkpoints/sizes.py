@@ -41,6 +41,9 @@ class UNetSizes(NamedTuple):
     middle_res_blocks: int = 2
     classes: int = 0
     cross_only: tuple[bool, ...] = ()
+    self_only: bool = False
+    scale_shift: bool = False
+    resampling_blocks: bool = False
 
     @property
     def depths_up(self) -> tuple[int, ...]:
@@ -54,6 +57,9 @@ class VAESizes(NamedTuple):
     res_blocks: int
     latent_channels: int
     image_channels: int
+    codebook: int = 0
+    attention: tuple[bool, ...] = ()
+    middle_attention: bool = True
 
 
 class TextSizes(NamedTuple):
@@ -80,14 +86,15 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
     counts = _counts(shapes)
     resolutions: list[list[tuple[int, int]]] = [[]]  # per resolution: (channels, transformer depth) of each residual block
     cross_only = [False]
+    steps = _resampling_blocks(shapes, counts)
     for index in range(1, counts.get("input_blocks", 0)):
         block = f"input_blocks.{index}"
-        if f"{block}.0.op.weight" in shapes or f"{block}.0.op.bias" in shapes:
+        if index in steps or f"{block}.0.op.weight" in shapes or f"{block}.0.op.bias" in shapes:
             resolutions.append([])
             cross_only.append(False)
         else:
             width = _size(shapes, f"{block}.0.out_layers.3.weight", 0)
-            resolutions[-1].append((width, counts.get(f"{block}.1.transformer_blocks", 0)))
+            resolutions[-1].append((width, _depth(shapes, counts, block)))
             # Where the text is as wide as the level, shapes do not tell: the only such one that is published attends to itself
             seen = shapes.get(f"{block}.1.transformer_blocks.0.attn1.to_k.weight", ())
             cross_only[-1] |= len(seen) == 2 and seen[1] != width
@@ -95,7 +102,8 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
         raise CheckpointError(f"has a U-Net of an unknown form (blocks per level: {resolutions}); use a model in SD 1.x layout")
 
     context = next((shape for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight")), ())
-    if len(context) != 2:
+    self_only = not context and any(name.endswith(".qkv.weight") for name in shapes)
+    if len(context) != 2 and not self_only:
         raise CheckpointError("has a U-Net without attention to a text, so it cannot follow a prompt; use another file")
     channels = tuple(level[0][0] for level in resolutions)
     first = _size(shapes, "input_blocks.0.0.weight", 0)
@@ -107,23 +115,43 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
     depth = tuple(level[0][1] for level in resolutions)
     as_down = _mirrored(depth, len(resolutions[0]))
     # A block without its transformer, where its level has one on the way down, is a file that lacks something
-    depths_up = tuple(
-        counts.get(f"output_blocks.{index}.1.transformer_blocks", 0) or mirror for index, mirror in enumerate(as_down)
-    )
+    depths_up = tuple(_depth(shapes, counts, f"output_blocks.{index}") or mirror for index, mirror in enumerate(as_down))
     return UNetSizes(
         in_channels=_size(shapes, "input_blocks.0.0.weight", 1),
         out_channels=_size(shapes, "out.2.weight", 0),
         channels=channels,
         res_blocks=len(resolutions[0]),
         transformer_depth=depth,
-        middle_depth=counts.get("middle_block.1.transformer_blocks", 0),
-        context_dim=context[1],
+        middle_depth=_depth(shapes, counts, "middle_block"),
+        context_dim=1 if self_only else context[1],
         vector_width=_size(shapes, "label_emb.0.0.weight", 1) if "label_emb.0.0.weight" in shapes else 0,
         output_depth=() if depths_up == as_down else depths_up,
         middle_res_blocks=min(2, counts.get("middle_block", 0)),
         classes=_size(shapes, "label_emb.weight", 0) if "label_emb.weight" in shapes else 0,
         cross_only=tuple(cross_only) if any(cross_only) else (),
+        self_only=self_only,
+        scale_shift=shapes.get("input_blocks.1.0.emb_layers.1.weight", (0,))[:1] == (2 * channels[0],),
+        resampling_blocks=bool(steps),
     )
+
+
+def _depth(shapes: Shapes, counts: Mapping[str, int], block: str) -> int:
+    """Transformer blocks of a block; 1 where it attends to its own positions alone (ldm's `AttentionBlock`)."""
+    return counts.get(f"{block}.1.transformer_blocks", 0) or int(f"{block}.1.qkv.weight" in shapes)
+
+
+def _resampling_blocks(shapes: Shapes, counts: Mapping[str, int]) -> range:
+    """The input blocks that are residual blocks in the place of a step to the next level; none in most networks.
+
+    On the way up each of these has a residual block behind its others; on the way down they look like any other.
+    """
+    up = sum(
+        any(f"output_blocks.{index}.{place}.in_layers.0.weight" in shapes for place in (1, 2))
+        for index in range(counts.get("output_blocks", 0))
+    )
+    number = counts.get("input_blocks", 0)
+    every = number // (up + 1)
+    return range(every, number, every) if up and every else range(0)
 
 
 def _mirrored(transformer_depth: tuple[int, ...], res_blocks: int) -> tuple[int, ...]:
@@ -143,12 +171,19 @@ def vae_sizes(shapes: Shapes) -> VAESizes:
         raise CheckpointError("has an autoencoder without an encoder; use a full checkpoint")
     resolutions = [_size(shapes, f"encoder.down.{level}.block.0.conv1.weight", 0) for level in range(number)]
     _check_groups("autoencoder", resolutions)
+    attention = tuple(bool(counts.get(f"encoder.down.{level}.attn", 0)) for level in range(number))
     return VAESizes(
         channels=tuple(resolutions),
         res_blocks=counts.get("encoder.down.0.block", 0),
         latent_channels=_size(shapes, "decoder.conv_in.weight", 1),
         image_channels=_size(shapes, "encoder.conv_in.weight", 1),
+        codebook=_size(shapes, "quantize.embedding.weight", 0) if "quantize.embedding.weight" in shapes else 0,
+        attention=attention if any(attention) else (),
+        middle_attention=any(f"{half}.mid.attn_1.{each}.weight" in shapes for half in _HALVES for each in _ATTENTION),
     )
+
+
+_HALVES, _ATTENTION = ("encoder", "decoder"), ("norm", "q", "k", "v", "proj_out")
 
 
 def text_sizes(shapes: Shapes) -> TextSizes:
@@ -221,27 +256,27 @@ def unet_tensors(sizes: UNetSizes) -> Tensors:
     cross_only = sizes.cross_only or (False,) * len(sizes.channels)
     for level, (out, depth) in enumerate(zip(sizes.channels, sizes.transformer_depth, strict=True)):
         for _ in range(sizes.res_blocks):
-            yield from _unet_block(f"input_blocks.{index}", channels, out, time, depth, sizes.context_dim, cross_only[level])
+            yield from _unet_block(sizes, f"input_blocks.{index}", channels, out, depth, cross_only[level])
             channels, index = out, index + 1
             skips.append(channels)
         if level != last:
-            yield from _conv(f"input_blocks.{index}.0.op", channels, channels)
+            yield from _step(sizes, f"input_blocks.{index}.0", "op", channels)
             index += 1
             skips.append(channels)
     if sizes.middle_res_blocks:
-        yield from _unet_block("middle_block", channels, channels, time, sizes.middle_depth, sizes.context_dim)
+        yield from _unet_block(sizes, "middle_block", channels, channels, sizes.middle_depth)
     if sizes.middle_res_blocks > 1:
-        yield from _res_block(f"middle_block.{2 if sizes.middle_depth else 1}", channels, channels, time)
+        yield from _res_block(sizes, f"middle_block.{2 if sizes.middle_depth else 1}", channels, channels)
     index = 0
     for level in reversed(range(last + 1)):
         out = sizes.channels[level]
         for number in range(sizes.res_blocks + 1):
             depth = sizes.depths_up[index]
             block = f"output_blocks.{index}"
-            yield from _unet_block(block, channels + skips.pop(), out, time, depth, sizes.context_dim, cross_only[level])
+            yield from _unet_block(sizes, block, channels + skips.pop(), out, depth, cross_only[level])
             channels, index = out, index + 1
             if level and number == sizes.res_blocks:
-                yield from _conv(f"{block}.{2 if depth else 1}.conv", channels, channels)
+                yield from _step(sizes, f"{block}.{2 if depth else 1}", "conv", channels)
     yield from _norm("out.0", width)
     yield from _conv("out.2", width, sizes.out_channels)
 
@@ -249,24 +284,29 @@ def unet_tensors(sizes: UNetSizes) -> Tensors:
 def vae_tensors(sizes: VAESizes) -> Tensors:
     """Name and shape of every tensor of an autoencoder of these sizes."""
     widths, latent = sizes.channels, sizes.latent_channels
-    top = len(widths) - 1
+    top, moments = len(widths) - 1, latent if sizes.codebook else 2 * latent
+    attention = sizes.attention or (False,) * len(widths)
     yield from _conv("encoder.conv_in", sizes.image_channels, widths[0])
     for level, width in enumerate(widths):
-        yield from _vae_level(f"encoder.down.{level}", widths[max(0, level - 1)], width, sizes.res_blocks)
+        before = widths[max(0, level - 1)]
+        yield from _vae_level(f"encoder.down.{level}", before, width, sizes.res_blocks, attention[level])
         if level < top:
             yield from _conv(f"encoder.down.{level}.downsample.conv", width, width)
-    yield from _vae_middle("encoder.mid", widths[-1])
+    yield from _vae_middle("encoder.mid", widths[-1], sizes.middle_attention)
     yield from _norm("encoder.norm_out", widths[-1])
-    yield from _conv("encoder.conv_out", widths[-1], 2 * latent)
+    yield from _conv("encoder.conv_out", widths[-1], moments)
     yield from _conv("decoder.conv_in", latent, widths[-1])
-    yield from _vae_middle("decoder.mid", widths[-1])
+    yield from _vae_middle("decoder.mid", widths[-1], sizes.middle_attention)
     for level, width in enumerate(widths):
-        yield from _vae_level(f"decoder.up.{level}", widths[min(top, level + 1)], width, sizes.res_blocks + 1)
+        before = widths[min(top, level + 1)]
+        yield from _vae_level(f"decoder.up.{level}", before, width, sizes.res_blocks + 1, attention[level])
         if level:
             yield from _conv(f"decoder.up.{level}.upsample.conv", width, width)
     yield from _norm("decoder.norm_out", widths[0])
     yield from _conv("decoder.conv_out", widths[0], sizes.image_channels)
-    yield from _conv("quant_conv", 2 * latent, 2 * latent, 1)
+    if sizes.codebook:
+        yield "quantize.embedding.weight", (sizes.codebook, latent)
+    yield from _conv("quant_conv", moments, moments, 1)
     yield from _conv("post_quant_conv", latent, latent, 1)
 
 
@@ -288,16 +328,28 @@ def text_tensors(sizes: TextSizes) -> Tensors:
         yield "text_projection.weight", (sizes.projection, width)
 
 
-def _unet_block(block: str, channels: int, out: int, time: int, depth: int, context: int, cross_only: bool = False) -> Tensors:
-    yield from _res_block(f"{block}.0", channels, out, time)
-    if depth:
-        yield from _transformer(f"{block}.1", out, depth, context, cross_only)
+def _unet_block(sizes: UNetSizes, block: str, channels: int, out: int, depth: int, cross_only: bool = False) -> Tensors:
+    yield from _res_block(sizes, f"{block}.0", channels, out)
+    if depth and sizes.self_only:
+        yield from _norm(f"{block}.1.norm", out)
+        yield from _linear(f"{block}.1.qkv", out, 3 * out)
+        yield from _linear(f"{block}.1.proj_out", out, out)
+    elif depth:
+        yield from _transformer(f"{block}.1", out, depth, sizes.context_dim, cross_only)
 
 
-def _res_block(name: str, channels: int, out: int, time: int) -> Tensors:
+def _step(sizes: UNetSizes, name: str, convolution: str, channels: int) -> Tensors:
+    """From one level to the next: a residual block, or a convolution of this name."""
+    if sizes.resampling_blocks:
+        yield from _res_block(sizes, name, channels, channels)
+    else:
+        yield from _conv(f"{name}.{convolution}", channels, channels)
+
+
+def _res_block(sizes: UNetSizes, name: str, channels: int, out: int) -> Tensors:
     yield from _norm(f"{name}.in_layers.0", channels)
     yield from _conv(f"{name}.in_layers.2", channels, out)
-    yield from _linear(f"{name}.emb_layers.1", time, out)
+    yield from _linear(f"{name}.emb_layers.1", sizes.channels[0] * 4, out * (2 if sizes.scale_shift else 1))
     yield from _norm(f"{name}.out_layers.0", out)
     yield from _conv(f"{name}.out_layers.3", out, out)
     if channels != out:
@@ -325,17 +377,24 @@ def _attention(name: str, width: int, context: int) -> Tensors:
     yield from _linear(f"{name}.to_out.0", width, width)
 
 
-def _vae_level(name: str, channels: int, out: int, blocks: int) -> Tensors:
+def _vae_level(name: str, channels: int, out: int, blocks: int, attends: bool) -> Tensors:
     for number, width in enumerate([channels, *[out] * (blocks - 1)]):
         yield from _vae_block(f"{name}.block.{number}", width, out)
+        if attends:
+            yield from _vae_attention(f"{name}.attn.{number}", out)
 
 
-def _vae_middle(name: str, width: int) -> Tensors:
+def _vae_middle(name: str, width: int, attends: bool) -> Tensors:
     yield from _vae_block(f"{name}.block_1", width, width)
-    yield from _norm(f"{name}.attn_1.norm", width)
-    for projection in ("q", "k", "v", "proj_out"):
-        yield from _conv(f"{name}.attn_1.{projection}", width, width, 1)
+    if attends:
+        yield from _vae_attention(f"{name}.attn_1", width)
     yield from _vae_block(f"{name}.block_2", width, width)
+
+
+def _vae_attention(name: str, width: int) -> Tensors:
+    yield from _norm(f"{name}.norm", width)
+    for projection in ("q", "k", "v", "proj_out"):
+        yield from _conv(f"{name}.{projection}", width, width, 1)
 
 
 def _vae_block(name: str, channels: int, out: int) -> Tensors:

@@ -35,13 +35,25 @@ def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10_000
 
 
 class ResBlock(nn.Module):
-    """Residual block with the time embedding added between its two convolutions."""
+    """Residual block with the time embedding added between its two convolutions.
 
-    def __init__(self, channels: int, time_width: int, out_channels: int, kernels: Kernels = PLAIN) -> None:
+    With `scale_shift` the time embedding scales and shifts the second norm instead (ldm's `use_scale_shift_norm`).  `resample`
+    is "down" or "up" for a block in the place of a `Downsample` or `Upsample` (ldm's `resblock_updown`, after BigGAN).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        time_width: int,
+        out_channels: int,
+        kernels: Kernels = PLAIN,
+        scale_shift: bool = False,
+        resample: str = "",
+    ) -> None:
         super().__init__()
-        self.kernels = kernels
+        self.kernels, self.scale_shift, self.resample = kernels, scale_shift, resample
         self.in_layers = Sequential(GroupNorm(32, channels), nn.SiLU(), Conv2d(channels, out_channels, 3, padding=1))
-        self.emb_layers = Sequential(nn.SiLU(), Linear(time_width, out_channels))
+        self.emb_layers = Sequential(nn.SiLU(), Linear(time_width, out_channels * (2 if scale_shift else 1)))
         self.out_layers = Sequential(
             GroupNorm(32, out_channels),
             nn.SiLU(),
@@ -50,17 +62,39 @@ class ResBlock(nn.Module):
         )
         self.skip_connection = None if channels == out_channels else Conv2d(channels, out_channels, 1)
 
-    def forward(self, x: Tensor, time: Tensor, ctx: ForwardContext | None = None, embedded: Tensor | None = None) -> Tensor:
-        """`embedded` (B, out_channels) is what `emb_layers` make of the time embedding, where that is known already."""
+    def forward(
+        self,
+        x: Tensor,
+        time: Tensor,
+        ctx: ForwardContext | None = None,
+        embedded: Tensor | None = None,
+        size: tuple[int, int] = (0, 0),
+    ) -> Tensor:
+        """`embedded` (B, out_channels) is what `emb_layers` make of the time embedding, where that is known already; `size` is
+        that of the output where the block enlarges."""
         if embedded is None:
             embedded = cast(Tensor, self.emb_layers(time, ctx))
         kernels = self.kernels
         norm, conv = cast(GroupNorm, self.in_layers[0]), cast(Conv2d, self.in_layers[2])
-        h, bias = conv.with_bias_later(norm.by(kernels, x, ctx, silu=True), kernels, ctx)
+        h = norm.by(kernels, x, ctx, silu=True)
+        if self.resample:
+            x, h = self._resampled(x, size), self._resampled(h, size)
+        h, bias = conv.with_bias_later(h, kernels, ctx)
         norm, conv = cast(GroupNorm, self.out_layers[0]), cast(Conv2d, self.out_layers[3])
-        h, bias = conv.with_bias_later(norm.by(kernels, h, ctx, silu=True, shift=embedded, bias=bias), kernels, ctx)
+        if self.scale_shift:
+            scale, shift = embedded[:, :, None, None].chunk(2, dim=1)
+            h = F.silu(norm.by(kernels, h, ctx, bias=bias) * (1 + scale) + shift)
+        else:
+            h = norm.by(kernels, h, ctx, silu=True, shift=embedded, bias=bias)
+        h, bias = conv.with_bias_later(h, kernels, ctx)
         skip = x if self.skip_connection is None else self.skip_connection(x, ctx, kernels)
         return kernels.add(skip, h, bias)
+
+    def _resampled(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Means of 2x2 positions, at an odd edge of those that there are; or each position repeated."""
+        if self.resample == "down":
+            return F.avg_pool2d(x, 2, ceil_mode=True)
+        return F.interpolate(x, size=size, mode="nearest")
 
 
 class Downsample(nn.Module):
@@ -178,6 +212,28 @@ class BasicTransformerBlock(nn.Module):
         later = self.ff.bias if kernels.late_bias else None
         x, normal = self.norm3.after(kernels, x, self.attn2(normal, context, ctx), ctx, later)
         return x + self.ff(normal, ctx) if later is None else self.ff.added_to(x, normal, ctx)
+
+
+class SelfAttentionBlock(nn.Module):
+    """Attention of the positions of a feature map to each other, in networks without a context (ldm's `AttentionBlock`).
+
+    Queries, keys and values of a head lie behind one another, and heads behind these: ldm's older order.  ldm's convolutions
+    over positions in a row are the same numbers as linear layers.
+    """
+
+    def __init__(self, channels: int, heads: int, attend: Attend = sdpa, kernels: Kernels = PLAIN) -> None:
+        super().__init__()
+        self.heads, self.attend, self.kernels = heads, attend, kernels
+        self.norm = GroupNorm(32, channels)
+        self.qkv = Linear(channels, 3 * channels)
+        self.proj_out = Linear(channels, channels)
+
+    def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+        """x: (B, C, H, W)."""
+        tokens = self.norm.by(self.kernels, x, ctx).flatten(2).transpose(1, 2)  # (B, N, C)
+        q, k, v = self.qkv(tokens, ctx).unflatten(-1, (self.heads, 3, -1)).unbind(-2)
+        out = self.proj_out(self.attend(q, k, v).flatten(-2), ctx)
+        return x + out.transpose(1, 2).reshape(x.shape)  # type: ignore[no-any-return]
 
 
 class SpatialTransformer(nn.Module):

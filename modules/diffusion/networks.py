@@ -106,6 +106,27 @@ class Tokenised(Protocol):
         """
 
 
+@runtime_checkable
+class Noted(Protocol):
+    """Texts of which something could not be done."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences for the user."""
+
+
+@runtime_checkable
+class OfMaps(Protocol):
+    """A latent space whose denoiser gets a map of classes as concat conditioning."""
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+
+    def of_map(self, numbers: Tensor) -> Tensor:
+        """Concat conditioning (C2, h, w), on the CPU, of the class numbers (H, W) of a map."""
+
+
 @dataclass(frozen=True, eq=False)
 class AdaptableNetwork:
     """What adapters can change of a network: its `layers` and `norms` by place, and their places by the `stems` that files name

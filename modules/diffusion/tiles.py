@@ -5,8 +5,8 @@ the neighbours that the convolution reaches, and the whole feature map waits bet
 GroupNorm's statistics are gathered over all strips of a layer before the next one begins.  So there is nothing to blend: no
 seam, and no shift of tone as from tiles that are decoded apart and normalised by their own statistics.
 
-Only the middle block runs whole: it attends to all positions, at the latent's size, where feature maps are small.  Of the
-networks this file knows names and order of the layers, as in ldm's state dict, and nothing of how they run when whole.
+Only what attends to all positions runs whole, the middle block above all: at the latent's size, where feature maps are small.
+Of the networks this file knows names and order of the layers, as in ldm's state dict, and nothing of how they run when whole.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modules.diffusion.vae import AutoencoderKL, ResnetBlock
+from modules.diffusion.vae import AutoencoderKL, ResnetBlock, ResolutionLevel
 
 GROUPS = 32
 """Of every normalisation of an autoencoder."""
@@ -44,18 +44,15 @@ def decode(vae: AutoencoderKL, z: Tensor, tiling: Tiling) -> Tensor:
 
 def encode(vae: AutoencoderKL, x: Tensor, tiling: Tiling) -> tuple[Tensor, Tensor]:
     """As `AutoencoderKL.encode`, picture by picture."""
-    moments = torch.cat([_encoded(vae, one, tiling) for one in torch.split(x, 1)])
-    mean, logvar = moments.chunk(2, dim=1)
-    return mean, logvar.clamp(-30.0, 20.0)
+    return vae.moments(torch.cat([_encoded(vae, one, tiling) for one in torch.split(x, 1)]))
 
 
 def _decoded(vae: AutoencoderKL, z: Tensor, tiling: Tiling) -> Tensor:
     decoder = vae.decoder
     run = _Run(z, tiling, vae.config.channels[0])
-    x = run.kept(decoder.mid(decoder.conv_in(vae.post_quant_conv(z))))
+    x = run.kept(decoder.mid(decoder.conv_in(vae.to_decode(z))))
     for level in reversed(decoder.up):
-        for block in level.block:  # type: ignore[union-attr]
-            x = run.block(x, block)
+        x = run.blocks(x, level)
         if upsample := getattr(level, "upsample", None):
             x = run.upsampled(x, upsample.conv)
     return run.normalised(x, decoder.norm_out, decoder.conv_out)
@@ -66,12 +63,11 @@ def _encoded(vae: AutoencoderKL, x: Tensor, tiling: Tiling) -> Tensor:
     run = _Run(x, tiling, vae.config.channels[0])
     h = run.first(x, encoder.conv_in)
     for level in encoder.down:
-        for block in level.block:  # type: ignore[union-attr]
-            h = run.block(h, block)
+        h = run.blocks(h, level)
         if downsample := getattr(level, "downsample", None):
             h = run.downsampled(h, downsample.conv)
     h = run.kept(encoder.mid(h.rows(0, h.height, x.device)))
-    return vae.quant_conv(run.normalised(h, encoder.norm_out, encoder.conv_out))  # type: ignore[no-any-return]
+    return run.normalised(h, encoder.norm_out, encoder.conv_out)
 
 
 @dataclass(eq=False)
@@ -133,6 +129,15 @@ class _Run:
             )
 
         return self._each((conv.out_channels, *x.shape[2:]), conv.out_channels, make)
+
+    def blocks(self, x: _Map, level: nn.Module) -> _Map:
+        """The blocks of a level; where each is followed by attention, that sees the whole map."""
+        assert isinstance(level, ResolutionLevel)
+        for number, block in enumerate(level.block):
+            x = self.block(x, block)
+            if level.attn:
+                x = self.kept(level.attn[number](x.rows(0, x.height, self.device)))
+        return x
 
     def block(self, x: _Map, block: nn.Module) -> _Map:
         """A residual block: two halves of normalisation, SiLU and convolution, and the shortcut."""

@@ -21,6 +21,7 @@ from modules.diffusion.layers import (
     BasicTransformerBlock,
     Downsample,
     ResBlock,
+    SelfAttentionBlock,
     SpatialTransformer,
     Upsample,
     timestep_embedding,
@@ -40,6 +41,9 @@ class UNetConfig:
     the vector that joins the time embedding (SDXL), 0 for none; in its place `classes` learned embeddings may be chosen from
     (the noise levels of SD x4 upscaler).  `cross_only` has one entry per resolution level, True where the first attention of a
     block is to the context as well, and none to the positions themselves; () for nowhere.
+    The first networks of latent diffusion have further forms: `self_only`, attention to the positions alone, without a context
+    (`SelfAttentionBlock`, any depth but 0 is one of them); `scale_shift`, where the time embedding scales and shifts norms; and
+    `resampling_blocks`, residual blocks in the place of plain steps between levels.
     """
 
     in_channels: int = 4
@@ -56,6 +60,9 @@ class UNetConfig:
     middle_res_blocks: int = 2
     classes: int = 0
     cross_only: tuple[bool, ...] = ()
+    self_only: bool = False
+    scale_shift: bool = False
+    resampling_blocks: bool = False
 
     @property
     def vector_inputs(self) -> int:
@@ -105,7 +112,17 @@ class UNet(nn.Module):
             if not depth:
                 return []
             heads = config.heads_at(channels)
+            if config.self_only:
+                return [SelfAttentionBlock(channels, heads, attend, kernels)]
             return [SpatialTransformer(channels, config.context_dim, heads, depth, attend, kernels, cross_only)]
+
+        def residual(channels: int, out: int) -> ResBlock:
+            return ResBlock(channels, time_width, out, kernels, config.scale_shift)
+
+        def resampling(channels: int, way: str) -> nn.Module:
+            if config.resampling_blocks:
+                return ResBlock(channels, time_width, channels, kernels, config.scale_shift, way)
+            return Downsample(channels) if way == "down" else Upsample(channels)
 
         self.time_embed = Sequential(Linear(width, time_width), nn.SiLU(), Linear(time_width, time_width))
         if config.vector_width:
@@ -119,16 +136,16 @@ class UNet(nn.Module):
         channels = width
         for level, (out, depth) in enumerate(zip(config.channels, config.transformer_depth, strict=True)):
             for _ in range(config.res_blocks):
-                block = [ResBlock(channels, time_width, out, kernels), *transformer(out, depth, cross_only[level])]
+                block = [residual(channels, out), *transformer(out, depth, cross_only[level])]
                 blocks.append(nn.ModuleList(block))
                 channels = out
                 skips.append(channels)
             if level != last:
-                blocks.append(nn.ModuleList([Downsample(channels)]))
+                blocks.append(nn.ModuleList([resampling(channels, "down")]))
                 skips.append(channels)
         self.input_blocks = nn.ModuleList(blocks)
 
-        middle: list[nn.Module] = [ResBlock(channels, time_width, channels, kernels) for _ in range(config.middle_res_blocks)]
+        middle: list[nn.Module] = [residual(channels, channels) for _ in range(config.middle_res_blocks)]
         self.middle_block = nn.ModuleList([*middle[:1], *transformer(channels, config.middle_depth), *middle[1:]])
 
         blocks = []
@@ -136,13 +153,10 @@ class UNet(nn.Module):
         for level in reversed(range(last + 1)):
             out = config.channels[level]
             for index in range(config.res_blocks + 1):
-                block = [
-                    ResBlock(channels + skips.pop(), time_width, out, kernels),
-                    *transformer(out, next(depths), cross_only[level]),
-                ]
+                block = [residual(channels + skips.pop(), out), *transformer(out, next(depths), cross_only[level])]
                 channels = out
                 if level and index == config.res_blocks:
-                    block.append(Upsample(channels))
+                    block.append(resampling(channels, "up"))
                 blocks.append(nn.ModuleList(block))
         self.output_blocks = nn.ModuleList(blocks)
 
@@ -172,7 +186,7 @@ class UNet(nn.Module):
         Args:
             x: (B, in_channels, H, W), already scaled to the network's input variance.
             timesteps: (B,) in [0, 999]; fractions allowed.
-            context: (B, T, context_dim), the encoded prompt.
+            context: (B, T, context_dim), the encoded prompt; networks that attend to none leave it alone.
             ctx: what rows ask of the layers; taps of layers that this network does not have stay without an answer.
             vector: (B, vector_inputs), for networks that take one.
 
@@ -223,7 +237,7 @@ def _run(
     assert isinstance(block, nn.ModuleList)
     for layer in block:
         if isinstance(layer, ResBlock):
-            h = layer(h, time, ctx, next(embedded, None))
+            h = layer(h, time, ctx, next(embedded, None), size)
         elif isinstance(layer, SpatialTransformer):
             h = layer(h, context, ctx)
         elif isinstance(layer, Upsample):

@@ -1,4 +1,5 @@
-"""The KL autoencoder between pixels and latents (Rombach et al. 2022, section 3.1), with ldm's state-dict names.
+"""The autoencoders between pixels and latents (Rombach et al. 2022, section 3.1), with ldm's state-dict names: those with a
+Gaussian over latents (KL), and those with a codebook (VQ).
 
 It knows nothing of the latent scale factor (0.18215 for SD 1.x): that belongs to the family's latent format.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,13 +22,21 @@ class VAEConfig:
     """The shape of an autoencoder; the defaults are Stable Diffusion 1.x (f = 8).
 
     `channels` has one entry per resolution level, finest first; `res_blocks` is the encoder's count per level (the decoder has
-    one more).
+    one more).  `codebook` are the vectors of a VQ autoencoder's codebook, 0 for a KL one.  `attention` has an entry per level,
+    True where each block is followed by attention; () for nowhere.  `middle_attention`: whether the middle attends.
     """
 
     channels: tuple[int, ...] = (128, 256, 512, 512)
     res_blocks: int = 2
     latent_channels: int = 4
     image_channels: int = 3
+    codebook: int = 0
+    attention: tuple[bool, ...] = ()
+    middle_attention: bool = True
+
+    def attends(self, level: int) -> bool:
+        """Whether the blocks of a level are followed by attention."""
+        return bool(self.attention) and self.attention[level]
 
     @property
     def downsampling(self) -> int:
@@ -99,10 +109,10 @@ class Upsample(nn.Module):
 
 
 class Middle(nn.Module):
-    def __init__(self, channels: int, attend: Attend = sdpa, kernels: Kernels = PLAIN) -> None:
+    def __init__(self, channels: int, attend: Attend = sdpa, kernels: Kernels = PLAIN, attends: bool = True) -> None:
         super().__init__()
         self.block_1 = ResnetBlock(channels, channels, kernels)
-        self.attn_1 = AttnBlock(channels, attend, kernels)
+        self.attn_1 = AttnBlock(channels, attend, kernels) if attends else nn.Identity()
         self.block_2 = ResnetBlock(channels, channels, kernels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,12 +120,16 @@ class Middle(nn.Module):
 
 
 class ResolutionLevel(nn.Module):
-    """The blocks of one resolution, and the step to the next one (none on the last)."""
+    """The blocks of one resolution, each with attention behind it where `attend` is given, and the step to the next one (none
+    on the last)."""
 
-    def __init__(self, channels: int, out_channels: int, blocks: int, step: str, kernels: Kernels = PLAIN) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, blocks: int, step: str, kernels: Kernels = PLAIN, attend: Attend | None = None
+    ) -> None:
         super().__init__()
         widths = [channels, *[out_channels] * (blocks - 1)]
         self.block = nn.ModuleList(ResnetBlock(width, out_channels, kernels) for width in widths)
+        self.attn = nn.ModuleList(AttnBlock(out_channels, attend, kernels) for _ in range(blocks if attend else 0) if attend)
         if step == "down":
             self.downsample = Downsample(out_channels)
         elif step == "up":
@@ -123,8 +137,10 @@ class ResolutionLevel(nn.Module):
         self.step = step
 
     def forward(self, x: Tensor) -> Tensor:
-        for block in self.block:
+        for number, block in enumerate(self.block):
             x = block(x)
+            if self.attn:
+                x = self.attn[number](x)
         if self.step == "down":
             return self.downsample(x)  # type: ignore[no-any-return]
         return self.upsample(x) if self.step == "up" else x
@@ -136,13 +152,20 @@ class Encoder(nn.Module):
         widths = config.channels
         self.conv_in = nn.Conv2d(config.image_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
-            ResolutionLevel(widths[max(0, i - 1)], width, config.res_blocks, "down" if i < len(widths) - 1 else "", kernels)
+            ResolutionLevel(
+                widths[max(0, i - 1)],
+                width,
+                config.res_blocks,
+                "down" if i < len(widths) - 1 else "",
+                kernels,
+                attend if config.attends(i) else None,
+            )
             for i, width in enumerate(widths)
         )
-        self.mid = Middle(widths[-1], attend, kernels)
+        self.mid = Middle(widths[-1], attend, kernels, config.middle_attention)
         self.kernels = kernels
         self.norm_out = _norm(widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[-1], _moments(config), 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv_in(x)
@@ -157,9 +180,16 @@ class Decoder(nn.Module):
         widths = config.channels
         top = len(widths) - 1
         self.conv_in = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
-        self.mid = Middle(widths[-1], attend, kernels)
+        self.mid = Middle(widths[-1], attend, kernels, config.middle_attention)
         self.up = nn.ModuleList(  # index = resolution level, finest first, as ldm numbers them; run from the last to the first
-            ResolutionLevel(widths[min(top, i + 1)], width, config.res_blocks + 1, "up" if i else "", kernels)
+            ResolutionLevel(
+                widths[min(top, i + 1)],
+                width,
+                config.res_blocks + 1,
+                "up" if i else "",
+                kernels,
+                attend if config.attends(i) else None,
+            )
             for i, width in enumerate(widths)
         )
         self.kernels = kernels
@@ -173,15 +203,42 @@ class Decoder(nn.Module):
         return self.conv_out(self.kernels.group_norm(h, self.norm_out, silu=True))  # type: ignore[no-any-return]
 
 
+def _moments(config: VAEConfig) -> int:
+    """Channels of what the encoder says: mean and log variance of each latent channel, or with a codebook the latent alone."""
+    return config.latent_channels * (1 if config.codebook else 2)
+
+
+class Codebook(nn.Module):
+    """Of each vector of a latent the nearest one of a codebook (van den Oord et al. 2017, arXiv:1711.00937)."""
+
+    AT_ONCE = 2048
+    """Positions whose distances are in memory at once: 64 MiB to a codebook of 8192."""
+
+    def __init__(self, vectors: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vectors, width)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z: (B, C, h, w)."""
+        vectors = self.embedding.weight
+        positions = z.movedim(1, -1).reshape(-1, z.shape[1])
+        lengths = vectors.square().sum(dim=1)
+        nearest = [(lengths - 2 * part @ vectors.T).argmin(dim=1) for part in torch.split(positions, self.AT_ONCE)]
+        found: Tensor = self.embedding(torch.cat(nearest)).reshape(z.movedim(1, -1).shape)
+        return found.movedim(-1, 1).contiguous()
+
+
 class AutoencoderKL(nn.Module):
-    """Pixels in [-1, 1] to a Gaussian over latents, and back."""
+    """Pixels in [-1, 1] to a Gaussian over latents, and back; with a codebook to latents that are brought to its vectors only
+    when they are decoded (ldm's `VQModelInterface`)."""
 
     def __init__(self, config: VAEConfig, attend: Attend = sdpa, kernels: Kernels = PLAIN) -> None:
         super().__init__()
         self.config = config
         self.encoder = Encoder(config, attend, kernels)
         self.decoder = Decoder(config, attend, kernels)
-        self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
+        self.quantize = Codebook(config.codebook, config.latent_channels) if config.codebook else None
+        self.quant_conv = nn.Conv2d(_moments(config), _moments(config), 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,11 +248,23 @@ class AutoencoderKL(nn.Module):
             x: (B, 3, H, W) in [-1, 1]; H and W divisible by `config.downsampling`.
 
         Returns:
-            Two tensors (B, latent_channels, H/f, W/f); the log variance is clamped to [-30, 20].
+            Two tensors (B, latent_channels, H/f, W/f); the log variance is clamped to [-30, 20], and with a codebook -30:
+            nothing is drawn.
         """
-        mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
+        return self.moments(self.encoder(x))
+
+    def moments(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the latents from what the encoder says."""
+        said = self.quant_conv(encoded)
+        if self.quantize is not None:
+            return said, torch.full_like(said, -30.0)
+        mean, logvar = said.chunk(2, dim=1)
         return mean, logvar.clamp(-30.0, 20.0)
 
     def decode(self, z: Tensor) -> Tensor:
         """Pixels, roughly in [-1, 1] and not clamped, from unscaled latents (B, latent_channels, h, w)."""
-        return self.decoder(self.post_quant_conv(z))  # type: ignore[no-any-return]
+        return self.decoder(self.to_decode(z))  # type: ignore[no-any-return]
+
+    def to_decode(self, z: Tensor) -> Tensor:
+        """What the decoder gets for unscaled latents."""
+        return self.post_quant_conv(z if self.quantize is None else self.quantize(z))  # type: ignore[no-any-return]

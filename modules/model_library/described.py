@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.checkpoints.companions import described_hypernetwork
-from modules.checkpoints.families import FAMILIES
+from modules.checkpoints.families import FAMILIES, UNetFamily
 from modules.checkpoints.files import described as checkpoint_described
 from modules.checkpoints.header import Header
 from modules.checkpoints.sources import read_source, size_of, stamp_of
@@ -184,7 +184,8 @@ def _checkpoint(found: Found, header: Header, said: Described) -> Described:
     if not name and info.family:  # relatives of these take their adapters, as their layers are as wide
         known = FAMILIES.find(info.family)
         title = known.title if known is not None else info.family
-        name = title if known is not None and known.concat == "low-res" else families.BY_WIDTH.get(width) or title
+        alone = known is not None and (known.concat == "low-res" or not isinstance(known, UNetFamily))
+        name = title if alone else families.BY_WIDTH.get(width) or title
     return _with(
         said,
         family=name or families.foreign(shapes),

@@ -63,7 +63,7 @@ class Model:
             if keys.is_scaled(header.tensors):
                 raise CheckpointError("has scaled 8-bit weights, which these tools do not read; take its fp16 version")
             if not isinstance(family, UNetFamily):
-                raise CheckpointError(f"is a {family.title} checkpoint; these tools work on models with a U-Net")
+                raise CheckpointError(f"is a {family.title} checkpoint; these tools work on Stable Diffusion checkpoints")
             self.family: UNetFamily = family
             self.unet = sizes.unet_sizes(part_shapes(header, self.layout.unet))
         except CheckpointError as error:

@@ -1,8 +1,9 @@
-"""How a network enlarges a picture (SD x4 upscaler): the init image is its low-resolution picture, and noise its start.
+"""How a network enlarges a picture (SD x4 upscaler, latent diffusion's super-resolution): the init image is its low-resolution
+picture, and noise its start.
 
-The picture is brought to one pixel for a position of the latent, a quarter of the size that is painted, gets noise of a level
-that the network is told as its class, and follows the channels of x.  Source: `LatentUpscaleDiffusion` and
-`ImageConcatWithNoiseAugmentation` of Stability AI's stablediffusion.
+The picture is brought to one pixel for a position of the latent, a quarter of the size that is painted, and follows the
+channels of x.  SD x4 upscaler's gets noise of a level that the network is told as its class.  Source: `LatentUpscaleDiffusion`
+and `ImageConcatWithNoiseAugmentation` of Stability AI's stablediffusion.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ def low_resolution(request: Img2Img, factor: int) -> Img2Img:
 
 
 def concat_low_resolution(model: ModelHandle, request: Img2Img, region: Region, words: Prompted) -> Program[Prompted]:
-    """The words, with the region's picture as concat conditioning and the level of its noise as the network's class."""
+    """The words, with the region's picture as concat conditioning; where it gets noise, its level is the network's class."""
     picture = tensor_of(region.picture)
+    if not model.family.noises_low_res:
+        return words.concatenated(sent(picture, model.device))
     level = NOISE_LEVEL if request.upscaler_noise_level is None else request.upscaler_noise_level
     drawn = Noise((request.seed + SEED_OFFSET) % SEEDS, picture.shape, model.device, request.rng)
     yield from ahead(drawn)

@@ -26,6 +26,7 @@ from modules.pipelines.guidance import guidance_for
 from modules.pipelines.init import Init, concat_empty, concat_init, init_of_region, init_of_stage
 from modules.pipelines.inpainting import blend_for, inpainted, inpainted_before, kept
 from modules.pipelines.loading import load_stages
+from modules.pipelines.maps import at_size, concat_map
 from modules.pipelines.ops import Program, decode, on_host, report
 from modules.pipelines.painted import Painted
 from modules.pipelines.prompting import Prompted, prompted
@@ -60,7 +61,7 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     check_refiner(stages, models, refiner)
     if problem := starting_problem(model.info.name, model.family.concat, request):
         raise RequestError(problem)
-    stages = from_noise(stages) if model.enlarges else stages
+    stages = from_noise(stages) if model.enlarges or model.paints_maps else stages
     region = yield from _region(stages[0], model, dict(pictures))
     del pictures  # large ones and many jobs: what is still needed of them is in the region
 
@@ -167,7 +168,11 @@ def _region(stage: Stage, model: ModelHandle, pictures: dict[str, Image.Image]) 
     native = model.info.defaults.width, model.info.defaults.height
     if model.enlarges:
         request = low_resolution(request, model.latent.factor)
-    look = partial(region_of, request, pictures.pop("init"), pictures.pop("mask", None), native, model.latent.factor)
+    init = pictures.pop("init")
+    if model.paints_maps:
+        init = yield from on_host(partial(at_size, request, init))
+        request = request.model_copy(update={"resize_mode": "Just resize"})
+    look = partial(region_of, request, init, pictures.pop("mask", None), native, model.latent.factor)
     return (yield from on_host(look))
 
 
@@ -188,6 +193,8 @@ def _concatenated(
     """The words, for networks with further input channels with concat conditioning."""
     if model.enlarges and region is not None and isinstance(stage.settings, Img2Img):
         return (yield from concat_low_resolution(model, stage.settings, region, words))
+    if model.paints_maps and region is not None:
+        return (yield from concat_map(model, region, words))
     if region is not None and init is not None and isinstance(stage.settings, Img2Img):
         return (yield from concat_init(model, stage.settings, region, init, words))
     return (yield from concat_empty(model, stage.size, words))
@@ -305,6 +312,6 @@ def _noted(notes: Iterable[str]) -> dict[str, str]:
 def _extras(request: Img2Img, model: ModelHandle, region: Region) -> Mapping[str, str]:
     """Items of the text, under A1111's names, that the request alone does not say."""
     extras = {"Init image hash": region.digest}
-    if model.denoiser.further_channels and not model.edits and not model.enlarges:
+    if model.family.concat == "mask":
         extras["Conditional mask weight"] = f"{request.conditioning_mask_strength:g}"
     return extras

@@ -1,7 +1,8 @@
 """What a stage starts from that does not start from noise: its init latent, and concat conditioning made of it.
 
 Networks with further input channels get concat conditioning: inpainting networks a mask and the latent of the masked picture,
-editing networks the latent of the init image; `enlarging` has that of SD x4 upscaler.
+editing networks the latent of the init image; `enlarging` has that of networks that enlarge pictures, `maps` that of networks
+that paint along a map.
 """
 
 from __future__ import annotations
@@ -107,10 +108,11 @@ def concat_init(model: ModelHandle, request: Img2Img, region: Region, init: Init
     if region.mask is not None:
         mask = torch.from_numpy(region.mask.astype(np.float32) / 255.0)[None]
         mask = mask.round() if rounded(request) else mask
-    latent = yield from encode_image(model, masked_image(image, mask, request.conditioning_mask_strength))
+    black = model.family.black_masks
+    latent = yield from encode_image(model, masked_image(image, mask, request.conditioning_mask_strength, black))
     if latent.shape != init.latent.shape:  # "latent upscale": concat conditioning grows with x
         latent = interpolate(latent[None], size=init.latent.shape[1:], mode="bilinear")[0]
-    return words.concatenated(mask_channels(mask, latent))
+    return words.concatenated(mask_channels(mask, latent, black))
 
 
 def concat_empty(model: ModelHandle, size: tuple[int, int], words: Prompted) -> Program[Prompted]:
@@ -121,8 +123,9 @@ def concat_empty(model: ModelHandle, size: tuple[int, int], words: Prompted) -> 
     if model.denoiser.further_channels == 0:
         return words
     width, height = size
-    latent = yield from encode_image(model, torch.zeros(3, height, width))
-    return words.concatenated(mask_channels(torch.ones(1, height, width), latent))
+    black, mask = model.family.black_masks, torch.ones(1, height, width)
+    latent = yield from encode_image(model, masked_image(torch.zeros(3, height, width), mask, 1.0, black))
+    return words.concatenated(mask_channels(mask, latent, black))
 
 
 def tensor_of(picture: Picture) -> Tensor:

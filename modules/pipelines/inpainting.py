@@ -93,18 +93,23 @@ def inpainted_before(denoise: Denoiser, blend: Blend) -> Denoiser:
     return denoise_part
 
 
-def masked_image(image: Tensor, mask: Tensor, strength: float) -> Tensor:
-    """What a 9-channel network is shown of a picture (3, H, W) in [-1, 1]: grey where `mask` (1, H, W) is 1.
+def masked_image(image: Tensor, mask: Tensor, strength: float, black: bool = False) -> Tensor:
+    """What an inpainting network is shown of a picture (3, H, W) in [-1, 1]: grey where `mask` (1, H, W) is 1, or `black`.
 
     `strength` is A1111's conditioning mask strength: 0 shows everything.
     """
-    return image * (1.0 - strength * mask)
+    shown = 1.0 - strength * mask
+    return (image + 1.0) * shown - 1.0 if black else image * shown
 
 
-def mask_channels(mask: Tensor, latent: Tensor) -> Tensor:
-    """The five further channels of a 9-channel network: `mask` (1, H, W), nearest at the latent's size, and the masked
-    picture's `latent` (C, h, w).  As in the training of SD 1.5's inpainting model (Rombach et al. 2022, section 4.5)."""
+def mask_channels(mask: Tensor, latent: Tensor, black: bool = False) -> Tensor:
+    """The further channels of an inpainting network: `mask` (1, H, W), nearest at the latent's size, and the masked picture's
+    `latent` (C, h, w).
+
+    As in the training of SD 1.5's inpainting model (Rombach et al. 2022, section 4.5); with `black` as in that of latent
+    diffusion's (its `scripts/inpaint.py`): the mask behind the latent, as -1 and 1.
+    """
     small = torch.nn.functional.interpolate(
         sent(mask, latent.device, latent.dtype)[None], size=latent.shape[1:], mode="nearest"
     )[0]
-    return torch.cat([small, latent])
+    return torch.cat([latent, small * 2.0 - 1.0]) if black else torch.cat([small, latent])

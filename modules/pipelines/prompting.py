@@ -17,7 +17,7 @@ from torch import Tensor
 from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.adapters import Adapter
 from modules.diffusion.conditioning import Conditioning, ConditioningTimeline
-from modules.diffusion.networks import Strengths, Tokenised
+from modules.diffusion.networks import Noted, Strengths, Tokenised
 from modules.diffusion.samplers import Sampler
 from modules.pipelines.consistency import consistent
 from modules.pipelines.denoisers import Denoiser, by_evaluation, composed, switched
@@ -143,7 +143,7 @@ def prompted(model: ModelHandle, request: Txt2Img, sampler: Sampler, steps_befor
         timelines[-1],
         said={**texts.said, **networks.said},
         adapters=AdaptersOverTime(planned.over_time, tuple(on_unet)),
-        notes=networks.notes,
+        notes=(*networks.notes, *(texts.notes if isinstance(texts, Noted) else ())),
     )
 
 

@@ -13,7 +13,7 @@ from itertools import groupby
 from types import MappingProxyType
 
 from modules.errors import RequestError
-from modules.prompts.chunks import Embedding, Embeddings, chunk
+from modules.prompts.chunks import Embedding, Embeddings, Encodes, chunk
 from modules.prompts.compose import ExtraNetwork, split_and, take_networks
 from modules.prompts.emphasis import weigh
 from modules.prompts.library import Library
@@ -96,7 +96,7 @@ def check(
     prompt_steps: int,
     networks: Collection[str] = (),
     hypernetworks: Mapping[str, str] = MappingProxyType({}),
-    tokenizer: Tokenizer | None = None,
+    tokenizer: Encodes | None = None,
     embeddings: Collection[Embedding] = (),
     skipped: Mapping[str, str] = MappingProxyType({}),
     vocabulary: Vocabulary | None = None,
@@ -162,7 +162,7 @@ class _Reader:
 
     request: GenerationRequest
     step_ends: Sequence[int]
-    tokenizer: Tokenizer
+    tokenizer: Encodes
     embeddings: Embeddings
 
     def count(self, timelines: list[Timeline]) -> tuple[int, int]:
@@ -287,7 +287,7 @@ def network_problem(network: ExtraNetwork) -> str:
     return ""
 
 
-def _embeddings_in(texts: Iterable[str], known: Iterable[Embedding], tokenizer: Tokenizer) -> list[Embedding]:
+def _embeddings_in(texts: Iterable[str], known: Iterable[Embedding], tokenizer: Encodes) -> list[Embedding]:
     """Those of `known` whose names stand in the texts, in order."""
     names = Embeddings(known, tokenizer)
     windows = (window for text in texts for window in chunk(text, tokenizer, embeddings=names).windows)

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from modules.prompts.emphasis import Piece, weigh
 from modules.prompts.tokenizer import BOS, EOS, Tokenizer
 from modules.request import Emphasis
+
+
+class Encodes(Protocol):
+    """A tokenizer: texts to ids, of which none is a mark of CLIP's (`BOS`, `EOS`)."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text` without start and end marks; any length."""
+
 
 WINDOW = 77
 """Tokens that the encoder sees at once, start and end marks included."""
@@ -79,7 +88,7 @@ class Embeddings:
     (Embedding(name='ink cat', vectors=3, version=''), 2)
     """
 
-    def __init__(self, embeddings: Iterable[Embedding] = (), tokenizer: Tokenizer | None = None) -> None:
+    def __init__(self, embeddings: Iterable[Embedding] = (), tokenizer: Encodes | None = None) -> None:
         self._by_first: dict[int, list[tuple[list[int], Embedding]]] = {}
         for embedding in embeddings:
             ids = (tokenizer or Tokenizer()).encode(embedding.name)
@@ -111,7 +120,7 @@ class Chunks:
         return CHUNK * max(1, -(-self.count // CHUNK))
 
 
-def chunk(text: str, tokenizer: Tokenizer, emphasis: Emphasis = "Original", embeddings: Embeddings = NO_EMBEDDINGS) -> Chunks:
+def chunk(text: str, tokenizer: Encodes, emphasis: Emphasis = "Original", embeddings: Embeddings = NO_EMBEDDINGS) -> Chunks:
     """Cut a text without prompt editing into windows, with the weights of its emphasis.
 
     >>> chunk("a (red:1.5) cat BREAK on a mat", Tokenizer()).count

@@ -7,9 +7,8 @@ of AND, rows of their own, are bounded by `compose.MAX_PARTS`.)
 from __future__ import annotations
 
 from modules.errors import RequestError
-from modules.prompts.chunks import CHUNK, COMMA_REACH, chunk
+from modules.prompts.chunks import CHUNK, COMMA_REACH, Encodes, chunk
 from modules.prompts.plan import Plan
-from modules.prompts.tokenizer import Tokenizer
 from modules.request import Emphasis
 
 MAX_CHARACTERS = 150_000
@@ -40,7 +39,7 @@ def check_affordable(plan: Plan) -> None:
         )
 
 
-def check_windows(plan: Plan, tokenizer: Tokenizer, emphasis: Emphasis) -> None:
+def check_windows(plan: Plan, tokenizer: Encodes, emphasis: Emphasis) -> None:
     """Refuse texts of more windows than `MAX_WINDOWS_PER_TEXT`.  Tokens are counted only where a text may have so many.
 
     Raises:

@@ -10,8 +10,15 @@ NOT_ENLARGING = ("denoising_strength", "noise_multiplier", "extra_noise", "fix_s
 """Fields of a picture from a picture that mean nothing where it is enlarged: it begins with noise alone, and is not encoded."""
 
 
-_DOES = {"picture": "edits", "low-res": "enlarges"}
-"""What networks with this concat conditioning do with a picture, without which they do nothing."""
+_DOES = {
+    "picture": "edits a given picture",
+    "low-res": "enlarges a given picture",
+    "map": "paints along a given map of classes",
+}
+"""What networks with this concat conditioning do, for which they need a picture."""
+
+FROM_NOISE = ("low-res", "map")
+"""Concat conditioning of networks that begin with noise alone, whatever picture they are given."""
 
 
 def starting_problem(checkpoint: str, concat: str, request: Txt2Img) -> str:
@@ -20,12 +27,13 @@ def starting_problem(checkpoint: str, concat: str, request: Txt2Img) -> str:
     name = f"checkpoint {checkpoint!r}"
     if concat in _DOES and not isinstance(request, Img2Img):
         return (
-            f"{name} {_DOES[concat]} a given picture and cannot paint from words alone; "
+            f"{name} {_DOES[concat]} and cannot paint from words alone; "
             "give it a picture to start from (img2img), or choose another checkpoint"
         )
-    if concat == "low-res" and isinstance(request, Img2Img) and request.inpaints:
+    if concat in FROM_NOISE and isinstance(request, Img2Img) and request.inpaints:
+        whole = "enlarges a whole picture" if concat == "low-res" else "paints a whole picture along a map"
         return (
-            f"{name} enlarges a whole picture and can neither inpaint a part of it nor extend it; "
+            f"{name} {whole} and can neither inpaint a part of it nor extend it; "
             "leave out the mask and the extension (img2img), or choose another checkpoint"
         )
     if concat != "low-res" and isinstance(request, Img2Img) and request.upscaler_noise_level is not None:

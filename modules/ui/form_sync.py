@@ -20,7 +20,7 @@ from modules.errors import AtelierError, LimitError, RequestError, SettingsError
 from modules.model_library.edits import own_defaults
 from modules.request import EXTENSIONS, HIRES_UPSCALERS, LATER_FIELDS, Img2Img, Txt2Img
 from modules.request.checkpoint import SIZE_FIELDS
-from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING
+from modules.request.starting import FROM_NOISE, NOISE_LEVEL, NOT_ENLARGING
 from modules.scripts.preview import Preview
 from modules.ui import second_pass
 from modules.ui.form import Choice, Form, Values, fields_of
@@ -344,14 +344,30 @@ def schedule_hint(sampler: Any) -> dict[str, Any]:
     return dict(gr.update(interactive=not own, info=f"{sampler} has noise levels of its own" if own else None))
 
 
+PROMPT_HINTS = {
+    "text": "What should the picture show?",
+    "class": "A class: its name (golden retriever) or its number",
+    "boxes": "A box on each line: class x y width height, such as: 5 0.1 0.2 0.5 0.6",
+    "": "This checkpoint paints without words",
+}
+NEGATIVE_HINT = "What should it not show?"
+"""What empty prompts say, by what the prompt is for the checkpoint (`families.parts.Words`)."""
+
+
 def channel_hints(form: Form, info: CheckpointInfo | None) -> Updates:
     """Fields that only some kinds of checkpoint know are seen with those alone."""
     family = next((family for family in FAMILIES if info and family.name == info.family), None)
     concat, numbers = (family.concat, family.numbers) if family else ("", ())
+    noised, words = (family.noises_low_res, family.words) if family else (False, "text")
     seen = {"conditioning_mask_strength": concat == "mask", "image_cfg_scale": concat == "picture"}
-    seen |= {"upscaler_noise_level": concat == "low-res"} | dict.fromkeys(NOT_ENLARGING, concat != "low-res")
-    seen |= dict.fromkeys(SIZE_FIELDS, bool(numbers))
-    return {form.components[name]: gr.update(visible=show) for name, show in seen.items() if name in form.components}
+    seen |= {"upscaler_noise_level": noised} | dict.fromkeys(NOT_ENLARGING, concat not in FROM_NOISE)
+    seen |= dict.fromkeys(SIZE_FIELDS, bool(numbers)) | {"cfg_scale": bool(words)}
+    updates = {form.components[name]: gr.update(visible=show) for name, show in seen.items() if name in form.components}
+    hints = {"prompt": PROMPT_HINTS[words], "negative_prompt": NEGATIVE_HINT if words else PROMPT_HINTS[""]}
+    # Placeholders: what is not seen leaves the page, and with it the tools that scripts have put beside a prompt
+    return updates | {
+        form.components[name]: gr.update(placeholder=hint) for name, hint in hints.items() if name in form.components
+    }
 
 
 def with_hints(updates: Updates, hints: Updates) -> Updates:

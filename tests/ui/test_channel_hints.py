@@ -35,6 +35,33 @@ def test_what_the_upscaler_takes_is_seen_with_it_alone_and_what_it_does_not_take
     assert {updates[components[name]]["visible"] for name in NOT_ENLARGING} == {not seen}
 
 
+@pytest.mark.parametrize(
+    ("family", "hint", "guided", "from_noise"),
+    [
+        ("sd1", "What should the picture show?", True, False),
+        ("ldm-text", "What should the picture show?", True, False),
+        ("ldm-class", "A class", True, False),
+        ("ldm-layout", "A box on each line", True, False),
+        ("ldm-unconditional", "without words", False, False),
+        ("ldm-super-resolution", "without words", False, True),
+        ("ldm-map", "without words", False, True),
+    ],
+)
+def test_what_the_prompt_is_for_the_checkpoint_is_said_and_what_is_idle_is_not_seen(
+    family: str, hint: str, guided: bool, from_noise: bool
+) -> None:
+    names = ("prompt", "negative_prompt", "cfg_scale", "upscaler_noise_level", "denoising_strength")
+    components: dict[str, Any] = {name: object() for name in names}
+    info = CheckpointInfo("x", Path("x.safetensors"), "x", family, Defaults())
+    updates = {name: channel_hints(Form("img2img", components), info)[components[name]] for name in names}
+    assert hint in updates["prompt"]["placeholder"]
+    assert "value" not in updates["prompt"]
+    assert updates["cfg_scale"]["visible"] is guided
+    assert ("without words" in updates["negative_prompt"]["placeholder"]) is not guided
+    assert updates["denoising_strength"]["visible"] is not from_noise
+    assert updates["upscaler_noise_level"]["visible"] is False, "SD x4 upscaler's alone"
+
+
 def test_a_field_that_is_seen_keeps_the_value_that_it_gets() -> None:
     """As when a form is filled again after a reload, or with the settings of a picture."""
     strength, level = object(), object()

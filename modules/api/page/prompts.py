@@ -18,6 +18,8 @@ from fastapi.responses import Response
 from modules.api.json_writer import json_text
 from modules.api.page.queue import json_object
 from modules.app import App
+from modules.checkpoints.families import FAMILIES
+from modules.checkpoints.files import CheckpointInfo
 from modules.errors import SettingsError
 
 MAX_CHECKS = 2
@@ -38,7 +40,8 @@ def prompt_endpoints(app: App) -> APIRouter:
     async def names(request: Request) -> Response:
         """What can be written or chosen: `wildcards` without their underscores, `styles` in the order of the file, `embeddings`
         that can be used with some checkpoint, and `loras` as they are named between angle brackets; `lora_words` has, by name,
-        the trigger words, weight and negative words that are preferred for one."""
+        the trigger words, weight and negative words that are preferred for one.  `classes` are, by
+        checkpoint, the names of classes of those that are told a class or boxes."""
         return await _answer(lambda: _names(app), few)
 
     return router
@@ -57,7 +60,14 @@ def _names(app: App) -> dict[str, Any]:
         "embeddings": [info.name for info in app.embeddings() if not info.problem],
         "loras": app.loras(),
         "lora_words": app.model_library.prompt_words(),
+        "classes": {info.name: list(info.motifs) for info in app.checkpoints() if _names_classes(info)},
     }
+
+
+def _names_classes(info: CheckpointInfo) -> bool:
+    """Whether prompts of a checkpoint name classes."""
+    family = FAMILIES.find(info.family)
+    return family is not None and family.words in ("class", "boxes") and bool(info.motifs)
 
 
 def _styles(app: App) -> list[str]:

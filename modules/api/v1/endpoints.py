@@ -147,6 +147,8 @@ class ModelAnswer(BaseModel):
     name: str = Field(description="For `checkpoint` of a job.")
     title: str
     family: str
+    prompt: str = Field(description="What the prompt is for it: text, class, boxes, or nothing, where none is read.")
+    takes: str = Field(description="What it is given beside noise: mask, picture, low-res or map; empty for nothing.")
     description: str
     prompts: list[str]
     motifs: list[str]

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modules.checkpoints.families.parts import DEFAULTS, Concat, Defaults, LatentFormat, VectorNumbers
+from modules.checkpoints.families.parts import DEFAULTS, Concat, Defaults, LatentFormat, VectorNumbers, Words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from modules.checkpoints.header import Header
     from modules.checkpoints.model_file import ModelFile
     from modules.diffusion.networks import Networks
+    from modules.prompts.chunks import Encodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +31,41 @@ class Family(ABC):
     title: str
     latent: LatentFormat
     defaults: Defaults = DEFAULTS
+    about: str = ""
+    """What such a checkpoint does, in a sentence, where its file has no description and that is no matter of course."""
 
     @property
     def concat(self) -> Concat:
         """What the network gets as concat conditioning."""
         return ""
+
+    @property
+    def words(self) -> Words:
+        """What the prompt is for the network."""
+        return "text"
+
+    def tokenizer(self) -> Encodes | None:
+        """That of its text encoder; None for CLIP's."""
+        return None
+
+    def motifs(self, header: Header, path: Path) -> tuple[str, ...]:
+        """What the file at `path` can paint, where that is little enough to be listed."""
+        return ()
+
+    def prompt_notes(self, header: Header, path: Path, texts: Iterable[str]) -> list[str]:
+        """Sentences about texts of a prompt that mean nothing to the file at `path`."""
+        return []
+
+    @property
+    def noises_low_res(self) -> bool:
+        """Whether a picture to be enlarged gets noise, whose level the network is told."""
+        return False
+
+    @property
+    def black_masks(self) -> bool:
+        """How a mask is shown: as its picture's latent, black where it is painted, and behind it -1 or 1; not as 0 or 1 in
+        front of a latent that is grey there."""
+        return False
 
     @property
     def numbers(self) -> VectorNumbers:

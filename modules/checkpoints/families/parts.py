@@ -46,9 +46,12 @@ VectorNumbers = tuple[VectorNumber, ...]
 from, where the cut begins, its own size, and how it was liked (an aesthetic score)."""
 
 
-Concat = Literal["", "mask", "picture", "low-res"]
+Concat = Literal["", "mask", "picture", "low-res", "map"]
 """Concat conditioning: nothing; a mask and the masked picture; a picture to be edited, as a latent; a picture to be enlarged,
-in pixels, with one pixel for a position of the latent."""
+in pixels, with one pixel for a position of the latent; a map that says which class of things is where."""
+
+Words = Literal["text", "class", "boxes", ""]
+"""What the prompt is for a network: a text; the name or number of a class; a list of boxes with classes; nothing."""
 
 
 @dataclass(frozen=True)

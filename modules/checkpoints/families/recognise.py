@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from modules.checkpoints import keys
+from modules.checkpoints.families import ldm
 from modules.checkpoints.families.family import Family
 from modules.checkpoints.families.foreign import COMPANIONS, DEPTH, OTHER_MODELS, UNCLIP, UNCLIP_WIDTHS, Foreign
 from modules.checkpoints.families.sd1 import SD1
@@ -21,7 +22,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 class _BuiltIn:
     @hookimpl
     def families(self) -> tuple[Family, ...]:
-        return (*SD1, *SD2, *SDXL, *X4)
+        return (*SD1, *SD2, *SDXL, *X4, *ldm.MEMBERS)
 
 
 FAMILIES: Listing[Family] = Listing(HOOKS, "families", "model family", lambda family: (family.name,))
@@ -40,6 +41,8 @@ def recognise(shapes: Shapes) -> Family:
     shapes = {keys.canonical(name): shape for name, shape in shapes.items()}
     if found := next((family for family in FAMILIES if family.detects(shapes)), None):
         return found
+    if other := ldm.other_form(shapes):
+        raise CheckpointError(other)
     text = "\n" + "\n".join(shapes) + "\n"
     stem = shapes.get(keys.UNET + "input_blocks.0.0.weight")
     if stem is None or len(stem) != 4:

@@ -60,6 +60,10 @@ class UNetFamily(Family):
         kinds: dict[int, Concat] = {0: "", 1 + self.latent.channels: "mask", self.latent.channels: "picture", 3: "low-res"}
         return kinds.get(further, "mask")
 
+    @property
+    def noises_low_res(self) -> bool:
+        return self.concat == "low-res"
+
     def check(self, header: Header) -> None:
         check_complete(header, self.text, len(self.numbers))
 

@@ -19,7 +19,7 @@ from modules.scripts.preview import Preview
 from modules.ui import script
 from modules.ui.files import STATIC
 from modules.ui.form import Form, Values
-from modules.ui.form_sync import FormSync, defaults, schedule_hint
+from modules.ui.form_sync import NEGATIVE_HINT, PROMPT_HINTS, FormSync, defaults, schedule_hint
 from modules.ui.gradio import gr
 from modules.ui.options import Options
 from modules.ui.results import Results, message
@@ -59,8 +59,8 @@ class GenerationTab:
     def build_prompt(self) -> None:
         form = self.form
         with gr.Row(elem_id=form.id("prompt_area"), elem_classes="plain prompt-area"):
-            form.text("prompt", "Prompt", "What should the picture show?", lines=2, max_lines=10, elem_classes="prompt")
-            form.text("negative_prompt", "Negative prompt", "What should it not show?", lines=2, max_lines=10)
+            form.text("prompt", "Prompt", PROMPT_HINTS["text"], lines=2, max_lines=10, elem_classes="prompt")
+            form.text("negative_prompt", "Negative prompt", NEGATIVE_HINT, lines=2, max_lines=10)
             with gr.Column(elem_id=form.id("actions"), elem_classes="plain actions", min_width=120):
                 self.generate = gr.Button("Generate", variant="primary", elem_id=form.id("generate"), elem_classes="generate")
                 self.cancel = gr.Button("Cancel", elem_id=form.id("cancel"), elem_classes="cancel")

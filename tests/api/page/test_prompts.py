@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.tiny import write
 from tests.ui.fake_app import FakeApp
 
 CHECK = "/internal/prompt/check"
-NONE: dict[str, Any] = {"wildcards": [], "styles": [], "embeddings": [], "loras": [], "lora_words": {}}
+NONE: dict[str, Any] = {"wildcards": [], "styles": [], "embeddings": [], "loras": [], "lora_words": {}, "classes": {}}
 
 
 @pytest.fixture
@@ -117,6 +118,17 @@ def test_names_are_those_in_the_folder_now(client: TestClient, data: Path) -> No
 def test_without_styles_and_wildcards_there_are_no_names(client: TestClient) -> None:
     found = client.get("/internal/prompt/names").json()
     assert found == NONE
+
+
+def test_classes_are_offered_by_checkpoint(client: TestClient, app: FakeApp) -> None:
+    """Of a checkpoint that is told a class; a list of motifs makes no text-to-image checkpoint one."""
+    painter = replace(app.checkpoints()[0], name="cin", family="ldm-class", motifs=("tench", "goldfish"))
+    text = replace(painter, name="text", family="sd1")
+    layout = replace(painter, name="layout", family="ldm-layout", motifs=())
+    app.models = [painter, text, layout]
+    assert client.get("/internal/prompt/names").json()["classes"] == {"cin": ["tench", "goldfish"]}
+    listed = client.get("/internal/checkpoints").json()
+    assert [(each["prompt"], each["takes"]) for each in listed] == [("class", ""), ("text", ""), ("boxes", "")]
 
 
 def test_embeddings_and_loras_are_offered_by_name(client: TestClient, app: FakeApp, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +266,50 @@ def test_embeddings_are_offered_and_loras_not_as_long_as_they_are_not_applied(pa
     wait_value(page, NEGATIVE, "easynegative")
     assert page.is_hidden(NAMES), "the names that the other prompt was offered came from the same answer"
     wait_value(page, PROMPT, "a cat, <lora:ink")
+
+
+def test_classes_are_offered_where_the_checkpoint_paints_those(page: Any) -> None:
+    """From the first letter of a line on, with the words before it; other checkpoints' are not."""
+    chosen = page.evaluate("atelierForms.txt2img.checkpoint")
+    classes = {chosen: ["goldfish", "golden retriever", "tench"], "another": ["tiger"]}
+    answer = json.dumps({"wildcards": [], "styles": [], "loras": [], "embeddings": ["goldleaf"], "classes": classes})
+    page.route("**/internal/prompt/names", lambda route: route.fulfill(body=answer, content_type="application/json"))
+    page.click(PROMPT)
+    page.keyboard.type("golden r")
+    page.wait_for_selector(f"{NAMES} >> text=golden retriever")
+    assert page.locator(f"{NAMES} [role=option]").all_inner_texts() == ["golden retriever"]
+    page.keyboard.press("Enter")
+    wait_value(page, PROMPT, "golden retriever")
+
+
+def test_boxes_are_drawn_where_the_prompt_lists_them(page: Any, app: FakeApp) -> None:
+    """A box that is drawn is a line of the prompt, and a line is a box; other checkpoints have no such place."""
+    stage = "#txt2img_prompt .boxes .stage"
+    assert page.is_hidden(stage)
+    app.models = [replace(info, family="ldm-layout", motifs=("cat", "person")) for info in app.models]
+    page.reload()
+    page.wait_for_selector(stage)
+    page.fill("#txt2img_prompt .boxes input", "cat")
+    place = page.locator(stage).bounding_box()
+
+    def drag(left: float, top: float, right: float, bottom: float) -> None:
+        at = [(place["x"] + x * place["width"], place["y"] + y * place["height"]) for x, y in ((left, top), (right, bottom))]
+        page.mouse.move(*at[0])
+        page.mouse.down()
+        page.mouse.move(*at[1], steps=3)
+        page.mouse.up()
+
+    drag(0.5, 0.75, 0.1, 0.25)
+    wait_value(page, PROMPT, "cat 0.1 0.25 0.4 0.5")
+    drag(0.2, 0.2, 0.2, 0.2)
+    drag(0.6, 0.0, 1.2, 0.5)
+    wait_value(page, PROMPT, "cat 0.1 0.25 0.4 0.5\ncat 0.6 0 0.4 0.5")
+    assert page.locator(f"{stage} .box").count() == 2
+    page.click(f"{stage} .box:nth-child(1) button")
+    wait_value(page, PROMPT, "cat 0.6 0 0.4 0.5")
+    page.fill(PROMPT, "person 0% 50% 100% 50%; no box at all")
+    page.wait_for_selector(f"{stage} .box >> text=person")
+    assert page.locator(f"{stage} .box").count() == 1
 
 
 def test_names_and_prompts_are_only_ever_text(page: Any, app: FakeApp) -> None:

@@ -1,11 +1,14 @@
-// Names that fit what is being typed in a prompt: wildcards after two underscores, LoRAs after "<lora:", embeddings as words.
+// Names that fit what is being typed in a prompt: wildcards after two underscores, LoRAs after "<lora:", embeddings as words, and
+// classes where the checkpoint paints those.
 // A list below the field; arrows choose, Enter or Tab takes, Esc closes.
 
 import { getJson, h, replaceText } from "../dom.js";
+import { fields } from "../forms/form.js";
 
 const SHOWN = 8;
 const FRESH_MS = 10_000; // files come and go
 const KINDS = [
+  { of: "classes", typed: /(?:^|[\n;[|:]|\bAND\s)[ \t]*([^\s;:|<>[\]{}_][^\n;:|<>[\]{}]{0,80})$/, written: (name) => name, rest: /^(?!)/ },
   { of: "wildcards", typed: /__([\w ./*-]{0,80})$/, written: (name) => `__${name}__`, rest: /^__/ },
   { of: "loras", typed: /<(?:lora|lyco):([^<>:\n]{0,80})$/i, written: (name) => `<lora:${name}:${names.lora_words?.[name]?.weight ?? 1}>`, rest: /^[^<>\n]*>/ },
   { of: "embeddings", typed: /(?:^|[\s,([{|:])([^\s,:|()[\]{}<>_]{2,80})$/, written: (name) => name, rest: /^(?!)/ },
@@ -45,16 +48,24 @@ function fitting(known, typed) {
   return known.map((name) => [rank(name), name]).filter(([place]) => place < 3).sort(([a], [b]) => a - b).map(([, name]) => name);
 }
 
+/** The names of one kind; classes are those of the checkpoint that is chosen beside this prompt. */
+function known(kind, area) {
+  if (kind.of !== "classes") return names[kind.of] ?? [];
+  const tab = area.closest("[id$=prompt]").id.replace(/_(negative_)?prompt$/, "");
+  return names.classes?.[fields(tab).checkpoint] ?? [];
+}
+
 /** What is being typed before the cursor, or null: {kind, typed, from}. */
 function typing(area) {
   const cursor = area.selectionEnd;
   if (area.selectionStart !== cursor) return null;
   const before = area.value.slice(Math.max(0, cursor - 400), cursor).replace(WHOLE_WILDCARD, (whole) => " ".repeat(whole.length));
   for (const kind of KINDS) {
+    if (kind.of === "classes" && !known(kind, area).length) continue;
     if (kind.of === "loras" && area.closest("[id$=negative_prompt]")) continue; // which has none
     const found = before.match(kind.typed);
     if (!found) continue;
-    const from = kind.of === "embeddings" ? cursor - found[1].length : cursor - found[0].length;
+    const from = ["embeddings", "classes"].includes(kind.of) ? cursor - found[1].length : cursor - found[0].length;
     return { kind, typed: found[1], from };
   }
   return null;
@@ -82,11 +93,12 @@ export class Completion {
 
   async #look() {
     if (!typing(this.#area)) return this.#close();
-    const known = await freshNames();
+    await freshNames();
     const now = typing(this.#area); // typed on meanwhile?
     if (!now || document.activeElement !== this.#area) return this.#close();
-    const fit = fitting(known[now.kind.of] ?? [], now.typed);
-    if (!fit.length || (fit.length === 1 && fit[0] === now.typed && now.kind.of === "embeddings")) return this.#close();
+    const fit = fitting(known(now.kind, this.#area), now.typed);
+    const asWritten = now.kind.of === "embeddings" || now.kind.of === "classes";
+    if (!fit.length || (fit.length === 1 && fit[0] === now.typed && asWritten)) return this.#close();
     this.#found = { ...now, names: fit.slice(0, SHOWN) };
     this.#active = 0;
     this.#show(fit.length - SHOWN);

@@ -1,6 +1,7 @@
 // The tools at the prompts: how many tokens they have, how they are read, weights by keyboard, names while typing.
 // Prompts are read by the server, as they would be for a picture; here is only asked and shown.
 
+import { Boxes } from "./boxes.js";
 import { Completion } from "./completion.js";
 import { checkSession, h } from "../dom.js";
 import { fields } from "../forms/form.js";
@@ -29,7 +30,10 @@ function startAt(tab, details) {
     nudgeWithKeys(root, area);
     moveWithKeys(root, area);
     root.append(tools.count(name, words));
-    if (name === "prompt") root.append(h("button", { ...NETWORKS }, "+ LoRA"));
+    if (name === "prompt") {
+      root.append(h("button", { ...NETWORKS }, "+ LoRA"));
+      new Boxes(tab, root, area);
+    }
   }
   tools.start();
 }
