@@ -55,7 +55,7 @@ def plan_of(
         return plan_prompts(asked, fields, names, check)
     if name == "upscale":
         upscale = Upscale(options.whole("overlap", 64), options.text("upscaler", "Lanczos"), options.real("scale_factor", 2.0))
-        return plan_upscale(upscale, fields, check, size_of)
+        return plan_upscale(upscale, fields, check, size_of, names.enlarger)
     if name == "detail":
         return plan_detail(_detail(options), fields, check, found)
     loops = Loopback(

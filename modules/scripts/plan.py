@@ -10,6 +10,7 @@ from typing import Any
 
 from modules.errors import RequestError
 from modules.request import GenerationRequest
+from modules.roles import by_role
 
 Fields = dict[str, Any]
 Heading = tuple[tuple[str, bool], ...]
@@ -32,6 +33,9 @@ TITLES = {
     "detail": "Detail pass",
 }
 """The scripts' names in A1111, by ours."""
+
+ENLARGE = "enlarge"
+"""What the changes of a cell have that paints nothing and enlarges the picture of the base: upscaler's name and factor."""
 
 OF_PICTURES = ("loopback", "upscale", "detail")
 """Those that start from a picture."""
@@ -88,7 +92,16 @@ class Plan:
 
     def fields(self, number: int) -> Fields:
         """The request of a cell."""
-        return {**self.base, **self.cells[number].changes}
+        return fields_of(self.base, self.cells[number].changes)
+
+
+def fields_of(base: Fields, own: Fields) -> Fields:
+    """The request of a cell: the base with what is its own, or one that only enlarges the base's picture (`ENLARGE`)."""
+    if ENLARGE not in own:
+        return {**base, **own}
+    upscaler, factor = own[ENLARGE]
+    init = (by_role(base).get("pictures") or {}).get("init")
+    return {"pictures": {"init": init}, "upscaler_1": upscaler, "upscale_by": factor, "private": bool(base.get("private"))}
 
 
 def changes(base: Fields, fields: Fields) -> Fields:

@@ -20,6 +20,7 @@ from modules.api.a1111.tiled_script import tiled_args, tiled_fields
 from modules.errors import RequestError
 from modules.fields import About, about, bounds_of, infotext_keys, kind_of, shortest
 from modules.request import EXTENSIONS, Img2Img
+from modules.scripts.axes import Names
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def _alwayson_names(image: bool) -> list[str]:
     return [*_SECTIONS, *([_SOFT] if image else []), _TILED, *EXTENSIONS]
 
 
-def script_infos() -> list[dict[str, Any]]:
+def script_infos(names: Names) -> list[dict[str, Any]]:
+    """What script-info says; `names` are those of what is here."""
     sections: list[dict[str, Any]] = [
         {"name": name, "is_alwayson": True, "is_img2img": image, "args": []} for image in (False, True) for name in _SECTIONS
     ]
@@ -78,7 +80,7 @@ def script_infos() -> list[dict[str, Any]]:
         for name in EXTENSIONS
         for image in (False, True)
     ]
-    return [*chosen_infos(), *sections, soft, *tiled, *extensions]
+    return [*chosen_infos(names), *sections, soft, *tiled, *extensions]
 
 
 def _arguments(extension: str) -> list[Argument]:

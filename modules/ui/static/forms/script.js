@@ -12,7 +12,6 @@ const SOON_MS = 400; // after the last change
 const SCRIPTS = { xyz: "X/Y/Z plot", matrix: "Prompt matrix", prompts: "Prompts from file or textbox", loopback: "Loopback", upscale: "SD upscale", detail: "Detail pass" };
 const FORMS = { xyz: xyzForm, matrix: matrixForm, prompts: promptsForm, loopback: loopbackForm, upscale: upscaleForm, detail: detailForm };
 const TABS = { loopback: ["img2img", "inpaint"], upscale: ["img2img"], detail: ["img2img", "inpaint"] }; // the others are on every tab
-const UPSCALERS = ["Lanczos", "Nearest", "None"];
 
 const states = new Map(); // tab -> {name, xyz: {...}, matrix: {...}, ...}
 let send = () => {};
@@ -180,10 +179,21 @@ function loopbackForm(form) {
   ];
 }
 
+let upscalers = ["Lanczos", "Nearest", "None"]; // names; those of files come with the first form
+
 function upscaleForm(form) {
+  const optionsOf = (names) => Object.fromEntries(names.map((name) => [name, name]));
+  const kept = form.own.upscaler && !upscalers.includes(form.own.upscaler) ? [form.own.upscaler] : [];
+  const field = select(form, "upscaler", "Upscaler", optionsOf([...upscalers, ...kept]));
+  getJson("internal/upscalers").then((found) => {
+    upscalers = [...new Set([...upscalers.slice(0, 3), ...(found ?? []).map(({ name }) => name)])];
+    const box = field.querySelector("select");
+    const there = new Set([...box.options].map((option) => option.value));
+    box.append(...upscalers.filter((name) => !there.has(name)).map((name) => h("option", { value: name }, name)));
+  }).catch(() => {}); // asked again when the form is opened next
   return [
     h("p", { class: "script-help" }, "Enlarges the picture and paints it again in tiles of the size above. A denoising strength of 0.2 to 0.4 keeps what is on it."),
-    select(form, "upscaler", "Upscaler", Object.fromEntries(UPSCALERS.map((name) => [name, name]))),
+    field,
     number(form, "scale_factor", "Scale factor", 2),
     number(form, "overlap", "Tile overlap (px)", 64),
   ];
