@@ -386,7 +386,12 @@ def test_a_refiner_of_an_infotext_that_is_not_here_is_left_out_with_a_note(api: 
             422,
             "hr_upscaler: firstpass_image is enlarged by Lanczos or as a latent, not by 'Nearest'",
         ),
-        ({"enable_hr": True, "hr_scale": 100}, 422, "hires.width: must be a multiple of 8 from 64 to 2048, 6400 was given"),
+        (
+            {"enable_hr": True, "hr_scale": 100},
+            422,
+            "hires.width: must be 2048 at most without tiled diffusion, 6400 was given",
+        ),
+        ({"width": 4096}, 422, "width: must be 2048 at most without tiled diffusion, 4096 was given"),
         ({"refiner_checkpoint": "x"}, 422, "refiner_checkpoint: checkpoint 'x' is not here"),
         ({"refiner_checkpoint": "x", "refiner_switch_at": 0.8}, 422, "refiner_checkpoint: checkpoint 'x' is not here"),
         ({"refiner_checkpoint": "sub/other", "refiner_switch_at": 0}, 422, "refiner_switch_at: must be "),
