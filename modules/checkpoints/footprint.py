@@ -33,7 +33,7 @@ TAESD_DECODE = TAESD_ENCODE = 64 * 3 * 64
 class Footprint:
     """Numbers in weights of the denoiser, the text encoders and the autoencoder; and, for each latent position (of a picture,
     one for `factor` x `factor` pixels), the numbers that are alive at most: of a row in a forward of the denoiser, of a picture
-    in the autoencoder's decoder and encoder, and what of it waits between layers where these run in tiles (`diffusion.tiles`)."""
+    in the autoencoder's decoder and encoder, and what waits between layers where these run in tiles (`diffusion.tiles`)."""
 
     denoiser: int
     text: int
@@ -176,7 +176,7 @@ def encoder_maps(sizes: VAESizes) -> float:
 
 
 def _maps(channels: int, out: int) -> int:
-    """A residual block in tiles: its input, what is between its halves, and what comes out, which may take the input's place."""
+    """A residual block in tiles: input, what is between its halves, and what comes out, which may take the input's place."""
     return channels + out + (out if channels != out else 0)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from modules.queue.scripts import StoredCell, StoredRun
 from modules.scripts.detail import AREA, with_area
+from modules.scripts.finding import looks, with_found
 from modules.scripts.host import Host
 from modules.scripts.looping import from_picture_of
 from modules.scripts.plan import ENLARGE, Fields, fields_of
 from modules.scripts.upscale import TILE, enlarged_picture, with_tile
 
 
-def request_of(host: Host, run: StoredRun, cell: StoredCell, before: StoredCell | None) -> Fields:
-    """The fields of a cell's request; `before` is the cell whose picture it starts from.
+def request_of(
+    host: Host, run: StoredRun, cell: StoredCell, before: StoredCell | None, cells: Mapping[int, StoredCell]
+) -> Fields | None:
+    """The fields of a cell's request; `before` is the cell whose picture it starts from.  None where there is nothing to paint,
+    and it stands for the picture of the cell before.
 
     Raises:
         RequestError: a picture that it needs is gone.
@@ -21,6 +25,8 @@ def request_of(host: Host, run: StoredRun, cell: StoredCell, before: StoredCell 
     fields = fields_of(run.plan["base"], cell.changes)
     if TILE in fields:
         return with_tile(host, fields, run.user, before.job if before else "")
+    if looks(fields) and before is not None:
+        return with_found(host, fields, run.user, before, cells)
     if before is not None:
         fields = from_picture_of(host, fields, before.job, run.user)
     return with_area(host, fields, run.user) if AREA in fields else fields

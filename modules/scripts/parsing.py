@@ -8,6 +8,7 @@ from typing import Any
 from modules.request import GenerationRequest
 from modules.scripts.axes import Fields, Names
 from modules.scripts.detail import Detail, Found, boxes_said, plan_detail
+from modules.scripts.finding import DetailPass, plan_after
 from modules.scripts.loopback import Loopback, plan_loopback
 from modules.scripts.matrix import Matrix, plan_matrix
 from modules.scripts.plan import TITLES, Plan, ScriptError
@@ -57,6 +58,8 @@ def plan_of(
         upscale = Upscale(options.whole("overlap", 64), options.text("upscaler", "Lanczos"), options.real("scale_factor", 2.0))
         return plan_upscale(upscale, fields, check, size_of, names.enlarger)
     if name == "detail":
+        if not image or options.switch("after"):
+            return plan_after(_passes(options), fields, check)
         return plan_detail(_detail(options), fields, check, found)
     loops = Loopback(
         options.whole("loops", 4),
@@ -88,6 +91,31 @@ def _detail(options: _Options) -> Detail:
         options.whole("mask_blur", 8),
         options.text("prompt"),
         options.text("negative_prompt"),
+        options.switch("whole"),
+    )
+
+
+def _passes(options: _Options) -> list[DetailPass]:
+    """The passes behind painting: a list of them, or one whose options are the script's own."""
+    given = options.get("passes")
+    if given is None:
+        return [_pass(options)]
+    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        raise ScriptError("passes: must be a list of objects", "passes")
+    return [_pass(_Options(one)) for one in given]
+
+
+def _pass(options: _Options) -> DetailPass:
+    own = options.get("own") or {}
+    if not isinstance(own, dict):
+        raise ScriptError("own: must be an object of fields", "passes")
+    return DetailPass(
+        _detail(options),
+        options.whole("growth", 4),
+        options.whole("most", 4),
+        options.real("smallest", 0.0),
+        options.real("largest", 1.0),
+        own,
     )
 
 

@@ -37,8 +37,8 @@ TITLES = {
 ENLARGE = "enlarge"
 """What the changes of a cell have that paints nothing and enlarges the picture of the base: upscaler's name and factor."""
 
-OF_PICTURES = ("loopback", "upscale", "detail")
-"""Those that start from a picture."""
+OF_PICTURES = ("loopback", "upscale")
+"""Those that start from a picture; of words alone the detail pass paints one first."""
 
 
 class ScriptError(RequestError):

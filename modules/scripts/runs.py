@@ -21,6 +21,7 @@ from modules.scripts.axes import Axis, Names, axes
 from modules.scripts.cells import request_of, to_be_made, why_not_begun
 from modules.scripts.detail import found_in
 from modules.scripts.drawing import draw_sheets
+from modules.scripts.finding import NOTHING
 from modules.scripts.host import Host, names_in
 from modules.scripts.parsing import plan_of
 from modules.scripts.plan import Fields, Plan, ScriptError
@@ -305,8 +306,11 @@ class ScriptRuns:
             if before is not None and before.state != "done":
                 continue
             try:
-                fields = request_of(self._host, live.run, cell, before)
-                job = self._host.submit(fields, live.run.user, job_key(live.run.id, number, cell.attempt))
+                fields = request_of(self._host, live.run, cell, before, live.cells)
+                if fields is None and before is not None:
+                    self._set(live, cell, "done", before.job, NOTHING, before.pictures)
+                    continue
+                job = self._host.submit(fields or {}, live.run.user, job_key(live.run.id, number, cell.attempt))
             except RequestError as error:
                 self._set(live, cell, "failed", error=str(error))
                 continue

@@ -11,6 +11,7 @@ from modules.api.a1111.outpainting_scripts import OUTPAINTING
 from modules.api.a1111.script_places import Place, one_of
 from modules.errors import RequestError
 from modules.scripts.axes import Names, axes, find_axis
+from modules.scripts.detail import MAX_DETAILS
 from modules.scripts.detectors import DETECTORS
 from modules.scripts.loopback import CURVES
 from modules.scripts.plan import OF_PICTURES, TITLES
@@ -79,6 +80,10 @@ PLACES: dict[str, tuple[Place, ...]] = {
         Place("mask_blur", "Mask blur", 8, 0, 64, 1),
         Place("prompt", "Prompt", ""),
         Place("negative_prompt", "Negative prompt", ""),
+        Place("after", "Paint the picture first", False),
+        Place("most", "Details at most", 4, 1, MAX_DETAILS, 1),
+        Place("growth", "Mask dilation", 4, -128, 128, 4),
+        Place("whole", "Whole picture", False),
     ),
 }
 """By our names of the scripts."""

@@ -396,7 +396,7 @@ def test_a_refiner_of_an_infotext_that_is_not_here_is_left_out_with_a_note(api: 
         ({"refiner_checkpoint": "x", "refiner_switch_at": 0.8}, 422, "refiner_checkpoint: checkpoint 'x' is not here"),
         ({"refiner_checkpoint": "sub/other", "refiner_switch_at": 0}, 422, "refiner_switch_at: must be "),
         ({"script_name": "SD upscale"}, 422, "Script 'SD upscale' not found"),
-        ({"alwayson_scripts": {"ADetailer": {"args": [True]}}}, 422, "always on script ADetailer not found"),
+        ({"alwayson_scripts": {"ADetailer": {"args": [True]}}}, 422, "ADetailer: send an object with ad_model"),
         ({"alwayson_scripts": {"Soft Inpainting": {"args": [True]}}}, 422, "always on script Soft Inpainting not found"),
         ({"alwayson_scripts": {"ControlNet": {"args": [{"model": "canny"}]}}}, 422, "always on script ControlNet not found"),
         ({"alwayson_scripts": {"Refiner": {"args": [True, "x", 0.8]}}}, 422, "refiner_checkpoint: checkpoint 'x' is not here"),

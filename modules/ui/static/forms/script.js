@@ -11,7 +11,7 @@ import { factorSize, wholeSize } from "./size.js";
 const SOON_MS = 400; // after the last change
 const SCRIPTS = { xyz: "X/Y/Z plot", matrix: "Prompt matrix", prompts: "Prompts from file or textbox", loopback: "Loopback", upscale: "SD upscale", detail: "Detail pass" };
 const FORMS = { xyz: xyzForm, matrix: matrixForm, prompts: promptsForm, loopback: loopbackForm, upscale: upscaleForm, detail: detailForm };
-const TABS = { loopback: ["img2img", "inpaint"], upscale: ["img2img"], detail: ["img2img", "inpaint"] }; // the others are on every tab
+const TABS = { loopback: ["img2img", "inpaint"], upscale: ["img2img"] }; // the others are on every tab
 
 const states = new Map(); // tab -> {name, xyz: {...}, matrix: {...}, ...}
 let send = () => {};
@@ -209,13 +209,19 @@ function detailForm(form) {
       if (detectors.length) form.again();
     }).catch(() => (detectors = null)); // asked again when the form is opened next
   }
-  const choices = { "": "None: boxes, or the areas of the mask", ...Object.fromEntries((detectors ?? []).map((name) => [name, name])) };
-  if (form.own.detector && !(form.own.detector in choices) && detectors?.length) form.own.detector = "";
+  const alone = form.tab !== "txt2img" && !form.own.after; // else the form's picture comes first, and a detector looks into it
+  const named = Object.fromEntries((detectors ?? []).map((name) => [name, name]));
+  const choices = alone ? { "": "None: boxes, or the areas of the mask", ...named } : named;
+  if (form.own.detector !== undefined && !(form.own.detector in choices) && detectors?.length) form.own.detector = alone ? "" : detectors[0];
   const help = detectors?.length ? [] : ["A detector of faces comes with OpenCV: pip install 'opencv-python-headless<5'."];
+  const first = check(form, "after", "Paint the form's picture first, then its details");
+  first.addEventListener("change", () => form.again());
+  const after = [number(form, "most", "Details at most", 4), number(form, "growth", "Grow each detail by (px)", 4)];
   return [
-    h("p", { class: "script-help" }, ["Paints each detail again at the model's own size, and puts it back. In Inpaint each area of the mask is one.", ...help].join(" ")),
+    h("p", { class: "script-help" }, ["Paints each detail again at the model's own size, and puts it back.", ...(form.tab === "inpaint" ? ["Each area of the mask is one."] : []), ...help].join(" ")),
+    ...(form.tab === "txt2img" ? [] : [first]),
     ...(detectors?.length ? [select(form, "detector", "Detector", choices)] : []),
-    text(form, "boxes", "Boxes: left, top, width, height", "120 80 96 96; 300 60 96 96"),
+    ...(alone ? [text(form, "boxes", "Boxes: left, top, width, height", "120 80 96 96; 300 60 96 96")] : after),
     number(form, "denoising_strength", "Denoising strength", 0.4),
     number(form, "padding", "Padding (px)", 32),
     number(form, "mask_blur", "Mask blur (px)", 8),
