@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from modules.errors import AtelierError, LimitError, QueueError, RequestError
+from modules.jobs.estimates import Quote
 from modules.queue.scripts import OVER, CellState, ScriptStore, StoredCell, StoredRun, job_key
 from modules.request import GenerationRequest
 from modules.scripts.axes import Axis, Names, axes
@@ -105,7 +106,11 @@ class ScriptRuns:
             As `plan`.
         """
         plan = plan_of(script, fields, self.names(), self._host.complete, lambda fields: _size_said(script))
-        return preview_of(plan, self._host.quote)
+
+        def quote(given: Fields) -> Quote:
+            return self._host.quote({**given, "picture": script.get("picture")} if "upscaler_1" in given else given)
+
+        return preview_of(plan, quote)
 
     # ---- users
 
