@@ -220,7 +220,10 @@ class JobService:
             live, tasks = self.live.get(job_id, user), self._to_finish(job_id)
             if live is None or not tasks or isinstance(live.job.request, Upscaling):
                 return False
-            self._finish(max(tasks, key=lambda task: live.steps_done(task.index)))
+            task = max(tasks, key=lambda task: live.steps_done(task.index))
+            live.skipping.add(task.index)
+            self._finish(task)
+            self.live.touch(live)
         return True
 
     def interrupt(self, job_id: str, user: str) -> bool:
@@ -237,6 +240,7 @@ class JobService:
             with self.changes.lock:
                 still = busy and self.live.get(job_id, user) is live
                 if still and self.live.dispatcher.busy(job_id):  # its engine may have died
+                    live.interrupted = True
                     live.left -= set(self.live.dispatcher.drop_waiting(job_id))
                     for task in self._to_finish(job_id):
                         self._finish(task)

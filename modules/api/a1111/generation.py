@@ -91,10 +91,10 @@ def generation_endpoints(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
 
         body, options, notes, job = await anyio.to_thread.run_sync(accept, limiter=decoders)
         data.clear()  # pictures as text: megabytes that nobody needs while the job waits
-        if isinstance(job, RunView):
-            return await _script(job, user, body, options, notes)
         if body.force_task_id:
             tasks.remember(user, body.force_task_id, job.id)
+        if isinstance(job, RunView):
+            return await _script(job, user, body, options, notes)
         over = await until_over(app, job.id, user)
         if over is None:
             raise RequestError("the job was removed from the list before it was answered")
