@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from modules.catalogue import Catalogue
+from modules.catalogue import Catalogue, enlarging_factor
 from modules.engine.link import EngineLink
 from modules.errors import EngineError, LimitError, RequestError
 from modules.images.outputs import Outputs
@@ -123,8 +123,9 @@ class JobService:
             RequestError: they make no sense, or a picture that it starts from is not here.
         """
         if "upscaler_1" not in fields:
-            best = self.catalogue.checkpoint(fields.get("checkpoint")).defaults
-            fields = self.input_images.sized(fields, user, (best.width, best.height))
+            info = self.catalogue.checkpoint(fields.get("checkpoint"))
+            best = info.defaults
+            fields = self.input_images.sized(fields, user, (best.width, best.height), enlarging_factor(info))
         request = self.catalogue.complete(fields)
         self.input_images.check(request, user)
         return request
