@@ -233,8 +233,8 @@ def name_pattern(text: str) -> Pattern:
 
 
 def folder_pattern(text: str, what: str = "a folder", leading: _Call | None = None) -> Pattern:
-    """The pattern of a folder below the outputs, with / between folders; "" is the outputs folder itself.  `leading` may stand at
-    its beginning alone, where it is given.
+    """The pattern of a folder below the outputs, with / between folders; "" is the outputs folder itself.  `leading` may
+    stand at its beginning alone, where it is given.
 
     Raises:
         ValueError: as for `name_pattern`.

@@ -121,9 +121,7 @@ class Extras {
       event.preventDefault();
       event.stopPropagation();
       over(null);
-      const several = [...event.dataTransfer.files];
-      const one = several.length > 1 ? null : await pickedFrom.transfer(event.dataTransfer);
-      this.#add(one ? [one] : several);
+      this.#add(await pickedFrom.all(event.dataTransfer));
     });
     document.addEventListener("paste", (event) => {
       const file = currentTab() === "extras" ? pickedFrom.clipboard(event.clipboardData) : null;
@@ -133,11 +131,11 @@ class Extras {
     });
   }
 
-  /** A finished picture that was sent here, or a file from another tab. */
-  async #take({ job, picture, file }) {
+  /** A finished picture that was sent here, or files from another tab. */
+  async #take({ job, picture, file, files }) {
     showTab("extras");
     try {
-      this.#add([file ?? (await fileOf(job, picture))]);
+      this.#add(files ?? [file ?? (await fileOf(job, picture))]);
     } catch (error) {
       this.#complain(`The picture could not be brought here. ${error.message}`);
     }
