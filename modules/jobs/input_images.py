@@ -160,8 +160,12 @@ class InputImages:
 
     def _needed(self) -> set[str]:
         queued = {upload for job in self._store.unfinished() for upload in named(job.request).values()}
-        bases = (pictures_of(run.plan.get("base") or {}) for run in self._store.scripts.running())
-        return queued | {upload for base in bases for upload in base.values() if isinstance(upload, str)}
+        plans = [run.plan for run in self._store.scripts.running()]
+        named_there = [
+            *(pictures_of(plan.get("base") or {}).values() for plan in plans),
+            *(plan.get("uploads", ()) for plan in plans),
+        ]
+        return queued | {upload for uploads in named_there for upload in uploads if isinstance(upload, str)}
 
 
 def named(request: GenerationRequest) -> dict[str, str]:

@@ -41,6 +41,10 @@ OF_PICTURES = ("loopback", "upscale")
 """Those that start from a picture; of words alone the detail pass paints one first."""
 
 
+OF_MANY = ("loopback",)
+"""Those that may start from many pictures, each with a request of its own."""
+
+
 class ScriptError(RequestError):
     """A script cannot be carried out as it stands; `place` is the field of its form that this is about."""
 
@@ -87,6 +91,13 @@ class Plan:
         return TITLES[self.script]
 
     @property
+    def uploads(self) -> list[str]:
+        """The ids of all pictures that its requests start from: they are kept while it is under way."""
+        each = (by_role(fields).get("pictures") for fields in (self.base, *(cell.changes for cell in self.cells)))
+        ids = (one for pictures in each if isinstance(pictures, dict) for one in pictures.values())
+        return list(dict.fromkeys(one for one in ids if isinstance(one, str)))
+
+    @property
     def submitted(self) -> tuple[int, ...]:
         return self.order or tuple(range(len(self.cells)))
 
@@ -129,15 +140,16 @@ def counted(fields: Fields, by: int) -> Fields:
     return {**fields, "seed": (seed + by) % 2**64} if by and isinstance(seed, int) and seed >= 0 else fields
 
 
-def check_size(cells: int, count: int) -> None:
-    """
+def check_size(cells: int, count: int, most: int = MAX_CELLS) -> None:
+    """Refuse what makes more than `most` cells.
+
     Raises:
         ScriptError: more cells or pictures than a script may make.
     """
     if not cells:
         raise ScriptError("there is nothing to make: no cell has values")
-    if cells > MAX_CELLS:
-        raise ScriptError(f"that are {cells:,} cells, and {MAX_CELLS:,} is the most; take fewer values")
+    if cells > most:
+        raise ScriptError(f"that are {cells:,} cells, and {most:,} is the most; take fewer values")
     if cells * count > MAX_PICTURES:
         raise ScriptError(
             f"that are {cells * count:,} pictures ({cells:,} cells of {count}), and {MAX_PICTURES:,} is the most; "

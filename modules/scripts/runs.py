@@ -86,8 +86,9 @@ class ScriptRuns:
         names = self.names()
         return [(axis, axis.choices(names)) for axis in axes(image) if not axis.missing]
 
-    def plan(self, script: Mapping[str, Any], fields: Fields, user: str) -> Plan:
-        """
+    def plan(self, script: Mapping[str, Any], fields: Fields, user: str, many: Sequence[Fields] = ()) -> Plan:
+        """The cells of a script.
+
         Raises:
             ScriptError: the script makes no sense; names the axis and value.
             RequestError: the fields make none.
@@ -97,7 +98,7 @@ class ScriptRuns:
             return self._host.prepared(given, user)
 
         looks = size_in(self._host, user), found_in(self._host, user)
-        return plan_of(script, fields, self.names(), prepared, *looks)
+        return plan_of(script, fields, self.names(), prepared, *looks, many)
 
     def preview(self, script: Mapping[str, Any], fields: Fields) -> Preview:
         """What `start` would make of it, whatever picture it starts from; `picture` in the script is its width and height.
@@ -114,16 +115,20 @@ class ScriptRuns:
 
     # ---- users
 
-    def start(self, script: Mapping[str, Any], fields: Fields, user: str, key: str = "") -> RunView:
-        """Accept a script.  When this returns it is on disk and survives a restart; `key` as for `App.submit`.
+    def start(
+        self, script: Mapping[str, Any], fields: Fields, user: str, key: str = "", many: Sequence[Fields] = ()
+    ) -> RunView:
+        """Accept a script.  When this returns it is on disk and survives a restart; `key` as for `App.submit`.  `many` are
+        requests with pictures of their own, in place of `fields`.
 
         Raises:
             ScriptError, RequestError: as `plan`.
             LimitError: too many are under way.
             QueueError: it cannot be written.
         """
-        plan = self.plan(script, fields, user)
+        plan = self.plan(script, fields, user, many)
         stored = {
+            "uploads": plan.uploads,
             "script": plan.script,
             "base": plan.base,
             "columns": plan.columns,

@@ -115,7 +115,9 @@ export function planned({ tab, number, error, fields: ids = [], cells, pictures,
   if (error) return say(tab, error, "bad", ids);
   const many = pictures === cells ? `${pictures} ${pictures === 1 ? "picture" : "pictures"}` : `${pictures} pictures in ${cells} cells`;
   const time = seconds === null ? "How long they take is not measured yet." : `Takes ${duration(seconds)}.`;
-  say(tab, [`${many}. ${time}`, ...notes].join(" "), "note", []);
+  const list = Number(document.getElementById(`${tab}_generate`)?.dataset.batch) || 0;
+  const each = list > 1 && scriptOf(tab).name === "loopback" ? ["That is for each of the many pictures."] : [];
+  say(tab, [`${many}. ${time}`, ...each, ...notes].join(" "), "note", []);
   document.getElementById(`${tab}_generate`)?.setAttribute("data-script", String(pictures));
 }
 
