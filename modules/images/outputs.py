@@ -127,8 +127,9 @@ class Outputs:
         file, infotext = _encode(pixels, width, height, info, job, index, self.form)
         when = time.time() if when is None else when
         usual = self.folder / day_of(when)
-        counts = facts is not None and self.naming.counts
-        wanted, stem = self._place(when, facts)
+        naming = self.naming
+        wanted, stem = self._place(when, facts, naming)
+        counts = facts is not None and naming.counts
 
         def write() -> SavedImage:
             folder = self._made(wanted, usual)
@@ -203,7 +204,7 @@ class Outputs:
         """
         places = [(self.folder / day_of(when), "")]
         if facts is not None and not self.naming.usual and self.naming.foreseeable:
-            places.append(self._place(when, facts))
+            places.append(self._place(when, facts, self.naming))
         if facts is not None and self.naming.counts and self.naming.foreseeable:
             known = (self._same(path, job, index) for path in self._numbers.like(*places.pop(), when))
             if (found := next((one for one in known if one is not None), None)) is not None:
@@ -283,9 +284,8 @@ class Outputs:
             return DAY.fullmatch(folder.name) is not None
         return not folder.name.startswith(".") and folder != self.folder / _NO_PICTURES
 
-    def _place(self, when: float, facts: Facts | None) -> tuple[Path, str]:
+    def _place(self, when: float, facts: Facts | None, naming: Naming) -> tuple[Path, str]:
         """The folder, and the name that is wanted without suffix; "" is the usual one."""
-        naming = self.naming
         if facts is None:
             return self.folder / day_of(when), ""
         folders = naming.folder.render(facts)
