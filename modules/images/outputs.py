@@ -135,8 +135,8 @@ class Outputs:
             folder = self._made(wanted, usual)
             with files.part(folder, file.data) as part:
                 if counts:
-                    for there in self._numbers.like(folder, stem, when):
-                        if (same := self._same(there, job, index, file.data)) is not None:
+                    for path in self._numbers.like(folder, stem, when):
+                        if (same := self._same(path, job, index, file.data)) is not None:
                             return same if same.infotext else replace(same, infotext=infotext)
                     return self._saved(
                         self._numbers.publish(part, folder, stem + file.suffix), file.data, infotext, width, height
