@@ -21,13 +21,14 @@ from modules.checkpoints.upscalers import UpscalerInfo
 from modules.checkpoints.vaes import VaeInfo
 from modules.engine.costs import CostModel
 from modules.engine.link import EngineLink
+from modules.errors import RequestError
 from modules.gallery.gallery import Gallery
 from modules.images.encoding import form_of
 from modules.images.names import naming_of
 from modules.images.outputs import Outputs
 from modules.images.uploads import Upload
 from modules.jobs.dispatch import SLOTS
-from modules.jobs.estimates import Quote, picture_seconds, quote
+from modules.jobs.estimates import Quote, picture_seconds, quote, upscaling_seconds
 from modules.jobs.input_images import InputImages
 from modules.jobs.memory import memory_of
 from modules.jobs.service import JobService
@@ -41,7 +42,7 @@ from modules.prompts.check import PromptCheck
 from modules.prompts.library import Library
 from modules.queue.owners import OWNER
 from modules.queue.store import JobStore
-from modules.request import GenerationRequest
+from modules.request import MAX_SOURCE_SIDE, GenerationRequest, Upscaling
 from modules.scripts.forever import Forever
 from modules.scripts.runs import ScriptRuns
 from modules.settings import Settings
@@ -234,14 +235,17 @@ class App:
 
     def quote(self, fields: dict[str, Any]) -> Quote:
         """What a request with these fields would cost; reads a file's header.  Other fields than `COST_FIELDS` are ignored in
-        those of a picture that is painted.
+        those of a picture that is painted.  What enlarging takes depends on the picture's size, which `picture` among the
+        fields says: [width, height].
 
         Raises:
             RequestError: a field makes no sense.
         """
-        request, info = self.catalogue.to_quote(fields)
-        if info is None:
-            return Quote(picture_seconds(CostModel(), request), False, None)
+        picture = fields.get("picture")
+        request, info = self.catalogue.to_quote({name: value for name, value in fields.items() if name != "picture"})
+        if isinstance(request, Upscaling):
+            return self._quote_enlarging(request, picture)
+        assert info is not None, "what is painted has a checkpoint"
         dtype = self.engine().dtype.partition(" ")[0]
         needed = (info, *self.catalogue.beside(request))
         weights = sum(weights_of(each, dtype) for each in needed)
@@ -257,6 +261,28 @@ class App:
                 for each in workers
             ]
         return min(quotes, key=lambda each: math.inf if each.seconds is None else each.seconds)
+
+    def _quote_enlarging(self, request: Upscaling, picture: Any) -> Quote:
+        """What enlarging a picture of this size, [width, height], would cost; None says nothing of it.
+
+        Raises:
+            RequestError: it is no size, or the result would be too large.
+        """
+        if picture is None:
+            return Quote(picture_seconds(CostModel(), request), False, None)
+        sides = picture if isinstance(picture, list) and len(picture) == 2 else [0]
+        if not all(isinstance(side, int) and not isinstance(side, bool) and 0 < side <= MAX_SOURCE_SIDE for side in sides):
+            raise RequestError(f"picture: must be a width and a height of 1 to {MAX_SOURCE_SIDE}, {picture!r:.60} was given")
+        source = (sides[0], sides[1])
+        try:
+            request.check_size(source)
+        except ValueError as error:
+            raise RequestError(str(error)) from None
+        scales = {each.name: each.scale for each in self.upscalers()}
+        with self.service.changes.lock:
+            workers = self.service.workers.ready() or self.service.workers.all
+            known = [upscaling_seconds(each.costs, request, source, scales) for each in workers]
+        return Quote(min((seconds for seconds in known if seconds is not None), default=None), False, None)
 
     def in_memory(self, seconds: float = 1.0) -> list[Mapping[str, Any]]:
         """The models in the engines' memory (`messages.InMemory`), as of now or, of one that does not answer within `seconds`,

@@ -553,6 +553,12 @@ class Catalogue:
             return None
 
 
+def enlarging_factor(info: CheckpointInfo) -> int:
+    """How many times as large as the picture that it starts from are those of a checkpoint; 0 where they may have any size."""
+    family = FAMILIES.find(info.family)
+    return family.latent.factor if family is not None and family.concat == "low-res" else 0
+
+
 def _of_family(request: GenerationRequest, family: Family | None) -> GenerationRequest:
     """The request without what only other families of checkpoints are told: it made no difference."""
     if family is None:

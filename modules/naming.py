@@ -146,6 +146,7 @@ _PLAIN: dict[str, Value] = {
     "denoising": lambda facts, _: None if facts.denoising is None else f"{facts.denoising:g}",
     "user": _plain(lambda facts: facts.user),
     "none": lambda *_: "",
+    "counter": lambda *_: "",  # A1111's number before the name, known only when the file is put in place
     "basename": lambda *_: None,  # of an enlarged picture's source, which a painted picture has not
     "job": lambda facts, _: re.sub("[^0-9A-Za-z]", "", facts.job)[:8],
     "index": _plain(lambda facts: f"{facts.index:03d}"),
@@ -159,13 +160,14 @@ _HASHES: dict[str, Value] = {
 }
 
 TAGS: dict[str, Value] = {**_PLAIN, **_HASHES, "datetime": _datetime, "hasprompt": _has_prompt}
-"""By name, without brackets.  `time`, `job` and `index` are ours, the others A1111's."""
+"""By name, without brackets.  `time`, `job` and `index` are ours, and `counter`, which A1111 has as a setting of its own; the
+others are A1111's."""
 
 KNOWN_BEFORE = frozenset(
     (
         *("seed", "seed_first", "seed_last", "steps", "cfg", "width", "height", "sampler", "vae_filename", "clip_skip"),
         *("date", "time", "datetime", "job_timestamp", "batch_number", "batch_size", "generation_number", "denoising"),
-        *("user", "none", "basename", "job", "index"),
+        *("user", "none", "basename", "job", "index", "counter"),
     )
 )
 """Tags whose values a job tells before it is painted; the others need the model, the drawn words or the pixels."""
@@ -177,6 +179,9 @@ class _Call:
     given: tuple[str, ...]
 
 
+_COUNTER = _Call("counter", ())
+
+
 @dataclass(frozen=True)
 class Pattern:
     """`parts` are folders below each other, or the one name: each of texts and tags."""
@@ -185,8 +190,13 @@ class Pattern:
     parts: tuple[tuple[str | _Call, ...], ...]
 
     @property
+    def counts(self) -> bool:
+        """Whether a running number comes before the name, which `render` leaves out."""
+        return self.parts[:1] != () and self.parts[0][:1] == (_COUNTER,)
+
+    @property
     def foreseeable(self) -> bool:
-        """Whether the names are known before the picture is."""
+        """Whether the names, but for a running number, are known before the picture is."""
         return all(isinstance(each, str) or each.tag in KNOWN_BEFORE for part in self.parts for each in part)
 
     def render(self, facts: Facts) -> list[str]:
@@ -214,7 +224,7 @@ def name_pattern(text: str) -> Pattern:
     Raises:
         ValueError: the rest of a sentence that begins "it must be": what is wrong, and what is known.
     """
-    pattern = folder_pattern(text, "a name for files")
+    pattern = folder_pattern(text, "a name for files", _COUNTER)
     if len(pattern.parts) > 1:
         raise ValueError("a name without / and \\: folders belong into output_folder")
     if not any(isinstance(each, _Call) for part in pattern.parts for each in part):
@@ -222,8 +232,9 @@ def name_pattern(text: str) -> Pattern:
     return pattern
 
 
-def folder_pattern(text: str, what: str = "a folder") -> Pattern:
-    """The pattern of a folder below the outputs, with / between folders; "" is the outputs folder itself.
+def folder_pattern(text: str, what: str = "a folder", leading: _Call | None = None) -> Pattern:
+    """The pattern of a folder below the outputs, with / between folders; "" is the outputs folder itself.  `leading` may
+    stand at its beginning alone, where it is given.
 
     Raises:
         ValueError: as for `name_pattern`.
@@ -248,6 +259,8 @@ def folder_pattern(text: str, what: str = "a folder") -> Pattern:
     kept = tuple(part for part in kept if part)
     if len(kept) > MAX_FOLDERS:
         raise ValueError(f"{what} with at most {MAX_FOLDERS} folders below each other")
+    if _COUNTER in [each for part in kept for each in part][1 if leading else 0 :]:
+        raise ValueError(f"{what} in which [counter] " + ("comes first, and once" if leading else "is not: it counts files"))
     if bad := next((part[0] for part in kept if part in (("..",), (".",))), None):
         raise ValueError(f"{what} inside of the outputs folder, without {bad!r}")
     return Pattern(text, kept)

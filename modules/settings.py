@@ -385,8 +385,8 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "output_name",
         _pattern(name_pattern),
-        "how picture files are called, with A1111's tags as in [seed]-[prompt_spaces]; a name that is taken gets the job's id "
-        "and the picture's number behind it",
+        "how picture files are called, with A1111's tags as in [seed]-[prompt_spaces]; [counter] before them is its running "
+        "number; a name that is taken gets the job's id and the picture's number behind it",
         DEFAULT_NAME,
         "PATTERN",
     ),

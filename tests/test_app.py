@@ -119,7 +119,11 @@ def test_names_are_understood_as_people_write_them(scripted: App) -> None:
     [
         ({"steps": 0}, "steps"),
         ({"steps": 10**6}, "steps"),
-        ({"width": 63}, "width: must be a multiple of 8 from 64 to 2048, 63 was given"),
+        ({"width": 63}, "width: must be a multiple of 8 from 64 to 8192, 63 was given"),
+        ({"width": 2056}, "width: must be 2048 at most without tiled diffusion, 2056 was given; switch tiled diffusion on"),
+        ({"hires": {"width": 64, "height": 4096}}, "hires.height: must be 2048 at most without tiled diffusion, 4096"),
+        ({"width": 8200, "tiled_diffusion": True}, "width: must be a multiple of 8 from 64 to 8192, 8200 was given"),
+        ({"width": 8192, "height": 8192, "tiled_diffusion": True}, "8192x8192 is too much for one request; 33,554,432"),
         ({"height": 65}, "height"),
         ({"width": "abc"}, "'abc' was given"),
         ({"cfg_scale": float("nan")}, "cfg_scale: must be a number from 0"),

@@ -91,6 +91,7 @@ def test_folders() -> None:
         ("../[seed]", "without '..'"),
         ("a/" * 9, "at most 8 folders"),
         ("[seed]\n", "can be seen"),
+        ("[counter]/[date]", r"\[counter\] is not: it counts files"),
     ],
 )
 def test_what_is_wrong_is_said_when_it_is_set(pattern: str, problem: str) -> None:
@@ -103,6 +104,11 @@ def test_a_name_has_no_folders_and_at_least_one_tag() -> None:
         name_pattern("[seed]/[steps]")
     with pytest.raises(ValueError, match="with a tag"):
         name_pattern("picture")
+    assert name_pattern("[counter]-[seed]").counts
+    assert not name_pattern("[seed]").counts
+    for pattern in ("[seed]-[counter]", "x[counter]", "[counter]-[counter]"):
+        with pytest.raises(ValueError, match="comes first, and once"):
+            name_pattern(pattern)
 
 
 @given(st.text(), st.text(max_size=20), st.sampled_from(sorted(TAGS)))

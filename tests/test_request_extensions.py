@@ -50,6 +50,7 @@ from modules.request.extensions import offered
 from modules.settings import ROOT, Settings
 from tests.images.conftest import make_info
 from tests.local import LocalLink
+from tests.scripts.test_axes import NAMES
 from tests.tiny import tiny_checkpoint
 from tests.ui.fake_app import FakeApp
 
@@ -360,7 +361,7 @@ def test_our_api_takes_and_describes_them(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("glow")
 def test_a1111_s_api_has_them_as_a_script() -> None:
-    scripts = [script for script in script_infos() if script["name"] == "glow"]
+    scripts = [script for script in script_infos(NAMES) if script["name"] == "glow"]
     assert [script["is_img2img"] for script in scripts] == [False, True]
     shown = [(one["label"], one["value"], one["minimum"], one["maximum"], one["step"]) for one in scripts[0]["args"]]
     assert shown[:2] == [("Glow", 0, 0, 1, 0.1), ("Glow's steps", 0, 0, 150, None)]

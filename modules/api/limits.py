@@ -8,7 +8,17 @@ from pydantic import BaseModel, Field
 
 from modules.app import App
 from modules.fields import bounds_of
-from modules.request import MAX_PIXELS, MAX_PROMPT, MAX_SEED, MAX_SIDE, MAX_STYLES, MIN_SIDE, SIDE_STEP, Txt2Img
+from modules.request import (
+    MAX_PIXELS,
+    MAX_PROMPT,
+    MAX_SEED,
+    MAX_SIDE,
+    MAX_STYLES,
+    MAX_TILED_SIDE,
+    MIN_SIDE,
+    SIDE_STEP,
+    Txt2Img,
+)
 
 DECODERS = 2
 """Pictures that are decoded at a time: the largest takes some 250 MB while it is."""
@@ -22,6 +32,7 @@ class Limits(BaseModel):
     cfg_scale: float
     least_side: int = Field(description="Pixels.")
     most_side: int
+    most_side_tiled: int = Field(description="With tiled diffusion.")
     side_multiple: int
     count: int = Field(description="Pictures of one job; in A1111's terms, n_iter x batch_size.")
     n_iter: int
@@ -42,6 +53,7 @@ def limits_of(app: App) -> dict[str, Any]:
         "cfg_scale": _most("cfg_scale"),
         "least_side": MIN_SIDE,
         "most_side": MAX_SIDE,
+        "most_side_tiled": MAX_TILED_SIDE,
         "side_multiple": SIDE_STEP,
         "count": _most("count"),
         "n_iter": 100,

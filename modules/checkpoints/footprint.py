@@ -33,7 +33,7 @@ TAESD_DECODE = TAESD_ENCODE = 64 * 3 * 64
 class Footprint:
     """Numbers in weights of the denoiser, the text encoders and the autoencoder; and, for each latent position (of a picture,
     one for `factor` x `factor` pixels), the numbers that are alive at most: of a row in a forward of the denoiser, of a picture
-    in the autoencoder's decoder and encoder."""
+    in the autoencoder's decoder and encoder, and what waits between layers where these run in tiles (`diffusion.tiles`)."""
 
     denoiser: int
     text: int
@@ -42,6 +42,8 @@ class Footprint:
     decode: float
     encode: float
     factor: int = 8
+    decode_maps: float = 0.0
+    encode_maps: float = 0.0
 
     @property
     def numbers(self) -> int:
@@ -77,6 +79,8 @@ def of_header(header: Header) -> Footprint:
         decode=decoder_peak(of_vae),
         encode=encoder_peak(of_vae),
         factor=2 ** (len(of_vae.channels) - 1),
+        decode_maps=decoder_maps(of_vae),
+        encode_maps=encoder_maps(of_vae),
     )
 
 
@@ -149,6 +153,31 @@ def encoder_peak(sizes: VAESizes) -> float:
         moments.append(whole * 0.25**level * _level(channels, out, sizes.res_blocks))
         channels = out
     return max(moments)
+
+
+def decoder_maps(sizes: VAESizes) -> float:
+    """Numbers of whole feature maps that wait at most while a picture is decoded in tiles, for each position of its latent."""
+    levels = len(sizes.channels)
+    whole, channels, most = 4.0 ** (levels - 1), sizes.channels[-1], 0.0
+    for level in reversed(range(levels)):
+        out, area = sizes.channels[level], whole * 0.25**level
+        most = max(most, area * _maps(channels, out), area * (out + 4 * out) if level else 0.0)
+        channels = out
+    return most
+
+
+def encoder_maps(sizes: VAESizes) -> float:
+    """The same while it is encoded."""
+    whole, channels, most = 4.0 ** (len(sizes.channels) - 1), sizes.channels[0], 0.0
+    for level, out in enumerate(sizes.channels):
+        most = max(most, whole * 0.25**level * _maps(channels, out))
+        channels = out
+    return most
+
+
+def _maps(channels: int, out: int) -> int:
+    """A residual block in tiles: input, what is between its halves, and what comes out, which may take the input's place."""
+    return channels + out + (out if channels != out else 0)
 
 
 def _level(channels: int, out: int, blocks: int) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.app import App
+from modules.catalogue import enlarging_factor
 from modules.errors import RequestError
 from modules.images.infotext_fields import IMG2IMG_FIELDS
 from modules.images.uploads import Upload
@@ -20,7 +21,8 @@ MAX_FILE = 64 << 20
 def starting_fields(app: App, values: argparse.Namespace, fields: dict[str, Any], user: str) -> dict[str, Any]:
     """The fields that --init and --mask stand for, beside what was said in `fields`.
 
-    Without a size the picture keeps its shape, at the area that the checkpoint is best run with.
+    Without a size the picture keeps its shape, at the area that the checkpoint is best run with, and grows by the factor of a
+    checkpoint that enlarges pictures.
 
     Raises:
         RequestError: there is no such file or it is no picture; or a flag needs a picture to start from and there is none.
@@ -36,8 +38,9 @@ def starting_fields(app: App, values: argparse.Namespace, fields: dict[str, Any]
     if values.mask is not None:
         found["mask"] = _kept(app, "--mask", values.mask, user).id
     if "width" not in fields:
-        best = app.checkpoint(fields.get("checkpoint")).defaults
-        found["width"], found["height"] = shaped(start.width, start.height, best.width * best.height)
+        info = app.checkpoint(fields.get("checkpoint"))
+        if not enlarging_factor(info):  # else the size is found when it is submitted
+            found["width"], found["height"] = shaped(start.width, start.height, info.defaults.width * info.defaults.height)
     return found
 
 

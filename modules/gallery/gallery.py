@@ -21,11 +21,12 @@ from modules.errors import AtelierError, OutputError, RequestError
 from modules.gallery import trash
 from modules.gallery.described import MAX_FILE, read_file
 from modules.gallery.edits import Change, changed
-from modules.gallery.index import SORTS, Index, Owners, Page
+from modules.gallery.index import Index, Owners, Page
 from modules.gallery.notes import Notes, Remembered, note_of
 from modules.gallery.scan import Owned, Scan
 from modules.gallery.schema import Entry
 from modules.gallery.search import Search, parse_search
+from modules.gallery.sorting import SORTS, is_cursor
 from modules.gallery.thumbnails import DECODED, Thumbnails
 from modules.images import files
 from modules.images.containers import WALKED
@@ -167,9 +168,7 @@ class Gallery:
         """
         if sort not in SORTS:
             raise RequestError(f"sort: must be one of {', '.join(SORTS)}")
-        rating, _, number = cursor.rpartition("-")
-        whole = number.isascii() and number.isdecimal() and len(number) < 17
-        if cursor and not (whole and (rating in ("0", "1", "2", "3", "4", "5") if sort == "rating" else not rating)):
+        if cursor and not is_cursor(cursor, sort):
             raise RequestError("cursor: must be what the page before gave as next, for the same order")
         if not 1 <= limit <= MAX_PAGE:
             raise RequestError(f"limit: must be a whole number from 1 to {MAX_PAGE}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.errors import OutputError
-from modules.gallery import schema, words
+from modules.gallery import schema, sorting, words
 from modules.gallery.described import Stamp, taken
 from modules.gallery.schema import Entry, Written
 from modules.gallery.search import LAST, Search
@@ -28,8 +28,6 @@ READERS = 4
 """Connections that are kept open for looking."""
 Owners = frozenset[str] | None
 """Whose pictures: of these users, None for everybody's."""
-
-SORTS = ("newest", "oldest", "rating")
 
 _PAGE = (
     f"SELECT {schema.ENTRY} FROM words CROSS JOIN pictures AS p ON p.id = words.rowid "
@@ -87,6 +85,8 @@ class Index:
         """Pictures that fit, in the order of `sort`, behind those of the page that gave `cursor`."""
         if sort == "rating":
             return self._best(search, owners, cursor, limit)
+        if sort in sorting.BY:
+            return self._sorted(search, owners, sort, cursor, limit)
         at = int(cursor or 0)
         least, most = search.least, search.most
         if cursor:
@@ -94,6 +94,13 @@ class Index:
         order = "ASC" if sort == "oldest" else "DESC"
         rows = self._rows(_PAGE.format(order), (search.match(owners), least, most, limit + 1))
         return _page(rows, limit, lambda last: str(last.id))
+
+    def _sorted(self, search: Search, owners: Owners, sort: str, cursor: str, limit: int) -> Page:
+        """By a column: the ids of all that fit are sorted, and only those of the page are read."""
+        query, bounds = sorting.query(sort, cursor)
+        rows = self._rows(query, (search.match(owners), search.least, search.most, *bounds, limit + 1))
+        found = tuple(self.entries([row[0] for row in rows[:limit]], None))
+        return Page(found, sorting.cursor(sort, found[-1]) if found and len(rows) > limit else "")
 
     def _best(self, search: Search, owners: Owners, cursor: str, limit: int) -> Page:
         """By rating, of each the newest first: one query for each, as they stand in the order of the index."""

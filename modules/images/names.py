@@ -25,6 +25,11 @@ class Naming:
         return (self.name.text, self.folder.text) == (DEFAULT_NAME, DEFAULT_FOLDER)
 
     @property
+    def counts(self) -> bool:
+        """Whether files begin with a running number of their folder."""
+        return self.name.counts
+
+    @property
     def foreseeable(self) -> bool:
         """Whether a picture's place is known before it is painted."""
         return self.name.foreseeable and self.folder.foreseeable

@@ -2,10 +2,11 @@
 
     outputs/2026-08-14/142530-3f2a9c1d-000-1234567890.png      day / time - job - number in the job - seed
 
-Patterns may say otherwise (`modules.naming`).  A name derives from what is known of the picture, never from a counter or a look
-into the folder; one that is taken gets the job and the number behind it.  With the job's own time given, a replay after a crash
-arrives at the same name, finds the finished picture there, sees by the record inside that it is the same one, and takes it
-instead of making a second.  This file knows where pictures go; `files` knows how, `encoding` in what form.
+Patterns may say otherwise (`modules.naming`).  A name derives from what is known of the picture, never from a look into the
+folder, unless a pattern asks for A1111's running number (`counting`); one that is taken gets the job and the number behind it.
+With the job's own time given, a replay after a crash arrives at the same name, finds the finished picture there, sees by the
+record inside that it is the same one, and takes it instead of making a second.  This file knows where pictures go; `files`
+knows how, `encoding` in what form.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import TypeVar
 from modules.errors import OutputError, RequestError
 from modules.images import files, png
 from modules.images.containers import WALKED, read_container
+from modules.images.counting import Numbers
 from modules.images.decode import decode
 from modules.images.encoding import KINDS, SUFFIXES, Encoded, Form, encode
 from modules.images.infotext import GenerationInfo, enlarging_items, parse_record, render, render_record
@@ -79,6 +81,7 @@ class Outputs:
 
     def __init__(self, folder: Path, form: Form | None = None, naming: Naming | None = None) -> None:
         self.folder, self.form, self.naming = folder.absolute(), form or Form(), naming or Naming()
+        self._numbers = Numbers(self.folder)
         self._durable: set[Path] = set()  # folders whose entries we flushed
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -124,11 +127,20 @@ class Outputs:
         file, infotext = _encode(pixels, width, height, info, job, index, self.form)
         when = time.time() if when is None else when
         usual = self.folder / day_of(when)
-        wanted, stem = self._place(when, facts)
+        naming = self.naming
+        wanted, stem = self._place(when, facts, naming)
+        counts = facts is not None and naming.counts
 
         def write() -> SavedImage:
             folder = self._made(wanted, usual)
             with files.part(folder, file.data) as part:
+                if counts:
+                    for path in self._numbers.like(folder, stem, when):
+                        if (same := self._same(path, job, index, file.data)) is not None:
+                            return same if same.infotext else replace(same, infotext=infotext)
+                    return self._saved(
+                        self._numbers.publish(part, folder, stem + file.suffix), file.data, infotext, width, height
+                    )
                 for name in names_of(when, job, index, info.request.seed, stem):
                     target = folder / (name + file.suffix)
                     try:
@@ -192,7 +204,11 @@ class Outputs:
         """
         places = [(self.folder / day_of(when), "")]
         if facts is not None and not self.naming.usual and self.naming.foreseeable:
-            places.append(self._place(when, facts))
+            places.append(self._place(when, facts, self.naming))
+        if facts is not None and self.naming.counts and self.naming.foreseeable:
+            known = (self._same(path, job, index) for path in self._numbers.like(*places.pop(), when))
+            if (found := next((one for one in known if one is not None), None)) is not None:
+                return found
         candidates = (
             folder / (name + suffix)
             for folder, stem in places
@@ -268,9 +284,8 @@ class Outputs:
             return DAY.fullmatch(folder.name) is not None
         return not folder.name.startswith(".") and folder != self.folder / _NO_PICTURES
 
-    def _place(self, when: float, facts: Facts | None) -> tuple[Path, str]:
+    def _place(self, when: float, facts: Facts | None, naming: Naming) -> tuple[Path, str]:
         """The folder, and the name that is wanted without suffix; "" is the usual one."""
-        naming = self.naming
         if facts is None:
             return self.folder / day_of(when), ""
         folders = naming.folder.render(facts)

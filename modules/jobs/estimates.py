@@ -19,6 +19,7 @@ from modules.engine.costs import BY_TAESD, Call, CostModel
 from modules.jobs.memory import Memory, memory_json, rows_of
 from modules.pipelines.stages import Stage, checkpoints_of, refined_steps, stages_of
 from modules.request import HIRES_UPSCALERS, GenerationRequest, Upscaling
+from modules.request.upscaling import passes, sizes
 
 __all__ = [
     "Forecast",
@@ -31,6 +32,7 @@ __all__ = [
     "quote",
     "rows_of",
     "steps_of",
+    "upscaling_seconds",
 ]
 
 
@@ -187,6 +189,22 @@ def picture_seconds(costs: CostModel, request: GenerationRequest, waiting: int =
 def _upscaling_seconds(costs: CostModel, request: Upscaling) -> float | None:
     """Not known before the picture's size is, which stands in no request; nothing where only filters enlarge it."""
     return 0.0 if all(built_in(name) for name in request.upscalers) else None
+
+
+def upscaling_seconds(costs: CostModel, request: Upscaling, source: tuple[int, int], scales: Mapping[str, int]) -> float | None:
+    """Device seconds that a picture of `source` (width, height) costs that is only enlarged; `scales` are those of the
+    upscalers' files by name, 0 where only loading tells.  None while nothing of an upscaler was measured."""
+    total, wanted = 0.0, sizes(source, request.factor(source))[1]
+    for name in request.upscalers:
+        if built_in(name):
+            continue
+        if not (scale := scales.get(name, 0)):
+            return None
+        each = [_enlarging_seconds(costs, name, before, 1) for _, before in passes(source, wanted, scale)]
+        if None in each:
+            return None
+        total += sum(seconds for seconds in each if seconds is not None)
+    return total
 
 
 def _enlarging_seconds(costs: CostModel, upscaler: str, size: tuple[int, int], waiting: int) -> float | None:

@@ -18,9 +18,17 @@ from modules.errors import OutputError, RequestError
 from modules.images import files
 from modules.images.decode import decode
 from modules.images.uploads import Upload, Uploads, missing, pixel_id
-from modules.pixels.regions import Box, working_size
+from modules.pixels.regions import Box, enlarged_size, working_size
 from modules.queue.store import JobStore
-from modules.request import MAX_SOURCE_PIXELS, MAX_SOURCE_SIDE, GenerationRequest, Img2Img, Upscaling
+from modules.request import (
+    MAX_SIDE,
+    MAX_SOURCE_PIXELS,
+    MAX_SOURCE_SIDE,
+    MAX_TILED_SIDE,
+    GenerationRequest,
+    Img2Img,
+    Upscaling,
+)
 from modules.roles import FIELD_OF_ROLE, by_role
 
 log = logging.getLogger("atelier")
@@ -51,15 +59,20 @@ class InputImages:
             return self.uploads.path(upload, user)
         return None
 
-    def sized(self, fields: Mapping[str, Any], user: str, native: tuple[int, int]) -> dict[str, Any]:
+    def sized(self, fields: Mapping[str, Any], user: str, native: tuple[int, int], factor: int = 0) -> dict[str, Any]:
         """`fields` with a size where none is given: the init image's aspect ratio, at as many pixels as the model's own size
-        `native` has."""
+        `native` has, or `factor` times the init image's size for a model that enlarges pictures."""
         given = {name: value for name, value in fields.items() if value is not None}
         path = self.path(init, user) if isinstance(init := pictures_of(given).get("init"), str) else None
         if path is None or "width" in given or "height" in given:
             return given
         with Image.open(path, formats=["PNG"]) as image:
-            width, height = working_size(Box(0, 0, image.width, image.height), native[0] * native[1])
+            whole = Box(0, 0, image.width, image.height)
+        if factor:
+            most = MAX_TILED_SIDE if given.get("tiled_diffusion") is True else MAX_SIDE
+            width, height = enlarged_size(whole, factor, largest=most)
+        else:
+            width, height = working_size(whole, native[0] * native[1])
         return {**given, "width": width, "height": height}
 
     def check(self, request: GenerationRequest, user: str) -> None:
@@ -147,8 +160,12 @@ class InputImages:
 
     def _needed(self) -> set[str]:
         queued = {upload for job in self._store.unfinished() for upload in named(job.request).values()}
-        bases = (pictures_of(run.plan.get("base") or {}) for run in self._store.scripts.running())
-        return queued | {upload for base in bases for upload in base.values() if isinstance(upload, str)}
+        plans = [run.plan for run in self._store.scripts.running()]
+        named_there = [
+            *(pictures_of(plan.get("base") or {}).values() for plan in plans),
+            *(plan.get("uploads", ()) for plan in plans),
+        ]
+        return queued | {upload for uploads in named_there for upload in uploads if isinstance(upload, str)}
 
 
 def named(request: GenerationRequest) -> dict[str, str]:

@@ -22,8 +22,9 @@ class LiveJob:
     """A job that is not over.
 
     `left` are its images that are not saved.  Of each image in flight, `progress` is what was reported last and `words` its
-    prompts as they were sent; `finishing` are those that are to end with the step that runs.  `unsaved` has the engine's
-    messages of finished images that the disk refused, and `ending` how the job ends once that can be recorded.
+    prompts as they were sent; `finishing` are those that are to end with the step that runs, `skipping` those of them that
+    the user skipped, and `interrupted` that the user wants no more of it.  `unsaved` has the engine's messages of finished
+    images that the disk refused, and `ending` how the job ends once that can be recorded.
     """
 
     job: Job
@@ -31,6 +32,8 @@ class LiveJob:
     progress: dict[int, ImageProgress] = field(default_factory=dict)
     words: dict[int, Finished] = field(default_factory=dict)
     finishing: set[int] = field(default_factory=set)
+    skipping: set[int] = field(default_factory=set)
+    interrupted: bool = False
     unsaved: dict[int, Done] = field(default_factory=dict)
     ending: tuple[Outcome, str] | None = None
     rev: int = 1
@@ -42,6 +45,7 @@ class LiveJob:
         for each in (self.progress, self.words, self.unsaved):
             each.pop(index, None)
         self.finishing.discard(index)
+        self.skipping.discard(index)
         self.left.discard(index)
 
     def steps_done(self, index: int) -> int:

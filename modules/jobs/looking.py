@@ -135,6 +135,7 @@ class Looking:
             position = self.live.dispatcher.positions().get(job.id, 0) if live else 0
             paused = live is not None and job.user in self.live.paused
             held = self.live.hold.reason if live else ""
+            skipping, interrupted = (bool(live.skipping), live.interrupted) if live else (False, False)
             doing = self.live.workers.doing(self.live.dispatcher.in_flight(job.id)) if live else ""
         count, done = job.request.count, len(job.pictures)
         furthest = max(images, key=lambda image: image.step, default=not_begun(job.request))
@@ -161,6 +162,8 @@ class Looking:
             pictures=tuple(self._picture(picture) for picture in job.pictures),
             doing=doing,
             paused=paused,
+            skipping=skipping,
+            interrupted=interrupted,
             held=held,
         )
 

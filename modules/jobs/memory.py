@@ -165,18 +165,21 @@ class _Need:
         each = self.footprints[name]
         decodes = work == "decode"
         tiny = (self.request.vae_decoder if decodes else self.request.vae_encoder) == "TAESD" or (decodes and how.taesd)
-        pictures = 1
+        pictures, waits = 1, 0.0
         if decodes and not how.single:
             ceiling = DECODE_POSITIONS.get(self.room.kind, DECODE_POSITIONS["cpu"]) * each.factor**2 // (size[0] * size[1])
             pictures = max(1, min(self.request.count, ceiling))
         if ("tiles" in how.means or any(stage.windows > 1 for stage in self.stages)) and not tiny:
+            if self.room.kind == "cpu":  # a GPU keeps whole feature maps in main memory where they would not fit
+                waits = size[0] * size[1] / each.factor**2 * (each.decode_maps if decodes else each.encode_maps)
             size, pictures = (min(size[0], TILE_SIDE), min(size[1], TILE_SIDE)), 1
         else:
             call = Call(MEMORY_OF + work + (BY_TAESD if tiny else ""), name, *size, pictures)
             if (known := self.costs.seconds(call)) is not None:
                 return round(known), True
         peak = (TAESD_DECODE if decodes else TAESD_ENCODE) if tiny else each.decode if decodes else each.encode
-        return round(pictures * size[0] * size[1] / each.factor**2 * peak * self._vae_number(each)), False
+        positions = pictures * size[0] * size[1] / each.factor**2
+        return round((positions * peak + waits) * self._vae_number(each)), False
 
 
 def memory_of(

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from modules.catalogue import Catalogue
+from modules.catalogue import Catalogue, enlarging_factor
 from modules.engine.link import EngineLink
 from modules.errors import EngineError, LimitError, RequestError
 from modules.images.outputs import Outputs
@@ -123,8 +123,9 @@ class JobService:
             RequestError: they make no sense, or a picture that it starts from is not here.
         """
         if "upscaler_1" not in fields:
-            best = self.catalogue.checkpoint(fields.get("checkpoint")).defaults
-            fields = self.input_images.sized(fields, user, (best.width, best.height))
+            info = self.catalogue.checkpoint(fields.get("checkpoint"))
+            best = info.defaults
+            fields = self.input_images.sized(fields, user, (best.width, best.height), enlarging_factor(info))
         request = self.catalogue.complete(fields)
         self.input_images.check(request, user)
         return request
@@ -220,7 +221,10 @@ class JobService:
             live, tasks = self.live.get(job_id, user), self._to_finish(job_id)
             if live is None or not tasks or isinstance(live.job.request, Upscaling):
                 return False
-            self._finish(max(tasks, key=lambda task: live.steps_done(task.index)))
+            task = max(tasks, key=lambda task: live.steps_done(task.index))
+            live.skipping.add(task.index)
+            self._finish(task)
+            self.live.touch(live)
         return True
 
     def interrupt(self, job_id: str, user: str) -> bool:
@@ -237,6 +241,7 @@ class JobService:
             with self.changes.lock:
                 still = busy and self.live.get(job_id, user) is live
                 if still and self.live.dispatcher.busy(job_id):  # its engine may have died
+                    live.interrupted = True
                     live.left -= set(self.live.dispatcher.drop_waiting(job_id))
                     for task in self._to_finish(job_id):
                         self._finish(task)

@@ -97,6 +97,10 @@ class JobView:
     """What the workers that have its images do instead of painting, such as loading its checkpoint; "" for nothing special."""
     paused: bool = False
     """The owner paused: nothing more of it is begun."""
+    skipping: bool = False
+    """A picture that the owner skipped ends with the step that runs."""
+    interrupted: bool = False
+    """The owner ended it early: what is painted ends with the step that runs, and nothing more is begun."""
     held: str = ""
     """Why it cannot go on now although nothing is wrong with it, "" when it can: pictures or jobs cannot be written."""
 

@@ -15,7 +15,7 @@ from PIL import Image
 from modules.errors import RequestError
 from modules.pixels import Floats, Mask, Picture, compose, infill, masks, outpaint, regions, resize, soft
 from modules.pixels.regions import Box
-from modules.request import MAX_SIDE, Img2Img
+from modules.request import MAX_SIDE, MAX_TILED_SIDE, Img2Img
 
 LATENT_UPSCALE = "Just resize (latent upscale)"
 STITCH = "Crop and stitch"
@@ -140,7 +140,8 @@ def region_of(request: Img2Img, init: Image.Image, mask: Image.Image | None, nat
 
 def _plain(request: Img2Img, picture: Picture, digest: str, factor: int, notes: tuple[str, ...]) -> Region:
     if request.resize_mode == LATENT_UPSCALE:
-        return Region(_encodable(picture, factor), picture, digest, notes=notes)
+        most = MAX_TILED_SIDE if request.tiled_diffusion else MAX_SIDE
+        return Region(_encodable(picture, factor, most), picture, digest, notes=notes)
     return Region(resize.resize(picture, request.width, request.height, request.resize_mode), picture, digest, notes=notes)
 
 
@@ -218,9 +219,9 @@ def _flattened(init: Image.Image) -> Image.Image:
     return Image.alpha_composite(ground, init).convert("RGB")
 
 
-def _encodable(picture: Picture, factor: int) -> Picture:
-    """Its own size, as near as the autoencoder takes it and no larger than what may be painted."""
+def _encodable(picture: Picture, factor: int, most: int) -> Picture:
+    """Its own size, as near as the autoencoder takes it, with `most` pixels a side: no larger than what may be painted."""
     height, width = picture.shape[:2]
-    shrink = min(1.0, MAX_SIDE / max(width, height))
+    shrink = min(1.0, most / max(width, height))
     sides = (max(factor, round(side * shrink / factor) * factor) for side in (width, height))
     return resize.resize(picture, *sides)

@@ -18,13 +18,8 @@ from modules.pipelines.ops import Program, load_upscaler, on_host, progressed, u
 from modules.pipelines.painted import Painted
 from modules.pixels import Picture, resize
 from modules.pixels.enlarging import FILTERS, by_filter, put_together
-from modules.request import MAX_SOURCE_PIXELS, Upscaling
-from modules.request.upscaling import sizes
-
-PASSES = 3
-"""How often an upscaler is applied at most until its result is large enough; Lanczos does the rest (A1111)."""
-MOST_PIXELS = 2 * MAX_SOURCE_PIXELS
-"""Of what a pass makes: a larger picture is first brought to the size of which it makes just what is asked for."""
+from modules.request import Upscaling
+from modules.request.upscaling import passes, sizes
 
 
 @dataclass
@@ -106,7 +101,7 @@ def _scaled(
 
 def _passes(pixels: Picture, wanted: tuple[int, int], model: UpscalerHandle, tally: Tally) -> Program[Picture]:
     """`pixels` after the passes of a network that make them as large as `wanted` (width, height)."""
-    for size, before in _planned((pixels.shape[1], pixels.shape[0]), wanted, model.scale):
+    for size, before in passes((pixels.shape[1], pixels.shape[0]), wanted, model.scale):
         if before != (pixels.shape[1], pixels.shape[0]):
             pixels = yield from on_host(partial(resize.scale, pixels, *before))
         pixels = yield from enlarged(pixels, model, tally)
@@ -114,27 +109,10 @@ def _passes(pixels: Picture, wanted: tuple[int, int], model: UpscalerHandle, tal
     return pixels
 
 
-def _planned(source: tuple[int, int], wanted: tuple[int, int], scale: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """The sizes (width, height) after and before each pass.  A network that does not enlarge is applied once."""
-    planned: list[tuple[tuple[int, int], tuple[int, int]]] = []
-    size = source
-    for _ in range(PASSES if scale > 1 else 1):
-        if planned and size[0] >= wanted[0] and size[1] >= wanted[1]:
-            break
-        if not planned and scale > 1 and size[0] >= wanted[0] and size[1] >= wanted[1]:
-            break
-        before = size
-        if math.prod(size) * scale**2 > MOST_PIXELS:
-            before = min(size[0], max(1, math.ceil(wanted[0] / scale))), min(size[1], max(1, math.ceil(wanted[1] / scale)))
-        size = before[0] * scale, before[1] * scale
-        planned.append((size, before))
-    return planned
-
-
 def _tiles(source: tuple[int, int], wanted: tuple[int, int], model: UpscalerHandle) -> int:
     """How many tiles the passes take."""
     tiles = model.tiles(free_memory(model.device))
-    up = [(math.ceil(before[0] / 4) * 4, math.ceil(before[1] / 4) * 4) for _, before in _planned(source, wanted, model.scale)]
+    up = [(math.ceil(before[0] / 4) * 4, math.ceil(before[1] / 4) * 4) for _, before in passes(source, wanted, model.scale)]
     return sum(len(tiles.starts(width)) * len(tiles.starts(height)) for width, height in up)
 
 

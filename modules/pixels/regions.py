@@ -110,6 +110,17 @@ def working_size(box: Box, area: int, step: int = 8, smallest: int = 64, largest
     return width, height
 
 
+def enlarged_size(box: Box, factor: int, step: int = 8, smallest: int = 64, largest: int = 2048) -> tuple[int, int]:
+    """(width, height) of `factor` times `box`, or of as much of that as `largest` pixels a side allow, as multiples of `step`.
+
+    >>> enlarged_size(Box(0, 0, 130, 100), 4), enlarged_size(Box(0, 0, 1024, 512), 4)
+    ((520, 400), (2048, 1024))
+    """
+    scale = min(factor, largest / max(box.width, box.height))
+    width, height = (max(smallest, min(largest, round(side * scale / step) * step)) for side in (box.width, box.height))
+    return width, height
+
+
 def _stretch(start: int, end: int, by: int, size: int) -> tuple[int, int]:
     """The span start..end longer by `by`, around its middle, moved and then cut to lie in 0..size."""
     start, end = start - by // 2, end + by - by // 2

@@ -26,7 +26,7 @@ CellState = Literal["waiting", "queued", "done", "failed", "cancelled"]
 OVER: tuple[CellState, ...] = ("done", "failed", "cancelled")
 
 KEPT = 50
-"""Scripts that are over and remembered, with the jobs of their cells; of older ones the pictures stay."""
+"""Scripts of one user that are over and remembered, with the jobs of their cells; of older ones the pictures stay."""
 RUNNING = 20
 """Scripts of one user that may be under way."""
 
@@ -101,9 +101,9 @@ class ScriptStore:
                     [(run, number, json.dumps(changes), after) for number, (changes, after) in enumerate(cells)],
                 )
                 db.execute(
-                    "DELETE FROM scripts WHERE state != 'running' AND position NOT IN "
-                    "(SELECT position FROM scripts WHERE state != 'running' ORDER BY position DESC LIMIT ?)",
-                    (KEPT,),
+                    "DELETE FROM scripts WHERE user = ? AND state != 'running' AND position NOT IN "
+                    "(SELECT position FROM scripts WHERE user = ? AND state != 'running' ORDER BY position DESC LIMIT ?)",
+                    (user, user, KEPT),
                 )
         found = self.get(run)
         assert found is not None

@@ -13,6 +13,9 @@ MAX_PROMPT = 32_768
 MAX_STYLES = 100
 MAX_SEED = 2**64 - 1
 MAX_SIDE = 2048
+"""Pixels of a side of what is painted, without tiled diffusion."""
+MAX_TILED_SIDE = 8192
+"""With tiled diffusion, whose evaluations take the memory of a window."""
 MIN_SIDE = 64
 SIDE_STEP = 8
 MAX_PIXELS = 33_554_432
@@ -56,4 +59,4 @@ Integer = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Pixel = Annotated[int, BeforeValidator(_number), Field(ge=0, le=MAX_SOURCE_SIDE)]
 SourceId = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Side = Annotated[int, BeforeValidator(_number), Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIDE_STEP)]
+Side = Annotated[int, BeforeValidator(_number), Field(ge=MIN_SIDE, le=MAX_TILED_SIDE, multiple_of=SIDE_STEP)]

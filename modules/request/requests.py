@@ -19,7 +19,18 @@ from modules.request.checkpoint import CheckpointOptions, with_named_taesd
 from modules.request.extensions import checked, describe
 from modules.request.guidance import GuidanceOptions
 from modules.request.hires import Hires
-from modules.request.kinds import MAX_PIXELS, MAX_SEED, MAX_STYLES, Integer, Prompt, Real, Side, SourceId, StyleName
+from modules.request.kinds import (
+    MAX_PIXELS,
+    MAX_SEED,
+    MAX_SIDE,
+    MAX_STYLES,
+    Integer,
+    Prompt,
+    Real,
+    Side,
+    SourceId,
+    StyleName,
+)
 from modules.request.mask import MaskOptions
 from modules.request.refiner import RefinerOptions
 from modules.request.sampling import NoiseOptions, SamplerOptions
@@ -148,9 +159,13 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions, Che
 
     @model_validator(mode="after")
     def _affordable(self) -> Txt2Img:
+        if not self.tiled_diffusion and (problem := _too_large("", self) or (self.hires and _too_large("hires.", self.hires))):
+            raise ValueError(problem)
         width, height = max(((each.width, each.height) for each in (self, self.hires) if each), key=math.prod)
         if width * height * self.count > MAX_PIXELS:
-            raise ValueError(f"{self.count} pictures of {width}x{height} are too much for one request; make fewer")
+            what = f"{self.count} pictures of {width}x{height} are" if self.count > 1 else f"{width}x{height} is"
+            less = "make fewer" if width * height <= MAX_PIXELS else f"{MAX_PIXELS:,} pixels is the most"
+            raise ValueError(f"{what} too much for one request; {less}")
         return self
 
     @model_serializer(mode="wrap")
@@ -183,6 +198,17 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions, Che
         """
         varies = "variation_seed" if self.variation_strength > 0 else "seed"
         return self.model_copy(update={varies: (getattr(self, varies) + index) % (MAX_SEED + 1), "count": 1})
+
+
+def _too_large(prefix: str, sized: Txt2Img | Hires) -> str:
+    """Which side is larger than is painted without tiled diffusion, "" for none."""
+    name = next((name for name in ("width", "height") if getattr(sized, name) > MAX_SIDE), "")
+    if not name:
+        return ""
+    return (
+        f"{prefix}{name}: must be {MAX_SIDE} at most without tiled diffusion, {getattr(sized, name)} was given; switch "
+        "tiled diffusion on (tiled_diffusion), which paints larger pictures in windows, or take a smaller size"
+    )
 
 
 class Img2Img(Txt2Img, MaskOptions):

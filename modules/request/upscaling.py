@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -13,6 +14,10 @@ from modules.request.requests import Txt2Img
 from modules.roles import Role, allow_role_fields, by_role, needs_init
 
 MAX_FACTOR = 8.0
+PASSES = 3
+"""How often an upscaler is applied at most until its result is large enough; Lanczos does the rest (A1111)."""
+MOST_PIXELS = 2 * MAX_SOURCE_PIXELS
+"""Of what a pass makes: a larger picture is first brought to the size of which it makes just what is asked for."""
 Scaled = Annotated[Integer, Field(ge=0, le=MAX_SOURCE_SIDE)]
 
 
@@ -138,3 +143,23 @@ def sizes(source: tuple[int, int], factor: float) -> tuple[tuple[int, int], tupl
     """
     exact = max(1, int(source[0] * factor)), max(1, int(source[1] * factor))
     return exact, (max(8, exact[0] // 8 * 8), max(8, exact[1] // 8 * 8))
+
+
+def passes(source: tuple[int, int], wanted: tuple[int, int], scale: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The sizes (width, height) after and before each pass of a network that enlarges by `scale`, until its result covers
+    `wanted`.  One that does not enlarge is applied once.
+
+    >>> passes((100, 50), (300, 150), 2)
+    [((200, 100), (100, 50)), ((400, 200), (200, 100))]
+    """
+    planned: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    size = source
+    for _ in range(PASSES if scale > 1 else 1):
+        if (planned or scale > 1) and size[0] >= wanted[0] and size[1] >= wanted[1]:
+            break
+        before = size
+        if math.prod(size) * scale**2 > MOST_PIXELS:
+            before = min(size[0], max(1, math.ceil(wanted[0] / scale))), min(size[1], max(1, math.ceil(wanted[1] / scale)))
+        size = before[0] * scale, before[1] * scale
+        planned.append((size, before))
+    return planned

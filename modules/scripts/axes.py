@@ -35,7 +35,8 @@ SEEDS = ("seed", "variation_seed")
 class Names:
     """What is here under which name: lists to choose from, and the name that a text means.
 
-    `checkpoint`, `vae` and `upscaler` (of a second pass) raise `RequestError` for what is not here or cannot be used.
+    `checkpoint`, `vae`, `upscaler` (of a second pass) and `enlarger` (of a whole picture) raise `RequestError` for what is not
+    here or cannot be used.
     """
 
     checkpoints: Callable[[], list[str]]
@@ -45,6 +46,8 @@ class Names:
     checkpoint: Callable[[str], str]
     vae: Callable[[str], str]
     upscaler: Callable[[str], str]
+    enlargers: Callable[[], list[str]]
+    enlarger: Callable[[str], str]
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ class Detail:
     mask_blur: int = 8
     prompt: str = ""
     negative_prompt: str = ""
+    whole: bool = False
+    """Paint the whole picture for each detail and keep that part of it, in place of the detail at the model's own size."""
 
 
 def boxes_said(value: Any) -> tuple[tuple[int, int, int, int], ...]:
@@ -79,7 +81,7 @@ def plan_detail(asked: Detail, base: Fields, check: Check, found: Found) -> Plan
         raise ScriptError(f"there is no detector {asked.detector[:60]!r} here ({known})", "detector")
     if not by_role(base).get("pictures"):
         raise ScriptError("the detail pass starts from a picture; use it in img2img or Inpaint")
-    base = {**with_seeds(base), "count": 1, **_settings(asked)}
+    base = {**with_seeds(base), "count": 1, **settings_of(asked)}
     request = check(base, True)
     if getattr(request, "outpaints", False):
         raise ScriptError("the detail pass does not extend pictures; take the extension away")
@@ -113,8 +115,12 @@ def plan_detail(asked: Detail, base: Fields, check: Check, found: Found) -> Plan
     )
 
 
-def _settings(asked: Detail) -> Fields:
-    """The fields that all cells have."""
+def settings_of(asked: Detail) -> Fields:
+    """The fields that all details have.
+
+    Raises:
+        ScriptError: a number is out of range.
+    """
     if not 0 <= asked.denoising_strength <= 1:
         raise ScriptError(f"the denoising strength is 0 to 1, not {asked.denoising_strength:g}", "denoising_strength")
     for name, value, most in (("padding", asked.padding, 256), ("mask_blur", asked.mask_blur, 64)):
@@ -128,7 +134,7 @@ def _settings(asked: Detail) -> Fields:
         "mask_blur_y": asked.mask_blur,
         "mask_mode": "Inpaint masked",
         "masked_content": "original",
-        "inpaint_area": "Crop and stitch",
+        "inpaint_area": "Whole picture" if asked.whole else "Crop and stitch",
         "box": [0, 0, 0, 0],
         **{name: text for name, text in words.items() if text},
     }

@@ -77,12 +77,13 @@ def _put_together(host: Host, run: StoredRun, cells: Mapping[int, StoredCell], i
     init = by_role(run.plan["base"]).get("pictures")
     info = replace(info, request=info.request.model_copy(update={"pictures": init}))
     across, down, saved = len(run.plan["columns"]), len(run.plan["rows"]), []
+    tiles = across * down * len(run.plan["sheets"])
 
     def tile(number: int) -> Tile:
         cell = cells.get(number)
         found = _pictures(host, run, cell)
         if cell is None or isinstance(found, str):
-            raise RequestError(f"tile {number + 1} of {len(cells)} is missing ({found}); make the missing ones")
+            raise RequestError(f"tile {number + 1} of {tiles} is missing ({found}); make the missing ones")
         left, top, width, height = cell.changes[TILE][:4]
         return Tile(Box(left, top, left + width, top + height), np.asarray(found[0].convert("RGB")))
 

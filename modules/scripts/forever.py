@@ -15,11 +15,10 @@ from typing import Any
 from modules.errors import AtelierError, RequestError
 from modules.queue.forever import ForeverStore, StoredForever
 from modules.scripts.host import Host
+from modules.scripts.watching import Watcher
 
 log = logging.getLogger("atelier")
 
-LOOK_SECONDS = 5.0
-"""Until something that was refused (a full queue, a full disk) is tried again."""
 MOST_IN_QUEUE = 2
 """Jobs of one user that are in the queue for this: the one that is painted, and the next."""
 
@@ -52,9 +51,7 @@ class Forever:
         """Whether a user may still submit: it ends for an account that is removed or disabled.  Set by the server."""
         self._lock = threading.RLock()
         self._live: dict[str, StoredForever] = {}
-        self._woken, self._closing = threading.Event(), False
-        self._thread: threading.Thread | None = None
-        self._unlisten: Callable[[], None] = lambda: None
+        self._watcher = Watcher("forever", host.listen, self.look, lambda: bool(self._live))
 
     # ---- users
 
@@ -109,32 +106,18 @@ class Forever:
         with self._lock:
             for run in self.store.going():
                 self._live.setdefault(run.user, run)
-        self._unlisten = self._host.listen(self._woken.set)
-        self._thread = threading.Thread(target=self._loop, name="forever", daemon=True)
-        self._thread.start()
-        self._woken.set()
+        self._watcher.begin()
 
     def close(self) -> None:
         """Stop; what is on goes on with the next start."""
-        self._closing = True
-        self._woken.set()
-        if self._thread is not None:
-            self._unlisten()
-            self._thread.join(timeout=30)
-            self._thread = None
-
-    def _loop(self) -> None:
-        while not self._closing:
-            self._woken.wait(LOOK_SECONDS if self._live else None)
-            self._woken.clear()
-            self.look()
+        self._watcher.close()
 
     def look(self) -> None:
         """Take in what jobs have come to, and submit what is next of each user."""
         with self._lock:
             users = list(self._live)
         for user in users:
-            if self._closing:
+            if self._watcher.closing:
                 return
             try:
                 with self._lock:

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from modules.checkpoints.files import CheckpointInfo
-from modules.checkpoints.upscalers import UpscalerInfo
+from modules.checkpoints.upscalers import BUILT_IN, UpscalerInfo
 from modules.checkpoints.vaes import VaeInfo
 from modules.images.outputs import Outputs
 from modules.images.uploads import Upload
 from modules.jobs.estimates import Quote
 from modules.jobs.views import JobView
 from modules.prompts.library import Library
-from modules.request import GenerationRequest
+from modules.request import HIRES_UPSCALERS, GenerationRequest
+from modules.scripts.axes import Names
 
 
 class ModelNames(Protocol):
@@ -49,3 +50,22 @@ class Host(Protocol):
     def picture_saved(self, name: str, user: str) -> None: ...
     def keep_upload(self, data: bytes, user: str) -> Upload: ...
     def upload_path(self, upload: str, user: str) -> Path | None: ...
+
+
+def names_in(host: Host) -> Names:
+    """What is here under which name."""
+
+    def files() -> list[str]:
+        return [info.name for info in host.upscalers() if not info.problem]
+
+    return Names(
+        checkpoints=lambda: [info.name for info in host.checkpoints() if not info.problem],
+        vaes=lambda: ["Automatic", "None", *(info.name for info in host.vaes() if not info.problem)],
+        styles=lambda: list(host.library.styles()),
+        upscalers=lambda: [*HIRES_UPSCALERS, *files()],
+        checkpoint=lambda name: host.checkpoint(name).name,
+        vae=host.catalogue.vae,
+        upscaler=lambda name: host.catalogue.upscaler(name, "hires.upscaler", HIRES_UPSCALERS),
+        enlargers=lambda: [*BUILT_IN, *files()],
+        enlarger=lambda name: host.catalogue.upscaler(name, "SD upscale", BUILT_IN),
+    )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from modules.request import GenerationRequest
 from modules.scripts.axes import Fields, Names
 from modules.scripts.detail import Detail, Found, boxes_said, plan_detail
+from modules.scripts.finding import DetailPass, plan_after
 from modules.scripts.loopback import Loopback, plan_loopback
 from modules.scripts.matrix import Matrix, plan_matrix
-from modules.scripts.plan import TITLES, Plan, ScriptError
+from modules.scripts.plan import OF_MANY, TITLES, Plan, ScriptError
 from modules.scripts.prompts import Prompts, plan_prompts
 from modules.scripts.upscale import SizeOf, Upscale, plan_upscale
 from modules.scripts.xyz import XYZ, Check, plan_xyz
@@ -25,12 +26,13 @@ def plan_of(
     prepared: Callable[[Fields], GenerationRequest],
     size_of: SizeOf = lambda fields: None,
     found: Found = lambda fields, detector: None,
+    many: Sequence[Fields] = (),
 ) -> Plan:
     """The cells that a script makes of a request's fields.
 
     `script` has the script's `name` (a key of `TITLES`) and its options, by the names that A1111 gives its arguments;
     `prepared` makes a request of fields, with all names resolved; `size_of` and `found` know the picture
-    that they start from.
+    that they start from.  `many` are requests with pictures of their own in place of `fields`, which Loopback alone takes.
 
     Raises:
         ScriptError: it makes no sense, in words that name the axis and value, or the line.
@@ -39,6 +41,8 @@ def plan_of(
     name = script.get("name")
     if name not in TITLES:
         raise ScriptError(f"there is no script {str(name)[:60]!r}; there are {', '.join(TITLES)}", "name")
+    if many and name not in OF_MANY:
+        raise ScriptError(f"{TITLES[name]} is carried out with one picture; {TITLES['loopback']} takes many")
     check, image = _check(prepared), "source" in fields or "pictures" in fields
     options = _Options(script)
     if name == "xyz":
@@ -55,15 +59,17 @@ def plan_of(
         return plan_prompts(asked, fields, names, check)
     if name == "upscale":
         upscale = Upscale(options.whole("overlap", 64), options.text("upscaler", "Lanczos"), options.real("scale_factor", 2.0))
-        return plan_upscale(upscale, fields, check, size_of)
+        return plan_upscale(upscale, fields, check, size_of, names.enlarger)
     if name == "detail":
+        if not image or options.switch("after"):
+            return plan_after(_passes(options), fields, check)
         return plan_detail(_detail(options), fields, check, found)
     loops = Loopback(
         options.whole("loops", 4),
         options.real("final_denoising_strength", 0.5),
         options.text("denoising_curve", "Linear"),  # type: ignore[arg-type]
     )
-    return plan_loopback(loops, fields, check)
+    return plan_loopback(loops, fields, check, many)
 
 
 def _xyz(options: _Options) -> XYZ:
@@ -88,6 +94,31 @@ def _detail(options: _Options) -> Detail:
         options.whole("mask_blur", 8),
         options.text("prompt"),
         options.text("negative_prompt"),
+        options.switch("whole"),
+    )
+
+
+def _passes(options: _Options) -> list[DetailPass]:
+    """The passes behind painting: a list of them, or one whose options are the script's own."""
+    given = options.get("passes")
+    if given is None:
+        return [_pass(options)]
+    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        raise ScriptError("passes: must be a list of objects", "passes")
+    return [_pass(_Options(one)) for one in given]
+
+
+def _pass(options: _Options) -> DetailPass:
+    own = options.get("own") or {}
+    if not isinstance(own, dict):
+        raise ScriptError("own: must be an object of fields", "passes")
+    return DetailPass(
+        _detail(options),
+        options.whole("growth", 4),
+        options.whole("most", 4),
+        options.real("smallest", 0.0),
+        options.real("largest", 1.0),
+        own,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from modules.errors import RequestError
 from modules.request import GenerationRequest
+from modules.roles import by_role
 
 Fields = dict[str, Any]
 Heading = tuple[tuple[str, bool], ...]
@@ -33,8 +34,15 @@ TITLES = {
 }
 """The scripts' names in A1111, by ours."""
 
-OF_PICTURES = ("loopback", "upscale", "detail")
-"""Those that start from a picture."""
+ENLARGE = "enlarge"
+"""What the changes of a cell have that paints nothing and enlarges the picture of the base: upscaler's name and factor."""
+
+OF_PICTURES = ("loopback", "upscale")
+"""Those that start from a picture; of words alone the detail pass paints one first."""
+
+
+OF_MANY = ("loopback",)
+"""Those that may start from many pictures, each with a request of its own."""
 
 
 class ScriptError(RequestError):
@@ -83,12 +91,28 @@ class Plan:
         return TITLES[self.script]
 
     @property
+    def uploads(self) -> list[str]:
+        """The ids of all pictures that its requests start from: they are kept while it is under way."""
+        each = (by_role(fields).get("pictures") for fields in (self.base, *(cell.changes for cell in self.cells)))
+        ids = (one for pictures in each if isinstance(pictures, dict) for one in pictures.values())
+        return list(dict.fromkeys(one for one in ids if isinstance(one, str)))
+
+    @property
     def submitted(self) -> tuple[int, ...]:
         return self.order or tuple(range(len(self.cells)))
 
     def fields(self, number: int) -> Fields:
         """The request of a cell."""
-        return {**self.base, **self.cells[number].changes}
+        return fields_of(self.base, self.cells[number].changes)
+
+
+def fields_of(base: Fields, own: Fields) -> Fields:
+    """The request of a cell: the base with what is its own, or one that only enlarges the base's picture (`ENLARGE`)."""
+    if ENLARGE not in own:
+        return {**base, **own}
+    upscaler, factor = own[ENLARGE]
+    init = (by_role(base).get("pictures") or {}).get("init")
+    return {"pictures": {"init": init}, "upscaler_1": upscaler, "upscale_by": factor, "private": bool(base.get("private"))}
 
 
 def changes(base: Fields, fields: Fields) -> Fields:
@@ -116,15 +140,16 @@ def counted(fields: Fields, by: int) -> Fields:
     return {**fields, "seed": (seed + by) % 2**64} if by and isinstance(seed, int) and seed >= 0 else fields
 
 
-def check_size(cells: int, count: int) -> None:
-    """
+def check_size(cells: int, count: int, most: int = MAX_CELLS) -> None:
+    """Refuse what makes more than `most` cells.
+
     Raises:
         ScriptError: more cells or pictures than a script may make.
     """
     if not cells:
         raise ScriptError("there is nothing to make: no cell has values")
-    if cells > MAX_CELLS:
-        raise ScriptError(f"that are {cells:,} cells, and {MAX_CELLS:,} is the most; take fewer values")
+    if cells > most:
+        raise ScriptError(f"that are {cells:,} cells, and {most:,} is the most; take fewer values")
     if cells * count > MAX_PICTURES:
         raise ScriptError(
             f"that are {cells * count:,} pictures ({cells:,} cells of {count}), and {MAX_PICTURES:,} is the most; "

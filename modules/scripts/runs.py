@@ -15,25 +15,26 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from modules.errors import AtelierError, LimitError, QueueError, RequestError
+from modules.jobs.estimates import Quote
 from modules.queue.scripts import OVER, CellState, ScriptStore, StoredCell, StoredRun, job_key
-from modules.request import HIRES_UPSCALERS, GenerationRequest
+from modules.request import GenerationRequest
 from modules.scripts.axes import Axis, Names, axes
-from modules.scripts.detail import AREA, found_in, with_area
+from modules.scripts.cells import request_of, to_be_made, why_not_begun
+from modules.scripts.detail import found_in
 from modules.scripts.drawing import draw_sheets
-from modules.scripts.host import Host
-from modules.scripts.looping import from_picture_of
+from modules.scripts.finding import NOTHING
+from modules.scripts.host import Host, names_in
 from modules.scripts.parsing import plan_of
 from modules.scripts.plan import Fields, Plan, ScriptError
 from modules.scripts.preview import Preview, preview_of
-from modules.scripts.upscale import TILE, size_in, with_tile
+from modules.scripts.upscale import size_in
 from modules.scripts.views import RunView, view_of
+from modules.scripts.watching import Watcher
 
 log = logging.getLogger("atelier")
 
 WINDOW = 8
 """Cells of one user's scripts that are in the queue at a time: as many as a device has in flight, twice."""
-LOOK_SECONDS = 5.0
-"""Until something that was refused (a full queue, a full disk) is tried again."""
 MAX_BYTES = 16 << 20
 """Of what is kept of a script: prompts may be long, and cells many."""
 
@@ -69,34 +70,25 @@ class ScriptRuns:
         self.store, self._host, self.per_user = store, host, per_user
         self._lock = threading.RLock()
         self._live: dict[str, _Live] = {}
-        self._woken, self._closing = threading.Event(), False
-        self._thread: threading.Thread | None = None
+        self._watcher = Watcher("scripts", host.listen, self.look)
         self._drawer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="script-sheets")
-        self._unlisten: Callable[[], None] = lambda: None
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._listening = threading.Lock()
 
     # ---- before a script is begun
 
     def names(self) -> Names:
-        host = self._host
-        return Names(
-            checkpoints=lambda: [info.name for info in host.checkpoints() if not info.problem],
-            vaes=lambda: ["Automatic", "None", *(info.name for info in host.vaes() if not info.problem)],
-            styles=lambda: list(host.library.styles()),
-            upscalers=lambda: [*HIRES_UPSCALERS, *(info.name for info in host.upscalers() if not info.problem)],
-            checkpoint=lambda name: host.checkpoint(name).name,
-            vae=host.catalogue.vae,
-            upscaler=lambda name: host.catalogue.upscaler(name, "hires.upscaler", HIRES_UPSCALERS),
-        )
+        """What is here under which name."""
+        return names_in(self._host)
 
     def axes(self, image: bool) -> list[tuple[Axis, list[str] | None]]:
         """The axes of an X/Y/Z plot that can be used, with all that can be chosen, None where values are typed."""
         names = self.names()
         return [(axis, axis.choices(names)) for axis in axes(image) if not axis.missing]
 
-    def plan(self, script: Mapping[str, Any], fields: Fields, user: str) -> Plan:
-        """
+    def plan(self, script: Mapping[str, Any], fields: Fields, user: str, many: Sequence[Fields] = ()) -> Plan:
+        """The cells of a script.
+
         Raises:
             ScriptError: the script makes no sense; names the axis and value.
             RequestError: the fields make none.
@@ -106,7 +98,7 @@ class ScriptRuns:
             return self._host.prepared(given, user)
 
         looks = size_in(self._host, user), found_in(self._host, user)
-        return plan_of(script, fields, self.names(), prepared, *looks)
+        return plan_of(script, fields, self.names(), prepared, *looks, many)
 
     def preview(self, script: Mapping[str, Any], fields: Fields) -> Preview:
         """What `start` would make of it, whatever picture it starts from; `picture` in the script is its width and height.
@@ -115,20 +107,28 @@ class ScriptRuns:
             As `plan`.
         """
         plan = plan_of(script, fields, self.names(), self._host.complete, lambda fields: _size_said(script))
-        return preview_of(plan, self._host.quote)
+
+        def quote(given: Fields) -> Quote:
+            return self._host.quote({**given, "picture": script.get("picture")} if "upscaler_1" in given else given)
+
+        return preview_of(plan, quote)
 
     # ---- users
 
-    def start(self, script: Mapping[str, Any], fields: Fields, user: str, key: str = "") -> RunView:
-        """Accept a script.  When this returns it is on disk and survives a restart; `key` as for `App.submit`.
+    def start(
+        self, script: Mapping[str, Any], fields: Fields, user: str, key: str = "", many: Sequence[Fields] = ()
+    ) -> RunView:
+        """Accept a script.  When this returns it is on disk and survives a restart; `key` as for `App.submit`.  `many` are
+        requests with pictures of their own, in place of `fields`.
 
         Raises:
             ScriptError, RequestError: as `plan`.
             LimitError: too many are under way.
             QueueError: it cannot be written.
         """
-        plan = self.plan(script, fields, user)
+        plan = self.plan(script, fields, user, many)
         stored = {
+            "uploads": plan.uploads,
             "script": plan.script,
             "base": plan.base,
             "columns": plan.columns,
@@ -153,7 +153,7 @@ class ScriptRuns:
             run, new = self.store.add(stored, cells, user, key)
             if new:
                 self._live[run.id] = _Live(run, self.store.cells(run.id))
-        self._woken.set()
+        self._watcher.wake()
         view = self.run(run.id, user)
         assert view is not None
         return view
@@ -217,13 +217,13 @@ class ScriptRuns:
                 if numbers is not None
                 else {cell.number for cell in cells if cell.state in ("failed", "cancelled")}
             )
-            wanted = _with_followers(cells, wanted)
+            wanted = to_be_made(self._host, cells, wanted, user)
             self.store.again(run, [cell.number for cell in cells if cell.number in wanted and cell.state in OVER])
             found = self.store.get(run, user)
             assert found is not None
             if found.state == "running":
                 self._live[run] = _Live(found, self.store.cells(run))
-        self._woken.set()
+        self._watcher.wake()
         return True
 
     def remove(self, run: str, user: str) -> bool:
@@ -256,34 +256,20 @@ class ScriptRuns:
         with self._lock:
             for run in self.store.running():
                 self._live.setdefault(run.id, _Live(run, self.store.cells(run.id)))
-        self._unlisten = self._host.listen(self._woken.set)
-        self._thread = threading.Thread(target=self._loop, name="scripts", daemon=True)
-        self._thread.start()
-        self._woken.set()
+        self._watcher.begin()
 
     def close(self) -> None:
         """Stop; what is under way goes on with the next start."""
-        self._closing = True
-        self._woken.set()
-        if self._thread is not None:
-            self._unlisten()
-            self._thread.join(timeout=30)
-            self._thread = None
+        self._watcher.close()
         self._drawer.shutdown(wait=True)
         self._announce()
-
-    def _loop(self) -> None:
-        while not self._closing:
-            self._woken.wait(LOOK_SECONDS)
-            self._woken.clear()
-            self.look()
 
     def look(self) -> None:
         """Take in what jobs have come to, and submit what is next of each script."""
         with self._lock:
             lives = list(self._live.values())
         for live in lives:
-            if self._closing:
+            if self._watcher.closing:
                 return
             try:
                 with self._lock:
@@ -325,19 +311,16 @@ class ScriptRuns:
             before = live.cells.get(cell.after) if cell.after is not None else None
             lost = cell.after is not None and before is None  # it could not be taken over from a damaged list
             if lost or (before is not None and before.state in ("failed", "cancelled")):
-                self._set(live, cell, "cancelled", error="the one before it was not finished")
+                self._set(live, cell, "cancelled", error=why_not_begun(before))
                 continue
             if before is not None and before.state != "done":
                 continue
             try:
-                fields = {**live.run.plan["base"], **cell.changes}
-                if TILE in fields:
-                    fields = with_tile(self._host, fields, live.run.user)
-                if before is not None:
-                    fields = from_picture_of(self._host, fields, before.job, live.run.user)
-                if AREA in fields:
-                    fields = with_area(self._host, fields, live.run.user)
-                job = self._host.submit(fields, live.run.user, job_key(live.run.id, number, cell.attempt))
+                fields = request_of(self._host, live.run, cell, before, live.cells)
+                if fields is None and before is not None:
+                    self._set(live, cell, "done", before.job, NOTHING, before.pictures)
+                    continue
+                job = self._host.submit(fields or {}, live.run.user, job_key(live.run.id, number, cell.attempt))
             except RequestError as error:
                 self._set(live, cell, "failed", error=str(error))
                 continue
@@ -416,12 +399,3 @@ def _size_said(script: Mapping[str, Any]) -> tuple[int, int] | None:
     said = script.get("picture")
     sound = isinstance(said, list) and len(said) == 2 and all(isinstance(side, int) and side > 0 for side in said)
     return (said[0], said[1]) if isinstance(said, list) and sound else None
-
-
-def _with_followers(cells: Sequence[StoredCell], wanted: set[int]) -> set[int]:
-    """Also those that start from a picture of these."""
-    found = set(wanted)
-    for cell in sorted(cells, key=lambda one: one.number):
-        if cell.after in found:
-            found.add(cell.number)
-    return found

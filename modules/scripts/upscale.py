@@ -1,5 +1,7 @@
 """SD upscale: a picture enlarged by an upscaler, painted again in overlapping tiles, which are put together.
 
+Where the upscaler is a file, one more cell behind the tiles enlarges the picture first, on the device; filters need none.
+
 Source: AUTOMATIC1111 v1.10.1, `scripts/sd_upscale.py`: its options, seeds and keys of the infotext.  The form's size is that of
 a tile.
 """
@@ -15,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from modules.checkpoints.upscalers import BUILT_IN
 from modules.errors import RequestError
 from modules.images.decode import decode
 from modules.pixels import Picture, resize
-from modules.pixels.enlarging import FILTERS
 from modules.request import MAX_SOURCE_PIXELS, MAX_SOURCE_SIDE, MIN_SIDE, SIDE_STEP
 from modules.request.tiles import Tiles, Window
 from modules.roles import by_role
 from modules.scripts.host import Host
-from modules.scripts.plan import Cell, Fields, Plan, ScriptError, changes, check_size, counted, with_seeds
+from modules.scripts.plan import ENLARGE, Cell, Fields, Plan, ScriptError, changes, check_size, counted, with_seeds
 from modules.scripts.xyz import Check
 
 NO_UPSCALER = "None"
@@ -47,21 +49,16 @@ class Upscale:
     scale_factor: float = 2.0
 
 
-def upscalers() -> tuple[str, ...]:
-    """The names that can be chosen."""
-    return (NO_UPSCALER, *FILTERS)
-
-
-def plan_upscale(asked: Upscale, base: Fields, check: Check, size_of: SizeOf) -> Plan:
-    """A cell for each tile; a sheet for each of the request's pictures.
+def plan_upscale(asked: Upscale, base: Fields, check: Check, size_of: SizeOf, named: Callable[[str], str]) -> Plan:
+    """A cell for each tile; a sheet for each of the request's pictures.  `named` is the name here of an upscaler.
 
     Raises:
         ScriptError: a number is out of range, there is no such upscaler, or it is not a whole picture from a picture.
     """
-    name = next((one for one in upscalers() if one.casefold() == asked.upscaler.casefold()), None)
-    if name is None:
-        said = str(asked.upscaler)[:60]
-        raise ScriptError(f"there is no upscaler {said!r} here; there are {', '.join(upscalers())}", "upscaler")
+    try:
+        name = named(asked.upscaler)
+    except RequestError as error:
+        raise ScriptError(str(error), "upscaler") from None
     if not 1 <= asked.scale_factor <= MAX_SCALE:
         raise ScriptError(f"the scale factor is 1 to {MAX_SCALE:g}, not {asked.scale_factor:g}", "scale_factor")
     count = base.get("count") or 1
@@ -80,13 +77,17 @@ def plan_upscale(asked: Upscale, base: Fields, check: Check, size_of: SizeOf) ->
         raise ScriptError(f"the overlap is 0 to {min(tile) - 1} pixels with tiles of {tile[0]}x{tile[1]}", "overlap")
     pictures = count if isinstance(count, int) else 1
     tiles = Tiles(*tile, asked.overlap)
-    check_size(tiles.count(*large, unit=1) * pictures, 1)
+    number = tiles.count(*large, unit=1) * pictures
+    check_size(number, 1)
     windows = tiles.windows(*large, unit=1)
+    enlarger = None if name in BUILT_IN else number
     cells = [
-        Cell({**changes(base, _tile_fields(base, tile, picture + number)), TILE: _place(window, large, name)})
+        Cell({**changes(base, _tile_fields(base, tile, picture + number)), TILE: _place(window, large, name)}, enlarger)
         for picture in range(pictures)
         for number, window in enumerate(windows)
     ]
+    if enlarger is not None:
+        cells.append(Cell({ENLARGE: [name, asked.scale_factor]}))
     across = len({window.left for window in windows})
     return Plan(
         script="upscale",
@@ -100,6 +101,7 @@ def plan_upscale(asked: Upscale, base: Fields, check: Check, size_of: SizeOf) ->
             "SD upscale upscaler": name,
             "SD upscale scale factor": f"{asked.scale_factor:g}",
         },
+        order=() if enlarger is None else (enlarger, *range(enlarger)),
         draw_legend=False,
         notes=(f"It becomes {width} x {height} pixels, in {len(windows)} tiles of {tile[0]} x {tile[1]}.",),
     )
@@ -144,21 +146,37 @@ def size_in(host: Host, user: str) -> SizeOf:
     return size_of
 
 
-def with_tile(host: Host, fields: Fields, user: str) -> Fields:
+def with_tile(host: Host, fields: Fields, user: str, enlarged_by: str = "") -> Fields:
     """The request of a cell: its tile of the enlarged picture, kept as a picture of its own, as the init image.
+
+    `enlarged_by` is the job that made the enlarged picture, "" where a filter makes it here.
 
     Raises:
         RequestError: the picture that it starts from is gone.
     """
     left, top, width, height, *_ = place = fields[TILE]
-    path = _init(host, fields, user)
+    if enlarged_by:
+        path, upscaler = enlarged_picture(host, enlarged_by, user), NO_UPSCALER
+    else:
+        path, upscaler = _init(host, fields, user), place[6]
     if path is None:
-        raise RequestError("the picture that is enlarged is not kept here any more")
-    whole = _enlarged(path, tuple(place[4:6]), place[6])
+        what = "enlarged picture is not in the outputs folder" if enlarged_by else "picture that is enlarged is not kept here"
+        raise RequestError(f"the {what} any more")
+    whole = _enlarged(path, tuple(place[4:6]), upscaler)
+    if whole.shape[1::-1] != tuple(place[4:6]):
+        size = f"{whole.shape[1]}x{whole.shape[0]}"
+        raise RequestError(f"the enlarged picture has {size} pixels in place of {place[4]}x{place[5]}; start the script again")
     buffer = io.BytesIO()
     Image.fromarray(whole[top : top + height, left : left + width]).save(buffer, "PNG", compress_level=1)
     found = {name: value for name, value in by_role(fields).items() if name != TILE}
     return {**found, "pictures": {"init": host.keep_upload(buffer.getvalue(), user).id}}
+
+
+def enlarged_picture(host: Host, job_id: str, user: str) -> Path | None:
+    """The file of the picture that a job enlarged, None where it is gone."""
+    job = host.job(job_id, user)
+    path = job.pictures[0].path if job is not None and job.pictures else None
+    return path if path is not None and path.is_file() else None
 
 
 def _init(host: Host, fields: Fields, user: str) -> Path | None:

@@ -236,7 +236,12 @@ class FormSync:
             if not fields.get("checkpoint"):
                 first = self.app.default_checkpoint()
                 own = own_defaults(first.path) if first else {}
-                fields = {**{name: own[name] for name in PREFERRED if name in own}, **fields, **defaults(first)}
+                fields = {
+                    **{name: own[name] for name in PREFERRED if name in own},
+                    **fields,
+                    **defaults(first),
+                    **_size_by(form, first, {}),
+                }
             updates |= filled(form, fields)
             box = form.components["styles"]
             vae, refiner = form.components["vae"], form.components["refiner"]

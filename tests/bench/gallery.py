@@ -84,7 +84,7 @@ def _server(folder: Path) -> Iterator[Figure]:
             yield Figure("first page", _ask(client)[0] * 1000, "ms", "cold: the first question to the server")
             yield _median("first page, again", lambda: _ask(client)[0], 20)
             yield _median("page by page", _walk(client), 50)
-            for sort in ("oldest", "rating"):
+            for sort in ("oldest", "rating", "name", "largest"):
                 yield _median(f"first page by {sort}", lambda sort=sort: _ask(client, sort=sort)[0], 20)
             typed = "red castle zeppelin"
             searches = [_ask(client, q=typed[:end])[0] * 1000 for end in range(1, len(typed) + 1)]

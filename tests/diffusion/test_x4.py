@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,14 @@ import torch
 from diffusers import DDPMScheduler, EulerDiscreteScheduler, StableDiffusionUpscalePipeline
 from PIL import Image
 
+from modules.api.a1111.options import Chosen
+from modules.api.a1111.requests import PictureBody
+from modules.api.a1111.translate import asked_of
+from modules.app import App
 from modules.catalogue import Catalogue
 from modules.checkpoints.files import scan
 from modules.checkpoints.manager import ModelManager
+from modules.commands.starting import starting_fields
 from modules.diffusion.attention import sdpa
 from modules.diffusion.noise import Noise
 from modules.errors import RequestError
@@ -24,8 +31,11 @@ from modules.pipelines.generate import generate
 from modules.pipelines.reference import run_reference
 from modules.pipelines.stages import stages_of
 from modules.prompts.library import Library
+from modules.queue.owners import OWNER
 from modules.request import Img2Img, Txt2Img
+from modules.settings import Settings
 from tests.diffusion import reference
+from tests.scripted import ScriptedLink
 from tests.sd2 import OPEN_CLIP, TEXT
 from tests.tiny import TINY_TEXT, TINY_UNET, TINY_VAE, random_state, write
 from tests.x4 import UNET, VAE, x4_state
@@ -178,6 +188,38 @@ def test_a_request_for_it_says_only_what_counts(folder: Path, tmp_path: Path) ->
         catalogue.complete({"checkpoint": "x4"})
     with pytest.raises(RequestError, match="'x4' enlarges a whole picture and can neither inpaint a part of it nor extend it"):
         catalogue.complete({**asked, "checkpoint": "x4", "mask": "1" * 64})
+
+
+def test_without_a_size_the_picture_becomes_four_times_as_large(folder: Path, tmp_path: Path) -> None:
+    """However it is asked for: by a request, by A1111's API, whose sides are 512 elsewhere, and by the command line."""
+    app = App(
+        Settings(data_dir=tmp_path / "data", models_dirs=(folder,), outputs_dir=tmp_path / "out"), ScriptedLink(), durable=False
+    )
+    try:
+        small, wide = (app.keep_upload(png(picture(*size)), OWNER).id for size in ((130, 100), (1024, 512)))
+
+        def size(**fields: Any) -> tuple[int, int]:
+            found = app.prepared({"checkpoint": "x4", **fields}, OWNER)
+            return found.width, found.height
+
+        assert size(source=small) == (520, 400)
+        assert size(source=small, width=64, height=96) == (64, 96), "what is said counts"
+        assert size(source=wide) == (2048, 1024), "as far as sides may go"
+        assert size(source=wide, tiled_diffusion=True) == (4096, 2048)
+        body = PictureBody(init_images=["x"], prompt="a")
+        fields = asked_of(app, body, Chosen({"sd_model_checkpoint": "x4"}), {}).fields
+        assert size(**{**fields, "source": small}) == (520, 400)
+        picture(130, 100).save(tmp_path / "small.png")
+        said = argparse.Namespace(init=tmp_path / "small.png", mask=None, source=None)
+        assert size(**starting_fields(app, said, {"checkpoint": "x4"}, OWNER)) == (520, 400)
+    finally:
+        app.close()
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def test_a_lora_changes_the_layers_that_it_fits(manager: ModelManager, folder: Path, tmp_path: Path) -> None:

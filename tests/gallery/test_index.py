@@ -24,6 +24,7 @@ from modules.gallery.index import _COUNT, _PAGE, _SIDES
 from modules.gallery.notes import Note, Remembered
 from modules.gallery.schema import UNKNOWN, Written
 from modules.gallery.search import LAST, Search
+from modules.gallery.sorting import SORTS
 from tests.gallery.conftest import NOON, SECONDS, lose_index, names, painted
 from tests.images import foreign
 
@@ -32,14 +33,15 @@ Opened = Callable[..., Gallery]
 
 def test_pages_follow_each_other_without_gaps_in_every_order(outputs: Path, open_gallery: Opened) -> None:
     for number in range(7):
-        painted(outputs / f"{number}.png", "a fox", seed=number, age=number % 5)  # some at the same moment
+        painted(outputs / f"{'bAé'[number % 3]}{number}.png", "a fox", seed=number, age=number % 5)  # some at the same moment
     gallery = open_gallery()
     ids = gallery.ids("", None)
     gallery.edit(ids[1:3], None, Change(rating=4))
-    whole = {sort: names(gallery, "fox", sort) for sort in ("newest", "oldest", "rating")}
+    whole = {sort: names(gallery, "fox", sort) for sort in SORTS}
     assert whole["oldest"] == whole["newest"][::-1]
     assert sorted(whole["rating"]) == sorted(whole["newest"])
     assert whole["rating"][:2] == whole["newest"][1:3]
+    assert whole["name"] == ["A1.png", "A4.png", "b0.png", "b3.png", "b6.png", "é2.png", "é5.png"]
     for sort, wanted in whole.items():
         found, cursor = [], ""
         while True:
@@ -49,6 +51,15 @@ def test_pages_follow_each_other_without_gaps_in_every_order(outputs: Path, open
             if not cursor:
                 break
         assert found == wanted, sort
+
+
+def test_pictures_are_sorted_by_their_sizes(outputs: Path, open_gallery: Opened) -> None:
+    for width, height in ((30, 40), (100, 8), (64, 64), (8, 100)):
+        Image.new("RGB", (width, height)).save(outputs / f"{width}.png")
+    gallery = open_gallery()
+    largest = names(gallery, sort="largest")
+    assert (largest[0], largest[1], set(largest[2:])) == ("64.png", "30.png", {"100.png", "8.png"})
+    assert names(gallery, sort="smallest") == largest[::-1]
 
 
 def test_the_index_made_again_says_the_same(tmp_path: Path, outputs: Path, open_gallery: Opened) -> None:

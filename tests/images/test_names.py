@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +42,39 @@ def test_a_crash_before_the_row_finds_the_picture_where_the_name_is_known(
     assert outputs.find(JOB, 1, 7, FIRST.when, FIRST) is None
     outputs.naming = naming_of("[prompt]", "")
     assert outputs.find(JOB, 0, 7, FIRST.when, FIRST) is None
+
+
+def test_a_running_number_goes_on_from_the_largest_and_is_given_once(
+    tmp_path: Path, pixels: bytes, info: GenerationInfo
+) -> None:
+    """As A1111 counts, in each folder, by several threads of several programs."""
+    programs = [Outputs(tmp_path, naming=naming_of("[counter]-[seed]", "[steps]")) for _ in range(2)]
+    (tmp_path / "20").mkdir()
+    (tmp_path / "20" / "00041-of another program.jpg").touch()
+    (tmp_path / "20" / "notes 99999.txt").touch()
+
+    def save(number: int) -> str:
+        facts = replace(FIRST, job=f"{number}{JOB}")
+        return programs[number % 2].save(pixels, 64, 64, info, f"{number}{JOB}", 0, time.time(), facts).name
+
+    with ThreadPoolExecutor(4) as pool:
+        names = list(pool.map(save, range(12)))
+    assert sorted(names) == [f"20/{number:05d}-8.png" for number in range(42, 54)]
+    programs[0].naming = naming_of("[counter][seed]", "")
+    first = programs[0].save(pixels, 64, 64, info, JOB, 0, time.time(), FIRST)
+    assert first.name == "00000-8.png", "digits of the seed are told from the number's"
+
+
+def test_a_picture_with_a_running_number_is_found_after_a_crash(tmp_path: Path, pixels: bytes, info: GenerationInfo) -> None:
+    naming, when = naming_of("[counter]-[seed]", "[date]"), time.time()
+    facts = replace(FIRST, when=when)
+    saved = Outputs(tmp_path, naming=naming).save(pixels, 64, 64, info, JOB, 0, when, facts)
+    again = Outputs(tmp_path, naming=naming)
+    assert again.find(JOB, 0, 8, when, facts) == saved
+    assert again.find(JOB, 1, 8, when, facts) is None
+    assert again.save(pixels, 64, 64, replace(info, facts={"seconds": "3"}), JOB, 0, when, facts) == saved
+    other = again.save(pixels, 64, 64, info, OTHER, 0, when, replace(facts, job=OTHER))
+    assert other.path.name == "00001-8.png"
 
 
 def test_nothing_leads_out_of_the_outputs(tmp_path: Path, pixels: bytes, info: GenerationInfo) -> None:

@@ -12,8 +12,19 @@ from safetensors.numpy import save_file
 from modules.catalogue import weights_of
 from modules.checkpoints.files import CheckpointInfo, Defaults
 from modules.engine.costs import Call, CostModel
-from modules.jobs.estimates import Known, Pending, Quote, finish_times, forecast, picture_seconds, quote, rows_of, steps_of
-from modules.request import Img2Img, Txt2Img
+from modules.jobs.estimates import (
+    Known,
+    Pending,
+    Quote,
+    finish_times,
+    forecast,
+    picture_seconds,
+    quote,
+    rows_of,
+    steps_of,
+    upscaling_seconds,
+)
+from modules.request import Img2Img, Txt2Img, Upscaling
 
 
 def measured(*entries: tuple[Call, float]) -> CostModel:
@@ -194,6 +205,20 @@ def test_a_second_pass_by_an_upscalers_file_costs_its_tiles_too() -> None:
     assert filtered is not None
     # Tiles of 128 begin at 0, 80 and 128 of 256 pixels: 16 on each side are thrown away, and 16 are shared
     assert picture_seconds(painted, request) == pytest.approx(filtered + 3 * 3.0)
+
+
+def test_enlarging_costs_the_tiles_of_each_pass_of_each_file() -> None:
+    costs = measured((Call("upscale", "sharp", 128, 128), 3.0))
+    asked = {"pictures": {"init": "0" * 64}, "upscaler_1": "sharp", "upscale_by": 2}
+    scales = {"sharp": 2, "odd": 0}
+    assert upscaling_seconds(costs, Upscaling.model_validate(asked), (256, 128), scales) == pytest.approx(3 * 3.0)
+    assert picture_seconds(costs, Upscaling.model_validate(asked)) is None, "without the picture's size"
+    twice = {**asked, "upscale_by": 4}  # 256 x 128, then 512 x 256: tiles at 0, 80, 160, 240, 320, 384, and at 0, 80, 128
+    assert upscaling_seconds(costs, Upscaling.model_validate(twice), (256, 128), scales) == pytest.approx((3 + 6 * 3) * 3.0)
+    mixed = {**asked, "upscaler_2": "Lanczos", "upscaler_2_visibility": 0.5}
+    assert upscaling_seconds(costs, Upscaling.model_validate(mixed), (256, 128), scales) == pytest.approx(3 * 3.0)
+    for name in ("odd", "unmeasured"):
+        assert upscaling_seconds(costs, Upscaling.model_validate({**asked, "upscaler_1": name}), (256, 128), scales) is None
 
 
 def test_a_picture_in_windows_costs_its_windows_at_their_size() -> None:

@@ -158,3 +158,7 @@ def test_in_windows_it_takes_no_more_however_large_the_picture_is() -> None:
     sizes = [of(asked(width=side, height=side, **tiles), checkpoint=SD15).bytes for side in (1024, 1536, 2048)]
     assert len(set(sizes)) == 1
     assert sizes[0] < of(asked(width=1024, height=1024), checkpoint=SD15).bytes
+    maps = replace(SD15, decode_maps=32_768)
+    assert of(asked(width=2048, height=2048, **tiles), checkpoint=maps).bytes == sizes[0], "they wait in main memory"
+    on_cpu = [of(asked(width=side, height=1024, **tiles), Room(kind="cpu"), checkpoint=maps).bytes for side in (4096, 8192)]
+    assert on_cpu[1] - on_cpu[0] == (8192 - 4096) * 1024 // 64 * 32_768 * 4

@@ -287,6 +287,11 @@ def test_sdxl_is_told_where_each_window_was_cut_from(bench: Bench) -> None:
     assert told == {(96, 64, 0, 0, 64), (96, 64, 32, 0, 64)}
 
 
+def test_a_side_beyond_what_is_painted_otherwise(bench: Bench) -> None:
+    wide = {**WIDE, "width": 4096, "height": 64, "tile_width": 2048, "tile_height": 64, "tile_overlap": 512, "steps": 1}
+    assert bench.alone(**wide).shape[:2] == (64, 4096)
+
+
 def test_too_many_windows_fail_with_a_sentence(bench: Bench) -> None:
     fields = {**WIDE, "width": 2048, "height": 2048, "tile_overlap": 56}
     with pytest.raises(RequestError, match="the most; take larger windows or less overlap"):

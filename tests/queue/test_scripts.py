@@ -58,13 +58,15 @@ def test_few_are_under_way_and_few_that_are_over_are_remembered(monkeypatch: pyt
     first, second = (store.scripts.add(PLAN, CELLS, "anna", "")[0] for _ in range(2))
     with pytest.raises(LimitError, match="2 scripts of yours"):
         store.scripts.add(PLAN, CELLS, "anna", "")
-    store.scripts.add(PLAN, CELLS, "bert", "")
+    berts = store.scripts.add(PLAN, CELLS, "bert", "")[0]
+    assert store.scripts.finish(berts.id, "done")
     assert store.scripts.finish(first.id, "done")
     assert store.scripts.finish(second.id, "cancelled")
     assert not store.scripts.finish(second.id, "done")
     third = store.scripts.add(PLAN, CELLS, "anna", "")[0]
     assert [run.id for run in store.scripts.list_for("anna")] == [third.id, second.id]
     assert store.scripts.cells(first.id) == []
+    assert [run.id for run in store.scripts.list_for("bert")] == [berts.id], "another user's do not count"
     store.close()
 
 

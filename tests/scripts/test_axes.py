@@ -22,6 +22,8 @@ NAMES = Names(
     checkpoint=lambda name: name if name in ("tiny", "sub/other") else _unknown(name),
     vae=lambda name: name,
     upscaler=lambda name: {"latent": "Latent", "ink-2x": "ink-2x"}.get(name.casefold()) or _unknown(name),
+    enlargers=lambda: ["None", "Lanczos", "Nearest", "ink-2x"],
+    enlarger=lambda name: {"lanczos": "Lanczos", "ink-2x": "ink-2x"}.get(name.casefold()) or _unknown(name),
 )
 
 

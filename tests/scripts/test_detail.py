@@ -120,7 +120,7 @@ def test_connected_areas_are_told_apart() -> None:
         ({"padding": 1000}, {}, "padding: 0 to 256 pixels"),
         ({"boxes": [[n, n, 3, 3] for n in range(0, 90, 2)]}, {}, "details, and 32 are the most"),
         ({}, {"outpaint_left": 8}, "does not extend"),
-        ({}, {"source": None}, "starts from a picture"),
+        ({}, {"source": None}, "choose a detector"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words(app: FakeApp, options: Any, fields: dict[str, Any], words: str) -> None:

@@ -23,6 +23,7 @@ from modules.queue import scripts as scripts_module
 from modules.queue.store import JobStore
 from modules.scripts import drawing
 from modules.scripts import runs as runs_module
+from modules.scripts.plan import ScriptError
 from modules.scripts.runs import ScriptRuns
 from modules.scripts.views import RunView
 from modules.settings import Settings
@@ -336,6 +337,29 @@ def test_loops_start_from_the_picture_before(app: FakeApp) -> None:
     with Image.open(app.uploads.path(second.pictures["mask"], ME)) as mask_image:
         assert mask_image.size == (128, 64)
     assert (first.denoising_strength, second.denoising_strength) == (0.4, 0.8)
+
+
+def test_loops_of_many_pictures_are_one_script_that_keeps_all_of_them(app: FakeApp) -> None:
+    red, blue, mask = (app.keep_upload(_png((64, 64), colour), ME).id for colour in ("red", "blue", "white"))
+    first = {**FIELDS, "source": red, "mask": mask, "denoising_strength": 0.4}
+    second = {**FIELDS, "source": blue, "mask": None, "denoising_strength": 0.4, "prompt": "a dog", "width": 128, "count": 2}
+    script = {"name": "loopback", "loops": 2, "final_denoising_strength": 0.8}
+    view = app.scripts.start(script, first, ME, "", [first, second])
+    run = app.scripts.store.get(view.id)
+    assert run is not None
+    assert set(run.plan["uploads"]) == {red, blue, mask}
+    view = finish_all(app, view.id)
+    assert (view.state, view.error, len(view.sheets), len(view.plan["rows"])) == ("done", "", 0, 3)
+    requests = [app.records[cell.job][1].request for cell in view.cells]
+    assert [(one.prompt, one.width, one.seed, one.denoising_strength) for one in requests] == [
+        ("a cat", 64, 7, 0.4), ("a cat", 64, 8, 0.8),
+        ("a dog", 128, 7, 0.4), ("a dog", 128, 8, 0.8), ("a dog", 128, 9, 0.4), ("a dog", 128, 10, 0.8),
+    ]  # fmt: skip
+    assert [one.source for one in requests[::2]] == [red, blue, blue]
+    assert [one.mask is not None for one in requests] == [True, True, False, False, False, False]
+    assert not {red, blue} & {one.source for one in requests[1::2]}
+    with pytest.raises(ScriptError, match="carried out with one picture; Loopback takes many"):
+        app.scripts.start({"name": "matrix"}, first, ME, "", [first, second])
 
 
 def test_a_loop_that_fails_ends_those_behind_it(app: FakeApp) -> None:

@@ -13,10 +13,13 @@ from PIL import Image
 
 from modules.images.infotext import parse
 from modules.images.reading import read_picture
+from modules.jobs.views import PictureView
 from modules.pixels import resize
 from modules.pixels.mosaic import Tile, mosaic
 from modules.pixels.regions import Box
+from modules.request import Upscaling
 from modules.request.tiles import Tiles
+from modules.request.upscaling import sizes
 from modules.scripts import upscale
 from modules.scripts.plan import ScriptError
 from tests.scripts.test_runs import FIELDS, ME, finish_all, look, states
@@ -97,7 +100,7 @@ def test_several_pictures_have_their_own_seeds(app: FakeApp) -> None:
 @pytest.mark.parametrize(
     ("options", "fields", "words"),
     [
-        ({"upscaler": "R-ESRGAN 4x+"}, {}, "there is no upscaler 'R-ESRGAN 4x+' here; there are None, Lanczos, Nearest"),
+        ({"upscaler": "R-ESRGAN 4x+"}, {}, "upscaler 'R-ESRGAN 4x+' is not here. Known: Lanczos, Nearest, None."),
         ({"scale_factor": 9}, {}, "the scale factor is 1 to 8, not 9"),
         ({"overlap": 64}, {}, "the overlap is 0 to 63 pixels"),
         ({"overlap": -1}, {}, "the overlap is 0 to 63 pixels"),
@@ -120,6 +123,56 @@ def test_a_preview_counts_the_tiles_of_the_size_that_the_page_knows(app: FakeApp
     assert found.notes == ("It becomes 136 x 104 pixels, in 6 tiles of 64 x 64.",)
     with pytest.raises(ScriptError, match="choose a picture"):
         app.scripts.preview(SCRIPT, {**FIELDS, "source": "0" * 64})
+
+
+@pytest.fixture
+def ink(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> FakeApp:
+    """With the file of an upscaler, which is a nearest one here."""
+    monkeypatch.setattr(app.catalogue, "upscaler", lambda name, field, others: name)
+
+    def enlarged(job: Any, request: Any) -> Any:
+        image = app.uploads.open(request.source, ME)
+        (width, height) = sizes(image.size, request.upscale_by)[1]
+        path = app.settings.outputs_dir / f"{job.id}-0.png"
+        Image.fromarray(resize.upscale(np.asarray(image.convert("RGB")), width, height, "Nearest")).save(path)
+        return PictureView(0, path.name, path, "", 0, width, height)
+
+    monkeypatch.setattr(app, "_enlarge", enlarged)
+    return app
+
+
+def test_an_upscaler_in_a_file_enlarges_once_on_the_device_before_all_tiles(ink: FakeApp) -> None:
+    pixels = noisy(70, 52)
+    source = ink.keep_upload(png(pixels), ME).id
+    run = ink.scripts.start({**SCRIPT, "upscaler": "ink-2x"}, {**FIELDS, "source": source, "count": 2}, ME).id
+    view = look(ink, run)
+    assert states(view) == ["waiting"] * 12 + ["queued"], "tiles wait for the enlarged picture"
+    asked = ink.records[view.cells[12].job][1].request
+    assert isinstance(asked, Upscaling)
+    assert (asked.source, asked.upscaler_1, asked.upscale_by) == (source, "ink-2x", 2)
+    view = finish_all(ink, run)
+    assert (view.state, view.error, len(view.sheets)) == ("done", "", 2)
+    assert sum(isinstance(job.request, Upscaling) for _, job in ink.records.values()) == 1
+    first = Image.open(ink.uploads.path(ink.records[view.cells[0].job][1].request.source, ME)).convert("RGB")
+    assert np.array_equal(np.asarray(first), resize.upscale(pixels, 136, 104, "Nearest")[:64, :64])
+    assert parse(view.sheets[0]["infotext"])["SD upscale upscaler"] == "ink-2x"
+
+
+def test_tiles_say_why_the_picture_was_not_enlarged_and_one_that_is_gone_is_enlarged_again(ink: FakeApp) -> None:
+    source = ink.keep_upload(png(noisy(64, 40)), ME).id
+    run = ink.scripts.start({**SCRIPT, "upscaler": "ink-2x"}, {**FIELDS, "source": source}, ME).id
+    view = look(ink, run)
+    ink.fail(view.cells[-1].job, "no memory")
+    view = finish_all(ink, run)
+    assert view.cells[0].error == "the one before it was not finished: no memory"
+    assert ink.scripts.again(run, ME)
+    view = finish_all(ink, run)
+    assert (view.error, len(view.sheets)) == ("", 1)
+    ink.records[view.cells[-1].job][1].pictures[0].path.unlink()
+    assert ink.scripts.again(run, ME, [0])
+    view = look(ink, run)
+    assert states(view) == ["waiting", *["done"] * (len(view.cells) - 2), "queued"]
+    assert finish_all(ink, run).error == ""
 
 
 def test_without_an_upscaler_the_picture_keeps_its_size() -> None:

@@ -29,7 +29,7 @@ from modules.gallery.gallery import Gallery
 from modules.images.infotext import as_text
 from modules.images.outputs import Outputs
 from modules.images.uploads import Upload, Uploads
-from modules.jobs.estimates import Quote, quote
+from modules.jobs.estimates import Quote, quote, upscaling_seconds
 from modules.jobs.memory import Memory
 from modules.jobs.views import EngineState, JobView, Load, PictureView, Preview, QueueView
 from modules.model_library.library import ModelLibrary
@@ -213,6 +213,12 @@ class FakeApp:
         return self.catalogue.check_prompt(fields)
 
     def quote(self, fields: dict[str, Any]) -> Quote:
+        if "upscaler_1" in fields:
+            enlarging = parse_request({name: value for name, value in fields.items() if name != "picture"})
+            assert isinstance(enlarging, Upscaling)
+            scales = {info.name: info.scale for info in self.upscaler_files}
+            size = fields.get("picture")
+            return Quote(upscaling_seconds(self.costs, enlarging, (size[0], size[1]), scales) if size else None, False, None)
         info = self.checkpoint(fields.get("checkpoint"))
         given = {name: fields[name] for name in COST_FIELDS if fields.get(name) is not None}
         request = parse_request({**given, "checkpoint": info.name})

@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from modules.checkpoints.upscalers import UpscalerInfo
+from modules.engine.costs import Call
 from modules.request import Upscaling
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
@@ -51,11 +52,13 @@ def request_of(app: FakeApp, job: str) -> Upscaling:
 
 
 def test_one_picture_from_the_empty_tab_to_its_result(visit: Visit, app: FakeApp) -> None:
+    app.costs.put([(Call("upscale", "sharp", 48, 32), 3.0)])
     page = opened(visit, app, SHARP)
     assert page.is_disabled(".extras-go")
     assert page.input_value("select[name=upscaler_1]") == "sharp", "a model goes before the filters"
     choose(page, file("cat.png", text=TEXT))
     assert page.inner_text(".extras-size") == "48 × 32 becomes 96 × 64."
+    page.wait_for_function("() => document.querySelector('.extras-time').textContent === 'Takes about 3 s.'")
     page.click(".extras-go")
     job = app.wait_for_job()
     request = request_of(app, job)

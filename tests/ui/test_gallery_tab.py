@@ -106,6 +106,24 @@ def test_looking_searching_and_sending(page: Any, app: FakeApp, outputs: Path) -
     page.wait_for_selector(".extras-list li:nth-child(2)")
 
 
+def test_the_chosen_pictures_are_sorted_and_dragged_together(page: Any) -> None:
+    to_gallery(page, 5)
+    with page.expect_response(lambda answer: "sort=name" in answer.url):
+        page.select_option(".gallery-sort select", "name")
+    page.wait_for_selector(".wall-cell[data-index='0'][aria-label*='a red fox']")
+    for number in (0, 1):
+        cell(page, number).click(modifiers=["Control"])
+    cell(page, 1).locator("img").drag_to(page.locator("#tab_extras"))
+    page.wait_for_function("() => document.querySelectorAll('.extras-list li').length === 2")
+    assert page.locator(".extras-list li b").all_text_contents() == ["0.png", "1.png"]
+    page.click("#tab_gallery")
+    cell(page, 0).locator("img").drag_to(page.locator("#tab_img2img"))
+    page.wait_for_selector("#img2img_generate[data-batch='2']", state="attached")
+    page.click("#tab_gallery")
+    cell(page, 2).locator("img").drag_to(page.locator("#tab_extras"))  # which is not among the chosen
+    page.wait_for_function("() => document.querySelectorAll('.extras-list li').length === 3")
+
+
 def test_choosing_writing_down_and_the_trash(page: Any, outputs: Path) -> None:
     before = {path.name: path.read_bytes() for path in outputs.glob("*.png")}
     to_gallery(page, 5)

@@ -283,32 +283,24 @@ def test_what_does_not_fit_into_the_line_waits_and_goes_on_after_a_reload(page: 
     assert all(np.array_equal(pixels, noise(64, 64, number)) for number, pixels in enumerate(sources))
 
 
-def test_a_loop_goes_on_with_its_result_over_a_reload_and_says_when_it_stops(page: Any, app: FakeApp) -> None:
-    canvas = opened(page, app, "img2img")
-    canvas.show(128, 128)
-    page.fill("#img2img_denoising_strength input[type=number]", "0.8")
-    page.click("#img2img_loop")
-    page.fill("#img2img_loops input[type=number]", "3")
-    page.fill("#img2img_loop_strength input[type=number]", "0.4")
-    page.wait_for_function("window.atelierForms.img2img.loops === 3 && window.atelierForms.img2img.loop_strength === 0.4")
-    first = submitted(page, app, "img2img")
-    page.wait_for_selector(".result-pane .waiting")
-    app.finish_picture("job1")
-    app.wait_for_job(2)
-    page.reload()
-    page.wait_for_selector("#img2img_generate")
-    app.finish_picture("job2")
-    app.wait_for_job(3)
-    second, third = (app.records[f"job{number}"][1].request for number in (2, 3))
-    assert (first.denoising_strength, second.denoising_strength, third.denoising_strength) == (0.8, 0.6, 0.4)
-    assert (second.seed, third.seed) == (first.seed + 1, first.seed + 2)
-    for request, before in ((second, "job1"), (third, "job2")):
-        with Image.open(app.records[before][1].pictures[0].path) as image:
-            assert np.array_equal(source_of(app, page, request), np.asarray(image.convert("RGB")))
-    page.wait_for_selector("body[data-busy]")
-    page.keyboard.press("Escape")
-    page.wait_for_selector("#complaint:has-text('The loop stopped at round 3 of 3: it was cancelled')")
-    assert len(app.records) == 3
+def test_every_picture_of_a_batch_is_looped_back_by_one_script(page: Any, app: FakeApp, tmp_path: Path) -> None:
+    show(page, "img2img")
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(png(noise(64, 64, number)))
+    page.click("#img2img_many")
+    page.set_input_files("#img2img_batch input", sorted(tmp_path.glob("*.png")))
+    page.wait_for_selector("#img2img_generate[data-batch='2']", state="attached")
+    page.select_option("#img2img_script_name select", "matrix")
+    page.click("#img2img_generate")
+    page.wait_for_selector("#complaint:has-text('one picture')")
+    page.select_option("#img2img_script_name select", "loopback")
+    page.fill("#img2img_script_loops input", "2")
+    page.click("#img2img_generate")
+    page.wait_for_selector(".script-run td[data-cell='3']")
+    page.wait_for_selector("#img2img_generate[data-batch='2']", state="detached")
+    app.scripts.look()
+    sources = [kept(page, job.request.source) for _, job in app.records.values()]
+    assert all(np.array_equal(pixels, noise(64, 64, number)) for number, pixels in enumerate(sources))
 
 
 def test_the_plain_upload_does_without_the_canvas(page: Any, app: FakeApp, tmp_path: Path) -> None:
@@ -354,7 +346,7 @@ def test_the_plain_upload_and_advanced_look_like_their_neighbours(visit: Visit, 
     page = visit(viewport={"width": width, "height": 844}).open()
     show(page, "inpaint")
     looks = page.evaluate(
-        """() => ["noise", "many", "loop", "upload", "options"].map((name) => {
+        """() => ["noise", "many", "upload", "options"].map((name) => {
           const label = document.querySelector(`#inpaint_${name} button.label-wrap span`);
           const style = getComputedStyle(label);
           return [style.fontWeight, style.fontSize, style.fontFamily, style.color].join();

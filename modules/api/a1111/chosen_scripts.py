@@ -10,12 +10,13 @@ from typing import Any
 from modules.api.a1111.outpainting_scripts import OUTPAINTING
 from modules.api.a1111.script_places import Place, one_of
 from modules.errors import RequestError
-from modules.scripts.axes import axes, find_axis
+from modules.scripts.axes import Names, axes, find_axis
+from modules.scripts.detail import MAX_DETAILS
 from modules.scripts.detectors import DETECTORS
 from modules.scripts.loopback import CURVES
 from modules.scripts.plan import OF_PICTURES, TITLES
 from modules.scripts.runs import ScriptRuns
-from modules.scripts.upscale import upscalers
+from modules.scripts.upscale import NO_UPSCALER
 
 
 def _labels(image: bool) -> list[str]:
@@ -68,7 +69,7 @@ PLACES: dict[str, tuple[Place, ...]] = {
     "upscale": (
         Place("info", "", ""),
         Place("overlap", "Tile overlap", 64, 0, 256, 16),
-        Place("upscaler", "Upscaler", "None", choices=lambda _image: list(upscalers())),
+        Place("upscaler", "Upscaler", NO_UPSCALER),
         Place("scale_factor", "Scale Factor", 2.0, 1, 4, 0.05),
     ),
     "detail": (
@@ -79,6 +80,10 @@ PLACES: dict[str, tuple[Place, ...]] = {
         Place("mask_blur", "Mask blur", 8, 0, 64, 1),
         Place("prompt", "Prompt", ""),
         Place("negative_prompt", "Negative prompt", ""),
+        Place("after", "Paint the picture first", False),
+        Place("most", "Details at most", 4, 1, MAX_DETAILS, 1),
+        Place("growth", "Mask dilation", 4, -128, 128, 4),
+        Place("whole", "Whole picture", False),
     ),
 }
 """By our names of the scripts."""
@@ -93,13 +98,14 @@ def chosen_names(image: bool) -> list[str]:
     return [*ours, *(OUTPAINTING if image else ())]
 
 
-def chosen_infos() -> list[dict[str, Any]]:
+def chosen_infos(names: Names) -> list[dict[str, Any]]:
+    """What script-info says of them; `names` are those of what is here."""
     return [
         {
             "name": TITLES[script].lower(),
             "is_alwayson": False,
             "is_img2img": image,
-            "args": [place.described(image) for place in places],
+            "args": [_described(place, image, names) for place in places],
         }
         for script, places in PLACES.items()
         for image in (False, True)
@@ -108,6 +114,11 @@ def chosen_infos() -> list[dict[str, Any]]:
         {"name": name, "is_alwayson": False, "is_img2img": True, "args": [place.described(True) for place in places]}
         for name, places in OUTPAINTING.items()
     ]
+
+
+def _described(place: Place, image: bool, names: Names) -> dict[str, Any]:
+    found = place.described(image)
+    return {**found, "choices": names.enlargers()} if place.option == "upscaler" else found
 
 
 def chosen_script(name: str, args: list[Any], image: bool, runs: ScriptRuns) -> dict[str, Any]:
@@ -130,16 +141,15 @@ def chosen_script(name: str, args: list[Any], image: bool, runs: ScriptRuns) -> 
     if script == "xyz":
         _choose(options, image, runs)
     elif script == "upscale":
-        options = {**options, "upscaler": _upscaler(options["upscaler"])}
+        options = {**options, "upscaler": _upscaler(options["upscaler"], runs.names().enlargers())}
         del options["info"]
     elif script == "loopback" and str(options.pop("append_interrogation") or "None").lower() != "none":
         raise RequestError("script_args: interrogating pictures is not built; send None for append_interrogation")
     return {**options, "name": script}
 
 
-def _upscaler(value: Any) -> Any:
-    """A1111 takes its name, or its place in the list of upscalers."""
-    names = upscalers()
+def _upscaler(value: Any, names: list[str]) -> str:
+    """A1111 takes its name, or its place in the list of upscalers, which are `names` here."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     return names[value] if whole and 0 <= value < len(names) else str(value)
 

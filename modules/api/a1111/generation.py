@@ -15,6 +15,7 @@ from PIL import Image
 from starlette.exceptions import HTTPException
 
 from modules.api.a1111.chosen_scripts import chosen_script
+from modules.api.a1111.detailer import detail_script
 from modules.api.a1111.hires import over_picture
 from modules.api.a1111.models import own_checkpoint
 from modules.api.a1111.options import CHECKPOINT, Chosen, OwnOptions, read_options
@@ -66,6 +67,7 @@ def generation_endpoints(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
         def accept() -> tuple[B, Chosen, list[str], JobView | RunView]:
             body = fitted(kind, data)
             overridden = _overridden(body)
+            detailing, said = detail_script(body.alwayson_scripts)
             options = _options(app, own, user, overridden)
             asked = asked_of(app, body, options, overridden)
             fields = asked.fields | (_kept(app, body, user) if isinstance(body, PictureBody) else {})
@@ -79,16 +81,20 @@ def generation_endpoints(app: App, own: OwnOptions, tasks: Tasks) -> APIRouter:
                 if image and (grown := outpainting(body.script_name, body.script_args or [])) is not None:
                     notes = [*asked.notes, *grown.notes]
                     return body, options, notes, app.submit(fields | grown.fields, user)
+                if detailing:
+                    raise RequestError("alwayson_scripts.ADetailer: it follows a plain call here; leave script_name out")
                 script = chosen_script(body.script_name, body.script_args or [], image, app.scripts)
                 return body, options, asked.notes, app.scripts.start(script, fields, user)
+            if detailing:
+                return body, options, [*asked.notes, *said], app.scripts.start(detailing, fields, user)
             return body, options, asked.notes, app.submit(fields, user)
 
         body, options, notes, job = await anyio.to_thread.run_sync(accept, limiter=decoders)
         data.clear()  # pictures as text: megabytes that nobody needs while the job waits
-        if isinstance(job, RunView):
-            return await _script(job, user, body, options, notes)
         if body.force_task_id:
             tasks.remember(user, body.force_task_id, job.id)
+        if isinstance(job, RunView):
+            return await _script(job, user, body, options, notes)
         over = await until_over(app, job.id, user)
         if over is None:
             raise RequestError("the job was removed from the list before it was answered")

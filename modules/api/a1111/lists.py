@@ -181,7 +181,7 @@ def _tables(router: APIRouter, app: App) -> None:
 
     @router.get("/sdapi/v1/script-info", response_model=list[replies.ScriptItem])
     async def script_info() -> Any:
-        return script_infos()
+        return script_infos(app.scripts.names())
 
     @router.get("/sdapi/v1/limits", response_model=Limits)
     async def limits() -> Any:

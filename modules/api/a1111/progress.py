@@ -23,6 +23,7 @@ from modules.api.schema import body_of
 from modules.app import App
 from modules.errors import without_folders
 from modules.jobs.views import JobView
+from modules.scripts.views import RunView
 
 
 def progress_endpoints(app: App, tasks: Tasks) -> APIRouter:
@@ -55,10 +56,13 @@ def _progress(router: APIRouter, app: App, tasks: Tasks) -> None:
         "/internal/progress", response_model=TaskProgress, openapi_extra=body_of(TaskBody, {"id_task": "task(my-call-1)"})
     )
     async def task_progress(request: Request) -> Any:
-        """How far the call is that you named with `force_task_id`; a job's id is understood as well."""
+        """How far the call is that you named with `force_task_id`; a job's id is understood as well, and a script's."""
         user = request.state.user
         body = fitted(TaskBody, await read_json(request))
-        job = app.job(tasks.job_id(user, body.id_task or ""), user)
+        named = tasks.job_id(user, body.id_task or "")
+        job = app.job(named, user)
+        if job is None and (run := await anyio.to_thread.run_sync(app.scripts.run, named, user)) is not None:
+            return _script_progress(app, run, user, body)
         preview = app.preview(job.id, user) if job is not None and body.live_preview else None
         fresh = preview is not None and preview.rev != body.id_live_preview
         running = job is not None and job.state == "running"
@@ -72,6 +76,26 @@ def _progress(router: APIRouter, app: App, tasks: Tasks) -> None:
             "id_live_preview": preview.rev if preview else body.id_live_preview,
             "textinfo": _said(app, job),
         }
+
+
+def _script_progress(app: App, run: RunView, user: str, body: TaskBody) -> dict[str, Any]:
+    """The same of a call with a script: its pictures are those of the cell that is painted now."""
+    jobs = [job for cell in run.cells if cell.state == "queued" and (job := app.job(cell.job, user)) is not None]
+    job = next((one for one in jobs if one.state == "running"), None)
+    preview = app.preview(job.id, user) if job is not None and body.live_preview else None
+    fresh = preview is not None and preview.rev != body.id_live_preview
+    going = run.state == "running"
+    begun = going and (job is not None or run.progress > 0)
+    return {
+        "active": begun,
+        "queued": going and not begun,
+        "completed": not going,
+        "progress": max(0.01, round(run.progress, 4)) if begun else None,
+        "eta": run.eta_s if begun else None,
+        "live_preview": f"data:image/jpeg;base64,{base64.b64encode(preview.jpeg).decode()}" if preview and fresh else None,
+        "id_live_preview": preview.rev if preview else body.id_live_preview,
+        "textinfo": f"{run.title}: {run.done} of {len(run.cells)}",
+    }
 
 
 def _stopping(router: APIRouter, app: App) -> None:
@@ -105,8 +129,14 @@ def _waiting(router: APIRouter, app: App, tasks: Tasks) -> None:
     async def pending(request: Request) -> Any:
         """Your own calls that are not answered yet, by `force_task_id` where they have one."""
         user = request.state.user
-        names = tasks.names(user)
-        mine = [names.get(job.id, job.id) for job in app.queue(user).jobs]
+
+        def listed() -> list[str]:
+            names = tasks.names(user)
+            jobs = [job.id for job in app.queue(user).jobs]
+            calls = (app.scripts.with_job(job, user) or job for job in jobs)  # a script's cells are one call
+            return list(dict.fromkeys(names.get(each, each) for each in calls))
+
+        mine = await anyio.to_thread.run_sync(listed)
         return {"size": len(mine), "tasks": mine}
 
     @router.get("/queue/status", response_model=QueueStatus)
@@ -139,8 +169,8 @@ def _state(job: JobView | None) -> dict[str, Any]:
     """
     running = job is not None and job.state == "running"
     return {
-        "skipped": False,
-        "interrupted": False,
+        "skipped": job is not None and job.skipping,
+        "interrupted": job is not None and job.interrupted,
         "stopping_generation": False,
         "job": f"Picture {min(job.done + 1, job.count)} out of {job.count}" if job else "",
         "job_count": job.count * job.stages if job else 0,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from modules.api.a1111.coercion import Mapping, Name, Prompt, Real, Switch, Text, Whole
 from modules.fields import bounds_of
-from modules.request import MAX_SIDE, MAX_STYLES, MIN_SIDE, Img2Img
+from modules.request import MAX_SIDE, MAX_STYLES, MAX_TILED_SIDE, MIN_SIDE, Img2Img
 
 MAX_PICTURE_TEXT = 90 << 20
 """Characters of a picture as base64; the guard lets 64 MiB through."""
@@ -34,7 +34,7 @@ def _bounds(field: str) -> Any:
 
 Seed = Annotated[Whole, Field(ge=-(2**63), le=2**64 - 1)]
 """What torch's generators take."""
-Size = Annotated[Whole, Field(ge=MIN_SIDE, le=MAX_SIDE)]
+Size = Annotated[Whole, Field(ge=MIN_SIDE, le=MAX_TILED_SIDE)]
 FromSide = Annotated[Whole, Field(le=MAX_SIDE)]
 """0 and less is none."""
 Share = Annotated[Real, Field(ge=0.0, le=1.0)]

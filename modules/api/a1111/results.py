@@ -90,7 +90,8 @@ def script_answer(
     """
     cells_with = [cell for cell in run.cells if cell.pictures]
     if run.plan.get("last_only"):
-        cells_with = cells_with[-1:]
+        columns = len(run.plan.get("columns") or [()])
+        cells_with = list({cell.number // columns: cell for cell in cells_with}.values())
     jobs = (job for cell in cells_with if (job := app.job(cell.job, user)) is not None)
     painted = ((job, found) for job in jobs if (found := read_results(job)))
     if (first := next(painted, None)) is None:

@@ -16,10 +16,14 @@ from pydantic import BaseModel
 
 from modules.api.a1111.chosen_scripts import chosen_infos, chosen_names
 from modules.api.a1111.coercion import is_no
+from modules.api.a1111.detailer import NAME as DETAILER
+from modules.api.a1111.detailer import detail_args
 from modules.api.a1111.tiled_script import tiled_args, tiled_fields
 from modules.errors import RequestError
 from modules.fields import About, about, bounds_of, infotext_keys, kind_of, shortest
 from modules.request import EXTENSIONS, Img2Img
+from modules.scripts.axes import Names
+from modules.scripts.detectors import DETECTORS
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,10 @@ _SOFT = "soft inpainting"
 _REFINER = "refiner"
 _SECTIONS = ("seed", "sampler", _REFINER)
 """Those that are listed."""
-_IDLE = (*_SECTIONS, "comments", "extra options", "hypertile")
-"""Built into A1111, and without arguments that an API call could set."""
+_IDLE = (*_SECTIONS, "comments", "extra options", "hypertile", DETAILER)
+"""Built into A1111, and without arguments that an API call could set; and what `detail_script` reads."""
 _TILED, _TILED_VAE = "tiled diffusion", "tiled vae"
-_SWITCHED = (_SOFT, "adetailer", "dynamic thresholding (cfg scale fix)", _TILED, _TILED_VAE)
+_SWITCHED = (_SOFT, "dynamic thresholding (cfg scale fix)", _TILED, _TILED_VAE)
 """Scripts whose first argument is whether they are on."""
 _NO_NAME = (None, "", "None", "none")
 
@@ -64,21 +68,25 @@ def script_names(image: bool) -> list[str]:
 
 
 def _alwayson_names(image: bool) -> list[str]:
-    return [*_SECTIONS, *([_SOFT] if image else []), _TILED, *EXTENSIONS]
+    return [*_SECTIONS, *([_SOFT] if image else []), _TILED, *([DETAILER] if list(DETECTORS) else []), *EXTENSIONS]
 
 
-def script_infos() -> list[dict[str, Any]]:
+def script_infos(names: Names) -> list[dict[str, Any]]:
+    """What script-info says; `names` are those of what is here."""
     sections: list[dict[str, Any]] = [
         {"name": name, "is_alwayson": True, "is_img2img": image, "args": []} for image in (False, True) for name in _SECTIONS
     ]
     soft = {"name": _SOFT, "is_alwayson": True, "is_img2img": True, "args": [one.described() for one in SOFT_INPAINTING]}
     tiled = [{"name": _TILED, "is_alwayson": True, "is_img2img": image, "args": tiled_args()} for image in (False, True)]
+    if list(DETECTORS):
+        more = [{"name": DETAILER, "is_alwayson": True, "is_img2img": image, "args": detail_args()} for image in (False, True)]
+        tiled += more
     extensions = [
         {"name": name, "is_alwayson": True, "is_img2img": image, "args": [one.described() for one in _arguments(name)]}
         for name in EXTENSIONS
         for image in (False, True)
     ]
-    return [*chosen_infos(), *sections, soft, *tiled, *extensions]
+    return [*chosen_infos(names), *sections, soft, *tiled, *extensions]
 
 
 def _arguments(extension: str) -> list[Argument]:

@@ -16,7 +16,7 @@ MAX_NAMES = 4_000
 
 
 class Tasks:
-    """(user, name) -> job.  Any thread may call."""
+    """(user, name) -> job, or script.  Any thread may call."""
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -30,7 +30,7 @@ class Tasks:
                 self._jobs.popitem(last=False)
 
     def job_id(self, user: str, name: str) -> str:
-        """The job that the caller named so; else the name itself, which may be a job's id."""
+        """The job, or the script, that the caller named so; else the name itself, which may be a job's id."""
         with self._lock:
             return self._jobs.get((user, name), name)
 

@@ -21,6 +21,7 @@ from modules.api.a1111.options import CHECKPOINT, Chosen, option_fields, option_
 from modules.api.a1111.requests import GenerationBody, PictureBody, TextBody
 from modules.api.a1111.scripts import script_fields
 from modules.app import App
+from modules.catalogue import enlarging_factor
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.schedules import find_schedule
 from modules.errors import RequestError, SettingsError, UnknownName
@@ -84,7 +85,7 @@ def asked_of(app: App, body: GenerationBody, options: Chosen, overridden: Mappin
     recipe = recipe_of_text(body.infotext, "infotext") if body.infotext else None
 
     checkpoint = _checkpoint(app, recipe.checkpoints if recipe else (), options, overridden)
-    fields |= _at_most_native(app, checkpoint, _body_fields(body, set(type(body).model_fields) - named, image))
+    fields |= _at_most_native(app, checkpoint, _body_fields(body, set(type(body).model_fields) - named, image), image)
     if recipe is not None:
         told, renamed = app.with_local_loras(recipe.fields, recipe.loras)
         fields |= {name: value for name, value in told.items() if name != "checkpoint"}
@@ -218,14 +219,17 @@ def _option_eta(sampler: str, options: Mapping[str, Any]) -> dict[str, float]:
     return {"eta": options[name]} if name in options else {}
 
 
-def _at_most_native(app: App, checkpoint: str, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The API's default sides, 512, or those that the checkpoint was made for where these are smaller.
+def _at_most_native(app: App, checkpoint: str, defaults: dict[str, Any], image: bool) -> dict[str, Any]:
+    """The API's default sides, 512, or those that the checkpoint was made for where these are smaller; none for a picture that
+    the checkpoint enlarges, which becomes as many times as large.
 
     A1111 knows no smaller checkpoint; one that was trained at 256x256 repeats and tears things at 512x512.
     """
     info = next((each for each in app.checkpoints() if each.name == checkpoint), None) or app.default_checkpoint()
     if info is None:
         return defaults
+    if image and enlarging_factor(info):
+        return {name: value for name, value in defaults.items() if name not in ("width", "height")}
     native = {"width": info.defaults.width, "height": info.defaults.height}
     return {name: min(value, native[name]) if name in native else value for name, value in defaults.items()}
 

@@ -83,7 +83,7 @@ def _lists(router: APIRouter, app: App, whose: _Whose, few: anyio.CapacityLimite
         limit = asked.get("limit", "60")
         if not (limit.isascii() and limit.isdecimal() and len(limit) < 6):
             raise RequestError("limit: must be a whole number")
-        sort, cursor = asked.get("sort", "") or "newest", asked.get("cursor", "")[:40]
+        sort, cursor = asked.get("sort", "") or "newest", asked.get("cursor", "")[:600]
 
         def look() -> str:
             found = app.gallery.page(asked.get("q", ""), owners, sort, cursor, int(limit))

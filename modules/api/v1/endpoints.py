@@ -300,7 +300,8 @@ def _events(router: APIRouter, app: App) -> None:
 def _estimates(router: APIRouter, app: App) -> None:
     @router.post("/estimate", response_model=EstimateAnswer, openapi_extra=job_body(key=False))
     async def estimate(request: Request) -> Any:
-        """What a job with these fields would take of time and memory; nothing is begun."""
+        """What a job with these fields would take of time and memory; nothing is begun.  What enlarging takes depends on the
+        picture's size, which `picture` among the fields says: [width, height]."""
         caller(request)
         fields = await read_json(request)
         return quote_json(await anyio.to_thread.run_sync(app.quote, fields))

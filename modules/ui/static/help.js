@@ -15,7 +15,7 @@ const HERE = [
   ["Extras, upscalers", "the tab Extras, or “Upscale” beside a picture; models (.safetensors) in the folder ESRGAN, also for the second pass"],
   ["Outpainting", "Inpaint: drag the frame beyond the picture (O), or the fields “Extend”"],
   ["Only masked, Sketch, Inpaint upload", "Inpaint: “Inpaint area” and the box (X); “Colour” above the canvas; a mask from a file (arrow at its side)"],
-  ["Batch, Loopback", "img2img and Inpaint: “Many pictures”, “Loop back”"],
+  ["Batch, Loopback", "img2img and Inpaint: “Many pictures”; Loopback in the field Script, also of many pictures"],
   ["Resize by", "img2img and Inpaint: “Size”, “By a factor”"],
   ["Extra seeds, Clip skip, ENSD, eta, churn, RNG", "Advanced, at the end of the settings"],
   ["Soft inpainting, Dynamic thresholding, PAG, SAG, CFG rescale", "built in: Inpaint, and Advanced"],

@@ -117,7 +117,6 @@ class Page {
     startHelp();
     document.addEventListener("atelier:cancel", () => this.cancel());
     document.addEventListener("atelier:face", () => this.showProgress(this.lastEnded));
-    document.addEventListener("atelier:round", ({ detail }) => this.onRound(detail));
     document.addEventListener("atelier:logged-out", () => this.onLoggedOut());
     document.addEventListener("atelier:sending", ({ detail }) => this.onSending(detail.words));
     document.addEventListener("atelier:models", () => this.loadModels());
@@ -178,6 +177,7 @@ class Page {
   async onSubmitted({ ids, rest, tab, run = null, forever = false }) {
     complain("");
     if (run) {
+      clearBatch(tab);
       turn("pictures", tab);
       return this.scripts.open(run);
     }
@@ -190,7 +190,7 @@ class Page {
     turn("pictures", tab);
     clearBatch(tab);
     if (forever) this.forever.look();
-    else this.continuations.submitted(tab, ids, rest);
+    else this.continuations.submitted(ids, rest);
     for (const id of ids) await this.jobs.submitted(id);
     this.sayLeftOut(this.jobs.find(ids[0])).catch(() => {});
   }
@@ -217,14 +217,6 @@ class Page {
   async onRefused({ error, fields: ids, ids: made = [] }) {
     complain(error, ids);
     for (const id of made) await this.jobs.submitted(id);
-  }
-
-  /** A loop goes on: a page that shows its last round shows the next one. */
-  onRound({ from, to }) {
-    if (this.shown?.id !== from) return;
-    this.shown = { id: to, index: null };
-    this.follow = true;
-    if (this.jobs.find(to)) this.show(to, null);
   }
 
   /** Of the chosen model's own size. */

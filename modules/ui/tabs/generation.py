@@ -15,6 +15,7 @@ from modules.diffusion.samplers import SAMPLERS
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError
 from modules.request import SIDE_STEP
+from modules.scripts.plan import OF_MANY
 from modules.scripts.preview import Preview
 from modules.ui import script
 from modules.ui.files import STATIC
@@ -148,7 +149,8 @@ class GenerationTab:
     def _start(self, chosen: Values, requests: list[Values], key: str, user: str) -> str:
         """A script over the request."""
         try:
-            run = self.app.scripts.start(chosen, script.one_of(requests), user, key)
+            many = requests if len(requests) > 1 and chosen.get("name") in OF_MANY else []
+            run = self.app.scripts.start(chosen, requests[0] if many else script.one_of(requests), user, key, many)
         except AtelierError as error:
             return message("refused", **script.complaint(self.form, error))
         return message("submitted", tab=self.name, ids=[], rest=[], run=run.id)

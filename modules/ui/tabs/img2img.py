@@ -34,7 +34,7 @@ _UPLOAD_IS_THERE = "document.dispatchEvent(new CustomEvent('atelier:upload', { d
 
 
 class Img2ImgTab(GenerationTab):
-    """Batch and loop-back are driven by the page: see `static/forms/batch.js` and `static/results/continuations.js`."""
+    """A batch is driven by the page: see `static/forms/batch.js` and `static/results/continuations.js`."""
 
     name = "img2img"
     label = "img2img"
@@ -93,10 +93,6 @@ class Img2ImgTab(GenerationTab):
                 list(RECALLED), value=[], label="Take from each picture's own text", elem_id=form.id("batch_recall")
             )
             form.keep_for_page("batch_recall", "Take from each picture's own text", recall)
-        with gr.Accordion("Loop back", open=False, elem_id=form.id("loop"), elem_classes="more"):
-            form.keep_for_page("loops", "Rounds", form.slider("loops", "Rounds", 1, 32, 1, 1))
-            last = form.slider("loop_strength", "Denoising strength of the last round", 0, 1, self.strength, 0.01)
-            form.keep_for_page("loop_strength", "Denoising strength of the last round", last)
 
     def build_upload(self) -> None:
         """For browsers without a canvas: files that become the same request."""

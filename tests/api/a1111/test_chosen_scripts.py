@@ -110,17 +110,20 @@ def encoded(size: tuple[int, int], colour: str = "teal") -> str:
 
 def test_sd_upscale_is_answered_with_the_large_picture(api: TestClient) -> None:
     init = {"init_images": [encoded((64, 48))], "denoising_strength": 0.3}
-    for upscaler in (1, "lanczos"):
+    names = ["None", "Lanczos", "Nearest", "RealESRGAN_x4plus", "Sharp 2x"]
+    infos = [one for one in api.get("/sdapi/v1/script-info").json() if one["name"] == "sd upscale"]
+    assert [one["choices"] for one in infos[0]["args"] if one["label"] == "Upscaler"] == [names]
+    for upscaler, name in ((1, "Lanczos"), ("lanczos", "Lanczos"), (4, "Sharp 2x")):
         found = call(api, "SD upscale", ["", 16, upscaler, 2], "img2img", **init)
         (large,) = (picture(image) for image in found["images"])
         assert large.size == (128, 96)
         items = parse(str(large.info["parameters"]))
-        assert (items["SD upscale overlap"], items["SD upscale upscaler"]) == ("16", "Lanczos")
+        assert (items["SD upscale overlap"], items["SD upscale upscaler"]) == ("16", name)
     refused = api.post(
-        "/sdapi/v1/img2img", json={**SMALL, **init, "script_name": "SD upscale", "script_args": ["", 16, "R-ESRGAN 4x+"]}
+        "/sdapi/v1/img2img", json={**SMALL, **init, "script_name": "SD upscale", "script_args": ["", 16, "R-ESRGAN 2x+"]}
     )
     assert refused.status_code == 422
-    assert "there is no upscaler 'R-ESRGAN 4x+' here" in refused.json()["detail"]
+    assert "SD upscale: upscaler 'R-ESRGAN 2x+' is not here" in refused.json()["detail"]
 
 
 def test_outpainting_extends_the_picture_and_keeps_what_was_there(api: TestClient) -> None:
@@ -215,7 +218,7 @@ def test_lists_name_the_scripts_and_their_arguments(api: TestClient) -> None:
     assert plot["args"][0]["choices"][4] == "Steps"
     assert plot["args"][16]["label"] == "Grid margins (px)"
     assert [one["label"] for one in infos["outpainting mk2", True]["args"]][1:3] == ["Pixels to expand", "Mask blur"]
-    assert infos["sd upscale", True]["args"][2]["choices"] == ["None", "Lanczos", "Nearest"]
+    assert infos["sd upscale", True]["args"][2]["choices"][:3] == ["None", "Lanczos", "Nearest"]
     assert infos["tiled diffusion", False]["args"][6]["value"] == 96
 
 

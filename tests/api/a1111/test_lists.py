@@ -209,6 +209,7 @@ def test_limits_are_those_that_are_enforced(visitor: Visitor) -> None:
     limits = get(visitor(), "limits")
     assert (limits["prompt_characters"], limits["steps"], limits["batch_size"], limits["n_iter"]) == (32_768, 150, 100, 100)
     assert (limits["jobs_per_user"], limits["count"], limits["most_side"]) == (4, 100, 2048)
+    assert limits["most_side_tiled"] == 8192
 
 
 def test_administrators_load_and_unload(visitor: Visitor, link: ScriptedLink) -> None:

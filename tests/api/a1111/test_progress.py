@@ -159,6 +159,7 @@ def test_interrupt_answers_what_is_finished_and_what_is_not(
     wait_until(lambda: real_app.jobs("local")[0].done == 1)
     assert mine.post("/sdapi/v1/interrupt").json() == {}
     assert link.tasks("finish") == [f"{call.job}.1", f"{call.job}.2"]
+    assert [progress(one)["state"]["interrupted"] for one in (mine, yours)] == [True, False]
     finish(link)
     answer = call.answer.result()
     assert answer.status_code == 200
@@ -194,7 +195,10 @@ def test_skip_goes_on_with_the_next_picture(
     assert link.flying() == [f"{call.job}.0", f"{call.job}.1"]
     assert mine.post("/sdapi/v1/skip").json() is None
     assert link.tasks("finish") == [f"{call.job}.0"]
+    state = progress(mine)["state"]
+    assert (state["skipped"], state["interrupted"]) == (True, False)
     finish(link)
+    wait_until(lambda: not progress(mine)["state"]["skipped"])
     link.done(f"{call.job}.1")
     assert json.loads(call.answer.result().json()["info"])["all_seeds"] == [5, 6]
 
@@ -228,6 +232,26 @@ def test_tasks_are_watched_by_the_name_that_the_caller_gave(
     call.answer.result()
     assert task(mine, "task(abc)") == nothing | {"completed": True}
     assert mine.get("/internal/pending-tasks").json() == {"size": 0, "tasks": []}
+
+
+def test_a_script_is_watched_by_its_name_too(
+    visitor: Visitor, real_app: App, link: ScriptedLink, others: ThreadPoolExecutor
+) -> None:
+    client = visitor()
+    script = {"script_name": "prompt matrix", "script_args": [], "prompt": "a|b", "force_task_id": "task(grid)"}
+    answer = others.submit(client.post, "/sdapi/v1/txt2img", json={**SMALL, **script})
+    wait_until(lambda: len(link.flying()) == 2)
+    first, second = link.flying()
+    link.step(first, 1, 2)
+    wait_until(lambda: task(client, "task(grid)")["active"])
+    said = task(client, "task(grid)")
+    assert (said["completed"], said["textinfo"]) == (False, "Prompt matrix: 0 of 2")
+    assert 0 < said["progress"] < 1
+    assert client.get("/internal/pending-tasks").json() == {"size": 1, "tasks": ["task(grid)"]}, "its cells are one call"
+    link.done(first)
+    link.done(second)
+    assert answer.result().status_code == 200
+    assert task(client, "task(grid)")["completed"]
 
 
 def test_the_queue_s_status_is_gradio_s_and_the_caller_s_own(

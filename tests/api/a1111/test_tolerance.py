@@ -133,7 +133,7 @@ def test_networks_that_options_name_stand_behind_the_prompt(
             {"override_settings": {"send_seed": False, "n_rows": 2}},
             "options without effect on a picture here: send_seed, n_rows",
         ),
-        ({"alwayson_scripts": {"ADetailer": {"args": [False, {"ad_model": "x"}]}}}, "always on script ADetailer: not here"),
+        ({"alwayson_scripts": {"Regional": {"args": []}}}, "always on script Regional: not here"),
         ({"alwayson_scripts": {"Odd one": {"args": []}}}, "always on script Odd one: not here, and switched off"),
         ({"alwayson_scripts": {"Soft Inpainting": {"args": [False, 1]}}}, "always on script Soft Inpainting: not here"),
         (

@@ -70,6 +70,9 @@ def test_pages_counts_and_facets(client: TestClient, outputs: Path) -> None:
         ({"cursor": "5-3"}, "cursor"),
         ({"cursor": "7-3", "sort": "rating"}, "cursor"),
         ({"sort": "size"}, "sort"),
+        ({"cursor": "xyz-3", "sort": "name"}, "cursor"),
+        ({"cursor": "ff-3", "sort": "name"}, "cursor"),
+        ({"cursor": "-3", "sort": "largest"}, "cursor"),
     ],
 )
 def test_questions_that_make_no_sense_get_a_sentence(

@@ -268,6 +268,10 @@ def test_a_quote_is_asked_for_with_a_form_s_fields(
         found = client.post("/internal/quote", json={**fields, **wrong})
         assert found.status_code == 200, "it is being typed"
         assert found.json()["error"]
+    enlarging = {"source": "0" * 64, "upscaler_1": "Lanczos"}
+    assert client.post("/internal/quote", json={**enlarging, "picture": [64, 48]}).json()["seconds"] == 0, "by a filter"
+    for wrong, words in (([64], "picture: must be a width"), ([True, 2], "picture: must be"), ([8000, 4000], "16000x8000")):
+        assert words in client.post("/internal/quote", json={**enlarging, "picture": wrong}).json()["error"]
     assert client.get("/internal/jobs").json() == [], "nothing was begun"
 
 

@@ -208,20 +208,3 @@ def test_a_reload_shows_accepted_pictures_and_the_job_of_a_canvas(page: Any, app
     page.wait_for_selector("#result_preview")
     app.finish_picture("job2")
     page.wait_for_selector("#result_picture[src*='job2/']")
-
-
-def test_a_loop_ends_on_its_last_round(page: Any, app: FakeApp) -> None:
-    canvas = opened(page, app, "img2img")
-    canvas.show(128, 128)
-    page.click("#img2img_loop")
-    page.fill("#img2img_loops input[type=number]", "2")
-    page.wait_for_function("window.atelierForms.img2img.loops === 2")
-    submitted(page, app, "img2img")
-    app.finish_picture("job1")
-    app.wait_for_job(2)
-    app.step("job2", 2)
-    page.wait_for_selector("#result_preview")
-    app.finish_picture("job2")
-    page.wait_for_selector("#result_picture[src*='job2/']")
-    page.wait_for_selector("#complaint:has-text('all 2 rounds are finished')")
-    assert page.is_visible("#result_picture[src*='job2/']")

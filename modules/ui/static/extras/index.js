@@ -8,6 +8,7 @@ import { pickedFrom } from "../forms/picking.js";
 import { read } from "../forms/recipes.js";
 import { isOver } from "../results/jobs.js";
 import { currentTab, showTab } from "../tabs.js";
+import { Estimate } from "./estimate.js";
 import { rememberedRequest, Settings } from "./settings.js";
 
 const PICTURE = /\.(png|jpe?g|webp|avif)$/i;
@@ -60,6 +61,7 @@ class Extras {
   #root;
   #jobs;
   #settings;
+  #estimate;
   #items = []; // {file, url, width, height, state: chosen | sending | job | failed, job, settings, error}
   #seen = null;
   #busy = false;
@@ -68,6 +70,8 @@ class Extras {
     this.#root = root;
     this.#jobs = jobs;
     const form = root.querySelector("form");
+    this.#estimate = new Estimate(root.querySelector(".extras-time"));
+    jobs.addEventListener("over", () => this.#estimate.forget());
     this.#settings = new Settings(form, () => this.#show());
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -117,9 +121,7 @@ class Extras {
       event.preventDefault();
       event.stopPropagation();
       over(null);
-      const several = [...event.dataTransfer.files];
-      const one = several.length > 1 ? null : await pickedFrom.transfer(event.dataTransfer);
-      this.#add(one ? [one] : several);
+      this.#add(await pickedFrom.all(event.dataTransfer));
     });
     document.addEventListener("paste", (event) => {
       const file = currentTab() === "extras" ? pickedFrom.clipboard(event.clipboardData) : null;
@@ -129,11 +131,11 @@ class Extras {
     });
   }
 
-  /** A finished picture that was sent here, or a file from another tab. */
-  async #take({ job, picture, file }) {
+  /** A finished picture that was sent here, or files from another tab. */
+  async #take({ job, picture, file, files }) {
     showTab("extras");
     try {
-      this.#add([file ?? (await fileOf(job, picture))]);
+      this.#add(files ?? [file ?? (await fileOf(job, picture))]);
     } catch (error) {
       this.#complain(`The picture could not be brought here. ${error.message}`);
     }
@@ -223,6 +225,7 @@ class Extras {
     go.disabled = this.#busy || !count;
     go.textContent = count > 1 ? `Enlarge ${count} pictures` : "Enlarge";
     root.querySelector(".extras-size").textContent = this.#sizeWords();
+    this.#estimate.show(this.#items.filter((item) => item.width).map((item) => [item.width, item.height]), this.#settings.asked());
     const bar = root.querySelector(".extras-bar");
     bar.hidden = !count;
     const finished = this.#items.filter((item) => this.#jobOf(item)?.state === "done").length;

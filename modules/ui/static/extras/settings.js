@@ -67,6 +67,11 @@ export class Settings {
     return requestFrom(this.#values(), this.known);
   }
 
+  /** The same without a word about what is not filled in: null then, and before it is known what is here. */
+  asked() {
+    return this.known.length && this.#form.checkValidity() ? requestFrom(this.#values(), this.known) : null;
+  }
+
   /** The size that a picture becomes, [width, height]. */
   size(width, height) {
     const fields = requestFrom(this.#values(), this.known);

@@ -3,7 +3,7 @@
 
 import { canvas } from "../canvas/registry.js";
 import { fields } from "./form.js";
-import { becomesSize, factorSize, makeOwnSize, ownSize, wholeSize } from "./size.js";
+import { becomesSize, factorSize, makeOwnSize, mostSide, ownSize, wholeSize } from "./size.js";
 
 const WHOLE = "Whole picture";
 
@@ -41,7 +41,7 @@ function noteOf(tab) {
   if (canvas(tab).box()) return { words: "The box counts with “Only masked” alone." };
   const becomes = becomesSize(form, whole);
   if (!becomes || (becomes.width >= whole.width && becomes.height >= whole.height)) return null;
-  const own = ownSize(whole);
+  const own = ownSize(whole, mostSide(form));
   const larger = own.width > becomes.width || own.height > becomes.height;
   const all = own.width >= whole.width && own.height >= whole.height;
   const keeps = factorSize(form, 1, 1) ? "Factor 1" : `${all ? "Keep" : "At most"} ${own.width} × ${own.height}`;

@@ -3,6 +3,7 @@
 
 import { h, postFile } from "../dom.js";
 import { fields } from "./form.js";
+import { pickedFrom } from "./picking.js";
 import { factorSize } from "./size.js";
 
 const MASK = /[-_ ]mask$/i;
@@ -34,25 +35,29 @@ export function startBatches() {
   document.addEventListener("atelier:batch", (event) => listen(event.detail.querySelector(".batch")));
 }
 
+/** Put files on the list of a tab; how many pictures there were among them. */
+export function addToBatch(tab, files) {
+  const pictures = [...files].filter((file) => file.type.startsWith("image/") || /\.(png|jpe?g|webp|avif)$/i.test(file.name));
+  lists.set(tab, [...(lists.get(tab) ?? []), ...pictures].slice(0, MOST));
+  show(tab);
+  return pictures.length;
+}
+
 function listen(box) {
   if (!box || box.dataset.ready) return;
   box.dataset.ready = "";
   const tab = box.id.replace(/_batch$/, "");
   const input = box.querySelector("input[type=file]");
-  const add = (files) => {
-    const pictures = [...files].filter((file) => file.type.startsWith("image/") || /\.(png|jpe?g|webp|avif)$/i.test(file.name));
-    lists.set(tab, [...(lists.get(tab) ?? []), ...pictures].slice(0, MOST));
-    show(tab);
-  };
+  const add = (files) => addToBatch(tab, files);
   input.addEventListener("change", () => {
     add(input.files);
     input.value = ""; // the same file may be chosen again
   });
   box.addEventListener("dragover", (event) => event.preventDefault());
-  box.addEventListener("drop", (event) => {
+  box.addEventListener("drop", async (event) => {
     event.preventDefault();
     event.stopPropagation();
-    add(event.dataTransfer.files);
+    add(await pickedFrom.all(event.dataTransfer));
   });
   box.querySelector("[data-do=clear]").addEventListener("click", () => clearBatch(tab));
   show(tab);

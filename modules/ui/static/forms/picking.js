@@ -1,6 +1,7 @@
 // The picture in a drop or in the clipboard: a file, or one of our own pictures that was dragged out of the page.
 
 const PICTURE = /\.(png|jpe?g|webp|avif)$/i;
+const MOST = 500; // pictures of one drop
 const isPicture = (file) => file.type.startsWith("image/") || PICTURE.test(file.name);
 
 export const pickedFrom = {
@@ -13,6 +14,30 @@ export const pickedFrom = {
     const address = transfer.getData("text/uri-list").split(/\r?\n/).find((line) => line && !line.startsWith("#"));
     // What is dragged from a page comes as its address and, encoded anew by some browsers, as a file that says nothing any more.
     return (address && (await ours(address))) || (files.find(isPicture) ?? files[0] ?? null);
+  },
+
+  /** All pictures: files, or several of ours that were dragged out of the gallery together, of names that differ. */
+  async all(transfer) {
+    const files = [...transfer.files]; // gone when this function has waited for anything
+    const addresses = transfer.getData("text/uri-list").split(/\r?\n/).filter((line) => line && !line.startsWith("#"));
+    if (addresses.length < 2) {
+      const pictures = files.filter(isPicture);
+      if (pictures.length > 1) return pictures;
+      const one = (addresses[0] && (await ours(addresses[0]))) || (pictures[0] ?? files[0]);
+      return one ? [one] : [];
+    }
+    const found = [];
+    const names = new Set();
+    for (const address of addresses.slice(0, MOST)) {
+      const file = await ours(address);
+      if (!file) continue;
+      const [, stem, suffix] = /^(.*?)(\.[^.]*)?$/.exec(file.name);
+      let name = file.name;
+      for (let number = 2; names.has(name); number++) name = `${stem} (${number})${suffix ?? ""}`;
+      names.add(name);
+      found.push(new File([file], name, { type: file.type }));
+    }
+    return found;
   },
 
   /** The first picture of the clipboard, or null. */
@@ -32,5 +57,17 @@ async function ours(address) {
   url.pathname = url.pathname.replace(/\/thumbnail$/, "");
   url.search = "";
   const response = await fetch(url).catch(() => null);
-  return response?.ok ? new File([await response.blob()], "picture") : null;
+  if (!response?.ok) return null;
+  const blob = await response.blob();
+  return new File([blob], nameIn(response.headers.get("content-disposition")) ?? "picture", { type: blob.type });
+}
+
+/** The file's name that a response says (RFC 6266), null where it says none. */
+function nameIn(header) {
+  const [, encoded] = /filename\*=utf-8''([^;]+)/i.exec(header ?? "") ?? [];
+  try {
+    return encoded ? decodeURIComponent(encoded) : (/filename="([^"]*)"/i.exec(header ?? "")?.[1] ?? null);
+  } catch {
+    return null;
+  }
 }

@@ -3,7 +3,7 @@
 
 import { h } from "../dom.js";
 import { fields, typeInto } from "./form.js";
-import { setSize } from "./size.js";
+import { mostSide, setSize } from "./size.js";
 
 const RATIOS = ["1:1", "4:3", "3:2", "16:9", "3:4", "2:3", "9:16"];
 const KEY = "atelier.ratio";
@@ -19,7 +19,7 @@ const number = (ratio) => {
   const [across, down] = ratio.split(":").map(Number);
   return across / down;
 };
-const inStep = (side, step = STEP) => Math.min(HIGH, Math.max(LOW, Math.round(side / step) * step));
+const inStep = (side, step = STEP, most = HIGH) => Math.min(most, Math.max(LOW, Math.round(side / step) * step));
 const apart = (width, height, ratio) => Math.abs(Math.log(width / height / number(ratio)));
 
 /** The size of a ratio that is nearest to it and to `native` pixels. */
@@ -85,7 +85,8 @@ function startAt(row, tab, native) {
     const found = PASTED.exec(event.clipboardData?.getData("text/plain") ?? "");
     if (!found) return;
     event.preventDefault();
-    setSize(tab, { width: inStep(Number(found[1])), height: inStep(Number(found[2])) });
+    const most = mostSide(fields(tab));
+    setSize(tab, { width: inStep(Number(found[1]), STEP, most), height: inStep(Number(found[2]), STEP, most) });
   }, true);
 }
 
@@ -101,7 +102,8 @@ function follow(tab, was, now) {
   if (typed && was && was[typed] !== now[typed]) {
     const [name, side] = typed === "width" ? ["height", now.width / number(ratio)] : ["width", now.height * number(ratio)];
     const box = document.querySelector(`#${tab}_${name} input`);
-    if (box && Number(box.value) !== inStep(side)) typeInto(box, String(inStep(side)));
+    const value = inStep(side, STEP, mostSide(fields(tab)));
+    if (box && Number(box.value) !== value) typeInto(box, String(value));
     return;
   }
   if (!typed) setTimeout(() => settle(tab), SETTLED_MS);

@@ -11,8 +11,7 @@ import { factorSize, wholeSize } from "./size.js";
 const SOON_MS = 400; // after the last change
 const SCRIPTS = { xyz: "X/Y/Z plot", matrix: "Prompt matrix", prompts: "Prompts from file or textbox", loopback: "Loopback", upscale: "SD upscale", detail: "Detail pass" };
 const FORMS = { xyz: xyzForm, matrix: matrixForm, prompts: promptsForm, loopback: loopbackForm, upscale: upscaleForm, detail: detailForm };
-const TABS = { loopback: ["img2img", "inpaint"], upscale: ["img2img"], detail: ["img2img", "inpaint"] }; // the others are on every tab
-const UPSCALERS = ["Lanczos", "Nearest", "None"];
+const TABS = { loopback: ["img2img", "inpaint"], upscale: ["img2img"] }; // the others are on every tab
 
 const states = new Map(); // tab -> {name, xyz: {...}, matrix: {...}, ...}
 let send = () => {};
@@ -116,7 +115,9 @@ export function planned({ tab, number, error, fields: ids = [], cells, pictures,
   if (error) return say(tab, error, "bad", ids);
   const many = pictures === cells ? `${pictures} ${pictures === 1 ? "picture" : "pictures"}` : `${pictures} pictures in ${cells} cells`;
   const time = seconds === null ? "How long they take is not measured yet." : `Takes ${duration(seconds)}.`;
-  say(tab, [`${many}. ${time}`, ...notes].join(" "), "note", []);
+  const list = Number(document.getElementById(`${tab}_generate`)?.dataset.batch) || 0;
+  const each = list > 1 && scriptOf(tab).name === "loopback" ? ["That is for each of the many pictures."] : [];
+  say(tab, [`${many}. ${time}`, ...each, ...notes].join(" "), "note", []);
   document.getElementById(`${tab}_generate`)?.setAttribute("data-script", String(pictures));
 }
 
@@ -180,10 +181,21 @@ function loopbackForm(form) {
   ];
 }
 
+let upscalers = ["Lanczos", "Nearest", "None"]; // names; those of files come with the first form
+
 function upscaleForm(form) {
+  const optionsOf = (names) => Object.fromEntries(names.map((name) => [name, name]));
+  const kept = form.own.upscaler && !upscalers.includes(form.own.upscaler) ? [form.own.upscaler] : [];
+  const field = select(form, "upscaler", "Upscaler", optionsOf([...upscalers, ...kept]));
+  getJson("internal/upscalers").then((found) => {
+    upscalers = [...new Set([...upscalers.slice(0, 3), ...(found ?? []).map(({ name }) => name)])];
+    const box = field.querySelector("select");
+    const there = new Set([...box.options].map((option) => option.value));
+    box.append(...upscalers.filter((name) => !there.has(name)).map((name) => h("option", { value: name }, name)));
+  }).catch(() => {}); // asked again when the form is opened next
   return [
     h("p", { class: "script-help" }, "Enlarges the picture and paints it again in tiles of the size above. A denoising strength of 0.2 to 0.4 keeps what is on it."),
-    select(form, "upscaler", "Upscaler", Object.fromEntries(UPSCALERS.map((name) => [name, name]))),
+    field,
     number(form, "scale_factor", "Scale factor", 2),
     number(form, "overlap", "Tile overlap (px)", 64),
   ];
@@ -199,13 +211,19 @@ function detailForm(form) {
       if (detectors.length) form.again();
     }).catch(() => (detectors = null)); // asked again when the form is opened next
   }
-  const choices = { "": "None: boxes, or the areas of the mask", ...Object.fromEntries((detectors ?? []).map((name) => [name, name])) };
-  if (form.own.detector && !(form.own.detector in choices) && detectors?.length) form.own.detector = "";
+  const alone = form.tab !== "txt2img" && !form.own.after; // else the form's picture comes first, and a detector looks into it
+  const named = Object.fromEntries((detectors ?? []).map((name) => [name, name]));
+  const choices = alone ? { "": "None: boxes, or the areas of the mask", ...named } : named;
+  if (form.own.detector !== undefined && !(form.own.detector in choices) && detectors?.length) form.own.detector = alone ? "" : detectors[0];
   const help = detectors?.length ? [] : ["A detector of faces comes with OpenCV: pip install 'opencv-python-headless<5'."];
+  const first = check(form, "after", "Paint the form's picture first, then its details");
+  first.addEventListener("change", () => form.again());
+  const after = [number(form, "most", "Details at most", 4), number(form, "growth", "Grow each detail by (px)", 4)];
   return [
-    h("p", { class: "script-help" }, ["Paints each detail again at the model's own size, and puts it back. In Inpaint each area of the mask is one.", ...help].join(" ")),
+    h("p", { class: "script-help" }, ["Paints each detail again at the model's own size, and puts it back.", ...(form.tab === "inpaint" ? ["Each area of the mask is one."] : []), ...help].join(" ")),
+    ...(form.tab === "txt2img" ? [] : [first]),
     ...(detectors?.length ? [select(form, "detector", "Detector", choices)] : []),
-    text(form, "boxes", "Boxes: left, top, width, height", "120 80 96 96; 300 60 96 96"),
+    ...(alone ? [text(form, "boxes", "Boxes: left, top, width, height", "120 80 96 96; 300 60 96 96")] : after),
     number(form, "denoising_strength", "Denoising strength", 0.4),
     number(form, "padding", "Padding (px)", 32),
     number(form, "mask_blur", "Mask blur (px)", 8),

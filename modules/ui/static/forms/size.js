@@ -5,16 +5,18 @@ import { canvas } from "../canvas/registry.js";
 import { fields, typeInto } from "./form.js";
 
 const STEP = 8;
-const [LOW, HIGH] = [64, 2048]; // of a request's sides
+const [LOW, HIGH, TILED] = [64, 2048, 8192]; // of a request's sides, and with tiled diffusion
 const AS_IT_IS = [0.5, 2.3]; // times the model's own number of pixels: within, a picture's own size is right
 const MOST_TO_KEEP = 4; // times as many: within, inpainting keeps a picture's own size, because what is not masked holds it together
 const BY_FACTOR = "By a factor";
 
-const inStep = (side) => Math.min(HIGH, Math.max(LOW, Math.round(side / STEP) * STEP));
+/** The most pixels of a side that a form may ask for. */
+export const mostSide = (form) => (form.tiled_diffusion ? TILED : HIGH);
 
-/** Both sides within what a request may have, in the same proportion as far as that goes. */
-export function allowed(width, height, scale = 1) {
-  const fit = Math.min(scale, HIGH / Math.max(width, height));
+/** Both sides within what a request may have, in the same proportion as far as that goes; `most` as of `mostSide`. */
+export function allowed(width, height, scale = 1, most = HIGH) {
+  const fit = Math.min(scale, most / Math.max(width, height));
+  const inStep = (side) => Math.min(most, Math.max(LOW, Math.round(side / STEP) * STEP));
   return { width: inStep(width * fit), height: inStep(height * fit) };
 }
 
@@ -25,9 +27,9 @@ export function suited(width, height, native) {
 }
 
 /** The picture's own size as a request may have it: not a pixel less, as long as that is allowed. */
-export function ownSize({ width, height }) {
+export function ownSize({ width, height }, most = HIGH) {
   const up = (side) => Math.ceil(side / STEP) * STEP;
-  return Math.max(width, height) <= HIGH ? { width: Math.max(LOW, up(width)), height: Math.max(LOW, up(height)) } : allowed(width, height);
+  return Math.max(width, height) <= most ? { width: Math.max(LOW, up(width)), height: Math.max(LOW, up(height)) } : allowed(width, height, 1, most);
 }
 
 /** What inpainting makes of a picture when nobody says: its own size, where the model can be asked for it. */
@@ -50,7 +52,7 @@ function whole({ width, height, outpaint }) {
 
 /** The size by the form's factor; null where the form says a size. */
 export const factorSize = (form, width, height) =>
-  form.size_by === BY_FACTOR ? allowed(width, height, Number(form.size_factor) || 1) : null;
+  form.size_by === BY_FACTOR ? allowed(width, height, Number(form.size_factor) || 1, mostSide(form)) : null;
 
 /** The size that a form asks for, of a picture of this size; null while it makes no sense. */
 export function becomesSize(form, { width, height }) {
@@ -63,7 +65,7 @@ export function makeOwnSize(tab) {
   const size = wholeSize(tab);
   if (!size) return;
   if (fields(tab).size_by === BY_FACTOR) typeNumber(`${tab}_size_factor`, 1);
-  else setSize(tab, ownSize(size));
+  else setSize(tab, ownSize(size, mostSide(fields(tab))));
 }
 
 /** The size of the picture on a canvas where it is larger than `picture`, else null. */
@@ -108,7 +110,8 @@ export function startSizes(native) {
     const tab = below.id.replace(/_below$/, "");
     below.querySelector("[data-do=size]").addEventListener("click", () => {
       const size = wholeSize(tab);
-      if (size) setSize(tab, tab === "inpaint" ? ownSize(size) : allowed(size.width, size.height));
+      const most = mostSide(fields(tab));
+      if (size) setSize(tab, tab === "inpaint" ? ownSize(size, most) : allowed(size.width, size.height, 1, most));
     });
     show(tab);
   }

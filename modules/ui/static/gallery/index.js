@@ -42,7 +42,7 @@ class GalleryTab {
     this.#root = root;
     this.#side = new Side(this.#$(".gallery-side"), () => this.#search());
     this.#wall = new Wall(this.#$(".gallery-wall"), {
-      make: cellOf,
+      make: (item) => cellOf(item, (one) => this.#dragged(one)),
       more: () => this.#list.more(),
       open: (item) => this.#look(item),
       changed: () => this.#showActions(),
@@ -223,6 +223,14 @@ class GalleryTab {
     const { chosen, items, active } = this.#wall;
     if (chosen.size) return items.filter(({ id }) => chosen.has(id));
     return active ? [active] : [];
+  }
+
+  /** What a drag takes along: all that are chosen, where it begins at one of them. */
+  #dragged(item) {
+    const { chosen, items } = this.#wall;
+    if (!chosen.has(item.id) || chosen.size < 2) return [item];
+    const loaded = new Set(items.map(({ id }) => id));
+    return [...items.filter(({ id }) => chosen.has(id)), ...[...chosen].filter((id) => !loaded.has(id)).map((id) => ({ id }))];
   }
 
   /** The ids of all that are chosen, also of those that were not scrolled to; in the viewer, of the one that is seen. */

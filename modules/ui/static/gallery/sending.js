@@ -1,6 +1,7 @@
 // From the gallery to the other tabs: "Send to", and drops on the tab bar.  A drag out of the gallery carries the picture's address,
 // which every place that takes drops understands; held above a tab, that tab opens.
 
+import { addToBatch } from "../forms/batch.js";
 import { pickedFrom } from "../forms/picking.js";
 import { complain } from "../forms/form.js";
 import { read, send } from "../forms/recipes.js";
@@ -34,6 +35,15 @@ async function fileOf(item) {
   return new File([await response.blob()], item.name);
 }
 
+/** Several pictures at once, to where several are taken. */
+function sendMany(tab, files) {
+  showTab(tab);
+  if (tab === "extras") return document.dispatchEvent(new CustomEvent("atelier:extras", { detail: { files } }));
+  if (tab !== "img2img" && tab !== "inpaint") return complain("One picture at a time goes there; img2img, Inpaint and Extras take several.", [], "note");
+  const count = addToBatch(tab, files);
+  complain(`${count} pictures are in the list “Many pictures” below the settings.`, [], "note");
+}
+
 /** To a tab that takes a picture's file as it is. */
 function toTool(tab, file) {
   showTab(tab);
@@ -64,7 +74,9 @@ export function startTabDrops() {
     event.preventDefault();
     event.stopPropagation();
     clearTimeout(timer);
-    const file = await pickedFrom.transfer(event.dataTransfer);
+    const files = await pickedFrom.all(event.dataTransfer);
+    if (files.length > 1) return sendMany(tab, files);
+    const [file] = files;
     if (!file) return;
     if (tab === "pnginfo" || tab === "extras") return toTool(tab, file);
     try {

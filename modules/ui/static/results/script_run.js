@@ -236,7 +236,7 @@ export class ScriptRun {
       node.querySelector("span").textContent = progressWords(cell);
       return;
     }
-    node.replaceChildren(...(cell.pictures.length ? this.#pictures(cell) : this.#words(cell)));
+    node.replaceChildren(...(own(this.#run, cell) ? this.#pictures(cell) : this.#words(cell)));
   }
 
   #pictures(cell) {
@@ -276,7 +276,7 @@ export class ScriptRun {
 
   #view(cell, picture) {
     const all = () =>
-      this.#run.cells.flatMap((one) => {
+      this.#run.cells.filter((one) => own(this.#run, one)).flatMap((one) => {
         const job = { id: one.job, pictures: one.pictures, request: { prompt: "" } };
         return one.pictures.map((each) => ({ job, picture: { name: `${one.job}-${each.index}.png`, ...each } }));
       });
@@ -290,6 +290,9 @@ export class ScriptRun {
     useSettings({ ...job.request, seed: cell.pictures[0]?.seed ?? job.request.seed });
   }
 }
+
+/** Whether a cell has pictures of its own; one that had nothing to do stands for those of the one before, whose job it names. */
+const own = (run, cell) => cell.pictures.length > 0 && run.cells.find((one) => one.job === cell.job) === cell;
 
 function progressWords({ progress }) {
   return progress > 0 ? `${Math.round(100 * progress)} %` : STATES.queued;
