@@ -7,6 +7,7 @@ import { fields } from "../forms/form.js";
 const BOX = /[^\n;]+/g;
 const PARTS = /^(.*\S)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)$/;
 const LEAST = 0.02; // of a side: less is a click
+const LONGEST = 320; // pixels of the longer side
 
 /** A number from 0 to 1, or a percentage as one; NaN for anything else. */
 function part(word) {
@@ -72,8 +73,9 @@ export class Boxes {
       if (!this.#all.hidden) this.#labels.replaceChildren(...info.motifs.map((name) => h("option", { value: name })));
     }
     if (this.#all.hidden) return;
-    const { width, height } = fields(this.#tab);
-    this.#stage.style.aspectRatio = `${Number(width) || 1} / ${Number(height) || 1}`;
+    const [width, height] = ["width", "height"].map((name) => Number(fields(this.#tab)[name]) || 1);
+    this.#stage.style.aspectRatio = `${width} / ${height}`;
+    this.#stage.style.width = `min(100%, ${Math.round(LONGEST * Math.min(1, width / height))}px)`;
     this.#draw();
   }
 
