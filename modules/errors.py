@@ -12,6 +12,7 @@ AtelierError                 everything that we raise on purpose
 ├── EngineError              the engine process died or does not answer
 ├── QueueError               the job list cannot be opened, read or written
 ├── PluginError              an extension adds what cannot stand beside what is there
+├── ExtensionError           an extension cannot be found, installed, switched on or removed
 └── OutputError              a finished picture could not be written
 """
 
@@ -80,6 +81,10 @@ class QueueError(AtelierError):
 
 class PluginError(AtelierError):
     """An extension adds what cannot stand beside what is there; without it all works."""
+
+
+class ExtensionError(AtelierError):
+    """An extension cannot be found, read, installed, switched on or removed."""
 
 
 class OutputError(AtelierError):
