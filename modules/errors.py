@@ -8,7 +8,8 @@ AtelierError                 everything that we raise on purpose
 ├── CheckpointError          a file is not a usable checkpoint; the loaded model stays loaded
 ├── GenerationError          one image failed while it was made
 │   ├── OutOfMemory          the device has not enough memory, even for this image alone
-│   └── NotFinite            NaN or infinity in a latent or a picture
+│   ├── NotFinite            NaN or infinity in a latent or a picture
+│   └── ExtensionFailed      an extension raised, and says that the picture fails then
 ├── EngineError              the engine process died or does not answer
 ├── QueueError               the job list cannot be opened, read or written
 ├── PluginError              an extension adds what cannot stand beside what is there
@@ -69,6 +70,10 @@ class OutOfMemory(GenerationError):
 
 class NotFinite(GenerationError):
     """NaN or infinity in a latent or a picture."""
+
+
+class ExtensionFailed(GenerationError):
+    """An extension raised while a picture was made, and says that such pictures fail."""
 
 
 class EngineError(AtelierError):
