@@ -25,6 +25,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 
 class AtelierError(Exception):
@@ -92,9 +93,13 @@ class PluginError(AtelierError):
 class EditFailed(AtelierError):
     """The `edit` of some rows' skip connections raised `error` (`diffusion.forward.SkipEdit`)."""
 
-    def __init__(self, edit: object, error: BaseException) -> None:
+    def __init__(self, edit: object, error: Exception) -> None:
         self.edit, self.error = edit, error
         super().__init__(f"{type(edit).__name__} failed at a skip connection: {type(error).__name__}: {error}")
+
+    def again(self) -> NoReturn:
+        """Raise what the edit raised."""
+        raise self.error
 
 
 class ExtensionError(AtelierError):

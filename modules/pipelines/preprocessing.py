@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-
 from dataclasses import dataclass
+from functools import partial
 
 from PIL import Image
 
-from modules.extensions.calls import calling, taking_part
+from modules.extensions.isolation import call
 from modules.hooks import HOOKS, Listing, hookimpl
+from modules.pipelines.without import start_again, taking_part
 from modules.request import Img2Img
 
 HOOK = "preprocessors"
@@ -32,19 +33,24 @@ class Preprocessor:
     prepare: Callable[[Img2Img, Pictures], Pictures]
 
 
-def prepared(request: Img2Img, pictures: Pictures, without: Collection[str] = ()) -> dict[str, Image.Image]:
-    """The pictures after every preprocessor: the init image is RGB then.  `without` names extensions that are left out.
+def prepared(request: Img2Img, pictures: Pictures, without: Collection[str] = ()) -> Pictures:
+    """The pictures after every preprocessor: the init image is RGB then.  `without` names plugins that are left out.
 
     Raises:
-        ExtensionFailed: an extension's preprocessor raised, or made something else than pictures of these sizes.
+        StartAgain: an extension's preprocessor raised, or made something else than pictures of these sizes.
+        ExtensionFailed: as its manifest asks for.
     """
     for one in taking_part(PREPROCESSORS, without):
-        with calling(one.owner, HOOK):
-            made = one.entry.prepare(request, pictures)
-            if _sizes(made) != _sizes(pictures):
-                raise ValueError(f"pictures must keep roles and sizes: {_sizes(pictures)} became {_sizes(made)}")
-            pictures = made
-    return dict(pictures)
+        step = partial(_prepared, one.entry, request, pictures)
+        pictures = call(one.owner, HOOK, step, partial(start_again, one.owner))
+    return pictures
+
+
+def _prepared(one: Preprocessor, request: Img2Img, pictures: Pictures) -> Pictures:
+    made = one.prepare(request, pictures)
+    if _sizes(made) != _sizes(pictures):
+        raise ValueError(f"pictures must keep roles and sizes: {_sizes(pictures)} became {_sizes(made)}")
+    return made
 
 
 def _sizes(pictures: Pictures) -> dict[str, tuple[int, int]]:

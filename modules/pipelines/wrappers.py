@@ -7,20 +7,22 @@ the guided x0 prediction after.  The consistency boundary of LCM is one.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor
 
 from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.forward import SkipEdit
 from modules.diffusion.samplers import Denoised, Sampler
-from modules.errors import AtelierError, EditFailed
-from modules.extensions.calls import calling, failed, taking_part
+from modules.errors import EditFailed
+from modules.extensions.isolation import call, program
 from modules.hooks import HOOKS, Listing, hookimpl
 from modules.pipelines.consistency import consistent
 from modules.pipelines.denoisers import Denoiser
 from modules.pipelines.ops import DeviceOp, Predict, Program
 from modules.pipelines.stages import Stage
+from modules.pipelines.without import start_again, taking_part
 
 HOOK = "denoiser_wrappers"
 
@@ -28,12 +30,17 @@ HOOK = "denoiser_wrappers"
 @dataclass(frozen=True, eq=False)
 class Run:
     """One denoising loop: the stage that it is of, with the request's options as `stage.settings`, the model, the sampler, and
-    the noise levels `sigmas` between which it steps."""
+    the noise levels `sigmas` between which it steps.  `notes` are sentences for the picture's record, each said once."""
 
     stage: Stage
     model: ModelHandle
     sampler: Sampler
     sigmas: Sequence[float]
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def note(self, sentence: str) -> None:
+        """Have the picture's record say so."""
+        self.notes[sentence] = None
 
     def done(self, sigma: float) -> float:
         """How far the way from pure noise is at a noise level, 0 to 1, in the model's training timesteps: the same of every
@@ -56,10 +63,11 @@ class Wrapper:
 
 
 def wrapped(denoise: Denoiser, run: Run, without: Collection[str] = ()) -> Denoiser:
-    """`denoise` within every wrapper, the built-in ones innermost; `without` names extensions that are left out.
+    """`denoise` within every wrapper, the built-in ones innermost; `without` names plugins that are left out.
 
     Raises:
-        ExtensionFailed: an extension's wrapper raised; the denoiser may raise it too.
+        StartAgain: an extension's wrapper raised, and the picture is to be made without it; the denoiser may raise that too.
+        ExtensionFailed: as its manifest asks for.
     """
     for one in taking_part(WRAPPERS, without):
         if HOOKS.is_built_in(one.owner):
@@ -71,61 +79,48 @@ def wrapped(denoise: Denoiser, run: Run, without: Collection[str] = ()) -> Denoi
 
 def _guarded(owner: str, wrapper: Wrapper, denoise: Denoiser, run: Run) -> Denoiser:
     """An extension's wrapper, whose own errors name it; those of networks, devices and other wrappers pass."""
-    others: list[Exception] = []
-
-    def inner(x: Tensor, sigma: float) -> Program[Denoised]:
-        try:
-            return (yield from denoise(x, sigma))
-        except Exception as error:
-            others.append(error)
-            raise
-
-    with calling(owner, HOOK):
-        outer = wrapper.wrap(inner, run)
-    if outer is inner:
+    again = partial(start_again, owner)
+    outer = call(owner, HOOK, lambda: wrapper.wrap(denoise, run), again)
+    if outer is denoise:
         return denoise
 
     def guarded(x: Tensor, sigma: float) -> Program[Denoised]:
         edits: set[SkipEdit] = set()
         try:
-            answer = yield from _watched(outer(x, sigma), others, edits)
-            return _checked(answer, x)
-        except EditFailed as error:
-            if error.edit in edits and isinstance(error.error, Exception):
-                raise failed(owner, HOOK, error.error) from error
-            raise
-        except AtelierError:
-            raise
-        except Exception as error:
-            if any(error is other for other in others):
+            return (yield from program(owner, HOOK, lambda: _noted(outer(x, sigma), x, edits), again))
+        except EditFailed as failed:
+            if failed.edit not in edits:
                 raise
-            raise failed(owner, HOOK, error) from error
+            return call(owner, HOOK, failed.again, again)
 
     return guarded
 
 
-def _watched(program: Program[Denoised], others: list[Exception], edits: set[SkipEdit]) -> Program[Denoised]:
-    """`program`, noting what is thrown into it as the errors of others, and the edits of the rows that it asks about."""
+def _noted(denoised: Program[Denoised], x: Tensor, edits: set[SkipEdit]) -> Program[Denoised]:
+    """`denoised`, noting the edits of the rows that it asks about.
+
+    Raises:
+        TypeError: its result is no pair of predictions for x.
+    """
+    answer = None
     try:
-        op: DeviceOp = next(program)
+        op: DeviceOp = next(denoised)
         while True:
             if isinstance(op, Predict):
                 edits.update(edit for row in op.rows for edit in row.skip_edits)
             try:
                 answer = yield op
             except Exception as error:
-                others.append(error)
-                op = program.throw(error)
+                op = denoised.throw(error)
             else:
-                op = program.send(answer)
+                op = denoised.send(answer)
     except StopIteration as finished:
-        denoised: Denoised = finished.value
-        return denoised
+        return _checked(finished.value, x)
     finally:
-        program.close()
+        denoised.close()
 
 
-def _checked(answer: Denoised, x: Tensor) -> Denoised:
+def _checked(answer: object, x: Tensor) -> Denoised:
     if not isinstance(answer, Denoised) or answer.guided.shape != x.shape or answer.negative.shape != x.shape:
         raise TypeError(f"a denoiser answers two x0 predictions (Denoised) of the shape of x, {tuple(x.shape)}")
     return answer
