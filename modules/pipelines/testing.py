@@ -28,7 +28,7 @@ def painted(checkpoint: Path, notes: dict[str, None] | None = None, **fields: An
     """
     basics = {"prompt": "a cat", "seed": 1, "steps": 3, "width": 64, "height": 64, "cfg_scale": 5.0}
     request = parse_request({**basics, **fields, "checkpoint": checkpoint.stem})
-    manager = ModelManager([checkpoint.parent], torch.device("cpu"), torch.float32, sdpa)
+    manager = ModelManager([checkpoint.parent], torch.device("cpu"), torch.float32, sdpa, cache=checkpoint.parent / "hashes.json")
     with making(picture := Picture()):
         try:
             result = run_reference(generate(stages_of(request)), manager)
