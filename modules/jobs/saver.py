@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
 
 from modules import __version__
 from modules.diffusion.samplers import find_sampler
@@ -13,10 +16,12 @@ from modules.errors import AtelierError, OutputError, QueueError
 from modules.images.infotext import GenerationInfo
 from modules.images.outputs import Outputs, SavedImage
 from modules.jobs.dispatch import ImageTask
+from modules.jobs.image_hooks import Finished, Saved, after_saving, before_saving
 from modules.jobs.input_images import InputImages
 from modules.jobs.live import LiveJob, LiveJobs
 from modules.jobs.naming import painted_facts
-from modules.prompts.library import Finished, infotext_items
+from modules.prompts.library import Finished as Words
+from modules.prompts.library import infotext_items
 
 log = logging.getLogger("atelier")
 
@@ -93,24 +98,30 @@ class Saver:
         self._saved()
         return True
 
-    def _write(self, live: LiveJob, index: int, done: Done, finished: Finished) -> tuple[SavedImage, int]:
-        """The picture's file, and what it was made from beside it.  May be repeated: what is there already stays.
+    def _write(self, live: LiveJob, index: int, done: Done, words: Words) -> tuple[SavedImage, int]:
+        """The picture's file, as the image hooks have it.  May be repeated: what is there already stays.
 
         Raises:
             OutputError: the disk refused it.
+            ExtensionFailed: an extension's hook raised, and says that pictures fail then.
         """
         job = live.job
         info = GenerationInfo(
-            request=finished.request,
+            request=words.request,
             model_name=done.model_name,
             model_hash=done.model_hash,
             schedule_label=done.schedule,
             version=f"Atelier {__version__}",
-            **_also_said(finished, done),
+            **_also_said(words, done),
         )
-        facts = painted_facts(job, index, info, lambda: done.pixels)
-        saved = self.outputs.save(done.pixels, done.width, done.height, info, job.id, index, job.created, facts)
-        self._input_images.keep_beside(info.request, job.user)
+        painted = np.frombuffer(done.pixels, np.uint8).reshape(done.height, done.width, 3)
+        finished = before_saving(Finished(painted, info, job.user))
+        info = _noted(info, finished.notes)
+        height, width = finished.pixels.shape[:2]
+        pixels = done.pixels if finished.pixels is painted else finished.pixels.tobytes()
+        facts = painted_facts(job, index, info, lambda: pixels)
+        saved = self.outputs.save(pixels, width, height, info, job.id, index, job.created, facts)
+        after_saving(Saved(saved, info, job.user, self._input_images))
         return saved, info.request.seed
 
     def _record(self, live: LiveJob, index: int, saved: SavedImage, seed: int) -> None:
@@ -179,9 +190,17 @@ class Saver:
         self._saved()
 
 
-def _also_said(finished: Finished, done: Done) -> dict[str, dict[str, str]]:
+def _also_said(words: Words, done: Done) -> dict[str, dict[str, str]]:
     """What a picture's record says beside its request: of its prompts, and what the engine found."""
-    request = finished.request
+    request = words.request
     sampler, _ = find_sampler(request.sampler)
-    words = infotext_items(finished, sampler.prompt_steps(request.steps))
-    return {"extras": {**done.extras, **words}, "facts": dict(done.facts)}
+    items = infotext_items(words, sampler.prompt_steps(request.steps))
+    return {"extras": {**done.extras, **items}, "facts": dict(done.facts)}
+
+
+def _noted(info: GenerationInfo, notes: tuple[str, ...]) -> GenerationInfo:
+    """With further sentences for the user."""
+    if not notes:
+        return info
+    said = [info.facts["notes"]] if info.facts.get("notes") else []
+    return replace(info, facts={**info.facts, "notes": ". ".join([*said, *notes])})
