@@ -21,7 +21,7 @@ log = logging.getLogger("atelier")
 
 GROUP = "atelier.extensions"
 """The entry points of packages: each names an importable package whose folder has an `extension.toml`."""
-SHIPPED = ("freeu", "journal")
+SHIPPED = ("freeu", "slideshow")
 """The extensions that come with the program, in its folder `extensions`; all others there are ignored by git."""
 
 Source = Literal["built in", "folder", "package"]
