@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from modules import cli
-from modules.settings import ROOT
+from modules.commands import extension
+from modules.settings import ROOT, load
 
 README = (ROOT / "extensions" / "README.md").read_text("utf-8")
 STEPS = README.partition("## Step by step")[2].partition("\n## ")[0]
@@ -54,8 +55,9 @@ class Follower:
     def webui(self, words: list[str]) -> str:
         said = io.StringIO()
         where = ["--extensions-dir", str(self.folder / "extensions"), "--data-dir", str(self.folder / "data")]
+        options = cli.parse([*where, *words])
         with contextlib.redirect_stdout(said):
-            assert cli.main([*where, *words]) == 0
+            assert extension.run(options.values, load(options.flags, environment={})) == 0
         return said.getvalue()
 
 
