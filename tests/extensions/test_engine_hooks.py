@@ -1,4 +1,4 @@
-"""What extensions attach to while a picture is made: each hook changes pixels, shares forwards, and is left out where it raises."""
+"""Hooks of the engine: each changes pixels, shares forwards with pictures without it, and is left out where it raises."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from modules.pipelines.testing import painted
 from modules.pipelines.wrappers import Run, Wrapper
 from modules.pixels.enlarging import Upscaler, hires_upscalers
 from modules.request import Img2Img, Txt2Img
-from tests.engine.conftest import Bench, bench, manager, tiny_models  # noqa: F401
+from tests.engine.conftest import Bench
 
 PROMPT = "a dog"
 """Whoever asks for it is a user of the extensions here; the other prompts are not."""
@@ -84,7 +84,9 @@ def test_a_picture_whose_wrapper_raises_is_the_one_without_it(tiny_models: Path,
     with HOOKS.registered(failing, "brighter"):
         assert (painted(checkpoint, notes, **fields) == plain).all()
     assert failing.evaluations == 2, "it was not asked again"
-    assert list(notes) == ["the extension brighter failed in denoiser_wrappers: LookupError: no more light; the picture was made without it"]
+    assert list(notes) == [
+        "the extension brighter failed in denoiser_wrappers: LookupError: no more light; the picture was made without it"
+    ]
 
 
 def replace_prompt(run: Run) -> Run:
@@ -190,7 +192,9 @@ class Mirror:
 def test_a_preprocessor_sees_the_picture_before_the_networks(bench: Bench) -> None:
     source = Image.linear_gradient("L").rotate(90).resize((64, 64)).convert("RGB")
     fields = {"source": source, "denoising_strength": 0.5}
-    plain, turned = (bench.alone(**{**fields, "source": one}) for one in (source, source.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
+    plain, turned = (
+        bench.alone(**{**fields, "source": one}) for one in (source, source.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    )
     with HOOKS.registered(Mirror(), "mirror"):
         assert (bench.alone(**fields) == turned).all()
     assert (plain != turned).any()

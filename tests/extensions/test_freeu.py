@@ -14,7 +14,7 @@ from diffusers.utils.torch_utils import apply_freeu
 from modules.diffusion.forward import Join
 from modules.extensions.testing import loaded
 from modules.settings import ROOT
-from tests.engine.conftest import Bench, bench, manager, tiny_models  # noqa: F401
+from tests.engine.conftest import Bench
 from tests.tiny import TINY_METADATA, TINY_UNET, make_checkpoint
 
 FOLDER = ROOT / "extensions" / "freeu"

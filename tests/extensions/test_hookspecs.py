@@ -29,7 +29,10 @@ def implemented(*folders: Path) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for file in (file for folder in folders for file in sorted(folder.rglob("*.py"))):
         for node in _functions(file):
-            if any(getattr(mark, "id", getattr(getattr(mark, "func", None), "id", "")) == "hookimpl" for mark in node.decorator_list):
+            if any(
+                getattr(mark, "id", getattr(getattr(mark, "func", None), "id", "")) == "hookimpl"
+                for mark in node.decorator_list
+            ):
                 found.setdefault(node.name, set()).add(file.relative_to(ROOT).as_posix())
     return found
 
@@ -58,7 +61,9 @@ def test_every_hook_has_a_sentence_a_test_and_a_user_of_ours() -> None:
     for name, specification in SPECIFICATIONS.items():
         said = (specification.__doc__ or "").split("\n")[0]
         assert len(said) > 40, f"{name} lacks documentation"
-        assert re.search(rf"^\| `{name}` \|", tutorial, re.MULTILINE), f"the table of hooks in extensions/README.md lacks {name}"
+        assert re.search(rf"^\| `{name}` \|", tutorial, re.MULTILINE), (
+            f"the table of hooks in extensions/README.md lacks {name}"
+        )
         assert name in tested, f"no test implements {name}"
         assert name in ours, f"nothing that is built in or shipped implements {name}"
     assert set(ours) == set(SPECIFICATIONS), "and nothing implements what is no hook"

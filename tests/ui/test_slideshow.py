@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ def test_its_routes_are_for_viewers_and_ask_no_other_address(app: FakeApp) -> No
     assert rule_for("DELETE", "/extensions/slideshow").least == "administrator"
     for file in FOLDER.iterdir():
         if file.suffix in (".js", ".css", ".html"):
-            assert not re.search(r"(https?:)?//\w+\.", file.read_text("utf-8").replace("// ", "")), file.name
+            assert "://" not in file.read_text("utf-8"), file.name
 
 
 def shown(page: Any) -> int:

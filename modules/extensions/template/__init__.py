@@ -41,5 +41,9 @@ def filled(text: str, name: str) -> str:
     >>> filled("@CLASS@Options of @NAME@, @TITLE@", "more_light")
     'MoreLightOptions of more_light, More light'
     """
-    words = {"NAME": name, "TITLE": name.replace("_", " ").capitalize(), "CLASS": name.replace("_", " ").title().replace(" ", "")}
+    words = {
+        "NAME": name,
+        "TITLE": name.replace("_", " ").capitalize(),
+        "CLASS": name.replace("_", " ").title().replace(" ", ""),
+    }
     return re.sub("@([A-Z]+)@", lambda found: words[found[1]], text)
