@@ -113,8 +113,8 @@ def test_the_tutorial_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 CALLBACKS = """
     app_started before_reload model_loaded ui_tabs ui_train_tabs ui_settings before_image_saved image_saved extra_noise
-    cfg_denoiser cfg_denoised cfg_after_cfg before_component after_component image_grid infotext_pasted script_unloaded before_ui
-    list_optimizers list_unets before_token_counter
+    cfg_denoiser cfg_denoised cfg_after_cfg before_component after_component image_grid infotext_pasted script_unloaded
+    before_ui list_optimizers list_unets before_token_counter
 """
 """`script_callbacks.on_*` of A1111 v1.10.1."""
 METHODS = """
