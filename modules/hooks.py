@@ -189,7 +189,7 @@ class Registry:
             except (Exception, SystemExit) as error:
                 if self.is_built_in(owner):
                     raise
-                self.report(owner, hook, f"its {hook} could not be asked: {type(error).__name__}: {error}", error)
+                self.report(owner, hook, f"its {hook} could not be asked: {error_text(error)}", error)
                 continue
             for entry, called in entries:
                 taken = next((name for name in called if name.casefold() in owners), None)
@@ -232,6 +232,14 @@ class Registry:
     def _remove(self, plugin: object) -> None:
         if self._manager.is_registered(plugin):
             self._manager.unregister(plugin)
+
+
+def error_text(error: BaseException) -> str:
+    """An error of an extension in words; what it says of itself is code of the extension too."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__}, whose text cannot be shown"
 
 
 class _Asking(threading.local):

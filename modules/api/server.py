@@ -17,6 +17,7 @@ from modules.api.a1111 import a1111_endpoints
 from modules.api.docs_page import docs_endpoint
 from modules.api.error_responses import error_response, error_response_for
 from modules.api.guard.middleware import AccessConfig, GuardMiddleware
+from modules.api.isolated import isolate
 from modules.api.page.account_pages import LOGIN_VERSION, login_files
 from modules.api.page.accounts import account_endpoints
 from modules.api.page.forever import forever_endpoints
@@ -53,7 +54,10 @@ def build_api(app: App, access: AccessConfig | None = None) -> FastAPI:
     access = access or AccessConfig(folder=app.settings.data_dir)
     server = FastAPI(title="Atelier", version=__version__, description=ABOUT, docs_url=None, redoc_url=None)
     for router in HOOKS.collect("routes", "route", _addresses, app=app, access=access, server=server):
+        before = list(server.router.routes)
         server.include_router(router.entry)
+        if not HOOKS.is_built_in(router.owner):
+            isolate(server, before, router.owner)
     server.mount(f"/door/{LOGIN_VERSION}", login_files(), name="door")
     answer_errors(server)
     server.add_middleware(GuardMiddleware, access=access)

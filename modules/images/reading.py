@@ -7,6 +7,7 @@ languages are the business of `readers`; which checkpoints and samplers exist he
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -172,11 +173,13 @@ def _foreign(file: FileTexts) -> Found:
 def _first_reading(file: FileTexts) -> Reading | None:
     """What the first reader says that knows such a file.  An extension's reader that fails is passed over."""
     for owned in READERS.owned():
+        built_in = HOOKS.is_built_in(owned.owner)
         try:
-            if (found := owned.entry.read(file)) is not None:
-                return found
-        except Exception as error:
-            if HOOKS.is_built_in(owned.owner):
+            with nullcontext() if built_in else HOOKS.entering(owned.owner):
+                if (found := owned.entry.read(file)) is not None:
+                    return found
+        except (Exception, SystemExit) as error:
+            if built_in:
                 raise
             text = f"its reader {owned.entry.name!r} failed at a picture: {type(error).__name__}"
             HOOKS.report(owned.owner, "readers", text, error)

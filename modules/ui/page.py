@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from modules import __version__
 from modules.app import App
-from modules.hooks import HOOKS, hookimpl
+from modules.hooks import HOOKS, error_text, hookimpl
 from modules.ui.files import STATIC
 from modules.ui.form_sync import FormSync
 from modules.ui.gradio import gr
@@ -118,7 +118,7 @@ class Guarded:
                 self._failed("connected", error)
 
     def _failed(self, what: str, error: Exception) -> None:
-        HOOKS.report(self._owner, "tabs", f"its tab {self.name!r} could not be {what}: {type(error).__name__}: {error}", error)
+        HOOKS.report(self._owner, "tabs", f"its tab {self.name!r} could not be {what}: {error_text(error)}", error)
 
 
 def build_page(sync: FormSync, shown: list[Tab], version: str) -> gr.Blocks:

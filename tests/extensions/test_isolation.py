@@ -208,7 +208,9 @@ def logged() -> Iterator[tuple[list[str], Clock]]:
     logging.getLogger().removeHandler(handler)
 
 
-def test_lines_carry_the_name_however_they_are_logged(logged: tuple[list[str], Clock], capfd: pytest.CaptureFixture[str]) -> None:
+def test_lines_carry_the_name_however_they_are_logged(
+    logged: tuple[list[str], Clock], capfd: pytest.CaptureFixture[str]
+) -> None:
     def speaks() -> int:
         print("printed", 5)
         logging.getLogger("some.library").warning("by a library")

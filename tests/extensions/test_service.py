@@ -122,7 +122,10 @@ def test_where_others_can_come_in_nothing_is_on_by_itself(make: Make, tmp_path: 
 def test_without_extensions_none_is_loaded_and_nothing_is_forgotten(make: Make, tmp_path: Path) -> None:
     write_extension(tmp_path / "ext", "zig", SAMPLER.format("Zig zag"), EMPTY)
     extensions = make("--safe-mode")
-    assert (extensions.find("zig").state, extensions.find("zig").reason) == ("off", "extensions are off in this run (--safe-mode)")
+    assert (extensions.find("zig").state, extensions.find("zig").reason) == (
+        "off",
+        "extensions are off in this run (--safe-mode)",
+    )
     assert extensions.in_engine() == []
     with pytest.raises(ExtensionError, match="off in this run"):
         extensions.enable("zig")

@@ -48,7 +48,9 @@ def test_the_second_death_in_a_row_suspends(states: States) -> None:
     assert "ended 2 times while it was in use: killed" in states.get("glow").reason
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"extensions": {"a": 5}}', '{"extensions": {"a": {"stopped": "odd"}}}', "[" * 9999])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"extensions": {"a": 5}}', '{"extensions": {"a": {"stopped": "odd"}}}', "[" * 9999]
+)
 def test_a_damaged_file_says_nothing_and_is_kept_aside(states: States, text: str) -> None:
     states.path.parent.mkdir()
     states.path.write_text(text)
@@ -60,7 +62,9 @@ def test_a_damaged_file_says_nothing_and_is_kept_aside(states: States, text: str
 
 def test_values_of_other_kinds_are_left_out(states: States) -> None:
     states.path.parent.mkdir()
-    states.path.write_text('{"extensions": {"a": {"enabled": "yes", "failures": "many", "address": 3, "later": 1, "deaths": 1}}}')
+    states.path.write_text(
+        '{"extensions": {"a": {"enabled": "yes", "failures": "many", "address": 3, "later": 1, "deaths": 1}}}'
+    )
     assert states.get("a") == ExtensionState(deaths=1)
 
 
