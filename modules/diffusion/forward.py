@@ -171,7 +171,6 @@ class ForwardContext:
             out = tap.edit(rows, q, k, v, out)
         return out
 
-
     def joined(self, h: Tensor, skip: Tensor, join: Join) -> tuple[Tensor, Tensor]:
         """What meets at a join, with the rows' edits.
 

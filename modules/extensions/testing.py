@@ -1,4 +1,4 @@
-"""For tests of extensions: load one as the program does, and ask what it makes of a prediction.  Nothing of the program uses it."""
+"""For tests of extensions: one is loaded as the program does.  Nothing of the program uses it."""
 
 from __future__ import annotations
 

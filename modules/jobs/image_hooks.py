@@ -1,7 +1,7 @@
 """Image hooks: what happens to a finished picture around its saving, from the hook `image_hooks`; on the saver's thread.
 
-Before it is saved, pixels and notes can be changed; after that, a hook learns of its path and its recipe.  Pictures of jobs pass
-here, those of scripts included; the sheets that scripts put together of them do not.
+Before it is saved, pixels and notes can be changed; after that, a hook learns of its path and its recipe.  Pictures of jobs
+pass here, those of scripts included; the sheets that scripts put together of them do not.
 """
 
 from __future__ import annotations

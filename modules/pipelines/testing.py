@@ -1,4 +1,4 @@
-"""For tests of extensions: a small picture from the bare core, without engine, queue and web.  Nothing of the program uses it."""
+"""For tests of extensions: a small picture from the bare core.  Nothing of the program uses it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def painted(checkpoint: Path, notes: dict[str, None] | None = None, **fields: An
     """
     basics = {"prompt": "a cat", "seed": 1, "steps": 3, "width": 64, "height": 64, "cfg_scale": 5.0}
     request = parse_request({**basics, **fields, "checkpoint": checkpoint.stem})
-    manager = ModelManager([checkpoint.parent], torch.device("cpu"), torch.float32, sdpa)
+    manager = ModelManager(
+        [checkpoint.parent], torch.device("cpu"), torch.float32, sdpa, cache=checkpoint.parent / "hashes.json"
+    )
     with making(picture := Picture()):
         try:
             result = run_reference(generate(stages_of(request)), manager)

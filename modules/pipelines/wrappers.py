@@ -70,10 +70,8 @@ def wrapped(denoise: Denoiser, run: Run, without: Collection[str] = ()) -> Denoi
         ExtensionFailed: as its manifest asks for.
     """
     for one in taking_part(WRAPPERS, without):
-        if HOOKS.is_built_in(one.owner):
-            denoise = one.entry.wrap(denoise, run)
-        else:
-            denoise = _guarded(one.owner, one.entry, denoise, run)
+        around = one.entry.wrap if HOOKS.is_built_in(one.owner) else partial(_guarded, one.owner, one.entry)
+        denoise = around(denoise, run)
     return denoise
 
 

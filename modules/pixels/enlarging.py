@@ -25,7 +25,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Upscaler:
-    """`resize(picture, size)` brings an RGB picture to exactly this size, larger or smaller, on a host thread, without torch."""
+    """`resize(picture, size)` brings an RGB picture to exactly this size, larger or smaller; on a host thread, no torch."""
 
     name: str
     resize: Callable[[Image.Image, Size], Image.Image]

@@ -43,8 +43,8 @@ def scale(pixels: Pixels, width: int, height: int, by: Image.Resampling = Image.
 
 
 def upscale(pixels: Pixels, width: int, height: int, upscaler: str) -> Pixels:
-    """`pixels` by an upscaler that knows pixels alone (`enlarging.UPSCALERS`), covering `width` x `height` and cut off evenly as
-    by "Crop and resize".
+    """`pixels` by an upscaler that knows pixels alone (`enlarging.UPSCALERS`), covering `width` x `height` and cut off evenly
+    as by "Crop and resize".
 
     Raises:
         RequestError: there is no such one, or it failed.

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from modules.errors import AtelierError, LimitError, QueueError, RequestError
-from modules.queue.scripts import OVER, CellState, ScriptStore, StoredCell, StoredRun, job_key
 from modules.pixels.enlarging import hires_upscalers
+from modules.queue.scripts import OVER, CellState, ScriptStore, StoredCell, StoredRun, job_key
 from modules.request import GenerationRequest
 from modules.scripts.axes import Axis, Names, axes
 from modules.scripts.detail import AREA, found_in, with_area

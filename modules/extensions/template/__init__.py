@@ -13,27 +13,26 @@ FILES = Path(__file__).parent / "files"
 
 
 def write(name: str, folder: Path) -> Path:
-    """Write the extension `name` into a folder of that name in `folder`; returns it.
+    """Write the extension `name` into `folder`, which is made and should be called so too; returns it.
 
     Raises:
-        ExtensionError: there is something of that name, it is no name for an extension, or it cannot be written.
+        ExtensionError: the folder is there, it is no name for an extension, or it cannot be written.
     """
     if not NAME.fullmatch(name):
         raise ExtensionError(
             f"an extension cannot be called {name[:60]!r}; take lower-case letters, digits and _, at most 40, a letter first"
         )
-    target = folder / name
     try:
-        target.mkdir(parents=True)
+        folder.mkdir(parents=True)
+        for source in sorted(path for path in FILES.rglob("*.txt") if path.is_file()):
+            place = folder / source.relative_to(FILES).with_suffix("").as_posix().replace("NAME", name)
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(filled(source.read_text("utf-8"), name), "utf-8")
     except FileExistsError:
-        raise ExtensionError(f"{target} is there already; take another name, or remove it") from None
+        raise ExtensionError(f"{folder} is there already; take another name, or remove it") from None
     except OSError as error:
-        raise ExtensionError(f"{target} cannot be made: {error.strerror or error}") from None
-    for source in sorted(path for path in FILES.rglob("*.txt") if path.is_file()):
-        place = target / source.relative_to(FILES).with_suffix("").as_posix().replace("NAME", name)
-        place.parent.mkdir(exist_ok=True)
-        place.write_text(filled(source.read_text("utf-8"), name), "utf-8")
-    return target
+        raise ExtensionError(f"{folder} cannot be written: {error.strerror or error}") from None
+    return folder
 
 
 def filled(text: str, name: str) -> str:
@@ -42,5 +41,9 @@ def filled(text: str, name: str) -> str:
     >>> filled("@CLASS@Options of @NAME@, @TITLE@", "more_light")
     'MoreLightOptions of more_light, More light'
     """
-    words = {"NAME": name, "TITLE": name.replace("_", " ").capitalize(), "CLASS": name.replace("_", " ").title().replace(" ", "")}
+    words = {
+        "NAME": name,
+        "TITLE": name.replace("_", " ").capitalize(),
+        "CLASS": name.replace("_", " ").title().replace(" ", ""),
+    }
     return re.sub("@([A-Z]+)@", lambda found: words[found[1]], text)
