@@ -113,6 +113,7 @@ class Registry:
         for specification in specifications:
             self._manager.add_hookspecs(specification)
         self._built_in: set[str] = set()
+        self._versions: dict[str, str] = {}
         self._listings: list[Listing[Any]] = []
         self._failures: dict[tuple[str, str], str] = {}
         self._clashes: dict[tuple[str, str], str] = {}
@@ -120,8 +121,8 @@ class Registry:
         self._asking = _Asking()
         self.revision = 0
 
-    def register(self, plugin: object, name: str, built_in: bool = False) -> None:
-        """Add the entries of `plugin` to those that are there.
+    def register(self, plugin: object, name: str, built_in: bool = False, version: str = "") -> None:
+        """Add the entries of `plugin` to those that are there; `version` is written into what is made with it.
 
         Raises:
             PluginError: such a plugin is there, it names a hook that there is not, or an entry of the name of another's.
@@ -140,6 +141,7 @@ class Registry:
                 raise
             if built_in:
                 self._built_in.add(name)
+            self._versions[name] = version
             self.revision += 1
         if clash := self._clash_of(name):
             self.unregister(name)
@@ -162,6 +164,7 @@ class Registry:
         with self._lock:
             self._manager.unregister(name=name)
             self._built_in.discard(name)
+            self._versions.pop(name, None)
             self._failures = {key: text for key, text in self._failures.items() if key[0] != name}
             self._clashes = {key: text for key, text in self._clashes.items() if key[0] != name}
             self.revision += 1
@@ -182,6 +185,10 @@ class Registry:
 
     def is_built_in(self, owner: str) -> bool:
         return owner in self._built_in
+
+    def version_of(self, owner: str) -> str:
+        """The version that a plugin was registered with, "" where it has none or is not there."""
+        return self._versions.get(owner, "")
 
     @property
     def problems(self) -> dict[tuple[str, str], str]:

@@ -11,12 +11,15 @@ from modules.diffusion.samplers import find_sampler
 from modules.engine.messages import Done
 from modules.errors import AtelierError, OutputError, QueueError
 from modules.images.infotext import GenerationInfo
+from modules.images.infotext_keys import EXTENSION_VERSIONS
 from modules.images.outputs import Outputs, SavedImage
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.input_images import InputImages
 from modules.jobs.live import LiveJob, LiveJobs
 from modules.jobs.naming import painted_facts
 from modules.prompts.library import Finished, infotext_items
+from modules.request.extensions import version_of
+from modules.request.kept_extensions import not_used, versions_text
 
 log = logging.getLogger("atelier")
 
@@ -184,4 +187,8 @@ def _also_said(finished: Finished, done: Done) -> dict[str, dict[str, str]]:
     request = finished.request
     sampler, _ = find_sampler(request.sampler)
     words = infotext_items(finished, sampler.prompt_steps(request.steps))
-    return {"extras": {**done.extras, **words}, "facts": dict(done.facts)}
+    made_with = versions_text({name: version_of(name) for name in request.extensions})
+    extras = {**done.extras, **words, **({EXTENSION_VERSIONS: made_with} if made_with else {})}
+    notes = [done.facts["notes"]] if done.facts.get("notes") else []
+    notes += not_used(request.kept_extensions)
+    return {"extras": extras, "facts": {**done.facts, **({"notes": ". ".join(notes)} if notes else {})}}

@@ -32,6 +32,7 @@ import { startEstimates } from "./forms/estimate.js";
 import { startExtras } from "./extras/index.js";
 import { planned, startScripts } from "./forms/script.js";
 import { startSending, tabOf, takeNote, useSettings } from "./forms/send_settings.js";
+import { sentence } from "./forms/recipes.js";
 import { startRatios } from "./forms/ratio.js";
 import { startSizes } from "./forms/size.js";
 import { startSliders } from "./forms/sliders.js";
@@ -234,9 +235,9 @@ class Page {
     return best ? best.width * best.height : 512 * 512;
   }
 
-  onReused({ missing }) {
+  onReused({ missing, notes = [] }) {
     const left = missing.length ? `Not here, so left as it was: ${missing.join(", ")}.` : "";
-    complain([left, takeNote()].filter(Boolean).join(" "), [], "note");
+    complain([left, ...notes.map(sentence), takeNote()].filter(Boolean).join(" "), [], "note");
   }
 
   onRescanned({ usable, broken, notes = [] }) {
