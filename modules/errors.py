@@ -8,10 +8,12 @@ AtelierError                 everything that we raise on purpose
 ├── CheckpointError          a file is not a usable checkpoint; the loaded model stays loaded
 ├── GenerationError          one image failed while it was made
 │   ├── OutOfMemory          the device has not enough memory, even for this image alone
-│   └── NotFinite            NaN or infinity in a latent or a picture
+│   ├── NotFinite            NaN or infinity in a latent or a picture
+│   └── ExtensionFailed      an extension raised, and says that the picture fails then
 ├── EngineError              the engine process died or does not answer
 ├── QueueError               the job list cannot be opened, read or written
 ├── PluginError              an extension adds what cannot stand beside what is there
+├── ExtensionError           an extension cannot be found, installed, switched on or removed
 └── OutputError              a finished picture could not be written
 """
 
@@ -70,6 +72,10 @@ class NotFinite(GenerationError):
     """NaN or infinity in a latent or a picture."""
 
 
+class ExtensionFailed(GenerationError):
+    """An extension raised while a picture was made, and says that such pictures fail."""
+
+
 class EngineError(AtelierError):
     """The engine process died or does not answer."""
 
@@ -80,6 +86,10 @@ class QueueError(AtelierError):
 
 class PluginError(AtelierError):
     """An extension adds what cannot stand beside what is there; without it all works."""
+
+
+class ExtensionError(AtelierError):
+    """An extension cannot be found, read, installed, switched on or removed."""
 
 
 class OutputError(AtelierError):
