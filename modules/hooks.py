@@ -4,8 +4,9 @@ A hook is a function that a plugin object has under that name, marked with `hook
 is built in is registered by the same hooks, each room's plugin when the room is imported, so nothing is imported for the sake
 of the registry.  Entries of extensions stand behind the built-in ones, in the order of registration.
 
-Two processes, two halves: what `Shared` and `Web` name is imported by the web process and never imports torch; what `Shared`
-and `Engine` name is imported by the engine.  Commands are no hook: the command line is read before anything is installed.
+Which hooks there are stands in `modules.extensions.hookspecs_web` and `hookspecs_engine`, a screen each.  Two processes, two
+halves: what `Shared` and `Web` name is imported by the web process and never imports torch; what `Shared` and `Engine` name is
+imported by the engine.  Commands are no hook: the command line is read before anything is installed.
 
     class Mine:
         @hookimpl
@@ -23,74 +24,21 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 import pluggy
 
 from modules.errors import PluginError
+from modules.extensions.hookspecs_engine import Engine
+from modules.extensions.hookspecs_web import Shared, Web
 
 log = logging.getLogger("atelier")
 
 _PROJECT = "atelier"
-_hookspec = pluggy.HookspecMarker(_PROJECT)
 hookimpl = pluggy.HookimplMarker(_PROJECT)
 """Marks a plugin's implementation of a hook."""
 
 T = TypeVar("T")
-
-
-class Shared(Protocol):
-    """Hooks of both processes.  Entries are `Any` here: the rooms that they belong to import this file, not the reverse."""
-
-    @_hookspec
-    def samplers(self) -> Iterable[Any]:
-        """`diffusion.samplers.Sampler`, found by name and aliases.  `sample` may import torch when it is called."""
-
-    @_hookspec
-    def schedules(self) -> Iterable[Any]:
-        """Noise schedules, `diffusion.schedules.Schedule`, found by label, name and aliases: plain floats."""
-
-    @_hookspec
-    def families(self) -> Iterable[Any]:
-        """Model families, `checkpoints.families.Family`: data by which a file is recognised and its networks are built."""
-
-    @_hookspec
-    def request_extensions(self) -> Iterable[Any]:
-        """`request.RequestExtension`: a name, and a pydantic class of options that requests may have."""
-
-
-class Web(Protocol):
-    """Hooks of the web process."""
-
-    @_hookspec
-    def readers(self) -> Iterable[Any]:
-        """`images.readers.Reader`, of what other programs write into pictures, asked in this order."""
-
-    @_hookspec
-    def detectors(self) -> Iterable[Any]:
-        """`scripts.detectors.Detector`: finds details of pictures, which the detail pass paints again, in this order."""
-
-    @_hookspec
-    def routes(self, app: Any, access: Any, server: Any) -> Iterable[Any]:
-        """`fastapi.APIRouter`, behind the middleware of `api.guard`; what its rules do not name is for administrators.
-
-        `app` is the `App`, `access` the `AccessConfig` of the middleware, `server` the application that they join.
-        """
-
-    @_hookspec
-    def tabs(self, app: Any, sync: Any, version: str) -> Iterable[Any]:
-        """Tabs of the page, `ui.tabs.base.Tab`, in the order of the bar.
-
-        `app` is the `App`, `sync` the page's `FormSync`, `version` a part of the addresses of served scripts and styles.
-        """
-
-
-class Engine(Protocol):
-    """Hooks of the engine."""
-
-    @_hookspec
-    def guidance_rules(self) -> Iterable[Any]:
-        """`pipelines.guidance.Rule`: what requests may ask of guidance beyond its scale, applied in this order."""
 
 
 @dataclass(frozen=True)
@@ -367,4 +315,7 @@ class Table(Mapping[str, T]):
 
 
 HOOKS = Registry(Shared, Web, Engine)
-"""The plugins of this process: like `sys.modules`, there is one, since names are looked up without a context."""
+"""The plugins of this process: like `sys.modules`, there is one, since names are looked up without a context.
+
+It knows every hook before the first room registers what is built in, whatever is imported first: so the specifications lie
+below this file, and import nothing of ours."""
