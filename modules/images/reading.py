@@ -163,7 +163,7 @@ def _own(container: Container) -> Found | None:
 
 
 def of_extensions(fields: dict[str, Any], versions: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The fields with options of extensions that are in use here, and with those of others kept; and sentences about the latter.
+    """The fields with options of extensions that are in use here, and those of others kept; and sentences about the latter.
 
     `versions` are those of the extensions that the picture was made with.
     """

@@ -190,9 +190,7 @@ def offered_by(extension: RequestExtension) -> dict[str, tuple[Option, ...]]:
     """What is offered of one extension, by group: the options that have a label; without a group they stand under its title."""
     declared = [one for one in declared_by(extension.options, f"{PREFIX}{extension.name}.") if one.about.label]
     groups = (one.about.group or extension.title for one in declared)
-    return grouped(
-        replace(one, about=replace(one.about, group=group)) for one, group in zip(declared, groups, strict=True)
-    )
+    return grouped(replace(one, about=replace(one.about, group=group)) for one, group in zip(declared, groups, strict=True))
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Options of extensions that are not in use, which a request carries along: `kept_extensions: {name: {version, options}}`.
 
-A picture outlives the extensions that it was made with.  What it says of one that is not installed here, or that is off, is kept:
-a form holds it, and a picture that is made with that form has it in its file, under a key of its own that says that it was not
-used.
+A picture outlives the extensions that it was made with.  What it says of one that is not installed here, or that is off, is
+kept: a form holds it, and a picture that is made with that form has it in its file, under a key of its own that says that it was
+not used.
 """
 
 from __future__ import annotations
@@ -55,16 +55,16 @@ def sorted_out(given: Any, versions: Mapping[str, str] | None = None) -> tuple[G
         except ValueError as error:
             notes.append(f"made with the extension {clean_text(name)[:60]!r}, whose options are left out: {error}")
             continue
-        notes.append(f"made with {_called(name, version)}, {MISSING}")
+        notes.append(
+            f"made with {_called(name, version)}, which is not installed here or is off: its options are kept, not used"
+        )
     return used, kept, notes
-
-
-MISSING = "which is not installed here or is off: its options are kept, not used"
 
 
 def not_used(kept: Kept) -> list[str]:
     """A sentence for each extension that a picture was made without although its settings name it."""
-    return [f"made without {_called(name, one['version'])}, {MISSING}" for name, one in kept.items()]
+    why = "which was not installed or was off: its options are kept, not used"
+    return [f"made without {_called(name, one['version'])}, {why}" for name, one in kept.items()]
 
 
 def named(kept: Kept) -> Iterator[str]:

@@ -142,7 +142,7 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions, Che
     ] = False
     hires: Hires | None = None
     extensions: Annotated[dict[str, dict[str, Any]], AfterValidator(checked)] = Field({}, json_schema_extra=describe)
-    kept_extensions: Annotated[dict[str, dict[str, Any]], AfterValidator(checked_kept)] = {}
+    kept_extensions: Annotated[dict[str, dict[str, Any]], AfterValidator(checked_kept)] = Field({})
 
     @model_validator(mode="before")
     @classmethod

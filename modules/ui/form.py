@@ -15,8 +15,8 @@ from typing import Any, get_args
 from modules.errors import AtelierError, RequestError, without_folders
 from modules.fields import about, bounds_of, kind_of
 from modules.options import EXTENSIONS
-from modules.request import MAX_SEED, Img2Img
 from modules.request import EXTENSIONS as INSTALLED
+from modules.request import MAX_SEED, Img2Img
 from modules.request.extensions import nested, understood, value_of
 from modules.request.kept_extensions import as_kept_text, of_kept_text
 from modules.ui.gradio import gr
@@ -132,8 +132,9 @@ class Form:
         return self._keep(name, label, figure)
 
     def kept(self) -> None:
-        """What a picture's settings say of extensions that are not in use: seen where there is something, and may be emptied."""
+        """What a picture's settings say of extensions that are not in use: seen where there is something; may be emptied."""
         label = "Options of extensions that are not in use"
+        self.optional.add(KEPT)
         about = "They are kept in the pictures' files and change nothing. Empty this field to leave them out."
         self.text(KEPT, label, "None", info=about, lines=1, max_lines=4, elem_classes="kept-extensions")
 

@@ -91,6 +91,8 @@ def _title(extension: RequestExtension) -> str:
 
 def _extension(script: str, image: bool) -> RequestExtension | None:
     """The extension that is called so, by its title or its name, and is offered for such pictures."""
+    if script in (*_IDLE, *_SWITCHED):  # a title may be anything; what A1111 has itself is meant as there
+        return None
     found = (one for one in EXTENSIONS.values() if one.serves(image) and script in (_title(one), one.name))
     return next(found, None)
 

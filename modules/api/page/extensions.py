@@ -1,9 +1,9 @@
 """The endpoints of the Extensions tab: what there is, switching on and off, and getting one in two steps.
 
-Everybody may look.  Everything else is for the local user, or for administrators in person where there are accounts.  Code comes
-in by no other way over HTTP than this: an address or a zip is fetched and laid aside, its manifest, files, needs and warnings are
-shown, and only what was shown, named by its token, is put among the extensions, switched off.  Nothing of it runs before somebody
-switches it on, and nothing here installs Python packages.
+Everybody may look.  Everything else is for the local user, or for administrators in person where there are accounts.  Code
+comes in by no other way over HTTP than this: an address or a zip is fetched and laid aside, its manifest, files, needs and
+warnings are shown, and only what was shown, named by its token, is put among the extensions, switched off.  Nothing of it runs
+before somebody switches it on, and nothing here installs Python packages.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from modules.api.page.queue import json_object
 from modules.app import App
 from modules.errors import RequestError, without_folders
 from modules.extensions.service import ExtensionView, Proposal
+from modules.request import EXTENSIONS
 from modules.settings import ROOT
 
 MAX_FILES = 500
@@ -56,6 +57,7 @@ def _switching(router: APIRouter, app: App, access: AccessConfig) -> None:
             views, notices = app.extensions.list(), app.extensions.notices if rules else ()
             return {
                 "extensions": [view_json(view, rules) for view in views],
+                "options": list(EXTENSIONS),
                 "may_edit": rules,
                 "refusal": refusal if rules else "",
                 "notices": [without_folders(notice) for notice in notices],
@@ -65,7 +67,8 @@ def _switching(router: APIRouter, app: App, access: AccessConfig) -> None:
 
     @router.get("/internal/extensions")
     async def extensions(request: Request) -> Response:
-        """All extensions; why one failed, and the notices, are for administrators.  `refusal` says why none can be got here."""
+        """All extensions; why one failed, and the notices, are for administrators.  `options` are the names of those that
+        requests may have options of now; `refusal` says why none can be got here."""
         return await answer(request)
 
     @router.post("/internal/extensions/{name}/enable")

@@ -29,6 +29,7 @@ import { startPromptTools } from "./prompt/prompt_tools.js";
 import { Queue } from "./results/queue.js";
 import { ScriptRun } from "./results/script_run.js";
 import { startEstimates } from "./forms/estimate.js";
+import { startExtensions } from "./extensions/index.js";
 import { startExtras } from "./extras/index.js";
 import { planned, startScripts } from "./forms/script.js";
 import { startSending, tabOf, takeNote, useSettings } from "./forms/send_settings.js";
@@ -112,6 +113,7 @@ class Page {
     startPreferences();
     startAnnouncing();
     startSettings(bridge.send);
+    startExtensions(this.jobs);
     startPanes();
     startSliders();
     startAccount();

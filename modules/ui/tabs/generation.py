@@ -17,11 +17,11 @@ from modules.errors import AtelierError, LimitError, RequestError
 from modules.request import SIDE_STEP
 from modules.scripts.preview import Preview
 from modules.ui import script
+from modules.ui.extension_options import extension_options
 from modules.ui.files import STATIC
 from modules.ui.form import Form, Values
 from modules.ui.form_sync import FormSync, defaults, schedule_hint
 from modules.ui.gradio import gr
-from modules.ui.extension_options import extension_options
 from modules.ui.options import Options
 from modules.ui.results import Results, message
 from modules.ui.tabs.base import AT_ONCE, no_user
