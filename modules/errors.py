@@ -8,13 +8,13 @@ AtelierError                 everything that we raise on purpose
 ├── CheckpointError          a file is not a usable checkpoint; the loaded model stays loaded
 ├── GenerationError          one image failed while it was made
 │   ├── OutOfMemory          the device has not enough memory, even for this image alone
-│   └── NotFinite            NaN or infinity in a latent or a picture
+│   ├── NotFinite            NaN or infinity in a latent or a picture
+│   └── ExtensionFailed      an extension raised, and says that the picture fails then
 ├── EngineError              the engine process died or does not answer
 ├── QueueError               the job list cannot be opened, read or written
 ├── PluginError              an extension adds what cannot stand beside what is there
-├── ExtensionError           an extension cannot be found, installed, switched on or removed
-├── ExtensionFailed          a function of an extension raised while a picture was made
 ├── EditFailed               an edit of skip connections raised within a network
+├── ExtensionError           an extension cannot be found, installed, switched on or removed
 └── OutputError              a finished picture could not be written
 """
 
@@ -25,6 +25,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 
 class AtelierError(Exception):
@@ -73,6 +74,10 @@ class NotFinite(GenerationError):
     """NaN or infinity in a latent or a picture."""
 
 
+class ExtensionFailed(GenerationError):
+    """An extension raised while a picture was made, and says that such pictures fail."""
+
+
 class EngineError(AtelierError):
     """The engine process died or does not answer."""
 
@@ -85,28 +90,20 @@ class PluginError(AtelierError):
     """An extension adds what cannot stand beside what is there; without it all works."""
 
 
-class ExtensionError(AtelierError):
-    """An extension cannot be found, read, installed, switched on or removed."""
-class ExtensionFailed(AtelierError):
-    """A function of the extension `owner`, of its hook `hook`, raised `error` while a picture was made.
-
-    `skippable` says whether the picture can be made without it, and is to be.
-    """
-
-    def __init__(self, owner: str, hook: str, error: BaseException, skippable: bool) -> None:
-        self.owner, self.hook, self.skippable = owner, hook, skippable
-        self.said = f"{type(error).__name__}: {error}".rstrip(": ")
-        super().__init__(
-            f"the extension {owner!r} failed in its {hook} ({self.said}); leave its options out, or turn it off in Extensions"
-        )
-
-
 class EditFailed(AtelierError):
     """The `edit` of some rows' skip connections raised `error` (`diffusion.forward.SkipEdit`)."""
 
-    def __init__(self, edit: object, error: BaseException) -> None:
+    def __init__(self, edit: object, error: Exception) -> None:
         self.edit, self.error = edit, error
         super().__init__(f"{type(edit).__name__} failed at a skip connection: {type(error).__name__}: {error}")
+
+    def again(self) -> NoReturn:
+        """Raise what the edit raised."""
+        raise self.error
+
+
+class ExtensionError(AtelierError):
+    """An extension cannot be found, read, installed, switched on or removed."""
 
 
 class OutputError(AtelierError):

@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -68,6 +68,10 @@ class Registry:
         self._lock = threading.RLock()
         self._asking = _Asking()
         self.revision = 0
+        self.on_failure: Callable[[str, str, BaseException], None] = lambda owner, hook, error: None
+        """Called with each error of a plugin that `report` gets: its owner, and the hook."""
+        self.entering: Callable[[str], AbstractContextManager[None]] = lambda owner: nullcontext()
+        """What surrounds the asking of a plugin that is not built in."""
 
     def register(self, plugin: object, name: str, built_in: bool = False, version: str = "") -> None:
         """Add the entries of `plugin` to those that are there; `version` is written into what is made with it.
@@ -138,6 +142,17 @@ class Registry:
         """The version that a plugin was registered with, "" where it has none or is not there."""
         return self._versions.get(owner, "")
 
+    def has(self, name: str) -> bool:
+        """Whether a plugin of this name is registered."""
+        with self._lock:
+            return self._manager.has_plugin(name)
+
+    def hooks_of(self, name: str) -> list[str]:
+        """The names of the hooks that a plugin implements."""
+        with self._lock:
+            plugin = self._manager.get_plugin(name)
+            return [caller.name for caller in self._manager.get_hookcallers(plugin) or ()] if plugin is not None else []
+
     @property
     def problems(self) -> dict[tuple[str, str], str]:
         """A sentence for each thing that was refused or failed, by plugin and hook."""
@@ -151,6 +166,8 @@ class Registry:
             self._failures[owner, hook] = text
         if known != text:
             log.error("the plugin %r: %s", owner, text, exc_info=error)
+        if error is not None:
+            self.on_failure(owner, hook, error)
 
     def collect(self, hook: str, what: str, names: Callable[[Any], Iterable[str]], **given: Any) -> list[Owned[Any]]:
         """The entries of all plugins for `hook`, those that are built in first.
@@ -174,9 +191,9 @@ class Registry:
         clashes: dict[tuple[str, str], str] = {}
         for owner, ask in self._implementations(hook, given):
             try:
-                with self._asking.one(hook):
+                with self._asking.one(hook), nullcontext() if self.is_built_in(owner) else self.entering(owner):
                     entries = [(entry, [str(name) for name in names(entry)]) for entry in ask()]
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if self.is_built_in(owner):
                     raise
                 self.report(owner, hook, f"its {hook} could not be asked: {type(error).__name__}: {error}", error)
@@ -185,6 +202,8 @@ class Registry:
                 taken = next((name for name in called if name.casefold() in owners), None)
                 if taken is not None:
                     other = owners[taken.casefold()]
+                    if other.partition(":")[0] == owner.partition(":")[0] != owner:  # both halves of one, in one process
+                        continue
                     text = f"the {what} {taken!r} of the plugin {owner!r} is refused: {other!r} has one of that name; rename it"
                     clashes[owner, hook] = text
                     log.error("%s", text)

@@ -92,11 +92,13 @@ class Isolation:
 
         return end
 
-    def failed(self, owner: str, hook: str, error: BaseException | str) -> Failure:
-        """Name a failure in the log and in the record of the picture that is being made, and tell who listens."""
+    def failed(self, owner: str, hook: str, error: BaseException | str, logged: bool = False) -> Failure:
+        """Name a failure in the log, unless it is `logged`, and in the record of the picture that is being made, and tell who
+        listens."""
         failure = Failure(extension_of(owner), hook, _line(error))
         raised = error if isinstance(error, BaseException) else None
-        logger_of(failure.extension).error("failed in %s: %s", hook, failure.error, exc_info=raised)
+        if not logged:
+            logger_of(failure.extension).error("failed in %s: %s", hook, failure.error, exc_info=raised)
         if (picture := _picture.get()) is not None:
             picture.failed.add(failure.extension)
             if not self.fails(failure.extension):
@@ -300,3 +302,9 @@ def _text(error: BaseException) -> str:
         return "its text cannot be shown"
 
 
+def _asked_in_vain(owner: str, hook: str, error: BaseException) -> None:
+    ISOLATION.failed(owner, hook, error, logged=True)
+
+
+HOOKS.entering = lambda owner: ISOLATION.inside(extension_of(owner))
+HOOKS.on_failure = _asked_in_vain

@@ -33,6 +33,11 @@ def logger_of(name: str) -> logging.Logger:
     return logging.getLogger(f"{LOGGER}.{name}")
 
 
+def speaker() -> str:
+    """The extension whose code runs on this thread, "" for none."""
+    return _speaks.get()
+
+
 @contextmanager
 def speaking(name: str) -> Iterator[None]:
     """What is logged and printed inside of the block, on this thread, is of this extension."""

@@ -18,7 +18,8 @@ from modules.diffusion.upscaling import EXACT, Tiles
 from modules.engine.costs import BY_TAESD, Call, CostModel
 from modules.jobs.memory import Memory, memory_json, rows_of
 from modules.pipelines.stages import Stage, checkpoints_of, refined_steps, stages_of
-from modules.request import HIRES_UPSCALERS, GenerationRequest, Upscaling
+from modules.pixels.enlarging import hires_upscalers
+from modules.request import GenerationRequest, Upscaling
 
 __all__ = [
     "Forecast",
@@ -192,7 +193,7 @@ def _upscaling_seconds(costs: CostModel, request: Upscaling) -> float | None:
 def _enlarging_seconds(costs: CostModel, upscaler: str, size: tuple[int, int], waiting: int) -> float | None:
     """One pass over a picture of this size between two stages: nothing for a filter, else the tiles of an upscaler's file, of
     the side of the largest that was measured; None while none was."""
-    if not upscaler or upscaler in HIRES_UPSCALERS:
+    if not upscaler or upscaler in hires_upscalers():
         return 0.0
     calls = [call for call in costs.entries if (call.work, call.checkpoint) == ("upscale", upscaler)]
     if not calls:

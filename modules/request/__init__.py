@@ -21,7 +21,7 @@ command line, infotext and both APIs follow.  Validation answers in the user's w
 
 from modules.request.extensions import EXTENSIONS, RequestExtension, options_of
 from modules.request.guidance import GuidanceOptions
-from modules.request.hires import HIRES_UPSCALERS, LATENT_UPSCALERS, Hires
+from modules.request.hires import LATENT_UPSCALERS, Hires
 from modules.request.kinds import (
     MAX_PIXELS,
     MAX_PROMPT,
@@ -47,7 +47,6 @@ from modules.request.upscaling import Upscaling
 
 __all__ = [
     "EXTENSIONS",
-    "HIRES_UPSCALERS",
     "LATENT_UPSCALERS",
     "LATER_FIELDS",
     "MAX_PIXELS",

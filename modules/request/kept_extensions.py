@@ -1,8 +1,8 @@
 """Options of extensions that are not in use, which a request carries along: `kept_extensions: {name: {version, options}}`.
 
 A picture outlives the extensions that it was made with.  What it says of one that is not installed here, or that is off, is
-kept: a form holds it, and a picture that is made with that form has it in its file, under a key of its own that says that it was
-not used.
+kept: a form holds it, and a picture that is made with that form has it in its file, under a key of its own that says that it
+was not used.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from typing import Any
 
 from modules.errors import AtelierError, LimitError, QueueError, RequestError
 from modules.queue.scripts import OVER, CellState, ScriptStore, StoredCell, StoredRun, job_key
-from modules.request import HIRES_UPSCALERS, GenerationRequest
+from modules.pixels.enlarging import hires_upscalers
+from modules.request import GenerationRequest
 from modules.scripts.axes import Axis, Names, axes
 from modules.scripts.detail import AREA, found_in, with_area
 from modules.scripts.drawing import draw_sheets
@@ -84,10 +85,10 @@ class ScriptRuns:
             checkpoints=lambda: [info.name for info in host.checkpoints() if not info.problem],
             vaes=lambda: ["Automatic", "None", *(info.name for info in host.vaes() if not info.problem)],
             styles=lambda: list(host.library.styles()),
-            upscalers=lambda: [*HIRES_UPSCALERS, *(info.name for info in host.upscalers() if not info.problem)],
+            upscalers=lambda: [*hires_upscalers(), *(info.name for info in host.upscalers() if not info.problem)],
             checkpoint=lambda name: host.checkpoint(name).name,
             vae=host.catalogue.vae,
-            upscaler=lambda name: host.catalogue.upscaler(name, "hires.upscaler", HIRES_UPSCALERS),
+            upscaler=lambda name: host.catalogue.upscaler(name, "hires.upscaler", hires_upscalers()),
         )
 
     def axes(self, image: bool) -> list[tuple[Axis, list[str] | None]]:

@@ -18,7 +18,7 @@ from PIL import Image
 from modules.errors import RequestError
 from modules.images.decode import decode
 from modules.pixels import Picture, resize
-from modules.pixels.enlarging import FILTERS
+from modules.pixels.enlarging import UPSCALERS
 from modules.request import MAX_SOURCE_PIXELS, MAX_SOURCE_SIDE, MIN_SIDE, SIDE_STEP
 from modules.request.tiles import Tiles, Window
 from modules.roles import by_role
@@ -49,7 +49,7 @@ class Upscale:
 
 def upscalers() -> tuple[str, ...]:
     """The names that can be chosen."""
-    return (NO_UPSCALER, *FILTERS)
+    return (NO_UPSCALER, *UPSCALERS)
 
 
 def plan_upscale(asked: Upscale, base: Fields, check: Check, size_of: SizeOf) -> Plan:

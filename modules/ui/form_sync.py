@@ -18,7 +18,8 @@ from modules.diffusion.samplers import SAMPLERS, find_sampler
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError, SettingsError, UnknownName, without_folders
 from modules.model_library.edits import own_defaults
-from modules.request import HIRES_UPSCALERS, LATER_FIELDS, Img2Img, Txt2Img
+from modules.pixels.enlarging import hires_upscalers
+from modules.request import LATENT_UPSCALERS, LATER_FIELDS, Img2Img, Txt2Img
 from modules.request.checkpoint import SIZE_FIELDS
 from modules.request.kept_extensions import sorted_out
 from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING
@@ -93,7 +94,7 @@ class FormSync:
 
     def upscalers(self) -> list[str]:
         """What can be chosen for a second pass."""
-        return [*HIRES_UPSCALERS, *(info.name for info in self.app.upscalers() if not info.problem)]
+        return [*hires_upscalers(), *(info.name for info in self.app.upscalers() if not info.problem)]
 
     def styles(self) -> tuple[list[str], str | None]:
         """The names in the styles file, and what is wrong with it."""
@@ -246,7 +247,7 @@ class FormSync:
             updates[refiner] = gr.update(choices=self.refiners(), value=updates.get(refiner, ""))
             updates[box] = gr.update(choices=styles, value=updates.get(box, []), info=about, visible=bool(styles or about))
         for box in self._upscaler_boxes():
-            updates[box] = gr.update(choices=self.upscalers(), value=updates.get(box, HIRES_UPSCALERS[0]))
+            updates[box] = gr.update(choices=self.upscalers(), value=updates.get(box, LATENT_UPSCALERS[0]))
         updates |= self._second_checkpoints(updates)
         chosen = self.app.checkpoint(name) if name else self.app.default_checkpoint()
         for form in self.forms.values():

@@ -22,7 +22,10 @@ PROPOSAL = Proposal(
     commit="0123abc",
     sha256="f" * 64,
     files=(("extension.toml", 312), ("web.py", 2048)),
-    needs=(Need("pillow>=10", "met", "12.0 is here"), Need("flowers>=3", "missing", "is not here")),
+    needs=(
+        Need("pillow>=10", "met", "pillow>=10: 12.0 is installed"),
+        Need("flowers>=3", "missing", "it needs the package flowers>=3, which is not installed"),
+    ),
     warnings=("it adds a route",),
 )
 

@@ -24,7 +24,7 @@ from modules.api.guard.bodies import read_json
 from modules.api.limits import Limits, limits_of
 from modules.app import App
 from modules.checkpoints.companions import EmbeddingInfo, text_width
-from modules.checkpoints.upscalers import ALIASES, BUILT_IN
+from modules.checkpoints.upscalers import ALIASES, no_files
 from modules.diffusion.samplers import SAMPLERS, Sampler
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import RequestError, SettingsError
@@ -159,7 +159,7 @@ def _tables(router: APIRouter, app: App) -> None:
             for info in app.upscalers()
             if not info.problem
         ]
-        return [*({"name": name, **nothing} for name in BUILT_IN), *({**nothing, **each} for each in files)]
+        return [*({"name": name, **nothing} for name in no_files()), *({**nothing, **each} for each in files)]
 
     @router.get("/sdapi/v1/realesrgan-models", response_model=list[dict[str, Any]])
     def realesrgan_models() -> Any:

@@ -106,6 +106,9 @@ RULES: tuple[Rule, ...] = (
     *_rules(_POST, "viewer", "/internal/wildcards/read", "/internal/wildcards/draw"),
     *_rules(_POST, "administrator", "/internal/styles", "/internal/styles/delete"),
     *_rules(_POST, "administrator", "/internal/wildcards", "/internal/wildcards/delete"),
+    # extensions': what they have elsewhere is for administrators
+    *_rules(_GET, "viewer", "/extensions/{}", "/extensions/{}/{*}"),
+    *_rules(_POST, "user", "/extensions/{}", "/extensions/{}/{*}"),
     # the API of our own
     *_rules(_GET, "viewer", "/api/v1", "/api/v1/{*}", "/openapi.json", "/docs"),
     *_rules(("POST", "PUT", "PATCH", "DELETE"), "user", "/api/v1/{*}"),

@@ -3,8 +3,6 @@
 import { h } from "../dom.js";
 import { bytes } from "../models/routes.js";
 
-const VERDICTS = { met: "is here", missing: "is missing", conflict: "does not fit what is here" };
-
 /** The panel of a proposal; `install()` and `discard()` are its two ends. */
 export function proposalPanel(found, install, discard) {
   const rows = [
@@ -46,7 +44,7 @@ export function proposalPanel(found, install, discard) {
 
 function needs({ needs: list, command }) {
   if (!list.length) return null;
-  const items = list.map(({ requirement, verdict, text }) => h("li", { "data-verdict": verdict }, h("code", {}, requirement), ` ${text || VERDICTS[verdict] || verdict}`));
+  const items = list.map(({ requirement, verdict, text }) => h("li", { "data-verdict": verdict }, text ? sentence(text) : h("code", {}, `${requirement}: ${verdict}`)));
   const how = command ? [h("p", { class: "extensions-small" }, "Nothing is installed from here. In the folder of the program, once you have read it:"), h("pre", { tabindex: "0" }, command)] : [];
   return h("section", {}, h("h4", {}, "Python packages that it needs"), h("ul", {}, ...items), ...how);
 }
