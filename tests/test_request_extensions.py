@@ -226,37 +226,6 @@ def test_one_extension_that_is_missing_does_not_cost_another_one_s_options() -> 
         assert found.fields["kept_extensions"] == {"bloom": {"version": "", "options": {"a": 1}}}
 
 
-def test_what_is_kept_goes_from_picture_to_picture_and_is_never_used(tmp_path: Path) -> None:
-    """With the version that the first was made with, as a text and as a record, also where the extension is in use again."""
-    with HOOKS.registered(Glow(), "glow"):
-        first = replace(made_with(GIVEN), extras={"Extension versions": "glow: 1.0.0"})
-        picture = png_of(first)
-    kept = {"glow": {"version": "1.0.0", "options": first.request.extensions["glow"]}}
-    found = read_picture(picture)
-    assert found.fields["kept_extensions"] == kept
-    assert found.notes == ("made with glow 1.0.0, which is not installed here or is off: its options are kept, not used",)
-    second = replace(make_info(), request=parse_request({**found.fields, "checkpoint": "m"}))
-    assert dict(changed_settings(second.request))["Not used"] == "glow 1.0.0 (not installed here, or off)"
-    assert json.loads(render_record(second))["format"] == 5
-    assert parse_record(render_record(second)).info.request.kept_extensions == kept
-    with HOOKS.registered(Glow(), "glow"):
-        for again in (read_picture(png_of(second)), read_text(render(second))):
-            assert (again.fields.get("extensions", {}), again.fields["kept_extensions"]) == ({}, kept)
-            assert again.notes == (
-                "made without glow 1.0.0, which was not installed or was off: its options are kept, not used",
-            )
-
-
-@pytest.mark.parametrize(
-    "kept",
-    [{"a": 3}, [], {"a": {"b": 1}}, {"a": {"version": 1}}, {"a": {"options": 3}}, {"a": {"options": {"x": "y" * 30_000}}}],
-)
-def test_what_is_kept_has_one_form_and_a_bound(kept: Any) -> None:
-    with pytest.raises(RequestError, match=r"extensions: "):
-        parse_request({"kept_extensions": kept})
-    assert "kept_extensions" not in Txt2Img().model_dump()
-
-
 @pytest.mark.usefixtures("glow")
 def test_a_stored_request_is_readable_whatever_became_of_the_extension() -> None:
     """Renamed fields, other bounds: what is stored stays as it is, and a request of it is refused only when it is submitted."""
@@ -312,8 +281,7 @@ def test_flags_go_over_the_options_of_a_picture_one_by_one(tmp_path: Path, caplo
 def page() -> None:
     """Print what a form with the extension's options is made of; in a process of its own."""
     from modules.ui.extension_options import extension_options
-    from modules.ui.form import KEPT, Figure, Form
-    from modules.ui.form_sync import keep_unused
+    from modules.ui.form import KEPT, Figure, Form, keep_unused
     from modules.ui.gradio import gr
     from modules.ui.options import Options
 

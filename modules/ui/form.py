@@ -18,7 +18,7 @@ from modules.options import EXTENSIONS
 from modules.request import EXTENSIONS as INSTALLED
 from modules.request import MAX_SEED, Img2Img
 from modules.request.extensions import nested, understood, value_of
-from modules.request.kept_extensions import as_kept_text, of_kept_text
+from modules.request.kept_extensions import as_kept_text, of_kept_text, sorted_out
 from modules.ui.gradio import gr
 
 Values = dict[str, Any]
@@ -225,6 +225,15 @@ def fields_of(source: Any) -> Values:
         except ValueError:
             return {}
     return dict(source) if isinstance(source, dict) else {}
+
+
+def keep_unused(fields: Values) -> list[str]:
+    """Let `fields` of a picture keep the options of extensions that are not in use; a sentence for each of these."""
+    if not isinstance(given := fields.get("extensions"), dict):
+        return []
+    fields["extensions"], kept, notes = sorted_out(given)
+    fields[KEPT] = {**fields_of(fields.get(KEPT)), **kept}
+    return notes
 
 
 def _seed(text: Any) -> int:

@@ -21,11 +21,10 @@ from modules.model_library.edits import own_defaults
 from modules.pixels.enlarging import hires_upscalers
 from modules.request import LATENT_UPSCALERS, LATER_FIELDS, Img2Img, Txt2Img
 from modules.request.checkpoint import SIZE_FIELDS
-from modules.request.kept_extensions import sorted_out
 from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING
 from modules.scripts.preview import Preview
 from modules.ui import second_pass
-from modules.ui.form import KEPT, Choice, Form, Values, fields_of
+from modules.ui.form import KEPT, Choice, Form, Values, fields_of, keep_unused
 from modules.ui.gradio import gr
 from modules.ui.results import Results, message
 from modules.ui.script import complaint
@@ -299,15 +298,6 @@ class FormSync:
             fields["styles"] = [name for name in styles if name in here]
             notes += [f"Style {str(name)[:80]!r}" for name in styles if name not in here]
         return notes
-
-
-def keep_unused(fields: Values) -> list[str]:
-    """Let `fields` keep the options of extensions that are not in use; a sentence for each of these."""
-    if not isinstance(given := fields.get("extensions"), dict):
-        return []
-    fields["extensions"], kept, notes = sorted_out(given)
-    fields[KEPT] = {**fields_of(fields.get(KEPT)), **kept}
-    return notes
 
 
 def defaults(info: CheckpointInfo | None) -> Values:
