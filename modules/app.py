@@ -21,6 +21,8 @@ from modules.checkpoints.upscalers import UpscalerInfo
 from modules.checkpoints.vaes import VaeInfo
 from modules.engine.costs import CostModel
 from modules.engine.link import EngineLink
+from modules.extensions.discovery import folders_of
+from modules.extensions.service import Extensions
 from modules.gallery.gallery import Gallery
 from modules.images.encoding import form_of
 from modules.images.names import naming_of
@@ -66,6 +68,11 @@ class App:
         durable: bool = True,
     ) -> None:
         self.settings = settings
+        self.extensions = Extensions(
+            folders_of(settings), settings.data_dir, settings.extensions_off, trusting=not settings.needs_accounts
+        )
+        """What others added to the program; loaded from here to `close`."""
+        self.extensions.start()
         self.outputs = outputs or Outputs(
             settings.outputs_dir,
             form_of(settings.output_format, settings.output_quality),
@@ -99,8 +106,9 @@ class App:
         links = list(link) if isinstance(link, Sequence) else [link]
         self.service = JobService(
             settings, links, self.store, self.outputs, self.input_images, self.library, self.catalogue, durable,
-            self.gallery.saved if durable else lambda path, user: None,
+            self.gallery.saved if durable else lambda path, user: None, self.extensions,
         )  # fmt: skip
+        self.extensions.engines = self.service
 
         self.scripts = ScriptRuns(self.store.scripts, self, settings.jobs_per_user)
         """X/Y/Z plots and other scripts, whose cells become jobs between `start` and `close`."""
@@ -147,6 +155,7 @@ class App:
         self.gallery.close()
         self.preferences.close()
         self.store.close()
+        self.extensions.close()
         if self._passing:
             self._passing.cleanup()
 
@@ -159,8 +168,8 @@ class App:
 
     @property
     def notice(self) -> str:
-        """A notice for all users about this start, "" when all is well."""
-        return self.store.notice
+        """A notice for all users about this start and about extensions, "" when all is well."""
+        return " ".join(filter(None, (self.store.notice, *self.extensions.notices)))
 
     def engine(self) -> EngineState:
         """The engine's state; its message also says why nothing is begun.  Of several, the one that is best off."""

@@ -117,6 +117,10 @@ def _command(name: str, problem: str) -> Callable[[argparse.Namespace, Settings]
         from modules.commands import models
 
         return models.run
+    if name == "extension":
+        from modules.commands import extension
+
+        return extension.run
     if name == "test":
         from modules.commands import check
 
@@ -189,6 +193,14 @@ def build_parser(extensions: Groups = NO_OPTIONS) -> argparse.ArgumentParser:
             "models",
             help="get models, and make model files: merge, bake, extract-lora, merge-loras, convert",
             description="Get models, and make new ones of them. May run beside a server; a file is seen when it is whole.",
+        ),
+        after,
+    )
+    _extension(
+        commands.add_parser(
+            "extension",
+            help="extensions: list, show, enable, disable, install, update, remove, new",
+            description="Extensions. May run beside a server, which sees changes at its next start; the page changes them at once.",
         ),
         after,
     )
@@ -298,6 +310,37 @@ def _accounts(parser: argparse.ArgumentParser) -> None:
     add("--hours", metavar="N", default="24", help="invite, reset: how long the code works [24]")
     add("--new", metavar="LABEL", help="tokens: make an API token, which is printed this once")
     add("--revoke", metavar="ID", help="tokens: revoke the token of this id")
+
+
+def _extension(parser: argparse.ArgumentParser, settings: list[_Parser]) -> None:
+    """What may be done with extensions."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser)
+
+    def action(name: str, text: str, what: str = "NAME", about: str = "the extension's name", more: str = "") -> Callable[..., Any]:
+        made = actions.add_parser(name, parents=settings, help=text, description=f"{text[0].upper()}{text[1:]}. {more}".strip())
+        if what:
+            made.add_argument("name", metavar=what, help=about)
+        return made.add_argument
+
+    confirmed = "answer yes to what would be asked"
+    action("list", "list all extensions with their versions and states", "")("--json", action="store_true", help="print one JSON list")
+    action("show", "show what is known of an extension")
+    action("enable", "switch an extension on")("--yes", action="store_true", help=confirmed)
+    action("disable", "switch an extension off")
+    more = (
+        "It is fetched, shown and then asked about; nothing of it runs before it is switched on. Packages that it needs are "
+        "installed only where that changes no package that is installed."
+    )
+    where = "https://HOST/PATH of a git repository, with #BRANCH or #TAG; a folder with a repository; or a zip file"
+    add = action("install", "install an extension from a git address, a repository here, or a zip", "ADDRESS", where, more)
+    add("--yes", action="store_true", help=confirmed)
+    add("--enable", action="store_true", help="switch it on too")
+    add = action("update", "fetch the newest version of an extension from where it came, and show what changes")
+    add("--yes", action="store_true", help=confirmed)
+    add = action("remove", "move an extension into the trash of the data folder, or delete it")
+    add("--yes", action="store_true", help=confirmed)
+    add("--delete", action="store_true", help="delete it for good")
+    action("new", "write a small extension with a test, to begin from", about="its name: lower-case letters, digits and _")
 
 
 _GENERATE = """Make pictures without a server. What is not given comes from the checkpoint's own defaults."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import logging
@@ -20,7 +21,7 @@ log = logging.getLogger("atelier")
 
 GROUP = "atelier.extensions"
 """The entry points of packages: each names an importable package whose folder has an `extension.toml`."""
-SHIPPED = ("freeu", "journal")
+SHIPPED = ("freeu", "slideshow")
 """The extensions that come with the program, in its folder `extensions`; all others there are ignored by git."""
 
 Source = Literal["built in", "folder", "package"]
@@ -107,7 +108,9 @@ def _in_packages() -> list[Found]:
     return found
 
 
+@functools.cache
 def _entry_points() -> Sequence[importlib.metadata.EntryPoint]:
+    """Those of the packages that were installed when this was asked first: looking for them takes a while."""
     return sorted(importlib.metadata.entry_points(group=GROUP))
 
 

@@ -143,6 +143,14 @@ class Extensions:
         """
         return self._view(self._found(name), self.states.get(name))
 
+    def located(self, name: str) -> Found:
+        """Where an extension lies and what its manifest says.
+
+        Raises:
+            ExtensionError: there is none of that name.
+        """
+        return self._found(name)
+
     def in_engine(self) -> list[Found]:
         """Those whose engine half an engine that starts now is to load."""
         states = self.states.all()
@@ -286,17 +294,20 @@ class Extensions:
         """Its engine half raised."""
         self._failed(Failure(name, hook, error))
 
-    def engine_died(self, names: Iterable[str], cause: str) -> None:
-        """An engine died while these were in use."""
+    def engine_died(self, names: Iterable[str], cause: str) -> tuple[str, ...]:
+        """An engine died while these were in use; returns those that are suspended for it."""
+        suspended = []
         for name in names:
             if not self._knows(name):
                 continue
             if (state := self._recorded(lambda name=name: self.states.died(name, cause))) is None:  # type: ignore[misc]
                 continue
             if state.stopped:
+                suspended.append(name)
                 self._stop(name, state.reason)
             else:
                 self._said[name] = f"The engine ended while the extension {name} was in use: {cause}."
+        return tuple(suspended)
 
     def did_well(self, names: Iterable[str]) -> None:
         """A picture was made with these."""
