@@ -36,12 +36,12 @@ class ExtensionOptions(Options):
 
 
 def extension_options(form: Form, tell: str) -> list[ExtensionOptions]:
-    """Build the accordions of all extensions that name this form's tab, inside the current column.
+    """Build the accordions of all extensions that name this form's tab, by their titles, inside the current column.
 
     One whose options cannot be shown is left out, and `HOOKS.problems` says so.
     """
     built = []
-    for owned in EXTENSIONS.entries.owned():
+    for owned in sorted(EXTENSIONS.entries.owned(), key=lambda one: one.entry.title.casefold()):
         extension, before = owned.entry, set(form.components)
         if form.prefix not in extension.tabs:
             continue

@@ -9,11 +9,8 @@ before somebody switches it on, and nothing here installs Python packages.
 from __future__ import annotations
 
 import ipaddress
-import shlex
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -28,9 +25,9 @@ from modules.api.guard.middleware import AccessConfig
 from modules.api.page.queue import json_object
 from modules.app import App
 from modules.errors import RequestError, without_folders
+from modules.extensions.packages import MISSING
 from modules.extensions.service import ExtensionView, Proposal
 from modules.request import EXTENSIONS
-from modules.settings import ROOT
 
 MAX_FILES = 500
 """Files of a proposal that are named in an answer."""
@@ -166,12 +163,14 @@ def refusal_for(request: Request, app: App, access: AccessConfig) -> str:
 def view_json(view: ExtensionView, rules: bool) -> dict[str, Any]:
     """For the page; `rules`: for an administrator."""
     shown = {**asdict(view), "source": public_source(view)}
-    return {**shown, "reason": without_folders(view.reason) if rules else ""}
+    lacks = rules and view.state == "refused" and any(MISSING in need for need in view.needs)
+    command = packages_command(view.name) if lacks else ""
+    return {**shown, "reason": without_folders(view.reason) if rules else "", "command": command}
 
 
 def proposal_json(proposal: Proposal) -> dict[str, Any]:
     manifest = proposal.manifest
-    missing = [need.requirement for need in proposal.needs if need.verdict == "missing"]
+    missing = any(need.verdict == "missing" for need in proposal.needs)
     return {
         "token": proposal.token,
         "name": manifest.name,
@@ -192,12 +191,11 @@ def proposal_json(proposal: Proposal) -> dict[str, Any]:
         "changes": [list(change) for change in proposal.changes[:MAX_FILES]],
         "needs": [asdict(need) for need in proposal.needs],
         "warnings": [without_folders(warning) for warning in proposal.warnings],
-        "command": pip_command(missing) if missing else "",
+        "command": packages_command(manifest.name) if missing else "",
     }
 
 
-def pip_command(requirements: Sequence[str]) -> str:
-    """The command that installs these, to be run in the folder of the program by a person who has read them."""
-    python = Path(sys.executable)
-    shown = str(python.relative_to(ROOT)) if python.is_relative_to(ROOT) else python.name
-    return shlex.join([shown, "-m", "pip", "install", *requirements])
+def packages_command(name: str) -> str:
+    """What a person runs in the folder of the program to get the packages that an extension lacks: it shows them first, and
+    changes none that is installed."""
+    return f"python3 webui.py extension enable {name}"

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from modules.accounts import Role
 from modules.api.guard.middleware import AccessConfig
-from modules.api.page.extensions import OPEN, pip_command
+from modules.api.page.extensions import OPEN
 from modules.api.server import build_api
 from modules.settings import Settings
 from tests.api.people import AccountsServer
@@ -70,7 +70,7 @@ def test_what_is_fetched_is_shown_before_it_is_put_among_the_extensions(local: T
         ("pillow>=10", "met"),
         ("flowers>=3", "missing"),
     ]
-    assert shown["command"].endswith("-m pip install 'flowers>=3'"), "said, and never run"
+    assert shown["command"] == "python3 webui.py extension enable bloom", "said, and never run"
     assert shown["warnings"] == ["it adds a route"]
     taken = local.post(f"{PROPOSE}/{shown['token']}/accept", json={})
     assert (taken.status_code, taken.json()["state"]) == (201, "off")
@@ -142,5 +142,10 @@ def test_only_administrators_in_person_change_anything(app: FakeApp) -> None:
         house.close()
 
 
-def test_the_command_is_quoted() -> None:
-    assert pip_command(["a>=1", "b"]).endswith("-m pip install 'a>=1' b")
+def test_one_that_lacks_a_package_says_how_to_get_it(local: TestClient, app: FakeApp) -> None:
+    reason = "it needs the package flowers>=3, which is not installed; python3 webui.py extension show says how to get it"
+    app.extensions.put(replace(GLOW, state="refused", reason=reason, needs=(reason,)))
+    (glow,) = local.get(ALL).json()["extensions"]
+    assert (glow["reason"], glow["command"]) == (reason, "python3 webui.py extension enable glow")
+    refused = local.post(f"{ALL}/glow/enable", json={})
+    assert (refused.status_code, refused.json()["error"]) == (422, f"Glow cannot be switched on: {reason}")

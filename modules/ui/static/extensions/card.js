@@ -19,6 +19,7 @@ export function card(view, act) {
     view.description ? h("p", { class: "extension-about" }, view.description) : null,
     view.reason ? h("p", { class: "extension-reason" }, view.reason) : null,
     ...later(view).map((words) => h("p", { class: "extension-later" }, words)),
+    view.command ? h("p", { class: "extension-command" }, "To get what is missing, in the folder of the program: ", h("code", {}, view.command)) : null,
     h("dl", {}, ...facts(view).filter(([, value]) => value).flatMap(([key, value]) => [h("dt", {}, key), h("dd", {}, value)])),
     act &&
       h(
@@ -39,7 +40,7 @@ function facts(view) {
     ["Runs in", view.halves.map((half) => HALVES[half] ?? half).join(", ")],
     ["From", view.source === "folder" ? "a folder in extensions/" : view.source === "package" ? "an installed Python package" : view.source],
     ["Adds", view.hooks.join(", ")],
-    ["Needs", view.needs.join(", ")],
+    ["Needs", view.needs.join("; ")],
   ];
 }
 

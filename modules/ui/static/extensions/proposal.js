@@ -45,7 +45,7 @@ export function proposalPanel(found, install, discard) {
 function needs({ needs: list, command }) {
   if (!list.length) return null;
   const items = list.map(({ requirement, verdict, text }) => h("li", { "data-verdict": verdict }, text ? sentence(text) : h("code", {}, `${requirement}: ${verdict}`)));
-  const how = command ? [h("p", { class: "extensions-small" }, "Nothing is installed from here. In the folder of the program, once you have read it:"), h("pre", { tabindex: "0" }, command)] : [];
+  const how = command ? [h("p", { class: "extensions-small" }, "No package is installed from here. When the extension is among the others, this gets what is missing, in the folder of the program:"), h("pre", { tabindex: "0" }, command)] : [];
   return h("section", {}, h("h4", {}, "Python packages that it needs"), h("ul", {}, ...items), ...how);
 }
 
