@@ -6,28 +6,26 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import BaseModel, Field
 
 from modules.app import App
 from modules.diffusion.samplers import Sampler
-from modules.fields import About
-from modules.hooks import hookimpl
+from modules.hooks import HOOKS, hookimpl
 from modules.images.recipe import read_record
 from modules.jobs.worker import engine_configuration
 from modules.pipelines.guidance.choice import Guidance, Rule
 from modules.queue.owners import OWNER
-from modules.request import Real, RequestExtension, Txt2Img, options_of
+from modules.request import Txt2Img
 from modules.settings import Settings
 from tests.local import LocalLink
 from tests.tiny import tiny_checkpoint
 from tests.ui.conftest import Watched, served
 from tests.ui.fake_app import FakeApp
-from tests.ui.fake_extensions import GLOW, PROPOSAL, FakeExtensions
+from tests.ui.fake_extensions import GLOW, PROPOSAL
 from tests.ui.test_png_info import drop, wait_value
 from tests.ui.test_tabs import show
 
@@ -37,43 +35,65 @@ OPTIONS = {"warm": {"amount": 0.5, "tone": "red"}}
 MISSING = "Made with warm 1.0.0, which is not installed here or is off: its options are kept, not used."
 
 
-class WarmOptions(BaseModel):
+MANIFEST = """
+name = "warm"
+title = "Warm light"
+version = "1.0.0"
+description = "A test's."
+web = "web"
+"""
+WEB = """
+from typing import Annotated, Literal
+
+
+from modules.hooks import HOOKS, hookimpl
+from modules.request import Real, RequestExtension
+
+
+class Options(BaseModel):
     amount: Annotated[Real, Field(ge=0, le=1), About("Warmth", "how much, 0 to 1")] = 0.0
     tone: Annotated[Literal["amber", "red"], About("Tone", "of the light", needs=("amount",))] = "amber"
 
 
-class Warm:
-    """Both halves: the options, and what they do to a picture."""
-
+class Plugin:
     @hookimpl
-    def request_extensions(self) -> list[RequestExtension]:
-        return [RequestExtension("warm", WarmOptions, "Warm light")]
+    def request_extensions(self):
+        return [RequestExtension("warm", Options, "Warm light")]
+"""
+
+
+class Engine:
+    """What the options do to a picture; the test's engine is a thread, and loads no halves."""
 
     @hookimpl
     def guidance_rules(self) -> list[Rule]:
         def warmed(guidance: Guidance, request: Txt2Img, sampler: Sampler) -> Guidance:
-            options = options_of(request.extensions, "warm", WarmOptions)
-            return replace(guidance, scale=guidance.scale * (1 + options.amount * (2 if options.tone == "red" else 1)))
+            options = request.extensions.get("warm", {"amount": 0, "tone": ""})
+            return replace(guidance, scale=guidance.scale * (1 + options["amount"] * (2 if options["tone"] == "red" else 1)))
 
         return [Rule("Warm light", warmed)]
 
 
-WARM = replace(GLOW, name="warm", title="Warm light", state="on", hooks=("request_extensions", "guidance_rules"))
-
-
 @pytest.fixture
-def painting(tmp_path: Path) -> Iterator[Any]:
-    """A real App with a tiny model, whose extension is on."""
+def painting(tmp_path: Path) -> Iterator[App]:
+    """A real App with a tiny model, and an extension in its folder."""
     (tmp_path / "models").mkdir()
     tiny_checkpoint(tmp_path / "models" / "tiny.safetensors")
-    settings = Settings(data_dir=tmp_path / "data", models_dirs=(tmp_path / "models",), outputs_dir=tmp_path / "outputs")
-    app: Any = App(settings, LocalLink(engine_configuration(settings)))
-    app.extensions = FakeExtensions()
-    app.extensions.put(WARM, Warm())
-    app.start()
-    yield app
-    app.close()
-    app.extensions.close()
+    folder = tmp_path / "extensions" / "warm"
+    folder.mkdir(parents=True)
+    (folder / "extension.toml").write_text(MANIFEST, encoding="utf-8")
+    (folder / "web.py").write_text(WEB, encoding="utf-8")
+    settings = Settings(
+        data_dir=tmp_path / "data",
+        models_dirs=(tmp_path / "models",),
+        outputs_dir=tmp_path / "outputs",
+        extensions_dir=tmp_path / "extensions",
+    )
+    app = App(settings, LocalLink(engine_configuration(settings)))
+    with HOOKS.registered(Engine(), "warm engine"):
+        app.start()
+        yield app
+        app.close()
 
 
 def pixels(data: bytes) -> bytes:
@@ -109,7 +129,7 @@ def test_an_option_goes_from_the_page_into_a_picture_and_back_and_says_when_it_i
     assert not visitor.sins
 
 
-def _there_and_back(page: Any, app: Any) -> None:
+def _there_and_back(page: Any, app: App) -> None:
     figure = "#txt2img_extensions\\.warm\\.amount :is(input, textarea)"
     tone = "#txt2img_extensions\\.warm\\.tone input"
     heading = "#txt2img_extension_warm > button span:first-child"
@@ -184,7 +204,14 @@ def test_one_is_looked_at_before_it_is_installed_and_removed_when_that_was_confi
     page.click(".extensions-ask [type=submit]")
     page.wait_for_selector(".extensions-proposal h3:text-is('Bloom')")
     said = page.inner_text(".extensions-proposal")
-    for words in ("runs with all rights", "It adds a route.", "2.1.0", "0123abc", "flowers>=3", "webui.py extension enable bloom"):
+    for words in (
+        "runs with all rights",
+        "It adds a route.",
+        "2.1.0",
+        "0123abc",
+        "flowers>=3",
+        "webui.py extension enable bloom",
+    ):
         assert words in said, words
     page.click(".extensions-proposal summary:text-is('2 files, 2.4 kB')")
     page.wait_for_selector(".extensions-proposal li:has-text('web.py')")
