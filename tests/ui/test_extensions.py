@@ -166,7 +166,7 @@ def _there_and_back(page: Any, app: App) -> None:
     show(page, "extensions")
     page.click("[data-extension=warm] [data-do=disable]")
     page.wait_for_selector("[data-extension=warm][data-state=off]")
-    assert "jobs are kept" in page.inner_text(".extensions-note")
+    assert page.inner_text(".extensions-note") == "Warm light is off."
     show(page, "txt2img")
     page.wait_for_selector("#txt2img_extension_warm", state="hidden")
     drop(page, "#txt2img_prompt", warm)
@@ -249,4 +249,5 @@ def test_one_that_failed_is_named_in_the_page(page: Any, app: FakeApp) -> None:
     page.wait_for_selector("#extensions_notice", state="detached")
     page.click("[data-extension=glow] [data-do=enable]")
     page.wait_for_selector("[data-extension=glow][data-state=on]")
+    assert "jobs are kept" in page.inner_text(".extensions-note"), "it has a half in the engine"
     assert page.locator("#extensions_notice").count() == 0, "what was closed stays closed"

@@ -65,25 +65,25 @@ def _switching(router: APIRouter, app: App, access: AccessConfig) -> None:
     @router.get("/internal/extensions")
     async def extensions(request: Request) -> Response:
         """All extensions; why one failed, and the notices, are for administrators.  `options` are the names of those that
-        requests may have options of now; `refusal` says why none can be got here."""
+        requests may have options of now; `refusal` says why nothing can be changed here."""
         return await answer(request)
 
     @router.post("/internal/extensions/{name}/enable")
     async def enable(request: Request, name: str) -> Response:
-        _administrator(request)
+        _may_change(request, app, access)
         await anyio.to_thread.run_sync(app.extensions.enable, name)
         return await answer(request)
 
     @router.post("/internal/extensions/{name}/disable")
     async def disable(request: Request, name: str) -> Response:
-        _administrator(request)
+        _may_change(request, app, access)
         await anyio.to_thread.run_sync(app.extensions.disable, name)
         return await answer(request)
 
     @router.post("/internal/extensions/{name}/remove")
     async def remove(request: Request, name: str) -> Response:
         """Its folder goes into the trash of the data folder."""
-        _administrator(request)
+        _may_change(request, app, access)
         await anyio.to_thread.run_sync(app.extensions.remove, name)
         return await answer(request)
 
@@ -98,7 +98,7 @@ def _getting(router: APIRouter, app: App, access: AccessConfig) -> None:
     @router.post("/internal/extensions/proposals")
     async def propose(request: Request) -> Response:
         """The body is a zip (application/zip), or JSON `{"address"}` of a git repository; answers with what it holds."""
-        _may_get(request, app, access)
+        _may_change(request, app, access)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/zip":
             data = await request.body()
             return await fetched(request, lambda: app.extensions.propose_zip(data))
@@ -110,47 +110,38 @@ def _getting(router: APIRouter, app: App, access: AccessConfig) -> None:
     @router.post("/internal/extensions/{name}/update")
     async def update(request: Request, name: str) -> Response:
         """What is at its address now, as a proposal."""
-        _may_get(request, app, access)
+        _may_change(request, app, access)
         return await fetched(request, lambda: app.extensions.update(name))
 
     @router.post("/internal/extensions/proposals/{token}/accept")
     async def accept(request: Request, token: str) -> Response:
         """Put what was shown among the extensions, switched off; answers with it as it is listed."""
-        _may_get(request, app, access)
+        _may_change(request, app, access)
         view = await anyio.to_thread.run_sync(app.extensions.install, token)
         return JSONResponse(view_json(view, True), status_code=201)
 
     @router.post("/internal/extensions/proposals/{token}/discard")
     async def discard(request: Request, token: str) -> Response:
-        _administrator(request)
+        _may_change(request, app, access)
         await anyio.to_thread.run_sync(app.extensions.discard, token)
         return JSONResponse({})
 
 
-def _administrator(request: Request) -> None:
+def _may_change(request: Request, app: App, access: AccessConfig) -> None:
     """
     Raises:
-        HTTPException: 403, the caller is no administrator; the guard has said so before.
+        HTTPException: 403, the caller is no administrator (the guard has said so before), or `refusal_for` says why not.
         RequestError: nobody knows who asks, as of what another site's page started.
     """
     only_administrators(request)
     caller(request)
-
-
-def _may_get(request: Request, app: App, access: AccessConfig) -> None:
-    """
-    Raises:
-        HTTPException: 403, the caller may not bring code in.
-        RequestError: nobody knows who asks.
-    """
-    _administrator(request)
     if refusal := refusal_for(request, app, access):
         raise HTTPException(403, refusal)
 
 
 def refusal_for(request: Request, app: App, access: AccessConfig) -> str:
-    """Why no code may come in by this request, "" where it may: without accounts everybody who reaches the server is its
-    administrator, so then it must be one that only its own machine reaches."""
+    """Why this request may change nothing about extensions, "" where it may: without accounts everybody who reaches the server
+    is its administrator, so then it must be one that only its own machine reaches."""
     if access.accounts is not None:
         return ""
     try:

@@ -109,7 +109,8 @@ def test_a_server_that_others_reach_without_accounts_takes_no_code(app: FakeApp,
     with TestClient(server, base_url="http://192.168.1.5:7860", client=peer) as client:
         client.get("/internal/engine")
         assert client.get(ALL).json()["refusal"] == OPEN
-        for path, body in ((PROPOSE, ADDRESS), (f"{PROPOSE}/token1/accept", {}), (f"{ALL}/glow/update", {})):
+        switches: list[tuple[str, Any]] = [(f"{ALL}/glow/{what}", {}) for what in ("enable", "disable", "update", "remove")]
+        for path, body in ((PROPOSE, ADDRESS), (f"{PROPOSE}/token1/accept", {}), *switches):
             reply = client.post(path, json=body)
             assert (reply.status_code, reply.json()["error"]) == (403, OPEN), path
     assert app.extensions.asked == []

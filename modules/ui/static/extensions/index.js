@@ -56,7 +56,7 @@ class ExtensionsTab {
 
   show({ extensions: list, may_edit: rules, refusal }) {
     const focused = document.activeElement?.closest?.("[data-extension]")?.dataset.extension;
-    const act = rules ? (what, view) => this.act(what, view) : null;
+    const act = rules && !refusal ? (what, view) => this.act(what, view) : null;
     this.$(".extensions-list").replaceChildren(...list.map((view) => card(view, act)));
     if (focused) this.$(`[data-extension="${CSS.escape(focused)}"] button`)?.focus();
     const none = this.$(".extensions-none");
