@@ -48,7 +48,7 @@ def test_extensions_are_listed_and_switched(local: TestClient) -> None:
     on = local.post(f"{ALL}/glow/enable", json={}).json()
     assert (on["extensions"][0]["state"], on["options"]) == ("on", ["glow"])
     (item,) = local.get("/api/v1/extensions").json()
-    assert (item["state"], item["version"], item["options"]["properties"]["strength"]["maximum"]) == ("on", "1.0.0", 1)
+    assert (item["state"], item["version"], item["options"]["properties"]["strength"]["default"]) == ("on", "1.0.0", 0)
     (a1111,) = local.get("/sdapi/v1/extensions").json()
     assert a1111 == {
         "name": "glow", "remote": "", "branch": "", "commit_hash": "", "version": "1.0.0", "commit_date": 0, "enabled": True,
@@ -93,9 +93,12 @@ def test_what_is_fetched_is_shown_before_it_is_put_among_the_extensions(local: T
 def test_nothing_is_brought_in_by_another_site_s_page(app: FakeApp) -> None:
     """A form of another site's comes without the page's cookie, and acts for nobody."""
     with TestClient(build_api(app), base_url="http://127.0.0.1:7860") as client:  # type: ignore[arg-type]
-        zip_ = {"content": b"PK...", "headers": {"content-type": "application/zip", "sec-fetch-site": "cross-site"}}
-        assert not client.post(PROPOSE, **zip_).is_success  # type: ignore[arg-type]
-        assert not client.post(f"{ALL}/glow/enable", json={}).is_success
+        for headers in ({"sec-fetch-site": "cross-site"}, {"origin": "http://evil.example"}, {}):
+            kind = {**headers, "content-type": "application/zip"}
+            assert client.post(PROPOSE, content=b"PK...", headers=kind).status_code in (403, 422)
+            client.cookies.clear()
+            assert client.post(f"{ALL}/glow/enable", json={}, headers=headers).status_code in (403, 422)
+            client.cookies.clear()
     assert app.extensions.asked == []
     assert app.extensions.views["glow"].state == "off"
 
