@@ -20,6 +20,7 @@ from modules.api.guard.middleware import AccessConfig, GuardMiddleware
 from modules.api.isolated import isolate
 from modules.api.page.account_pages import LOGIN_VERSION, login_files
 from modules.api.page.accounts import account_endpoints
+from modules.api.page.extensions import extension_endpoints
 from modules.api.page.forever import forever_endpoints
 from modules.api.page.gallery import gallery_endpoints
 from modules.api.page.jobs import job_endpoints
@@ -81,6 +82,7 @@ class _BuiltIn:
             prompt_file_endpoints(app),
             forever_endpoints(app, access),
             model_tool_endpoints(app),
+            extension_endpoints(app, access),
             v1_endpoints(app),
             a1111_endpoints(app),
             docs_endpoint(server),

@@ -64,7 +64,7 @@ def load(manifest: Manifest, folder: Path, half: Half, seconds: float = LOAD_SEC
             if half == "web" and (brought := sorted({name for name in HEAVY if name in sys.modules} - heavy)):
                 raise ExtensionError(_torch_text(brought[0]))
             if not given_up.is_set():
-                HOOKS.register(plugin, owner_of(manifest.name, half))
+                HOOKS.register(plugin, owner_of(manifest.name, half), version=manifest.version)
             return plugin
 
     try:

@@ -23,6 +23,8 @@ from modules.errors import ExtensionError
 from modules.extensions.manifest import Manifest
 
 PIP_SECONDS = 1800.0
+MISSING = "which is not installed"
+"""Stands in the sentence about a package that is missing, and in no other."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def _need(requirement: Requirement) -> Need:
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
-        text = f"it needs the package {requirement}, which is not installed; python3 webui.py extension show says how to get it"
+        text = f"it needs the package {requirement}, {MISSING}; python3 webui.py extension show says how to get it"
         return Need(str(requirement), "missing", text)
     if requirement.specifier.contains(version, prereleases=True):
         return Need(str(requirement), "met", f"{requirement}: {version} is installed")

@@ -24,6 +24,7 @@ from modules.ui.form_sync import FormSync
 from modules.ui.gradio import gr
 from modules.ui.results import Results
 from modules.ui.tabs.base import Tab
+from modules.ui.tabs.extensions import ExtensionsTab
 from modules.ui.tabs.extras import ExtrasTab
 from modules.ui.tabs.gallery import GalleryTab
 from modules.ui.tabs.img2img import Img2ImgTab
@@ -69,7 +70,7 @@ class _BuiltIn:
     @hookimpl
     def tabs(self, app: App, sync: FormSync, version: str) -> tuple[Tab, ...]:
         painting = Txt2ImgTab(app, sync), Img2ImgTab(app, sync, version), InpaintTab(app, sync, version)
-        return *painting, ExtrasTab(), PngInfoTab(), GalleryTab(), ModelsTab(), SettingsTab()
+        return *painting, ExtrasTab(), PngInfoTab(), GalleryTab(), ModelsTab(), ExtensionsTab(), SettingsTab()
 
 
 HOOKS.register(_BuiltIn(), "atelier.tabs", built_in=True)
@@ -176,6 +177,7 @@ def _head(version: str, shown: list[Tab]) -> str:
         f'<link rel="stylesheet" href="ui/{version}/models/detail.css">'
         f'<link rel="stylesheet" href="ui/{version}/models/adapter_panel.css">'
         f'<link rel="stylesheet" href="ui/{version}/settings/settings.css">'
+        f'<link rel="stylesheet" href="ui/{version}/extensions/extensions.css">'
         f'<link rel="stylesheet" href="ui/{version}/panes.css">'
         f'<link rel="stylesheet" href="ui/{version}/results/viewer.css">'
         f'<link rel="stylesheet" href="ui/{version}/help.css">'
