@@ -168,8 +168,8 @@ class App:
 
     @property
     def notice(self) -> str:
-        """A notice for all users about this start and about extensions, "" when all is well."""
-        return " ".join(filter(None, (self.store.notice, *self.extensions.notices)))
+        """A notice for all users about this start, "" when all is well.  Those about extensions are for administrators."""
+        return self.store.notice
 
     def engine(self) -> EngineState:
         """The engine's state; its message also says why nothing is begun.  Of several, the one that is best off."""

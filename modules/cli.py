@@ -200,7 +200,7 @@ def build_parser(extensions: Groups = NO_OPTIONS) -> argparse.ArgumentParser:
         commands.add_parser(
             "extension",
             help="extensions: list, show, enable, disable, install, update, remove, new",
-            description="Extensions. May run beside a server, which sees changes at its next start; the page changes them at once.",
+            description="Extensions. May run beside a server, which sees changes at its next start.",
         ),
         after,
     )
@@ -316,14 +316,18 @@ def _extension(parser: argparse.ArgumentParser, settings: list[_Parser]) -> None
     """What may be done with extensions."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser)
 
-    def action(name: str, text: str, what: str = "NAME", about: str = "the extension's name", more: str = "") -> Callable[..., Any]:
+    def action(
+        name: str, text: str, what: str = "NAME", about: str = "the extension's name", more: str = ""
+    ) -> Callable[..., Any]:
         made = actions.add_parser(name, parents=settings, help=text, description=f"{text[0].upper()}{text[1:]}. {more}".strip())
         if what:
             made.add_argument("name", metavar=what, help=about)
         return made.add_argument
 
     confirmed = "answer yes to what would be asked"
-    action("list", "list all extensions with their versions and states", "")("--json", action="store_true", help="print one JSON list")
+    action("list", "list all extensions with their versions and states", "")(
+        "--json", action="store_true", help="print one JSON list"
+    )
     action("show", "show what is known of an extension")
     action("enable", "switch an extension on")("--yes", action="store_true", help=confirmed)
     action("disable", "switch an extension off")

@@ -61,6 +61,7 @@ class Registry:
         for specification in specifications:
             self._manager.add_hookspecs(specification)
         self._built_in: set[str] = set()
+        self._versions: dict[str, str] = {}
         self._listings: list[Listing[Any]] = []
         self._failures: dict[tuple[str, str], str] = {}
         self._clashes: dict[tuple[str, str], str] = {}
@@ -72,8 +73,8 @@ class Registry:
         self.entering: Callable[[str], AbstractContextManager[None]] = lambda owner: nullcontext()
         """What surrounds the asking of a plugin that is not built in."""
 
-    def register(self, plugin: object, name: str, built_in: bool = False) -> None:
-        """Add the entries of `plugin` to those that are there.
+    def register(self, plugin: object, name: str, built_in: bool = False, version: str = "") -> None:
+        """Add the entries of `plugin` to those that are there; `version` is written into what is made with it.
 
         Raises:
             PluginError: such a plugin is there, it names a hook that there is not, or an entry of the name of another's.
@@ -92,6 +93,7 @@ class Registry:
                 raise
             if built_in:
                 self._built_in.add(name)
+            self._versions[name] = version
             self.revision += 1
         if clash := self._clash_of(name):
             self.unregister(name)
@@ -114,6 +116,7 @@ class Registry:
         with self._lock:
             self._manager.unregister(name=name)
             self._built_in.discard(name)
+            self._versions.pop(name, None)
             self._failures = {key: text for key, text in self._failures.items() if key[0] != name}
             self._clashes = {key: text for key, text in self._clashes.items() if key[0] != name}
             self.revision += 1
@@ -134,6 +137,10 @@ class Registry:
 
     def is_built_in(self, owner: str) -> bool:
         return owner in self._built_in
+
+    def version_of(self, owner: str) -> str:
+        """The version that a plugin was registered with, "" where it has none or is not there."""
+        return self._versions.get(owner, "")
 
     def has(self, name: str) -> bool:
         """Whether a plugin of this name is registered."""
@@ -189,7 +196,7 @@ class Registry:
             except (Exception, SystemExit) as error:
                 if self.is_built_in(owner):
                     raise
-                self.report(owner, hook, f"its {hook} could not be asked: {type(error).__name__}: {error}", error)
+                self.report(owner, hook, f"its {hook} could not be asked: {error_text(error)}", error)
                 continue
             for entry, called in entries:
                 taken = next((name for name in called if name.casefold() in owners), None)
@@ -232,6 +239,14 @@ class Registry:
     def _remove(self, plugin: object) -> None:
         if self._manager.is_registered(plugin):
             self._manager.unregister(plugin)
+
+
+def error_text(error: BaseException) -> str:
+    """An error of an extension in words; what it says of itself is code of the extension too."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__}, whose text cannot be shown"
 
 
 class _Asking(threading.local):

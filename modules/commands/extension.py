@@ -1,5 +1,5 @@
-"""`extension`: list, show, enable, disable, install, update, remove and new.  May run beside a server, which sees the changes at its
-next start.
+"""`extension`: list, show, enable, disable, install, update, remove and new.  May run beside a server, which sees changes
+at its next start.
 
 A user who may write to the extensions folder may do all of this; what is installed is shown and asked about first.
 """
@@ -178,8 +178,8 @@ def _show_proposal(proposal: Proposal) -> None:
         _print(manifest.description)
     _print(f"from: {proposal.address or 'a zip'}{f', commit {proposal.commit}' if proposal.commit else ''}")
     _print(f"SHA-256 of its files: {proposal.sha256}")
-    _print(f"halves: {', '.join(manifest.halves)}; when it fails, pictures are made without it" if manifest.on_failure == "without"
-           else f"halves: {', '.join(manifest.halves)}; when it fails, pictures fail")  # fmt: skip
+    outcome = "pictures fail" if manifest.on_failure == "fail" else "pictures are made without it"
+    _print(f"halves: {', '.join(manifest.halves)}; when it fails, {outcome}")
     for need in proposal.needs:
         _print(f"needs {need.requirement}: {need.verdict}")
     changed = dict(proposal.changes)

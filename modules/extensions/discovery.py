@@ -1,4 +1,4 @@
-"""Which extensions there are: folders with an `extension.toml`, and installed packages that name one.  Nothing of them is run."""
+"""Which extensions there are: folders with an `extension.toml`, and packages that name one.  Nothing of them is run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def discover(folders: Iterable[Path], packages: bool = True) -> dict[str, Found]
     found: dict[str, Found] = {}
     for one in (*_in_folders(folders), *(_in_packages() if packages else ())):
         if one.name in found:
-            log.warning("the extension %s in %s is not used: %s has one of that name", one.name, one.folder, found[one.name].folder)
+            log.warning(
+                "the extension %s in %s is not used: %s has one of that name", one.name, one.folder, found[one.name].folder
+            )
         else:
             found[one.name] = one
     return dict(sorted(found.items()))

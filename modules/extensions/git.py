@@ -22,7 +22,18 @@ _HTTPS = re.compile(
     r"https://(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::[0-9]{1,5})?/[A-Za-z0-9._~/%+-]{1,400}"
     r"(?:#(?P<ref>[A-Za-z0-9][A-Za-z0-9._/-]{0,99}))?"
 )
-_PASSED_ON = ("PATH", "SYSTEMROOT", "TEMP", "TMP", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy")
+_PASSED_ON = (
+    "PATH",
+    "SYSTEMROOT",
+    "TEMP",
+    "TMP",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+)
 _PASSED_ON += ("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO")
 """What git learns of the environment: where programs lie, and how to reach the network."""
 
@@ -48,8 +59,8 @@ def checked_address(address: str, local: bool) -> tuple[str, str, str]:
         raise ExtensionError(f"there is no folder {address!r}, and it is no address that begins with https://")
     where = ", or the path of a folder with a repository" if local else ""
     raise ExtensionError(
-        f"{address[:100]!r} is no address of a repository that is fetched from; it must be https://HOST/PATH, without a password, "
-        f"with #BRANCH or #TAG behind it where you want one{where}"
+        f"{address[:100]!r} is no address of a repository that is fetched from; it must be https://HOST/PATH, without a "
+        f"password, with #BRANCH or #TAG behind it where you want one{where}"
     )
 
 

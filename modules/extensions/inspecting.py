@@ -1,4 +1,4 @@
-"""Looking at the files of an extension that somebody else made, before anything of it runs: what is there, and unpacking zips."""
+"""Looking at the files of an extension before anything of it runs: what is there, and unpacking zips."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ def checked_path(name: str) -> PurePosixPath:
         for part in parts
     )
     if odd or len(name) > MAX_PATH:
-        raise ExtensionError(f"the file name {name[:80]!r} is not one that is taken: it leads elsewhere, or not on every system")
+        raise ExtensionError(
+            f"the file name {name[:80]!r} is not one that is taken: it leads elsewhere, or not on every system"
+        )
     return PurePosixPath(*parts)
 
 
@@ -138,14 +140,19 @@ def files_of(folder: Path) -> dict[str, tuple[int, str]]:
                 if total > MAX_BYTES or len(found) >= MAX_FILES:
                     raise ExtensionError(f"it has more than {MAX_BYTES >> 20} MiB or {MAX_FILES} files")
                 checked_path(shown)
-                with path.open("rb") as file:
-                    found[shown] = status.st_size, hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
-                        hashlib, "file_digest"
-                    ) else hashlib.sha256(file.read()).hexdigest()
+                found[shown] = status.st_size, _sha256(path)
             except OSError as error:
                 raise ExtensionError(f"its {shown} cannot be read: {error.strerror or error}") from None
     _check_apart(map(PurePosixPath, found))
     return found
+
+
+def _sha256(path: Path) -> str:
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            hashed.update(block)
+    return hashed.hexdigest()
 
 
 def digest(files: dict[str, tuple[int, str]]) -> str:
@@ -156,8 +163,8 @@ def digest(files: dict[str, tuple[int, str]]) -> str:
 
 def changes(before: dict[str, tuple[int, str]], after: dict[str, tuple[int, str]]) -> tuple[tuple[str, str], ...]:
     """(path, "new" | "changed" | "removed") of the files that differ."""
-    new = {path: "new" for path in after.keys() - before.keys()}
-    removed = {path: "removed" for path in before.keys() - after.keys()}
+    new = dict.fromkeys(after.keys() - before.keys(), "new")
+    removed = dict.fromkeys(before.keys() - after.keys(), "removed")
     changed = {path: "changed" for path in after.keys() & before.keys() if after[path][1] != before[path][1]}
     return tuple(sorted({**new, **removed, **changed}.items()))
 
@@ -167,7 +174,9 @@ def warnings_of(manifest: Manifest, paths: Iterable[str], needs: Iterable[Need])
     names = list(paths)
     said = [RIGHTS]
     if compiled := [path for path in names if path.casefold().endswith(_COMPILED)]:
-        said.append(f"It has compiled code, which cannot be read: {', '.join(compiled[:5])}{' …' if len(compiled) > 5 else ''}.")
+        said.append(
+            f"It has compiled code, which cannot be read: {', '.join(compiled[:5])}{' …' if len(compiled) > 5 else ''}."
+        )
     if programs := [path for path in names if path in ("install.py", "setup.py")]:
         said.append(f"Its {' and '.join(programs)} will not be run; what it needs stands in its {MANIFEST}.")
     if ".gitmodules" in names:

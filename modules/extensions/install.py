@@ -79,16 +79,14 @@ class Staging:
         with self._kept_if_sound(token):
             commit = fetch(where, ref, protocol, content)
             shown = f"{where}#{ref}" if ref else where
-            proposal = self._propose(token, content, shown, commit, here)
-        return proposal
+            return self._propose(token, content, shown, commit, here)
 
     def unpacked(self, data: bytes, here: Callable[[str], Found | None]) -> Proposal:
         """What a zip has.  Raises as `fetched`."""
         token, content = self._new()
         with self._kept_if_sound(token):
             unpack(data, content)
-            proposal = self._propose(token, content, "", "", here)
-        return proposal
+            return self._propose(token, content, "", "", here)
 
     def proposed(self, token: str, here: Callable[[str], Found | None]) -> Proposal:
         """A proposal, looked at anew.
@@ -123,9 +121,13 @@ class Staging:
             if kept is not None and not target.exists():
                 with suppress(OSError, shutil.Error):
                     shutil.move(kept, target)
+            with suppress(OSError, shutil.Error):  # so that it can be tried again
+                shutil.move(part, content)
             shutil.rmtree(part, ignore_errors=True)
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise ExtensionError(f"it cannot be moved to {target.parent.name}/{target.name}: {reason}; nothing was installed") from None
+            raise ExtensionError(
+                f"it cannot be moved to {target.parent.name}/{target.name}: {reason}; nothing was installed"
+            ) from None
         self.discard(token)
 
     def throw_away(self, folder: Path) -> Path:
@@ -213,4 +215,3 @@ class Staging:
             said = {"address": address, "commit": commit, "sha256": proposal.sha256, "name": manifest.name}
             (self._place(token) / "proposal.json").write_text(json.dumps(said), encoding="utf-8")
         return proposal
-

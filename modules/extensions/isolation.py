@@ -3,8 +3,8 @@
     denoiser = isolation.call(owner, "denoisers", lambda: wrap(denoiser), without=lambda: denoiser)
 
 `call` is for functions, `program` for generators.  What is built in is called as any other code.  While a picture is made, a
-`Picture` is in force (`making`): an extension that failed in it is not called again for it, and the sentences that its record is
-to have are kept there.  Who counts and disables listens (`ISOLATION.listen`): the web process does, the engine passes on.
+`Picture` is in force (`making`): an extension that failed in it is not called again for it, and sentences for its record are
+kept there.  Who counts and disables listens (`ISOLATION.listen`): the web process does, the engine passes on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from modules.errors import AtelierError, ExtensionFailed, OutOfMemory
 from modules.extensions.lines import logger_of, speaking
 from modules.extensions.manifest import OnFailure
-from modules.hooks import HOOKS
+from modules.hooks import HOOKS, error_text
 
 PACKAGE = "atelier_extensions"
 """The name under which the modules of extensions are imported: `atelier_extensions.NAME.MODULE`."""
@@ -289,17 +289,9 @@ def _is_memory(error: BaseException) -> bool:
 
 
 def _line(error: BaseException | str) -> str:
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {_text(error)}"
+    text = error if isinstance(error, str) else error_text(error)
     text = " ".join(text.split())
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
-
-
-def _text(error: BaseException) -> str:
-    """What an error says, which is code of the extension too."""
-    try:
-        return str(error)
-    except Exception:
-        return "its text cannot be shown"
 
 
 def _asked_in_vain(owner: str, hook: str, error: BaseException) -> None:

@@ -1,7 +1,7 @@
 """Loading one half of an extension into this process, and taking it away again.
 
-Its modules are imported as `atelier_extensions.NAME.MODULE`, without a change of `sys.path`; the `Plugin` of the half's module is
-registered in `HOOKS` under the extension's name.  A web half runs where torch is never imported: while code of it runs, an
+Its modules are imported as `atelier_extensions.NAME.MODULE`, without a change of `sys.path`; the `Plugin` of the half's module
+is registered in `HOOKS` under the extension's name.  A web half runs where torch is never imported: while code of it runs, an
 import of torch and its kin fails.
 """
 
@@ -25,7 +25,7 @@ from modules.errors import ExtensionError, PluginError
 from modules.extensions.isolation import ISOLATION, PACKAGE
 from modules.extensions.lines import logger_of, speaker
 from modules.extensions.manifest import Half, Manifest
-from modules.hooks import HOOKS
+from modules.hooks import HOOKS, error_text
 
 log = logging.getLogger("atelier")
 
@@ -64,7 +64,7 @@ def load(manifest: Manifest, folder: Path, half: Half, seconds: float = LOAD_SEC
             if half == "web" and (brought := sorted({name for name in HEAVY if name in sys.modules} - heavy)):
                 raise ExtensionError(_torch_text(brought[0]))
             if not given_up.is_set():
-                HOOKS.register(plugin, owner_of(manifest.name, half))
+                HOOKS.register(plugin, owner_of(manifest.name, half), version=manifest.version)
             return plugin
 
     try:
@@ -78,7 +78,7 @@ def load(manifest: Manifest, folder: Path, half: Half, seconds: float = LOAD_SEC
     except BaseException as error:  # also sys.exit(), which is not for an extension to call
         forget(manifest.name, half)
         logger_of(manifest.name).error("its %s half cannot be loaded", half, exc_info=error)
-        raise ExtensionError(f"its {half} half cannot be loaded: {type(error).__name__}: {_said(error)}") from None
+        raise ExtensionError(f"its {half} half cannot be loaded: {' '.join(error_text(error).split())[:300]}") from None
     return hooks_of(manifest.name, half)
 
 
@@ -99,7 +99,7 @@ def hooks_of(name: str, half: Half) -> tuple[str, ...]:
 
 
 def owner_of(name: str, half: Half) -> str:
-    """The name in `HOOKS` for a half: the extension's; where both halves are in one process, the second's has its half behind."""
+    """The name in `HOOKS` for a half: the extension's; of two halves in one process, the second's has its half behind it."""
     owner = _owners.get((name, half))
     if owner is None:
         owner = _owners[name, half] = f"{name}:{half}" if HOOKS.has(name) else name
@@ -122,7 +122,9 @@ def forget(name: str, half: Half) -> None:
     _owners.pop((name, half), None)
     if any(HOOKS.has(one) for (other, _), one in _owners.items() if other == name):
         return  # the other half uses them
-    for module in [module for module in list(sys.modules) if module == f"{PACKAGE}.{name}" or module.startswith(f"{PACKAGE}.{name}.")]:
+    for module in [
+        module for module in list(sys.modules) if module == f"{PACKAGE}.{name}" or module.startswith(f"{PACKAGE}.{name}.")
+    ]:
         sys.modules.pop(module, None)
     parent = sys.modules.get(PACKAGE)
     if parent is not None and hasattr(parent, name):
@@ -229,10 +231,3 @@ def _block() -> None:
 
 def _torch_text(name: str) -> str:
     return f"its web half imports {name}, which the web process never does; import it in the engine half"
-
-
-def _said(error: BaseException) -> str:
-    try:
-        return " ".join(str(error).split())[:300]
-    except Exception:
-        return "its text cannot be shown"

@@ -1,14 +1,14 @@
 """The manifest of an extension, `extension.toml`: what it is called, what it needs, and which halves it has.
 
-    name = "freeu"                  # as its folder is called
-    title = "FreeU"
-    version = "1.0.0"
-    description = "Better pictures from the same network."
-    atelier = ">=0.1"               # versions of Atelier, optional
-    python = ["pillow>=10"]         # what else must be installed, optional
-    web = "web"                     # web.py of the folder, for the web process, optional
-    engine = "engine"               # engine.py of the folder, for the engine, optional
-    on_failure = "without"          # or "fail": what becomes of a picture when a hook of it raises
+name = "freeu"                  # as its folder is called
+title = "FreeU"
+version = "1.0.0"
+description = "Better pictures from the same network."
+atelier = ">=0.1"               # versions of Atelier, optional
+python = ["pillow>=10"]         # what else must be installed, optional
+web = "web"                     # web.py of the folder, for the web process, optional
+engine = "engine"               # engine.py of the folder, for the engine, optional
+on_failure = "without"          # or "fail": what becomes of a picture when a hook of it raises
 """
 
 from __future__ import annotations

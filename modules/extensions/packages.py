@@ -1,4 +1,4 @@
-"""The Python packages that extensions need, beside those that are installed: verdicts, and installing what changes none of ours.
+"""The Python packages that extensions need: verdicts on what is installed, and installing what changes none of that.
 
 What is installed is never changed for an extension: a requirement is met by it, missing, or a conflict, which refuses the
 extension.  Missing ones are installed from the command line only, with everything that is installed as pip's constraints.
@@ -23,6 +23,8 @@ from modules.errors import ExtensionError
 from modules.extensions.manifest import Manifest
 
 PIP_SECONDS = 1800.0
+MISSING = "which is not installed"
+"""Stands in the sentence about a package that is missing, and in no other."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def _need(requirement: Requirement) -> Need:
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
-        text = f"it needs the package {requirement}, which is not installed; python3 webui.py extension show says how to get it"
+        text = f"it needs the package {requirement}, {MISSING}; python3 webui.py extension show says how to get it"
         return Need(str(requirement), "missing", text)
     if requirement.specifier.contains(version, prereleases=True):
         return Need(str(requirement), "met", f"{requirement}: {version} is installed")
@@ -56,8 +58,8 @@ def _need(requirement: Requirement) -> Need:
 def install(requirements: Sequence[str], confirm: Sequence[str] = (), timeout: float = PIP_SECONDS) -> list[str]:
     """Install packages that are missing, with what they need; returns the names and versions that were installed.
 
-    pip is asked first what it would do (`would_install`), and does it with the same constraints: every package that is installed
-    stays at its version.
+    pip is asked first what it would do (`would_install`), and does it with the same constraints: every package that is
+    installed stays at its version.
 
     Raises:
         ExtensionError: pip cannot do it without changing what is installed, or fails.
@@ -85,10 +87,10 @@ def would_install(requirements: Sequence[str], timeout: float = PIP_SECONDS) -> 
             planned = [(str(one["metadata"]["name"]), str(one["metadata"]["version"])) for one in said["install"]]
         except (OSError, ValueError, KeyError, TypeError):
             raise ExtensionError("pip did not say what it would install; install the packages by hand") from None
-    there = {canonicalize_name(name): version for name, version in installed()}
-    changed = [f"{name} {there[canonicalize_name(name)]} to {version}" for name, version in planned if canonicalize_name(name) in there]
+    there = {canonicalize_name(name): f"{name} {version}" for name, version in installed()}
+    changed = [f"{there[key]} to {version}" for name, version in planned if (key := canonicalize_name(name)) in there]
     if changed:
-        raise ExtensionError(f"pip would change packages that are installed ({', '.join(changed)}), which is not done for an extension")
+        raise ExtensionError(f"pip would change what is installed ({', '.join(changed)}), which is not done for an extension")
     return [f"{name} {version}" for name, version in planned]
 
 

@@ -1,7 +1,7 @@
 """The extensions of one process and what users may do with them: what App, tab, APIs and command line ask.
 
-The web process decides: it counts failures, its own and those that engines tell of, and says who is disabled; an engine reads the
-same states when it starts (`engine.extensions`).  Nothing here raises because of what an extension does.
+The web process decides: it counts failures, its own and those that engines tell of, and says who is disabled; an engine reads
+the same states when it starts (`engine.extensions`).  Nothing here raises because of what an extension does.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class ExtensionView:
 
     `state` is "on", "off" (switched off, or new and not switched on yet), "failed" (it was disabled after failures, or a half
     cannot be loaded), "suspended" (the engine died twice while it was in use), or "refused" (it cannot be used as it is);
-    `reason` says why in a sentence, "" where there is nothing to say.  `source` is "built in", "folder", "package" or the address
-    that it came from; `needs` are its requirements with what is found here; `hooks` those that its loaded halves have.
+    `reason` says why in a sentence, "" where there is nothing to say.  `source` is "built in", "folder", "package" or the
+    address that it came from; `needs` are its requirements with what is found here; `hooks` those that its loaded halves have.
     `needs_restart`: a part of what was changed waits for the program's next start.
     """
 
@@ -72,8 +72,8 @@ class Extensions:
         folders: where extensions lie; the first is where new ones go.
         data_dir: keeps their states, and what was fetched and thrown away.
         off: why none is loaded, such as "--no-extensions"; "" where they are.
-        trusting: whether an extension whose folder somebody put here is on before anybody switched it on.  Not where others than
-            the machine's own user can come in.
+        trusting: whether an extension whose folder somebody put here is on before anybody switched it on.  Not where others
+            than the machine's own user can come in.
         packages: whether packages with entry points count.
         load_seconds: that a half may take to load.
     """

@@ -1,4 +1,4 @@
-"""What is known of each extension from run to run: on or off, its failures, where it came from.  One JSON file in the data folder.
+"""What is known of each extension from run to run: on or off, failures, where it came from.  One JSON file in the data folder.
 
 Any thread and any process may change it (the server, and the command line beside it); each change reads the file anew under a
 lock and replaces it whole.
@@ -34,8 +34,8 @@ DEATHS = 2
 @dataclass(frozen=True)
 class ExtensionState:
     """`enabled` is what a user said, None for nothing yet; `failures` count what it raised and `deaths` those of the engine in
-    which it was in use, since it was enabled or last did well; `stopped` is "failed" or "suspended" where that ended it, with the
-    `reason`.  `address`, `commit` and `sha256` (of all files) are those that it was installed from and with."""
+    which it was in use, since it was enabled or last did well; `stopped` is "failed" or "suspended" where that ended it, with
+    the `reason`.  `address`, `commit` and `sha256` (of all files) are those that it was installed from and with."""
 
     enabled: bool | None = None
     failures: int = 0

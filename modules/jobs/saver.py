@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -14,6 +14,7 @@ from modules.diffusion.samplers import find_sampler
 from modules.engine.messages import Done
 from modules.errors import AtelierError, OutputError, QueueError
 from modules.images.infotext import GenerationInfo
+from modules.images.infotext_keys import EXTENSION_VERSIONS
 from modules.images.outputs import Outputs, SavedImage
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.image_hooks import Finished, Saved, after_saving, before_saving
@@ -22,6 +23,8 @@ from modules.jobs.live import LiveJob, LiveJobs
 from modules.jobs.naming import painted_facts
 from modules.prompts.library import Finished as Words
 from modules.prompts.library import infotext_items
+from modules.request.extensions import version_of
+from modules.request.kept_extensions import not_used, versions_text
 
 log = logging.getLogger("atelier")
 
@@ -195,12 +198,17 @@ def _also_said(words: Words, done: Done) -> dict[str, dict[str, str]]:
     request = words.request
     sampler, _ = find_sampler(request.sampler)
     items = infotext_items(words, sampler.prompt_steps(request.steps))
-    return {"extras": {**done.extras, **items}, "facts": dict(done.facts)}
+    made_with = versions_text({name: version_of(name) for name in request.extensions})
+    extras = {**done.extras, **items, **({EXTENSION_VERSIONS: made_with} if made_with else {})}
+    return {"extras": extras, "facts": with_notes(done.facts, not_used(request.kept_extensions))}
+
+
+def with_notes(facts: Mapping[str, str], notes: Iterable[str]) -> dict[str, str]:
+    """The facts of a record with further sentences for the user."""
+    said = [*([facts["notes"]] if facts.get("notes") else []), *notes]
+    return {**facts, **({"notes": ". ".join(said)} if said else {})}
 
 
 def _noted(info: GenerationInfo, notes: tuple[str, ...]) -> GenerationInfo:
     """With further sentences for the user."""
-    if not notes:
-        return info
-    said = [info.facts["notes"]] if info.facts.get("notes") else []
-    return replace(info, facts={**info.facts, "notes": ". ".join([*said, *notes])})
+    return replace(info, facts=with_notes(info.facts, notes)) if notes else info

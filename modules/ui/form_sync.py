@@ -19,12 +19,12 @@ from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError, SettingsError, UnknownName, without_folders
 from modules.model_library.edits import own_defaults
 from modules.pixels.enlarging import hires_upscalers
-from modules.request import EXTENSIONS, LATENT_UPSCALERS, LATER_FIELDS, Img2Img, Txt2Img
+from modules.request import LATENT_UPSCALERS, LATER_FIELDS, Img2Img, Txt2Img
 from modules.request.checkpoint import SIZE_FIELDS
 from modules.request.starting import NOISE_LEVEL, NOT_ENLARGING
 from modules.scripts.preview import Preview
 from modules.ui import second_pass
-from modules.ui.form import Choice, Form, Values, fields_of
+from modules.ui.form import KEPT, Choice, Form, Values, fields_of, keep_unused
 from modules.ui.gradio import gr
 from modules.ui.results import Results, message
 from modules.ui.script import complaint
@@ -184,13 +184,14 @@ class FormSync:
             return {self.results: message("reused", missing=[])}
         fields = {**_ABSENT, **fields_of(data.get("fields"))}
         missing = self._drop_unknown(form, fields)
+        notes = keep_unused(fields)
         if "mask_blur_x" in fields:
             fields["mask_blur"] = fields["mask_blur_x"]  # one slider for both
         updates = filled(form, fields)
         if "checkpoint" in fields:
             for other in self.forms.values():
                 updates = with_hints(updates, channel_hints(other, self.app.checkpoint(fields["checkpoint"])))
-        return {**updates, self.results: message("reused", missing=missing, tab=form.prefix)}
+        return {**updates, self.results: message("reused", missing=missing, notes=notes, tab=form.prefix)}
 
     def _more(self, event: gr.EventData, request: gr.Request) -> str:
         """`{"what", "requests": [{"fields", "key"}]}`: what the page goes on with by itself, a batch or a loop."""
@@ -296,7 +297,6 @@ class FormSync:
             here = self.styles()[0]
             fields["styles"] = [name for name in styles if name in here]
             notes += [f"Style {str(name)[:80]!r}" for name in styles if name not in here]
-        notes += [f"Extension {str(name)[:80]!r}" for name in fields_of(fields.get("extensions")) if name not in EXTENSIONS]
         return notes
 
 
@@ -372,6 +372,7 @@ def _titles(usable: list[CheckpointInfo]) -> list[tuple[str, str]]:
 
 _ABSENT: Values = {
     "hires": None,
+    KEPT: {},
     **{name: Img2Img.model_fields[name].default for name in LATER_FIELDS},
     "upscaler_noise_level": NOISE_LEVEL,
 }

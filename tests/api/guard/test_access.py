@@ -118,6 +118,12 @@ EXPECTED: dict[str, str] = {
     "POST /internal/wildcards/delete": "administrator",
     "POST /internal/wildcards/read": "viewer",
     "POST /internal/wildcards/draw": "viewer",
+    "GET /internal/extensions": "viewer",
+    **{
+        f"POST /internal/extensions/{path}": "administrator"
+        for path in ("proposals", "proposals/x/accept", "proposals/x/discard")
+    },
+    **{f"POST /internal/extensions/x/{what}": "administrator" for what in ("enable", "disable", "update", "remove")},
     "GET /internal/settings": "viewer",
     "POST /internal/settings": "administrator",
     "GET /internal/preferences": "viewer",
