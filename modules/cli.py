@@ -123,7 +123,7 @@ def run(options: Options, problem: str = "") -> int:
 
 
 def _with_extensions(options: Options, settings: Settings) -> Options:
-    """The same command line, parsed with the options of the extensions that are on; ends the process after --help-extensions."""
+    """The same command line, parsed with the options of the extensions that are on; ends with --help-extensions."""
     from modules.extensions.discovery import folders_of
     from modules.extensions.service import Extensions
     from modules.request.extensions import offered

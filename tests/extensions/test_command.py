@@ -39,7 +39,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 
 
 def test_the_list(run: Run, tmp_path: Path) -> None:
-    write_extension(tmp_path / "ext", "glow", EMPTY, title="Glow\\u0020")
+    write_extension(tmp_path / "ext", "glow", EMPTY, title="Glow")
     write_extension(tmp_path / "ext", "late", EMPTY, atelier=">=99")
     code, out, _ = run("list")
     assert code == 0

@@ -11,7 +11,7 @@ from modules.app import App
 from modules.engine.extensions import uses_path
 from modules.engine.messages import Message
 from modules.settings import Settings
-from tests.extensions.writing import EMPTY, write_extension
+from tests.extensions.writing import EMPTY, SAMPLER, write_extension
 from tests.scripted import ScriptedLink
 
 ASKED = {"prompt": "a cat", "steps": 2, "width": 64, "height": 64}
@@ -27,6 +27,7 @@ def app(settings: Settings, link: ScriptedLink, tmp_path: Path) -> Iterator[App]
     from dataclasses import replace
 
     write_extension(tmp_path / "ext", "glow", engine=EMPTY)
+    write_extension(tmp_path / "ext", "zig", SAMPLER.format("Zig zag"))
     app = App(replace(settings, extensions_dir=tmp_path / "ext"), link)
     app.start()
     link.hello()
@@ -85,3 +86,16 @@ def test_what_an_engine_says_of_extensions_is_heard(app: App, link: ScriptedLink
     assert app.extensions.find("glow").state == "failed"
     assert [message.data for message in link.sent if message.kind == "drop-extension"] == [{"extension": "glow"}]
     assert link.restarts == []
+
+
+def test_jobs_whose_sampler_went_with_its_extension_are_shown_and_saved(app: App, link: ScriptedLink) -> None:
+    with_hires = {**ASKED, "sampler": "Zig zag", "hires": {"scale": 2}}
+    jobs = [app.submit(fields, "me").id for fields in ({**ASKED, "sampler": "Zig zag"}, with_hires)]
+    app.extensions.disable("zig")
+    assert [view.id for view in app.jobs("me")] == jobs[::-1]
+    assert len(app.queue("me").jobs) == 2
+    link.step(f"{jobs[0]}.0")
+    link.done(f"{jobs[0]}.0")
+    link.failed(f"{jobs[1]}.0", "Sampler 'Zig zag' is not here.")
+    app.service.settle(60)
+    assert [view.state for view in app.jobs("me")] == ["failed", "done"]
