@@ -47,7 +47,7 @@ def _need(requirement: Requirement) -> Need:
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
-        text = f"it needs the package {requirement}, {MISSING}; python3 webui.py extension show says how to get it"
+        text = f"it needs the package {requirement}, {MISSING}; python3 webui.py extension enable NAME offers to install it"
         return Need(str(requirement), "missing", text)
     if requirement.specifier.contains(version, prereleases=True):
         return Need(str(requirement), "met", f"{requirement}: {version} is installed")

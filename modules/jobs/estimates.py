@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modules.checkpoints.upscalers import built_in
-from modules.diffusion.samplers import find_sampler
+from modules.diffusion.samplers import counted_as
 from modules.diffusion.upscaling import EXACT, Tiles
 from modules.engine.costs import BY_TAESD, Call, CostModel
 from modules.jobs.memory import Memory, memory_json, rows_of
@@ -206,7 +206,7 @@ def _enlarging_seconds(costs: CostModel, upscaler: str, size: tuple[int, int], w
 
 def _stage_seconds(costs: CostModel, stage: Stage, decoded: bool, waiting: int) -> float | None:
     checkpoint = stage.settings.checkpoint or ""
-    sampler, _ = find_sampler(stage.settings.sampler)
+    sampler = counted_as(stage.settings.sampler)
     rows, steps = rows_of(stage.settings), stage.steps
     refined = refined_steps(stage)
     together = rows * waiting * min(stage.windows, stage.settings.tile_batch)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from modules import __version__
-from modules.diffusion.samplers import find_sampler
+from modules.diffusion.samplers import counted_as
 from modules.engine.messages import Done
 from modules.errors import AtelierError, OutputError, QueueError
 from modules.images.infotext import GenerationInfo
@@ -196,7 +196,7 @@ class Saver:
 def _also_said(words: Words, done: Done) -> dict[str, dict[str, str]]:
     """What a picture's record says beside its request: of its prompts, and what the engine found."""
     request = words.request
-    sampler, _ = find_sampler(request.sampler)
+    sampler = counted_as(request.sampler)
     items = infotext_items(words, sampler.prompt_steps(request.steps))
     made_with = versions_text({name: version_of(name) for name in request.extensions})
     extras = {**done.extras, **items, **({EXTENSION_VERSIONS: made_with} if made_with else {})}

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Literal
 
-from modules.diffusion.samplers import find_sampler
+from modules.diffusion.samplers import counted_as, find_sampler
 from modules.diffusion.schedules import TrainedSigmas, partial_sigmas, resolve_schedule, run_steps, sigmas_for
+from modules.errors import UnknownName
 from modules.extensions.isolation import call
 from modules.hooks import HOOKS, Listing, hookimpl
 from modules.request import LATENT_UPSCALERS, Img2Img, Txt2Img, Upscaling
@@ -78,8 +79,7 @@ class Stage:
         """How many steps the loop has: fewer than `settings.steps` where only a part of the schedule is run."""
         if self.start == "noise":
             return self.settings.steps
-        sampler, _ = find_sampler(self.settings.sampler)
-        return run_steps(sampler, self.settings.steps, self.strength, self.exactly)
+        return run_steps(counted_as(self.settings.sampler), self.settings.steps, self.strength, self.exactly)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _second_pass(request: Txt2Img, before: Sequence[Stage]) -> tuple[Stage, ...]
         hires.denoising_strength,
         exactly=True,
         upscaler=hires.upscaler,
-        steps_before=find_sampler(request.sampler)[0].prompt_steps(request.steps),
+        steps_before=counted_as(request.sampler).prompt_steps(request.steps),
     )
     return (second,)
 
@@ -166,7 +166,10 @@ def refined_steps(stage: Stage) -> int:
         return 0
     if own.refiner_by_steps:
         return stage.steps - math.ceil(stage.steps * own.refiner_switch_at)
-    levels = _levels(own.schedule, own.sampler, own.steps, stage.strength, stage.exactly, stage.start == "noise")
+    try:
+        levels = _levels(own.schedule, own.sampler, own.steps, stage.strength, stage.exactly, stage.start == "noise")
+    except UnknownName:  # see `counted_as`
+        return 0
     return min(stage.steps, sum(_TRAINED.behind(sigma) >= own.refiner_switch_at for sigma in levels))
 
 
