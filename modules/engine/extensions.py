@@ -82,8 +82,8 @@ def used(data_dir: Path, worker: int) -> list[str]:
 def load_halves(configuration: Mapping[str, Any], emit: Callable[[Message], None]) -> None:
     """Load what `configuration` asks for; never raises.
 
-    `configuration["extensions"]` has `folders`, `data_dir`, `trusting`, `uses` (the file of `uses_path`), and for tests `packages`
-    and `seconds`; without it nothing is loaded.
+    `configuration["extensions"]` has `folders`, `data_dir`, `trusting`, `uses` (the file of `uses_path`), and for tests
+    `packages` and `seconds`; without it nothing is loaded.
     """
     asked = configuration.get("extensions")
     if not asked:

@@ -12,7 +12,6 @@ from modules.engine.extensions import uses_path
 from modules.engine.messages import Message
 from modules.settings import Settings
 from tests.extensions.writing import EMPTY, SAMPLER, write_extension
-from tests.jobs.test_hires import SECOND
 from tests.scripted import ScriptedLink
 
 ASKED = {"prompt": "a cat", "steps": 2, "width": 64, "height": 64}
@@ -92,7 +91,7 @@ def test_what_an_engine_says_of_extensions_is_heard(app: App, link: ScriptedLink
 
 
 def test_jobs_whose_sampler_went_with_its_extension_are_shown_and_saved(app: App, link: ScriptedLink) -> None:
-    with_hires = {**ASKED, "sampler": "Zig zag", "hires": SECOND}
+    with_hires = {**ASKED, "sampler": "Zig zag", "hires": {"width": 96, "height": 96, "steps": 2, "denoising_strength": 0.5}}
     jobs = [app.submit(fields, "me").id for fields in ({**ASKED, "sampler": "Zig zag"}, with_hires)]
     app.extensions.disable("zig")
     assert [view.id for view in app.jobs("me")] == jobs[::-1]
