@@ -11,7 +11,6 @@ from modules.request import RequestExtension
 from modules.request.kinds import Real
 
 NAME = "freeu"
-GROUP = "FreeU"
 
 
 class FreeUOptions(BaseModel):
@@ -22,29 +21,25 @@ class FreeUOptions(BaseModel):
     b1: Annotated[
         Real,
         Field(ge=0, le=3),
-        About("FreeU B1", "shapes of the coarsest levels; 1 is off, 1.3 to 1.5 usual", group=GROUP, step=0.01),
+        About("FreeU B1", "shapes of the coarsest levels; 1 is off, 1.3 to 1.5 usual", step=0.01),
     ] = 1.0
     b2: Annotated[
         Real,
         Field(ge=0, le=3),
-        About("FreeU B2", "shapes of the next level; 1 is off, 1.4 to 1.6 usual", group=GROUP, step=0.01),
+        About("FreeU B2", "shapes of the next level; 1 is off, 1.4 to 1.6 usual", step=0.01),
     ] = 1.0
     s1: Annotated[
         Real,
         Field(ge=0, le=3),
-        About("FreeU S1", "skip connections of the coarsest levels; 1 is off, 0.9 usual", group=GROUP, step=0.01),
+        About("FreeU S1", "skip connections of the coarsest levels; 1 is off, 0.9 usual", step=0.01),
     ] = 1.0
     s2: Annotated[
         Real,
         Field(ge=0, le=3),
-        About("FreeU S2", "skip connections of the next level; 1 is off, 0.2 usual", group=GROUP, step=0.01),
+        About("FreeU S2", "skip connections of the next level; 1 is off, 0.2 usual", step=0.01),
     ] = 1.0
-    start: Annotated[
-        Real, Field(ge=0, le=1), About("FreeU start", "from where on, 0 is pure noise", group=GROUP, step=0.01)
-    ] = 0.0
-    end: Annotated[
-        Real, Field(ge=0, le=1), About("FreeU end", "up to where, 1 is the finished picture", group=GROUP, step=0.01)
-    ] = 1.0
+    start: Annotated[Real, Field(ge=0, le=1), About("FreeU start", "from where on, 0 is pure noise", step=0.01)] = 0.0
+    end: Annotated[Real, Field(ge=0, le=1), About("FreeU end", "up to where, 1 is the finished picture", step=0.01)] = 1.0
 
 
-OPTIONS = RequestExtension(NAME, FreeUOptions)
+OPTIONS = RequestExtension(NAME, FreeUOptions, "FreeU")

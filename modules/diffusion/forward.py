@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modules.diffusion.adapters import Adapter, Layer
+from modules.diffusion.attention.backends import failed_device
 from modules.diffusion.kernels import PLAIN, Kernels
 from modules.diffusion.transfers import numbers
 from modules.errors import EditFailed
@@ -192,9 +193,9 @@ def _edited(edit: SkipEdit, h: Tensor, skip: Tensor, join: Join) -> tuple[Tensor
         same = (changed_h.shape, changed_h.dtype, changed_skip.shape, changed_skip.dtype)
         if same != (h.shape, h.dtype, skip.shape, skip.dtype):
             raise ValueError(f"an edit of a skip connection must keep shapes and number formats, not make {same} of them")
-    except (MemoryError, torch.OutOfMemoryError):
-        raise  # which the runner answers with fewer rows
     except Exception as error:
+        if failed_device(error):
+            raise  # which the runner and the engine answer
         raise EditFailed(edit, error) from error
     return changed_h, changed_skip
 

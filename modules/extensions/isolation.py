@@ -280,7 +280,7 @@ def _has_failed(name: str) -> bool:
 def _give_up(owner: str, hook: str, error: BaseException) -> None:
     failure = ISOLATION.failed(owner, hook, error)
     if _picture.get() is not None and ISOLATION.fails(failure.extension):
-        raise ExtensionFailed(failure.extension, hook, error, skippable=False) from error
+        raise ExtensionFailed(f"{failure.sentence}; it says that pictures fail then, so disable it to make them without") from error
 
 
 def _is_memory(error: BaseException) -> bool:

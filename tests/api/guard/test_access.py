@@ -179,6 +179,11 @@ EXPECTED: dict[str, str] = {
     "POST /sdapi/v1/unload-checkpoint": "administrator",
     "POST /sdapi/v1/reload-checkpoint": "administrator",
     "POST /sdapi/v1/server-kill": "administrator",
+    # what extensions may have
+    "GET /extensions/x": "viewer",
+    "GET /extensions/x/y/z": "viewer",
+    "POST /extensions/x/y": "user",
+    "DELETE /extensions/x": "administrator",
     # spellings that a router might tidy up, and methods that nothing has
     "GET /LOGIN": "administrator",
     "GET /login/": "administrator",
