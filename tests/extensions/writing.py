@@ -9,7 +9,7 @@ from typing import Any
 
 
 def write_extension(folder: Path, called: str, web: str = "", engine: str = "", **manifest: Any) -> Path:
-    """An extension in `folder`/`called` whose halves are these sources; the manifest's keys may be given, None leaves one out."""
+    """An extension in `folder`/`called` with these sources as halves; the manifest gets these keys, those of None go."""
     said = {"name": called, "version": "1.0.0"} | ({"web": "web"} if web else {}) | ({"engine": "engine"} if engine else {})
     said |= manifest
     place = folder / called
