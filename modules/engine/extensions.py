@@ -6,8 +6,10 @@ in a file that outlives this process, so that the web process can tell who was w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,22 @@ log = logging.getLogger(__name__)
 
 HUNG_SECONDS = 120.0
 """Code of an extension that does not come back in this time will not: the engine stops saying that it is alive."""
+KEPT_SECONDS = 7 * 24 * 3600.0
+"""A file of extensions in use that was not written for so long is nobody's any more."""
 _SIZE = 8192
 
 
 def uses_path(data_dir: Path, worker: int) -> Path:
-    """Where the engine of a worker (from 0) says which extensions are in use."""
-    return data_dir / f"engine-extensions{f'-{worker + 1}' if worker else ''}.txt"
+    """Where the engine of a worker (from 0) of this web process says which extensions are in use."""
+    return data_dir / "extensions" / f"in-use-{os.getpid()}-{worker}.txt"
+
+
+def sweep(data_dir: Path) -> None:
+    """Remove such files of web processes that are long gone."""
+    for path in (data_dir / "extensions").glob("in-use-*.txt"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+                path.unlink()
 
 
 class Uses:
@@ -41,6 +53,7 @@ class Uses:
 
     def __init__(self, path: Path) -> None:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(path, os.O_CREAT | os.O_WRONLY, 0o644)
         except OSError as error:
             log.warning("%s cannot be written: %s", path.name, error.strerror or error)
@@ -50,11 +63,9 @@ class Uses:
         if self._fd < 0:
             return
         text = "\n".join(names).encode()[: _SIZE - 1].ljust(_SIZE - 1) + b"\n"
-        try:
+        with contextlib.suppress(OSError):  # a full disk
             os.lseek(self._fd, 0, os.SEEK_SET)
             os.write(self._fd, text)
-        except OSError:  # a full disk
-            pass
 
 
 def used(data_dir: Path, worker: int) -> list[str]:
@@ -71,13 +82,14 @@ def used(data_dir: Path, worker: int) -> list[str]:
 def load_halves(configuration: Mapping[str, Any], emit: Callable[[Message], None]) -> None:
     """Load what `configuration` asks for; never raises.
 
-    `configuration["extensions"]` has `folders`, `data_dir`, `trusting`, `packages` and `seconds`; without it nothing is loaded.
+    `configuration["extensions"]` has `folders`, `data_dir`, `trusting`, `uses` (the file of `uses_path`), and for tests
+    `packages` and `seconds`; without it nothing is loaded.
     """
     asked = configuration.get("extensions")
     if not asked:
         return
     data_dir = Path(asked["data_dir"])
-    ISOLATION.show_uses(Uses(uses_path(data_dir, configuration.get("worker", 0))).show)
+    ISOLATION.show_uses(Uses(Path(asked["uses"])).show)
     ISOLATION.listen(lambda failure: emit(_raised(failure)))
     extensions = Extensions(
         map(Path, asked["folders"]), data_dir, trusting=asked["trusting"], packages=asked.get("packages", True)

@@ -77,7 +77,7 @@ def fetch(address: str, ref: str, protocol: str, target: Path, seconds: float = 
         options = _options(protocol)
         branch = [f"--branch={ref}"] if ref else []
         clone = ["clone", "--quiet", "--depth=1", "--no-tags", "--single-branch", "--no-recurse-submodules", "--no-local"]
-        given = f"file://{Path(address).as_posix()}" if protocol == "file" else address
+        given = Path(address).as_uri() if protocol == "file" else address
         _run([git, *options, *clone, "--template=", *branch, "--", given, str(target)], environment, seconds, target)
         commit = _run([git, *options, "-C", str(target), "rev-parse", "HEAD"], environment, 30.0, target).strip()
     if not re.fullmatch(r"[0-9a-f]{40,64}", commit):

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
@@ -42,6 +42,10 @@ class Picture:
     used: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
     notes: dict[str, None] = field(default_factory=dict)
+
+
+class DidNotReturn(TimeoutError):
+    """Code of an extension did not come back in time."""
 
 
 @dataclass(frozen=True)
@@ -190,8 +194,10 @@ def made(picture: Picture) -> None:
     ISOLATION.end(used)
 
 
-def call(owner: str, hook: str, function: Callable[[], T], without: Callable[[], T]) -> T:
+def call(owner: str, hook: str, function: Callable[[], T], without: Callable[[], T], seconds: float | None = None) -> T:
     """`function()`, code of the plugin `owner`; `without()` where that raises or has failed in this picture before.
+
+    With `seconds` it runs on a thread of its own, and has failed when it did not come back by then.
 
     Raises:
         ExtensionFailed: it raised while a picture was made, and says that such pictures fail.
@@ -204,12 +210,39 @@ def call(owner: str, hook: str, function: Callable[[], T], without: Callable[[],
         return without()
     try:
         with ISOLATION.inside(name):
-            return function()
+            return (
+                function() if seconds is None else within(seconds, function, f"it did not come back in {seconds:.0f} seconds")
+            )
     except (Exception, SystemExit) as error:
         if _is_memory(error):
             raise
         _give_up(owner, hook, error)
     return without()
+
+
+def within(seconds: float, function: Callable[[], T], text: str) -> T:
+    """What `function` returns, or raises, on a thread of its own.
+
+    Raises:
+        DidNotReturn: it has not ended after `seconds`, with `text`; it runs on, and nobody hears of it.
+    """
+    ended: list[tuple[bool, Any]] = []
+
+    def run() -> None:
+        try:
+            ended.append((True, function()))
+        except BaseException as error:
+            ended.append((False, error))
+
+    thread = threading.Thread(target=copy_context().run, args=(run,), name="extension", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not ended:
+        raise DidNotReturn(text)
+    done, value = ended[0]
+    if not done:
+        raise value
+    return value  # type: ignore[no-any-return]
 
 
 def program(
@@ -280,7 +313,7 @@ def _has_failed(name: str) -> bool:
 def _give_up(owner: str, hook: str, error: BaseException) -> None:
     failure = ISOLATION.failed(owner, hook, error)
     if _picture.get() is not None and ISOLATION.fails(failure.extension):
-        raise ExtensionFailed(f"{failure.sentence}; it says that pictures fail then, so disable it to make them without") from error
+        raise ExtensionFailed(f"{failure.sentence}; it says that pictures fail then; disable it to go without") from error
 
 
 def _is_memory(error: BaseException) -> bool:

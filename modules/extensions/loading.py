@@ -12,9 +12,9 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from modules.errors import ExtensionError, PluginError
-from modules.extensions.isolation import ISOLATION, PACKAGE
+from modules.extensions.isolation import ISOLATION, PACKAGE, DidNotReturn, within
 from modules.extensions.lines import logger_of, speaker
 from modules.extensions.manifest import Half, Manifest
 from modules.hooks import HOOKS, error_text
@@ -68,7 +68,11 @@ def load(manifest: Manifest, folder: Path, half: Half, seconds: float = LOAD_SEC
             return plugin
 
     try:
-        _within(seconds, loading, given_up, f"its {half} half did not finish loading in {seconds:.0f} seconds")
+        within(seconds, loading, "")
+    except DidNotReturn:
+        given_up.set()
+        forget(manifest.name, half)
+        raise HungWhileLoading(f"its {half} half did not finish loading in {seconds:.0f} seconds") from None
     except ExtensionError:
         forget(manifest.name, half)
         raise
@@ -175,32 +179,6 @@ def _unchanged(name: str) -> Iterator[None]:
             if os.getcwd() != here:
                 os.chdir(here)
                 logger_of(name).warning("it changed the current folder; that was undone")
-
-
-def _within(seconds: float, function: Callable[[], T], given_up: threading.Event, text: str) -> T:
-    """What `function` returns, or raises, on a thread of its own.
-
-    Raises:
-        HungWhileLoading: it has not ended after `seconds`, with `text`.
-    """
-    ended: list[tuple[bool, Any]] = []
-
-    def run() -> None:
-        try:
-            ended.append((True, function()))
-        except BaseException as error:
-            ended.append((False, error))
-
-    thread = threading.Thread(target=copy_context().run, args=(run,), name="load-extension", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not ended:
-        given_up.set()
-        raise HungWhileLoading(text)
-    done, value = ended[0]
-    if not done:
-        raise value
-    return value  # type: ignore[no-any-return]
 
 
 class _Blocker(MetaPathFinder):

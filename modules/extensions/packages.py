@@ -123,5 +123,6 @@ def _pip(arguments: list[str], timeout: float) -> None:
     except OSError as error:
         raise ExtensionError(f"pip cannot be started: {error.strerror or error}") from None
     if done.returncode:
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip().startswith("ERROR")] or ["it says nothing"]
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it says nothing"]
+        said = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
         raise ExtensionError(f"pip cannot install what is needed without changing what is installed: {' '.join(said)[:600]}")

@@ -100,6 +100,8 @@ class Extensions:
         self._in_page: set[str] = set()
         """Those with routes or tabs when the page was built."""
         self._reloaded: set[str] = set()
+        self._loaded: set[str] = set()
+        """Those whose web half was loaded."""
         self._said: dict[str, str] = {}
         """A sentence for each extension that failed in this run."""
         self._end: Callable[[], None] = lambda: None
@@ -125,7 +127,7 @@ class Extensions:
         """Take all web halves away again."""
         self._end()
         if self._live:
-            for name in self._discover():
+            for name in {*self._discover(), *self._loaded}:
                 unload(name, "web")
         self._live = False
 
@@ -397,6 +399,7 @@ class Extensions:
         if found.manifest is None or not found.manifest.web:
             return
         unload(found.name, "web")
+        self._loaded.add(found.name)
         try:
             load(found.manifest, found.folder, "web", self._seconds)
         except ExtensionError as error:

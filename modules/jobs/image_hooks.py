@@ -21,6 +21,8 @@ from modules.jobs.input_images import InputImages
 from modules.pixels import Picture
 
 HOOK = "image_hooks"
+HOOK_SECONDS = 60.0
+"""An extension's hook that takes longer has failed: other pictures wait for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ def before_saving(finished: Finished) -> Finished:
             for one in IMAGE_HOOKS.owned():
                 if one.entry.before is not None:
                     step = partial(_changed, one.entry.before, finished)
-                    finished = call(one.owner, HOOK, step, partial(_itself, finished))
+                    finished = call(one.owner, HOOK, step, partial(_itself, finished), HOOK_SECONDS)
         finally:
             made(noted)
     return replace(finished, notes=(*finished.notes, *noted.notes))
@@ -101,7 +103,7 @@ def after_saving(saved: Saved) -> None:
     """
     for one in IMAGE_HOOKS.owned():
         if one.entry.after is not None:
-            call(one.owner, HOOK, partial(one.entry.after, saved), lambda: None)
+            call(one.owner, HOOK, partial(one.entry.after, saved), lambda: None, HOOK_SECONDS)
 
 
 def _keep_input_images(saved: Saved) -> None:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from modules.catalogue import Catalogue
+from modules.engine.extensions import sweep, used
 from modules.engine.link import EngineLink
 from modules.errors import EngineError, LimitError, RequestError
 from modules.extensions.service import Extensions
@@ -96,6 +97,7 @@ class JobService:
 
     def start(self) -> None:
         """Take up the jobs that an earlier run left, and start the engines."""
+        sweep(self.settings.data_dir)
         for job in self.store.recover():
             self.live.take_up(self._adopt(job))
         self.hold.watch()
@@ -110,6 +112,8 @@ class JobService:
         self.hold.close()
         with ThreadPoolExecutor(max_workers=len(self.workers.all), thread_name_prefix="close-worker") as together:
             list(together.map(Worker.close, self.workers.all))  # each may take seconds to stop
+        for number in range(len(self.workers.all)):
+            used(self.settings.data_dir, number)  # its file goes with the engine
         self.sender.close()
         self.saver.close(last_try=not again)
 

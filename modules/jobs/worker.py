@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from modules.engine.costs import Call, CostModel
+from modules.engine.extensions import uses_path
 from modules.engine.launcher import Launcher, LocalLauncher
 from modules.engine.link import EngineLink, ProcessLink
 from modules.engine.messages import (
@@ -345,16 +346,17 @@ def engine_configuration(settings: Settings, worker: int = 0) -> dict[str, Any]:
         "weights_storage": settings.weights_storage,
         "worker": worker,
         "workers": settings.workers,
-        "extensions": None if settings.extensions_off else _extensions(settings),
+        "extensions": None if settings.extensions_off else _extensions(settings, worker),
     }
 
 
-def _extensions(settings: Settings) -> dict[str, Any]:
+def _extensions(settings: Settings, worker: int) -> dict[str, Any]:
     """What an engine needs to know to load its halves of extensions."""
     return {
         "folders": [str(folder) for folder in folders_of(settings)],
         "data_dir": str(settings.data_dir),
         "trusting": not settings.needs_accounts,
+        "uses": str(uses_path(settings.data_dir, worker)),
     }
 
 

@@ -251,7 +251,7 @@ def test_a_repository_with_a_link_or_another_name_is_refused(extensions: Extensi
     "address",
     [
         "", "glow", "-u", "--upload-pack=touch it_ran", "ext::sh -c 'touch it_ran'", "file:///etc", "ssh://host/x", "git@h:x",
-        "http://host/x", "https://user:secret@host/x", "https://host/x y", "https://host/x\n", "https://-host/x", "https://host",
+        "http://host/x", "https://user:secret@host/x", "https://host/x y", "https://host/x\ny", "https://-host/x", "https://host",
         "https://host/x#-branch", "https://host/x#a..b", "https://host/x;touch", "https://host/$(touch)", "https://host/`x`",
         "git://host/x", "/etc", ".",
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -73,7 +74,7 @@ def test_a_picture_fails_where_the_manifest_says_so(failures: list[Failure]) -> 
     ISOLATION.declare("glow", "fail")
     assert call("glow", "steps", bad, lambda: 5) == 5, "there is no picture that could fail"
     picture = Picture()
-    with making(picture), pytest.raises(ExtensionFailed, match=r"'glow' failed in its steps \(ValueError: no light\)"):
+    with making(picture), pytest.raises(ExtensionFailed, match="glow failed in steps: ValueError: no light; it says"):
         call("glow", "steps", bad, lambda: 5)
     assert (len(failures), picture.notes) == (2, {})
 
@@ -84,13 +85,14 @@ def test_what_is_in_use_is_shown_from_its_first_call_to_the_end_of_the_picture(f
     picture, other = Picture(), Picture()
     for each in (picture, other, picture):
         with making(each):
-            call("glow", "steps", lambda: 1, lambda: 2)
+            call("dusk", "steps", lambda: 1, lambda: 2)
     made(picture)
-    assert shown == [[], ["glow"]]
+    shown_with_both = ["dusk" in names for names in shown]
     made(other)
-    call("glow", "load", lambda: 1, lambda: 2)
-    assert shown == [[], ["glow"], [], ["glow"], []]
+    call("dusk", "load", lambda: 1, lambda: 2)
     ISOLATION.show_uses(lambda names: None)
+    assert shown_with_both == [False, True]
+    assert ["dusk" in names for names in shown] == [False, True, False, True, False]
 
 
 def test_the_longest_call_is_known_while_it_runs() -> None:
@@ -260,3 +262,22 @@ def test_one_endless_line_is_cut(logged: tuple[list[str], Clock], tmp_path: Path
     call("glow", "steps", speaks, lambda: 1)
     assert len(logged[0]) == 3
     assert max(map(len, logged[0])) < 2100
+
+
+def test_one_that_does_not_come_back_has_failed(failures: list[Failure]) -> None:
+    going_on = threading.Event()
+
+    def hangs() -> int:
+        going_on.wait(120)
+        return 1
+
+    picture = Picture()
+    with making(picture):
+        assert call("glow", "image_hooks", hangs, lambda: 2, seconds=0.1) == 2
+        assert call("glow", "image_hooks", lambda: 3, lambda: 4, seconds=60) == 4, "it failed in this picture"
+    assert "it did not come back" in str(picture.notes)
+    with making(Picture()):
+        assert call("glow", "image_hooks", lambda: 3, lambda: 4, seconds=60) == 3
+        assert call("glow", "image_hooks", bad, lambda: 4, seconds=60) == 4
+    assert [failure.error.partition(":")[0] for failure in failures] == ["DidNotReturn", "ValueError"]
+    going_on.set()

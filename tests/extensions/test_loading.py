@@ -121,7 +121,7 @@ def test_one_that_hangs_is_given_up_and_never_registered(tmp_path: Path) -> None
         loaded(folder, seconds=0.2)
     going_on.set()
     for thread in threading.enumerate():
-        if thread.name == "load-extension":
+        if thread.name == "extension":
             thread.join(60)
     assert not HOOKS.has("hangs")
     del sys.atelier_test  # type: ignore[attr-defined]

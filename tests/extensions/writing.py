@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 
-def write_extension(folder: Path, name: str, web: str = "", engine: str = "", **manifest: Any) -> Path:
-    """An extension in `folder`/`name` whose halves are these sources; the manifest's keys may be given, None leaves one out."""
-    said = {"name": name, "version": "1.0.0"} | ({"web": "web"} if web else {}) | ({"engine": "engine"} if engine else {})
+def write_extension(folder: Path, called: str, web: str = "", engine: str = "", **manifest: Any) -> Path:
+    """An extension in `folder`/`called` with these sources as halves; the manifest gets these keys, those of None go."""
+    said = {"name": called, "version": "1.0.0"} | ({"web": "web"} if web else {}) | ({"engine": "engine"} if engine else {})
     said |= manifest
-    place = folder / name
+    place = folder / called
     place.mkdir(parents=True)
     lines = [f"{key} = {json.dumps(value)}\n" for key, value in said.items() if value is not None]
     (place / "extension.toml").write_text("".join(lines), encoding="utf-8")

@@ -54,7 +54,9 @@ def test_switching_an_engine_half_starts_the_engine_anew_and_keeps_the_jobs(app:
 
 
 def died_with_glow(app: App, link: ScriptedLink) -> None:
-    uses_path(app.settings.data_dir, 0).write_text("glow\n")
+    path = uses_path(app.settings.data_dir, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("glow\n")
     link.died()
     link.hello()
 
@@ -89,7 +91,7 @@ def test_what_an_engine_says_of_extensions_is_heard(app: App, link: ScriptedLink
 
 
 def test_jobs_whose_sampler_went_with_its_extension_are_shown_and_saved(app: App, link: ScriptedLink) -> None:
-    with_hires = {**ASKED, "sampler": "Zig zag", "hires": {"scale": 2}}
+    with_hires = {**ASKED, "sampler": "Zig zag", "hires": {"width": 96, "height": 96, "steps": 2, "denoising_strength": 0.5}}
     jobs = [app.submit(fields, "me").id for fields in ({**ASKED, "sampler": "Zig zag"}, with_hires)]
     app.extensions.disable("zig")
     assert [view.id for view in app.jobs("me")] == jobs[::-1]
