@@ -1,7 +1,7 @@
 """The hooks of the engine half, all of them: what an extension may add to the process that has the device.
 
 Beside those here the engine asks the hooks of `hookspecs_web.Shared`.  What is called while a picture is made goes through
-`pipelines.guarded`: where it raises, the picture is made without the extension, or fails, as its manifest says.
+`extensions.isolation`: where it raises, the picture is made without the extension, or fails, as its manifest says.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ class Engine(Protocol):
         that go to a network (`denoisers.on_rows`), such as their `skips`: data by which layers compute something else for
         these rows alone, so that pictures with and without an extension share forwards.
         """
+
+    @_hookspec
+    def adapters(self) -> Iterable[Any]:
+        """`checkpoints.lora_names.AdapterKind`: how files that are named as LoRAs say what they change of a layer."""
 
     @_hookspec
     def preprocessors(self) -> Iterable[Any]:

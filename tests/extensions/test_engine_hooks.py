@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+from modules.checkpoints.lora_names import AdapterKind
+from modules.diffusion.adapters import Delta
+from modules.diffusion.deltas import Full
 from modules.diffusion.forward import Join
 from modules.diffusion.samplers import Denoised
 from modules.errors import ExtensionFailed
@@ -26,6 +30,7 @@ from modules.pipelines.wrappers import Run, Wrapper
 from modules.pixels.enlarging import Upscaler, hires_upscalers
 from modules.request import Img2Img, Txt2Img
 from tests.engine.conftest import Bench
+from tests.engine.test_loras import changes, kohya
 
 PROMPT = "a dog"
 """Whoever asks for it is a user of the extensions here; the other prompts are not."""
@@ -174,7 +179,41 @@ def test_a_rule_whose_function_raises_is_left_out(tiny_models: Path) -> None:
     assert "failed in guidance_rules" in next(iter(notes))
 
 
-# ---- input pictures, upscalers, stages
+# ---- adapters, input pictures, upscalers, stages
+
+
+class Halved:
+    """Files that keep half of the difference of a weight."""
+
+    def __init__(self, raises: bool = False) -> None:
+        self.raises = raises
+
+    @hookimpl
+    def adapters(self) -> list[AdapterKind]:
+        return [AdapterKind("Halved", frozenset({"halved"}), self.read, {".halved_diff": "halved"})]
+
+    def read(self, tensors: Any, weight: torch.Tensor) -> Delta:
+        if self.raises:
+            raise KeyError("no halves")
+        return Full(tensors["halved"] * 2, None)
+
+
+def test_a_kind_of_adapter_is_read_from_its_files(bench: Bench, tiny_models: Path) -> None:
+    place, (down, up) = next(iter(changes(0)["unet"].items()))
+    difference = torch.randn(up.shape[0], *down.shape[1:], generator=torch.Generator().manual_seed(0))
+    (tiny_models / "loras").mkdir(exist_ok=True)
+    for ending, share in (("diff", 1.0), ("halved_diff", 0.5)):
+        stem = kohya("unet", place)
+        save_file({f"{stem}.{ending}": difference * share}, tiny_models / "loras" / f"{ending}.safetensors")
+    whole, plain = bench.alone(prompt="a cat<lora:diff:1>"), bench.alone(prompt="a cat")
+    with HOOKS.registered(Halved(), "halved"):
+        assert (bench.alone(prompt="a cat<lora:halved_diff:1>") == whole).all()
+    assert (whole != plain).any()
+    with HOOKS.registered(Halved(raises=True), "halved"):
+        bench.submit("failing", prompt="a cat<lora:halved_diff:0.9>", seed=1)
+        bench.run()
+    assert np.abs(bench.pixels("failing") - plain).max() <= 1
+    assert "halved_diff" in bench.of("done")["failing"].data["facts"]["notes"]
 
 
 class Mirror:
