@@ -100,7 +100,7 @@ def _noted(denoised: Program[Denoised], x: Tensor, edits: set[SkipEdit]) -> Prog
     Raises:
         TypeError: its result is no pair of predictions for x.
     """
-    answer = None
+    answer: object = None
     try:
         op: DeviceOp = next(denoised)
         while True:
@@ -113,9 +113,10 @@ def _noted(denoised: Program[Denoised], x: Tensor, edits: set[SkipEdit]) -> Prog
             else:
                 op = denoised.send(answer)
     except StopIteration as finished:
-        return _checked(finished.value, x)
+        answer = finished.value
     finally:
         denoised.close()
+    return _checked(answer, x)
 
 
 def _checked(answer: object, x: Tensor) -> Denoised:
