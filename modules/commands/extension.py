@@ -17,7 +17,7 @@ from pathlib import Path
 from modules.errors import ExtensionError, SettingsError
 from modules.extensions import packages
 from modules.extensions.discovery import folders_of
-from modules.extensions.inspecting import MAX_ZIP, RIGHTS
+from modules.extensions.inspecting import MAX_ZIP
 from modules.extensions.manifest import NAME
 from modules.extensions.service import Extensions, ExtensionView, Proposal
 from modules.logs import plain_lines
@@ -193,8 +193,9 @@ def _show_proposal(proposal: Proposal) -> None:
     for path, kind in proposal.changes:
         if kind == "removed":
             _print(f"             {path}  (removed)")
+    print()
     for warning in proposal.warnings:
-        _print(f"\n{warning}" if warning == RIGHTS else warning)
+        _print(warning)
 
 
 def _get_packages(needs: Sequence[packages.Need], yes: bool) -> None:

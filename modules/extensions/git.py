@@ -54,8 +54,10 @@ def checked_address(address: str, local: bool) -> tuple[str, str, str]:
         return address.partition("#")[0], ref, "https"
     if local and address and "\0" not in address and "://" not in address:
         path = Path(address).expanduser().resolve()
-        if path.is_dir():
+        if (path / ".git").exists() or (path / "HEAD").is_file():
             return str(path), "", "file"
+        if path.is_dir():
+            raise ExtensionError(f"{address} is no repository of git; move an extension of your own into the extensions folder")
         raise ExtensionError(f"there is no folder {address!r}, and it is no address that begins with https://")
     where = ", or the path of a folder with a repository" if local else ""
     raise ExtensionError(

@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from modules.errors import ExtensionError
 from modules.extensions.discovery import Found, discover
@@ -20,39 +19,14 @@ from modules.extensions.isolation import ISOLATION, Failure
 from modules.extensions.loading import LOAD_SECONDS, hooks_of, load, only_web_halves, unload
 from modules.extensions.packages import Need, needs_of
 from modules.extensions.states import FILE_NAME, ExtensionState, States
+from modules.extensions.views import ExtensionView, State
 
 __all__ = ["Engines", "ExtensionView", "Extensions", "Need", "Proposal", "State"]
 
 log = logging.getLogger("atelier")
 
-State = Literal["on", "off", "failed", "suspended", "refused"]
-
 AT_START = ("routes", "tabs")
 """Hooks whose entries are built into the page at the program's start, and stay until the next."""
-
-
-@dataclass(frozen=True)
-class ExtensionView:
-    """An extension as it is now.
-
-    `state` is "on", "off" (switched off, or new and not switched on yet), "failed" (it was disabled after failures, or a half
-    cannot be loaded), "suspended" (the engine died twice while it was in use), or "refused" (it cannot be used as it is);
-    `reason` says why in a sentence, "" where there is nothing to say.  `source` is "built in", "folder", "package" or the
-    address that it came from; `needs` are its requirements with what is found here; `hooks` those that its loaded halves have.
-    `needs_restart`: a part of what was changed waits for the program's next start.
-    """
-
-    name: str
-    title: str
-    version: str
-    description: str
-    state: State
-    reason: str
-    halves: tuple[str, ...]
-    source: str
-    needs: tuple[str, ...]
-    needs_restart: bool
-    hooks: tuple[str, ...]
 
 
 class Engines(Protocol):

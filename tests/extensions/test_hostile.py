@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -22,7 +23,6 @@ from modules.hooks import HOOKS
 from modules.jobs.worker import engine_configuration
 from modules.settings import ROOT, Settings
 from tests.extensions.writing import EMPTY, SAMPLER, write_extension
-from tests.tiny import tiny_checkpoint
 
 PATIENCE = 240
 """Seconds after which a test gives up; nothing is measured."""
@@ -59,42 +59,25 @@ class Plugin:
 HOSTILE_WEB = {
     "raises": raising(Shared, Web),
     "torch": "import torch\n" + EMPTY,
-    "paths": "import sys, os\nsys.path[:] = ['/hostile']\nsys.meta_path.insert(0, object())\nos.chdir('/')\n" + EMPTY,
+    "paths": "import sys, os\nsys.path[:] = ['/hostile']\nsys.meta_path.clear()\nos.chdir('/')\n" + EMPTY,
     "takes": SAMPLER.format("Euler"),
     "exits": "import sys\nsys.exit('goodbye')",
 }
 
 
-def web_process(folder: str, hostile: bool) -> None:
-    """Start an App's extensions, its routes and its page, and print what is there; run in a process of its own."""
-    import logging
-
+def what_is_there(folder: Path) -> dict[str, Any]:
+    """What routes, page and look-ups of a new server have."""
     from starlette.testclient import TestClient
 
-    from modules.extensions import lines
     from modules.images.readers import READERS, FileTexts
     from modules.images.reading import _foreign
     from modules.server import build_server
     from tests.ui.fake_app import FakeApp
 
-    seen: list[str] = []
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            seen.append(record.getMessage())
-
-    logging.getLogger().addHandler(Handler())
-    end = lines.install()
-    from modules.extensions.service import Extensions
-
-    place = Path(folder)
-    path = list(sys.path)
-    extensions = Extensions([place / "ext"], place / "data", "" if hostile else "--no-extensions", packages=False)
-    extensions.start()
-    server = build_server(FakeApp(place / "page"))  # type: ignore[arg-type]
+    server = build_server(FakeApp(folder))  # type: ignore[arg-type]
     with TestClient(server, base_url="http://127.0.0.1:7860") as client:
         names = [str(one["props"].get("elem_id")) for one in client.get("/config").json()["components"]]
-        said = {
+        return {
             "samplers": list(SAMPLERS),
             "readers": [reader.name for reader in READERS],
             "routes": sorted({getattr(route, "path", "") for route in server.routes}),
@@ -102,36 +85,58 @@ def web_process(folder: str, hostile: bool) -> None:
             "tabs": [name for name in names if "_panel" in name],
             "read": _foreign(FileTexts({"parameters": "a fox\nSteps: 5, Sampler: Euler, Seed: 3"})).fields["seed"],
         }
-    heavy = [name for name in ("torch", "transformers") if name in sys.modules]
-    states = {view.name: (view.state, view.reason) for view in extensions.list()}
+
+
+def web_process(place: Path) -> None:
+    """Print what a web process has without and with the extensions in `place`/ext; run in a process of its own."""
+    from modules.extensions import lines
+    from modules.extensions.service import Extensions
+
+    without = what_is_there(place / "without")
+    seen: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record.getMessage())
+
+    logging.getLogger().addHandler(Handler())
+    end, path = lines.install(), list(sys.path)
+    extensions = Extensions([place / "ext"], place / "data", packages=False)
+    extensions.start()
+    hostile = what_is_there(place / "with")
     end()
-    from_them = [line for line in seen if line.startswith("extension raises: ")]
-    print(json.dumps({"said": said, "heavy": heavy, "path": sys.path == path, "here": os.getcwd(), "states": states,
-                      "lines": len(from_them), "notices": len(extensions.notices)}))  # fmt: skip
-
-
-def in_a_process(folder: Path, hostile: bool) -> dict[str, Any]:
-    script = f"from tests.extensions.test_hostile import web_process; web_process({str(folder)!r}, {hostile})"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return said
+    said = {
+        "without": without,
+        "with": hostile,
+        "heavy": [name for name in ("torch", "transformers") if name in sys.modules],
+        "kept": (sys.path == path, os.getcwd()),
+        "states": {view.name: (view.state, view.reason) for view in extensions.list()},
+        "lines": len([line for line in seen if line.startswith("extension raises: ")]),
+        "notices": len(extensions.notices),
+    }
+    print(json.dumps(said))
 
 
 def test_the_web_process_is_the_same_with_all_of_them(tmp_path: Path) -> None:
     for name, source in HOSTILE_WEB.items():
         write_extension(tmp_path / "ext", name, source)
     write_extension(tmp_path / "ext", "zag", SAMPLER.format("Zig zag"))
-    without, hostile = in_a_process(tmp_path, False), in_a_process(tmp_path, True)
-    assert hostile["said"].pop("samplers") == [*without["said"].pop("samplers"), "Zig zag"], "a good one works beside them"
-    assert hostile["said"] == without["said"]
-    assert (hostile["heavy"], hostile["path"], Path(hostile["here"])) == ([], True, ROOT)
-    states = {name: state for name, (state, _) in hostile["states"].items()}
+    script = (
+        f"from pathlib import Path; from tests.extensions.test_hostile import web_process; web_process(Path({str(tmp_path)!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    without, hostile = said["without"], said["with"]
+    assert hostile.pop("samplers") == [*without.pop("samplers"), "Zig zag"], "a good one works beside them"
+    assert hostile == without
+    assert (said["heavy"], said["kept"]) == ([], [True, str(ROOT)])
+    states = {name: state for name, (state, _) in said["states"].items()}
     assert states == {"raises": "failed", "torch": "failed", "paths": "on", "takes": "failed", "exits": "failed", "zag": "on"}
-    assert "disabled after 3 failures" in hostile["states"]["raises"][1]
-    assert "'atelier.samplers' has one of that name" in hostile["states"]["takes"][1]
-    assert 0 < hostile["lines"] <= 200
-    assert hostile["notices"] == 4
+    assert "disabled after 3 failures" in said["states"]["raises"][1]
+    assert "'atelier.samplers' has one of that name" in said["states"]["takes"][1]
+    assert 0 < said["lines"] <= 200
+    assert said["notices"] == 4
 
 
 # ---- a real engine
@@ -181,6 +186,8 @@ class Plugin:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
+    from tests.tiny import tiny_checkpoint  # only here: it imports torch
+
     tiny_checkpoint(tmp_path / "models" / "tiny.safetensors")
     folders = {"data_dir": tmp_path / "data", "outputs_dir": tmp_path / "out", "extensions_dir": tmp_path / "ext"}
     return Settings(**folders, models_dirs=(tmp_path / "models",), device="cpu")  # type: ignore[arg-type]

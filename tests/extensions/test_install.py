@@ -262,6 +262,13 @@ def test_addresses_that_are_not_fetched_from(extensions: Extensions, address: st
     assert left_over(extensions) == []
 
 
+def test_a_folder_that_is_no_repository(extensions: Extensions, tmp_path: Path) -> None:
+    with pytest.raises(ExtensionError, match="is no repository of git"):
+        extensions.propose(str(write_extension(tmp_path / "own", "glow", EMPTY)), local=True)
+    with pytest.raises(ExtensionError, match="there is no folder"):
+        extensions.propose(str(tmp_path / "none"), local=True)
+
+
 def test_addresses_that_are() -> None:
     assert checked_address(" https://example.org/some-one/glow.git#v1.0 ", local=False) == (
         "https://example.org/some-one/glow.git", "v1.0", "https",
