@@ -60,12 +60,12 @@ def test_a_whole_screen_of_pictures_that_come_and_go(browser: Any, tmp_path: Pat
         visitor = Watched(browser, address)
         page = visitor.context.new_page()
         page.clock.install()
-        page.goto(f"{address}/extensions/slideshow?seconds=30")
+        page.goto(f"{address}/extensions/slideshow?seconds=3600")
         page.wait_for_function("document.querySelector('#message').textContent.startsWith('There are no pictures yet')")
 
         def look() -> None:
             app.gallery.rescan(SECONDS)
-            page.clock.run_for(5_000)  # when it looks again
+            page.clock.fast_forward(5_000)  # when it looks again; time goes on by itself too
 
         for number, prompt in enumerate(("a red fox", "a dog", "an <b>owl</b>")):
             painted(folder / f"{number}.png", prompt, seed=number + 50, size=(64, 96), age=number)
@@ -75,14 +75,14 @@ def test_a_whole_screen_of_pictures_that_come_and_go(browser: Any, tmp_path: Pat
         wait_shown(page, "a dog")
         page.keyboard.press("i")
         page.wait_for_selector("#caption:text-is('a dog')")
-        page.clock.run_for(30_000)
+        page.clock.fast_forward(3_600_000)
         wait_shown(page, "an <b>owl</b>")
         page.wait_for_selector("#caption:text-is('an <b>owl</b>')")
         assert page.locator("#caption b").count() == 0
 
         page.keyboard.press(" ")
         page.wait_for_selector("#play:text-is('Go on')")
-        page.clock.run_for(60_000)
+        page.clock.fast_forward(3_600_000)
         assert page.get_attribute("#stage img.shown", "alt") == "an <b>owl</b>"
         page.keyboard.press(" ")
         painted(folder / "new.png", "a new one", seed=99, size=(64, 64), age=-60)
