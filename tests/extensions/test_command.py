@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -182,7 +183,14 @@ def test_a_package_that_is_missing_is_offered_when_it_is_switched_on(
     assert len(seen) == 1
 
 
-def test_a_real_pip_that_finds_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(ExtensionError, match="pip cannot install what is needed"):
+def test_what_pip_says_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        seen.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "WARNING: slow\nERROR: No matching distribution found\n")
+
+    monkeypatch.setattr(packages.subprocess, "run", run)
+    with pytest.raises(ExtensionError, match=r"pip cannot install what is needed .*: ERROR: No matching distribution found"):
         packages.would_install(["a-lightbulb-that-nobody-has"])
+    assert seen[0][1:3] == ["-m", "pip"]

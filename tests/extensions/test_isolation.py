@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -193,9 +193,12 @@ class Clock:
         return self.now
 
 
-@pytest.fixture
+@contextmanager
 def logged() -> Iterator[tuple[list[str], Clock]]:
-    """What a handler of the root logger gets, with at most three lines of an extension in a minute."""
+    """What a handler of the root logger gets, with at most three lines of an extension in a minute.
+
+    To be entered within a test: pytest puts streams of its own in place before one.
+    """
     seen: list[str] = []
 
     class Handler(logging.Handler):
@@ -205,25 +208,26 @@ def logged() -> Iterator[tuple[list[str], Clock]]:
     handler, clock = Handler(), Clock()
     logging.getLogger().addHandler(handler)
     end = lines.install(lines.Lines(3, 60, clock))
-    yield seen, clock
-    end()
-    logging.getLogger().removeHandler(handler)
+    try:
+        yield seen, clock
+    finally:
+        end()
+        logging.getLogger().removeHandler(handler)
 
 
-def test_lines_carry_the_name_however_they_are_logged(
-    logged: tuple[list[str], Clock], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_lines_carry_the_name_however_they_are_logged(capfd: pytest.CaptureFixture[str]) -> None:
     def speaks() -> int:
         print("printed", 5)
         logging.getLogger("some.library").warning("by a library")
         return 0
 
-    logging.getLogger("atelier.extension.dusk").warning("100%% of %s", "it")
-    logging.getLogger("atelier_extensions.dusk.web").warning("by its module")
-    call("glow", "steps", speaks, lambda: 1)
-    print("ours")
-    logging.getLogger("atelier").warning("ours too")
-    assert logged[0] == [
+    with logged() as (seen, _):
+        logging.getLogger("atelier.extension.dusk").warning("100%% of %s", "it")
+        logging.getLogger("atelier_extensions.dusk.web").warning("by its module")
+        call("glow", "steps", speaks, lambda: 1)
+        print("ours")
+        logging.getLogger("atelier").warning("ours too")
+    assert seen == [
         "extension dusk: 100% of it",
         "extension dusk: by its module",
         "extension glow: printed 5",
@@ -233,18 +237,17 @@ def test_lines_carry_the_name_however_they_are_logged(
     assert capfd.readouterr().out == "ours\n"
 
 
-def test_a_flood_is_cut_and_said(logged: tuple[list[str], Clock]) -> None:
-    seen, clock = logged
-
+def test_a_flood_is_cut_and_said() -> None:
     def floods() -> int:
         for number in range(1000):
             print(number)
         return 0
 
-    call("glow", "steps", floods, lambda: 1)
-    logging.getLogger("atelier.extension.dusk").warning("another one speaks")
-    clock.now = 61
-    call("glow", "steps", floods, lambda: 1)
+    with logged() as (seen, clock):
+        call("glow", "steps", floods, lambda: 1)
+        logging.getLogger("atelier.extension.dusk").warning("another one speaks")
+        clock.now = 61
+        call("glow", "steps", floods, lambda: 1)
     assert seen == [
         *(f"extension glow: {number}" for number in range(3)),
         "extension dusk: another one speaks",
@@ -254,14 +257,14 @@ def test_a_flood_is_cut_and_said(logged: tuple[list[str], Clock]) -> None:
     ]
 
 
-def test_one_endless_line_is_cut(logged: tuple[list[str], Clock], tmp_path: Path) -> None:
+def test_one_endless_line_is_cut() -> None:
     def speaks() -> int:
         print("a" * 100_000, end="")
         return 0
 
-    call("glow", "steps", speaks, lambda: 1)
-    assert len(logged[0]) == 3
-    assert max(map(len, logged[0])) < 2100
+    with logged() as (seen, _):
+        call("glow", "steps", speaks, lambda: 1)
+    assert [len(line) < 2100 for line in seen] == [True] * 3
 
 
 def test_one_that_does_not_come_back_has_failed(failures: list[Failure]) -> None:

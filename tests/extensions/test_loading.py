@@ -83,7 +83,7 @@ def test_one_that_cannot_be_loaded_says_why_and_leaves_nothing(tmp_path: Path, s
         loaded(folder)
     assert says in str(caught.value)
     assert not HOOKS.has("broken")
-    (folder / "web.py").write_text(SAMPLER.format("Zig zag"))
+    (folder / "web.py").write_text(SAMPLER.format("Zig zag") + "# of another size, for Python's own cache\n")
     loaded(folder)  # mended, it is loaded
     unload("broken", "web")
 
