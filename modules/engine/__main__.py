@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 GRACE = 3.0
 """Seconds that a forward may still take after the parent is gone."""
 
+KEPT = 75
+"""Exit code when code of an extension did not come back."""
+
 HUNG_SECONDS = {"cuda": 120.0}
 """A call of such a device that takes longer will not come back: the engine stops saying that it is alive, and is replaced.
 A CPU may take longer over a large picture, and does not hang."""
@@ -133,13 +136,16 @@ def _receive(source: BinaryIO, put: object) -> None:
 
 
 def _beat(engine: Engine, emit: Callable[[Message], None], seconds: float, hung: float, in_extension: float) -> None:
-    """Say every few seconds that this process runs, that its device answers, and that no extension keeps it."""
+    """Say every few seconds that this process runs and that its device answers; end it when an extension keeps it."""
     from modules.engine.extensions import hangs
 
     while True:
         time.sleep(seconds)
+        if name := hangs(in_extension):
+            print(f"the extension {name} did not come back in {in_extension:.0f} seconds", file=sys.__stderr__, flush=True)
+            os._exit(KEPT)
         since = engine.busy_since
-        if (since is None or time.monotonic() - since < hung) and not hangs(in_extension):
+        if since is None or time.monotonic() - since < hung:
             try:
                 emit(Message("alive"))
             except OSError:  # the parent is gone; the end of stdin says so to everybody else

@@ -26,7 +26,7 @@ from modules.hooks import HOOKS
 log = logging.getLogger(__name__)
 
 HUNG_SECONDS = 120.0
-"""Code of an extension that does not come back in this time will not: the engine stops saying that it is alive."""
+"""Code of an extension that does not come back in this time will not: the engine ends, and is started anew."""
 KEPT_SECONDS = 7 * 24 * 3600.0
 """A file of extensions in use that was not written for so long is nobody's any more."""
 _SIZE = 8192

@@ -188,20 +188,21 @@ class Plugin:
 def settings(tmp_path: Path) -> Settings:
     from tests.tiny import tiny_checkpoint  # only here: it imports torch
 
+    (tmp_path / "models").mkdir()
     tiny_checkpoint(tmp_path / "models" / "tiny.safetensors")
     folders = {"data_dir": tmp_path / "data", "outputs_dir": tmp_path / "out", "extensions_dir": tmp_path / "ext"}
     return Settings(**folders, models_dirs=(tmp_path / "models",), device="cpu")  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def app(settings: Settings) -> Iterator[Callable[[], App]]:
-    """An App with a real engine that is given up when it hangs for a few seconds."""
+def app(settings: Settings) -> Iterator[Callable[..., App]]:
+    """An App with a real engine."""
     running: list[App] = []
 
-    def start() -> App:
+    def start(**configured: Any) -> App:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        configuration = {**engine_configuration(settings), "extension_seconds": 1.0, "probe": False}
-        link = ProcessLink(configuration, settings.data_dir / "engine.log", silence=12.0)
+        configuration = {**engine_configuration(settings), "probe": False, **configured}
+        link = ProcessLink(configuration, settings.data_dir / "engine.log")
         app = App(replace(settings), link)
         app.start()
         running.append(app)
@@ -235,23 +236,24 @@ def painted(app: App, seed: int) -> Any:
 
 @pytest.mark.skipif(os.name == "nt", reason="kills as Unix does")
 def test_one_that_hangs_and_kills_the_engine_is_suspended_and_the_job_is_kept(
-    app: Callable[[], App], settings: Settings
+    app: Callable[..., App], settings: Settings
 ) -> None:
     write_extension(settings.extensions_dir, "kills", engine=KILLS)
     write_extension(settings.extensions_dir, "zag", SAMPLER.format("Zig zag"), SAMPLER.format("Zig zag"))
-    running = app()
+    running = app(extension_seconds=2.0, beat=0.5)
     view = painted(running, 7)
     assert (view.state, view.done, view.error) == ("done", 1, "")
     assert (settings.extensions_dir / "kills" / "calls.txt").read_text() == "xx", "it was tried twice, and not again"
     states = {each.name: each.state for each in running.extensions.list()}
     assert (states["kills"], states["zag"]) == ("suspended", "on")
     assert "The extension kills was suspended" in " ".join(running.extensions.notices)
+    assert "the extension kills did not come back in 2 seconds" in (settings.data_dir / "engine.log").read_text()
     assert "Zig zag" in SAMPLERS
     assert not HOOKS.has("kills")
 
 
 def test_one_that_raises_is_named_in_the_picture_and_disabled_and_comes_back_with_an_engine(
-    app: Callable[[], App], settings: Settings
+    app: Callable[..., App], settings: Settings
 ) -> None:
     write_extension(settings.extensions_dir, "raises", engine=RAISES)
     running = app()
