@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from modules.app import App
 from modules.diffusion.samplers import SAMPLERS
@@ -283,6 +284,6 @@ def test_one_that_raises_is_named_in_the_picture_and_disabled_and_comes_back_wit
 
 def read(app: App, view: Any) -> Any:
     """What the record of a picture says."""
-    from modules.images.recipe import read_recipe
-
-    return read_recipe(view.pictures[0].path.read_bytes())
+    with Image.open(view.pictures[0].path) as image:
+        image.load()
+        return image.info
