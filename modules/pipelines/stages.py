@@ -109,9 +109,13 @@ def stages_of(request: Txt2Img) -> tuple[Stage, ...]:
     else:
         stages = [Stage(request if request.hires is None else _refined(request, "first pass"))]
     for one in FURTHER.owned():
-        more = call(one.owner, HOOK, partial(_asked, one.entry, request, tuple(stages)), tuple)
+        more = call(one.owner, HOOK, partial(_asked, one.entry, request, tuple(stages)), _nothing)
         stages += [replace(stage, owner=one.owner) for stage in more]
     return tuple(stages)
+
+
+def _nothing() -> tuple[Stage, ...]:
+    return ()
 
 
 def _asked(one: Further, request: Txt2Img, before: tuple[Stage, ...]) -> tuple[Stage, ...]:

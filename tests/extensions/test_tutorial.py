@@ -108,7 +108,7 @@ def test_the_tutorial_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 said_out = io.StringIO()
                 runner.run(doctest.DocTestParser().get_doctest(text, {}, "README", None, None), out=said_out.write)
             assert runner.failures == 0, said_out.getvalue()
-    assert kinds == ["console", "console", "console", "python", "python", "pycon", "console"]
+    assert kinds == ["console", "console", "python", "python", "pycon", "console", "console"]
 
 
 CALLBACKS = """
