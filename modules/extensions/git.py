@@ -23,18 +23,9 @@ _HTTPS = re.compile(
     r"(?:#(?P<ref>[A-Za-z0-9][A-Za-z0-9._/-]{0,99}))?"
 )
 _PASSED_ON = (
-    "PATH",
-    "SYSTEMROOT",
-    "TEMP",
-    "TMP",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-    "NO_PROXY",
-    "no_proxy",
+    *("PATH", "SYSTEMROOT", "TEMP", "TMP", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"),
 )
-_PASSED_ON += ("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO")
 """What git learns of the environment: where programs lie, and how to reach the network."""
 
 

@@ -134,7 +134,7 @@ def install(filter: Lines | None = None) -> Callable[[], None]:
     out, err = sys.stdout, sys.stderr
     for handler in handlers:
         handler.addFilter(lines)
-    sys.stdout, sys.stderr = Printed(out), Printed(err)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = Printed(out), Printed(err)
 
     def end() -> None:
         for handler in handlers:

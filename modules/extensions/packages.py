@@ -96,7 +96,7 @@ def would_install(requirements: Sequence[str], timeout: float = PIP_SECONDS) -> 
 
 def installed() -> list[tuple[str, str]]:
     """(name, version) of every package that is installed."""
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
     for one in importlib.metadata.distributions():
         if (name := one.metadata["Name"]) and one.version:
             found.setdefault(canonicalize_name(name), (str(name), one.version))

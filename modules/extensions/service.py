@@ -127,11 +127,11 @@ class Extensions:
         """
         return self._found(name)
 
-    def in_engine(self) -> list[Found]:
+    def in_engine(self) -> tuple[Found, ...]:
         """Those whose engine half an engine that starts now is to load."""
         states = self.states.all()
         on = (one for one in self._discover().values() if self._is_on(one, states.get(one.name, ExtensionState())))
-        return [] if self.off else [one for one in on if one.manifest is not None and one.manifest.engine]
+        return () if self.off else tuple(one for one in on if one.manifest is not None and one.manifest.engine)
 
     @property
     def notices(self) -> tuple[str, ...]:

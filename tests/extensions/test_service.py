@@ -126,7 +126,7 @@ def test_without_extensions_none_is_loaded_and_nothing_is_forgotten(make: Make, 
         "off",
         "extensions are off in this run (--safe-mode)",
     )
-    assert extensions.in_engine() == []
+    assert extensions.in_engine() == ()
     with pytest.raises(ExtensionError, match="off in this run"):
         extensions.enable("zig")
     assert "Zig zag" not in SAMPLERS
@@ -138,7 +138,7 @@ def test_engines_start_anew_when_an_engine_half_comes_or_goes(make: Make, tmp_pa
     extensions = make()
     assert [found.name for found in extensions.in_engine()] == ["glow"]
     extensions.disable("glow")
-    assert extensions.in_engine() == []
+    assert extensions.in_engine() == ()
     extensions.enable("glow")
     assert engines(extensions).restarts == ["the extension glow was switched off", "the extension glow was switched on"]
     extensions.engine_loaded("glow", ["denoiser_wrappers"])
@@ -174,7 +174,7 @@ def test_the_third_failure_disables_it_over_restarts(make: Make, tmp_path: Path)
     assert engines(extensions).dropped == ["zig"]
     assert "was disabled after 3 failures" in extensions.notices[0]
     extensions = make()
-    assert (states(extensions), extensions.in_engine()) == ({"zig": "failed"}, [])
+    assert (states(extensions), extensions.in_engine()) == ({"zig": "failed"}, ())
     assert extensions.enable("zig").state == "on"
     fails("zig", 2)
     assert states(extensions) == {"zig": "on"}, "what it did before is forgotten"
