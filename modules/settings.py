@@ -314,7 +314,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "safe_mode",
         _switch,
-        "start without extensions and without an accelerator, to find out what keeps the program from starting; changes nothing",
+        "start without extensions and accelerators, to find out what keeps the program from starting; changes nothing",
         "false",
     ),
     Setting("device", _device, "what computes: auto, cpu, cuda or cuda:N", "auto", "DEVICE"),
