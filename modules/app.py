@@ -22,6 +22,8 @@ from modules.checkpoints.vaes import VaeInfo
 from modules.engine.costs import CostModel
 from modules.engine.link import EngineLink
 from modules.errors import RequestError
+from modules.extensions.discovery import folders_of
+from modules.extensions.service import Extensions
 from modules.gallery.gallery import Gallery
 from modules.images.encoding import form_of
 from modules.images.names import naming_of
@@ -67,6 +69,11 @@ class App:
         durable: bool = True,
     ) -> None:
         self.settings = settings
+        self.extensions = Extensions(
+            folders_of(settings), settings.data_dir, settings.extensions_off, trusting=not settings.needs_accounts
+        )
+        """What others added to the program; loaded from here to `close`."""
+        self.extensions.start()
         self.outputs = outputs or Outputs(
             settings.outputs_dir,
             form_of(settings.output_format, settings.output_quality),
@@ -100,8 +107,9 @@ class App:
         links = list(link) if isinstance(link, Sequence) else [link]
         self.service = JobService(
             settings, links, self.store, self.outputs, self.input_images, self.library, self.catalogue, durable,
-            self.gallery.saved if durable else lambda path, user: None,
+            self.gallery.saved if durable else lambda path, user: None, self.extensions,
         )  # fmt: skip
+        self.extensions.engines = self.service
 
         self.scripts = ScriptRuns(self.store.scripts, self, settings.jobs_per_user)
         """X/Y/Z plots and other scripts, whose cells become jobs between `start` and `close`."""
@@ -148,6 +156,7 @@ class App:
         self.gallery.close()
         self.preferences.close()
         self.store.close()
+        self.extensions.close()
         if self._passing:
             self._passing.cleanup()
 
@@ -160,7 +169,7 @@ class App:
 
     @property
     def notice(self) -> str:
-        """A notice for all users about this start, "" when all is well."""
+        """A notice for all users about this start, "" when all is well.  Those about extensions are for administrators."""
         return self.store.notice
 
     def engine(self) -> EngineState:

@@ -33,7 +33,7 @@ from modules.checkpoints.refiners import refiner_problem
 from modules.checkpoints.second_passes import second_pass_problem
 from modules.checkpoints.sources import stamp_of
 from modules.checkpoints.taesd import HALVES, TinyInfo, scan_taesd, taesd_for
-from modules.checkpoints.upscalers import BUILT_IN, UpscalerInfo, find_upscaler, scan_upscalers
+from modules.checkpoints.upscalers import UpscalerInfo, find_upscaler, no_files, scan_upscalers
 from modules.checkpoints.vaes import AUTOMATIC, OWN, VaeInfo, find_vae, scan_vaes
 from modules.diffusion.samplers import find_sampler
 from modules.diffusion.samplers.relevance import relevant
@@ -41,6 +41,7 @@ from modules.diffusion.schedules import find_schedule
 from modules.errors import CheckpointError, RequestError, UnknownName
 from modules.model_library.edits import own_defaults
 from modules.pipelines.stages import checkpoints_of, stages_of
+from modules.pixels.enlarging import hires_upscalers
 from modules.prompts.check import PromptCheck, check
 from modules.prompts.chunks import Embedding
 from modules.prompts.compose import take_networks
@@ -50,7 +51,6 @@ from modules.prompts.plan import plan
 from modules.prompts.tokenizer import Tokenizer
 from modules.prompts.vocabulary import Vocabulary, read_vocabulary
 from modules.request import (
-    HIRES_UPSCALERS,
     GenerationRequest,
     Hires,
     Img2Img,
@@ -188,7 +188,7 @@ class Catalogue:
         """The upscalers in files; those that cannot be used say why."""
         return scan_upscalers(self.folders)
 
-    def upscaler(self, name: str, field: str, others: Sequence[str] = BUILT_IN) -> str:
+    def upscaler(self, name: str, field: str, others: Sequence[str] | None = None) -> str:
         """The name of the upscaler that `name` means: one of `others`, which are no files, or a file's; `field` is named in
         errors.
 
@@ -196,6 +196,7 @@ class Catalogue:
             UnknownName: there is none.
             RequestError: its file cannot be used.
         """
+        others = no_files() if others is None else others
         if known := next((other for other in others if other.casefold() == name.casefold()), ""):
             return known
         try:
@@ -210,7 +211,7 @@ class Catalogue:
         if not isinstance(hires, dict) or not isinstance(name := hires.get("upscaler"), str):
             return ""
         try:
-            fields["hires"] = {**hires, "upscaler": self.upscaler(name, "hires.upscaler", HIRES_UPSCALERS)}
+            fields["hires"] = {**hires, "upscaler": self.upscaler(name, "hires.upscaler", hires_upscalers())}
         except RequestError:
             fields["hires"] = {**hires, "upscaler": "Lanczos"}
             return f"the upscaler {name[:80]!r} is not here; Lanczos takes its place"
@@ -375,7 +376,7 @@ class Catalogue:
         Raises:
             UnknownName: there is no such one.
         """
-        names = {"upscaler": self.upscaler(hires.upscaler, "hires.upscaler", HIRES_UPSCALERS)}
+        names = {"upscaler": self.upscaler(hires.upscaler, "hires.upscaler", hires_upscalers())}
         schedule = hires.schedule
         if hires.sampler:
             sampler, in_name = find_sampler(hires.sampler)

@@ -10,6 +10,7 @@ import argparse
 import io
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -33,12 +34,16 @@ NO_OPTIONS: Groups = {}
 
 @dataclass(frozen=True)
 class Options:
-    """A parsed command line.  `flags` are settings by name; `values` are what the command itself was told."""
+    """A parsed command line.  `flags` are settings by name; `values` are what the command itself was told.
+
+    `again` are its words where they are to be parsed again when the options of extensions are known, () where not.
+    """
 
     command: str
     flags: dict[str, Any]
     file: str | None
     values: argparse.Namespace
+    again: tuple[str, ...] = ()
 
     @property
     def extras(self) -> list[str]:
@@ -57,7 +62,8 @@ def parse(arguments: Sequence[str], extensions: Groups = NO_OPTIONS) -> Options:
     place = _command_at(parser, given)
     if given[place : place + 1] == ["test"] and not {"-h", "--help"} & set(given[place + 1 :]):
         given, rest = given[: place + 1], given[place + 1 :]  # what follows is pytest's, whatever it looks like
-    values = parser.parse_args(given)
+    of_extensions = extensions is NO_OPTIONS and given[place : place + 1] == ["generate"]
+    values = parser.parse_args(_without_extensions(given) if of_extensions else given)
     if values.command == "test":
         values.pytest = rest
     flags = {}
@@ -67,7 +73,26 @@ def parse(arguments: Sequence[str], extensions: Groups = NO_OPTIONS) -> Options:
         both = setting.repeatable and before and after
         flags[setting.name] = [*before, *after] if both else after if after is not None else before
     file = getattr(values, "after_settings", None) or getattr(values, "before_settings", None)
-    return Options(values.command or "serve", flags, file, values)
+    wanted = of_extensions and (values.help_extensions or _without_extensions(given) != given)
+    return Options(values.command or "serve", flags, file, values, tuple(given) if wanted else ())
+
+
+def _without_extensions(given: Sequence[str]) -> list[str]:
+    """The words without what looks like options of extensions, --NAME.FIELD, and what stands behind each.
+
+    >>> _without_extensions(["generate", "a cat", "--glow.strength", "0.5", "--glow.shift=-1", "--steps", "5"])
+    ['generate', 'a cat', '--steps', '5']
+    """
+    left: list[str] = []
+    words = iter(given)
+    for word in words:
+        if re.fullmatch(r"--(no-)?[a-z][a-z0-9-]*\.[a-z0-9.-]+", word):
+            after = next(words, "-")
+            if after.startswith("--"):
+                left += _without_extensions([after, *words])
+        elif not re.match(r"--(no-)?[a-z][a-z0-9-]*\.[a-z0-9.-]+=", word):
+            left.append(word)
+    return left
 
 
 def run(options: Options, problem: str = "") -> int:
@@ -81,6 +106,8 @@ def run(options: Options, problem: str = "") -> int:
     logging.basicConfig(level=logging.INFO if options.command == "serve" else logging.WARNING, handlers=[to_terminal])
     try:
         settings = load(options.flags, file=options.file)
+        if options.again:
+            options = _with_extensions(options, settings)
         for stray in unknown_variables():
             print(f"atelier: {stray}", file=sys.stderr)
         return _command(options.command, problem)(options.values, settings)
@@ -93,6 +120,27 @@ def run(options: Options, problem: str = "") -> int:
     except BrokenPipeError:  # `... | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _with_extensions(options: Options, settings: Settings) -> Options:
+    """The same command line, parsed with the options of the extensions that are on; ends with --help-extensions."""
+    from modules.extensions.discovery import folders_of
+    from modules.extensions.service import Extensions
+    from modules.request.extensions import offered
+
+    trusting = not settings.needs_accounts
+    extensions = Extensions(folders_of(settings), settings.data_dir, settings.extensions_off, trusting)
+    extensions.start()
+    try:
+        groups = offered()
+    finally:
+        extensions.close()
+    if options.values.help_extensions:
+        parser = _Parser(prog="webui.py generate", usage="webui.py generate [PROMPT] [OPTIONS]", add_help=False)
+        _add_groups(parser, groups)
+        print(parser.format_help() if groups else "No extension that is on has options.")
+        raise SystemExit(0)
+    return parse(options.again, groups)
 
 
 def _command(name: str, problem: str) -> Callable[[argparse.Namespace, Settings], int]:
@@ -117,6 +165,10 @@ def _command(name: str, problem: str) -> Callable[[argparse.Namespace, Settings]
         from modules.commands import models
 
         return models.run
+    if name == "extension":
+        from modules.commands import extension
+
+        return extension.run
     if name == "test":
         from modules.commands import check
 
@@ -189,6 +241,14 @@ def build_parser(extensions: Groups = NO_OPTIONS) -> argparse.ArgumentParser:
             "models",
             help="get models, and make model files: merge, bake, extract-lora, merge-loras, convert",
             description="Get models, and make new ones of them. May run beside a server; a file is seen when it is whole.",
+        ),
+        after,
+    )
+    _extension(
+        commands.add_parser(
+            "extension",
+            help="extensions: list, show, enable, disable, install, update, remove, new",
+            description="Extensions. May run beside a server, which sees changes at its next start.",
         ),
         after,
     )
@@ -300,6 +360,41 @@ def _accounts(parser: argparse.ArgumentParser) -> None:
     add("--revoke", metavar="ID", help="tokens: revoke the token of this id")
 
 
+def _extension(parser: argparse.ArgumentParser, settings: list[_Parser]) -> None:
+    """What may be done with extensions."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser)
+
+    def action(
+        name: str, text: str, what: str = "NAME", about: str = "the extension's name", more: str = ""
+    ) -> Callable[..., Any]:
+        made = actions.add_parser(name, parents=settings, help=text, description=f"{text[0].upper()}{text[1:]}. {more}".strip())
+        if what:
+            made.add_argument("name", metavar=what, help=about)
+        return made.add_argument
+
+    confirmed = "answer yes to what would be asked"
+    action("list", "list all extensions with their versions and states", "")(
+        "--json", action="store_true", help="print one JSON list"
+    )
+    action("show", "show what is known of an extension")
+    action("enable", "switch an extension on")("--yes", action="store_true", help=confirmed)
+    action("disable", "switch an extension off")
+    more = (
+        "It is fetched, shown and then asked about; nothing of it runs before it is switched on. Packages that it needs are "
+        "installed only where that changes no package that is installed."
+    )
+    where = "https://HOST/PATH of a git repository, with #BRANCH or #TAG; a folder with a repository; or a zip file"
+    add = action("install", "install an extension from a git address, a repository here, or a zip", "ADDRESS", where, more)
+    add("--yes", action="store_true", help=confirmed)
+    add("--enable", action="store_true", help="switch it on too")
+    add = action("update", "fetch the newest version of an extension from where it came, and show what changes")
+    add("--yes", action="store_true", help=confirmed)
+    add = action("remove", "move an extension into the trash of the data folder, or delete it")
+    add("--yes", action="store_true", help=confirmed)
+    add("--delete", action="store_true", help="delete it for good")
+    action("new", "write a small extension with a test, to begin from", about="its name: lower-case letters, digits and _")
+
+
 _GENERATE = """Make pictures without a server. What is not given comes from the checkpoint's own defaults."""
 
 
@@ -329,7 +424,12 @@ def _generate(parser: argparse.ArgumentParser, extensions: Groups) -> None:
     add("--strength", metavar="S", dest="denoising_strength", help="how much is painted anew, 0 to 1 [0.75]")
     for option in FROM_PICTURES:
         _option(add, option)
-    for group, options in joined(OPTIONS, extensions).items():
+    add("--help-extensions", action="store_true", help="show the options of the extensions that are on, and exit")
+    _add_groups(parser, joined(OPTIONS, extensions))
+
+
+def _add_groups(parser: argparse.ArgumentParser, groups: Groups) -> None:
+    for group, options in groups.items():
         add = parser.add_argument_group(f"options: {group.lower()}").add_argument
         for option in options:
             _option(add, option)

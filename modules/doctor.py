@@ -77,6 +77,7 @@ def examine(settings: Settings, problem: str = "", check: bool = False) -> Itera
     yield from _settings(settings)
     yield from _folders(settings)
     yield from _checkpoints(settings)
+    yield from _extensions(settings)
     yield from _extras()
     if check:
         yield from _check(settings)
@@ -340,6 +341,21 @@ def _checkpoints(settings: Settings) -> Iterator[Finding]:
     if all(info.problem for info in found):
         remedy = f"git checkout models, or put an SD 1.x .safetensors file into {settings.models_dirs[0]}"
         yield Finding("checkpoints", "usable", "none", "missing", remedy)
+
+
+def _extensions(settings: Settings) -> Iterator[Finding]:
+    """What there is and why it is not in use; nothing of it runs."""
+    try:
+        from modules.extensions.discovery import folders_of
+        from modules.extensions.service import Extensions
+    except ImportError as error:
+        yield Finding("extensions", "list", f"cannot be read before the set-up is made ({error})", "note")
+        return
+    trusting = not settings.needs_accounts
+    for view in Extensions(folders_of(settings), settings.data_dir, settings.extensions_off, trusting).list():
+        said = f"{view.version or '?'}, {view.state}{f': {view.reason}' if view.reason else ''}"
+        broken = view.state in ("failed", "suspended", "refused")
+        yield Finding("extensions", view.name, said, "note" if broken else "good")
 
 
 def _extras() -> Iterator[Finding]:

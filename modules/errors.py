@@ -8,10 +8,13 @@ AtelierError                 everything that we raise on purpose
 ├── CheckpointError          a file is not a usable checkpoint; the loaded model stays loaded
 ├── GenerationError          one image failed while it was made
 │   ├── OutOfMemory          the device has not enough memory, even for this image alone
-│   └── NotFinite            NaN or infinity in a latent or a picture
+│   ├── NotFinite            NaN or infinity in a latent or a picture
+│   └── ExtensionFailed      an extension raised, and says that the picture fails then
 ├── EngineError              the engine process died or does not answer
 ├── QueueError               the job list cannot be opened, read or written
 ├── PluginError              an extension adds what cannot stand beside what is there
+├── EditFailed               an edit of skip connections raised within a network
+├── ExtensionError           an extension cannot be found, installed, switched on or removed
 └── OutputError              a finished picture could not be written
 """
 
@@ -22,6 +25,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 
 class AtelierError(Exception):
@@ -70,6 +74,10 @@ class NotFinite(GenerationError):
     """NaN or infinity in a latent or a picture."""
 
 
+class ExtensionFailed(GenerationError):
+    """An extension raised while a picture was made, and says that such pictures fail."""
+
+
 class EngineError(AtelierError):
     """The engine process died or does not answer."""
 
@@ -80,6 +88,22 @@ class QueueError(AtelierError):
 
 class PluginError(AtelierError):
     """An extension adds what cannot stand beside what is there; without it all works."""
+
+
+class EditFailed(AtelierError):
+    """The `edit` of some rows' skip connections raised `error` (`diffusion.forward.SkipEdit`)."""
+
+    def __init__(self, edit: object, error: Exception) -> None:
+        self.edit, self.error = edit, error
+        super().__init__(f"{type(edit).__name__} failed at a skip connection: {type(error).__name__}: {error}")
+
+    def again(self) -> NoReturn:
+        """Raise what the edit raised."""
+        raise self.error
+
+
+class ExtensionError(AtelierError):
+    """An extension cannot be found, read, installed, switched on or removed."""
 
 
 class OutputError(AtelierError):

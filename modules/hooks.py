@@ -4,8 +4,9 @@ A hook is a function that a plugin object has under that name, marked with `hook
 is built in is registered by the same hooks, each room's plugin when the room is imported, so nothing is imported for the sake
 of the registry.  Entries of extensions stand behind the built-in ones, in the order of registration.
 
-Two processes, two halves: what `Shared` and `Web` name is imported by the web process and never imports torch; what `Shared`
-and `Engine` name is imported by the engine.  Commands are no hook: the command line is read before anything is installed.
+Which hooks there are stands in `modules.extensions.hookspecs_web` and `hookspecs_engine`, a screen each.  Two processes, two
+halves: what `Shared` and `Web` name is imported by the web process and never imports torch; what `Shared` and `Engine` name is
+imported by the engine.  Commands are no hook: the command line is read before anything is installed.
 
     class Mine:
         @hookimpl
@@ -21,76 +22,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 import pluggy
 
 from modules.errors import PluginError
+from modules.extensions.hookspecs_engine import Engine
+from modules.extensions.hookspecs_web import Shared, Web
 
 log = logging.getLogger("atelier")
 
 _PROJECT = "atelier"
-_hookspec = pluggy.HookspecMarker(_PROJECT)
 hookimpl = pluggy.HookimplMarker(_PROJECT)
 """Marks a plugin's implementation of a hook."""
 
 T = TypeVar("T")
-
-
-class Shared(Protocol):
-    """Hooks of both processes.  Entries are `Any` here: the rooms that they belong to import this file, not the reverse."""
-
-    @_hookspec
-    def samplers(self) -> Iterable[Any]:
-        """`diffusion.samplers.Sampler`, found by name and aliases.  `sample` may import torch when it is called."""
-
-    @_hookspec
-    def schedules(self) -> Iterable[Any]:
-        """Noise schedules, `diffusion.schedules.Schedule`, found by label, name and aliases: plain floats."""
-
-    @_hookspec
-    def families(self) -> Iterable[Any]:
-        """Model families, `checkpoints.families.Family`: data by which a file is recognised and its networks are built."""
-
-    @_hookspec
-    def request_extensions(self) -> Iterable[Any]:
-        """`request.RequestExtension`: a name, and a pydantic class of options that requests may have."""
-
-
-class Web(Protocol):
-    """Hooks of the web process."""
-
-    @_hookspec
-    def readers(self) -> Iterable[Any]:
-        """`images.readers.Reader`, of what other programs write into pictures, asked in this order."""
-
-    @_hookspec
-    def detectors(self) -> Iterable[Any]:
-        """`scripts.detectors.Detector`: finds details of pictures, which the detail pass paints again, in this order."""
-
-    @_hookspec
-    def routes(self, app: Any, access: Any, server: Any) -> Iterable[Any]:
-        """`fastapi.APIRouter`, behind the middleware of `api.guard`; what its rules do not name is for administrators.
-
-        `app` is the `App`, `access` the `AccessConfig` of the middleware, `server` the application that they join.
-        """
-
-    @_hookspec
-    def tabs(self, app: Any, sync: Any, version: str) -> Iterable[Any]:
-        """Tabs of the page, `ui.tabs.base.Tab`, in the order of the bar.
-
-        `app` is the `App`, `sync` the page's `FormSync`, `version` a part of the addresses of served scripts and styles.
-        """
-
-
-class Engine(Protocol):
-    """Hooks of the engine."""
-
-    @_hookspec
-    def guidance_rules(self) -> Iterable[Any]:
-        """`pipelines.guidance.Rule`: what requests may ask of guidance beyond its scale, applied in this order."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +61,20 @@ class Registry:
         for specification in specifications:
             self._manager.add_hookspecs(specification)
         self._built_in: set[str] = set()
+        self._versions: dict[str, str] = {}
         self._listings: list[Listing[Any]] = []
         self._failures: dict[tuple[str, str], str] = {}
         self._clashes: dict[tuple[str, str], str] = {}
         self._lock = threading.RLock()
         self._asking = _Asking()
         self.revision = 0
+        self.on_failure: Callable[[str, str, BaseException], None] = lambda owner, hook, error: None
+        """Called with each error of a plugin that `report` gets: its owner, and the hook."""
+        self.entering: Callable[[str], AbstractContextManager[None]] = lambda owner: nullcontext()
+        """What surrounds the asking of a plugin that is not built in."""
 
-    def register(self, plugin: object, name: str, built_in: bool = False) -> None:
-        """Add the entries of `plugin` to those that are there.
+    def register(self, plugin: object, name: str, built_in: bool = False, version: str = "") -> None:
+        """Add the entries of `plugin` to those that are there; `version` is written into what is made with it.
 
         Raises:
             PluginError: such a plugin is there, it names a hook that there is not, or an entry of the name of another's.
@@ -140,6 +93,7 @@ class Registry:
                 raise
             if built_in:
                 self._built_in.add(name)
+            self._versions[name] = version
             self.revision += 1
         if clash := self._clash_of(name):
             self.unregister(name)
@@ -162,6 +116,7 @@ class Registry:
         with self._lock:
             self._manager.unregister(name=name)
             self._built_in.discard(name)
+            self._versions.pop(name, None)
             self._failures = {key: text for key, text in self._failures.items() if key[0] != name}
             self._clashes = {key: text for key, text in self._clashes.items() if key[0] != name}
             self.revision += 1
@@ -183,6 +138,21 @@ class Registry:
     def is_built_in(self, owner: str) -> bool:
         return owner in self._built_in
 
+    def version_of(self, owner: str) -> str:
+        """The version that a plugin was registered with, "" where it has none or is not there."""
+        return self._versions.get(owner, "")
+
+    def has(self, name: str) -> bool:
+        """Whether a plugin of this name is registered."""
+        with self._lock:
+            return self._manager.has_plugin(name)
+
+    def hooks_of(self, name: str) -> list[str]:
+        """The names of the hooks that a plugin implements."""
+        with self._lock:
+            plugin = self._manager.get_plugin(name)
+            return [caller.name for caller in self._manager.get_hookcallers(plugin) or ()] if plugin is not None else []
+
     @property
     def problems(self) -> dict[tuple[str, str], str]:
         """A sentence for each thing that was refused or failed, by plugin and hook."""
@@ -196,6 +166,8 @@ class Registry:
             self._failures[owner, hook] = text
         if known != text:
             log.error("the plugin %r: %s", owner, text, exc_info=error)
+        if error is not None:
+            self.on_failure(owner, hook, error)
 
     def collect(self, hook: str, what: str, names: Callable[[Any], Iterable[str]], **given: Any) -> list[Owned[Any]]:
         """The entries of all plugins for `hook`, those that are built in first.
@@ -219,17 +191,19 @@ class Registry:
         clashes: dict[tuple[str, str], str] = {}
         for owner, ask in self._implementations(hook, given):
             try:
-                with self._asking.one(hook):
+                with self._asking.one(hook), nullcontext() if self.is_built_in(owner) else self.entering(owner):
                     entries = [(entry, [str(name) for name in names(entry)]) for entry in ask()]
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if self.is_built_in(owner):
                     raise
-                self.report(owner, hook, f"its {hook} could not be asked: {type(error).__name__}: {error}", error)
+                self.report(owner, hook, f"its {hook} could not be asked: {error_text(error)}", error)
                 continue
             for entry, called in entries:
                 taken = next((name for name in called if name.casefold() in owners), None)
                 if taken is not None:
                     other = owners[taken.casefold()]
+                    if other.partition(":")[0] == owner.partition(":")[0] != owner:  # both halves of one, in one process
+                        continue
                     text = f"the {what} {taken!r} of the plugin {owner!r} is refused: {other!r} has one of that name; rename it"
                     clashes[owner, hook] = text
                     log.error("%s", text)
@@ -265,6 +239,14 @@ class Registry:
     def _remove(self, plugin: object) -> None:
         if self._manager.is_registered(plugin):
             self._manager.unregister(plugin)
+
+
+def error_text(error: BaseException) -> str:
+    """An error of an extension in words; what it says of itself is code of the extension too."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__}, whose text cannot be shown"
 
 
 class _Asking(threading.local):
@@ -360,4 +342,7 @@ class Table(Mapping[str, T]):
 
 
 HOOKS = Registry(Shared, Web, Engine)
-"""The plugins of this process: like `sys.modules`, there is one, since names are looked up without a context."""
+"""The plugins of this process: like `sys.modules`, there is one, since names are looked up without a context.
+
+It knows every hook before the first room registers what is built in, whatever is imported first: so the specifications lie
+below this file, and import nothing of ours."""

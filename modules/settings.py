@@ -44,6 +44,9 @@ class Settings:
     data_dir: Path = ROOT / "data"
     models_dirs: tuple[Path, ...] = (ROOT / "models",)
     outputs_dir: Path = ROOT / "outputs"
+    extensions_dir: Path = ROOT / "extensions"
+    extensions: bool = True
+    safe_mode: bool = False
     device: str = "auto"
     workers: int = 1
     dtype: str = "auto"
@@ -77,6 +80,11 @@ class Settings:
 
     def source(self, name: str) -> str:
         return self.sources.get(name, "default")
+
+    @property
+    def extensions_off(self) -> str:
+        """The flag by which no extension is loaded, "" where they are."""
+        return "--safe-mode" if self.safe_mode else "" if self.extensions else "--no-extensions"
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -295,6 +303,20 @@ TABLE: tuple[Setting, ...] = (
         repeatable=True,
     ),
     Setting("outputs_dir", _folder, "where pictures are saved, in a folder per day", "outputs", "DIR"),
+    Setting(
+        "extensions_dir",
+        _folder,
+        "where extensions lie, a folder each; those that come with the program are always found",
+        "extensions",
+        "DIR",
+    ),
+    Setting("extensions", _switch, "load the extensions that are switched on", "true"),
+    Setting(
+        "safe_mode",
+        _switch,
+        "start without extensions and accelerators, to find out what keeps the program from starting; changes nothing",
+        "false",
+    ),
     Setting("device", _device, "what computes: auto, cpu, cuda or cuda:N", "auto", "DEVICE"),
     Setting(
         "workers",

@@ -29,6 +29,9 @@ class LocalLink:
         if self.engine is not None:
             self.engine.inbox.put(message)
 
+    def restart(self, why: str) -> bool:
+        return False
+
     def close(self) -> None:
         self.send(Message("stop"))
         if self._thread is not None:

@@ -19,6 +19,7 @@ class ScriptedLink:
         self._sent: list[Message] = []
         self._settle: Callable[[], object] = lambda: None
         self.starts = 0
+        self.restarts: list[str] = []
         self.say: Callable[[Message], None] = lambda message: None
 
     @property
@@ -38,6 +39,12 @@ class ScriptedLink:
 
     def close(self) -> None:
         """Nothing runs."""
+
+    def restart(self, why: str) -> bool:
+        self.restarts.append(why)
+        self.sent.clear()
+        self.say(Message("died", {"cause": why, "asked": True}))
+        return True
 
     def hello(self) -> None:
         self.say(Message("hello", {"device": "cpu (test)", "dtype": "float32 (test)", "attention": "sdpa (test)"}))

@@ -16,6 +16,7 @@ import pytest
 
 from modules import doctor
 from modules.settings import TABLE, Settings
+from tests.extensions.writing import write_extension
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ def test_all_is_well(settings: Settings, capsys: pytest.CaptureFixture[str]) -> 
     assert report(settings) == 0
     said = capsys.readouterr().out
     assert said.rstrip().endswith("All that is needed is here.")
-    for topic in ("machine", "programs", "chosen", "settings", "folders", "checkpoints", "for developers"):
+    for topic in ("machine", "programs", "chosen", "settings", "folders", "checkpoints", "extensions", "for developers"):
         assert f"\n{topic}\n" in said
 
 
@@ -85,6 +86,15 @@ def test_a_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> 
 def test_a_models_folder_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
     settings = replace(settings, models_dirs=(tmp_path / "nowhere", *settings.models_dirs))
     assert [finding.found for finding in found(settings, "folders")][-1] == f"{tmp_path / 'nowhere'} does not exist"
+
+
+def test_extensions_are_listed_and_not_run(settings: Settings, tmp_path: Path) -> None:
+    write_extension(tmp_path / "ext", "glow", "raise SystemExit('it ran')")
+    write_extension(tmp_path / "ext", "late", "raise SystemExit('it ran')", atelier=">=99")
+    findings = {finding.what: finding for finding in found(replace(settings, extensions_dir=tmp_path / "ext"), "extensions")}
+    assert (findings["glow"].state, findings["glow"].found) == ("good", "1.0.0, on")
+    assert findings["late"].state == "note"
+    assert "refused: it is for Atelier >=99" in findings["late"].found
 
 
 def test_a_choice_that_this_machine_cannot_keep(settings: Settings, torch_says: dict[str, object]) -> None:

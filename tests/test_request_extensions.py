@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from starlette.testclient import TestClient
 
 from modules import cli
-from modules.api.a1111.scripts import script_fields, script_infos
+from modules.api.a1111.scripts import script_fields, script_infos, script_names
 from modules.api.page.jobs import job_json
 from modules.api.server import build_api
 from modules.api.v1.endpoints import job_answer
@@ -69,10 +69,14 @@ class GlowOptions(BaseModel):
     note: str = ""
 
 
+class Second(BaseModel):
+    amount: Annotated[Real, About("Amount", "of it")] = 0.0
+
+
 class Glow:
     @hookimpl
     def request_extensions(self) -> list[RequestExtension]:
-        return [RequestExtension("glow", GlowOptions)]
+        return [RequestExtension("glow", GlowOptions, "Soft glow", tabs=("txt2img", "inpaint"))]
 
 
 GIVEN = {"glow": {"strength": 0.5, "colour": "cold", "note": 'a "b", c: d'}}
@@ -201,11 +205,11 @@ def test_a_picture_is_readable_where_its_extension_is_not_installed() -> None:
     found = read_picture(picture)
     assert found.fields["prompt"] == "a fox"
     assert found.fields["extensions"] == {}
-    (note,) = found.notes
-    assert note.startswith("made with the extension 'glow', whose options are left out: extensions: there is no extension")
+    assert found.notes == ("made with glow, which is not installed here or is off: its options are kept, not used",)
+    assert found.fields["kept_extensions"] == {"glow": {"version": "", "options": info.request.extensions["glow"]}}
     assert json.loads(found.items["Extensions"])["glow"]["strength"] == 0.5
     assert read_text(text).notes == found.notes
-    assert parse_request(found.fields)
+    assert parse_request(found.fields).kept_extensions == found.fields["kept_extensions"]
     assert dict(changed_settings(kept.request))["Glow strength"] == "0.5"
     assert relevant(kept.request).extensions == info.request.extensions
 
@@ -219,7 +223,8 @@ def test_one_extension_that_is_missing_does_not_cost_another_one_s_options() -> 
     with HOOKS.registered(Glow(), "glow"):
         found = read_text(text)
         assert found.fields["extensions"]["glow"]["strength"] == 0.5
-        assert [note.partition(",")[0] for note in found.notes] == ["made with the extension 'bloom'"]
+        assert [note.partition(",")[0] for note in found.notes] == ["made with bloom"]
+        assert found.fields["kept_extensions"] == {"bloom": {"version": "", "options": {"a": 1}}}
 
 
 @pytest.mark.usefixtures("glow")
@@ -274,22 +279,22 @@ def test_flags_go_over_the_options_of_a_picture_one_by_one(tmp_path: Path, caplo
     assert "fox.png: made with the extension 'glow'" in caplog.text
 
 
-def page(folder: str) -> None:
+def page() -> None:
     """Print what a form with the extension's options is made of; in a process of its own."""
-    from modules.ui.form import Figure, Form
-    from modules.ui.form_sync import FormSync
+    from modules.ui.extension_options import extension_options
+    from modules.ui.form import KEPT, Figure, Form, keep_unused
     from modules.ui.gradio import gr
     from modules.ui.options import Options
-
-    app: Any = FakeApp(Path(folder))
 
     with HOOKS.registered(Glow(), "glow"), gr.Blocks():
         form = Form("txt2img")
         form.choice("sampler", "Sampler", ["Euler"], "Euler")
         form.choice("schedule", "Schedule", ["Karras"], "Karras")
         form.text("seed", "Seed", "")
-        options = Options(form, tell="{}")
-        options.build()
+        Options(form, tell="{}").build()
+        (options,) = extension_options(form, tell="{}")
+        form.kept()
+        other = [one.name for one in extension_options(Form("img2img"), tell="{}")]
         strength = form.components["extensions.glow.strength"]
         data = {component: getattr(component, "value", None) for component in form.outputs}
         data[form.components["seed"]] = "3"
@@ -310,30 +315,41 @@ def page(folder: str) -> None:
             ),
             "title": shown[options.accordion]["label"],
             "written": {str(component.elem_id): value for component, value in updates.items()},
-            "missing": FormSync(app)._drop_unknown(form, {"extensions": {"glow": {}, "bloom": {"a": 1}}}),
+            "elsewhere": other,
+            "kept": form.write({"extensions": {}, "kept_extensions": {"bloom": {"options": {"a": 1}}}})[form.components[KEPT]],
+            "kept_read": form.read({**data, form.components[KEPT]: '{"bloom": {"options": {"a": 1}}}'})[KEPT],
             "complaint": form.complaint(RequestError("extensions.glow.strength: must be a number from 0 to 1, 7 was given")),
         }
+    said["off"] = form.read(data).get("extensions", "none")
+    said["reused"] = form.write({"extensions": {"glow": {"strength": 0.25}}})
+    said["missing"] = keep_unused(fields := {"extensions": {"glow": {"strength": 0.25}}})
+    said["missing_kept"] = fields
+    said["still"] = [component is options.state for component in options._shown("{}")]
     print(json.dumps(said))
 
 
-def test_the_page_has_a_control_for_each(tmp_path: Path) -> None:
-    script = f"from tests.test_request_extensions import page; page({str(tmp_path)!r})"
+def test_the_page_has_an_accordion_with_a_control_for_each() -> None:
+    script = "from tests.test_request_extensions import page; page()"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     prefix = "txt2img_extensions.glow."
     ids = [one for one in said["ids"] if one.startswith(prefix)]
     assert ids == [prefix + name for name in ("strength", "last_steps", "colour", "at_edges")]
-    assert said["ids"].index("txt2img_cfg_zero") + 1 == said["ids"].index(prefix + "strength"), "in the group that it names"
+    assert said["elsewhere"] == [], "it names txt2img and inpaint alone"
     assert said["labels"]["extensions.glow.strength"] == "Glow"
     assert parse_like_a_form(said["read"]) == {"strength": "0.5", "colour": "warm", "at_edges": True}
     assert {"extensions.glow.colour", "extensions.glow.last_steps"} <= set(said["idle"])
     assert prefix + "colour" in said["freed"]
-    assert said["title"] == "Advanced · 1 set"
+    assert said["title"] == "Soft glow · 1 set"
     assert said["written"] == {
         prefix + "strength": 0.25, prefix + "last_steps": 0, prefix + "colour": "warm", prefix + "at_edges": False,
     }  # fmt: skip
-    assert said["missing"] == ["Extension 'bloom'"]
+    assert json.loads(said["kept"]) == {"bloom": {"options": {"a": 1}}}
+    assert said["kept_read"] == {"bloom": {"version": "", "options": {"a": 1}}}
+    assert (said["off"], said["reused"], said["still"]) == ("none", {}, [True]), "its values wait while it is off"
+    assert said["missing"] == ["made with glow, which is not installed here or is off: its options are kept, not used"]
+    assert said["missing_kept"]["kept_extensions"] == {"glow": {"version": "", "options": {"strength": 0.25}}}
     assert said["complaint"] == {"error": "Glow must be a number from 0 to 1, 7 was given.", "fields": [prefix + "strength"]}
 
 
@@ -361,17 +377,40 @@ def test_our_api_takes_and_describes_them(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("glow")
 def test_a1111_s_api_has_them_as_a_script() -> None:
-    scripts = [script for script in script_infos(NAMES) if script["name"] == "glow"]
+    scripts = [script for script in script_infos(NAMES) if script["name"] == "soft glow"]
     assert [script["is_img2img"] for script in scripts] == [False, True]
+    assert "soft glow" in script_names(False)
     shown = [(one["label"], one["value"], one["minimum"], one["maximum"], one["step"]) for one in scripts[0]["args"]]
     assert shown[:2] == [("Glow", 0, 0, 1, 0.1), ("Glow's steps", 0, 0, 150, None)]
     assert shown[2] == ("Glow's colour", "warm", None, None, None)
     for image, start in ((False, {}), (True, {"source": "a" * 64})):
-        fields, notes = script_fields({"Glow": {"args": [0.5, 3]}}, image)
+        fields, notes = script_fields({"Soft glow": {"args": [0.5, 3]}}, image)
+        for named in ({"args": {"strength": 0.5, "last_steps": 3}}, {"args": [{"last_steps": 3, "strength": 0.5}]}):
+            assert options_of(script_fields({"GLOW": named}, image)[0]["extensions"], "glow", GlowOptions) == GlowOptions(
+                strength=0.5, last_steps=3
+            )
         request = parse_request({**fields, **start})
         assert isinstance(request, Img2Img) == image
         assert options_of(request.extensions, "glow", GlowOptions) == GlowOptions(strength=0.5, last_steps=3)
         assert notes == []
+    with pytest.raises(RequestError, match="takes 5 args, 6 were given"):
+        script_fields({"Soft glow": {"args": [0] * 6}}, False)
+
+
+def test_an_extension_s_options_are_offered_where_it_says() -> None:
+    class Words:
+        @hookimpl
+        def request_extensions(self) -> list[RequestExtension]:
+            return [RequestExtension("words", GlowOptions, tabs=("txt2img",)), RequestExtension("refiner_2", Second, "Refiner")]
+
+    with HOOKS.registered(Words(), "words"):
+        assert ("words" in script_names(False), "words" in script_names(True)) == (True, False)
+        with pytest.raises(RequestError, match="always on script Words not found"):
+            script_fields({"Words": {"args": [0.5]}}, True)
+        assert script_fields({"Refiner": {"args": [False]}}, False)[0] == {}, "A1111's own script is meant"
+        assert [option.name for option in offered()["Refiner"]] == ["extensions.refiner_2.amount"], "the title is its group"
+    with pytest.raises(ValueError, match="can stand in txt2img, img2img, inpaint, not in 'gallery'"):
+        RequestExtension("glow", GlowOptions, tabs=("gallery",))
 
 
 # ---- from the request to the file
@@ -391,17 +430,25 @@ def test_a_job_carries_them_to_the_engine_and_into_the_file(tmp_path: Path, monk
     monkeypatch.setattr(Submit, "of", staticmethod(watched))
     app = App(settings, LocalLink(engine_configuration(settings)))
     fields = {"prompt": "a fox", "seed": 3, "steps": 1, "width": 64, "height": 64}
-    with HOOKS.registered(Glow(), "glow"):
+    kept = {"freeu": {"version": "2.0", "options": {"b1": 1.2}}}
+    HOOKS.register(Glow(), "glow", version="1.0.0")
+    try:
         app.start()
         try:
-            *_, view = app.events(app.submit({**fields, "extensions": GIVEN}, "me").id, "me")
+            *_, view = app.events(app.submit({**fields, "extensions": GIVEN, "kept_extensions": kept}, "me").id, "me")
             assert view.state == "done", view.error
         finally:
             app.close()
         assert sent[0]["extensions"] == view.request.extensions
+    finally:
+        HOOKS.unregister("glow")
     path = view.pictures[0].path
     assert json.loads(parse(view.pictures[0].infotext)["Extensions"]) == GIVEN
-    assert read_record(path).info.request.extensions == view.request.extensions
+    assert parse(view.pictures[0].infotext)["Extension versions"] == "glow: 1.0.0"
+    info = read_record(path).info
+    assert info.request.extensions == view.request.extensions
+    assert info.request.kept_extensions == kept
+    assert "made without freeu 2.0, which was not installed or was off" in info.facts["notes"]
 
 
 def test_a_job_whose_extension_was_removed_says_so(tmp_path: Path) -> None:

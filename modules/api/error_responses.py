@@ -14,13 +14,23 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from modules.accounts import AccountsUnavailable
-from modules.errors import AtelierError, EngineError, LimitError, OutputError, QueueError, RequestError, without_folders
+from modules.errors import (
+    AtelierError,
+    EngineError,
+    ExtensionError,
+    LimitError,
+    OutputError,
+    QueueError,
+    RequestError,
+    without_folders,
+)
 
 A1111_PATHS = ("/sdapi/", "/controlnet/", "/internal/progress", "/internal/pending-tasks", "/internal/ping", "/queue/status")
 """Paths of A1111's API, of its ControlNet extension, and of what its clients call beside them."""
 
 _STATUS: dict[type[Exception], int] = {
     RequestError: 422,
+    ExtensionError: 422,
     LimitError: 429,
     EngineError: 503,
     QueueError: 503,

@@ -17,8 +17,10 @@ from modules.api.a1111 import a1111_endpoints
 from modules.api.docs_page import docs_endpoint
 from modules.api.error_responses import error_response, error_response_for
 from modules.api.guard.middleware import AccessConfig, GuardMiddleware
+from modules.api.isolated import isolate
 from modules.api.page.account_pages import LOGIN_VERSION, login_files
 from modules.api.page.accounts import account_endpoints
+from modules.api.page.extensions import extension_endpoints
 from modules.api.page.forever import forever_endpoints
 from modules.api.page.gallery import gallery_endpoints
 from modules.api.page.jobs import job_endpoints
@@ -53,7 +55,10 @@ def build_api(app: App, access: AccessConfig | None = None) -> FastAPI:
     access = access or AccessConfig(folder=app.settings.data_dir)
     server = FastAPI(title="Atelier", version=__version__, description=ABOUT, docs_url=None, redoc_url=None)
     for router in HOOKS.collect("routes", "route", _addresses, app=app, access=access, server=server):
+        before = list(server.router.routes)
         server.include_router(router.entry)
+        if not HOOKS.is_built_in(router.owner):
+            isolate(server, before, router.owner)
     server.mount(f"/door/{LOGIN_VERSION}", login_files(), name="door")
     answer_errors(server)
     server.add_middleware(GuardMiddleware, access=access)
@@ -77,6 +82,7 @@ class _BuiltIn:
             prompt_file_endpoints(app),
             forever_endpoints(app, access),
             model_tool_endpoints(app),
+            extension_endpoints(app, access),
             v1_endpoints(app),
             a1111_endpoints(app),
             docs_endpoint(server),

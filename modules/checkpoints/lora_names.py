@@ -8,7 +8,12 @@ change.  Spellings: kohya's (`lora_unet_down_blocks_0_...`, `lora_te1_text_model
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from modules.hooks import HOOKS, Listing
 
 ENDINGS: Mapping[str, str] = {
     **{f".lora_{side}.weight": side for side in ("down", "up", "mid")},
@@ -28,7 +33,34 @@ ENDINGS: Mapping[str, str] = {
 }
 """What a name may end in, and what that tensor is of the layer's change."""
 
-_LONGEST_FIRST = sorted(ENDINGS, key=len, reverse=True)
+
+@dataclass(frozen=True)
+class AdapterKind:
+    """How files say what they change of a layer, one of several ways.
+
+    `needs` are what tensors of a layer it is known by, as `ENDINGS` and its own `endings` call them; of several kinds that are
+    known so the first counts.  `read(tensors, weight)` makes the change, a `diffusion.adapters.Delta`, of a layer's tensors by
+    what they are, and of its weight; what does not go together is a ValueError.  On a host thread, with torch.
+    """
+
+    name: str
+    needs: frozenset[str]
+    read: Callable[[Mapping[str, Any], Any], Any]
+    endings: Mapping[str, str] = field(default_factory=dict)
+
+
+HOOK = "adapters"
+ADAPTERS: Listing[AdapterKind] = Listing(HOOKS, HOOK, "kind of adapter", lambda kind: (kind.name,))
+"""Every kind in the order in which it is tried, extensions' last; the built-in ones come with `checkpoints.loras`."""
+
+
+@lru_cache(maxsize=4)
+def _endings(revision: int) -> Mapping[str, str]:
+    """All endings, the longest first: those of kinds that are there are known by the registry's `revision`."""
+    own = {ending: what for kind in ADAPTERS for ending, what in kind.endings.items()}
+    every = {**own, **ENDINGS}
+    return {ending: every[ending] for ending in sorted(every, key=len, reverse=True)}
+
 
 _PREFIXES = (
     ("unet", re.compile(r"(?:lora|oft|lycoris)_unet_|(?:model\.)?diffusion_model\.|unet\.")),
@@ -49,7 +81,8 @@ def split(name: str) -> tuple[str, str, str]:
     >>> split("unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.up.weight")[1]
     'mid_block_attentions_0_transformer_blocks_0_attn1_to_out_0'
     """
-    ending = next((one for one in _LONGEST_FIRST if name.endswith(one)), None)
+    endings = _endings(HOOKS.revision)
+    ending = next((one for one in endings if name.endswith(one)), None)
     if ending is None:
         return "", "", ""
     stem, part = name.removesuffix(ending).removeprefix("base_model.model."), "unet"
@@ -62,7 +95,7 @@ def split(name: str) -> tuple[str, str, str]:
     stem = stem.replace(".", "_")
     if part != "unet":
         stem = stem.removeprefix("text_model_")
-    return part, stem, ENDINGS[ending]
+    return part, stem, endings[ending]
 
 
 def text_aliases(places: Iterable[str]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from modules.checkpoints.companions import BUNDLED, bundled_shapes, lora_file, l
 from modules.checkpoints.completeness import listed
 from modules.checkpoints.header import Header, header_of, open_model
 from modules.checkpoints.inversions import side_by_side
-from modules.checkpoints.lora_names import split
+from modules.checkpoints.lora_names import ADAPTERS, HOOK, AdapterKind, split
 from modules.checkpoints.lora_options import adjusted
 from modules.checkpoints.weights import Weights
 from modules.diffusion.adapters import Adapter, Delta, Dense, Layer, LowRank
@@ -32,6 +32,8 @@ from modules.diffusion.blocks import resting_weight
 from modules.diffusion.deltas import Decomposed, Full, Generalised, Hadamard, Kronecker, Rotation, Scaled
 from modules.diffusion.networks import AdaptableNetwork, LoadedAdapter
 from modules.errors import CheckpointError, UnknownName
+from modules.extensions.isolation import call
+from modules.hooks import HOOKS, Owned, hookimpl
 from modules.prompts.compose import NetworkOptions
 
 log = logging.getLogger(__name__)
@@ -105,7 +107,7 @@ class Loras:
                 raise CheckpointError(
                     f"it is no LoRA: it has {status.st_size / 1e9:.1f} GB, at most {MAX_FILE / 1e9:.1f} are read"
                 )
-            version = f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}-{path}"
+            version = f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}-{path}{_kinds()}"
             with self._lock:
                 self._used[path.stem] = time.monotonic()
                 kept = self._loaded.setdefault(model, OrderedDict())
@@ -123,6 +125,12 @@ class Loras:
 
 
 Tensors = Mapping[str, Tensor]
+
+
+def _kinds() -> str:
+    """What changes with extensions' kinds of files, "" without any."""
+    others = any(not HOOKS.is_built_in(one.owner) for one in ADAPTERS.owned())
+    return f"-{HOOKS.revision}" if others else ""
 
 
 class _Reader:
@@ -236,8 +244,8 @@ def delta_of(tensors: Tensors, weight: Tensor, kept: Callable[[Delta], Delta] = 
     Raises:
         RuntimeError, ValueError, IndexError: they do not go together.
     """
-    kind = next((kind for kind, needed in _KINDS if needed <= tensors.keys()), None)
-    found = kind(tensors, weight) if kind else None
+    kind = next((kind for kind in ADAPTERS.owned() if kind.entry.needs <= tensors.keys()), None)
+    found = _read(kind, tensors, weight) if kind else None
     if found is None:
         return None
     delta = kept(found)
@@ -245,6 +253,24 @@ def delta_of(tensors: Tensors, weight: Tensor, kept: Callable[[Delta], Delta] = 
         return delta
     by_row = magnitude.ndim == 1 or magnitude.shape[0] != 1 or weight.shape[0] == 1
     return Decomposed(delta, magnitude, by_row)
+
+
+def _read(kind: Owned[AdapterKind], tensors: Tensors, weight: Tensor) -> Delta | None:
+    """The change that a kind makes of them; None where it is an extension's and failed."""
+    misfits: list[Exception] = []
+
+    def read() -> Delta | None:
+        try:
+            delta: Delta = kind.entry.read(tensors, weight)
+        except (RuntimeError, ValueError, IndexError) as error:  # of the file
+            misfits.append(error)
+            return None
+        return delta
+
+    delta = call(kind.owner, HOOK, read, lambda: None)
+    if misfits:
+        raise misfits[0]
+    return delta
 
 
 def _misfit(delta: Delta, layer: Layer) -> str:
@@ -335,18 +361,27 @@ def _oft_made(tensors: Tensors, weight: Tensor) -> Delta:
     return Rotation(tensors["oft_diag"], tensors.get("rescale"))
 
 
-_KINDS: tuple[tuple[Callable[[Tensors, Tensor], Delta], frozenset[str]], ...] = (
-    (_lora, frozenset({"down", "up"})),
-    (_loha, frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})),
-    (_lokr, frozenset({"lokr_w1"})),
-    (_lokr, frozenset({"lokr_w1_a", "lokr_w1_b"})),
-    (_glora, frozenset({"a1", "a2", "b1", "b2"})),
-    (_ia3, frozenset({"weight", "on_input"})),
-    (_oft, frozenset({"oft_blocks"})),
-    (_oft_made, frozenset({"oft_diag"})),
-    (_replaced, frozenset({"set_weight"})),
-    (_full, frozenset({"diff"})),
-    (_full, frozenset({"diff_b"})),
-    (_full, frozenset({"w_norm"})),
-    (_full, frozenset({"b_norm"})),
-)
+class _BuiltIn:
+    @hookimpl
+    def adapters(self) -> tuple[AdapterKind, ...]:
+        def kind(name: str, read: Callable[[Tensors, Tensor], Delta], *needs: str) -> AdapterKind:
+            return AdapterKind(name, frozenset(needs), read)
+
+        return (
+            kind("LoRA", _lora, "down", "up"),
+            kind("LoHa", _loha, "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
+            kind("LoKr", _lokr, "lokr_w1"),
+            kind("LoKr in factors", _lokr, "lokr_w1_a", "lokr_w1_b"),
+            kind("GLoRA", _glora, "a1", "a2", "b1", "b2"),
+            kind("(IA)3", _ia3, "weight", "on_input"),
+            kind("OFT", _oft, "oft_blocks"),
+            kind("OFT made", _oft_made, "oft_diag"),
+            kind("Weight", _replaced, "set_weight"),
+            kind("Difference", _full, "diff"),
+            kind("Difference of a bias", _full, "diff_b"),
+            kind("Difference of a norm", _full, "w_norm"),
+            kind("Difference of a norm's bias", _full, "b_norm"),
+        )
+
+
+HOOKS.register(_BuiltIn(), "atelier.adapters", built_in=True)

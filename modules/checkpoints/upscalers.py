@@ -22,14 +22,14 @@ from modules.checkpoints.folders import files_below
 from modules.checkpoints.header import Header, read_header
 from modules.diffusion.upscaler_config import Activation, CompactConfig, RRDBConfig
 from modules.errors import CheckpointError, UnknownName
+from modules.pixels.enlarging import UPSCALERS
 
 FOLDERS = frozenset(("esrgan", "realesrgan", "upscale_models", "upscalers"))
 """A1111's, ComfyUI's and our own names of the folder."""
 SUFFIX = ".safetensors"
 
-NONE, LANCZOS, NEAREST = "None", "Lanczos", "Nearest"
-BUILT_IN = (NONE, LANCZOS, NEAREST)
-"""A1111's upscalers that are no files."""
+NONE = "None"
+"""A1111's name of no upscaler."""
 
 ALIASES = {
     "ESRGAN_4x": ("ESRGAN_4x", "ESRGAN"),
@@ -101,11 +101,11 @@ def described_upscaler(path: Path) -> UpscalerInfo:
 
 
 def find_upscaler(
-    folders: Sequence[Path], name: str, field: str = "upscaler", others: Sequence[str] = BUILT_IN
+    folders: Sequence[Path], name: str, field: str = "upscaler", others: Sequence[str] | None = None
 ) -> UpscalerInfo:
     """The one of this name, in any case, with or without its suffix, or under A1111's name for it.
 
-    `field` and `others`, the names that are no files, are for the message.
+    `field` and `others`, the names that are no files (`no_files` unless given), are for the message.
 
     Raises:
         UnknownName: there is none.
@@ -119,12 +119,18 @@ def find_upscaler(
             if info.problem:
                 raise CheckpointError(info.problem)
             return info
-    raise UnknownName(field, name, [*others, *(info.name for info in found.values() if not info.problem)])
+    names = no_files() if others is None else others
+    raise UnknownName(field, name, [*names, *(info.name for info in found.values() if not info.problem)])
+
+
+def no_files() -> tuple[str, ...]:
+    """The upscalers that are no files: none, and those that know pixels alone (the hook `upscalers`)."""
+    return (NONE, *UPSCALERS)
 
 
 def built_in(name: str) -> str:
-    """The built-in upscaler that `name` means, in any case; "" where it means none."""
-    return next((known for known in BUILT_IN if known.casefold() == name.casefold()), "")
+    """The upscaler that is no file and that `name` means, in any case; "" where it means none."""
+    return next((known for known in no_files() if known.casefold() == name.casefold()), "")
 
 
 def can_read_others() -> bool:

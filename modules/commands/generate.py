@@ -19,6 +19,7 @@ from modules.app import App
 from modules.commands.folders import check_writable
 from modules.commands.starting import starting_fields
 from modules.errors import GenerationError, RequestError, UnknownName
+from modules.extensions import lines
 from modules.images.encoding import KINDS, SUFFIXES, Form, form_of
 from modules.images.infotext import GenerationInfo
 from modules.images.infotext_fields import IMG2IMG_FIELDS
@@ -58,6 +59,7 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
         check_writable(settings.outputs_dir, "--outputs-dir")
     log.setLevel(logging.WARNING)
 
+    end_lines = lines.install()
     app = App(with_workers(settings, fields.get("count")), outputs=outputs, durable=False)
     try:
         fields |= starting_fields(app, values, fields, USER)
@@ -73,6 +75,7 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
         return 0
     finally:
         app.close()
+        end_lines()
 
 
 def with_workers(settings: Settings, count: Any) -> Settings:

@@ -20,6 +20,7 @@ from modules.accounts.qr import qr_text
 from modules.accounts.store import FILE_NAME
 from modules.commands.folders import make_folders
 from modules.errors import SettingsError
+from modules.extensions import lines
 from modules.settings import Settings
 
 GREETING_SECONDS = 1.0
@@ -32,6 +33,7 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
         check_port(address, settings.port)
     make_folders(settings)
     with contextlib.ExitStack() as stack:
+        stack.callback(lines.install())
         store: AccountStore | None = None
         if settings.needs_accounts:  # one connection, from here to the end: see `modules.accounts.store`
             store = stack.enter_context(contextlib.closing(open_accounts(settings)))

@@ -1,11 +1,12 @@
 """The forward context: what the rows of one network evaluation ask of its layers in addition to x, timesteps and text.
 
-Three kinds of requests, each per row, so that rows which ask differently (or nothing) share a forward:
+Four kinds of requests, each per row, so that rows which ask differently (or nothing) share a forward:
 
 - *adapters* (`modules.diffusion.adapters`): side paths of linear layers and convolutions, W x + strength * up(down(x)), and of
   norms; hypernetworks, which change what keys and values are computed from;
 - *taps*: edits and observations of one attention (perturbed-attention guidance, self-attention guidance);
-- *control residuals*: what control networks add to the skip connections and to the middle block.
+- *control residuals*: what control networks add to the skip connections and to the middle block;
+- *skip edits*: changes of what meets where a U-Net's way up takes in a skip connection (FreeU).
 
 A network names its layers by their place in its state dict (`name_layers`), and every layer that can be reached gets the
 context.  Rows that ask for nothing make no context at all: the layers then compute what `torch.nn`'s do.
@@ -22,8 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modules.diffusion.adapters import Adapter, Layer
+from modules.diffusion.attention.backends import failed_device
 from modules.diffusion.kernels import PLAIN, Kernels
 from modules.diffusion.transfers import numbers
+from modules.errors import EditFailed
 
 MIDDLE_ATTENTION = "middle_block.1.transformer_blocks.0.attn1"
 """The self-attention in the middle of a U-Net, where PAG and SAG work."""
@@ -75,6 +78,28 @@ def attention_mass(q: Tensor, k: Tensor) -> Tensor:
     return scores.softmax(dim=-1).sum(dim=2).mean(dim=1)
 
 
+@dataclass(frozen=True)
+class Join:
+    """Where a U-Net's way up takes in the output of a block of the way down.
+
+    `number` counts from 0 at the coarsest resolution, `width` are the channels of the finest one (320 of SD 1.x and SDXL).
+    """
+
+    number: int
+    width: int
+
+
+class SkipEdit(Protocol):
+    """A change of what meets at the joins of a U-Net, for some rows of a forward; equal edits of several rows are applied at
+    once, so one that is the same for pictures of several users costs as much as for one of them.  Frozen and hashable."""
+
+    def __call__(self, h: Tensor, skip: Tensor, join: Join) -> tuple[Tensor, Tensor]:
+        """What the next block gets in the place of `h` (n, C, H, W), which comes from below, and of `skip` (n, C2, H, W).
+
+        Both keep their shapes and number formats; each row is changed by itself, and nothing in place.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class Applied:
     """An adapter on some rows of a forward: `rows` (n,) are their numbers, `strengths` (n,) how much of it each gets.
@@ -102,6 +127,8 @@ class ForwardContext:
     taps: dict[str, list[tuple[Tap, Tensor]]] = field(default_factory=dict)
     """By attention layer: taps with the numbers (n,) of their rows."""
     residuals: Residuals | None = None
+    skip_edits: tuple[tuple[SkipEdit, Tensor | None], ...] = ()
+    """With the numbers (n,) of their rows, None for all of them."""
     observed: dict[Tap, Tensor] = field(default_factory=dict)
     """What taps observed, (n, h, w) in the order of their rows."""
     grid: tuple[int, int] = (0, 0)
@@ -145,12 +172,40 @@ class ForwardContext:
             out = tap.edit(rows, q, k, v, out)
         return out
 
+    def joined(self, h: Tensor, skip: Tensor, join: Join) -> tuple[Tensor, Tensor]:
+        """What meets at a join, with the rows' edits.
+
+        Raises:
+            EditFailed: an edit raises, or answers something of another shape or number format.
+        """
+        for edit, rows in self.skip_edits:
+            if rows is None:
+                h, skip = _edited(edit, h, skip, join)
+            else:
+                changed_h, changed_skip = _edited(edit, h[rows], skip[rows], join)
+                h, skip = h.index_copy(0, rows, changed_h), skip.index_copy(0, rows, changed_skip)
+        return h, skip
+
+
+def _edited(edit: SkipEdit, h: Tensor, skip: Tensor, join: Join) -> tuple[Tensor, Tensor]:
+    try:
+        changed_h, changed_skip = edit(h, skip, join)
+        same = (changed_h.shape, changed_h.dtype, changed_skip.shape, changed_skip.dtype)
+        if same != (h.shape, h.dtype, skip.shape, skip.dtype):
+            raise ValueError(f"an edit of a skip connection must keep shapes and number formats, not make {same} of them")
+    except Exception as error:
+        if failed_device(error):
+            raise  # which the runner and the engine answer
+        raise EditFailed(edit, error) from error
+    return changed_h, changed_skip
+
 
 def context_for(
     adapters: Sequence[Sequence[tuple[Adapter, float]]],
     taps: Sequence[Sequence[Tap]],
     residuals: Residuals | None,
     device: torch.device,
+    skip_edits: Sequence[Sequence[SkipEdit]] = (),
 ) -> ForwardContext | None:
     """The context of a forward whose rows ask for these; None when none asks for anything.
 
@@ -159,13 +214,15 @@ def context_for(
         taps: of each row.
         residuals: of the whole forward, zeros for rows without control.
         device: where the network runs.
+        skip_edits: of each row, in the order in which they work; () for none at all.
     """
     on = [[(adapter, strength) for adapter, strength in row if strength != 0.0] for row in adapters]
     by_adapter = _grouped([[(adapter, strength) for adapter, strength in row if adapter.deltas] for row in on])
     turns = [enumerate((adapter, strength) for adapter, strength in row if adapter.inputs) for row in on]
     by_turn = _grouped([[((turn, adapter), strength) for turn, (adapter, strength) in row] for row in turns])
     by_tap = _grouped([[(tap, 1.0) for tap in row] for row in taps])
-    if not by_adapter and not by_turn and not by_tap and residuals is None:
+    by_edit = _edits(skip_edits)
+    if not by_adapter and not by_turn and not by_tap and not by_edit and residuals is None:
         return None
 
     def applied(adapter: Adapter, rows: list[int], strengths: list[float]) -> Applied:
@@ -176,9 +233,18 @@ def context_for(
     context.adapters = tuple(applied(adapter, *each) for adapter, each in by_adapter.items())
     in_turn = sorted(by_turn.items(), key=lambda item: item[0][0])
     context.hypernetworks = tuple(applied(adapter, *each) for (_, adapter), each in in_turn)
+    context.skip_edits = tuple(
+        (edit, None if rows == list(range(len(adapters))) else numbers(rows, device)) for edit, rows in by_edit
+    )
     for tap, (rows, _) in by_tap.items():
         context.taps.setdefault(tap.place, []).append((tap, numbers(rows, device)))
     return context
+
+
+def _edits(asked: Sequence[Sequence[SkipEdit]]) -> list[tuple[SkipEdit, list[int]]]:
+    """Each edit with the numbers of its rows: a row's first ones come before its second ones, as with hypernetworks."""
+    turns = _grouped([[((turn, edit), 1.0) for turn, edit in enumerate(row)] for row in asked])
+    return [(edit, rows) for (_, edit), (rows, _) in sorted(turns.items(), key=lambda item: item[0][0])]
 
 
 def _grouped(requests: Sequence[Sequence[tuple[Any, float]]]) -> dict[Any, tuple[list[int], list[float]]]:

@@ -121,8 +121,10 @@ class _Forward:
 
     @property
     def recordable(self) -> bool:
-        """Taps and control residuals are of single forwards."""
-        return len(self.x) <= BUCKETS[-1] and (self.ctx is None or (not self.ctx.taps and self.ctx.residuals is None))
+        """Taps, control residuals and skip edits are of single forwards."""
+        ctx = self.ctx
+        alike = ctx is None or (not ctx.taps and ctx.residuals is None and not ctx.skip_edits)
+        return len(self.x) <= BUCKETS[-1] and alike
 
     @property
     def shape(self) -> Hashable:

@@ -1,6 +1,6 @@
 """Rows: one network evaluation asked for, and its answer.
 
-Rows of a model differ freely in sigma, prompt, adapters, control and taps.  Which of them share a forward, and how they become
+Rows of a model differ freely in sigma, prompt, adapters, control, taps and skip edits.  Which of them share a forward, and how they become
 one batch, is for the model's denoiser (`modules.diffusion.networks.RowDenoiser`) to say.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from modules.diffusion.adapters import Adapter
 from modules.diffusion.conditioning import Conditioning
-from modules.diffusion.forward import Residuals, Tap
+from modules.diffusion.forward import Residuals, SkipEdit, Tap
 
 
 class ControlNetwork(Protocol):
@@ -44,8 +44,9 @@ class Control:
 class Row:
     """One line of a batch: x (C, h, w) at noise level `sigma` under a conditioning.
 
-    `adapters` are side paths with their strengths, `taps` edits and observations of attention layers.  `timestep` is the model
-    timestep where that is not the one of `sigma`.
+    `adapters` are side paths with their strengths, `taps` edits and observations of attention layers, `skip_edits` changes of
+    what meets at a U-Net's skip connections, in the order in which they work.  `timestep` is the model timestep where that is
+    not the one of `sigma`.
     """
 
     x: Tensor
@@ -55,6 +56,7 @@ class Row:
     control: tuple[Control, ...] = ()
     taps: tuple[Tap, ...] = ()
     timestep: float | None = None
+    skip_edits: tuple[SkipEdit, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

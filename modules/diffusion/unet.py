@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modules.diffusion.attention import Attend, sdpa
-from modules.diffusion.forward import Conv2d, ForwardContext, GroupNorm, Linear, Sequential, Stack, name_layers
+from modules.diffusion.forward import Conv2d, ForwardContext, GroupNorm, Join, Linear, Sequential, Stack, name_layers
 from modules.diffusion.kernels import PLAIN, Kernels
 from modules.diffusion.layers import (
     BasicTransformerBlock,
@@ -216,8 +216,11 @@ class UNet(nn.Module):
             skips = [skip + residual for skip, residual in zip(skips, residuals, strict=True)]
 
         # Up: each block sees the matching output of the way down
-        for block in self.output_blocks:
-            h = torch.cat([h, skips.pop()], dim=1)
+        for number, block in enumerate(self.output_blocks):
+            skip = skips.pop()
+            if ctx is not None and ctx.skip_edits:
+                h, skip = ctx.joined(h, skip, Join(number, self.config.channels[0]))
+            h = torch.cat([h, skip], dim=1)
             size = (skips[-1].shape[-2], skips[-1].shape[-1]) if skips else (h.shape[-2], h.shape[-1])
             h = _run(block, h, time, embedded, context, ctx, size)
         h = cast(GroupNorm, self.out[0]).by(self.kernels, h, ctx, silu=True)

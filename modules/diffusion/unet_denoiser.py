@@ -120,11 +120,12 @@ class UNetDenoiser:
     def denoise(self, batch: UNetBatch, noise: NoiseProcess) -> list[Answer]:
         rows, x = batch.rows, batch.x
         levels = [row.sigma for row in rows]
-        asked = [noise.model_timestep(row.sigma) if row.timestep is None else row.timestep for row in rows]
-        sigmas, timesteps = numbers([levels, asked], x.device, torch.float32)
+        told = [noise.model_timestep(row.sigma) if row.timestep is None else row.timestep for row in rows]
+        sigmas, timesteps = numbers([levels, told], x.device, torch.float32)
         scaled = noise.scale_input(x, sigmas).to(self.dtype)
         residuals = control_residuals(rows, scaled, timesteps, batch.context)
-        ctx = context_for([row.adapters for row in rows], [row.taps for row in rows], residuals, x.device)
+        asked = [row.adapters for row in rows], [row.taps for row in rows], residuals
+        ctx = context_for(*asked, x.device, [row.skip_edits for row in rows])
         x_in = scaled if batch.channels is None else torch.cat([scaled, batch.channels], dim=1)
         output = self.forward(x_in, timesteps, batch.context, ctx, batch.vector)
         predictions = noise.denoised(output.float(), x, sigmas)

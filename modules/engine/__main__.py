@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
 from modules.engine.messages import Message, read_message, write_message
+from modules.extensions import lines
 from modules.logs import PlainLines
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 GRACE = 3.0
 """Seconds that a forward may still take after the parent is gone."""
+
+KEPT = 75
+"""Exit code when code of an extension did not come back."""
 
 HUNG_SECONDS = {"cuda": 120.0}
 """A call of such a device that takes longer will not come back: the engine stops saying that it is alive, and is replaced.
@@ -53,8 +57,11 @@ def _serve(source: BinaryIO, outgoing: Outgoing) -> int:
     if configuration is None:
         return 1
     try:
+        from modules.engine.extensions import HUNG_SECONDS as EXTENSION_SECONDS
+        from modules.engine.extensions import load_halves
         from modules.engine.setup import build_engine, hello
 
+        load_halves(configuration.data, emit)
         engine, choices = build_engine(configuration.data, emit)
         emit(hello(choices, configuration.data.get("workers", 1)))
     except Exception as error:
@@ -65,8 +72,9 @@ def _serve(source: BinaryIO, outgoing: Outgoing) -> int:
     gc.freeze()  # what the libraries brought stays: no full collection walks it between two steps
     threading.Thread(target=_receive, args=(source, engine.inbox.put), name="inbox", daemon=True).start()
     beat, hung = configuration.data.get("beat", 0.0), HUNG_SECONDS.get(choices.device.type, math.inf)
+    in_extension = configuration.data.get("extension_seconds", EXTENSION_SECONDS)
     if beat:
-        threading.Thread(target=_beat, args=(engine, emit, beat, hung), name="beat", daemon=True).start()
+        threading.Thread(target=_beat, args=(engine, emit, beat, hung, in_extension), name="beat", daemon=True).start()
     try:
         engine.run()
     except BrokenPipeError:
@@ -80,6 +88,7 @@ def _log_to_stderr() -> None:
     handler.setFormatter(PlainLines("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("modules").setLevel(logging.INFO)
+    lines.install()
 
 
 class Outgoing:
@@ -126,10 +135,15 @@ def _receive(source: BinaryIO, put: object) -> None:
     timer.start()
 
 
-def _beat(engine: Engine, emit: Callable[[Message], None], seconds: float, hung: float) -> None:
-    """Say every few seconds that this process runs and that its device answers."""
+def _beat(engine: Engine, emit: Callable[[Message], None], seconds: float, hung: float, in_extension: float) -> None:
+    """Say every few seconds that this process runs and that its device answers; end it when an extension keeps it."""
+    from modules.engine.extensions import hangs
+
     while True:
         time.sleep(seconds)
+        if name := hangs(in_extension):
+            print(f"the extension {name} did not come back in {in_extension:.0f} seconds", file=sys.__stderr__, flush=True)
+            os._exit(KEPT)
         since = engine.busy_since
         if since is None or time.monotonic() - since < hung:
             try:

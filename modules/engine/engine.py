@@ -30,6 +30,7 @@ from modules.diffusion.rows import can_join
 from modules.engine import results
 from modules.engine.calls import call_of
 from modules.engine.costs import Call, CostModel
+from modules.engine.extensions import asked_by, drop
 from modules.engine.flight import Flight, Launched
 from modules.engine.forgetting import Forgetting
 from modules.engine.gauge import Gauge, counter_of
@@ -39,6 +40,7 @@ from modules.engine.messages import (
     Cancel,
     Cancelled,
     Costs,
+    DropExtension,
     Finish,
     Inspect,
     LoadCheckpoint,
@@ -344,6 +346,8 @@ class Engine:
                 self._measure(checkpoint)
             case Unload():
                 self.manager.let_go()
+            case DropExtension(extension):
+                drop(extension)
             case Inspect():
                 self.emit(in_memory(self.manager, self.tasks.values()).message())
             case Stop():
@@ -361,6 +365,7 @@ class Engine:
             self._fail(task_id, error)
             return
         self.tasks[task_id] = task
+        asked_by(request, task.picture)
         self._resume(task, lambda: task.start(self._tick))
 
     def _preload(self, checkpoint: str) -> None:

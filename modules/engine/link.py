@@ -41,6 +41,9 @@ class EngineLink(Protocol):
 
     def close(self) -> None: ...
 
+    def restart(self, why: str) -> bool:
+        """Replace the engine by a new one; False when none runs."""
+
 
 class ProcessLink:
     """The engine as a process of its own, restarted at once when it dies.
@@ -70,6 +73,8 @@ class ProcessLink:
         self._writing = threading.Lock()
         """Held for a whole message, which takes as long as the engine does not read."""
         self._closing = threading.Event()
+        self._asked = ""
+        """Why the engine that runs now is to be replaced, "" where it is not."""
         self._thread: threading.Thread | None = None
         self._alive = False
         """Whether the engine that runs now has said hello."""
@@ -85,6 +90,16 @@ class ProcessLink:
                 process = self._process if self._alive else None  # before its hello it has only its configuration
             if process is not None:
                 _write(process, message)
+
+    def restart(self, why: str) -> bool:
+        """Replace the engine by a new one at once; `died` says so, with `why`.  False when there is none, or it just ends."""
+        with self._lock:
+            process = self._process
+            if process is None or self._closing.is_set():
+                return False
+            self._asked = why
+        process.kill()
+        return True
 
     def close(self) -> None:
         """Stop the engine: politely, after 5 seconds by force; at once while it is only starting and has nothing to lose."""
@@ -115,9 +130,14 @@ class ProcessLink:
             cause = self._cause(process)
             with self._lock:
                 self._process, self.pid = None, None
+                asked, self._asked = self._asked, ""
             _close(process.to_engine, process.from_engine)
             if self._closing.is_set():
                 return
+            if asked:
+                stillborn = 0
+                on_message(Died(asked, asked=True).message())
+                continue
             stillborn = 0 if self._alive else stillborn + 1
             on_message(Died(broken or cause).message())
             if broken or stillborn >= STILLBORN:

@@ -130,6 +130,14 @@ class Inspect(_Kind):
 
 
 @dataclass(frozen=True)
+class DropExtension(_Kind):
+    """Go on without an extension: what it added is not there any more for images that begin."""
+
+    kind = "drop-extension"
+    extension: str
+
+
+@dataclass(frozen=True)
 class Stop(_Kind):
     kind = "stop"
 
@@ -232,6 +240,8 @@ class Done(_Kind):
     model_hash: str
     extras: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    extensions: Sequence[str] = ()
+    """Those that were used for it."""
     pixels: bytes = field(default=b"", repr=False)
 
 
@@ -251,15 +261,45 @@ class Cancelled(_Kind):
     task: str
 
 
+@dataclass(frozen=True)
+class ExtensionLoaded(_Kind):
+    """The engine half of an extension is there, with these hooks."""
+
+    kind = "extension-loaded"
+    extension: str
+    hooks: Sequence[str]
+
+
+@dataclass(frozen=True)
+class ExtensionRefused(_Kind):
+    """The engine half of an extension could not be loaded; `hung` where it did not come back."""
+
+    kind = "extension-refused"
+    extension: str
+    reason: str
+    hung: bool = False
+
+
+@dataclass(frozen=True)
+class ExtensionRaised(_Kind):
+    """An extension raised in a hook; `error` in one line."""
+
+    kind = "extension-raised"
+    extension: str
+    hook: str
+    error: str
+
+
 # ---- from the link
 
 
 @dataclass(frozen=True)
 class Died(_Kind):
-    """The engine is gone."""
+    """The engine is gone; `asked` where that was wanted, and nobody is to blame."""
 
     kind = "died"
     cause: str
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -270,8 +310,11 @@ class GaveUp(_Kind):
     cause: str
 
 
-ToEngine = Submit | Cancel | Finish | Watch | Upcoming | LoadCheckpoint | Unload | Inspect | Stop
-FromEngine = Hello | Loading | Loaded | LoadFailed | InMemory | Costs | Progress | PreviewImage | Done | Failed | Cancelled
+ToEngine = Submit | Cancel | Finish | Watch | Upcoming | LoadCheckpoint | Unload | Inspect | DropExtension | Stop
+FromEngine = (
+    Hello | Loading | Loaded | LoadFailed | InMemory | Costs | Progress | PreviewImage | Done | Failed | Cancelled
+    | ExtensionLoaded | ExtensionRefused | ExtensionRaised
+)  # fmt: skip
 FromLink = Died | GaveUp
 
 _KINDS: dict[str, Any] = {each.kind: each for union in (ToEngine, FromEngine, FromLink) for each in union.__args__}

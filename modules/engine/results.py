@@ -10,6 +10,7 @@ from modules.diffusion import eight_bits
 from modules.engine.messages import Done, Failed, Message
 from modules.engine.task import Task
 from modules.errors import AtelierError, OutOfMemory
+from modules.extensions.isolation import ISOLATION, blamed
 from modules.pipelines.painted import Painted
 
 
@@ -27,6 +28,7 @@ def finished(task: Task) -> Message:
         model_hash=painted.model.hash.value()[:10] if painted.model else "",
         extras=dict(painted.extras),
         facts=_facts(task, painted),
+        extensions=sorted(task.picture.used - task.picture.failed),
         pixels=painted.pixels.numpy().tobytes(),
     )
     return done.message()
@@ -38,6 +40,8 @@ def failed(task_id: str, error: BaseException) -> Message:
         error = OutOfMemory("the device has not enough memory for this picture; choose a smaller size")
     expected = isinstance(error, AtelierError)
     text = str(error) if expected else f"{type(error).__name__}: {error}"
+    if not expected and (name := blamed(error)):
+        text = f"{ISOLATION.failed(name, 'a picture', error).sentence}; the picture cannot be made without what it asks of it"
     trace = "" if expected else "".join(traceback.format_exception(error))
     return Failed(task_id, text, trace).message()
 
@@ -46,7 +50,7 @@ def _facts(task: Task, painted: Painted) -> dict[str, str]:
     """What the record says: the number format where it is not float32, and that of weights kept in fewer bits, as rounding is
     seen; notes on how the task was run, one of them on where its denoising loop was ended before its last step."""
     facts = dict(painted.facts)
-    notes = list(dict.fromkeys([*(note for model in task.models for note in model.notes), *task.notes]))
+    notes = list(dict.fromkeys([*(note for model in task.models for note in model.notes), *task.notes, *task.picture.notes]))
     if painted.model is not None and painted.model.dtype != torch.float32:
         facts["dtype"] = str(painted.model.dtype).removeprefix("torch.")
     if any(model.in_eight_bits for model in task.models):

@@ -8,6 +8,7 @@ from typing import Any
 from modules.checkpoints.cache import Leases
 from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.upscaler_networks import UpscalerHandle
+from modules.extensions.isolation import Picture, made, making
 from modules.pipelines.ops import DeviceOp, Program
 from modules.pipelines.painted import Painted
 
@@ -38,6 +39,8 @@ class Task:
     """(step, steps), over all stages, where it was ended so."""
     notes: dict[str, None] = field(default_factory=dict)
     """Sentences for the user about how it was made, in their order."""
+    picture: Picture = field(default_factory=Picture)
+    """What extensions did for it."""
     result: Painted | None = field(default=None, repr=False)
     leases: list[Leases] = field(default_factory=list, repr=False)
     """Of the components that it runs; they end with it."""
@@ -55,7 +58,9 @@ class Task:
 
     def close(self) -> None:
         """End or cancel: the pipeline's `finally` blocks run and what it used is given back, nothing else."""
-        self.program.close()
+        with making(self.picture):
+            self.program.close()
+        made(self.picture)
         self.op = None
         while self.leases:
             self.leases.pop().release()
@@ -63,6 +68,7 @@ class Task:
     def _step(self, resume: Any, tick: int) -> None:
         self.op, self.launched, self.since = None, False, tick
         try:
-            self.op = resume()
+            with making(self.picture):
+                self.op = resume()
         except StopIteration as end:
             self.result = end.value

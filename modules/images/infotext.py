@@ -29,6 +29,7 @@ from modules.images.infotext_keys import (
     CORE_KEYS,
     EARLY_EXTRAS,
     EXTENSIONS,
+    EXTENSIONS_KEPT,
     HIRES_CHECKPOINT,
     INIT_HASH,
     MASK_WEIGHT,
@@ -45,6 +46,7 @@ from modules.images.infotext_parsing import completed, is_word, parse
 from modules.images.infotext_record import RECORD_FORMAT, Record, parse_record, render_record
 from modules.images.infotext_tiles import tile_items
 from modules.request import GenerationRequest, Img2Img, Upscaling, clean_text, extensions
+from modules.request.kept_extensions import as_kept_text
 
 __all__ = [
     "A1111_RNG",
@@ -128,6 +130,8 @@ def _items(info: GenerationInfo) -> Iterator[tuple[str, str]]:
         yield from _our_items(source)
     if request.extensions:
         yield EXTENSIONS, extensions.as_text(request.extensions)
+    if request.kept_extensions:
+        yield EXTENSIONS_KEPT, as_kept_text(request.kept_extensions)
     yield from extras.items()
     yield "Version", clean_text(info.version)
 

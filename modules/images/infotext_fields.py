@@ -9,10 +9,11 @@ from typing import Any, Literal, get_args, get_origin
 from modules.fields import Section, infotext_keys, kind_of
 from modules.images.infotext_hires import KEYS as SECOND_PASS
 from modules.images.infotext_hires import hires_fields
-from modules.images.infotext_keys import EXTENSIONS, MASK, NEGATIVE, PROMPT, SOURCE, ZERO_SNR
+from modules.images.infotext_keys import EXTENSIONS, EXTENSIONS_KEPT, MASK, NEGATIVE, PROMPT, SOURCE, ZERO_SNR
 from modules.images.infotext_parsing import completed
 from modules.images.infotext_tiles import TILED, tile_fields
 from modules.request import Img2Img, RefinerOptions, Txt2Img, extensions
+from modules.request.kept_extensions import of_kept_text
 from modules.roles import ROLE_FIELDS
 
 _OLD_SCHEDULE_SUFFIXES = ("SGM Uniform", "Karras", "Exponential", "Polyexponential")
@@ -53,6 +54,8 @@ def request_fields(parsed: Mapping[str, str], model: type[Txt2Img] = Img2Img) ->
         fields = {name: value for name, value in fields.items() if name not in RefinerOptions.model_fields}
     if (given := extensions.of_text(parsed.get(EXTENSIONS, ""))) is not None:
         fields["extensions"] = given
+    if (kept := of_kept_text(parsed.get(EXTENSIONS_KEPT, ""))) is not None:
+        fields["kept_extensions"] = kept
     fields.pop("tiled_diffusion", None)
     fields |= tile_fields(parsed.get(TILED, ""))
     if "Mask blur" in parsed and "mask_blur_x" in fields:

@@ -19,6 +19,10 @@ ZERO_SNR = "Zero Terminal SNR"
 
 EXTENSIONS = "Extensions"
 """Options of extensions, as one JSON object: text of our own."""
+EXTENSIONS_KEPT = "Extensions not used"
+"""The same of extensions that were not in use when the picture was made, with their versions."""
+EXTENSION_VERSIONS = "Extension versions"
+"""Of the extensions that it was made with; an extra, because a request does not say them."""
 
 OPTIONS = infotext_keys(Img2Img, "options")
 """What is written where it is not at its default, in A1111's order; the last ones are not its own, but some are known from
@@ -53,7 +57,7 @@ CORE_KEYS = frozenset(
     {PROMPT, NEGATIVE, "Steps", "Sampler", "Schedule type", "CFG scale", "Image CFG scale", "Seed", "Size", "Size-1", "Size-2"}
     | {"Model hash", "Model", *VAE, "Clip skip", "Version", "Variation seed", "Variation seed strength", "ENSD", "RNG"}
     | {"Seed resize from", "Seed resize from-1", "Seed resize from-2", "Denoising strength", MASK_WEIGHT}
-    | {EXTENSIONS, "Tiled Diffusion"}
+    | {EXTENSIONS, EXTENSIONS_KEPT, "Tiled Diffusion"}
     | OPTIONS.keys()
     | SOFT_INPAINTING.keys()
     | SOURCE.keys()

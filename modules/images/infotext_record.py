@@ -10,10 +10,10 @@ from modules.errors import RequestError
 from modules.images.infotext_info import GenerationInfo
 from modules.request import GenerationRequest, Img2Img, Upscaling, clean_text, parse_stored
 
-RECORD_FORMAT = 4
+RECORD_FORMAT = 5
 """Version of the JSON record; raised when an older reader would misunderstand it.  2 has pictures by role and second passes, 3
-options of extensions, 4 pictures that were only enlarged; a record with none of them is one of format 1, so that older readers
-go on reading it."""
+options of extensions, 4 pictures that were only enlarged, 5 options of extensions that were not in use; a record with none of
+them is one of format 1, so that older readers go on reading it."""
 
 
 def render_record(info: GenerationInfo, job: str = "", index: int = 0) -> str:
@@ -35,6 +35,8 @@ def render_record(info: GenerationInfo, job: str = "", index: int = 0) -> str:
 def _format(request: GenerationRequest) -> int:
     if isinstance(request, Upscaling):
         return 4
+    if request.kept_extensions:
+        return 5
     return 3 if request.extensions else 2 if isinstance(request, Img2Img) or request.hires else 1
 
 

@@ -7,6 +7,7 @@ languages are the business of `readers`; which checkpoints and samplers exist he
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from modules.images.containers import USUAL, Bounds, Container, read_container
 from modules.images.decode import decode
 from modules.images.infotext import as_text, checkpoint_names, parse_record, render, request_fields
 from modules.images.infotext_fields import IMG2IMG_FIELDS
-from modules.images.infotext_keys import HIRES_CHECKPOINT, NEGATIVE, PROMPT, REFINER
+from modules.images.infotext_keys import EXTENSION_VERSIONS, HIRES_CHECKPOINT, NEGATIVE, PROMPT, REFINER
 from modules.images.infotext_parsing import parse
 from modules.images.infotext_tiles import TILED, beyond_tiles
 from modules.images.metadata import record_of
@@ -25,7 +26,7 @@ from modules.images.png import MAX_TEXTS
 from modules.images.readers import READERS, ExtraNetwork, FileTexts, Reading, a1111
 from modules.images.readers.file_texts import parse_object, said
 from modules.request import SIDE_STEP, Upscaling, clean_text, parse_request
-from modules.request.extensions import understood
+from modules.request.kept_extensions import not_used, of_versions_text, sorted_out
 from modules.roles import as_role_fields
 
 _SHOWN = 20_000
@@ -158,10 +159,20 @@ def _own(container: Container) -> Found | None:
         found = replace(found, fields={**found.fields, "refiner": said})  # with its hash
     if (hires := info.request.hires) and hires.checkpoint and (said := info.extras.get(HIRES_CHECKPOINT)):
         found = replace(found, fields={**found.fields, "hires": {**found.fields["hires"], "checkpoint": said}})
-    if not info.request.extensions:
-        return found
-    given, notes = understood(info.request.extensions)
-    return replace(found, fields={**found.fields, "extensions": given}, notes=tuple(notes))
+    fields, notes = of_extensions(found.fields, of_versions_text(info.extras.get(EXTENSION_VERSIONS, "")))
+    return replace(found, fields=fields, notes=notes)
+
+
+def of_extensions(fields: dict[str, Any], versions: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The fields with options of extensions that are in use here, and those of others kept; and sentences about the latter.
+
+    `versions` are those of the extensions that the picture was made with.
+    """
+    already = fields.get("kept_extensions", {})
+    used, kept, notes = sorted_out(fields.get("extensions"), versions)
+    given: dict[str, Any] = {"extensions": used} if "extensions" in fields else {}
+    given |= {"kept_extensions": {**already, **kept}} if already or kept else {}
+    return {**fields, **given}, (*notes, *not_used(already))
 
 
 def _foreign(file: FileTexts) -> Found:
@@ -172,11 +183,13 @@ def _foreign(file: FileTexts) -> Found:
 def _first_reading(file: FileTexts) -> Reading | None:
     """What the first reader says that knows such a file.  An extension's reader that fails is passed over."""
     for owned in READERS.owned():
+        built_in = HOOKS.is_built_in(owned.owner)
         try:
-            if (found := owned.entry.read(file)) is not None:
-                return found
-        except Exception as error:
-            if HOOKS.is_built_in(owned.owner):
+            with nullcontext() if built_in else HOOKS.entering(owned.owner):
+                if (found := owned.entry.read(file)) is not None:
+                    return found
+        except (Exception, SystemExit) as error:
+            if built_in:
                 raise
             text = f"its reader {owned.entry.name!r} failed at a picture: {type(error).__name__}"
             HOOKS.report(owned.owner, "readers", text, error)
@@ -186,10 +199,12 @@ def _first_reading(file: FileTexts) -> Reading | None:
 def _foreign_found(reading: Reading, text: str) -> Found:
     parsed = dict(reading.items)
     prompt, negative = parsed.get(PROMPT, ""), parsed.get(NEGATIVE, "")
-    fields, refused = acceptable(request_fields(parsed)) if parsed else ({}, ())
+    versions = of_versions_text(parsed.get(EXTENSION_VERSIONS, ""))
+    fields, away = of_extensions(request_fields(parsed), versions) if parsed else ({}, ())
+    fields, refused = acceptable(fields)
     if reading.program in _WITHOUT_FTFY and not f"{prompt}{negative}".isascii():
         fields["raw_text"] = True
-    notes = (*reading.notes, *refused, *_beyond(parsed, "hires" in fields))
+    notes = (*reading.notes, *away, *refused, *_beyond(parsed, "hires" in fields))
     items = _items(parsed)
     infotext = text if "Steps" in parse(text) else _as_text(prompt, negative, items)
     return Found(
@@ -211,9 +226,6 @@ def acceptable(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
     kept: dict[str, Any] = {}
     notes = []
     for name, value in fields.items():
-        if name == "extensions":
-            value, left_out = understood(value)
-            notes += left_out
         if name in ("width", "height") and value % SIDE_STEP:
             rounded = max(SIDE_STEP, (value + SIDE_STEP // 2) // SIDE_STEP * SIDE_STEP)
             notes.append(f"{name}: {value} is painted as {rounded}, a multiple of {SIDE_STEP}")

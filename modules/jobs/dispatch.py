@@ -205,14 +205,17 @@ class Dispatcher:
             entry.suspect = False
             self._drop_if_over(entry)
 
-    def lost(self, worker: str = "") -> Lost:
-        """This worker's engine died: what was in flight there waits again, or its job is given up."""
+    def lost(self, worker: str = "", excused: bool = False) -> Lost:
+        """This worker's engine died: what was in flight there waits again, or its job is given up.
+
+        `excused`: something else was to blame, and is not there any more; no job is given up.
+        """
         lost = Lost([], [], [])
         for entry in list(self._jobs.values()):
             here = sorted(index for index, where in entry.in_flight.items() if where == worker)
             if not here:
                 continue
-            if entry.alone & set(here):
+            if entry.alone & set(here) and not excused:
                 lost.given_up.append(entry.job)
                 del self._jobs[entry.job]
                 continue

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modules.checkpoints.upscalers import built_in
-from modules.diffusion.samplers import find_sampler
+from modules.diffusion.samplers import counted_as
 from modules.diffusion.upscaling import EXACT, Tiles
 from modules.engine.costs import BY_TAESD, Call, CostModel
 from modules.jobs.memory import Memory, memory_json, rows_of
 from modules.pipelines.stages import Stage, checkpoints_of, refined_steps, stages_of
-from modules.request import HIRES_UPSCALERS, GenerationRequest, Upscaling
+from modules.pixels.enlarging import hires_upscalers
+from modules.request import GenerationRequest, Upscaling
 from modules.request.upscaling import passes, sizes
 
 __all__ = [
@@ -210,7 +211,7 @@ def upscaling_seconds(costs: CostModel, request: Upscaling, source: tuple[int, i
 def _enlarging_seconds(costs: CostModel, upscaler: str, size: tuple[int, int], waiting: int) -> float | None:
     """One pass over a picture of this size between two stages: nothing for a filter, else the tiles of an upscaler's file, of
     the side of the largest that was measured; None while none was."""
-    if not upscaler or upscaler in HIRES_UPSCALERS:
+    if not upscaler or upscaler in hires_upscalers():
         return 0.0
     calls = [call for call in costs.entries if (call.work, call.checkpoint) == ("upscale", upscaler)]
     if not calls:
@@ -223,7 +224,7 @@ def _enlarging_seconds(costs: CostModel, upscaler: str, size: tuple[int, int], w
 
 def _stage_seconds(costs: CostModel, stage: Stage, decoded: bool, waiting: int) -> float | None:
     checkpoint = stage.settings.checkpoint or ""
-    sampler, _ = find_sampler(stage.settings.sampler)
+    sampler = counted_as(stage.settings.sampler)
     rows, steps = rows_of(stage.settings), stage.steps
     refined = refined_steps(stage)
     together = rows * waiting * min(stage.windows, stage.settings.tile_batch)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import logging
+from pathlib import Path
 
 from PIL import Image
 
 from modules.catalogue import Catalogue
-from modules.engine.messages import Done, Failed, PreviewImage, Progress
+from modules.engine.extensions import used
+from modules.engine.messages import Done, ExtensionLoaded, ExtensionRaised, ExtensionRefused, Failed, PreviewImage, Progress
 from modules.errors import QueueError
+from modules.extensions.service import Extensions
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.live import LiveJobs
 from modules.jobs.progress import reported
@@ -24,7 +27,10 @@ log = logging.getLogger("atelier")
 class Reports:
     """The `modules.jobs.worker.EngineEvents` of all workers: each is called on the thread of that worker's link."""
 
-    def __init__(self, live: LiveJobs, sender: Sender, saver: Saver, catalogue: Catalogue) -> None:
+    def __init__(
+        self, live: LiveJobs, sender: Sender, saver: Saver, catalogue: Catalogue, extensions: Extensions, data_dir: Path
+    ) -> None:
+        self.extensions, self._data_dir = extensions, data_dir
         self.live, self._changes, self._workers = live, live.changes, live.workers
         self._sender, self._saver, self._catalogue = sender, saver, catalogue
 
@@ -34,11 +40,19 @@ class Reports:
             worker.load(default.name)
         self._sender.dispatch()
 
-    def died(self, worker: Worker, cause: str) -> None:
-        """What was in flight there is begun again, elsewhere or after its restart; what killed it alone is given up."""
+    def died(self, worker: Worker, cause: str, asked: bool) -> None:
+        """What was in flight there is begun again, elsewhere or after its restart; what killed it alone is given up.
+
+        An engine that was to end blames nobody; and where an extension is suspended for it, jobs are tried again without that.
+        """
+        in_use = used(self._data_dir, int(worker.name))
+        if asked:
+            self._taken_back(worker)
+            return
+        suspended = self.extensions.engine_died(in_use, cause)
         with self._changes.recording:
             with self._changes.lock:
-                lost = self.live.dispatcher.lost(worker.name)
+                lost = self.live.dispatcher.lost(worker.name, excused=bool(suspended))
             try:
                 self.live.store.engine_died([*lost.blamed, *lost.given_up])
             except QueueError as problem:  # one attempt more, and nobody is stranded for it
@@ -53,6 +67,26 @@ class Reports:
             for job in lost.given_up:
                 self.live.conclude(self.live.jobs[job], "failed", f"{cause}; it was tried twice")
         self._sender.dispatch()
+
+    def _taken_back(self, worker: Worker) -> None:
+        """What was in flight with a worker waits again, in its order."""
+        with self._changes.lock:
+            for task in reversed([task for task in self.live.dispatcher.in_flight() if task.worker == worker.name]):
+                self.live.dispatcher.recall(task)
+                if live := self.live.jobs.get(task.job):
+                    live.progress.pop(task.index, None)
+                    self.live.touch(live)
+            self._changes.wake()
+        self._sender.dispatch()
+
+    def extension(self, worker: Worker, said: ExtensionLoaded | ExtensionRefused | ExtensionRaised) -> None:
+        match said:
+            case ExtensionLoaded(name, hooks):
+                self.extensions.engine_loaded(name, hooks)
+            case ExtensionRefused(name, reason, hung):
+                self.extensions.engine_refused(name, reason, hung)
+            case ExtensionRaised(name, hook, error):
+                self.extensions.engine_failed(name, hook, error)
 
     def gave_up(self, worker: Worker, cause: str) -> None:
         """When no worker is left, say so on every job rather than let them wait for ever."""
@@ -88,6 +122,8 @@ class Reports:
                 self._workers[now_at].cancel(task)
             self.live.dispatcher.keep(task.job, task.index, worker.name)
             self._saver.save(live, task.index, done)
+        if done.extensions:
+            self.extensions.did_well(done.extensions)
 
     def failed(self, worker: Worker, failed: Failed) -> None:
         if failed.trace:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
 
 from modules import __version__
-from modules.diffusion.samplers import find_sampler
+from modules.diffusion.samplers import counted_as
 from modules.engine.messages import Done
 from modules.errors import AtelierError, OutputError, QueueError
 from modules.images.infotext import GenerationInfo
+from modules.images.infotext_keys import EXTENSION_VERSIONS
 from modules.images.outputs import Outputs, SavedImage
 from modules.jobs.dispatch import ImageTask
+from modules.jobs.image_hooks import Finished, Saved, after_saving, before_saving
 from modules.jobs.input_images import InputImages
 from modules.jobs.live import LiveJob, LiveJobs
 from modules.jobs.naming import painted_facts
-from modules.prompts.library import Finished, infotext_items
+from modules.prompts.library import Finished as Words
+from modules.prompts.library import infotext_items
+from modules.request.extensions import version_of
+from modules.request.kept_extensions import not_used, versions_text
 
 log = logging.getLogger("atelier")
 
@@ -93,24 +101,30 @@ class Saver:
         self._saved()
         return True
 
-    def _write(self, live: LiveJob, index: int, done: Done, finished: Finished) -> tuple[SavedImage, int]:
-        """The picture's file, and what it was made from beside it.  May be repeated: what is there already stays.
+    def _write(self, live: LiveJob, index: int, done: Done, words: Words) -> tuple[SavedImage, int]:
+        """The picture's file, as the image hooks have it.  May be repeated: what is there already stays.
 
         Raises:
             OutputError: the disk refused it.
+            ExtensionFailed: an extension's hook raised, and says that pictures fail then.
         """
         job = live.job
         info = GenerationInfo(
-            request=finished.request,
+            request=words.request,
             model_name=done.model_name,
             model_hash=done.model_hash,
             schedule_label=done.schedule,
             version=f"Atelier {__version__}",
-            **_also_said(finished, done),
+            **_also_said(words, done),
         )
-        facts = painted_facts(job, index, info, lambda: done.pixels)
-        saved = self.outputs.save(done.pixels, done.width, done.height, info, job.id, index, job.created, facts)
-        self._input_images.keep_beside(info.request, job.user)
+        painted = np.frombuffer(done.pixels, np.uint8).reshape(done.height, done.width, 3)
+        finished = before_saving(Finished(painted, info, job.user))
+        info = _noted(info, finished.notes)
+        height, width = finished.pixels.shape[:2]
+        pixels = done.pixels if finished.pixels is painted else finished.pixels.tobytes()
+        facts = painted_facts(job, index, info, lambda: pixels)
+        saved = self.outputs.save(pixels, width, height, info, job.id, index, job.created, facts)
+        after_saving(Saved(saved, info, job.user, self._input_images))
         return saved, info.request.seed
 
     def _record(self, live: LiveJob, index: int, saved: SavedImage, seed: int) -> None:
@@ -179,9 +193,22 @@ class Saver:
         self._saved()
 
 
-def _also_said(finished: Finished, done: Done) -> dict[str, dict[str, str]]:
+def _also_said(words: Words, done: Done) -> dict[str, dict[str, str]]:
     """What a picture's record says beside its request: of its prompts, and what the engine found."""
-    request = finished.request
-    sampler, _ = find_sampler(request.sampler)
-    words = infotext_items(finished, sampler.prompt_steps(request.steps))
-    return {"extras": {**done.extras, **words}, "facts": dict(done.facts)}
+    request = words.request
+    sampler = counted_as(request.sampler)
+    items = infotext_items(words, sampler.prompt_steps(request.steps))
+    made_with = versions_text({name: version_of(name) for name in request.extensions})
+    extras = {**done.extras, **items, **({EXTENSION_VERSIONS: made_with} if made_with else {})}
+    return {"extras": extras, "facts": with_notes(done.facts, not_used(request.kept_extensions))}
+
+
+def with_notes(facts: Mapping[str, str], notes: Iterable[str]) -> dict[str, str]:
+    """The facts of a record with further sentences for the user."""
+    said = [*([facts["notes"]] if facts.get("notes") else []), *notes]
+    return {**facts, **({"notes": ". ".join(said)} if said else {})}
+
+
+def _noted(info: GenerationInfo, notes: tuple[str, ...]) -> GenerationInfo:
+    """With further sentences for the user."""
+    return replace(info, facts=with_notes(info.facts, notes)) if notes else info

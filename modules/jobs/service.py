@@ -18,8 +18,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from modules.catalogue import Catalogue, enlarging_factor
+from modules.engine.extensions import sweep, used
 from modules.engine.link import EngineLink
 from modules.errors import EngineError, LimitError, RequestError
+from modules.extensions.service import Extensions
 from modules.images.outputs import Outputs
 from modules.jobs.changes import Changes
 from modules.jobs.dispatch import ImageTask
@@ -54,6 +56,7 @@ class JobService:
         store, outputs, input_images, library, catalogue: the job list, and where things come from and go.
         durable: hold jobs while a disk refuses their pictures; otherwise they fail.
         kept: see `Saver`.
+        extensions: hear what engines say of them; none unless given.
     """
 
     def __init__(
@@ -67,7 +70,9 @@ class JobService:
         catalogue: Catalogue,
         durable: bool,
         kept: Callable[[str, str], None] = lambda path, user: None,
+        extensions: Extensions | None = None,
     ) -> None:
+        extensions = extensions or Extensions((), settings.data_dir, packages=False)
         self.settings, self.store, self.outputs, self.input_images, self.catalogue = (
             settings,
             store,
@@ -87,11 +92,12 @@ class JobService:
         self.forecasts = Forecasts(self.live)
         self.sender = Sender(self.live, library, input_images)
         self.saver = Saver(self.live, outputs, input_images, durable, self.sender.dispatch, kept)
-        self.reports = Reports(self.live, self.sender, self.saver, catalogue)
+        self.reports = Reports(self.live, self.sender, self.saver, catalogue, extensions, settings.data_dir)
         self.looking = Looking(self.live, self.forecasts, outputs, self.sender, settings.jobs_per_user, settings.jobs_in_total)
 
     def start(self) -> None:
         """Take up the jobs that an earlier run left, and start the engines."""
+        sweep(self.settings.data_dir)
         for job in self.store.recover():
             self.live.take_up(self._adopt(job))
         self.hold.watch()
@@ -106,6 +112,8 @@ class JobService:
         self.hold.close()
         with ThreadPoolExecutor(max_workers=len(self.workers.all), thread_name_prefix="close-worker") as together:
             list(together.map(Worker.close, self.workers.all))  # each may take seconds to stop
+        for number in range(len(self.workers.all)):
+            used(self.settings.data_dir, number)  # its file goes with the engine
         self.sender.close()
         self.saver.close(last_try=not again)
 
@@ -268,6 +276,16 @@ class JobService:
         if held and state.state == "ready":
             return replace(state, message=f"Nothing is begun: {held}")
         return state
+
+    def restart_engines(self, why: str) -> None:
+        """Start all engines anew; what they were painting is begun again."""
+        for worker in self.workers.all:
+            worker.restart(why)
+
+    def drop_extension(self, name: str) -> None:
+        """Have all engines go on without an extension."""
+        for worker in self.workers.all:
+            worker.drop_extension(name)
 
     # ---- inside
 

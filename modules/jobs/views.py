@@ -12,6 +12,7 @@ from modules.images.infotext_keys import NEGATIVE_LINE
 from modules.options import FROM_PICTURES, OPTIONS
 from modules.request import GenerationRequest, Hires, Upscaling
 from modules.request.extensions import labels_of
+from modules.request.kept_extensions import named
 
 Health = Literal["starting", "ready", "restarting", "failed"]
 
@@ -20,7 +21,7 @@ _ALWAYS_SHOWN = frozenset(
     (
         *("prompt", "negative_prompt", "styles", "seed", "count", "checkpoint", "width", "height"),
         *("sampler", "schedule", "steps", "cfg_scale", "pictures", "denoising_strength", "inpaint_area"),
-        "extensions",  # by their options
+        *("extensions", "kept_extensions"),  # by their options, and by their names
         "source_text",  # with the picture's own
     )
 )
@@ -139,7 +140,10 @@ def changed_settings(request: GenerationRequest) -> list[tuple[str, str]]:
     changed = [name for name, field in fields.items() if name not in _ALWAYS_SHOWN and getattr(request, name) != field.default]
     labels = _LABELS | {name: one.label for name, one in about(Upscaling).items() if one.label}
     shown = {labels.get(name, name.replace("_", " ").capitalize()): getattr(request, name) for name in changed}
-    return [(label, _in_words(value)) for label, value in (shown | labels_of(request.extensions)).items()]
+    shown |= labels_of(request.extensions)
+    if request.kept_extensions:
+        shown["Not used"] = f"{', '.join(named(request.kept_extensions))} (not installed here, or off)"
+    return [(label, _in_words(value)) for label, value in shown.items()]
 
 
 def _in_words(value: Any) -> str:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from modules.engine.costs import Call, CostModel
+from modules.engine.extensions import uses_path
 from modules.engine.launcher import Launcher, LocalLauncher
 from modules.engine.link import EngineLink, ProcessLink
 from modules.engine.messages import (
@@ -23,6 +24,10 @@ from modules.engine.messages import (
     Costs,
     Died,
     Done,
+    DropExtension,
+    ExtensionLoaded,
+    ExtensionRaised,
+    ExtensionRefused,
     Failed,
     Finish,
     GaveUp,
@@ -43,6 +48,7 @@ from modules.engine.messages import (
     parse,
 )
 from modules.errors import AtelierError
+from modules.extensions.discovery import folders_of
 from modules.jobs.changes import Changes
 from modules.jobs.dispatch import ImageTask
 from modules.jobs.estimates import Known
@@ -78,7 +84,11 @@ class EngineEvents(Protocol):
     def ready(self, worker: Worker) -> None:
         """An engine has come up."""
 
-    def died(self, worker: Worker, cause: str) -> None: ...
+    def died(self, worker: Worker, cause: str, asked: bool) -> None:
+        """The engine is gone; `asked` where that was wanted."""
+
+    def extension(self, worker: Worker, said: ExtensionLoaded | ExtensionRefused | ExtensionRaised) -> None:
+        """What its engine says of an extension."""
 
     def gave_up(self, worker: Worker, cause: str) -> None:
         """It died, and will not come up again by itself."""
@@ -158,6 +168,22 @@ class Worker:
         with self.changes.lock:
             self.resident = ""
             self.send(Unload())
+
+    def drop_extension(self, name: str) -> None:
+        """Have the engine go on without an extension."""
+        self.send(DropExtension(name))
+
+    def restart(self, why: str) -> None:
+        """Replace the engine by a new one; its images are begun again.  One that gave up is started."""
+        with self.changes.lock:
+            gave_up = self.state.state == "failed"
+            if gave_up:
+                self.state = EngineState("restarting", "The engine is starting again.")
+                self.changes.wake()
+        if gave_up and self._events is not None:
+            self.start(self._events)
+        else:
+            self.link.restart(why)
 
     def inspect(self, seconds: float) -> tuple[Mapping[str, Any], ...]:
         """What is in the engine's memory now; what was last said where it does not answer within `seconds`.
@@ -247,8 +273,10 @@ class Worker:
                 events.failed(self, failed)
             case Cancelled():
                 pass  # the record was closed when its owner asked
-            case Died(cause):
-                self._died(events, cause)
+            case ExtensionLoaded() | ExtensionRefused() | ExtensionRaised() as said:
+                events.extension(self, said)
+            case Died(cause, asked):
+                self._died(events, cause, asked)
             case GaveUp(cause):
                 log.error("%sthe engine could not start: %s", self.label, cause)
                 self.set_state(EngineState("failed", f"The engine could not start: {cause}"))
@@ -281,14 +309,14 @@ class Worker:
         if time.monotonic() - self._costs_kept > COSTS_SECONDS:
             self.keep_costs()
 
-    def _died(self, events: EngineEvents, cause: str) -> None:
-        log.error("%s%s", self.label, cause)
+    def _died(self, events: EngineEvents, cause: str, asked: bool) -> None:
+        log.log(logging.INFO if asked else logging.ERROR, "%s%s", self.label, cause)
         with self.changes.lock:
             self.state, self.resident = EngineState("restarting", f"The engine is starting again: {cause}."), ""
             self.in_memory = ()
             self.watched, self.upcoming = set(), ()
             self._outbox.drop()
-        events.died(self, cause)
+        events.died(self, cause, asked)
         with self.changes.lock:
             self._outbox.drop()  # what was decided for the old engine in between
         self._outbox.settle(5.0)  # what is being handed over comes back at once: nobody is there to take it
@@ -312,12 +340,23 @@ def engine_configuration(settings: Settings, worker: int = 0) -> dict[str, Any]:
         "device": settings.device,
         "dtype": settings.dtype,
         "attention": settings.attention,
-        "accelerator": settings.accelerator,
+        "accelerator": "none" if settings.safe_mode else settings.accelerator,
         "exact": settings.exact,
         "model_memory": settings.model_memory,
         "weights_storage": settings.weights_storage,
         "worker": worker,
         "workers": settings.workers,
+        "extensions": None if settings.extensions_off else _extensions(settings, worker),
+    }
+
+
+def _extensions(settings: Settings, worker: int) -> dict[str, Any]:
+    """What an engine needs to know to load its halves of extensions."""
+    return {
+        "folders": [str(folder) for folder in folders_of(settings)],
+        "data_dir": str(settings.data_dir),
+        "trusting": not settings.needs_accounts,
+        "uses": str(uses_path(settings.data_dir, worker)),
     }
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from modules.diffusion.networks import NoiseProcess
 from modules.diffusion.samplers import Denoised
 from modules.diffusion.schedules.spacings import lcm_sigmas
-from modules.pipelines.denoisers import Denoiser
-from modules.pipelines.ops import Predict, Program
+from modules.pipelines.denoisers import Denoiser, on_rows
+from modules.pipelines.ops import Program
 
 SIGMA_DATA = 0.5
 TIMESTEP_SCALE = 10.0
@@ -37,23 +37,8 @@ def consistent(denoise: Denoiser, noise: NoiseProcess) -> Denoiser:
         scaled = TIMESTEP_SCALE * timestep
         skip = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
         out = scaled / math.hypot(scaled, SIGMA_DATA)
-        answer = yield from _at_timestep(denoise(x, sigma), noise.model_timestep(known.sigmas[nearest]))
+        told = noise.model_timestep(known.sigmas[nearest])
+        answer = yield from on_rows(denoise(x, sigma), lambda row: replace(row, timestep=told))
         return Denoised(*(x * skip + denoised * out for denoised in answer))
 
     return bounded
-
-
-def _at_timestep(program: Program[Denoised], timestep: float) -> Program[Denoised]:
-    """`program` with this model timestep on every row that it asks about."""
-    answer = None
-    try:
-        while True:
-            op = program.send(answer)
-            if isinstance(op, Predict):
-                op = replace(op, rows=tuple(replace(row, timestep=timestep) for row in op.rows))
-            answer = yield op
-    except StopIteration as finished:
-        denoised: Denoised = finished.value
-        return denoised
-    finally:
-        program.close()

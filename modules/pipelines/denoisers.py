@@ -7,7 +7,7 @@ sampler, and features that change the prediction (guidance, inpainting, regions)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from modules.diffusion.forward import MIDDLE_ATTENTION, AttentionMass, IdentityA
 from modules.diffusion.rows import Row
 from modules.diffusion.samplers import Denoised
 from modules.errors import RequestError
-from modules.pipelines.ops import Program, predict
+from modules.pipelines.ops import Predict, Program, predict
 
 Denoiser = Callable[[Tensor, float], Program[Denoised]]
 """(x (C, h, w), sigma) -> program of the x0 prediction (C, h, w), and what the negative prompt alone predicts."""
@@ -148,6 +148,22 @@ def composed(
         return Denoised(guided, answers.negative)
 
     return denoise
+
+
+def on_rows(program: Program[Denoised], change: Callable[[Row], Row]) -> Program[Denoised]:
+    """`program` with every row that it asks a network about changed: for functions around a denoiser."""
+    answer = None
+    try:
+        while True:
+            op = program.send(answer)
+            if isinstance(op, Predict):
+                op = replace(op, rows=tuple([change(row) for row in op.rows]))
+            answer = yield op
+    except StopIteration as finished:
+        denoised: Denoised = finished.value
+        return denoised
+    finally:
+        program.close()
 
 
 def switched(elsewhere: Callable[[float], bool], one: Denoiser, other: Denoiser) -> Denoiser:

@@ -7,7 +7,9 @@ conditioning for networks that were trained with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
@@ -20,21 +22,26 @@ from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import Sampler, find_sampler
 from modules.diffusion.schedules import Partial, Tweaks, partial_sigmas, resolve_schedule, sigmas_for
 from modules.errors import RequestError
+from modules.hooks import HOOKS
+from modules.pipelines.denoisers import Denoiser
 from modules.pipelines.enlarging import concat_low_resolution, from_noise, low_resolution
 from modules.pipelines.extra_networks import both_said
-from modules.pipelines.guidance import guidance_for
+from modules.pipelines.guidance import RULES, guidance_for
 from modules.pipelines.init import Init, concat_empty, concat_init, init_of_region, init_of_stage
 from modules.pipelines.inpainting import blend_for, inpainted, inpainted_before, kept
 from modules.pipelines.loading import load_stages
 from modules.pipelines.maps import at_size, concat_map
 from modules.pipelines.ops import Program, decode, on_host, report
 from modules.pipelines.painted import Painted
+from modules.pipelines.preprocessing import PREPROCESSORS, prepared
 from modules.pipelines.prompting import Prompted, prompted
 from modules.pipelines.refining import Refiner, account, check_refiner, load_refiner
 from modules.pipelines.region import Region, region_of
 from modules.pipelines.sampling import ahead, sample, starting_point
 from modules.pipelines.stages import Stage
 from modules.pipelines.tiled import Guiding, guiding, in_tiles
+from modules.pipelines.without import StartAgain, extended
+from modules.pipelines.wrappers import WRAPPERS, Run, wrapped
 from modules.pixels import Picture, colour
 from modules.request import Img2Img, Txt2Img
 from modules.request.starting import starting_problem
@@ -44,12 +51,29 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     """Paint one image: run its `stages` (`stages_of` a request whose seed and checkpoint are resolved and whose count is 1).
 
     `pictures` are by role: "init" is RGB or RGBA, "mask" any picture of a mask (`pixels.masks.from_image`).  Where a report's
-    answer ends a denoising loop, the stages behind it are not run.
+    answer ends a denoising loop, the stages behind it are not run.  Where a function of an extension raises, the picture is
+    begun anew without the extension (`without`).
 
     Raises:
         RequestError: the request cannot be carried out with this checkpoint or these pictures.
         NotFinite: a prediction has NaN or infinity.
+        ExtensionFailed: an extension raised, and says that pictures fail then.
     """
+    extensions = extended(WRAPPERS, RULES, PREPROCESSORS) or any(not HOOKS.is_built_in(stage.owner) for stage in stages[1:])
+    given, kept = dict(pictures), dict(pictures) if extensions else {}
+    del pictures  # large ones and many jobs
+    without: set[str] = set()
+    while True:
+        try:
+            return (yield from _painted(stages, given, without))
+        except StartAgain as failed:
+            without.add(failed.owner)
+            given = dict(kept)
+            stages = [stage for stage in stages if stage.owner not in without]
+
+
+def _painted(stages: Sequence[Stage], pictures: dict[str, Image.Image], without: Collection[str]) -> Program[Painted]:
+    """See `generate`; takes the pictures out of `pictures`, as what is still needed of them is in the region then."""
     request = stages[0].settings
     assert request.seed >= 0, "the seed is resolved before it reaches a pipeline"
     assert request.checkpoint, "the checkpoint is resolved before it reaches a pipeline"
@@ -62,8 +86,7 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
     if problem := starting_problem(model.info.name, model.family.concat, request):
         raise RequestError(problem)
     stages = from_noise(stages) if model.enlarges or model.paints_maps else stages
-    region = yield from _region(stages[0], model, dict(pictures))
-    del pictures  # large ones and many jobs: what is still needed of them is in the region
+    region = yield from _region(stages[0], model, pictures, without)
 
     latent, init, said, done = torch.empty(0), None, dict[str, str](), 0
     notes: dict[str, None] = {}
@@ -84,10 +107,12 @@ def generate(stages: Sequence[Stage], pictures: Mapping[str, Image.Image] = Mapp
         factor = runs.latent.factor
         size = (init.latent.shape[2] * factor, init.latent.shape[1] * factor) if init is not None else stage.size
         guide = guiding(stage, runs, sampler, size, (refiner, len(part.sigmas) - 1), words, own_words)
+        run = Run(stage, runs, sampler, part.sigmas)
+        around = _Around(guide, run, frozenset(without))
         after = sum(later.steps for later in stages[number + 1 :])
         progress = _Progress(runs, number, len(stages), done, after)
-        latent = yield from _denoised(stage, runs, sampler, guide, init, part, progress)
-        notes |= dict.fromkeys(told.notes)
+        latent = yield from _denoised(around, init, part, progress)
+        notes |= dict.fromkeys(told.notes) | run.notes
         said, done = both_said(said, told.said), done + max(0, len(part.sigmas) - 1)
         if progress.ended:
             break
@@ -160,7 +185,9 @@ class _Progress:
 # ---- how a stage starts
 
 
-def _region(stage: Stage, model: ModelHandle, pictures: dict[str, Image.Image]) -> Program[Region | None]:
+def _region(
+    stage: Stage, model: ModelHandle, pictures: dict[str, Image.Image], without: Collection[str]
+) -> Program[Region | None]:
     """The inpaint region of a first stage that starts from the init image, which is taken out of `pictures`."""
     request = stage.settings
     if not isinstance(request, Img2Img):
@@ -168,12 +195,16 @@ def _region(stage: Stage, model: ModelHandle, pictures: dict[str, Image.Image]) 
     native = model.info.defaults.width, model.info.defaults.height
     if model.enlarges:
         request = low_resolution(request, model.latent.factor)
-    init = pictures.pop("init")
-    if model.paints_maps:
-        init = yield from on_host(partial(at_size, request, init))
-        request = request.model_copy(update={"resize_mode": "Just resize"})
-    look = partial(region_of, request, init, pictures.pop("mask", None), native, model.latent.factor)
-    return (yield from on_host(look))
+    taken = dict(pictures)
+    pictures.clear()
+    sized = request.model_copy(update={"resize_mode": "Just resize"}) if model.paints_maps else request
+
+    def look() -> Region:
+        begun = prepared(request, taken, without)
+        init = at_size(request, begun["init"]) if model.paints_maps else begun["init"]
+        return region_of(sized, init, begun.get("mask"), native, model.latent.factor)
+
+    return (yield from on_host(partial(copy_context().run, look)))
 
 
 def _init(stage: Stage, model: ModelHandle, region: Region | None, latent: Tensor, before: ModelHandle) -> Program[Init | None]:
@@ -241,21 +272,28 @@ def noise_for(request: Txt2Img, model: ModelHandle, size: tuple[int, int], span:
     )
 
 
-def _denoised(
-    stage: Stage,
-    model: ModelHandle,
-    sampler: Sampler,
-    guide: Guiding,
-    init: Init | None,
-    part: Partial,
-    progress: _Progress,
-) -> Program[Tensor]:
+@dataclass(frozen=True, eq=False)
+class _Around:
+    """How the denoiser of a run is made: by guidance, and within the wrappers."""
+
+    guide: Guiding
+    run: Run
+    without: frozenset[str]
+
+    def denoiser(self, request: Txt2Img) -> Denoiser:
+        """`request` has as many steps as are run: parts of a run are counted in those."""
+        denoise = self.guide(partial(guidance_for, request, self.run.sampler, self.without))
+        return wrapped(denoise, self.run, self.without)
+
+
+def _denoised(around: _Around, init: Init | None, part: Partial, progress: _Progress) -> Program[Tensor]:
     """The denoising loop: from noise, or from the init latent with noise; what a mask keeps is put back at the end."""
+    stage, model, sampler = around.run.stage, around.run.model, around.run.sampler
     request = stage.settings
     options = sampler.options(request.eta, request.s_churn, request.s_tmin, request.s_tmax, request.s_noise)
     if init is None:
         noise = noise_for(request, model, stage.size)
-        denoise = guide(partial(guidance_for, request, sampler))
+        denoise = around.denoiser(request)
         yield from ahead(noise)
         x = starting_point(sampler, part.sigmas, noise, request.sgm_noise_multiplier)
         return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, report_step=progress))
@@ -267,8 +305,7 @@ def _denoised(
     multiplier, extra = (request.noise_multiplier, request.extra_noise) if isinstance(request, Img2Img) else (1.0, 0.0)
     x = (init.latent + noise() * multiplier * (part.noised + extra)) * part.start_scale()
 
-    run = request.model_copy(update={"steps": len(part.sigmas) - 1})  # parts of a run are counted in what is run
-    denoise = guide(partial(guidance_for, run, sampler))
+    denoise = around.denoiser(request.model_copy(update={"steps": len(part.sigmas) - 1}))
     if init.mask is None or not isinstance(request, Img2Img):
         return (yield from sample(model, sampler, x, part.sigmas, noise, denoise, options, report_step=progress))
 

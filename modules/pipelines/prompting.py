@@ -19,7 +19,6 @@ from modules.diffusion.adapters import Adapter
 from modules.diffusion.conditioning import Conditioning, ConditioningTimeline
 from modules.diffusion.networks import Noted, Strengths, Tokenised
 from modules.diffusion.samplers import Sampler
-from modules.pipelines.consistency import consistent
 from modules.pipelines.denoisers import Denoiser, by_evaluation, composed, switched
 from modules.pipelines.extra_networks import ReadNetworks, read_networks
 from modules.pipelines.guidance import Guidance
@@ -97,10 +96,6 @@ class Prompted:
 
     def at(self, model: ModelHandle, guidance: Guidance, evaluation: int) -> Denoiser:
         """Guidance at one evaluation, counted from 0."""
-        denoise = self._at(model, guidance, evaluation)
-        return consistent(denoise, model.noise) if guidance.consistent else denoise
-
-    def _at(self, model: ModelHandle, guidance: Guidance, evaluation: int) -> Denoiser:
         sides = [(side.at(evaluation), weight) for side, weight in self.sides]
         if evaluation < guidance.still:
             return still(model.noise)

@@ -35,17 +35,23 @@ from modules.pipelines.painted import Painted
 def run_reference(
     pipeline: Program[Painted], manager: ModelManager, on_report: Callable[[Report], None] = lambda report: None
 ) -> Painted:
-    """Run `pipeline` to its end on this thread.  Errors of the pipeline come out as they are."""
+    """Run `pipeline` to its end on this thread.  Errors of ops are thrown into it, and come out as they are unless it has an
+    answer to them."""
     answer: Any = None
+    failed: Exception | None = None
     while True:
         try:
-            op = pipeline.send(answer)
+            op = pipeline.send(answer) if failed is None else pipeline.throw(failed)
         except StopIteration as end:
             painted: Painted = end.value
             return painted
         if isinstance(op, Report):
             on_report(op)
-        answer = _answer(op, manager)
+        answer = failed = None
+        try:
+            answer = _answer(op, manager)
+        except Exception as error:
+            failed = error
 
 
 def _answer(op: DeviceOp, manager: ModelManager) -> Any:

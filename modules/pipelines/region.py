@@ -19,8 +19,6 @@ from modules.request import MAX_SIDE, MAX_TILED_SIDE, Img2Img
 
 LATENT_UPSCALE = "Just resize (latent upscale)"
 STITCH = "Crop and stitch"
-BACKGROUND = (255, 255, 255)
-"""What shows through transparent places of an init image, as in A1111."""
 OVERLAP = 16
 """Pixels of the old picture that outpainting repaints along the extended sides, so that there is no line."""
 _NEAR_SEAM = 64
@@ -98,14 +96,14 @@ class Region:
 
 
 def region_of(request: Img2Img, init: Image.Image, mask: Image.Image | None, native: tuple[int, int], factor: int) -> Region:
-    """The inpaint region of `request`, which starts from the picture `init`.
+    """The inpaint region of `request`, which starts from the picture `init` (`preprocessing.prepared`).
 
     `native` is the model's own size (width, height), `factor` the pixels per latent position.
 
     Raises:
         RequestError: the mask and the box, or the picture and its extension, leave nothing that could be painted.
     """
-    picture = np.asarray(_flattened(init))
+    picture = np.asarray(init.convert("RGB"))
     digest = hashlib.md5(picture.tobytes(), usedforsecurity=False).hexdigest()
     drawn = None if mask is None else _drawn(request, mask, (init.width, init.height))
     box = Box(request.box[0], request.box[1], request.box[0] + request.box[2], request.box[1] + request.box[3])
@@ -210,13 +208,6 @@ def _drawn(request: Img2Img, mask: Image.Image, size: tuple[int, int]) -> Mask:
 def rounded(request: Img2Img) -> bool:
     """Whether the network's mask is black and white; soft and differential inpainting live on its greys."""
     return request.mask_round and not request.soft_inpainting and not request.differential
-
-
-def _flattened(init: Image.Image) -> Image.Image:
-    if init.mode != "RGBA":
-        return init.convert("RGB")
-    ground = Image.new("RGBA", init.size, (*BACKGROUND, 255))
-    return Image.alpha_composite(ground, init).convert("RGB")
 
 
 def _encodable(picture: Picture, factor: int, most: int) -> Picture:

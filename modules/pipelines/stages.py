@@ -7,16 +7,21 @@ txt2img is one stage from noise, img2img (inpainting, outpainting and editing to
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Literal
 
-from modules.diffusion.samplers import find_sampler
+from modules.diffusion.samplers import counted_as, find_sampler
 from modules.diffusion.schedules import TrainedSigmas, partial_sigmas, resolve_schedule, run_steps, sigmas_for
+from modules.errors import UnknownName
+from modules.extensions.isolation import call
+from modules.hooks import HOOKS, Listing, hookimpl
 from modules.request import LATENT_UPSCALERS, Img2Img, Txt2Img, Upscaling
 from modules.request.refiner import RefinerPass
 from modules.request.tiles import Tiles, tiles_of
+
+HOOK = "stages"
 
 Start = Literal["noise", "latent", "picture"]
 """What noise is added to: nothing, the latent of the stage before, or a picture: that stage's, or the init image."""
@@ -30,7 +35,7 @@ class Stage:
     and, where it begins with the init image, masks and inpaint region.  `strength` is how much of the noise schedule is run,
     all of it from noise; with `exactly` so long a schedule is made that `settings.steps` steps are run at any strength.
     `upscaler` brings the result of the stage before to this one's size, "" in the first stage.  `steps_before` are the steps of
-    the stage before, from which prompt editing goes on counting.
+    the stage before, from which prompt editing goes on counting.  `owner` is the plugin that the stage comes from.
     """
 
     settings: Txt2Img
@@ -39,6 +44,7 @@ class Stage:
     exactly: bool = False
     upscaler: str = ""
     steps_before: int | None = None
+    owner: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -73,32 +79,78 @@ class Stage:
         """How many steps the loop has: fewer than `settings.steps` where only a part of the schedule is run."""
         if self.start == "noise":
             return self.settings.steps
-        sampler, _ = find_sampler(self.settings.sampler)
-        return run_steps(sampler, self.settings.steps, self.strength, self.exactly)
+        return run_steps(counted_as(self.settings.sampler), self.settings.steps, self.strength, self.exactly)
+
+
+@dataclass(frozen=True)
+class Further:
+    """Stages that a request has behind its first one: `stages(request, those before)` answers them, () for none.
+
+    Each begins with the result of the one before, a "latent" or a "picture", which its `upscaler` brings to its size.  Asked in
+    both processes, often, and without torch; the same answer for the same request, which one may rely on.
+    """
+
+    name: str
+    stages: Callable[[Txt2Img, Sequence[Stage]], Sequence[Stage]]
 
 
 def stages_of(request: Txt2Img) -> tuple[Stage, ...]:
     """The stages of one image of `request`, in order; none of a picture that is only enlarged.
 
-    A second pass runs exactly its number of steps, as in A1111 (`sd_samplers_common.setup_img2img_steps`).
+    Raises:
+        ExtensionFailed: while a picture is made, as the manifest of an extension asks for whose stages could not be asked.
     """
     if isinstance(request, Upscaling):
         return ()
     if isinstance(request, Img2Img) and request.upscaler_noise_level is not None:  # SD x4 upscaler's
         return (Stage(request),)
     if isinstance(request, Img2Img):
-        return (Stage(request, "picture", request.denoising_strength, request.fix_steps),)
+        stages = [Stage(request, "picture", request.denoising_strength, request.fix_steps)]
+    else:
+        stages = [Stage(request if request.hires is None else _refined(request, "first pass"))]
+    for one in FURTHER.owned():
+        more = call(one.owner, HOOK, partial(_asked, one.entry, request, tuple(stages)), _nothing)
+        stages += [replace(stage, owner=one.owner) for stage in more]
+    return tuple(stages)
+
+
+def _nothing() -> tuple[Stage, ...]:
+    return ()
+
+
+def _asked(one: Further, request: Txt2Img, before: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    more = tuple(one.stages(request, before))
+    for stage in more:
+        if stage.start == "noise" or not stage.upscaler:
+            raise ValueError(f"a stage behind the first begins with a latent or a picture, and names an upscaler: {one.name}")
+    return more
+
+
+def _second_pass(request: Txt2Img, before: Sequence[Stage]) -> tuple[Stage, ...]:
+    """It runs exactly its number of steps, as in A1111 (`sd_samplers_common.setup_img2img_steps`)."""
     if (hires := request.hires) is None:
-        return (Stage(request),)
+        return ()
     second = Stage(
         _refined(request.second_pass(), "second pass"),
         "latent" if hires.upscaler in LATENT_UPSCALERS else "picture",
         hires.denoising_strength,
         exactly=True,
         upscaler=hires.upscaler,
-        steps_before=find_sampler(request.sampler)[0].prompt_steps(request.steps),
+        steps_before=counted_as(request.sampler).prompt_steps(request.steps),
     )
-    return Stage(_refined(request, "first pass")), second
+    return (second,)
+
+
+class _BuiltIn:
+    @hookimpl
+    def stages(self) -> tuple[Further, ...]:
+        return (Further("Hires. fix", _second_pass),)
+
+
+FURTHER: Listing[Further] = Listing(HOOKS, HOOK, "stage", lambda one: (one.name,))
+"""Who adds stages, in order, extensions last."""
+
+HOOKS.register(_BuiltIn(), "atelier.stages", built_in=True)
 
 
 def _refined(settings: Txt2Img, name: RefinerPass) -> Txt2Img:
@@ -118,7 +170,10 @@ def refined_steps(stage: Stage) -> int:
         return 0
     if own.refiner_by_steps:
         return stage.steps - math.ceil(stage.steps * own.refiner_switch_at)
-    levels = _levels(own.schedule, own.sampler, own.steps, stage.strength, stage.exactly, stage.start == "noise")
+    try:
+        levels = _levels(own.schedule, own.sampler, own.steps, stage.strength, stage.exactly, stage.start == "noise")
+    except UnknownName:  # see `counted_as`
+        return 0
     return min(stage.steps, sum(_TRAINED.behind(sigma) >= own.refiner_switch_at for sigma in levels))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +18,7 @@ from modules.diffusion.upscaling import Canvas, padded
 from modules.pipelines.ops import Program, load_upscaler, on_host, progressed, upscale_tile
 from modules.pipelines.painted import Painted
 from modules.pixels import Picture, resize
-from modules.pixels.enlarging import FILTERS, by_filter, put_together
+from modules.pixels.enlarging import UPSCALERS, by_filter, put_together
 from modules.request import Upscaling
 from modules.request.upscaling import passes, sizes
 
@@ -43,7 +44,7 @@ def upscaled_picture(request: Upscaling, pictures: Mapping[str, Image.Image]) ->
     pixels = yield from on_host(lambda: np.asarray(image.convert("RGB")))
     models = {}
     for name in request.upscalers:
-        if name not in FILTERS and name not in models:
+        if name not in UPSCALERS and name not in models:
             models[name] = yield from load_upscaler(name)
     source = image.width, image.height
     exact, final = sizes(source, request.factor(source))
@@ -63,8 +64,8 @@ def upscaled_picture(request: Upscaling, pictures: Mapping[str, Image.Image]) ->
 
 def covering(pixels: Picture, width: int, height: int, upscaler: str) -> Program[Picture]:
     """`pixels` (H, W, 3), enlarged by an upscaler of any kind until they cover `width` x `height`, and cut off evenly."""
-    if upscaler in FILTERS:
-        return (yield from on_host(lambda: resize.upscale(pixels, width, height, upscaler)))
+    if upscaler in UPSCALERS:
+        return (yield from on_host(partial(copy_context().run, resize.upscale, pixels, width, height, upscaler)))
     model = yield from load_upscaler(upscaler)
     scale = max(width / pixels.shape[1], height / pixels.shape[0])
     wanted = math.ceil(pixels.shape[1] * scale), math.ceil(pixels.shape[0] * scale)
@@ -94,7 +95,8 @@ def _scaled(
 ) -> Program[Picture]:
     """A filter makes the exact size, a network as many passes as are needed; Lanczos brings both to the final size."""
     if model is None:
-        return (yield from on_host(lambda: np.asarray(by_filter(Image.fromarray(pixels), name, exact, final))))
+        image = Image.fromarray(pixels)
+        return np.asarray((yield from on_host(partial(copy_context().run, by_filter, image, name, exact, final))))
     large = yield from _passes(pixels, final, model, tally)
     return (yield from on_host(lambda: resize.scale(large, *final)))
 

@@ -5,11 +5,13 @@ The fourth, "Just resize (latent upscale)", happens to latents and is none of th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 
 from modules.pixels import Pixels
-from modules.pixels.enlarging import FILTERS
+from modules.pixels.enlarging import upscaled
 
 
 def resize(pixels: Pixels, width: int, height: int, mode: str = "Just resize") -> Pixels:
@@ -41,18 +43,28 @@ def scale(pixels: Pixels, width: int, height: int, by: Image.Resampling = Image.
 
 
 def upscale(pixels: Pixels, width: int, height: int, upscaler: str) -> Pixels:
-    """`pixels` by one of A1111's upscalers that know pixels alone ("Lanczos", "Nearest"), covering `width` x `height` and cut
-    off evenly as by "Crop and resize"."""
-    return _cover(pixels, width, height, FILTERS[upscaler])
+    """`pixels` by an upscaler that knows pixels alone (`enlarging.UPSCALERS`), covering `width` x `height` and cut off evenly
+    as by "Crop and resize".
+
+    Raises:
+        RequestError: there is no such one, or it failed.
+    """
+
+    def by(pixels: Pixels, width: int, height: int) -> Pixels:
+        if pixels.shape[:2] == (height, width):
+            return pixels.copy()
+        return np.asarray(upscaled(Image.fromarray(pixels), upscaler, (width, height)))
+
+    return _cover(pixels, width, height, by)
 
 
-def _cover(pixels: Pixels, width: int, height: int, by: Image.Resampling = Image.Resampling.LANCZOS) -> Pixels:
+def _cover(pixels: Pixels, width: int, height: int, by: Callable[[Pixels, int, int], Pixels] | None = None) -> Pixels:
     old_height, old_width = pixels.shape[:2]
     if width * old_height > height * old_width:
         inner = width, max(height, old_height * width // old_width)
     else:
         inner = max(width, old_width * height // old_height), height
-    large = scale(pixels, *inner, by)
+    large = (by or scale)(pixels, *inner)
     left, top = inner[0] // 2 - width // 2, inner[1] // 2 - height // 2
     return large[top : top + height, left : left + width].copy()
 

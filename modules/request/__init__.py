@@ -12,7 +12,7 @@ command line, infotext and both APIs follow.  Validation answers in the user's w
     refiner     options of a checkpoint that goes on with the denoising loop
     checkpoint  options of what a checkpoint is run with: halves of its VAE, SDXL's numbers
     tiles       options of tiled diffusion, and the windows that follow from them
-    extensions  options of extensions, whose classes plugins name
+    extensions  options of extensions, whose classes plugins name; kept_extensions: those of extensions that are not in use
     requests    Txt2Img and Img2Img, which have all these options
     starting    what a request has to start from for the kind of its checkpoint
     upscaling   Upscaling: a picture that is only enlarged
@@ -21,7 +21,7 @@ command line, infotext and both APIs follow.  Validation answers in the user's w
 
 from modules.request.extensions import EXTENSIONS, RequestExtension, options_of
 from modules.request.guidance import GuidanceOptions
-from modules.request.hires import HIRES_UPSCALERS, LATENT_UPSCALERS, Hires
+from modules.request.hires import LATENT_UPSCALERS, Hires
 from modules.request.kinds import (
     MAX_PIXELS,
     MAX_PROMPT,
@@ -48,7 +48,6 @@ from modules.request.upscaling import Upscaling
 
 __all__ = [
     "EXTENSIONS",
-    "HIRES_UPSCALERS",
     "LATENT_UPSCALERS",
     "LATER_FIELDS",
     "MAX_PIXELS",

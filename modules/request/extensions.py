@@ -9,7 +9,9 @@ are, with an `About`.  All of them at their defaults means that the extension do
     class Glow:
         @hookimpl
         def request_extensions(self):
-            return [RequestExtension("glow", GlowOptions)]
+            return [RequestExtension("glow", GlowOptions, "Glow", tabs=("txt2img", "img2img"))]
+
+What a request keeps of extensions that are not in use is `kept_extensions`' matter.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError, ValidationInfo
@@ -29,6 +31,9 @@ from modules.options import EXTENSIONS as PREFIX
 from modules.options import Option, declared_by, grouped, joined
 from modules.request.explaining import explained
 from modules.request.kinds import clean_text
+
+TABS = ("txt2img", "img2img", "inpaint")
+"""The tabs of the page that may have an accordion of an extension's options."""
 
 Given = dict[str, dict[str, Any]]
 """Options by name, by extension: JSON values."""
@@ -44,20 +49,32 @@ class RequestExtension:
     """An extension that requests may have options of.
 
     `name` is the extension's in requests, on the command line and in infotexts (lower-case letters, digits, _); `options` is
-    the pydantic class of its options, each of which has a default.
+    the pydantic class of its options, each of which has a default.  `title` is what people read, by default the name in words;
+    `tabs` are those that have an accordion of the options: A1111's API offers them for pictures from words where "txt2img" is
+    among them, and for pictures from pictures where one of the others is.
 
     Raises:
-        ValueError: the name or the class is none of that kind.
+        ValueError: the name, the class or a tab is none of that kind.
     """
 
     name: str
     options: type[BaseModel]
+    title: str = ""
+    tabs: tuple[str, ...] = TABS
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"an extension's name is lower-case letters, digits and _, not {self.name[:60]!r}")
         if needed := [field for field, declared in self.options.model_fields.items() if declared.is_required()]:
             raise ValueError(f"the options of {self.name!r} need defaults, which change nothing: {', '.join(needed)} has none")
+        if unknown := [tab for tab in self.tabs if tab not in TABS]:
+            raise ValueError(f"the options of {self.name!r} can stand in {', '.join(TABS)}, not in {unknown[0]!r}")
+        if not self.title:
+            object.__setattr__(self, "title", self.name.replace("_", " ").capitalize())
+
+    def serves(self, image: bool) -> bool:
+        """Whether its options are offered for pictures from pictures (`image`), or for those from words."""
+        return any((tab != "txt2img") == image for tab in self.tabs)
 
     def read(self, given: Mapping[str, Any]) -> BaseModel:
         """The options that `given` sets.
@@ -155,16 +172,25 @@ def labels_of(given: Given) -> dict[str, Any]:
     """The options that are away from their defaults, by the labels that they are shown with."""
     shown = {}
     for name, options in changed_options(given).items():
-        labels = about(EXTENSIONS[name].options) if name in EXTENSIONS else {}
+        extension = EXTENSIONS.get(name)
+        labels = about(extension.options) if extension else {}
         for field, value in options.items():
             label = labels[field].label if field in labels else ""
-            shown[label or f"{name} {field}".replace("_", " ").capitalize()] = value
+            label = label or f"{name} {field}".replace("_", " ").capitalize()
+            shown[f"{extension.title}: {label}" if extension and label in shown else label] = value
     return shown
 
 
 def offered() -> dict[str, tuple[Option, ...]]:
-    """What page and command line offer of the installed extensions, by group; options are called `extensions.NAME.FIELD`."""
-    return joined(*(grouped(declared_by(one.options, f"{PREFIX}{one.name}.")) for one in EXTENSIONS.values()))
+    """What the command line offers of the installed extensions, by group; options are called `extensions.NAME.FIELD`."""
+    return joined(*(offered_by(one) for one in EXTENSIONS.values()))
+
+
+def offered_by(extension: RequestExtension) -> dict[str, tuple[Option, ...]]:
+    """What is offered of one extension, by group: the options that have a label; without a group they stand under its title."""
+    declared = [one for one in declared_by(extension.options, f"{PREFIX}{extension.name}.") if one.about.label]
+    groups = (one.about.group or extension.title for one in declared)
+    return grouped(replace(one, about=replace(one.about, group=group)) for one, group in zip(declared, groups, strict=True))
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,6 +229,23 @@ def describe(schema: dict[str, Any]) -> None:
     properties = {name: {"type": "object"} if "$defs" in one else one for name, one in described.items()}
     schema.clear()
     schema |= {"type": "object", "description": "Options of extensions by name.", "default": {}, "properties": properties}
+
+
+def version_of(name: str) -> str:
+    """The version of the installed extension that has options of this name, "" where it says none."""
+    return next((HOOKS.version_of(one.owner) for one in EXTENSIONS.entries.owned() if one.entry.name == name), "")
+
+
+def plain_options(options: Any) -> dict[str, Any]:
+    """Options as JSON values whose texts every file format can carry.
+
+    Raises:
+        ValueError: they are none.
+    """
+    if not isinstance(options, dict):
+        raise ValueError("extensions: options are an object of values by name")
+    plain: dict[str, Any] = _plain(options)
+    return plain
 
 
 def _installed(name: str) -> RequestExtension:

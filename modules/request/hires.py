@@ -18,9 +18,6 @@ LATENT_UPSCALERS = (
     "Latent (nearest-exact)",
 )
 """By which the latent of the first pass is interpolated, under A1111's names."""
-HIRES_UPSCALERS = (*LATENT_UPSCALERS, "Lanczos", "Nearest")
-"""How the first pass becomes the size of the second where that is no upscaler's file: its latent is interpolated, or its
-pixels."""
 
 UpscalerName = Annotated[str, Field(min_length=1, max_length=300)]
 """One of those that are built in, or the name of an upscaler's file (`checkpoints.upscalers`)."""

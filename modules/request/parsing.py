@@ -54,7 +54,7 @@ def _explain(error: Any, fields: dict[str, Any], kind: type[Txt2Img]) -> str:
         name = picture_name(error["loc"], fields)
     if error["type"] == "extra_forbidden":
         return f"{'.'.join(map(str, error['loc'][:2])) if name == 'hires' else name}: there is no such field"
-    if name == "request" or (error["type"] == "value_error" and name in ("pictures", "extensions")):
+    if name == "request" or (error["type"] == "value_error" and name in ("pictures", "extensions", "kept_extensions")):
         return str(error["msg"]).removeprefix("Value error, ")
     if name == "styles" and error["type"] == "too_long":
         return f"styles: at most {MAX_STYLES} names, {len(error['input'])} were given"
@@ -85,4 +85,6 @@ def _allowed(name: str) -> str:
         return f"an object with the fields of a second pass ({', '.join(Hires.model_fields)})"
     if name == "extensions":
         return "an object with an object of options for each extension"
+    if name == "kept_extensions":
+        return "an object with {version, options} for each extension"
     return "four whole numbers from 0 to 8192: x, y, width, height" if name == "box" else ""

@@ -19,6 +19,7 @@ from modules.request.checkpoint import CheckpointOptions, with_named_taesd
 from modules.request.extensions import checked, describe
 from modules.request.guidance import GuidanceOptions
 from modules.request.hires import Hires
+from modules.request.kept_extensions import checked_kept
 from modules.request.kinds import (
     MAX_PIXELS,
     MAX_SEED,
@@ -63,7 +64,8 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions, Che
     removes what stands behind a #, `emphasis` is what weights do, `old_prompt_editing` reads `[a:b:when]` as A1111 did before
     1.6, and `raw_text` leaves curly quotes, full-width letters and the like as they are (`prompts.tokenizer`).  With `private`
     the picture's file says nothing of how it was made; the job list knows until it is forgotten.  `hires` is a second pass,
-    `extensions` are options of extensions by their names (`request.extensions`).
+    `extensions` are options of extensions by their names (`request.extensions`), `kept_extensions` those of extensions that are
+    not in use here: they go into the picture's file, and change nothing (`request.kept_extensions`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -151,6 +153,7 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions, Che
     ] = False
     hires: Hires | None = None
     extensions: Annotated[dict[str, dict[str, Any]], AfterValidator(checked)] = Field({}, json_schema_extra=describe)
+    kept_extensions: Annotated[dict[str, dict[str, Any]], AfterValidator(checked_kept)] = Field({})
 
     @model_validator(mode="before")
     @classmethod
@@ -174,8 +177,9 @@ class Txt2Img(NoiseOptions, SamplerOptions, GuidanceOptions, RefinerOptions, Che
         fields: dict[str, Any] = dump(self)
         if fields.get("hires", 0) is None:
             del fields["hires"]
-        if not fields.get("extensions", True):
-            del fields["extensions"]
+        for name in ("extensions", "kept_extensions"):
+            if not fields.get(name, True):
+                del fields[name]
         for name in LATER_FIELDS:
             if name in fields and fields[name] == type(self).model_fields[name].default:
                 del fields[name]

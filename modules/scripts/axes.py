@@ -231,7 +231,7 @@ def _ordered(prompt: str, words: list[str]) -> str:
 
 # ---- which there are
 
-_NOT = frozenset({"count", "pictures", "box", "hires", "extensions"})
+_NOT = frozenset({"count", "pictures", "box", "hires", "extensions", "kept_extensions"})
 """Fields that are no axes: how many pictures a cell has, what they are made from, and what has axes of its own."""
 
 _LABELS = {

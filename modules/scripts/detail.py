@@ -21,7 +21,7 @@ from modules.images.decode import decode
 from modules.pixels import Mask, masks
 from modules.pixels.regions import Box, bounding_box
 from modules.roles import by_role
-from modules.scripts.detectors import DETECTORS, within, without_doubles
+from modules.scripts.detectors import DETECTORS, found_by, within, without_doubles
 from modules.scripts.host import Host
 from modules.scripts.plan import Cell, Fields, Plan, ScriptError, changes, counted, with_seeds
 from modules.scripts.xyz import Check
@@ -154,9 +154,8 @@ def found_in(host: Host, user: str) -> Found:
     def found(fields: Fields, detector: str) -> tuple[tuple[int, int], Sequence[Box]]:
         pictures = by_role(fields).get("pictures") or {}
         image = _opened(host, pictures.get("init"), user)
-        known = DETECTORS.find(detector) if detector else None
-        if known is not None:
-            return image.size, list(known.find(image.convert("RGB")))
+        if detector and DETECTORS.find(detector) is not None:
+            return image.size, found_by(detector, image.convert("RGB"))
         if "mask" not in pictures:
             return image.size, []
         return image.size, areas_of(masks.from_image(_opened(host, pictures["mask"], user), rounded=True))

@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from PIL import Image
 
+from modules.extensions.isolation import call
 from modules.hooks import HOOKS, Listing, hookimpl
 from modules.pixels.regions import Box
+from modules.scripts.plan import ScriptError
 
+HOOK = "detectors"
 LARGEST = 1024
 """Pixels of the longer side at which cascades look: more finds more that is none, and takes longer."""
 SMALLEST = 24
@@ -100,7 +104,26 @@ def _shared(one: Box, other: Box) -> int:
     return max(0, across) * max(0, down)
 
 
-DETECTORS: Listing[Detector] = Listing(HOOKS, "detectors", "detector", lambda detector: (detector.name,))
+def found_by(name: str, image: Image.Image) -> list[Box]:
+    """What the detector of this name, in any case, finds in an RGB picture; nothing where there is no such one.
+
+    Raises:
+        ScriptError: it is an extension's, and raised or answered no boxes.
+    """
+    one = next((one for one in DETECTORS.owned() if one.entry.name.casefold() == name.casefold()), None)
+    if one is None:
+        return []
+
+    def find() -> list[Box]:
+        return [Box(*(int(side) for side in box)) for box in one.entry.find(image)]
+
+    def failed() -> NoReturn:
+        raise ScriptError(f"the detector {name!r} of the extension {one.owner!r} failed; choose another one", "detector")
+
+    return call(one.owner, HOOK, find, failed)
+
+
+DETECTORS: Listing[Detector] = Listing(HOOKS, HOOK, "detector", lambda detector: (detector.name,))
 """Every detector, those of extensions last."""
 
 HOOKS.register(_BuiltIn(), "atelier.detectors", built_in=True)

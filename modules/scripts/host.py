@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from modules.checkpoints.files import CheckpointInfo
-from modules.checkpoints.upscalers import BUILT_IN, UpscalerInfo
+from modules.checkpoints.upscalers import UpscalerInfo, no_files
 from modules.checkpoints.vaes import VaeInfo
 from modules.images.outputs import Outputs
 from modules.images.uploads import Upload
 from modules.jobs.estimates import Quote
 from modules.jobs.views import JobView
+from modules.pixels.enlarging import hires_upscalers
 from modules.prompts.library import Library
-from modules.request import HIRES_UPSCALERS, GenerationRequest
+from modules.request import GenerationRequest
 from modules.scripts.axes import Names
 
 
@@ -62,10 +63,10 @@ def names_in(host: Host) -> Names:
         checkpoints=lambda: [info.name for info in host.checkpoints() if not info.problem],
         vaes=lambda: ["Automatic", "None", *(info.name for info in host.vaes() if not info.problem)],
         styles=lambda: list(host.library.styles()),
-        upscalers=lambda: [*HIRES_UPSCALERS, *files()],
+        upscalers=lambda: [*hires_upscalers(), *files()],
         checkpoint=lambda name: host.checkpoint(name).name,
         vae=host.catalogue.vae,
-        upscaler=lambda name: host.catalogue.upscaler(name, "hires.upscaler", HIRES_UPSCALERS),
-        enlargers=lambda: [*BUILT_IN, *files()],
-        enlarger=lambda name: host.catalogue.upscaler(name, "SD upscale", BUILT_IN),
+        upscaler=lambda name: host.catalogue.upscaler(name, "hires.upscaler", hires_upscalers()),
+        enlargers=lambda: [*no_files(), *files()],
+        enlarger=lambda name: host.catalogue.upscaler(name, "SD upscale", no_files()),
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from modules.checkpoints.upscalers import BUILT_IN
+from modules.checkpoints.upscalers import no_files
 from modules.errors import RequestError
 from modules.images.decode import decode
 from modules.pixels import Picture, resize
@@ -80,7 +80,7 @@ def plan_upscale(asked: Upscale, base: Fields, check: Check, size_of: SizeOf, na
     number = tiles.count(*large, unit=1) * pictures
     check_size(number, 1)
     windows = tiles.windows(*large, unit=1)
-    enlarger = None if name in BUILT_IN else number
+    enlarger = None if name in no_files() else number
     cells = [
         Cell({**changes(base, _tile_fields(base, tile, picture + number)), TILE: _place(window, large, name)}, enlarger)
         for picture in range(pictures)

@@ -15,11 +15,16 @@ from typing import Any, get_args
 from modules.errors import AtelierError, RequestError, without_folders
 from modules.fields import about, bounds_of, kind_of
 from modules.options import EXTENSIONS
+from modules.request import EXTENSIONS as INSTALLED
 from modules.request import MAX_SEED, Img2Img
 from modules.request.extensions import nested, understood, value_of
+from modules.request.kept_extensions import as_kept_text, of_kept_text, sorted_out
 from modules.ui.gradio import gr
 
 Values = dict[str, Any]
+
+KEPT = "kept_extensions"
+"""The field with the options of extensions that are not in use, which a form carries as text."""
 
 _NAMED = re.compile(r"([a-z0-9_.]+): (.*)", re.DOTALL)
 
@@ -126,6 +131,13 @@ class Form:
         figure.default = default
         return self._keep(name, label, figure)
 
+    def kept(self) -> None:
+        """What a picture's settings say of extensions that are not in use: seen where there is something; may be emptied."""
+        label = "Options of extensions that are not in use"
+        self.optional.add(KEPT)
+        about = "They are kept in the pictures' files and change nothing. Empty this field to leave them out."
+        self.text(KEPT, label, "None", info=about, lines=1, max_lines=4, elem_classes="kept-extensions")
+
     def share(self, name: str, label: str, component: gr.components.Component) -> None:
         """Take in a field that stands elsewhere on the page and belongs to several forms."""
         self._keep(name, label, component)
@@ -159,13 +171,16 @@ class Form:
         Raises:
             RequestError: a field that needs a value is empty.
         """
-        values = {name: data[component] for name, component in self.components.items() if name not in self.page_only}
+        away = {name for name in self.components if name.startswith(EXTENSIONS) and name.split(".")[1] not in INSTALLED}
+        values = {name: data[component] for name, component in self.components.items() if name not in self.page_only | away}
         values = {name: value for name, value in values.items() if value is not None or name not in self.optional}
         empty = [self.labels[name] for name, value in values.items() if value is None and name != "checkpoint"]
         if empty:
             raise RequestError("; ".join(f"{label} is empty, please fill it in" for label in empty))
         values["seed"] = _seed(values["seed"])
-        return nested(values)
+        if (text := str(values.pop(KEPT, "") or "").strip()) and (kept := of_kept_text(text)) is None:
+            raise RequestError(f"{KEPT}: must be as it was read from a picture, or empty")
+        return nested({**values, KEPT: kept} if text else values)
 
     def write(self, values: Mapping[str, Any]) -> dict[gr.components.Component, Any]:
         """Gradio's updates that show `values`; names that the form does not have and odd types are left out.
@@ -176,7 +191,10 @@ class Form:
         values = self.spread(values)
         if isinstance(given := values.get("extensions"), dict):
             known, _ = understood(given)
-            values = {**values, **{name: value_of(known, name) for name in self.components if name.startswith(EXTENSIONS)}}
+            own = [name for name in self.components if name.startswith(EXTENSIONS) and name.split(".")[1] in INSTALLED]
+            values = {**values, **{name: value_of(known, name) for name in own}}
+        if isinstance(kept := values.get(KEPT), dict):
+            values = {**values, KEPT: as_kept_text(kept)}
         for name, value in values.items():
             component = self.components.get(name)
             if name == "seed":
@@ -207,6 +225,15 @@ def fields_of(source: Any) -> Values:
         except ValueError:
             return {}
     return dict(source) if isinstance(source, dict) else {}
+
+
+def keep_unused(fields: Values) -> list[str]:
+    """Let `fields` of a picture keep the options of extensions that are not in use; a sentence for each of these."""
+    if not isinstance(given := fields.get("extensions"), dict):
+        return []
+    fields["extensions"], kept, notes = sorted_out(given)
+    fields[KEPT] = {**fields_of(fields.get(KEPT)), **kept}
+    return notes
 
 
 def _seed(text: Any) -> int:

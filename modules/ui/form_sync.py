@@ -18,12 +18,13 @@ from modules.diffusion.samplers import SAMPLERS, find_sampler
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import AtelierError, LimitError, RequestError, SettingsError, UnknownName, without_folders
 from modules.model_library.edits import own_defaults
-from modules.request import EXTENSIONS, HIRES_UPSCALERS, LATER_FIELDS, Img2Img, Txt2Img
+from modules.pixels.enlarging import hires_upscalers
+from modules.request import LATENT_UPSCALERS, LATER_FIELDS, Img2Img, Txt2Img
 from modules.request.checkpoint import SIZE_FIELDS
 from modules.request.starting import FROM_NOISE, NOISE_LEVEL, NOT_ENLARGING
 from modules.scripts.preview import Preview
 from modules.ui import second_pass
-from modules.ui.form import Choice, Form, Values, fields_of
+from modules.ui.form import KEPT, Choice, Form, Values, fields_of, keep_unused
 from modules.ui.gradio import gr
 from modules.ui.results import Results, message
 from modules.ui.script import complaint
@@ -92,7 +93,7 @@ class FormSync:
 
     def upscalers(self) -> list[str]:
         """What can be chosen for a second pass."""
-        return [*HIRES_UPSCALERS, *(info.name for info in self.app.upscalers() if not info.problem)]
+        return [*hires_upscalers(), *(info.name for info in self.app.upscalers() if not info.problem)]
 
     def styles(self) -> tuple[list[str], str | None]:
         """The names in the styles file, and what is wrong with it."""
@@ -183,13 +184,14 @@ class FormSync:
             return {self.results: message("reused", missing=[])}
         fields = {**_ABSENT, **fields_of(data.get("fields"))}
         missing = self._drop_unknown(form, fields)
+        notes = keep_unused(fields)
         if "mask_blur_x" in fields:
             fields["mask_blur"] = fields["mask_blur_x"]  # one slider for both
         updates = filled(form, fields)
         if "checkpoint" in fields:
             for other in self.forms.values():
                 updates = with_hints(updates, channel_hints(other, self.app.checkpoint(fields["checkpoint"])))
-        return {**updates, self.results: message("reused", missing=missing, tab=form.prefix)}
+        return {**updates, self.results: message("reused", missing=missing, notes=notes, tab=form.prefix)}
 
     def _more(self, event: gr.EventData, request: gr.Request) -> str:
         """`{"what", "requests": [{"fields", "key"}]}`: what the page goes on with by itself, a batch or a loop."""
@@ -249,7 +251,7 @@ class FormSync:
             updates[refiner] = gr.update(choices=self.refiners(), value=updates.get(refiner, ""))
             updates[box] = gr.update(choices=styles, value=updates.get(box, []), info=about, visible=bool(styles or about))
         for box in self._upscaler_boxes():
-            updates[box] = gr.update(choices=self.upscalers(), value=updates.get(box, HIRES_UPSCALERS[0]))
+            updates[box] = gr.update(choices=self.upscalers(), value=updates.get(box, LATENT_UPSCALERS[0]))
         updates |= self._second_checkpoints(updates)
         chosen = self.app.checkpoint(name) if name else self.app.default_checkpoint()
         for form in self.forms.values():
@@ -300,7 +302,6 @@ class FormSync:
             here = self.styles()[0]
             fields["styles"] = [name for name in styles if name in here]
             notes += [f"Style {str(name)[:80]!r}" for name in styles if name not in here]
-        notes += [f"Extension {str(name)[:80]!r}" for name in fields_of(fields.get("extensions")) if name not in EXTENSIONS]
         return notes
 
 
@@ -392,6 +393,7 @@ def _titles(usable: list[CheckpointInfo]) -> list[tuple[str, str]]:
 
 _ABSENT: Values = {
     "hires": None,
+    KEPT: {},
     **{name: Img2Img.model_fields[name].default for name in LATER_FIELDS},
     "upscaler_noise_level": NOISE_LEVEL,
 }

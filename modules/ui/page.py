@@ -18,12 +18,13 @@ from starlette.staticfiles import StaticFiles
 
 from modules import __version__
 from modules.app import App
-from modules.hooks import HOOKS, hookimpl
+from modules.hooks import HOOKS, error_text, hookimpl
 from modules.ui.files import STATIC, imported
 from modules.ui.form_sync import FormSync
 from modules.ui.gradio import gr
 from modules.ui.results import Results
 from modules.ui.tabs.base import Tab
+from modules.ui.tabs.extensions import ExtensionsTab
 from modules.ui.tabs.extras import ExtrasTab
 from modules.ui.tabs.gallery import GalleryTab
 from modules.ui.tabs.img2img import Img2ImgTab
@@ -69,7 +70,7 @@ class _BuiltIn:
     @hookimpl
     def tabs(self, app: App, sync: FormSync, version: str) -> tuple[Tab, ...]:
         painting = Txt2ImgTab(app, sync), Img2ImgTab(app, sync, version), InpaintTab(app, sync, version)
-        return *painting, ExtrasTab(), PngInfoTab(), GalleryTab(), ModelsTab(), SettingsTab()
+        return *painting, ExtrasTab(), PngInfoTab(), GalleryTab(), ModelsTab(), ExtensionsTab(), SettingsTab()
 
 
 HOOKS.register(_BuiltIn(), "atelier.tabs", built_in=True)
@@ -118,7 +119,7 @@ class Guarded:
                 self._failed("connected", error)
 
     def _failed(self, what: str, error: Exception) -> None:
-        HOOKS.report(self._owner, "tabs", f"its tab {self.name!r} could not be {what}: {type(error).__name__}: {error}", error)
+        HOOKS.report(self._owner, "tabs", f"its tab {self.name!r} could not be {what}: {error_text(error)}", error)
 
 
 def build_page(sync: FormSync, shown: list[Tab], version: str) -> gr.Blocks:
@@ -175,6 +176,7 @@ _STYLES = (
     "models/detail.css",
     "models/adapter_panel.css",
     "settings/settings.css",
+    "extensions/extensions.css",
     "panes.css",
     "results/viewer.css",
     "help.css",

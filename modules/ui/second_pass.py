@@ -13,7 +13,8 @@ from modules.diffusion.schedules import SCHEDULES
 from modules.errors import RequestError
 from modules.fields import bounds_of
 from modules.images.infotext_hires import hires_size
-from modules.request import HIRES_UPSCALERS, Hires
+from modules.pixels.enlarging import hires_upscalers
+from modules.request import Hires
 from modules.ui.form import Form, Values
 from modules.ui.gradio import gr
 
@@ -37,7 +38,7 @@ def build(form: Form, checkpoints: Sequence[tuple[str, str]]) -> None:
         with gr.Row(elem_classes="pair"):
             form.figure(f"{PREFIX}width", "Resize width to", None, "by the factor")
             form.figure(f"{PREFIX}height", "Resize height to", None, "by the factor")
-        form.choice(f"{PREFIX}upscaler", "Upscaler", HIRES_UPSCALERS, defaults["upscaler"])
+        form.choice(f"{PREFIX}upscaler", "Upscaler", hires_upscalers(), defaults["upscaler"])
         low, high = strength.ge, strength.le
         form.slider(f"{PREFIX}denoising_strength", "Denoising strength", low, high, defaults["denoising_strength"], 0.01)
         with gr.Row(elem_classes="pair"):

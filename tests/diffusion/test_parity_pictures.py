@@ -28,13 +28,14 @@ from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.handle import ModelHandle
 from modules.diffusion.noise import Noise
 from modules.diffusion.samplers import SAMPLERS
-from modules.pipelines.generate import _denoised, _part, _Progress, generate
+from modules.pipelines.generate import _Around, _denoised, _part, _Progress, generate
 from modules.pipelines.init import Init, concat_init, init_of_region
 from modules.pipelines.ops import Program, decode
 from modules.pipelines.prompting import prompted
 from modules.pipelines.reference import run_reference
 from modules.pipelines.region import region_of
 from modules.pipelines.stages import stages_of
+from modules.pipelines.wrappers import Run
 from modules.request import Img2Img, parse_request
 from tests.diffusion import reference
 from tests.diffusion.test_parity import BETAS, SIZES, Model
@@ -163,15 +164,9 @@ def from_noise(model: Wider, asked: Img2Img) -> Program[Any]:
     words = yield from concat_init(handle, asked, region, init, words)
     nothing = Init(torch.zeros_like(init.latent), init.shown)
     part = yield from _part(stage, handle, "Uniform", SAMPLERS["Euler"])
-    latent = yield from _denoised(
-        stage,
-        handle,
-        SAMPLERS["Euler"],
-        lambda guidance: words.guided(handle, guidance()),
-        nothing,
-        part,
-        _Progress(handle, 0, 1, 0, 0),
-    )
+    run = Run(stage, handle, SAMPLERS["Euler"], part.sigmas)
+    around = _Around(lambda guidance: words.guided(handle, guidance()), run, frozenset())
+    latent = yield from _denoised(around, nothing, part, _Progress(handle, 0, 1, 0, 0))
     pixels = yield from decode(handle, latent)
     return SimpleNamespace(pixels=pixels)
 

@@ -592,7 +592,7 @@ def test_every_field_of_a_request_is_told_or_named_here() -> None:
     without = {"count", "styles", "comments", "private"}  # of the job, gone when prompts are finished, or nobody's business
     assert ROLE_FIELDS.keys() <= tables, "the pictures by role"
     fields = (set(Img2Img.model_fields) - {"pictures"}) | ROLE_FIELDS.keys()
-    own = {"hires", "extensions", *TileOptions.model_fields}
+    own = {"hires", "extensions", "kept_extensions", *TileOptions.model_fields}
     assert fields == core | tables | by_extras | without | own, "the last ones have tests of their own"
 
 

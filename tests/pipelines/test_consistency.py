@@ -16,8 +16,9 @@ from modules.diffusion.samplers import SAMPLERS, Denoised
 from modules.diffusion.schedules import TrainedSigmas
 from modules.diffusion.unet_denoiser import UNetDenoiser
 from modules.pipelines.consistency import consistent
-from modules.pipelines.guidance import guidance_for
 from modules.pipelines.ops import Predict, Program, predict
+from modules.pipelines.stages import Stage
+from modules.pipelines.wrappers import Run, wrapped
 from modules.request import Txt2Img
 
 LEVELS = TrainedSigmas.scaled_linear()
@@ -60,4 +61,10 @@ def test_its_answer_is_bounded(sigma: float, timestep: int) -> None:
 
 
 def test_lcm_alone_is_run_so() -> None:
-    assert [name for name in SAMPLERS if guidance_for(Txt2Img(sampler=name), SAMPLERS[name]).consistent] == ["LCM"]
+    def untouched(x: torch.Tensor, sigma: float) -> Any:
+        yield from ()
+
+    stage = Stage(Txt2Img())
+    model = SimpleNamespace(noise=DiscreteNoise())
+    runs = {name: Run(stage, model, sampler, ()) for name, sampler in SAMPLERS.items()}  # type: ignore[arg-type]
+    assert [name for name, run in runs.items() if wrapped(untouched, run) is not untouched] == ["LCM"]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from modules.errors import RequestError
+from modules.pipelines.preprocessing import prepared
 from modules.pipelines.region import OVERLAP, Region, region_of
 from modules.pixels.regions import Box
 from modules.request import Img2Img, InpaintArea, MaskedContent
@@ -193,7 +194,7 @@ def test_a_box_moves_with_the_picture_that_grows() -> None:
 
 def test_transparency_is_laid_on_white_and_the_digest_is_of_the_pixels() -> None:
     clear = Image.new("RGBA", (64, 64), (200, 0, 0, 0))
-    region = region_for(request(mask=None), clear)
+    region = region_for(request(mask=None), prepared(request(mask=None), {"init": clear})["init"])
     assert (region.picture == 255).all()
     assert region.digest == hashlib.md5(bytes([255]) * (64 * 64 * 3)).hexdigest()
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import PngImagePlugin
 
+from modules.api.guard.access import rule_for
 from tests.security import pictures
 from tests.security.instance import RunningInstance, Visitor, opened, settled
 from tests.security.routes import Way
@@ -150,6 +151,19 @@ def test_s6_the_good_model_goes_on_working(trap: RunningInstance, mark: Path) ->
 
 
 def test_s8_nothing_installs_anything(instance: RunningInstance, browser: Visitor, ways: list[Way]) -> None:
+    """But extensions: by the local user or an administrator in person, after they were shown, and switched off then
+    (`tests/api/page/test_extensions.py`).  No route brings code in otherwise, and none installs a package."""
+    code = sorted(way.path for way in ways if "extension" in way.path and way.method == "POST")
+    assert code == [
+        *("/internal/extensions/proposals", "/internal/extensions/proposals/{token}/accept"),
+        "/internal/extensions/proposals/{token}/discard",
+        *(f"/internal/extensions/{{name}}/{what}" for what in ("disable", "enable", "remove", "update")),
+    ]
+    for path in code:
+        rule = rule_for("POST", path.replace("{", "").replace("}", ""))
+        assert (rule.least, rule.in_person) == ("administrator", True), path
+        by_another_site = [("Content-Type", "application/json"), ("Sec-Fetch-Site", "cross-site")]
+        assert browser.ask(path, "POST", by_another_site, body=b"{}").status == 403, path
     for way in ways:
         for word in ("install", "git", "pip", "clone", "exec", "eval", "shell", "upload_model", "server-"):
             assert word not in way.path.replace("/pipe", ""), way

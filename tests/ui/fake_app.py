@@ -43,6 +43,7 @@ from modules.request import GenerationRequest, Upscaling, parse_request
 from modules.scripts.forever import Forever
 from modules.scripts.runs import ScriptRuns
 from modules.settings import Settings
+from tests.ui.fake_extensions import FakeExtensions
 
 STICKERS = CheckpointInfo(
     name="stickers",
@@ -94,6 +95,7 @@ class FakeApp:
         self.outputs = Outputs(self.settings.outputs_dir)
         self.listeners: list[Callable[[], None]] = []
         self.saved: list[tuple[str, str]] = []  # pictures beside jobs, and whose they are
+        self.extensions = FakeExtensions()
         self.preferences = PreferenceStore(None)
         self.server_settings = ServerSettings(self.settings, lambda settings: None)
         store = JobStore(None)

@@ -22,7 +22,7 @@ def show(page: Any, tab: str) -> None:
 
 
 def test_the_bar_is_a_tab_list_for_clicks_and_for_keys(page: Any) -> None:
-    bar = ["txt2img", "img2img", "Inpaint", "Extras", "PNG Info", "Gallery", "Models", "Settings"]
+    bar = ["txt2img", "img2img", "Inpaint", "Extras", "PNG Info", "Gallery", "Models", "Extensions", "Settings"]
     assert page.locator("[role=tab]").all_inner_texts() == bar
     assert page.get_attribute("#tab_txt2img", "aria-selected") == "true"
     page.focus("#tab_txt2img")
@@ -152,7 +152,7 @@ def test_text_of_users_never_runs_in_any_tab(page: Any, app: FakeApp, tab: str) 
     assert page.evaluate("window.__x") is None
 
 
-@pytest.mark.parametrize("tab", [*PAINTING, "pnginfo", "gallery", "models", "settings"])
+@pytest.mark.parametrize("tab", [*PAINTING, "pnginfo", "gallery", "models", "extensions", "settings"])
 def test_no_tab_needs_sideways_scrolling_on_a_phone(visit: Visit, tab: str) -> None:
     page = visit(viewport={"width": 390, "height": 844}, device_scale_factor=2, has_touch=True, is_mobile=True).open()
     show(page, tab)

@@ -28,7 +28,7 @@ from modules.api.json_writer import json_text
 from modules.api.schema import body_of
 from modules.api.waiting import until_over
 from modules.app import App
-from modules.checkpoints.upscalers import BUILT_IN
+from modules.checkpoints.upscalers import built_in
 from modules.errors import RequestError
 from modules.images import png
 from modules.images.decode import decode
@@ -146,7 +146,7 @@ def wanted_of(app: App, body: _ExtrasBody) -> Wanted:
     )
     request = parse_request({**fields, "source": "0" * 64})
     assert isinstance(request, Upscaling), "its fields say so"
-    return Wanted(fields, any(name not in BUILT_IN for name in request.upscalers))
+    return Wanted(fields, any(not built_in(name) for name in request.upscalers))
 
 
 def worked_on(data: bytes, name: str, wanted: Wanted, options: Any) -> tuple[bytes, str]:

@@ -10,11 +10,12 @@ from typing import Any
 
 from modules.api.a1111.requests import TextBody
 from modules.app import App
-from modules.checkpoints.upscalers import BUILT_IN
+from modules.checkpoints.upscalers import no_files
 from modules.errors import RequestError, UnknownName
 from modules.fields import about
 from modules.images.infotext_hires import hires_size
-from modules.request import HIRES_UPSCALERS, SIDE_STEP, Hires
+from modules.pixels.enlarging import hires_upscalers
+from modules.request import SIDE_STEP, Hires
 
 _SAME = ("", "None", "none", "Use same sampler", "Use same scheduler", "Use same checkpoint")
 _STRENGTH = 0.75
@@ -75,17 +76,18 @@ def _upscaler(app: App, name: str | None) -> str:
     """Ours; A1111 takes Lanczos where it is told "None"."""
     if name in (None, ""):
         return "Latent"
-    return "Lanczos" if str(name).lower() == "none" else known_upscaler(app, str(name), "hr_upscaler", HIRES_UPSCALERS)
+    return "Lanczos" if str(name).lower() == "none" else known_upscaler(app, str(name), "hr_upscaler", hires_upscalers())
 
 
-def known_upscaler(app: App, name: str, field: str, others: Sequence[str] = BUILT_IN, what: str = "") -> str:
+def known_upscaler(app: App, name: str, field: str, others: Sequence[str] | None = None, what: str = "") -> str:
     """The name of an upscaler as it is called here: one of `others`, or that of a file.
 
     Raises:
         RequestError: there is none, or its file cannot be used; the message names `field` and what there is.
     """
+    names = no_files() if others is None else others
     try:
-        return app.catalogue.upscaler(name, field, others)
+        return app.catalogue.upscaler(name, field, names)
     except UnknownName:
-        known = ", ".join([*others, *(info.name for info in app.catalogue.upscalers() if not info.problem)])
+        known = ", ".join([*names, *(info.name for info in app.catalogue.upscalers() if not info.problem)])
         raise RequestError(f"{field}: {what}{name[:80]!r} is not here; known are {known}") from None

@@ -19,11 +19,12 @@ from modules.api.a1111.options import CHECKPOINT, CHECKPOINT_HASH, OPTIONS, OwnO
 from modules.api.a1111.scripts import script_infos, script_names
 from modules.api.a1111.timing import TimedRoute
 from modules.api.error_responses import caller, only_administrators
+from modules.api.extensions import a1111_item
 from modules.api.guard.bodies import read_json
 from modules.api.limits import Limits, limits_of
 from modules.app import App
 from modules.checkpoints.companions import EmbeddingInfo, text_width
-from modules.checkpoints.upscalers import ALIASES, BUILT_IN
+from modules.checkpoints.upscalers import ALIASES, no_files
 from modules.diffusion.samplers import SAMPLERS, Sampler
 from modules.diffusion.schedules import SCHEDULES
 from modules.errors import RequestError, SettingsError
@@ -73,15 +74,15 @@ def _models(router: APIRouter, app: App, own: OwnOptions) -> None:
         await anyio.to_thread.run_sync(app.preload)
         return {}
 
-    for path in (
-        "face-restorers",
-        "extensions",
-    ):
+    @router.get("/sdapi/v1/face-restorers", response_model=list[dict[str, Any]])
+    async def face_restorers() -> Any:
+        """Empty: this version uses none of them."""
+        return []
 
-        @router.get(f"/sdapi/v1/{path}", name=path, response_model=list[dict[str, Any]])
-        async def nothing() -> Any:
-            """Empty: this version uses none of them."""
-            return []
+    @router.get("/sdapi/v1/extensions", response_model=list[replies.ExtensionItem])
+    def extensions() -> Any:
+        """The extensions that lie here, whatever their state."""
+        return [a1111_item(view) for view in app.extensions.list()]
 
     @router.get("/sdapi/v1/sd-vae", response_model=list[replies.VaeItem])
     def vaes() -> Any:
@@ -158,7 +159,7 @@ def _tables(router: APIRouter, app: App) -> None:
             for info in app.upscalers()
             if not info.problem
         ]
-        return [*({"name": name, **nothing} for name in BUILT_IN), *({**nothing, **each} for each in files)]
+        return [*({"name": name, **nothing} for name in no_files()), *({**nothing, **each} for each in files)]
 
     @router.get("/sdapi/v1/realesrgan-models", response_model=list[dict[str, Any]])
     def realesrgan_models() -> Any:

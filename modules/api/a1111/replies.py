@@ -35,6 +35,16 @@ class PictureInfo(_Reply):
     parameters: dict[str, Any] = Field(description="The text's items, with A1111's defaults for what it leaves out.")
 
 
+class ExtensionItem(_Reply):
+    name: str
+    remote: str = Field(description="The address that it came from, empty where that is unknown.")
+    branch: str
+    commit_hash: str
+    version: str
+    commit_date: int
+    enabled: bool
+
+
 class Caption(_Reply):
     caption: str
 

@@ -3,7 +3,8 @@ chosen by `script_name` stand in `chosen_scripts`.
 
 Its scripts are plug-ins with positional arguments.  Ours are soft inpainting and the extensions that requests may have options
 of; the page's own sections (seed, sampler, refiner) are scripts there too, whose arguments count on its page alone, but for the
-refiner's: who sends them wants one.  A script that is switched off is passed over with a note.
+refiner's: who sends them wants one.  An extension's script bears its title; its arguments are its options in the order of their
+declaration, or one object with them by name.  A script that is switched off is passed over with a note.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from modules.api.a1111.detailer import detail_args
 from modules.api.a1111.tiled_script import tiled_args, tiled_fields
 from modules.errors import RequestError
 from modules.fields import About, about, bounds_of, infotext_keys, kind_of, shortest
-from modules.request import EXTENSIONS, Img2Img
+from modules.request import EXTENSIONS, Img2Img, RequestExtension
 from modules.scripts.axes import Names
 from modules.scripts.detectors import DETECTORS
 
@@ -68,7 +69,8 @@ def script_names(image: bool) -> list[str]:
 
 
 def _alwayson_names(image: bool) -> list[str]:
-    return [*_SECTIONS, *([_SOFT] if image else []), _TILED, *([DETAILER] if list(DETECTORS) else []), *EXTENSIONS]
+    extensions = (_title(one) for one in EXTENSIONS.values() if one.serves(image))
+    return [*_SECTIONS, *([_SOFT] if image else []), _TILED, *([DETAILER] if list(DETECTORS) else []), *extensions]
 
 
 def script_infos(names: Names) -> list[dict[str, Any]]:
@@ -82,17 +84,44 @@ def script_infos(names: Names) -> list[dict[str, Any]]:
         more = [{"name": DETAILER, "is_alwayson": True, "is_img2img": image, "args": detail_args()} for image in (False, True)]
         tiled += more
     extensions = [
-        {"name": name, "is_alwayson": True, "is_img2img": image, "args": [one.described() for one in _arguments(name)]}
-        for name in EXTENSIONS
+        {"name": _title(one), "is_alwayson": True, "is_img2img": image, "args": [each.described() for each in _arguments(one)]}
+        for one in EXTENSIONS.values()
         for image in (False, True)
+        if one.serves(image)
     ]
     return [*chosen_infos(names), *sections, soft, *tiled, *extensions]
 
 
-def _arguments(extension: str) -> list[Argument]:
+def _title(extension: RequestExtension) -> str:
+    """The name of its script: A1111 lists titles in lower case."""
+    return extension.title.lower()
+
+
+def _extension(script: str, image: bool) -> RequestExtension | None:
+    """The extension that is called so, by its title or its name, and is offered for such pictures."""
+    if script in (*_IDLE, *_SWITCHED):  # a title may be anything; what A1111 has itself is meant as there
+        return None
+    found = (one for one in EXTENSIONS.values() if one.serves(image) and script in (_title(one), one.name))
+    return next(found, None)
+
+
+def _arguments(extension: RequestExtension) -> list[Argument]:
     """The options of an extension as a script's arguments, in the order of their declaration."""
-    options = EXTENSIONS[extension].options
-    return [_argument(options, name) for name in options.model_fields]
+    return [_argument(extension.options, name) for name in extension.options.model_fields]
+
+
+def _options(extension: RequestExtension, name: str, args: list[Any]) -> dict[str, Any]:
+    """The options that arguments set: by their places, or by name in one object.
+
+    Raises:
+        RequestError: there are more than the extension takes.
+    """
+    arguments = _arguments(extension)
+    if len(args) == 1 and isinstance(args[0], dict):
+        return dict(args[0])
+    if len(args) > len(arguments):
+        raise RequestError(f"alwayson_scripts.{name[:80]}: takes {len(arguments)} args, {len(args)} were given")
+    return {argument.field: value for argument, value in zip(arguments, args, strict=False)}
 
 
 def script_fields(asked: Mapping[str, Any] | None, image: bool) -> tuple[dict[str, Any], list[str]]:
@@ -105,17 +134,17 @@ def script_fields(asked: Mapping[str, Any] | None, image: bool) -> tuple[dict[st
     notes = []
     for name, given in (asked or {}).items():
         args = given.get("args", []) if isinstance(given, dict) else given
-        args = [] if args is None else args
+        script = name.strip().lower()
+        extension = _extension(script, image)
+        args = [] if args is None else [args] if extension and isinstance(args, dict) else args
         if not isinstance(args, list):
             raise RequestError(f"alwayson_scripts.{name[:80]}: must be an object with a list of args")
-        script = name.strip().lower()
         if script == _REFINER:
             fields |= _refiner_fields(args)
         if script == _SOFT and image:
             fields |= {argument.field: value for argument, value in zip(SOFT_INPAINTING, args, strict=False)}
-        elif script in EXTENSIONS:
-            options = {argument.field: value for argument, value in zip(_arguments(script), args, strict=False)}
-            fields["extensions"] = {**fields.get("extensions", {}), script: options}
+        elif extension is not None:
+            fields["extensions"] = {**fields.get("extensions", {}), extension.name: _options(extension, name, args)}
         elif script == _TILED:
             fields |= {} if _is_off(script, args) else tiled_fields(args, image)
         elif script == _TILED_VAE and not _is_off(script, args):

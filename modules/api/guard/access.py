@@ -90,6 +90,12 @@ RULES: tuple[Rule, ...] = (
     *_rules(_GET, "administrator", "/internal/model-tools", "/internal/model-tools/sources"),
     *_rules(_POST, "administrator", "/internal/model-tools", "/internal/model-tools/look"),
     *_rules(_POST, "administrator", "/internal/model-tools/{}/cancel", "/internal/model-tools/{}/forget"),
+    *_rules(_GET, "viewer", "/internal/extensions"),
+    *_rules(_POST, "administrator", "/internal/extensions/proposals", "/internal/extensions/{}/update", in_person=True),
+    *_rules(_POST, "administrator", "/internal/extensions/proposals/{}/accept", in_person=True),
+    *_rules(_POST, "administrator", "/internal/extensions/proposals/{}/discard", in_person=True),
+    *_rules(_POST, "administrator", "/internal/extensions/{}/enable", "/internal/extensions/{}/disable", in_person=True),
+    *_rules(_POST, "administrator", "/internal/extensions/{}/remove", in_person=True),
     *_rules(_GET, "viewer", "/internal/settings", "/internal/preferences", "/internal/presets", "/internal/presets/{}/file"),
     *_rules(_POST, "administrator", "/internal/settings"),
     *_rules(_POST, "viewer", "/internal/preferences"),
@@ -100,6 +106,9 @@ RULES: tuple[Rule, ...] = (
     *_rules(_POST, "viewer", "/internal/wildcards/read", "/internal/wildcards/draw"),
     *_rules(_POST, "administrator", "/internal/styles", "/internal/styles/delete"),
     *_rules(_POST, "administrator", "/internal/wildcards", "/internal/wildcards/delete"),
+    # extensions': what they have elsewhere is for administrators
+    *_rules(_GET, "viewer", "/extensions/{}", "/extensions/{}/{*}"),
+    *_rules(_POST, "user", "/extensions/{}", "/extensions/{}/{*}"),
     # the API of our own
     *_rules(_GET, "viewer", "/api/v1", "/api/v1/{*}", "/openapi.json", "/docs"),
     *_rules(("POST", "PUT", "PATCH", "DELETE"), "user", "/api/v1/{*}"),

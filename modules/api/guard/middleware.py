@@ -41,6 +41,7 @@ PICTURES = 64 << 20
 """Bytes of a body with pictures in it."""
 _CAPS: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"/(login|setup|invite|account)(/.*)?"), 16 << 10),
+    (re.compile(r"/internal/extensions/proposals"), 16 << 20),
     (re.compile(r"/internal/(sources|read)|/(sdapi|api)/v1/.*"), PICTURES),
 )
 MAX_HEADERS, MAX_HEADER_BYTES = 100, 32 << 10

@@ -17,7 +17,7 @@ from modules.api.checkpoints import checkpoint_json
 from modules.api.error_responses import caller
 from modules.api.json_writer import json_text
 from modules.app import App
-from modules.checkpoints.upscalers import BUILT_IN
+from modules.checkpoints.upscalers import no_files
 from modules.errors import without_folders
 from modules.jobs.views import EngineState, JobView, PictureView, changed_settings, painted_words
 from modules.request import EXTENSIONS, GenerationRequest, Upscaling
@@ -60,7 +60,7 @@ def _state(router: APIRouter, app: App) -> None:
     async def upscalers() -> Response:
         """What enlarges pictures: filters, which have no `kind`, and the upscalers in files that can be used."""
         found = await anyio.to_thread.run_sync(app.upscalers)
-        filters = [{"name": name, "kind": "", "scale": 0} for name in BUILT_IN]
+        filters = [{"name": name, "kind": "", "scale": 0} for name in no_files()]
         files = [{"name": info.name, "kind": info.kind, "scale": info.scale} for info in found if not info.problem]
         return JSONResponse(filters + files)
 

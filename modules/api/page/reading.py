@@ -41,6 +41,7 @@ _UNSAID = {
     "old_prompt_editing": False,
     "styles": [],
     "extensions": {},
+    "kept_extensions": {},
     "hires": None,
 }
 """What a recipe means that does not name them, whatever the form shows."""

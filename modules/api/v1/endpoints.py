@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from modules.api.checkpoints import checkpoint_json
 from modules.api.error_responses import caller
+from modules.api.extensions import options_schema
 from modules.api.guard.bodies import read_json
 from modules.api.limits import DECODERS, Limits, limits_of
 from modules.api.schema import error_responses, inlined
@@ -195,6 +196,16 @@ class ScheduleAnswer(BaseModel):
     name: str = Field(description="For `schedule` of a job.")
     aliases: list[str]
     options: list[str] = Field(description="What may be bent in it.")
+
+
+class ExtensionAnswer(BaseModel):
+    name: str = Field(description="For `extensions` of a job.")
+    title: str
+    version: str
+    description: str
+    state: Literal["on", "off", "failed", "suspended", "refused"]
+    halves: list[str] = Field(description="web, engine or both.")
+    options: dict[str, Any] | None = Field(description="The JSON schema of what a job may ask of it; null without options.")
 
 
 def v1_endpoints(app: App) -> APIRouter:
@@ -394,6 +405,22 @@ def _lists(router: APIRouter, app: App) -> None:
         return [
             {"name": schedule.label, "aliases": [schedule.name, *schedule.aliases], "options": list(schedule.takes)}
             for schedule in SCHEDULES.values()
+        ]
+
+    @router.get("/extensions", response_model=list[ExtensionAnswer])
+    def extensions() -> Any:
+        """The extensions that lie here, whatever their state; only those that are on can be asked for."""
+        return [
+            {
+                "name": view.name,
+                "title": view.title,
+                "version": view.version,
+                "description": view.description,
+                "state": view.state,
+                "halves": list(view.halves),
+                "options": options_schema(view.name),
+            }
+            for view in app.extensions.list()
         ]
 
     @router.get("/limits", response_model=Limits)

@@ -1,7 +1,7 @@
 """Samplers, and the table by which everything else knows them."""
 
 from modules.diffusion.samplers.protocol import CfgPPProgram, Denoised, SamplerFunction, SamplerProgram, ancestral_step
-from modules.diffusion.samplers.table import SAMPLERS, Sampler, find_sampler
+from modules.diffusion.samplers.table import SAMPLERS, Sampler, counted_as, find_sampler
 
 __all__ = [
     "SAMPLERS",
@@ -11,5 +11,6 @@ __all__ = [
     "SamplerFunction",
     "SamplerProgram",
     "ancestral_step",
+    "counted_as",
     "find_sampler",
 ]

@@ -333,5 +333,14 @@ def find_sampler(name: str) -> tuple[Sampler, str]:
     raise UnknownName("sampler", name, SAMPLERS)
 
 
+def counted_as(name: str) -> Sampler:
+    """The sampler by whose numbers of steps and evaluations a request is counted: that of its name, or Euler where nothing has
+    it any more, as an extension was switched off while its requests waited.  They fail when they are begun, and not before."""
+    try:
+        return find_sampler(name)[0]
+    except UnknownName:
+        return SAMPLERS["Euler"]
+
+
 def _by_name(name: str) -> Sampler | None:
     return SAMPLERS.find(" ".join(name.split()))

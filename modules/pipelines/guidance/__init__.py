@@ -4,6 +4,6 @@ Each changes how the answers to the prompts become one (a `Combine`), adds to th
 prompt out for a while (a `Skips`).  They know neither samplers nor steps, so every one works with every sampler.
 """
 
-from modules.pipelines.guidance.choice import Guidance, Rule, guidance_for
+from modules.pipelines.guidance.choice import RULES, Guidance, Rule, guidance_for
 
-__all__ = ["Guidance", "Rule", "guidance_for"]
+__all__ = ["RULES", "Guidance", "Rule", "guidance_for"]

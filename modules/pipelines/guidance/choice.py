@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
+
+from torch import Tensor
 
 from modules.diffusion.samplers import Sampler
+from modules.extensions.isolation import call, program
 from modules.hooks import HOOKS, Listing, hookimpl
-from modules.pipelines.denoisers import Addition, Combine, plain
+from modules.pipelines.denoisers import Addition, Answers, Combine, plain
 from modules.pipelines.guidance.apg import projected
 from modules.pipelines.guidance.early import skip_early
 from modules.pipelines.guidance.ngms import skip_at_low_noise
@@ -16,7 +20,11 @@ from modules.pipelines.guidance.rescale import rescaled
 from modules.pipelines.guidance.sag import SelfAttention
 from modules.pipelines.guidance.thresholding import thresholded
 from modules.pipelines.guidance.zero import zero_star
+from modules.pipelines.ops import Program
+from modules.pipelines.without import start_again, taking_part
 from modules.request import Txt2Img
+
+HOOK = "guidance_rules"
 
 Skips = Callable[[int, float], bool]
 """(evaluations so far, sigma) -> whether the negative prompt is left out."""
@@ -26,8 +34,7 @@ Skips = Callable[[int, float], bool]
 class Guidance:
     """Of one run of a sampler; `combine` may remember earlier evaluations.  A `pair` sampler always gets both answers.
 
-    `added` comes on top of what is combined.  The network is not asked at all in the first `still` evaluations.  `consistent`
-    says that it was distilled to some of its levels (`modules.pipelines.consistency`).
+    `added` comes on top of what is combined.  The network is not asked at all in the first `still` evaluations.
     """
 
     scale: float
@@ -36,7 +43,6 @@ class Guidance:
     skips: Skips | None = None
     added: tuple[Addition, ...] = ()
     still: int = 0
-    consistent: bool = False
 
     def skipping(self, skips: Skips) -> Guidance:
         """The same, where the negative prompt is left out whenever `skips` says so too."""
@@ -64,12 +70,54 @@ class Rule:
     apply: Apply
 
 
-def guidance_for(request: Txt2Img, sampler: Sampler) -> Guidance:
-    """What `request` asks of a run with `sampler`: its scale, and what each rule makes of it."""
-    guidance = Guidance(request.cfg_scale / sampler.cfg_divisor, pair=sampler.pair, consistent=sampler.distilled is not None)
-    for rule in RULES:
-        guidance = rule.apply(guidance, request, sampler)
+def guidance_for(request: Txt2Img, sampler: Sampler, without: Collection[str] = ()) -> Guidance:
+    """What `request` asks of a run with `sampler`: its scale, and what each rule makes of it, but those of the plugins that are
+    left out (`without`).
+
+    Raises:
+        StartAgain: an extension's rule raised; what it put into the guidance may raise that too.
+        ExtensionFailed: as its manifest asks for.
+    """
+    guidance = Guidance(request.cfg_scale / sampler.cfg_divisor, pair=sampler.pair)
+    for one in taking_part(RULES, without):
+        if HOOKS.is_built_in(one.owner):
+            guidance = one.entry.apply(guidance, request, sampler)
+        else:
+            apply = partial(one.entry.apply, guidance, request, sampler)
+            made = call(one.owner, HOOK, apply, partial(start_again, one.owner))
+            guidance = _guarded(one.owner, guidance, made)
     return guidance
+
+
+def _guarded(owner: str, before: Guidance, made: Guidance) -> Guidance:
+    """What an extension made of the guidance, with the functions that it put there guarded."""
+    again = partial(start_again, owner)
+    combine, skips = made.combine, made.skips
+    if combine is not before.combine:
+        made = replace(made, combine=lambda answers: call(owner, HOOK, lambda: combine(answers), again))
+    if skips is not None and skips is not before.skips:
+        made = replace(made, skips=lambda evaluation, sigma: call(owner, HOOK, lambda: skips(evaluation, sigma), again))
+    added = [one if one in before.added else _GuardedAddition(owner, one) for one in made.added]
+    return replace(made, added=tuple(added))
+
+
+@dataclass(frozen=True)
+class _GuardedAddition:
+    """An extension's addition."""
+
+    owner: str
+    addition: Addition
+
+    @property
+    def perturbs(self) -> bool:
+        return self.addition.perturbs
+
+    @property
+    def watches(self) -> bool:
+        return self.addition.watches
+
+    def __call__(self, answers: Answers) -> Program[Tensor]:
+        return program(self.owner, HOOK, lambda: self.addition(answers), partial(start_again, self.owner))
 
 
 def _combined(guidance: Guidance, request: Txt2Img, sampler: Sampler) -> Guidance:
@@ -125,7 +173,7 @@ class _BuiltIn:
         )
 
 
-RULES: Listing[Rule] = Listing(HOOKS, "guidance_rules", "guidance rule", lambda rule: (rule.name,))
+RULES: Listing[Rule] = Listing(HOOKS, HOOK, "guidance rule", lambda rule: (rule.name,))
 """Every rule in the order in which they are applied, those of extensions last."""
 
 HOOKS.register(_BuiltIn(), "atelier.guidance", built_in=True)

@@ -29,9 +29,11 @@ import { startPromptTools } from "./prompt/prompt_tools.js";
 import { Queue } from "./results/queue.js";
 import { ScriptRun } from "./results/script_run.js";
 import { startEstimates } from "./forms/estimate.js";
+import { startExtensions } from "./extensions/index.js";
 import { startExtras } from "./extras/index.js";
 import { planned, startScripts } from "./forms/script.js";
 import { startSending, tabOf, takeNote, useSettings } from "./forms/send_settings.js";
+import { sentence } from "./forms/recipes.js";
 import { startRatios } from "./forms/ratio.js";
 import { startSizes } from "./forms/size.js";
 import { startSliders } from "./forms/sliders.js";
@@ -111,6 +113,7 @@ class Page {
     startPreferences();
     startAnnouncing();
     startSettings(bridge.send);
+    startExtensions(this.jobs);
     startPanes();
     startSliders();
     startAccount();
@@ -226,9 +229,9 @@ class Page {
     return best ? best.width * best.height : 512 * 512;
   }
 
-  onReused({ missing }) {
+  onReused({ missing, notes = [] }) {
     const left = missing.length ? `Not here, so left as it was: ${missing.join(", ")}.` : "";
-    complain([left, takeNote()].filter(Boolean).join(" "), [], "note");
+    complain([left, ...notes.map(sentence), takeNote()].filter(Boolean).join(" "), [], "note");
   }
 
   onRescanned({ usable, broken, notes = [] }) {

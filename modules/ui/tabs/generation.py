@@ -18,6 +18,7 @@ from modules.request import SIDE_STEP
 from modules.scripts.plan import OF_MANY
 from modules.scripts.preview import Preview
 from modules.ui import script
+from modules.ui.extension_options import extension_options
 from modules.ui.files import STATIC
 from modules.ui.form import Form, Values
 from modules.ui.form_sync import NEGATIVE_HINT, PROMPT_HINTS, FormSync, defaults, schedule_hint
@@ -51,8 +52,11 @@ class GenerationTab:
         with gr.Column(elem_id=self.form.id("settings"), elem_classes="plain settings", min_width=200):
             self.build_settings()
             listed = {"vae": self.sync.vaes(), "refiner": self.sync.refiners()}
-            self.options = Options(self.form, tell=f"window.atelierForms[{json.dumps(self.name)}]", listed=listed)
+            tell = f"window.atelierForms[{json.dumps(self.name)}]"
+            self.options = Options(self.form, tell=tell, listed=listed)
             self.options.build()
+            self.extensions = extension_options(self.form, tell)
+            self.form.kept()
             script.build(self.form)
         # What the page's scripts add to a request, as JSON: the job's key, and what is on the canvas.
         self.attachment = gr.Textbox(visible=False, elem_id=self.form.id("attachment"))
@@ -128,7 +132,8 @@ class GenerationTab:
             names, some = form.names[first : first + TOGETHER], form.outputs[first : first + TOGETHER]
             told = changed.replace("NAMES", json.dumps(names))
             gr.on([component.change for component in some], None, some, js=told, trigger_mode="multiple")
-        self.options.connect()
+        for accordion in (self.options, *self.extensions):
+            accordion.connect()
 
     def _submit(self, data: Mapping[Any, Any], request: gr.Request) -> str:
         user = request.request.state.user

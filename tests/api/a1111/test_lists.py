@@ -147,11 +147,7 @@ def test_hypernetworks_that_can_be_used_are_listed(visitor: Visitor, models: Pat
 
 def test_what_is_not_built_is_an_empty_list(visitor: Visitor) -> None:
     client = visitor()
-    for path in (
-        "face-restorers",
-        "extensions",
-    ):
-        assert get(client, path) == []
+    assert get(client, "face-restorers") == []
     assert get(client, "embeddings") == {"loaded": {}, "skipped": {}}
     assert get(client, "/controlnet/version") == {"version": 2}
     assert get(client, "/controlnet/model_list") == {"model_list": []}

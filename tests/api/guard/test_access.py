@@ -118,6 +118,12 @@ EXPECTED: dict[str, str] = {
     "POST /internal/wildcards/delete": "administrator",
     "POST /internal/wildcards/read": "viewer",
     "POST /internal/wildcards/draw": "viewer",
+    "GET /internal/extensions": "viewer",
+    **{
+        f"POST /internal/extensions/{path}": "administrator"
+        for path in ("proposals", "proposals/x/accept", "proposals/x/discard")
+    },
+    **{f"POST /internal/extensions/x/{what}": "administrator" for what in ("enable", "disable", "update", "remove")},
     "GET /internal/settings": "viewer",
     "POST /internal/settings": "administrator",
     "GET /internal/preferences": "viewer",
@@ -173,6 +179,11 @@ EXPECTED: dict[str, str] = {
     "POST /sdapi/v1/unload-checkpoint": "administrator",
     "POST /sdapi/v1/reload-checkpoint": "administrator",
     "POST /sdapi/v1/server-kill": "administrator",
+    # what extensions may have
+    "GET /extensions/x": "viewer",
+    "GET /extensions/x/y/z": "viewer",
+    "POST /extensions/x/y": "user",
+    "DELETE /extensions/x": "administrator",
     # spellings that a router might tidy up, and methods that nothing has
     "GET /LOGIN": "administrator",
     "GET /login/": "administrator",

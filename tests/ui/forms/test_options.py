@@ -31,7 +31,7 @@ def test_every_option_is_a_field_and_every_field_has_its_place() -> None:
     names = [option.name for group in OPTIONS.values() for option in group]
     assert len(names) == len(set(names))
     elsewhere = {"prompt", "negative_prompt", "seed", "steps", "cfg_scale", "sampler", "schedule", "width", "height", "count"}
-    elsewhere |= {"checkpoint", "styles", "extensions"}
+    elsewhere |= {"checkpoint", "styles", "extensions", "kept_extensions"}
     assert {*names, *elsewhere, "hires"} == set(Txt2Img.model_fields)
     assert {option.name for option in FROM_PICTURES} <= set(Img2Img.model_fields) - set(Txt2Img.model_fields)
     for option in (*(option for group in OPTIONS.values() for option in group), *FROM_PICTURES):
