@@ -45,8 +45,10 @@ web = "web"
 WEB = """
 from typing import Annotated, Literal
 
+from pydantic import BaseModel, Field
 
-from modules.hooks import HOOKS, hookimpl
+from modules.fields import About
+from modules.hooks import hookimpl
 from modules.request import Real, RequestExtension
 
 
@@ -157,7 +159,7 @@ def _there_and_back(page: Any, app: App) -> None:
     page.click("#txt2img_extension_warm > button")
     wait_value(page, "txt2img_extensions\\.warm\\.amount", "0.5")
     page.click("#txt2img_extension_warm_reset")
-    wait_value(page, "txt2img_extensions\\.warm\\.amount", "")
+    page.wait_for_selector(f"{heading}:text-is('Warm light')")
     drop(page, "#txt2img_prompt", warm)
     wait_value(page, "txt2img_extensions\\.warm\\.amount", "0.5")
     assert page.input_value(tone) == "red"

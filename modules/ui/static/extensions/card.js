@@ -1,6 +1,7 @@
 // One extension in the list of the Extensions tab.
 
 import { h } from "../dom.js";
+import { sentence } from "../forms/recipes.js";
 import { hasAccordion } from "./states.js";
 
 const STATES = { on: "On", off: "Off", failed: "Failed", suspended: "Suspended", refused: "Refused" };
@@ -17,7 +18,7 @@ export function card(view, act) {
     { "data-extension": name, "data-state": state },
     h("div", { class: "extension-head" }, h("b", {}, title), h("span", { class: "extension-version" }, version), h("span", { class: "extension-state" }, STATES[state] ?? state)),
     view.description ? h("p", { class: "extension-about" }, view.description) : null,
-    view.reason ? h("p", { class: "extension-reason" }, view.reason) : null,
+    view.reason ? h("p", { class: "extension-reason" }, sentence(view.reason)) : null,
     ...later(view).map((words) => h("p", { class: "extension-later" }, words)),
     view.command ? h("p", { class: "extension-command" }, "To get what is missing, in the folder of the program: ", h("code", {}, view.command)) : null,
     h("dl", {}, ...facts(view).filter(([, value]) => value).flatMap(([key, value]) => [h("dt", {}, key), h("dd", {}, value)])),

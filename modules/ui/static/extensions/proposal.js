@@ -1,6 +1,7 @@
 // What was fetched and lies aside: its manifest, files, needs and warnings, before anything of it has run.
 
 import { h } from "../dom.js";
+import { sentence } from "../forms/recipes.js";
 import { bytes } from "../models/routes.js";
 
 /** The panel of a proposal; `install()` and `discard()` are its two ends. */
@@ -44,7 +45,7 @@ export function proposalPanel(found, install, discard) {
 
 function needs({ needs: list, command }) {
   if (!list.length) return null;
-  const items = list.map(({ requirement, verdict, text }) => h("li", { "data-verdict": verdict }, text ? sentence(text) : h("code", {}, `${requirement}: ${verdict}`)));
+  const items = list.map(({ requirement, verdict, text }) => h("li", { "data-verdict": verdict }, text || h("code", {}, `${requirement}: ${verdict}`)));
   const how = command ? [h("p", { class: "extensions-small" }, "No package is installed from here. When the extension is among the others, this gets what is missing, in the folder of the program:"), h("pre", { tabindex: "0" }, command)] : [];
   return h("section", {}, h("h4", {}, "Python packages that it needs"), h("ul", {}, ...items), ...how);
 }
@@ -64,5 +65,3 @@ function files({ files: list, files_left_out: more, bytes: all }) {
     h("ul", {}, ...list.map(([path, size]) => h("li", {}, h("code", {}, path), ` ${bytes(size)}`)), ...(more ? [h("li", {}, `and ${more} more`)] : [])),
   );
 }
-
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
