@@ -1,7 +1,7 @@
 """Rows: one network evaluation asked for, and its answer.
 
-Rows of a model differ freely in sigma, prompt, adapters, control, taps and skip edits.  Which of them share a forward, and how they become
-one batch, is for the model's denoiser (`modules.diffusion.networks.RowDenoiser`) to say.
+Rows of a model differ freely in sigma, prompt, adapters, control, taps and skip edits.  Which of them share a forward, and how
+they become one batch, is for the model's denoiser (`modules.diffusion.networks.RowDenoiser`) to say.
 """
 
 from __future__ import annotations
