@@ -100,7 +100,7 @@ def test_kind_and_bounds_are_those_of_the_annotation() -> None:
     assert get_origin(kind_of(Kinds, "word")) is Literal
     bounds = [bounds_of(Kinds, name) for name in ("plain", "share", "maybe", "word")]
     assert bounds == [Bounds(), Bounds(0, 1), Bounds(2), Bounds()]
-    assert bounds_of(Img2Img, "width") == Bounds(64, 2048, 8)
+    assert bounds_of(Img2Img, "width") == Bounds(64, 8192, 8)
 
 
 @pytest.mark.parametrize("model", [Txt2Img, Img2Img, Hires])

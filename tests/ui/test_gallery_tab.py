@@ -106,7 +106,7 @@ def test_looking_searching_and_sending(page: Any, app: FakeApp, outputs: Path) -
     page.wait_for_selector(".extras-list li:nth-child(2)")
 
 
-def test_the_chosen_pictures_are_sorted_and_dragged_together(page: Any) -> None:
+def test_the_chosen_pictures_are_sorted_and_dragged_together(page: Any, outputs: Path) -> None:
     to_gallery(page, 5)
     with page.expect_response(lambda answer: "sort=name" in answer.url):
         page.select_option(".gallery-sort select", "name")
