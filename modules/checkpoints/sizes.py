@@ -54,6 +54,7 @@ class VAESizes(NamedTuple):
     res_blocks: int
     latent_channels: int
     image_channels: int
+    quantised: bool = True
 
 
 class TextSizes(NamedTuple):
@@ -143,11 +144,14 @@ def vae_sizes(shapes: Shapes) -> VAESizes:
         raise CheckpointError("has an autoencoder without an encoder; use a full checkpoint")
     resolutions = [_size(shapes, f"encoder.down.{level}.block.0.conv1.weight", 0) for level in range(number)]
     _check_groups("autoencoder", resolutions)
+    latent_channels = _size(shapes, "decoder.conv_in.weight", 1)
     return VAESizes(
         channels=tuple(resolutions),
         res_blocks=counts.get("encoder.down.0.block", 0),
-        latent_channels=_size(shapes, "decoder.conv_in.weight", 1),
+        latent_channels=latent_channels,
         image_channels=_size(shapes, "encoder.conv_in.weight", 1),
+        # Of SD 3 and Flux; elsewhere their absence is a torn file
+        quantised=latent_channels != 16 or not {"quant_conv.weight", "post_quant_conv.weight"}.isdisjoint(shapes),
     )
 
 
@@ -266,8 +270,9 @@ def vae_tensors(sizes: VAESizes) -> Tensors:
             yield from _conv(f"decoder.up.{level}.upsample.conv", width, width)
     yield from _norm("decoder.norm_out", widths[0])
     yield from _conv("decoder.conv_out", widths[0], sizes.image_channels)
-    yield from _conv("quant_conv", 2 * latent, 2 * latent, 1)
-    yield from _conv("post_quant_conv", latent, latent, 1)
+    if sizes.quantised:
+        yield from _conv("quant_conv", 2 * latent, 2 * latent, 1)
+        yield from _conv("post_quant_conv", latent, latent, 1)
 
 
 def text_tensors(sizes: TextSizes) -> Tensors:

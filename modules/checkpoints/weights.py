@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from modules.checkpoints import keys
 from modules.checkpoints.completeness import check_format, check_missing, check_scale, check_shape, listed
-from modules.checkpoints.header import Header
+from modules.checkpoints.header import Header, TensorEntry
 from modules.checkpoints.keys import Place, Slice, stored_name
 from modules.errors import CheckpointError
 
@@ -45,6 +45,12 @@ class Weights:
     def __getitem__(self, name: str) -> Tensor:
         """The tensor `name` in its stored number format; no byte is read until it is used."""
         entry = self._header.tensors[name]
+        if not entry.pieces:
+            return self._at(name, entry)
+        pieces = [self._at(name, piece) for piece in entry.pieces]
+        return torch.cat([piece.to(pieces[0].dtype) for piece in pieces])
+
+    def _at(self, name: str, entry: TensorEntry) -> Tensor:
         check_format(name, entry.dtype)
         dtype = DTYPES[entry.dtype]
         if entry.start == entry.end:

@@ -6,6 +6,7 @@ It knows nothing of the latent scale factor (0.18215 for SD 1.x): that belongs t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,13 +21,14 @@ class VAEConfig:
     """The shape of an autoencoder; the defaults are Stable Diffusion 1.x (f = 8).
 
     `channels` has one entry per resolution level, finest first; `res_blocks` is the encoder's count per level (the decoder has
-    one more).
+    one more).  `quantised` ones have 1x1 convolutions between encoder, latents and decoder.
     """
 
     channels: tuple[int, ...] = (128, 256, 512, 512)
     res_blocks: int = 2
     latent_channels: int = 4
     image_channels: int = 3
+    quantised: bool = True
 
     @property
     def downsampling(self) -> int:
@@ -181,8 +183,9 @@ class AutoencoderKL(nn.Module):
         self.config = config
         self.encoder = Encoder(config, attend, kernels)
         self.decoder = Decoder(config, attend, kernels)
-        self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
-        self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
+        latent = config.latent_channels
+        self.quant_conv: Any = nn.Conv2d(2 * latent, 2 * latent, 1) if config.quantised else nn.Identity()
+        self.post_quant_conv: Any = nn.Conv2d(latent, latent, 1) if config.quantised else nn.Identity()
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of the latents, unscaled.
