@@ -37,10 +37,10 @@ def check_complete(header: Header, encoders: Sequence[TextPart], numbers: int) -
     places = [text_places(layout, encoder) for encoder in encoders]
     texts = [sizes.text_sizes(part_shapes(header, part)) for part in places]
     check_together(encoders, numbers, texts, unet)
-    _check_part(header, layout.unet, sizes.unet_tensors(unet), "U-Net")
+    check_part(header, layout.unet, sizes.unet_tensors(unet), "U-Net")
     check_vae(header, layout.vae)
     for encoder, part, text in zip(encoders, places, texts, strict=True):
-        _check_part(header, part, sizes.text_tensors(text), encoder.title)
+        check_part(header, part, sizes.text_tensors(text), encoder.title)
 
 
 def check_vae(header: Header, places: Mapping[str, Place]) -> sizes.VAESizes:
@@ -50,7 +50,7 @@ def check_vae(header: Header, places: Mapping[str, Place]) -> sizes.VAESizes:
         CheckpointError: as `check_complete`.
     """
     vae = sizes.vae_sizes(part_shapes(header, places))
-    _check_part(header, places, sizes.vae_tensors(vae), "VAE")
+    check_part(header, places, sizes.vae_tensors(vae), "VAE")
     return vae
 
 
@@ -98,7 +98,7 @@ def check_together(encoders: Sequence[TextPart], numbers: int, texts: Sequence[s
         )
 
 
-def _check_part(header: Header, names: Mapping[str, Place], wanted: Iterator[tuple[str, tuple[int, ...]]], part: str) -> None:
+def check_part(header: Header, names: Mapping[str, Place], wanted: Iterator[tuple[str, tuple[int, ...]]], part: str) -> None:
     expected = dict(wanted)
     check_missing([name for name in expected if name not in names], part)
     for name, shape in expected.items():

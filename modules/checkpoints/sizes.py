@@ -19,8 +19,8 @@ from modules.errors import CheckpointError
 Shapes = Mapping[str, tuple[int, ...]]
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
 
-MAX_WIDTH = 16_384
-"""Channels of any layer; the widest of SD 1.x has 10240."""
+MAX_WIDTH = 32_768
+"""Channels of any layer; the widest of SD 1.x has 10240, of Flux 21504."""
 MAX_NUMBER = 200
 """Of numbered parts; the largest text encoders have 32 layers."""
 NORM_GROUPS = 32
@@ -78,7 +78,7 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
     Raises:
         CheckpointError: the tensors are no U-Net of the form that we build.
     """
-    counts = _counts(shapes)
+    counts = part_counts(shapes)
     resolutions: list[list[tuple[int, int]]] = [[]]  # per resolution: (channels, transformer depth) of each residual block
     cross_only = [False]
     for index in range(1, counts.get("input_blocks", 0)):
@@ -87,7 +87,7 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
             resolutions.append([])
             cross_only.append(False)
         else:
-            width = _size(shapes, f"{block}.0.out_layers.3.weight", 0)
+            width = size_at(shapes, f"{block}.0.out_layers.3.weight", 0)
             resolutions[-1].append((width, counts.get(f"{block}.1.transformer_blocks", 0)))
             # Where the text is as wide as the level, shapes do not tell: the only such one that is published attends to itself
             seen = shapes.get(f"{block}.1.transformer_blocks.0.attn1.to_k.weight", ())
@@ -99,7 +99,7 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
     if len(context) != 2:
         raise CheckpointError("has a U-Net without attention to a text, so it cannot follow a prompt; use another file")
     channels = tuple(level[0][0] for level in resolutions)
-    first = _size(shapes, "input_blocks.0.0.weight", 0)
+    first = size_at(shapes, "input_blocks.0.0.weight", 0)
     _check_groups("U-Net", (first, *channels))
     if channels[0] != first:
         raise CheckpointError(
@@ -112,17 +112,17 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
         counts.get(f"output_blocks.{index}.1.transformer_blocks", 0) or mirror for index, mirror in enumerate(as_down)
     )
     return UNetSizes(
-        in_channels=_size(shapes, "input_blocks.0.0.weight", 1),
-        out_channels=_size(shapes, "out.2.weight", 0),
+        in_channels=size_at(shapes, "input_blocks.0.0.weight", 1),
+        out_channels=size_at(shapes, "out.2.weight", 0),
         channels=channels,
         res_blocks=len(resolutions[0]),
         transformer_depth=depth,
         middle_depth=counts.get("middle_block.1.transformer_blocks", 0),
         context_dim=context[1],
-        vector_width=_size(shapes, "label_emb.0.0.weight", 1) if "label_emb.0.0.weight" in shapes else 0,
+        vector_width=size_at(shapes, "label_emb.0.0.weight", 1) if "label_emb.0.0.weight" in shapes else 0,
         output_depth=() if depths_up == as_down else depths_up,
         middle_res_blocks=min(2, counts.get("middle_block", 0)),
-        classes=_size(shapes, "label_emb.weight", 0) if "label_emb.weight" in shapes else 0,
+        classes=size_at(shapes, "label_emb.weight", 0) if "label_emb.weight" in shapes else 0,
         cross_only=tuple(cross_only) if any(cross_only) else (),
     )
 
@@ -138,18 +138,18 @@ def vae_sizes(shapes: Shapes) -> VAESizes:
     Raises:
         CheckpointError: the tensors are no autoencoder of the form that we build.
     """
-    counts = _counts(shapes)
+    counts = part_counts(shapes)
     number = counts.get("encoder.down", 0)
     if not number:
         raise CheckpointError("has an autoencoder without an encoder; use a full checkpoint")
-    resolutions = [_size(shapes, f"encoder.down.{level}.block.0.conv1.weight", 0) for level in range(number)]
+    resolutions = [size_at(shapes, f"encoder.down.{level}.block.0.conv1.weight", 0) for level in range(number)]
     _check_groups("autoencoder", resolutions)
-    latent_channels = _size(shapes, "decoder.conv_in.weight", 1)
+    latent_channels = size_at(shapes, "decoder.conv_in.weight", 1)
     return VAESizes(
         channels=tuple(resolutions),
         res_blocks=counts.get("encoder.down.0.block", 0),
         latent_channels=latent_channels,
-        image_channels=_size(shapes, "encoder.conv_in.weight", 1),
+        image_channels=size_at(shapes, "encoder.conv_in.weight", 1),
         # Of SD 3 and Flux; elsewhere their absence is a torn file
         quantised=latent_channels != 16 or not {"quant_conv.weight", "post_quant_conv.weight"}.isdisjoint(shapes),
     )
@@ -161,22 +161,22 @@ def text_sizes(shapes: Shapes) -> TextSizes:
     Raises:
         CheckpointError: the tensors are no CLIP text encoder.
     """
-    vocabulary, width = (_size(shapes, "embeddings.token_embedding.weight", axis) for axis in (0, 1))
+    vocabulary, width = (size_at(shapes, "embeddings.token_embedding.weight", axis) for axis in (0, 1))
     return TextSizes(
         vocabulary=vocabulary,
         width=width,
-        layers=_counts(shapes).get("encoder.layers", 0),
+        layers=part_counts(shapes).get("encoder.layers", 0),
         heads=max(1, width // 64),
-        hidden=_size(shapes, "encoder.layers.0.mlp.fc1.weight", 0),
-        positions=_size(shapes, "embeddings.position_embedding.weight", 0),
-        projection=_size(shapes, "text_projection.weight", 0) if "text_projection.weight" in shapes else 0,
+        hidden=size_at(shapes, "encoder.layers.0.mlp.fc1.weight", 0),
+        positions=size_at(shapes, "embeddings.position_embedding.weight", 0),
+        projection=size_at(shapes, "text_projection.weight", 0) if "text_projection.weight" in shapes else 0,
     )
 
 
-def _counts(names: Iterable[str]) -> dict[str, int]:
+def part_counts(names: Iterable[str]) -> dict[str, int]:
     """How many numbered children each part has, by the highest number; numbers beyond `MAX_NUMBER` are not a network's.
 
-    >>> _counts(["layers.0.bias", "layers.3.bias", "out.2.bias"])
+    >>> part_counts(["layers.0.bias", "layers.3.bias", "out.2.bias"])
     {'layers': 4, 'out': 3}
     """
     counts: dict[str, int] = {}
@@ -189,7 +189,7 @@ def _counts(names: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def _size(shapes: Shapes, name: str, axis: int) -> int:
+def size_at(shapes: Shapes, name: str, axis: int) -> int:
     shape = shapes.get(name)
     if shape is None:
         raise CheckpointError(f"lacks the tensor {name!r}; the file is incomplete, download it again")
@@ -213,11 +213,11 @@ def unet_tensors(sizes: UNetSizes) -> Tensors:
     """Name and shape of every tensor of a U-Net of these sizes."""
     width, time = sizes.channels[0], sizes.channels[0] * 4
     last = len(sizes.channels) - 1
-    yield from _linear("time_embed.0", width, time)
-    yield from _linear("time_embed.2", time, time)
+    yield from linear_tensors("time_embed.0", width, time)
+    yield from linear_tensors("time_embed.2", time, time)
     if sizes.vector_width:
-        yield from _linear("label_emb.0.0", sizes.vector_width, time)
-        yield from _linear("label_emb.0.2", time, time)
+        yield from linear_tensors("label_emb.0.0", sizes.vector_width, time)
+        yield from linear_tensors("label_emb.0.2", time, time)
     elif sizes.classes:
         yield "label_emb.weight", (sizes.classes, time)
     yield from _conv("input_blocks.0.0", sizes.in_channels, width)
@@ -283,10 +283,10 @@ def text_tensors(sizes: TextSizes) -> Tensors:
     for number in range(sizes.layers):
         layer = f"encoder.layers.{number}"
         for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
-            yield from _linear(f"{layer}.self_attn.{projection}", width, width)
+            yield from linear_tensors(f"{layer}.self_attn.{projection}", width, width)
         yield from _norm(f"{layer}.layer_norm1", width)
-        yield from _linear(f"{layer}.mlp.fc1", width, sizes.hidden)
-        yield from _linear(f"{layer}.mlp.fc2", sizes.hidden, width)
+        yield from linear_tensors(f"{layer}.mlp.fc1", width, sizes.hidden)
+        yield from linear_tensors(f"{layer}.mlp.fc2", sizes.hidden, width)
         yield from _norm(f"{layer}.layer_norm2", width)
     yield from _norm("final_layer_norm", width)
     if sizes.projection:
@@ -302,7 +302,7 @@ def _unet_block(block: str, channels: int, out: int, time: int, depth: int, cont
 def _res_block(name: str, channels: int, out: int, time: int) -> Tensors:
     yield from _norm(f"{name}.in_layers.0", channels)
     yield from _conv(f"{name}.in_layers.2", channels, out)
-    yield from _linear(f"{name}.emb_layers.1", time, out)
+    yield from linear_tensors(f"{name}.emb_layers.1", time, out)
     yield from _norm(f"{name}.out_layers.0", out)
     yield from _conv(f"{name}.out_layers.3", out, out)
     if channels != out:
@@ -315,8 +315,8 @@ def _transformer(name: str, width: int, depth: int, context: int, cross_only: bo
     for number in range(depth):
         block = f"{name}.transformer_blocks.{number}"
         yield from _attention(f"{block}.attn1", width, context if cross_only else width)
-        yield from _linear(f"{block}.ff.net.0.proj", width, width * 8)
-        yield from _linear(f"{block}.ff.net.2", width * 4, width)
+        yield from linear_tensors(f"{block}.ff.net.0.proj", width, width * 8)
+        yield from linear_tensors(f"{block}.ff.net.2", width * 4, width)
         yield from _attention(f"{block}.attn2", width, context)
         for norm in ("norm1", "norm2", "norm3"):
             yield from _norm(f"{block}.{norm}", width)
@@ -327,7 +327,7 @@ def _attention(name: str, width: int, context: int) -> Tensors:
     yield f"{name}.to_q.weight", (width, width)
     yield f"{name}.to_k.weight", (width, context)
     yield f"{name}.to_v.weight", (width, context)
-    yield from _linear(f"{name}.to_out.0", width, width)
+    yield from linear_tensors(f"{name}.to_out.0", width, width)
 
 
 def _vae_level(name: str, channels: int, out: int, blocks: int) -> Tensors:
@@ -357,7 +357,7 @@ def _conv(name: str, channels: int, out: int, kernel: int = 3) -> Tensors:
     yield f"{name}.bias", (out,)
 
 
-def _linear(name: str, width: int, out: int) -> Tensors:
+def linear_tensors(name: str, width: int, out: int) -> Tensors:
     yield f"{name}.weight", (out, width)
     yield f"{name}.bias", (out,)
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from modules.checkpoints import diffusers_folder
 from modules.checkpoints.header import Header, header_of, open_model, read_header
+from modules.checkpoints.transformer_names import kind_of, single_file
 from modules.errors import CheckpointError
 
 _CHANGED = "changed while it was read; wait until it is complete and try again"
@@ -45,7 +46,14 @@ def read_source(path: Path) -> Header:
     Raises:
         CheckpointError: as `header.read_header` and `diffusers_folder.header_of_folder`.
     """
-    return diffusers_folder.header_of_folder(path) if path.is_dir() else read_header(path)
+    return diffusers_folder.header_of_folder(path) if path.is_dir() else with_file_names(read_header(path))
+
+
+def with_file_names(header: Header) -> Header:
+    """With the names of single files, where a transformer has those of diffusers."""
+    if not kind_of(header.tensors)[0]:
+        return header
+    return replace(header, tensors=single_file(header.tensors))
 
 
 @contextmanager
@@ -59,7 +67,7 @@ def open_source(path: Path) -> Iterator[OpenSource]:
         if not path.is_dir():
             file = stack.enter_context(open_model(path))
             stamp = file_stamp(os.fstat(file.fileno()))
-            yield OpenSource(header_of(file, path), (file,), stamp, (stamp,))
+            yield OpenSource(with_file_names(header_of(file, path)), (file,), stamp, (stamp,))
             return
         try:
             content = diffusers_folder.content(path)

@@ -110,7 +110,7 @@ def concat_init(model: ModelHandle, request: Img2Img, region: Region, init: Init
     latent = yield from encode_image(model, masked_image(image, mask, request.conditioning_mask_strength))
     if latent.shape != init.latent.shape:  # "latent upscale": concat conditioning grows with x
         latent = interpolate(latent[None], size=init.latent.shape[1:], mode="bilinear")[0]
-    return words.concatenated(mask_channels(mask, latent))
+    return words.concatenated(mask_channels(mask, latent, model.denoiser.further_channels))
 
 
 def concat_empty(model: ModelHandle, size: tuple[int, int], words: Prompted) -> Program[Prompted]:
@@ -122,7 +122,7 @@ def concat_empty(model: ModelHandle, size: tuple[int, int], words: Prompted) -> 
         return words
     width, height = size
     latent = yield from encode_image(model, torch.zeros(3, height, width))
-    return words.concatenated(mask_channels(torch.ones(1, height, width), latent))
+    return words.concatenated(mask_channels(torch.ones(1, height, width), latent, model.denoiser.further_channels))
 
 
 def tensor_of(picture: Picture) -> Tensor:

@@ -6,6 +6,7 @@ every sampler; where the mask comes from is `region`'s business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -101,9 +102,19 @@ def masked_image(image: Tensor, mask: Tensor, strength: float) -> Tensor:
     return image * (1.0 - strength * mask)
 
 
-def mask_channels(mask: Tensor, latent: Tensor) -> Tensor:
-    """The five further channels of a 9-channel network: `mask` (1, H, W), nearest at the latent's size, and the masked
-    picture's `latent` (C, h, w).  As in the training of SD 1.5's inpainting model (Rombach et al. 2022, section 4.5)."""
+def mask_channels(mask: Tensor, latent: Tensor, further: int = 0) -> Tensor:
+    """The `further` channels of an inpainting network: `mask` (1, H, W), nearest at the latent's size, and the masked picture's
+    `latent` (C, h, w).  As in the training of SD 1.5's inpainting model (Rombach et al. 2022, section 4.5).
+
+    Flux Fill has the latent first and then every pixel of the mask, a channel for each of those of a position.
+    """
+    factor = math.isqrt(max(0, further - latent.shape[0]))
+    if factor > 1:
+        height, width = latent.shape[1] * factor, latent.shape[2] * factor
+        whole = sent(mask, latent.device, latent.dtype)[None]
+        if whole.shape[2:] != (height, width):
+            whole = torch.nn.functional.interpolate(whole, size=(height, width), mode="nearest")
+        return torch.cat([latent, torch.nn.functional.pixel_unshuffle(whole, factor)[0]])
     small = torch.nn.functional.interpolate(
         sent(mask, latent.device, latent.dtype)[None], size=latent.shape[1:], mode="nearest"
     )[0]

@@ -311,7 +311,13 @@ def defaults(info: CheckpointInfo | None) -> Values:
         "cfg_scale": best.cfg_scale,
         "sampler": best.sampler,
         "schedule": best.schedule,
+        **({"distilled_cfg_scale": best.distilled_cfg_scale} if _distilled(info) else {}),
     }
+
+
+def _distilled(info: CheckpointInfo) -> bool:
+    family = FAMILIES.find(info.family)
+    return family is not None and family.distilled
 
 
 def _size_by(form: Form, info: CheckpointInfo | None, shown: Mapping[Any, Any]) -> Values:
@@ -350,7 +356,7 @@ def channel_hints(form: Form, info: CheckpointInfo | None) -> Updates:
     concat, numbers = (family.concat, family.numbers) if family else ("", ())
     seen = {"conditioning_mask_strength": concat == "mask", "image_cfg_scale": concat == "picture"}
     seen |= {"upscaler_noise_level": concat == "low-res"} | dict.fromkeys(NOT_ENLARGING, concat != "low-res")
-    seen |= dict.fromkeys(SIZE_FIELDS, bool(numbers))
+    seen |= dict.fromkeys(SIZE_FIELDS, bool(numbers)) | {"distilled_cfg_scale": family is not None and family.distilled}
     return {form.components[name]: gr.update(visible=show) for name, show in seen.items() if name in form.components}
 
 
