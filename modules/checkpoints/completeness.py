@@ -10,6 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from modules.checkpoints import keys, sizes
+from modules.checkpoints.gguf import BLOCK_BYTES
 from modules.checkpoints.header import Header, TensorEntry
 from modules.checkpoints.keys import Layout, Place, shape_at, stored_name
 from modules.errors import CheckpointError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 FEATURES = 256
 """Numbers of a network's vector for each number beside its pooled text, see `diffusion.conditioning.features`."""
 
-FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", *BLOCK_BYTES)
 """Number formats in which weights may be stored."""
 
 

@@ -43,7 +43,7 @@ __all__ = [
     "scan",
 ]
 
-SUFFIXES = (".safetensors", ".ckpt")
+SUFFIXES = (".safetensors", ".gguf", ".ckpt")
 """Files that people expect in the list.  A .ckpt is listed with the reason why it is not read."""
 
 COMPANION_FOLDERS = frozenset(
@@ -257,6 +257,7 @@ def _defaults(said: Mapping[str, str], family: Defaults) -> Defaults:
         cfg_scale=_number(said.get("atelier.cfg_scale"), 0, 50, family.cfg_scale),
         sampler=sampler if sampler in SAMPLERS else family.sampler,
         schedule=schedule if schedule in SCHEDULES else family.schedule,
+        distilled_cfg_scale=family.distilled_cfg_scale,
     )
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from modules.checkpoints import keys
+from modules.checkpoints import gguf, keys
 from modules.checkpoints.folders import files_below, folders_below, listing
 from modules.checkpoints.header import Header
 from modules.checkpoints.sources import read_source, stamp_of
 from modules.checkpoints.vaes import scan_vaes
 from modules.errors import CheckpointError
-from modules.prompts.t5_tokenizer import T5Tokenizer, read_tokenizer
+from modules.prompts.t5_tokenizer import T5Tokenizer, of_pieces, read_tokenizer
 
 FOLDERS = frozenset(("text_encoder", "text_encoders", "clip", "t5"))
 SUFFIXES = (".safetensors", ".gguf")
@@ -108,12 +108,28 @@ def find_tokenizer(model: Path, encoder: Path | None, folders: Sequence[Path]) -
 
     A model in diffusers' layout has it in a folder of its own, else it lies beside the encoder or in a folder of text encoders.
     """
+    if encoder is not None and encoder.suffix.lower() == ".gguf" and (inside := _inside_gguf(encoder)) is not None:
+        return inside
     for path in _tokenizer_files(model, encoder, folders):
         try:
             return read_tokenizer(path)
         except (OSError, ValueError):
             continue
     return None
+
+
+def _inside_gguf(path: Path) -> T5Tokenizer | None:
+    """The tokenizer in a GGUF file of T5."""
+    try:
+        found = _pieces(path, *stamp_of(path))
+    except (OSError, CheckpointError):
+        return None
+    return None if found is None else of_pieces(*found)
+
+
+@lru_cache(maxsize=2)
+def _pieces(path: Path, *identity: int) -> tuple[list[tuple[str, float]], bytes] | None:
+    return gguf.tokenizer_of(path)
 
 
 def _tokenizer_files(model: Path, encoder: Path | None, folders: Sequence[Path]) -> Iterator[Path]:

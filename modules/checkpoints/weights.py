@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from modules.checkpoints import keys
 from modules.checkpoints.completeness import check_format, check_missing, check_scale, check_shape, listed
+from modules.checkpoints.gguf import BLOCK_BYTES
+from modules.checkpoints.gguf_weights import dequantised
 from modules.checkpoints.header import Header, TensorEntry
 from modules.checkpoints.keys import Place, Slice, stored_name
 from modules.errors import CheckpointError
@@ -52,6 +54,10 @@ class Weights:
 
     def _at(self, name: str, entry: TensorEntry) -> Tensor:
         check_format(name, entry.dtype)
+        if entry.dtype in BLOCK_BYTES:
+            start, end = self._header.data_start + entry.start, self._header.data_start + entry.end
+            data = torch.frombuffer(self._mappings[entry.file], dtype=torch.uint8, count=end - start, offset=start)
+            return dequantised(data, entry.dtype).view(entry.shape)
         dtype = DTYPES[entry.dtype]
         if entry.start == entry.end:
             return torch.empty(entry.shape, dtype=dtype)
