@@ -47,7 +47,7 @@ def t5_chunk(text: str, tokenizer: T5Tokenizer, emphasis: str, shortest: int) ->
     for piece in [Piece(text)] if emphasis == "None" else weigh(text):
         if piece.is_break:
             continue
-        found = tokenizer.encode(piece.text)
+        found = tokenizer.encode(piece.text.strip())
         tokens += found
         weights += [1.0 if emphasis == "Ignore" else piece.weight] * len(found)
     kept = MAX_T5_TOKENS - 1
