@@ -23,9 +23,7 @@ from tests.tiny import drawn, write
 
 VAE = VAEConfig(channels=(32, 32, 32, 32), res_blocks=1, latent_channels=16, quantised=False)
 CLIP_L = TextConfig(width=32, layers=3, heads=1, hidden=64, layer=2, normalised=False, pooled=True)
-BIG_G = TextConfig(
-    width=64, layers=3, heads=1, hidden=64, projection=48, activation="gelu", layer=2, normalised=False, pad=0
-)
+BIG_G = TextConfig(width=64, layers=3, heads=1, hidden=64, projection=48, activation="gelu", layer=2, normalised=False, pad=0)
 T5 = T5Config(vocabulary=64, width=112, inner=64, hidden=80, heads=2, layers=2)
 
 SD3 = MMDiTConfig(width=64, heads=1, depth=3, context_width=112, pooled_width=80, hidden=256, positions=16)

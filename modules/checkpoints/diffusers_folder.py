@@ -163,7 +163,9 @@ def _with_transformer(networks: Mapping[str, Entries]) -> dict[str, TensorEntry]
         raise CheckpointError("has a transformer that is neither SD 3's nor Flux's; use another one")
     found = single_file(of_transformer)
     if unknown := next((name for name in found if not name.startswith(keys.UNET)), ""):
-        raise CheckpointError(f"has a transformer with tensors that this version does not know ({unknown[:80]!r}); use another one")
+        raise CheckpointError(
+            f"has a transformer with tensors that this version does not know ({unknown[:80]!r}); use another one"
+        )
     vae = networks["vae"]
     found |= {keys.VAE + ours: vae.tensors[keys.stored_name(name)] for ours, name in keys.vae_layout(vae.tensors).items()}
     for part, prefix in (("text_encoder", keys.TEXT), ("text_encoder_2", keys.TEXT_2), ("text_encoder_3", keys.TEXT_3)):

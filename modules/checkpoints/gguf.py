@@ -89,7 +89,9 @@ def contents(file: BinaryIO, path: Path) -> Contents:
             raise CheckpointError(f"{path.name} {error}") from None
     needed = max(entry.end for entry in found.tensors.values()) + found.data_start
     if needed > size:
-        raise CheckpointError(f"{path.name} ends after {size:,} of {needed:,} bytes; the download is incomplete, download it again")
+        raise CheckpointError(
+            f"{path.name} ends after {size:,} of {needed:,} bytes; the download is incomplete, download it again"
+        )
     return found
 
 
@@ -198,4 +200,6 @@ def tokenizer_of(path: Path) -> tuple[list[tuple[str, float]], bytes] | None:
         return None
     characters = said.get("tokenizer.ggml.precompiled_charsmap", ())
     whole = isinstance(characters, tuple) and all(isinstance(each, int) for each in characters)
-    return list(zip(map(str, tokens), map(float, scores), strict=True)), bytes(each & 255 for each in characters) if whole else b""
+    return list(zip(map(str, tokens), map(float, scores), strict=True)), bytes(
+        each & 255 for each in characters
+    ) if whole else b""

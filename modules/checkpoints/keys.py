@@ -28,7 +28,12 @@ _PREFIXES = (
     (re.compile(r"(?:(?:cond_stage_model\.|text_encoders\.)clip_l|conditioner\.embedders\.0)\.transformer\."), TEXT),
     (re.compile(r"(?:cond_stage_model|conditioner\.embedders\.0)\.model\."), TEXT),
     (re.compile(r"text_encoders\.clip_g\.transformer\.(?:text_model\.)?"), TEXT_2),
-    (re.compile(r"(?=(?:double_blocks|single_blocks|joint_blocks|img_in|txt_in|time_in|vector_in|guidance_in|final_layer)\.)"), UNET),
+    (
+        re.compile(
+            r"(?=(?:double_blocks|single_blocks|joint_blocks|img_in|txt_in|time_in|vector_in|guidance_in|final_layer)\.)"
+        ),
+        UNET,
+    ),
     (re.compile(r"(?=(?:(?:x|y|t|context)_embedder\.|pos_embed$))"), UNET),
     (re.compile(r"vae\.(?=(?:encoder|decoder|quant_conv|post_quant_conv)\.)"), VAE),
 )
@@ -89,6 +94,7 @@ IGNORED = re.compile(
     r"model_ema[._]|first_stage_model\.(?:model_ema|loss)\.|ddim_|"  # averaged copies and losses of training
     r"cond_stage_model\.(?:transformer\.(?:vision_model|visual|logit_scale|attn_mask)|logit_scale|text_projection)|"
     r"conditioner\.embedders\.(?:0\.(?:logit_scale|text_projection)|1\.model\.(?:logit_scale|attn_mask|visual\.))|"
+    r"text_encoders\.[a-z0-9_]{1,20}\.(?:transformer\.)?logit_scale$|"
     r"denoiser\.|edm_(?:mean|std|vpred)|"
     r"embedding_manager\.|optimizer|callbacks|state_dict$|"  # textual-inversion training
     r"(?:model\.)?(?:alphas?|betas|sqrt|log_one|posterior|lvlb)[a-z_]*|logvar|"  # constants

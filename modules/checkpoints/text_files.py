@@ -153,7 +153,9 @@ def missing_tokenizer() -> str:
     )
 
 
-def find_vae_file(folders: Sequence[Path], checkpoint: Path, channels: int, hints: Sequence[str], others: Sequence[str]) -> Path | None:
+def find_vae_file(
+    folders: Sequence[Path], checkpoint: Path, channels: int, hints: Sequence[str], others: Sequence[str]
+) -> Path | None:
     """The autoencoder of so many latent channels for a checkpoint without one; None where there is none.
 
     Those of SD 3 and Flux have equal shapes and other latents.  So one whose name has one of `hints` is taken first, and one

@@ -125,7 +125,9 @@ class TransformerParts:
         if self.family.clip_in_context:
             if not texts and t5 is None:
                 raise CheckpointError(
-                    "has no text encoder, and there is none beside it: " + text_files.missing_text("text") + ", and the others of SD 3"
+                    "has no text encoder, and there is none beside it: "
+                    + text_files.missing_text("text")
+                    + ", and the others of SD 3"
                 )
         elif t5 is None:
             where = text_files.missing_text("text_3") if "text_3" in self._absent else ""
@@ -154,7 +156,9 @@ class TransformerParts:
         file, family = self.file, self.family
         places = self.layout.vae
         if not places:
-            path = text_files.find_vae_file(file.folders, file.path, family.latent.channels, family.vae_hints, family.vae_others)
+            path = text_files.find_vae_file(
+                file.folders, file.path, family.latent.channels, family.vae_hints, family.vae_others
+            )
             if path is None or file.open_beside is None:
                 usual = "ae.safetensors" if family.kind == "flux" else "sd3_vae.safetensors"
                 raise CheckpointError(f"has no VAE: put that of {family.title} ({usual}) into the VAE folder of your models")

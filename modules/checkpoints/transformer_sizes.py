@@ -88,7 +88,8 @@ def mmdit_sizes(shapes: Shapes) -> MMDiTSizes:
         hidden=size_at(shapes, f"{first}.mlp.fc1.weight", 0),
         positions=isqrt(positions[1]),
         normalised=normalised,
-        dual=1 + max((number for number in range(depth) if f"joint_blocks.{number}.x_block.attn2.qkv.weight" in shapes), default=-1),
+        dual=1
+        + max((number for number in range(depth) if f"joint_blocks.{number}.x_block.attn2.qkv.weight" in shapes), default=-1),
     )
 
 

@@ -87,7 +87,9 @@ class Flux(nn.Module):
     ) -> Tensor:
         """As `joint.JointTransformer`."""
         height, width = x.shape[-2:]
-        pooled, guidance = vector.to(x.dtype).split_with_sizes([self.config.pooled_width, self.vector_width - self.config.pooled_width], dim=1)
+        pooled, guidance = vector.to(x.dtype).split_with_sizes(
+            [self.config.pooled_width, self.vector_width - self.config.pooled_width], dim=1
+        )
         time: Tensor = self.time_in(joint.features(timesteps, x), ctx) + self.vector_in(pooled, ctx)
         if self.guidance_in is not None:
             time = time + self.guidance_in(guidance, ctx)
@@ -144,18 +146,31 @@ class DoubleBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(B, N, D) and (B, T, D), changed."""
         of_image, of_text = self.img_mod(time, ctx), self.txt_mod(time, ctx)
-        parts = [
-            attention.projected(joint.modulated(tokens, *modulation[:2]), ctx)
-            for attention, tokens, modulation in ((self.txt_attn, text, of_text), (self.img_attn, image, of_image))
-        ]
-        q, k, v = (torch.cat(both, dim=1) for both in zip(*parts, strict=True))
-        mixed = joint.attended(self.attend, rotated(q, rotation), rotated(k, rotation), v, mask)
-        mixed_text, mixed_image = mixed.split_with_sizes([text.shape[1], image.shape[1]], dim=1)
+        mixed_text, mixed_image = self._attended((text, of_text), (image, of_image), rotation, mask, ctx)
         image = image + of_image[2][:, None] * self.img_attn.proj(mixed_image, ctx)
         text = text + of_text[2][:, None] * self.txt_attn.proj(mixed_text, ctx)
+        del mixed_text, mixed_image  # memory for the feed-forwards
         image = image + of_image[5][:, None] * self.img_mlp(joint.modulated(image, *of_image[3:5]), ctx)
         text = text + of_text[5][:, None] * self.txt_mlp(joint.modulated(text, *of_text[3:5]), ctx)
         return joint.bounded(image), joint.bounded(text)
+
+    def _attended(
+        self,
+        text: tuple[Tensor, tuple[Tensor, ...]],
+        image: tuple[Tensor, tuple[Tensor, ...]],
+        rotation: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        ctx: ForwardContext | None,
+    ) -> tuple[Tensor, ...]:
+        """What attention makes of text and image, each with its modulation."""
+        parts = [
+            attention.projected(joint.modulated(tokens, *modulation[:2]), ctx)
+            for attention, (tokens, modulation) in ((self.txt_attn, text), (self.img_attn, image))
+        ]
+        q, k, v = (torch.cat(both, dim=1) for both in zip(*parts, strict=True))
+        del parts
+        mixed = joint.attended(self.attend, rotated(q, rotation), rotated(k, rotation), v, mask)
+        return mixed.split_with_sizes([text[0].shape[1], image[0].shape[1]], dim=1)
 
 
 class SingleBlock(nn.Module):
@@ -181,10 +196,13 @@ class SingleBlock(nn.Module):
         """(B, T + N, D), changed."""
         shift, scale, gate = self.modulation(time, ctx)
         projected, hidden = self.linear1(joint.modulated(tokens, shift, scale), ctx).split_with_sizes(self.widths, dim=-1)
-        q, k, v = self.norm(projected, self.heads)
-        mixed = joint.attended(self.attend, rotated(q, rotation), rotated(k, rotation), v, mask)
+        mixed = self._attended(projected, rotation, mask)
         out = self.linear2(torch.cat([mixed, F.gelu(hidden, approximate="tanh")], dim=-1), ctx)
         return joint.bounded(tokens + gate[:, None] * out)
+
+    def _attended(self, projected: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        q, k, v = self.norm(projected, self.heads)
+        return joint.attended(self.attend, rotated(q, rotation), rotated(k, rotation), v, mask)
 
 
 class _Embedder(nn.Module):

@@ -126,17 +126,27 @@ class JointBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(B, N, D) and (B, T, D), changed."""
         of_text, of_image = self.context_block.modulation(time, ctx), self.x_block.modulation(time, ctx)
-        parts = [
-            stream.attn.projected(joint.modulated(tokens, *modulation[:2]), ctx)
-            for stream, tokens, modulation in ((self.context_block, text, of_text), (self.x_block, image, of_image))
-        ]
-        q, k, v = (torch.cat(both, dim=1) for both in zip(*parts, strict=True))
-        mixed = joint.attended(self.attend, q, k, v, mask)
-        mixed_text, mixed_image = mixed.split_with_sizes([text.shape[1], image.shape[1]], dim=1)
+        mixed_text, mixed_image = self._attended((text, of_text), (image, of_image), mask, ctx)
         image = self.x_block.changed(image, mixed_image, of_image, ctx)
         if not self.context_block.last:
             text = self.context_block.changed(text, mixed_text, of_text, ctx)
         return joint.bounded(image), joint.bounded(text)
+
+    def _attended(
+        self,
+        text: tuple[Tensor, tuple[Tensor, ...]],
+        image: tuple[Tensor, tuple[Tensor, ...]],
+        mask: Tensor | None,
+        ctx: ForwardContext | None,
+    ) -> tuple[Tensor, ...]:
+        """What attention makes of text and image, each with its modulation."""
+        parts = [
+            stream.attn.projected(joint.modulated(tokens, *modulation[:2]), ctx)
+            for stream, (tokens, modulation) in ((self.context_block, text), (self.x_block, image))
+        ]
+        q, k, v = (torch.cat(both, dim=1) for both in zip(*parts, strict=True))
+        del parts
+        return joint.attended(self.attend, q, k, v, mask).split_with_sizes([text[0].shape[1], image[0].shape[1]], dim=1)
 
 
 class _Stream(nn.Module):

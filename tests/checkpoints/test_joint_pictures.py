@@ -206,9 +206,7 @@ def test_sd3_paints_what_diffusers_paints(tmp_path: Path, painted: Callable[...,
     assert np.abs(ours - np.round(theirs * 255)).max() <= 1
 
 
-def test_sd3_without_t5_attends_to_zeros_in_its_place(
-    tmp_path: Path, painted: Callable[..., tuple[np.ndarray, str]]
-) -> None:
+def test_sd3_without_t5_attends_to_zeros_in_its_place(tmp_path: Path, painted: Callable[..., tuple[np.ndarray, str]]) -> None:
     pipeline = sd3_pipeline(tmp_path, with_t5=False)
     ours, _ = painted(pipeline, cfg_scale=1.0)
     theirs = pipeline(

@@ -243,5 +243,3 @@ def test_weights_that_are_held_elsewhere_compute_the_same(kind: str, eight_bits:
         assert torch.equal(run(), before)
         placement.settle()
         assert torch.equal(run(), before)
-
-

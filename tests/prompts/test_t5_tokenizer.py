@@ -42,7 +42,10 @@ def sentencepiece(path: Path) -> Path:
 
 @pytest.mark.parametrize("text", ["a red cat", "  a   red cat ", "a  catalogue", "", "ｃａｔ", "cat, dog"])
 def test_both_kinds_of_files_say_the_same(text: str, tmp_path: Path) -> None:
-    ours, other = read_tokenizer(tokenizer(tmp_path / "tokenizer.json")), read_tokenizer(sentencepiece(tmp_path / "spiece.model"))
+    ours, other = (
+        read_tokenizer(tokenizer(tmp_path / "tokenizer.json")),
+        read_tokenizer(sentencepiece(tmp_path / "spiece.model")),
+    )
     assert other.size == ours.size == 4 + len(WORDS) + 26
     if "  " not in text:  # SentencePiece takes no more than one
         assert other.encode(text) == ours.encode(text)

@@ -17,7 +17,8 @@ from modules.checkpoints.families.transformer import TransformerFamily
 FLUX_LATENT = LatentFormat(channels=16, scale=0.3611, factor=8, shift=0.1159, preview="Flux")
 
 _MARKS = tuple(
-    keys.UNET + name for name in ("double_blocks.0.img_attn.qkv.weight", "img_in.weight", "txt_in.weight", "vector_in.in_layer.weight")
+    keys.UNET + name
+    for name in ("double_blocks.0.img_attn.qkv.weight", "img_in.weight", "txt_in.weight", "vector_in.in_layer.weight")
 )
 _GUIDED = keys.UNET + "guidance_in.in_layer.weight"
 _OTHERS = ("distilled_guidance_layer.", "controlnet_", "pos_embed_input.", "double_stream_modulation")
