@@ -1,4 +1,4 @@
-"""Random checkpoints of SD 3 and Flux: the real networks, only narrow, in the layouts of single files and of diffusers' folders."""
+"""Random checkpoints of SD 3 and Flux: the real networks, only narrow, as single files and in parts."""
 
 from __future__ import annotations
 

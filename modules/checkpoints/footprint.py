@@ -90,8 +90,8 @@ def _numbers(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 FLUX_WIDTHS, MMDIT_WIDTHS = 19, 12
-"""Numbers that are alive at most for each token, in widths of the transformer: where a single block of Flux has its queries, keys,
-values and hidden layer at once, and in the feed-forward of SD 3's blocks."""
+"""Numbers that are alive at most for each token, in widths of the transformer: where a single block of Flux has its queries,
+keys, values and hidden layer at once, and in the feed-forward of SD 3's blocks."""
 TEXT_SHARE = 1 + 512 / 4096
 """Tokens of text and image by those of the image, of 1024x1024 pixels with T5's text of 512."""
 

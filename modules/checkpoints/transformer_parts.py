@@ -126,8 +126,7 @@ class TransformerParts:
             if not texts and t5 is None:
                 raise CheckpointError(
                     "has no text encoder, and there is none beside it: "
-                    + text_files.missing_text("text")
-                    + ", and the others of SD 3"
+                    f"{text_files.missing_text('text')}, and the others of SD 3"
                 )
         elif t5 is None:
             where = text_files.missing_text("text_3") if "text_3" in self._absent else ""
@@ -135,8 +134,8 @@ class TransformerParts:
         pooled = sum(encoder.config.projection or encoder.config.width for encoder in texts.values())
         if pooled > found.pooled_width or (len(texts) == len(self.family.text) and pooled != found.pooled_width):
             raise CheckpointError(
-                f"gets {pooled} numbers of pooled text from its text encoders, where its transformer expects {found.pooled_width}; "
-                "use others"
+                f"gets {pooled} numbers of pooled text from its text encoders, where its transformer expects "
+                f"{found.pooled_width}; use others"
             )
 
     # ---- the networks

@@ -74,7 +74,8 @@ def rms_normalised(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """The layer norm, without weights of its own, of tokens x (B, N, D), scaled and shifted by (B, D) (adaLN, Peebles & Xie 2022)."""
+    """The layer norm, without weights of its own, of tokens x (B, N, D), scaled and shifted by (B, D): adaLN (Peebles & Xie
+    2022, arXiv:2212.09748)."""
     return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale[:, None]) + shift[:, None]
 
 

@@ -1,7 +1,7 @@
 """Prompts of models with CLIP and T5 text encoders (SD 3, Flux): a `networks.PromptEncoder`.
 
-SD 3 attends to CLIP's encodings, filled up with zeros to T5's width, and T5's behind them; Flux to T5's alone.  The pooled texts of
-CLIP are the network's vector.  T5 reads a text whole, without windows, and is filled up to the length that it was trained with.
+SD 3 attends to CLIP's encodings, filled up with zeros to T5's width, and T5's behind them; Flux to T5's alone.  The pooled
+texts of CLIP are the network's vector.  T5 reads a text whole, without windows, filled up to the length of training.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from modules.diffusion.clip_prompts import CLIPPrompts, CLIPTexts
 from modules.diffusion.conditioning import Conditioning, number_features

@@ -109,9 +109,8 @@ def test_a_model_in_gguf_paints_the_picture_of_its_numbers(dtype: str, tmp_path:
     pictures = []
     for folder in (models, plain):
         manager = ModelManager([folder], torch.device("cpu"), torch.float32, sdpa, tmp_path / "hashes.json")
-        request = Txt2Img(
-            prompt="a red cat", seed=1, steps=2, width=64, height=64, cfg_scale=1, checkpoint="flux", sampler="Euler", schedule="Simple"
-        )  # fmt: skip
+        basics = {"prompt": "a red cat", "seed": 1, "steps": 2, "width": 64, "height": 64, "cfg_scale": 1.0}
+        request = Txt2Img(**basics, checkpoint="flux", sampler="Euler", schedule="Simple")
         pictures.append(run_reference(generate(stages_of(request)), manager).pixels)
     assert torch.equal(*pictures)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
-    FluxFillPipeline,
     FluxPipeline,
     FluxTransformer2DModel,
     SD3Transformer2DModel,
@@ -170,7 +169,7 @@ def latents(height: int = SIDE, width: int = SIDE) -> torch.Tensor:
 
 
 @pytest.fixture
-def painted(tmp_path: Path) -> Iterator[Callable[..., tuple[np.ndarray, str]]]:
+def painted(tmp_path: Path) -> Callable[..., tuple[np.ndarray, str]]:
     """Saves a pipeline and paints with it here; the picture and what it was detected as."""
 
     def paint(pipeline: Any, pictures: dict[str, Image.Image] | None = None, **fields: Any) -> tuple[np.ndarray, str]:
@@ -183,7 +182,7 @@ def painted(tmp_path: Path) -> Iterator[Callable[..., tuple[np.ndarray, str]]]:
         pixels = run_reference(generate(stages_of(request)), manager).pixels
         return pixels.numpy().astype(int), info.family
 
-    yield paint
+    return paint
 
 
 def test_sd3_paints_what_diffusers_paints(tmp_path: Path, painted: Callable[..., tuple[np.ndarray, str]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +192,8 @@ def test_samplers_and_schedules_that_make_no_sense_are_refused_with_the_reason(f
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "alone"
+def alone(tmp_path: Path) -> Path:
+    return tmp_path / "alone"
 
 
 def test_what_is_not_in_a_file_is_taken_from_beside_it(alone: Path, manager: ModelManager, tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 T5 = "text_3"
 
 SCHEDULES = ("Automatic", "Simple", "SGM Uniform", "Normal", "Uniform", "DDIM", "Beta", "Beta timesteps", "Linear Quadratic")
-"""Those that are spread over timesteps.  The others are spread over the logarithm of sigma, or are tables for SD 1.x and SDXL: a
-flow's levels begin at almost pure noise, where they would spend most steps."""
+"""Those that are spread over timesteps.  The others are spread over the logarithm of sigma, or are tables for SD 1.x and SDXL:
+a flow's levels begin at almost pure noise, where they would spend most steps."""
 
 Kind = Literal["sd3", "flux"]
 
@@ -90,8 +90,8 @@ class TransformerFamily(Family):
         found = measure(part_shapes(header, layout.unet))
         if found.in_channels != self.in_channels or found.out_channels != self.latent.channels:
             raise CheckpointError(
-                f"has a transformer of {found.in_channels} input and {found.out_channels} output channels; {self.title} has "
-                f"{self.in_channels} and {self.latent.channels}, and others (depth, edges) are not painted with; use another file"
+                f"has a transformer of {found.in_channels} input and {found.out_channels} output channels, where {self.title} "
+                f"has {self.in_channels} and {self.latent.channels}; use one that is not for depth maps or edges"
             )
         check_part(header, layout.unet, tensors(found), "transformer")
         if layout.vae:
