@@ -70,6 +70,7 @@ COMPANION_FOLDERS = frozenset(
             "clip_vision",
             "text_encoder",
             "text_encoders",
+            "t5",
             "adetailer",
             "deepbooru",
             "blip",

@@ -397,7 +397,7 @@ class ModelManager:
             check_scaling(header, family.latent.scale)
             dtype = self.dtype if header.numbers >= SMALL else self._small_dtype
             read_to = torch.device("cpu") if residence.through_main_memory else self.device
-            fill = Filler(Weights(source.files, header), read_to, info.path.name)
+            fill = Filler(Weights(source.files, header, read_to), read_to, info.path.name)
             opened = self._opened(info.path, header, fill, dtype, identity[:4])  # its content, without its configuration
             opened = replace(opened, open_beside=self._opener(stack, opened, read_to))
             loaded = family.load(opened)
@@ -430,7 +430,7 @@ class ModelManager:
             with _named(path):
                 source = stack.enter_context(open_source(path))
                 header = changed(source.header)
-                fill = Filler(Weights(source.files, header), read_to, path.name)
+                fill = Filler(Weights(source.files, header, read_to), read_to, path.name)
             other = self._opened(path, header, fill, opened.dtype, (str(path), *source.stamp))
             return replace(other, components=opened.components)
 

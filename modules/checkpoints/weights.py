@@ -36,10 +36,13 @@ DTYPES = {
 
 
 class Weights:
-    """The tensors of an open file, or of several (`Header.files`), as views of their memory-mapped bytes."""
+    """The tensors of an open file, or of several (`Header.files`), as views of their memory-mapped bytes.
 
-    def __init__(self, file: BinaryIO | Sequence[BinaryIO], header: Header) -> None:
-        self._header = header
+    GGUF's blocks are brought to float32 on `device`: fewer bytes go there.
+    """
+
+    def __init__(self, file: BinaryIO | Sequence[BinaryIO], header: Header, device: torch.device | str = "cpu") -> None:
+        self._header, self._device = header, device
         files = file if isinstance(file, Sequence) else (file,)
         # Copy on write: torch wants writable memory, the file must never change
         self._mappings = [mmap.mmap(each.fileno(), 0, access=mmap.ACCESS_COPY) for each in files]
@@ -57,7 +60,7 @@ class Weights:
         if entry.dtype in BLOCK_BYTES:
             start, end = self._header.data_start + entry.start, self._header.data_start + entry.end
             data = torch.frombuffer(self._mappings[entry.file], dtype=torch.uint8, count=end - start, offset=start)
-            return dequantised(data, entry.dtype).view(entry.shape)
+            return dequantised(data.to(self._device), entry.dtype).view(entry.shape)
         dtype = DTYPES[entry.dtype]
         if entry.start == entry.end:
             return torch.empty(entry.shape, dtype=dtype)

@@ -33,8 +33,10 @@ from transformers import T5Config as TheirT5Config
 from modules.checkpoints.files import scan
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
+from modules.diffusion.joint import patches
 from modules.diffusion.noise import Noise
 from modules.pipelines.generate import generate
+from modules.pipelines.inpainting import mask_channels
 from modules.pipelines.reference import run_reference
 from modules.pipelines.stages import stages_of
 from modules.request import Txt2Img
@@ -242,3 +244,19 @@ def test_flux_paints_what_diffusers_paints(
     assert family == ("flux" if guided else "flux-schnell")
     assert ours.std() > 20
     assert np.abs(ours - np.round(theirs * 255)).max() <= 1
+
+
+def test_fill_s_concat_conditioning_is_packed_as_by_diffusers(tmp_path: Path) -> None:
+    """The latent of the masked picture first, then every pixel of the mask."""
+    pipeline = flux_pipeline(tmp_path, FluxFillPipeline, channels=384)
+    generator = torch.Generator().manual_seed(3)
+    mask = (torch.rand(1, 1, 64, 96, generator=generator) > 0.5).float()
+    masked = torch.rand(1, 3, 64, 96, generator=generator) * 2 - 1
+    their_mask, their_latent = pipeline.prepare_mask_latents(
+        mask, masked, 1, 16, 1, 64, 96, torch.float32, torch.device("cpu"), torch.Generator().manual_seed(1)
+    )
+    latent = pipeline._unpack_latents(their_latent, 64, 96, 8)[0]  # a draw, so theirs is taken
+    channels = mask_channels(mask[0], latent, 80)
+    assert channels.shape == (80, 8, 12)
+    wanted = torch.cat([their_latent, their_mask], dim=-1)
+    assert torch.equal(patches(channels[None]), wanted)
