@@ -2,8 +2,8 @@
 
 No torch: the web process lists them, and refuses a request that asks for one that is not here.  A file holds a decoder, an
 encoder or both, under the layer numbers of their sequences (`diffusion.taesd`), with or without `taesd_decoder.` in front, or
-under the names of diffusers' AutoencoderTiny.  Whether it is for SD 1.x or SDXL is told by its name alone, "xl", and whether for
-SD 3 or Flux.1 by "sd3": shapes are equal.
+under the names of diffusers' AutoencoderTiny.  Whether it is for SD 1.x or SDXL is told by its name alone, "xl", and whether
+for SD 3 or Flux.1 by "sd3": shapes are equal.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
+    FluxFillPipeline,
     FluxPipeline,
     FluxTransformer2DModel,
     SD3Transformer2DModel,
@@ -59,7 +60,7 @@ def randomised(network: nn.Module, seed: int) -> Any:
                 size = 0.1 if tensor.dim() == 1 else (tensor.numel() / tensor.shape[0]) ** -0.5
                 drawn = torch.randn(tensor.shape, generator=generator) * size
                 tensor.copy_(drawn * (3 if "embedding" in name else 1) + (1 if norm else 0))
-    return network.eval()
+    return network.requires_grad_(False).eval()
 
 
 def vae(scale: float, shift: float) -> AutoencoderKL:
