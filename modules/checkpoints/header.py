@@ -53,14 +53,23 @@ class TensorEntry(NamedTuple):
 
 
 def rows_of(pieces: Sequence[TensorEntry]) -> TensorEntry:
-    """Tensors of equal rows, stacked in their first dimension."""
+    """Tensors of equal rows, stacked in their first dimension.
+
+    Raises:
+        CheckpointError: their rows are not equal; the message is the rest of a sentence.
+    """
     first = pieces[0]
+    if any(not piece.shape or (piece.dtype, piece.shape[1:]) != (first.dtype, first.shape[1:]) for piece in pieces):
+        shapes = ", ".join(f"{piece.dtype} {piece.shape}" for piece in pieces)
+        raise CheckpointError(f"has tensors that belong together and do not fit: {shapes}; use another file")
     shape = (sum(piece.shape[0] for piece in pieces), *first.shape[1:])
     return TensorEntry(first.dtype, shape, 0, sum(piece.end - piece.start for piece in pieces), first.file, tuple(pieces))
 
 
 def part_of_rows(entry: TensorEntry, number: int, parts: int) -> TensorEntry:
-    """The rows of `number` among `parts` equal ones."""
+    """The rows of `number` among `parts` equal ones; raises as `rows_of`."""
+    if not entry.shape or entry.shape[0] % parts:
+        raise CheckpointError(f"has a tensor of the shape {entry.shape}, which is no {parts} equal parts; use another file")
     size = (entry.end - entry.start) // parts
     start = entry.start + number * size
     return entry._replace(shape=(entry.shape[0] // parts, *entry.shape[1:]), start=start, end=start + size)

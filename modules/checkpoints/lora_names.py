@@ -33,7 +33,7 @@ ENDINGS: Mapping[str, str] = {
 _LONGEST_FIRST = sorted(ENDINGS, key=len, reverse=True)
 
 _PREFIXES = (
-    ("unet", re.compile(r"(?:lora|oft|lycoris)_transformer_|transformer\.")),
+    ("unet", re.compile(r"(?:lora|oft)_transformer_|lycoris_transformer_(?=(?:single_)?transformer_blocks_)|transformer\.")),
     ("text_3", re.compile(r"(?:lora|oft|lycoris)_te3_|text_encoder_3\.|text_encoders\.t5xxl\.(?:transformer\.)?")),
     ("unet", re.compile(r"(?:lora|oft|lycoris)_unet_|(?:model\.)?diffusion_model\.|unet\.")),
     ("text_2", re.compile(r"(?:lora|oft|lycoris)_te2_|text_encoder_2\.|text_encoders\.clip_g\.(?:transformer\.)?")),

@@ -56,14 +56,17 @@ def _header(file: BinaryIO, path: Path) -> Header:
     """Of an open file, safetensors or GGUF."""
     begins = file.read(len(gguf.MAGIC))
     file.seek(0)
-    return with_file_names(gguf.header_of_gguf(file, path) if begins == gguf.MAGIC else header_of(file, path))
+    return with_file_names(gguf.header_of_gguf(file, path) if begins == gguf.MAGIC else header_of(file, path), path)
 
 
-def with_file_names(header: Header) -> Header:
-    """With the names of single files, where a transformer has those of diffusers."""
+def with_file_names(header: Header, path: Path) -> Header:
+    """With the names of single files, where a transformer has those of diffusers; `path` is only named in messages."""
     if not kind_of(header.tensors)[0]:
         return header
-    return replace(header, tensors=single_file(header.tensors))
+    try:
+        return replace(header, tensors=single_file(header.tensors))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name} {error}") from None
 
 
 @contextmanager

@@ -114,7 +114,11 @@ def kind_of(names: Iterable[str]) -> tuple[str, str]:
 
 def single_file(tensors: Entries) -> dict[str, TensorEntry]:
     """The tensors of a file, those of a transformer with diffusers' names under `keys.UNET` and the names of single files;
-    others as they are."""
+    others as they are.
+
+    Raises:
+        CheckpointError: tensors that belong together do not fit; the message is the rest of a sentence.
+    """
     kind, prefix = kind_of(tensors)
     if not kind:
         return dict(tensors)

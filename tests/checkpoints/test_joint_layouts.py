@@ -29,7 +29,7 @@ from modules.checkpoints.completeness import part_shapes
 from modules.checkpoints.diffusers_folder import Entries, joint, metadata_of
 from modules.checkpoints.families import recognise
 from modules.checkpoints.families.transformer import SIZES, TransformerFamily
-from modules.checkpoints.header import Header, TensorEntry
+from modules.checkpoints.header import Header, TensorEntry, part_of_rows, rows_of
 from modules.checkpoints.transformer_names import single_file
 from modules.errors import CheckpointError
 from tests.checkpoints.test_published_layouts import BIG_G, CLIP_L, entries, text_state
@@ -224,3 +224,15 @@ def test_the_headers_of_published_single_files_are_known_and_whole(name: str) ->
     assert family.name == SKELETON_FILES[name]
     family.check(header)
     assert keys.layout(tensors).unexpected == []
+
+
+def test_pieces_that_do_not_fit_are_refused() -> None:
+    entry = TensorEntry("F16", (4, 8), 0, 64)
+    assert rows_of([entry, entry]).shape == (8, 8)
+    assert part_of_rows(entry, 1, 2)[1:4] == ((2, 8), 32, 64)
+    for other in (TensorEntry("F16", (4, 7), 0, 56), TensorEntry("F32", (4, 8), 0, 128), TensorEntry("F16", (), 0, 2)):
+        with pytest.raises(CheckpointError, match="do not fit"):
+            rows_of([entry, other])
+    for torn in (TensorEntry("F16", (), 0, 2), TensorEntry("F16", (3, 8), 0, 48)):
+        with pytest.raises(CheckpointError, match="no 2 equal parts"):
+            part_of_rows(torn, 0, 2)
