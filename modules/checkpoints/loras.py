@@ -160,7 +160,7 @@ class _Reader:
             else:
                 deltas.setdefault(part, {})[place] = delta.to(network.device, network.dtype)
         for (part, place), pieces in parted.items():
-            whole = Parted(*(tuple(each) for each in zip(*pieces, strict=True)))  # type: ignore[arg-type]
+            whole = Parted(*(tuple(each) for each in zip(*pieces, strict=True)))
             deltas.setdefault(part, {}).setdefault(place, whole)
         inversions = self._inversions()
         if not deltas and not inversions:

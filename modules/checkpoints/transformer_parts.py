@@ -64,7 +64,9 @@ class TransformerParts:
     def networks(self) -> Networks:
         file, family = self.file, self.family
         file.ignore(self.layout.unexpected)
-        texts = {part.part: encoder for part in family.text if (encoder := self._clip(part)) is not None}
+        texts: dict[str, TextEncoder] = {
+            part.part: encoder for part in family.text if (encoder := self._clip(part)) is not None
+        }
         t5 = self._t5()
         self._check_texts(texts, t5)
         space = self._latent_space()

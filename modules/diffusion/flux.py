@@ -8,6 +8,7 @@ arXiv:2104.09864) by row and column.  Text stands at position 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from modules.diffusion import joint
 from modules.diffusion.attention import Attend, sdpa
 from modules.diffusion.forward import ForwardContext, Linear, name_layers
+from modules.diffusion.transfers import sent
 
 THETA = 10_000.0
 """The base of the rotations' frequencies."""
@@ -105,22 +107,26 @@ class Flux(nn.Module):
         return joint.of_patches(velocity, height, width)
 
 
+@lru_cache(maxsize=16)
 def rotations(text: int, rows: int, columns: int, axes: tuple[int, int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, each (`text` + `rows` * `columns`, sum(`axes`) / 2) in fp32, of the angles of each token's pairs."""
-    row = torch.arange(rows, dtype=torch.float64, device=device).repeat_interleave(columns)
-    column = torch.arange(columns, dtype=torch.float64, device=device).repeat(rows)
+    """Cosines and sines, each (`text` + `rows` * `columns`, sum(`axes`) / 2) in fp32, of the angles of each token's pairs.
+
+    In double precision on the host, as not every device has it; once for each size.
+    """
+    row = torch.arange(rows, dtype=torch.float64).repeat_interleave(columns)
+    column = torch.arange(columns, dtype=torch.float64).repeat(rows)
     angles = []
     for axis, positions in zip(axes, (torch.zeros_like(row), row, column), strict=True):
-        frequencies = THETA ** (-torch.arange(0, axis, 2, dtype=torch.float64, device=device) / axis)
+        frequencies = THETA ** (-torch.arange(0, axis, 2, dtype=torch.float64) / axis)
         angles.append(F.pad(positions, (text, 0))[:, None] * frequencies)
     together = torch.cat(angles, dim=1)
-    return together.cos().float(), together.sin().float()
+    return sent(together.cos().float(), device), sent(together.sin().float(), device)
 
 
 def rotated(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     """Heads (B, N, H, d) with each pair of neighbours turned by its angle."""
     cosines, sines = (each[None, :, None] for each in rotation)
-    one, other = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    one, other = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
     return torch.stack([one * cosines - other * sines, one * sines + other * cosines], dim=-1).flatten(-2).to(x.dtype)
 
 
@@ -248,7 +254,7 @@ class _HeadNorms(nn.Module):
         self.query_norm, self.key_norm = _Scale(width), _Scale(width)
 
     def forward(self, projected: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = projected.unflatten(-1, (3, heads, -1)).unbind(2)
+        q, k, v = projected.reshape(*projected.shape[:-1], 3, heads, -1).unbind(2)
         return self.query_norm(q), self.key_norm(k), v
 
 

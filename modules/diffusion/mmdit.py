@@ -97,7 +97,7 @@ class MMDiT(nn.Module):
     def _positions(self, rows: int, columns: int) -> Tensor:
         """The middle of the table of positions, (1, `rows` * `columns`, D); stretched where the picture is larger than it."""
         most = math.isqrt(self.pos_embed.shape[1])
-        table = self.pos_embed.unflatten(1, (most, most))
+        table = self.pos_embed.view(1, most, most, -1)
         if max(rows, columns) > most:
             wide = F.interpolate(table.movedim(-1, 1).float(), size=(max(rows, most), max(columns, most)), mode="bilinear")
             table = wide.movedim(1, -1).to(table.dtype)
@@ -108,7 +108,7 @@ class MMDiT(nn.Module):
 def _of_patches(tokens: Tensor, height: int, width: int) -> Tensor:
     """Tokens (B, h w / 4, 4 C), of which first all channels of one position, to (B, C, h, w)."""
     patch = joint.PATCH
-    x = tokens.unflatten(-1, (patch, patch, -1)).unflatten(1, (height // patch, width // patch))
+    x = tokens.reshape(len(tokens), height // patch, width // patch, patch, patch, -1)
     return x.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), -1, height, width)
 
 
@@ -163,7 +163,8 @@ class _Stream(nn.Module):
 
     def modulation(self, time: Tensor, ctx: ForwardContext | None = None) -> tuple[Tensor, ...]:
         """Shift, scale and gate (B, D) of the attention, the feed-forward and the second attention, as far as there are any."""
-        return self.adaLN_modulation(time, ctx).chunk(self.parts, dim=-1)
+        modulation: Tensor = self.adaLN_modulation(time, ctx)
+        return modulation.chunk(self.parts, dim=-1)
 
     def changed(self, x: Tensor, mixed: Tensor, modulation: tuple[Tensor, ...], ctx: ForwardContext | None = None) -> Tensor:
         """x (B, N, D) with what attention made of it, `mixed`, and the feed-forward."""
@@ -223,7 +224,7 @@ class _Embedder(nn.Module):
         self.mlp = Sequential(Linear(width, out), nn.SiLU(), Linear(out, out))
 
     def forward(self, x: Tensor, ctx: ForwardContext | None = None) -> Tensor:
-        return self.mlp(x, ctx)
+        return self.mlp(x, ctx)  # type: ignore[no-any-return]
 
 
 class _FinalLayer(nn.Module):
