@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import nn
 
 from modules.checkpoints import keys, lora_names, sizes, text_files, transformer_sizes
-from modules.checkpoints.completeness import check_part, check_vae, part_shapes, text_places
+from modules.checkpoints.completeness import check_part, check_t5, check_vae, part_shapes, text_places
 from modules.checkpoints.components import autoencoder
 from modules.checkpoints.keys import Layout
 from modules.checkpoints.latent_space import KLLatentSpace
@@ -33,8 +33,44 @@ from modules.prompts.t5_tokenizer import T5Tokenizer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modules.checkpoints.families.parts import TextPart
-    from modules.checkpoints.families.transformer import TransformerFamily
+    from modules.checkpoints.families.parts import LatentFormat, TextPart
+
+
+class TransformerData(Protocol):
+    """What a family says of its networks, see `families.transformer.TransformerFamily`."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def latent(self) -> LatentFormat: ...
+
+    @property
+    def text(self) -> tuple[TextPart, ...]: ...
+
+    @property
+    def clip_in_context(self) -> bool: ...
+
+    @property
+    def t5_tokens(self) -> int: ...
+
+    @property
+    def shift(self) -> float: ...
+
+    @property
+    def by_size(self) -> bool: ...
+
+    @property
+    def distilled(self) -> bool: ...
+
+    @property
+    def vae_hints(self) -> tuple[str, ...]: ...
+
+    @property
+    def vae_others(self) -> tuple[str, ...]: ...
 
 
 @dataclass(eq=False)
@@ -47,7 +83,7 @@ class TransformerParts:
     """
 
     file: ModelFile
-    family: TransformerFamily
+    family: TransformerData
     _absent: dict[str, str] = field(default_factory=dict)
     """By part, the titles of text encoders that are not there."""
     _tokenizer: T5Tokenizer | None = None
@@ -200,8 +236,6 @@ class TransformerParts:
 
     def _t5(self) -> T5Text | None:
         """T5, where it and its tokenizer are there."""
-        from modules.checkpoints.families.transformer import check_t5
-
         file = self._with_text("text_3", self.layout.text_3)
         if file is None:
             return None

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from modules.checkpoints import keys, sizes, transformer_sizes
-from modules.checkpoints.completeness import check_part, check_vae, part_shapes, text_places
+from modules.checkpoints.completeness import check_part, check_t5, check_vae, part_shapes, text_places
 from modules.checkpoints.families.family import Family
 from modules.checkpoints.families.parts import Concat, TextPart
 from modules.diffusion.samplers import find_sampler
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from modules.checkpoints.header import Header
     from modules.checkpoints.model_file import ModelFile
     from modules.diffusion.networks import Networks
-
-T5 = "text_3"
 
 SCHEDULES = ("Automatic", "Simple", "SGM Uniform", "Normal", "Uniform", "DDIM", "Beta", "Beta timesteps", "Linear Quadratic")
 """Those that are spread over timesteps.  The others are spread over the logarithm of sigma, or are tables for SD 1.x and SDXL:
@@ -106,24 +103,3 @@ class TransformerFamily(Family):
         from modules.checkpoints.transformer_parts import TransformerParts
 
         return TransformerParts(file, self).networks()
-
-
-def check_t5(header: Header, context_width: int) -> transformer_sizes.T5Sizes:
-    """Refuse a T5 encoder that is not whole or not as wide as the transformer expects.
-
-    Raises:
-        CheckpointError: the message is the rest of a sentence that begins with the file's name.
-    """
-    places = keys.layout(header.tensors).text_3
-    found = transformer_sizes.t5_sizes(part_shapes(header, places))
-    if found.width != context_width:
-        raise CheckpointError(
-            f"has a T5 text encoder {found.width} wide, where the transformer expects {context_width}; use T5 v1.1 XXL"
-        )
-    check_part(header, places, transformer_sizes.t5_tensors(found), "T5 text encoder")
-    return found
-
-
-def numbers_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Elements of tensors of these shapes."""
-    return sum(map(prod, shapes.values()))
