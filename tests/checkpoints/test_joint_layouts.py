@@ -175,7 +175,7 @@ def test_a_file_of_a_transformer_with_diffusers_names_is_read_as_one_with_its_ow
     [
         ((), {"distilled_guidance_layer.norms.0.scale": (5120,)}, "is a Chroma checkpoint"),
         ((), {"double_stream_modulation_img.lin.weight": (18432, 3072)}, "is a Flux.2 checkpoint"),
-        ((), {"controlnet_blocks.0.weight": (3072, 3072)}, "is not a model that this version knows"),
+        ((), {"controlnet_blocks.0.weight": (3072, 3072)}, "is a ControlNet"),
     ],
 )
 def test_relatives_are_told_from_flux(without: tuple[str, ...], more: dict[str, tuple[int, ...]], says: str) -> None:
