@@ -56,6 +56,7 @@ from modules.request import (
     Img2Img,
     RefinerOptions,
     TileOptions,
+    Txt2Img,
     Upscaling,
     parse_request,
 )
@@ -167,6 +168,18 @@ class Catalogue:
                     taesd_for(self.folders, family.latent, half)
                 except CheckpointError as error:
                     raise RequestError(str(error)) from None
+
+    def _check_noise_levels(self, settings: Txt2Img, first: CheckpointInfo, family: Family | None) -> None:
+        """Refuse a sampler or a schedule that makes no sense with the checkpoint of a stage, `first`'s `family` or another's.
+
+        Raises:
+            RequestError: with the reason.
+        """
+        name = settings.checkpoint or first.name
+        if name != first.name:
+            family = FAMILIES.find(find(self.folders, name).family)
+        if family is not None and (why := family.refuses(settings.sampler, settings.schedule)):
+            raise RequestError(f"checkpoint {name!r} ({family.title}): {why}")
 
     def taesd(self) -> list[TinyInfo]:
         """All files of TAESD; those that cannot be used say why."""
@@ -335,6 +348,8 @@ class Catalogue:
         }
         given = {name: value for name, value in fields.items() if value is not None}
         family = FAMILIES.find(info.family)
+        if family is not None and family.distilled:
+            defaults["distilled_cfg_scale"] = info.defaults.distilled_cfg_scale
         request = _of_family(parse_request({**defaults, **given, "checkpoint": info.name}), family)
         if problem := starting_problem(info.name, family.concat if family else "", request):
             raise RequestError(problem)
@@ -356,6 +371,7 @@ class Catalogue:
         request = relevant(request.model_copy(update=found))
         self._check_taesd(request, family)
         for stage in stages_of(self.library.finish(request.image(0)).request):
+            self._check_noise_levels(stage.settings, info, family)
             words, steps = stage.settings, find_sampler(stage.settings.sampler)[0].prompt_steps(stage.settings.steps)
             passes = (steps, None) if stage.steps_before is None else (stage.steps_before, steps)
             planned = plan(words.prompt, words.negative_prompt, *passes, old=request.old_prompt_editing)
@@ -566,6 +582,7 @@ def _of_family(request: GenerationRequest, family: Family | None) -> GenerationR
         return request
     defaults, from_noise = type(request).model_fields, family.concat in FROM_NOISE
     idle: tuple[str, ...] = () if family.numbers else SIZE_FIELDS  # a base model's scores are its refiner's
+    idle += () if family.distilled else ("distilled_cfg_scale",)
     if isinstance(request, Img2Img):
         idle += NOT_ENLARGING if from_noise else ()
         idle += () if family.noises_low_res else ("upscaler_noise_level",)

@@ -10,8 +10,10 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from modules.checkpoints import keys, sizes
+from modules.checkpoints.gguf import BLOCK_BYTES
 from modules.checkpoints.header import Header, TensorEntry
 from modules.checkpoints.keys import Layout, Place, shape_at, stored_name
+from modules.checkpoints.transformer_sizes import T5Sizes, t5_sizes, t5_tensors
 from modules.errors import CheckpointError
 from modules.prompts.chunks import WINDOW
 from modules.prompts.tokenizer import VOCABULARY_SIZE
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 FEATURES = 256
 """Numbers of a network's vector for each number beside its pooled text, see `diffusion.conditioning.features`."""
 
-FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", *BLOCK_BYTES)
 """Number formats in which weights may be stored."""
 
 
@@ -52,6 +54,22 @@ def check_vae(header: Header, places: Mapping[str, Place]) -> sizes.VAESizes:
     vae = sizes.vae_sizes(part_shapes(header, places))
     check_part(header, places, sizes.vae_tensors(vae), "VAE")
     return vae
+
+
+def check_t5(header: Header, context_width: int) -> T5Sizes:
+    """Refuse a T5 encoder that is not whole or not as wide as the transformer expects.
+
+    Raises:
+        CheckpointError: the message is the rest of a sentence that begins with the file's name.
+    """
+    places = keys.layout(header.tensors).text_3
+    found = t5_sizes(part_shapes(header, places))
+    if found.width != context_width:
+        raise CheckpointError(
+            f"has a T5 text encoder {found.width} wide, where the transformer expects {context_width}; use T5 v1.1 XXL"
+        )
+    check_part(header, places, t5_tensors(found), "T5 text encoder")
+    return found
 
 
 def check_scaling(header: Header, scale: float) -> None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from modules.checkpoints import keys
 from modules.checkpoints.folders import listing
 from modules.checkpoints.header import Header, TensorEntry, header_of, open_model
+from modules.checkpoints.transformer_names import kind_of, single_file
 from modules.errors import CheckpointError
 
 INDEX = "model_index.json"
@@ -29,12 +30,14 @@ NETWORKS = {
     "vae": ("diffusion_pytorch_model", "VAE"),
     "text_encoder": ("model", "text encoder"),
     "text_encoder_2": ("model", "second text encoder"),
+    "text_encoder_3": ("model", "third text encoder"),
+    "transformer": ("diffusion_pytorch_model", "transformer"),
 }
 """The folders that are read: how their files are called, and what messages call the network."""
 _READ = (*NETWORKS, "scheduler")
 _BESIDE = frozenset(
     (
-        *("tokenizer", "tokenizer_2", "scheduler", "low_res_scheduler", "safety_checker", "feature_extractor"),
+        *("tokenizer", "tokenizer_2", "tokenizer_3", "scheduler", "low_res_scheduler", "safety_checker", "feature_extractor"),
         *("image_encoder", "watermark", "watermarker", *NETWORKS),
     )
 )
@@ -91,10 +94,10 @@ def weight_files(folder: Path) -> dict[str, tuple[Path, ...]]:
     said = _json(folder, INDEX)
     _check_pipeline(folder, said)
     there = [part for part in NETWORKS if _present(said.get(part))]
-    for part in ("unet", "vae"):
+    for part in ("transformer" if "transformer" in there else "unet", "vae"):
         if part not in there:
             raise CheckpointError(f"{folder.name} has no {NETWORKS[part][1]} by its {INDEX}; use a full checkpoint")
-    if not {"text_encoder", "text_encoder_2"} & set(there):
+    if not {"text_encoder", "text_encoder_2", "text_encoder_3"} & set(there):
         raise CheckpointError(f"{folder.name} has no text encoder by its {INDEX}; use a full checkpoint")
     return {part: _files_of(folder, part) for part in there}
 
@@ -129,8 +132,10 @@ def joint(networks: Mapping[str, Entries], scheduler: Mapping[str, Any]) -> dict
     """The tensors of all networks under the names of a single file.
 
     Raises:
-        CheckpointError: the U-Net has tensors that no U-Net of ours has; the message is the rest of a sentence.
+        CheckpointError: the denoiser has tensors that none of ours has; the message is the rest of a sentence.
     """
+    if "transformer" in networks:
+        return _with_transformer(networks)
     unet, unknown = keys.unet_layout(networks["unet"].tensors)
     if unknown:
         raise CheckpointError(
@@ -151,6 +156,28 @@ def joint(networks: Mapping[str, Entries], scheduler: Mapping[str, Any]) -> dict
     return found | {mark: TensorEntry("F32", (0,), 0, 0) for mark in _marks(networks, scheduler)}
 
 
+def _with_transformer(networks: Mapping[str, Entries]) -> dict[str, TensorEntry]:
+    """As `joint`, of SD 3 and Flux.  Which of CLIP's encoders one is, or T5's, its tensors and its place tell."""
+    of_transformer = networks["transformer"].tensors
+    if not kind_of(of_transformer)[0]:
+        raise CheckpointError("has a transformer that is neither SD 3's nor Flux's; use another one")
+    found = single_file(of_transformer)
+    if unknown := next((name for name in found if not name.startswith(keys.UNET)), ""):
+        raise CheckpointError(
+            f"has a transformer with tensors that this version does not know ({unknown[:80]!r}); use another one"
+        )
+    vae = networks["vae"]
+    found |= {keys.VAE + ours: vae.tensors[keys.stored_name(name)] for ours, name in keys.vae_layout(vae.tensors).items()}
+    for part, prefix in (("text_encoder", keys.TEXT), ("text_encoder_2", keys.TEXT_2), ("text_encoder_3", keys.TEXT_3)):
+        if (encoder := networks.get(part)) is None:
+            continue
+        if any(name.startswith("encoder.block.") for name in encoder.tensors):
+            found |= {keys.TEXT_3 + name: entry for name, entry in encoder.tensors.items()}
+        else:
+            found |= {prefix + name: entry for name, entry in _text(encoder).items()}
+    return found
+
+
 def metadata_of(networks: Mapping[str, Entries], scheduler: Mapping[str, Any]) -> dict[str, str]:
     """What the configurations say of training, under the keys of single files (`training.training_of`).
 
@@ -158,7 +185,7 @@ def metadata_of(networks: Mapping[str, Entries], scheduler: Mapping[str, Any]) -
         CheckpointError: the network predicts what no network of ours does.
     """
     said = {}
-    if prediction := scheduler.get("prediction_type"):
+    if (prediction := scheduler.get("prediction_type")) and "transformer" not in networks:
         if prediction not in ("epsilon", "v_prediction"):
             raise CheckpointError(
                 f"has a scheduler_config.json with prediction_type {str(prediction)[:40]!r}; epsilon and v_prediction are known"
@@ -220,7 +247,7 @@ def _check_pipeline(folder: Path, said: Mapping[str, Any]) -> None:
     if strange:
         raise CheckpointError(
             f"{folder.name} is a diffusers folder of a {kind}, with parts that this version does not know ({strange[0][:40]}); "
-            "choose an SD 1.x, SD 2.x or SDXL checkpoint"
+            "choose an SD 1.x, SD 2.x, SDXL, SD 3 or Flux checkpoint"
         )
 
 

@@ -44,7 +44,7 @@ __all__ = [
     "scan",
 ]
 
-SUFFIXES = (".safetensors", ".ckpt")
+SUFFIXES = (".safetensors", ".gguf", ".ckpt")
 """Files that people expect in the list.  A .ckpt is listed with the reason why it is not read."""
 
 COMPANION_FOLDERS = frozenset(
@@ -71,6 +71,7 @@ COMPANION_FOLDERS = frozenset(
             "clip_vision",
             "text_encoder",
             "text_encoders",
+            "t5",
             "adetailer",
             "deepbooru",
             "blip",
@@ -258,6 +259,7 @@ def _defaults(said: Mapping[str, str], family: Defaults) -> Defaults:
         cfg_scale=_number(said.get("atelier.cfg_scale"), 0, 50, family.cfg_scale),
         sampler=sampler if sampler in SAMPLERS else family.sampler,
         schedule=schedule if schedule in SCHEDULES else family.schedule,
+        distilled_cfg_scale=family.distilled_cfg_scale,
     )
 
 

@@ -66,16 +66,21 @@ def _read(path: Path, *stamp: int) -> Footprint:
 
 
 def of_header(header: Header) -> Footprint:
-    """Raises CheckpointError where its networks are of another form."""
+    """Of a file with all of its networks: what lies in others is not counted.
+
+    Raises:
+        CheckpointError: its networks are of another form.
+    """
     layout = keys.layout(header.tensors)
     unet, vae = part_shapes(header, layout.unet), part_shapes(header, layout.vae)
-    texts = [part_shapes(header, layout.part(part)) for part in ("text", "text_2")]
-    sizes, of_vae = unet_sizes(unet), vae_sizes(vae)
+    texts = [part_shapes(header, layout.part(part)) for part in ("text", "text_2", "text_3")]
+    of_vae = vae_sizes(vae)
+    row = transformer_row_peak(unet) or row_peak(unet_sizes(unet))
     return Footprint(
         denoiser=_numbers(unet),
         text=sum(map(_numbers, texts)),
         vae=_numbers(vae),
-        row=row_peak(sizes),
+        row=row,
         decode=decoder_peak(of_vae),
         encode=encoder_peak(of_vae),
         factor=2 ** (len(of_vae.channels) - 1),
@@ -86,6 +91,21 @@ def of_header(header: Header) -> Footprint:
 
 def _numbers(shapes: Mapping[str, tuple[int, ...]]) -> int:
     return sum(map(prod, shapes.values()))
+
+
+FLUX_WIDTHS, MMDIT_WIDTHS = 19, 12
+"""Numbers that are alive at most for each token, in widths of the transformer: where a single block of Flux has its queries,
+keys, values and hidden layer at once, and in the feed-forward of SD 3's blocks."""
+TEXT_SHARE = 1 + 512 / 4096
+"""Tokens of text and image by those of the image, of 1024x1024 pixels with T5's text of 512."""
+
+
+def transformer_row_peak(shapes: Mapping[str, tuple[int, ...]]) -> float:
+    """As `row_peak`, of SD 3's and Flux's transformers; 0 for another network."""
+    for name, widths in (("img_in.weight", FLUX_WIDTHS), ("x_embedder.proj.weight", MMDIT_WIDTHS)):
+        if name in shapes:
+            return widths * shapes[name][0] / 4 * TEXT_SHARE
+    return 0.0
 
 
 def row_peak(sizes: UNetSizes) -> float:

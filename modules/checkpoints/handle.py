@@ -19,7 +19,15 @@ from modules.checkpoints.files import CheckpointInfo
 from modules.checkpoints.hashes import FileHash
 from modules.checkpoints.hypernetworks import Hypernetworks
 from modules.checkpoints.loras import Loras
-from modules.diffusion.networks import AdaptableNetwork, LatentSpace, LoadedAdapter, NoiseProcess, PromptEncoder, RowDenoiser
+from modules.diffusion.networks import (
+    AdaptableNetwork,
+    LatentSpace,
+    LoadedAdapter,
+    NoiseProcess,
+    PromptEncoder,
+    RowDenoiser,
+    SizedNoise,
+)
 from modules.diffusion.rows import Answer, Row
 from modules.diffusion.slicing import SwitchableAttention
 from modules.errors import UnknownName
@@ -120,11 +128,17 @@ class ModelHandle:
 
         The same answer for the same question, so that requests which ask alike share forwards.
         """
-        noise = self.noise.read_as(prediction, zero_snr, ignore_zero_snr)
+        return self._with_noise(self.noise.read_as(prediction, zero_snr, ignore_zero_snr))
+
+    def at_size(self, height: int, width: int) -> ModelHandle:
+        """The same networks with the noise of latents of this size, where that differs with it (`networks.SizedNoise`)."""
+        return self._with_noise(self.noise.for_size(height, width)) if isinstance(self.noise, SizedNoise) else self
+
+    def _with_noise(self, noise: NoiseProcess) -> ModelHandle:
         if noise == self.noise:
             return self
         if noise not in self._read_otherwise:
-            own = self.own and self.own.run_as(prediction, zero_snr, ignore_zero_snr)
+            own = self.own and self.own._with_noise(noise)
             self._read_otherwise[noise] = replace(self, noise=noise, own=own)
         return self._read_otherwise[noise]
 

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -38,13 +39,40 @@ DTYPE_BITS = {
 
 
 class TensorEntry(NamedTuple):
-    """Where a tensor lies: `start` and `end` are byte offsets behind the header, `file` counts the files of `Header.files`."""
+    """Where a tensor lies: `start` and `end` are byte offsets behind the header, `file` counts the files of `Header.files`.
+
+    One that is made of several (`rows_of`) has these as `pieces`, one behind the other in its first dimension.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     start: int
     end: int
     file: int = 0
+    pieces: tuple[TensorEntry, ...] = ()
+
+
+def rows_of(pieces: Sequence[TensorEntry]) -> TensorEntry:
+    """Tensors of equal rows, stacked in their first dimension.
+
+    Raises:
+        CheckpointError: their rows are not equal; the message is the rest of a sentence.
+    """
+    first = pieces[0]
+    if any(not piece.shape or (piece.dtype, piece.shape[1:]) != (first.dtype, first.shape[1:]) for piece in pieces):
+        shapes = ", ".join(f"{piece.dtype} {piece.shape}" for piece in pieces)
+        raise CheckpointError(f"has tensors that belong together and do not fit: {shapes}; use another file")
+    shape = (sum(piece.shape[0] for piece in pieces), *first.shape[1:])
+    return TensorEntry(first.dtype, shape, 0, sum(piece.end - piece.start for piece in pieces), first.file, tuple(pieces))
+
+
+def part_of_rows(entry: TensorEntry, number: int, parts: int) -> TensorEntry:
+    """The rows of `number` among `parts` equal ones; raises as `rows_of`."""
+    if not entry.shape or entry.shape[0] % parts:
+        raise CheckpointError(f"has a tensor of the shape {entry.shape}, which is no {parts} equal parts; use another file")
+    size = (entry.end - entry.start) // parts
+    start = entry.start + number * size
+    return entry._replace(shape=(entry.shape[0] // parts, *entry.shape[1:]), start=start, end=start + size)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ VAE = "first_stage_model."
 TEXT = "cond_stage_model.transformer."
 TEXT_2 = "conditioner.embedders.1.model."
 
-PARTS = {"unet": UNET, "vae": VAE, "text": TEXT, "text_2": TEXT_2}
+TEXT_3 = "text_encoders.t5xxl.transformer."
+
+PARTS = {"unet": UNET, "vae": VAE, "text": TEXT, "text_2": TEXT_2, "text_3": TEXT_3}
 
 _WRAPPERS = re.compile(r"(?:(?:model_)?state_dict\.|module\.)+")
 """What pickles of a trainer's whole state and of parallel training leave in front of every name when they are converted."""
@@ -25,9 +27,18 @@ _PREFIXES = (
     (re.compile(r"(?:model\.)?model\.diffusion_model\.|(?:diffusion_model\.)+"), UNET),
     (re.compile(r"(?:(?:cond_stage_model\.|text_encoders\.)clip_l|conditioner\.embedders\.0)\.transformer\."), TEXT),
     (re.compile(r"(?:cond_stage_model|conditioner\.embedders\.0)\.model\."), TEXT),
+    (re.compile(r"text_encoders\.clip_g\.transformer\.(?:text_model\.)?"), TEXT_2),
+    (
+        re.compile(
+            r"(?=(?:double_blocks|single_blocks|joint_blocks|img_in|txt_in|time_in|vector_in|guidance_in|final_layer)\.)"
+        ),
+        UNET,
+    ),
+    (re.compile(r"(?=(?:(?:x|y|t|context)_embedder\.|pos_embed$))"), UNET),
     (re.compile(r"vae\.(?=(?:encoder|decoder|quant_conv|post_quant_conv)\.)"), VAE),
 )
-"""Other prefixes of the parts: other programs', and those of the first text encoders of SDXL, its refiner and SD 2.x."""
+"""Other prefixes of the parts: other programs', those of the first text encoders of SDXL, its refiner and SD 2.x, and the
+transformers of SD 3 and Flux, which files of them alone have without any."""
 
 
 def canonical(name: str) -> str:
@@ -73,6 +84,7 @@ RENAMES: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
     # transformers before 4.x of 2022, and merges made with it, lack "text_model."
     "text": ((re.compile(r"^text_model\."), ""), *_OPEN_CLIP),
     "text_2": _OPEN_CLIP,
+    "text_3": ((re.compile(r"^encoder\.embed_tokens\."), "shared."),),
 }
 
 _FUSED = re.compile(r"(.*\.self_attn)\.in_proj_(weight|bias)")
@@ -83,6 +95,7 @@ IGNORED = re.compile(
     r"cond_stage_model\.(?:encoder|decoder|quantize|quant_conv|post_quant_conv|loss)\.|"  # the first stage, a second time
     r"cond_stage_model\.(?:transformer\.(?:vision_model|visual|logit_scale|attn_mask)|logit_scale|text_projection)|"
     r"conditioner\.embedders\.(?:0\.(?:logit_scale|text_projection)|1\.model\.(?:logit_scale|attn_mask|visual\.))|"
+    r"text_encoders\.[a-z0-9_]{1,20}\.(?:transformer\.)?logit_scale$|"
     r"denoiser\.|edm_(?:mean|std|vpred)|"
     r"embedding_manager\.|optimizer|callbacks|state_dict$|"  # textual-inversion training
     r"(?:model\.)?(?:alphas?|betas|sqrt|log_one|posterior|lvlb)[a-z_]*|logvar|"  # constants
@@ -143,6 +156,7 @@ class Layout:
     vae: dict[str, Place] = field(default_factory=dict)
     text: dict[str, Place] = field(default_factory=dict)
     text_2: dict[str, Place] = field(default_factory=dict)
+    text_3: dict[str, Place] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
 
     def part(self, name: str) -> dict[str, Place]:

@@ -58,7 +58,8 @@ class KLLatentSpace:
     @property
     def published(self) -> str:
         """The name under which these latents are known (`LatentFormat.preview`), "" for those of an autoencoder of its own."""
-        return self.format.preview if self.vae.config == FULL_SIZE else ""
+        config = self.vae.config
+        return self.format.preview if (config.channels, config.res_blocks) == (FULL_SIZE.channels, FULL_SIZE.res_blocks) else ""
 
     @cached_property
     def linear_preview(self) -> LinearPreview:

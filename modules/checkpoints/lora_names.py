@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from modules.checkpoints.transformer_names import BLOCKS, LAYERS
 from modules.hooks import HOOKS, Listing
 
 ENDINGS: Mapping[str, str] = {
@@ -63,6 +64,8 @@ def _endings(revision: int) -> Mapping[str, str]:
 
 
 _PREFIXES = (
+    ("unet", re.compile(r"(?:lora|oft)_transformer_|lycoris_transformer_(?=(?:single_)?transformer_blocks_)|transformer\.")),
+    ("text_3", re.compile(r"(?:lora|oft|lycoris)_te3_|text_encoder_3\.|text_encoders\.t5xxl\.(?:transformer\.)?")),
     ("unet", re.compile(r"(?:lora|oft|lycoris)_unet_|(?:model\.)?diffusion_model\.|unet\.")),
     ("text_2", re.compile(r"(?:lora|oft|lycoris)_te2_|text_encoder_2\.|text_encoders\.clip_g\.(?:transformer\.)?")),
     ("text", re.compile(r"(?:lora|oft|lycoris)_te1?_|text_encoder\.|text_encoders\.clip_l\.(?:transformer\.)?")),
@@ -71,8 +74,12 @@ _PREFIXES = (
 )
 
 
+_XLABS = re.compile(r"(double_blocks\.\d+)\.processor\.(qkv|proj)_lora([12])\.(down|up)\.weight")
+"""XLabs' names of Flux's attentions: 1 is the image's, 2 the text's."""
+
+
 def split(name: str) -> tuple[str, str, str]:
-    """(part, stem, what) of a tensor: `part` is "unet", "text" or "text_2", `stem` has underscores only.
+    """(part, stem, what) of a tensor: `part` is one of `keys.PARTS`, "unet" for every denoiser, `stem` has underscores only.
 
     All are "" for a name that no adapter has.
 
@@ -81,6 +88,9 @@ def split(name: str) -> tuple[str, str, str]:
     >>> split("unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.up.weight")[1]
     'mid_block_attentions_0_transformer_blocks_0_attn1_to_out_0'
     """
+    if xlabs := _XLABS.fullmatch(name.removeprefix("diffusion_model.")):
+        side = "img" if xlabs[3] == "1" else "txt"
+        return "unet", f"{xlabs[1].replace('.', '_')}_{side}_attn_{xlabs[2]}", xlabs[4]
     endings = _endings(HOOKS.revision)
     ending = next((one for one in endings if name.endswith(one)), None)
     if ending is None:
@@ -101,6 +111,41 @@ def split(name: str) -> tuple[str, str, str]:
 def text_aliases(places: Iterable[str]) -> dict[str, str]:
     """The layers of a text encoder (`encoder.layers.0.mlp.fc1`) by stem."""
     return {place.replace(".", "_"): place for place in places}
+
+
+def transformer_aliases(
+    rows: Mapping[str, int], kind: str, width: int
+) -> tuple[dict[str, str], dict[str, tuple[str, int, int]]]:
+    """The layers of a transformer by stem, in the spelling of single files and in diffusers'; and by stem the parts of layers
+    that diffusers has by themselves, each with its first row and its number of rows.
+
+    Args:
+        rows: outputs of each layer, by its name in single files.
+        kind: "sd3" or "flux".
+        width: of the transformer: queries, keys and values have so many rows each.
+    """
+    stems = {place.replace(".", "_"): place for place in rows}
+    pieces: dict[str, tuple[str, int, int]] = {}
+    for theirs, layer in LAYERS[kind].items():
+        if layer[0] in rows and len(layer) == 1:
+            stems[theirs.replace(".", "_")] = layer[0]
+    for theirs, ours, layers in BLOCKS[kind]:
+        for name, (layer_name, number) in layers.items():
+            for block in range(MAX_BLOCKS):
+                place = f"{ours}.{block}.{layer_name}"
+                if place not in rows:
+                    continue
+                stem = f"{theirs}.{block}.{name}".replace(".", "_")
+                if layer_name.endswith(("qkv", "linear1")):
+                    first = number * width
+                    pieces[stem] = (place, first, rows[place] - first if number == 3 else width)
+                elif rows[place] != 2 * width or not name.startswith("norm1_context"):  # whose halves change places
+                    stems[stem] = place
+    return stems, pieces
+
+
+MAX_BLOCKS = 100
+"""Of a transformer."""
 
 
 def unet_aliases(places: Iterable[str], levels: int, res_blocks: int) -> dict[str, str]:

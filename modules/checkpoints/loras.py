@@ -29,7 +29,7 @@ from modules.checkpoints.lora_options import adjusted
 from modules.checkpoints.weights import Weights
 from modules.diffusion.adapters import Adapter, Delta, Dense, Layer, LowRank
 from modules.diffusion.blocks import resting_weight
-from modules.diffusion.deltas import Decomposed, Full, Generalised, Hadamard, Kronecker, Rotation, Scaled
+from modules.diffusion.deltas import Decomposed, Full, Generalised, Hadamard, Kronecker, Parted, Rotation, Scaled
 from modules.diffusion.networks import AdaptableNetwork, LoadedAdapter
 from modules.errors import CheckpointError, UnknownName
 from modules.extensions.isolation import call
@@ -147,21 +147,29 @@ class _Reader:
         deltas: dict[str, dict[str, Delta]] = {}
         unmatched: list[str] = []
         unfit = ""
+        parted: dict[tuple[str, str], list[tuple[Delta, tuple[int, int]]]] = {}
         for (part, stem), names in self._by_layer().items():
             network = self._networks.get(part)
-            place = network.stems.get(stem) if network else None
+            piece = network.pieces.get(stem) if network else None
+            place = piece[0] if piece else network.stems.get(stem) if network else None
             if network is None or place is None:
                 unmatched += names.values()
                 continue
             layer: Layer = network.layers[place] if place in network.layers else network.norms[place]
+            layer = _rows_of(layer, *piece[1:]) if piece else layer
             delta = self._delta(names, layer, network.dtype)
             if delta is None:
                 unmatched += names.values()
             elif unfit_here := _misfit(delta, layer):
                 unmatched += names.values()
                 unfit = unfit or f"{next(iter(names.values()))!r}: {unfit_here}"
+            elif piece:
+                parted.setdefault((part, place), []).append((delta.to(network.device, network.dtype), piece[1:]))
             else:
                 deltas.setdefault(part, {})[place] = delta.to(network.device, network.dtype)
+        for (part, place), pieces in parted.items():
+            whole = Parted(*(tuple(each) for each in zip(*pieces, strict=True)))
+            deltas.setdefault(part, {}).setdefault(place, whole)
         inversions = self._inversions()
         if not deltas and not inversions:
             why = f" ({unfit})" if unfit else f": it has {listed(sorted(self._header.tensors)[:3])}"
@@ -234,6 +242,14 @@ class _Reader:
             number = int.from_bytes(self._file.read(min(8, entry.end - entry.start)), "little", signed=entry.dtype[0] == "I")
             return torch.tensor(float(number))
         return self._weights[name].clone()
+
+
+def _rows_of(layer: Layer, first: int, rows: int) -> nn.Linear:
+    """Some rows of a linear layer as one of its own."""
+    weight = resting_weight(layer)[first : first + rows]
+    part = nn.Linear(1, 1, bias=False, device="meta")
+    part.weight = nn.Parameter(weight, requires_grad=False)
+    return part
 
 
 def delta_of(tensors: Tensors, weight: Tensor, kept: Callable[[Delta], Delta] = lambda delta: delta) -> Delta | None:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -388,7 +388,8 @@ class ModelManager:
     def _build(self, info: CheckpointInfo, identity: _Identity, residence: Residence | None = None) -> ModelHandle:
         """The model of a file, held in this way; as is usual here unless given."""
         residence = residence or first_choice(self._storage)
-        with _named(info.path), open_source(info.path) as source:
+        with _named(info.path), ExitStack() as stack:
+            source = stack.enter_context(open_source(info.path))
             header = source.header
             if source.stamp != identity[1:4]:
                 raise CheckpointError("changed while it was read; wait until it is complete and try again")
@@ -396,8 +397,9 @@ class ModelManager:
             check_scaling(header, family.latent.scale)
             dtype = self.dtype if header.numbers >= SMALL else self._small_dtype
             read_to = torch.device("cpu") if residence.through_main_memory else self.device
-            fill = Filler(Weights(source.files, header), read_to, info.path.name)
+            fill = Filler(Weights(source.files, header, read_to), read_to, info.path.name)
             opened = self._opened(info.path, header, fill, dtype, identity[:4])  # its content, without its configuration
+            opened = replace(opened, open_beside=self._opener(stack, opened, read_to))
             loaded = family.load(opened)
             if residence.through_main_memory:
                 place(opened.components, residence, self.device)
@@ -421,6 +423,19 @@ class ModelManager:
             notes=residence.notes,
         )
 
+    def _opener(self, stack: ExitStack, opened: ModelFile, read_to: torch.device) -> Callable[..., ModelFile]:
+        """What opens files beside a checkpoint's (`ModelFile.open_beside`), until the stack is closed."""
+
+        def beside(path: Path, changed: Callable[[Header], Header]) -> ModelFile:
+            with _named(path):
+                source = stack.enter_context(open_source(path))
+                header = changed(source.header)
+                fill = Filler(Weights(source.files, header, read_to), read_to, path.name)
+            other = self._opened(path, header, fill, opened.dtype, (str(path), *source.stamp))
+            return replace(other, components=opened.components)
+
+        return beside
+
     def _opened(self, path: Path, header: Header, fill: Filler, dtype: torch.dtype, content: Stamped) -> ModelFile:
         return ModelFile(
             path=path,
@@ -435,6 +450,7 @@ class ModelManager:
             content=content,
             kernels=self._kernels,
             accelerate=self._accelerate,
+            folders=self.folders,
         )
 
 

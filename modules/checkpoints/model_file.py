@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +46,12 @@ class ModelFile:
     accelerate: Accelerate = eager
     """What evaluates a U-Net of it."""
     components: list[Component] = field(default_factory=list)
-    """Those that were asked for so far."""
+    """Those that were asked for so far, those of files beside it too."""
+    folders: Sequence[Path] = ()
+    """The models folders, where files that go with it may lie."""
+    open_beside: Callable[[Path, Callable[[Header], Header]], ModelFile] | None = None
+    """Opens another file whose networks become components of this model, its header changed by the function; as long as this
+    one is open.  None where it has to be whole."""
 
     def component(self, part: str, make: Callable[[], nn.Module], streamable: bool = False) -> nn.Module:
         """The network that is known as this part of the file, made when it is not loaded.

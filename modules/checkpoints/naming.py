@@ -77,7 +77,7 @@ def _readings(wanted: str) -> Iterator[str]:
 
 def _files_name(text: str) -> str:
     """The last part of a path, in any case and without a model's suffix."""
-    return re.sub(r"\.(safetensors|ckpt)$", "", text.rsplit("/", 1)[-1].casefold())
+    return re.sub(r"\.(safetensors|gguf|ckpt)$", "", text.rsplit("/", 1)[-1].casefold())
 
 
 _RULES: tuple[Callable[[Named, str], bool], ...] = (

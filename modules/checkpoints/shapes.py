@@ -47,4 +47,5 @@ def text_config(shapes: Shapes, read: TextPart) -> TextConfig:
         layer=read.layer,
         normalised=read.normalised,
         pad=read.pad,
+        pooled=read.pooled_plain,
     )

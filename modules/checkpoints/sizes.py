@@ -19,8 +19,8 @@ from modules.errors import CheckpointError
 Shapes = Mapping[str, tuple[int, ...]]
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
 
-MAX_WIDTH = 16_384
-"""Channels of any layer; the widest of SD 1.x has 10240."""
+MAX_WIDTH = 32_768
+"""Channels of any layer; the widest of SD 1.x has 10240, of Flux 21504."""
 MAX_NUMBER = 200
 """Of numbered parts; the largest text encoders have 32 layers."""
 NORM_GROUPS = 32
@@ -60,6 +60,7 @@ class VAESizes(NamedTuple):
     codebook: int = 0
     attention: tuple[bool, ...] = ()
     middle_attention: bool = True
+    quantised: bool = True
 
 
 class TextSizes(NamedTuple):
@@ -83,7 +84,7 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
     Raises:
         CheckpointError: the tensors are no U-Net of the form that we build.
     """
-    counts = _counts(shapes)
+    counts = part_counts(shapes)
     resolutions: list[list[tuple[int, int]]] = [[]]  # per resolution: (channels, transformer depth) of each residual block
     cross_only = [False]
     steps = _resampling_blocks(shapes, counts)
@@ -93,7 +94,7 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
             resolutions.append([])
             cross_only.append(False)
         else:
-            width = _size(shapes, f"{block}.0.out_layers.3.weight", 0)
+            width = size_at(shapes, f"{block}.0.out_layers.3.weight", 0)
             resolutions[-1].append((width, _depth(shapes, counts, block)))
             # Where the text is as wide as the level, shapes do not tell: the only such one that is published attends to itself
             seen = shapes.get(f"{block}.1.transformer_blocks.0.attn1.to_k.weight", ())
@@ -106,7 +107,7 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
     if len(context) != 2 and not self_only:
         raise CheckpointError("has a U-Net without attention to a text, so it cannot follow a prompt; use another file")
     channels = tuple(level[0][0] for level in resolutions)
-    first = _size(shapes, "input_blocks.0.0.weight", 0)
+    first = size_at(shapes, "input_blocks.0.0.weight", 0)
     _check_groups("U-Net", (first, *channels))
     if channels[0] != first:
         raise CheckpointError(
@@ -117,17 +118,17 @@ def unet_sizes(shapes: Shapes) -> UNetSizes:
     # A block without its transformer, where its level has one on the way down, is a file that lacks something
     depths_up = tuple(_depth(shapes, counts, f"output_blocks.{index}") or mirror for index, mirror in enumerate(as_down))
     return UNetSizes(
-        in_channels=_size(shapes, "input_blocks.0.0.weight", 1),
-        out_channels=_size(shapes, "out.2.weight", 0),
+        in_channels=size_at(shapes, "input_blocks.0.0.weight", 1),
+        out_channels=size_at(shapes, "out.2.weight", 0),
         channels=channels,
         res_blocks=len(resolutions[0]),
         transformer_depth=depth,
         middle_depth=_depth(shapes, counts, "middle_block"),
         context_dim=1 if self_only else context[1],
-        vector_width=_size(shapes, "label_emb.0.0.weight", 1) if "label_emb.0.0.weight" in shapes else 0,
+        vector_width=size_at(shapes, "label_emb.0.0.weight", 1) if "label_emb.0.0.weight" in shapes else 0,
         output_depth=() if depths_up == as_down else depths_up,
         middle_res_blocks=min(2, counts.get("middle_block", 0)),
-        classes=_size(shapes, "label_emb.weight", 0) if "label_emb.weight" in shapes else 0,
+        classes=size_at(shapes, "label_emb.weight", 0) if "label_emb.weight" in shapes else 0,
         cross_only=tuple(cross_only) if any(cross_only) else (),
         self_only=self_only,
         scale_shift=shapes.get("input_blocks.1.0.emb_layers.1.weight", (0,))[:1] == (2 * channels[0],),
@@ -165,21 +166,24 @@ def vae_sizes(shapes: Shapes) -> VAESizes:
     Raises:
         CheckpointError: the tensors are no autoencoder of the form that we build.
     """
-    counts = _counts(shapes)
+    counts = part_counts(shapes)
     number = counts.get("encoder.down", 0)
     if not number:
         raise CheckpointError("has an autoencoder without an encoder; use a full checkpoint")
-    resolutions = [_size(shapes, f"encoder.down.{level}.block.0.conv1.weight", 0) for level in range(number)]
+    resolutions = [size_at(shapes, f"encoder.down.{level}.block.0.conv1.weight", 0) for level in range(number)]
     _check_groups("autoencoder", resolutions)
     attention = tuple(bool(counts.get(f"encoder.down.{level}.attn", 0)) for level in range(number))
+    latent_channels = size_at(shapes, "decoder.conv_in.weight", 1)
     return VAESizes(
         channels=tuple(resolutions),
         res_blocks=counts.get("encoder.down.0.block", 0),
-        latent_channels=_size(shapes, "decoder.conv_in.weight", 1),
-        image_channels=_size(shapes, "encoder.conv_in.weight", 1),
-        codebook=_size(shapes, "quantize.embedding.weight", 0) if "quantize.embedding.weight" in shapes else 0,
+        latent_channels=latent_channels,
+        image_channels=size_at(shapes, "encoder.conv_in.weight", 1),
+        codebook=size_at(shapes, "quantize.embedding.weight", 0) if "quantize.embedding.weight" in shapes else 0,
         attention=attention if any(attention) else (),
         middle_attention=any(f"{half}.mid.attn_1.{each}.weight" in shapes for half in _HALVES for each in _ATTENTION),
+        # Of SD 3 and Flux; elsewhere their absence is a torn file
+        quantised=latent_channels != 16 or not {"quant_conv.weight", "post_quant_conv.weight"}.isdisjoint(shapes),
     )
 
 
@@ -192,22 +196,22 @@ def text_sizes(shapes: Shapes) -> TextSizes:
     Raises:
         CheckpointError: the tensors are no CLIP text encoder.
     """
-    vocabulary, width = (_size(shapes, "embeddings.token_embedding.weight", axis) for axis in (0, 1))
+    vocabulary, width = (size_at(shapes, "embeddings.token_embedding.weight", axis) for axis in (0, 1))
     return TextSizes(
         vocabulary=vocabulary,
         width=width,
-        layers=_counts(shapes).get("encoder.layers", 0),
+        layers=part_counts(shapes).get("encoder.layers", 0),
         heads=max(1, width // 64),
-        hidden=_size(shapes, "encoder.layers.0.mlp.fc1.weight", 0),
-        positions=_size(shapes, "embeddings.position_embedding.weight", 0),
-        projection=_size(shapes, "text_projection.weight", 0) if "text_projection.weight" in shapes else 0,
+        hidden=size_at(shapes, "encoder.layers.0.mlp.fc1.weight", 0),
+        positions=size_at(shapes, "embeddings.position_embedding.weight", 0),
+        projection=size_at(shapes, "text_projection.weight", 0) if "text_projection.weight" in shapes else 0,
     )
 
 
-def _counts(names: Iterable[str]) -> dict[str, int]:
+def part_counts(names: Iterable[str]) -> dict[str, int]:
     """How many numbered children each part has, by the highest number; numbers beyond `MAX_NUMBER` are not a network's.
 
-    >>> _counts(["layers.0.bias", "layers.3.bias", "out.2.bias"])
+    >>> part_counts(["layers.0.bias", "layers.3.bias", "out.2.bias"])
     {'layers': 4, 'out': 3}
     """
     counts: dict[str, int] = {}
@@ -220,7 +224,7 @@ def _counts(names: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def _size(shapes: Shapes, name: str, axis: int) -> int:
+def size_at(shapes: Shapes, name: str, axis: int) -> int:
     shape = shapes.get(name)
     if shape is None:
         raise CheckpointError(f"lacks the tensor {name!r}; the file is incomplete, download it again")
@@ -244,11 +248,11 @@ def unet_tensors(sizes: UNetSizes) -> Tensors:
     """Name and shape of every tensor of a U-Net of these sizes."""
     width, time = sizes.channels[0], sizes.channels[0] * 4
     last = len(sizes.channels) - 1
-    yield from _linear("time_embed.0", width, time)
-    yield from _linear("time_embed.2", time, time)
+    yield from linear_tensors("time_embed.0", width, time)
+    yield from linear_tensors("time_embed.2", time, time)
     if sizes.vector_width:
-        yield from _linear("label_emb.0.0", sizes.vector_width, time)
-        yield from _linear("label_emb.0.2", time, time)
+        yield from linear_tensors("label_emb.0.0", sizes.vector_width, time)
+        yield from linear_tensors("label_emb.0.2", time, time)
     elif sizes.classes:
         yield "label_emb.weight", (sizes.classes, time)
     yield from _conv("input_blocks.0.0", sizes.in_channels, width)
@@ -306,8 +310,9 @@ def vae_tensors(sizes: VAESizes) -> Tensors:
     yield from _conv("decoder.conv_out", widths[0], sizes.image_channels)
     if sizes.codebook:
         yield "quantize.embedding.weight", (sizes.codebook, latent)
-    yield from _conv("quant_conv", moments, moments, 1)
-    yield from _conv("post_quant_conv", latent, latent, 1)
+    if sizes.quantised:
+        yield from _conv("quant_conv", moments, moments, 1)
+        yield from _conv("post_quant_conv", latent, latent, 1)
 
 
 def text_tensors(sizes: TextSizes) -> Tensors:
@@ -318,10 +323,10 @@ def text_tensors(sizes: TextSizes) -> Tensors:
     for number in range(sizes.layers):
         layer = f"encoder.layers.{number}"
         for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
-            yield from _linear(f"{layer}.self_attn.{projection}", width, width)
+            yield from linear_tensors(f"{layer}.self_attn.{projection}", width, width)
         yield from _norm(f"{layer}.layer_norm1", width)
-        yield from _linear(f"{layer}.mlp.fc1", width, sizes.hidden)
-        yield from _linear(f"{layer}.mlp.fc2", sizes.hidden, width)
+        yield from linear_tensors(f"{layer}.mlp.fc1", width, sizes.hidden)
+        yield from linear_tensors(f"{layer}.mlp.fc2", sizes.hidden, width)
         yield from _norm(f"{layer}.layer_norm2", width)
     yield from _norm("final_layer_norm", width)
     if sizes.projection:
@@ -332,8 +337,8 @@ def _unet_block(sizes: UNetSizes, block: str, channels: int, out: int, depth: in
     yield from _res_block(sizes, f"{block}.0", channels, out)
     if depth and sizes.self_only:
         yield from _norm(f"{block}.1.norm", out)
-        yield from _linear(f"{block}.1.qkv", out, 3 * out)
-        yield from _linear(f"{block}.1.proj_out", out, out)
+        yield from linear_tensors(f"{block}.1.qkv", out, 3 * out)
+        yield from linear_tensors(f"{block}.1.proj_out", out, out)
     elif depth:
         yield from _transformer(f"{block}.1", out, depth, sizes.context_dim, cross_only)
 
@@ -349,7 +354,7 @@ def _step(sizes: UNetSizes, name: str, convolution: str, channels: int) -> Tenso
 def _res_block(sizes: UNetSizes, name: str, channels: int, out: int) -> Tensors:
     yield from _norm(f"{name}.in_layers.0", channels)
     yield from _conv(f"{name}.in_layers.2", channels, out)
-    yield from _linear(f"{name}.emb_layers.1", sizes.channels[0] * 4, out * (2 if sizes.scale_shift else 1))
+    yield from linear_tensors(f"{name}.emb_layers.1", sizes.channels[0] * 4, out * (2 if sizes.scale_shift else 1))
     yield from _norm(f"{name}.out_layers.0", out)
     yield from _conv(f"{name}.out_layers.3", out, out)
     if channels != out:
@@ -362,8 +367,8 @@ def _transformer(name: str, width: int, depth: int, context: int, cross_only: bo
     for number in range(depth):
         block = f"{name}.transformer_blocks.{number}"
         yield from _attention(f"{block}.attn1", width, context if cross_only else width)
-        yield from _linear(f"{block}.ff.net.0.proj", width, width * 8)
-        yield from _linear(f"{block}.ff.net.2", width * 4, width)
+        yield from linear_tensors(f"{block}.ff.net.0.proj", width, width * 8)
+        yield from linear_tensors(f"{block}.ff.net.2", width * 4, width)
         yield from _attention(f"{block}.attn2", width, context)
         for norm in ("norm1", "norm2", "norm3"):
             yield from _norm(f"{block}.{norm}", width)
@@ -374,7 +379,7 @@ def _attention(name: str, width: int, context: int) -> Tensors:
     yield f"{name}.to_q.weight", (width, width)
     yield f"{name}.to_k.weight", (width, context)
     yield f"{name}.to_v.weight", (width, context)
-    yield from _linear(f"{name}.to_out.0", width, width)
+    yield from linear_tensors(f"{name}.to_out.0", width, width)
 
 
 def _vae_level(name: str, channels: int, out: int, blocks: int, attends: bool) -> Tensors:
@@ -411,7 +416,7 @@ def _conv(name: str, channels: int, out: int, kernel: int = 3) -> Tensors:
     yield f"{name}.bias", (out,)
 
 
-def _linear(name: str, width: int, out: int) -> Tensors:
+def linear_tensors(name: str, width: int, out: int) -> Tensors:
     yield f"{name}.weight", (out, width)
     yield f"{name}.bias", (out,)
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from modules.checkpoints import diffusers_folder
-from modules.checkpoints.header import Header, header_of, open_model, read_header
+from modules.checkpoints import diffusers_folder, gguf
+from modules.checkpoints.header import Header, header_of, open_model
+from modules.checkpoints.transformer_names import kind_of, single_file
 from modules.errors import CheckpointError
 
 _CHANGED = "changed while it was read; wait until it is complete and try again"
@@ -45,7 +46,27 @@ def read_source(path: Path) -> Header:
     Raises:
         CheckpointError: as `header.read_header` and `diffusers_folder.header_of_folder`.
     """
-    return diffusers_folder.header_of_folder(path) if path.is_dir() else read_header(path)
+    if path.is_dir():
+        return diffusers_folder.header_of_folder(path)
+    with open_model(path) as file:
+        return _header(file, path)
+
+
+def _header(file: BinaryIO, path: Path) -> Header:
+    """Of an open file, safetensors or GGUF."""
+    begins = file.read(len(gguf.MAGIC))
+    file.seek(0)
+    return with_file_names(gguf.header_of_gguf(file, path) if begins == gguf.MAGIC else header_of(file, path), path)
+
+
+def with_file_names(header: Header, path: Path) -> Header:
+    """With the names of single files, where a transformer has those of diffusers; `path` is only named in messages."""
+    if not kind_of(header.tensors)[0]:
+        return header
+    try:
+        return replace(header, tensors=single_file(header.tensors))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name} {error}") from None
 
 
 @contextmanager
@@ -59,7 +80,7 @@ def open_source(path: Path) -> Iterator[OpenSource]:
         if not path.is_dir():
             file = stack.enter_context(open_model(path))
             stamp = file_stamp(os.fstat(file.fileno()))
-            yield OpenSource(header_of(file, path), (file,), stamp, (stamp,))
+            yield OpenSource(_header(file, path), (file,), stamp, (stamp,))
             return
         try:
             content = diffusers_folder.content(path)
@@ -119,4 +140,4 @@ def suffix_of(path: Path) -> str:
     return path.name.removeprefix(stem_of(path))
 
 
-SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin")

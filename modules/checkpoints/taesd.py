@@ -2,8 +2,8 @@
 
 No torch: the web process lists them, and refuses a request that asks for one that is not here.  A file holds a decoder, an
 encoder or both, under the layer numbers of their sequences (`diffusion.taesd`), with or without `taesd_decoder.` in front, or
-under the names of diffusers' AutoencoderTiny.  Whether it is for SD 1.x or SDXL is told by its name alone, "xl": shapes are
-equal.
+under the names of diffusers' AutoencoderTiny.  Whether it is for SD 1.x or SDXL is told by its name alone, "xl", and whether
+for SD 3 or Flux.1 by "sd3": shapes are equal.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ FOLDERS = frozenset(("vae_approx", "vae-approx", "taesd"))
 """ComfyUI's, A1111's and our own name of the folder."""
 SUFFIX = ".safetensors"
 
-CHANNELS = 4
-"""Channels of the latents of SD 1.x, 2.x and SDXL."""
-FILE_NAMES = {"SD 1.x": "taesd", "SDXL": "taesdxl"}
+CHANNELS, MORE_CHANNELS = 4, 16
+"""Channels of the latents of SD 1.x, 2.x and SDXL; of SD 3 and Flux."""
+FILE_NAMES = {"SD 1.x": "taesd", "SDXL": "taesdxl", "SD 3": "taesd3", "Flux": "taef1"}
 """How the published files begin that are for a latent space (`LatentFormat.preview`)."""
 
 _DECODER_BLOCKS, _DECODER_PLAIN = (3, 4, 5, 8, 9, 10, 13, 14, 15, 18), (7, 12, 17)
@@ -72,8 +72,10 @@ def described_taesd(path: Path, name: str = "") -> TinyInfo:
     """
     status = path.stat()
     name = name or path.name
+    halves, problem, channels = _described(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
     latent = "SDXL" if "xl" in name.casefold() else "SD 1.x"
-    halves, problem = _described(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+    if channels == MORE_CHANNELS:
+        latent = "SD 3" if "sd3" in name.casefold() else "Flux"
     return TinyInfo(name, path, latent, halves, problem)
 
 
@@ -138,16 +140,18 @@ def _wanted(half: Half, channels: int) -> Mapping[str, tuple[int, ...]]:
 
 
 @lru_cache(maxsize=256)
-def _described(path_text: str, *identity: int) -> tuple[tuple[Half, ...], str]:
+def _described(path_text: str, *identity: int) -> tuple[tuple[Half, ...], str, int]:
+    """The halves that are there, what is wrong, and the channels of the latents."""
     path = Path(path_text)
     try:
         header = read_header(path)
         try:
-            return tuple(_checked(header)), ""
+            halves = tuple(_checked(header))
+            return halves, "", channels_of(header, halves[0])
         except CheckpointError as error:
             raise CheckpointError(f"{path.name} {error}") from None
     except CheckpointError as error:
-        return (), str(error)
+        return (), str(error), CHANNELS
 
 
 def _checked(header: Header) -> Iterator[Half]:
@@ -165,10 +169,10 @@ def _checked(header: Header) -> Iterator[Half]:
             entry = header.tensors[names[name]]
             check_format(names[name], entry.dtype)
             check_shape(names[name], entry.shape, shape)
-        if channels != CHANNELS:
+        if channels not in (CHANNELS, MORE_CHANNELS):
             raise CheckpointError(
                 f"is a TAESD for latents of {channels} channels, which no checkpoint has that this version paints with; "
-                "choose one for SD 1.x or SDXL"
+                "choose one for SD 1.x, SDXL, SD 3 or Flux"
             )
         if stranger := next((name for name in names if name not in wanted), None):
             raise CheckpointError(f"is a TAESD of another form, with the tensor {stranger!r}; choose one for SD 1.x or SDXL")

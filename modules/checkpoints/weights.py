@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from modules.checkpoints import keys
 from modules.checkpoints.completeness import check_format, check_missing, check_scale, check_shape, listed
-from modules.checkpoints.header import Header
+from modules.checkpoints.gguf import BLOCK_BYTES
+from modules.checkpoints.gguf_weights import dequantised
+from modules.checkpoints.header import Header, TensorEntry
 from modules.checkpoints.keys import Place, Slice, stored_name
 from modules.errors import CheckpointError
 
@@ -34,10 +36,13 @@ DTYPES = {
 
 
 class Weights:
-    """The tensors of an open file, or of several (`Header.files`), as views of their memory-mapped bytes."""
+    """The tensors of an open file, or of several (`Header.files`), as views of their memory-mapped bytes.
 
-    def __init__(self, file: BinaryIO | Sequence[BinaryIO], header: Header) -> None:
-        self._header = header
+    GGUF's blocks are brought to float32 on `device`: fewer bytes go there.
+    """
+
+    def __init__(self, file: BinaryIO | Sequence[BinaryIO], header: Header, device: torch.device | str = "cpu") -> None:
+        self._header, self._device = header, device
         files = file if isinstance(file, Sequence) else (file,)
         # Copy on write: torch wants writable memory, the file must never change
         self._mappings = [mmap.mmap(each.fileno(), 0, access=mmap.ACCESS_COPY) for each in files]
@@ -45,7 +50,17 @@ class Weights:
     def __getitem__(self, name: str) -> Tensor:
         """The tensor `name` in its stored number format; no byte is read until it is used."""
         entry = self._header.tensors[name]
+        if not entry.pieces:
+            return self._at(name, entry)
+        pieces = [self._at(name, piece) for piece in entry.pieces]
+        return torch.cat([piece.to(pieces[0].dtype) for piece in pieces])
+
+    def _at(self, name: str, entry: TensorEntry) -> Tensor:
         check_format(name, entry.dtype)
+        if entry.dtype in BLOCK_BYTES:
+            start, end = self._header.data_start + entry.start, self._header.data_start + entry.end
+            data = torch.frombuffer(self._mappings[entry.file], dtype=torch.uint8, count=end - start, offset=start)
+            return dequantised(data.to(self._device), entry.dtype).view(entry.shape)
         dtype = DTYPES[entry.dtype]
         if entry.start == entry.end:
             return torch.empty(entry.shape, dtype=dtype)

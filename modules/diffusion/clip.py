@@ -25,6 +25,7 @@ class TextConfig:
     `projection` is the width of the pooled text, 0 for an encoder of which none is read.  `layer` is the hidden state that
     becomes the context, counted from the end with 1 for the last, None for the one that is asked for (clip skip); the final
     normalisation follows where `normalised`.  `pad` is the token that the network expects behind a text's end.
+    With `pooled` the pooled text is read without a projection.
     """
 
     vocabulary: int = VOCABULARY_SIZE
@@ -38,6 +39,7 @@ class TextConfig:
     layer: int | None = None
     normalised: bool = True
     pad: int = EOS
+    pooled: bool = False
 
 
 class CLIPText(nn.Module):

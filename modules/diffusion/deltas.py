@@ -128,6 +128,33 @@ class Full(Delta):
 
 
 @dataclass(frozen=True, eq=False)
+class Parted(Delta):
+    """Changes of parts of a linear layer: each of `deltas` of the rows (first, number) in `spans`.
+
+    Files name queries, keys and values by themselves where a network has one matrix for them.
+    """
+
+    deltas: tuple[Delta, ...]
+    spans: tuple[tuple[int, int], ...]
+
+    def weight(self, weight: Tensor) -> Tensor:
+        total = torch.zeros_like(weight, dtype=torch.float32)
+        for delta, (first, rows) in zip(self.deltas, self.spans, strict=True):
+            total[first : first + rows] += delta.weight(weight[first : first + rows])
+        return total
+
+    def change(self, x: Tensor, layer: Layer) -> Tensor:
+        total = x.new_zeros(*x.shape[:-1], len(layer.weight))
+        for delta, (first, rows) in zip(self.deltas, self.spans, strict=True):
+            if isinstance(delta, LowRank):
+                part = delta.change(x, layer)
+            else:
+                part = applied(layer, x, delta.weight(layer.weight[first : first + rows]).to(x.dtype))
+            total[..., first : first + rows] += part
+        return total
+
+
+@dataclass(frozen=True, eq=False)
 class Rotation(Delta):
     """OFT and BOFT: output rows of W turned by orthogonal blocks, W' = R W, then times `rescale` (out, 1, ...).
 

@@ -59,6 +59,14 @@ class NoiseProcess(Hashable, Protocol):
         """As the request's options say (`ModelHandle.run_as`); itself where the training knows no such choice."""
 
 
+@runtime_checkable
+class SizedNoise(Protocol):
+    """A noise process that differs with the size of the picture."""
+
+    def for_size(self, height: int, width: int) -> NoiseProcess:
+        """That of latents of `height` x `width` positions."""
+
+
 class RowDenoiser(Protocol[Batch]):
     """The denoising network of a model: which rows share a forward, and the x0 prediction of each."""
 
@@ -137,6 +145,9 @@ class AdaptableNetwork:
     device: torch.device
     dtype: torch.dtype
     norms: Mapping[str, nn.GroupNorm | nn.LayerNorm] = field(default_factory=dict)
+    pieces: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
+    """By stem, a part of a layer that files name by itself: its place, and its first row and number of rows (queries, keys and
+    values of one matrix)."""
 
 
 @dataclass(frozen=True, eq=False)

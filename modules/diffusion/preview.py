@@ -54,7 +54,57 @@ SDXL_PREVIEW = LinearPreview(
 )
 """For SDXL's autoencoder; factors of stable-diffusion.cpp's `latent-preview.h` (MIT)."""
 
-PUBLISHED = {"SD 1.x": SD1_PREVIEW, "SDXL": SDXL_PREVIEW}
+SD3_PREVIEW = LinearPreview(
+    weight=torch.tensor(
+        [
+            [-0.0645, 0.0177, 0.1052],
+            [0.0028, 0.0312, 0.065],
+            [0.1848, 0.0762, 0.036],
+            [0.0944, 0.036, 0.0889],
+            [0.0897, 0.0506, -0.0364],
+            [-0.002, 0.1203, 0.0284],
+            [0.0855, 0.0118, 0.0283],
+            [-0.0539, 0.0658, 0.1047],
+            [-0.0057, 0.0116, 0.07],
+            [-0.0412, 0.0281, -0.0039],
+            [0.1106, 0.1171, 0.122],
+            [-0.0248, 0.0682, -0.0481],
+            [0.0815, 0.0846, 0.1207],
+            [-0.012, -0.0055, -0.0867],
+            [-0.0749, -0.0634, -0.0456],
+            [-0.1418, -0.1457, -0.1259],
+        ]
+    ),
+    bias=torch.zeros(3),
+)
+"""For SD 3's autoencoder; factors of Stability AI's sd3.5, `sd3_impls.py` (MIT)."""
+
+FLUX_PREVIEW = LinearPreview(
+    weight=torch.tensor(
+        [
+            [-0.0412, 0.0199, 0.0973],
+            [0.0281, 0.0267, 0.1296],
+            [0.0656, -0.068, -0.0147],
+            [-0.013, -0.0148, 0.0813],
+            [0.0786, 0.0593, -0.0247],
+            [-0.016, -0.0037, 0.005],
+            [0.0336, 0.139, 0.0685],
+            [-0.0245, -0.0636, -0.0301],
+            [-0.0402, -0.0167, 0.1272],
+            [0.1127, 0.0888, -0.0419],
+            [-0.0235, 0.0937, 0.0255],
+            [0.0829, 0.0483, 0.0075],
+            [0.0757, 0.0741, 0.082],
+            [-0.1435, 0.0183, -0.1361],
+            [-0.0258, -0.082, -0.04],
+            [-0.1118, -0.0556, -0.0324],
+        ]
+    ),
+    bias=torch.tensor([0.0246, -0.0069, -0.0081]),
+)
+"""For Flux.1's autoencoder; factors of stable-diffusion.cpp's `latent-preview.h` (MIT)."""
+
+PUBLISHED = {"SD 1.x": SD1_PREVIEW, "SDXL": SDXL_PREVIEW, "SD 3": SD3_PREVIEW, "Flux": FLUX_PREVIEW}
 """Maps that are published for the full-size autoencoder (`VAEConfig()`) of a latent space, by its name."""
 
 

@@ -116,11 +116,12 @@ class TextEncoder(nn.Module):
         hidden = network(tokens, ctx)
         context = hidden[-min(self.config.layer or clip_skip, self.config.layers)]
         context = network.final_layer_norm(context, ctx) if self.config.normalised else context
-        if self.text_projection is None:
+        if self.text_projection is None and not self.config.pooled:
             return context, None
         ends = (tokens == EOS).int().argmax(dim=-1)
         rows = torch.arange(len(tokens), device=tokens.device)
-        return context, self.text_projection(network.final_layer_norm(hidden[-1][rows, ends], ctx), ctx)
+        pooled = network.final_layer_norm(hidden[-1][rows, ends], ctx)
+        return context, pooled if self.text_projection is None else self.text_projection(pooled, ctx)
 
 
 class TextEncoders(nn.Module):
@@ -145,6 +146,12 @@ class TextEncoders(nn.Module):
     def widths(self) -> tuple[int, ...]:
         """Columns of the context by encoder."""
         return tuple(encoder.config.width for encoder in self)
+
+    @cached_property
+    def pooled_widths(self) -> tuple[int, ...]:
+        """Numbers of the pooled text by encoder, 0 for one of which none is read."""
+        configs = [encoder.config for encoder in self]
+        return tuple(config.projection or (config.width if config.pooled else 0) for config in configs)
 
     def encode_chunks(
         self,

@@ -24,6 +24,7 @@ class VAEConfig:
     `channels` has one entry per resolution level, finest first; `res_blocks` is the encoder's count per level (the decoder has
     one more).  `codebook` are the vectors of a VQ autoencoder's codebook, 0 for a KL one.  `attention` has an entry per level,
     True where each block is followed by attention; () for nowhere.  `middle_attention`: whether the middle attends.
+    `quantised` ones have 1x1 convolutions between encoder, latents and decoder.
     """
 
     channels: tuple[int, ...] = (128, 256, 512, 512)
@@ -33,6 +34,7 @@ class VAEConfig:
     codebook: int = 0
     attention: tuple[bool, ...] = ()
     middle_attention: bool = True
+    quantised: bool = True
 
     def attends(self, level: int) -> bool:
         """Whether the blocks of a level are followed by attention."""
@@ -238,8 +240,9 @@ class AutoencoderKL(nn.Module):
         self.encoder = Encoder(config, attend, kernels)
         self.decoder = Decoder(config, attend, kernels)
         self.quantize = Codebook(config.codebook, config.latent_channels) if config.codebook else None
-        self.quant_conv = nn.Conv2d(_moments(config), _moments(config), 1)
-        self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
+        moments, latent = _moments(config), config.latent_channels
+        self.quant_conv: Any = nn.Conv2d(moments, moments, 1) if config.quantised else nn.Identity()
+        self.post_quant_conv: Any = nn.Conv2d(latent, latent, 1) if config.quantised else nn.Identity()
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of the latents, unscaled.

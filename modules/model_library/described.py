@@ -213,9 +213,8 @@ def _vae(found: Found, header: Header, said: Described) -> Described:
 
 def _taesd(found: Found, header: Header, said: Described) -> Described:
     info = described_taesd(found.path, found.file.partition("/")[2])
-    return _with(
-        said, family={"SDXL": families.SDXL}.get(info.latent, families.SD1) if info.halves else "", problem=info.problem
-    )
+    known = {"SDXL": families.SDXL, "SD 3": families.SD3, "Flux": families.FLUX}
+    return _with(said, family=known.get(info.latent, families.SD1) if info.halves else "", problem=info.problem)
 
 
 def _hypernetwork(found: Found, header: Header, said: Described) -> Described:

@@ -94,10 +94,13 @@ def _painted(stages: Sequence[Stage], pictures: dict[str, Image.Image], without:
     for number, stage in enumerate(stages):
         sampler, _ = find_sampler(stage.settings.sampler)
         before, last = last, models[stage.settings.checkpoint or ""]
+        if why := last.family.refuses(stage.settings.sampler, stage.settings.schedule):
+            raise RequestError(f"checkpoint {last.info.name!r} ({last.family.title}): {why}")
         runs = last.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
         words = yield from prompted(last, stage.settings, sampler, stage.steps_before)
         init = yield from _init(stage, last, region, latent, before)
         words = yield from _concatenated(stage, last, region, init, words)
+        runs = runs.at_size(*_latent_size(stage, runs, init))
         schedules.append(resolve_schedule(stage.settings.schedule, sampler))
         part = yield from _part(stage, runs, schedules[-1], sampler)
         own_words = None
@@ -216,6 +219,13 @@ def _init(stage: Stage, model: ModelHandle, region: Region | None, latent: Tenso
     assert region is not None
     assert isinstance(stage.settings, Img2Img)
     return (yield from init_of_region(model, stage.settings, region))
+
+
+def _latent_size(stage: Stage, model: ModelHandle, init: Init | None) -> tuple[int, int]:
+    """Height and width of what a stage denoises, in latent positions."""
+    if init is not None:
+        return init.latent.shape[1], init.latent.shape[2]
+    return stage.size[1] // model.latent.factor, stage.size[0] // model.latent.factor
 
 
 def _concatenated(

@@ -112,7 +112,7 @@ def concat_init(model: ModelHandle, request: Img2Img, region: Region, init: Init
     latent = yield from encode_image(model, masked_image(image, mask, request.conditioning_mask_strength, black))
     if latent.shape != init.latent.shape:  # "latent upscale": concat conditioning grows with x
         latent = interpolate(latent[None], size=init.latent.shape[1:], mode="bilinear")[0]
-    return words.concatenated(mask_channels(mask, latent, black))
+    return words.concatenated(mask_channels(mask, latent, black, model.denoiser.further_channels))
 
 
 def concat_empty(model: ModelHandle, size: tuple[int, int], words: Prompted) -> Program[Prompted]:
@@ -125,7 +125,7 @@ def concat_empty(model: ModelHandle, size: tuple[int, int], words: Prompted) -> 
     width, height = size
     black, mask = model.family.black_masks, torch.ones(1, height, width)
     latent = yield from encode_image(model, masked_image(torch.zeros(3, height, width), mask, 1.0, black))
-    return words.concatenated(mask_channels(mask, latent, black))
+    return words.concatenated(mask_channels(mask, latent, black, model.denoiser.further_channels))
 
 
 def tensor_of(picture: Picture) -> Tensor:

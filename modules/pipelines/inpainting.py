@@ -6,6 +6,7 @@ every sampler; where the mask comes from is `region`'s business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -102,13 +103,21 @@ def masked_image(image: Tensor, mask: Tensor, strength: float, black: bool = Fal
     return (image + 1.0) * shown - 1.0 if black else image * shown
 
 
-def mask_channels(mask: Tensor, latent: Tensor, black: bool = False) -> Tensor:
-    """The further channels of an inpainting network: `mask` (1, H, W), nearest at the latent's size, and the masked picture's
+def mask_channels(mask: Tensor, latent: Tensor, black: bool = False, further: int = 0) -> Tensor:
+    """The `further` channels of an inpainting network: `mask` (1, H, W), nearest at the latent's size, and the masked picture's
     `latent` (C, h, w).
 
     As in the training of SD 1.5's inpainting model (Rombach et al. 2022, section 4.5); with `black` as in that of latent
-    diffusion's (its `scripts/inpaint.py`): the mask behind the latent, as -1 and 1.
+    diffusion's (its `scripts/inpaint.py`): the mask behind the latent, as -1 and 1.  Flux Fill has the latent first and then
+    every pixel of the mask, a channel for each of those of a position.
     """
+    factor = math.isqrt(max(0, further - latent.shape[0]))
+    if factor > 1:
+        height, width = latent.shape[1] * factor, latent.shape[2] * factor
+        whole = sent(mask, latent.device, latent.dtype)[None]
+        if whole.shape[2:] != (height, width):
+            whole = torch.nn.functional.interpolate(whole, size=(height, width), mode="nearest")
+        return torch.cat([latent, torch.nn.functional.pixel_unshuffle(whole, factor)[0]])
     small = torch.nn.functional.interpolate(
         sent(mask, latent.device, latent.dtype)[None], size=latent.shape[1:], mode="nearest"
     )[0]

@@ -13,6 +13,17 @@ from modules.request.kinds import Integer, Real
 class GuidanceOptions(BaseModel):
     """What guidance does beyond its scale; the defaults are off.  `modules.pipelines.guidance` says what each is."""
 
+    distilled_cfg_scale: Annotated[
+        Real,
+        Field(ge=0.0, le=100.0),
+        About(
+            "Distilled CFG scale",
+            "what Flux.1 dev and Fill are told of guidance in the place of a negative prompt; 3.5 is usual, 30 for Fill",
+            group="Guidance",
+            position=-4,
+            infotext="Distilled CFG Scale",
+        ),
+    ] = 3.5
     skip_early_cfg: Annotated[
         Real,
         Field(ge=0.0, le=1.0),

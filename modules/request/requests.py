@@ -48,6 +48,7 @@ ResizeMode = Literal["Just resize", "Crop and resize", "Resize and fill", "Just 
 LATER_FIELDS = (
     *("vae", *RefinerOptions.model_fields, *CheckpointOptions.model_fields, "upscaler_noise_level"),
     *TileOptions.model_fields,
+    "distilled_cfg_scale",
 )
 """Fields that are written only where they are not at their default, as records were before there were such fields."""
 

@@ -317,7 +317,13 @@ def defaults(info: CheckpointInfo | None) -> Values:
         "cfg_scale": best.cfg_scale,
         "sampler": best.sampler,
         "schedule": best.schedule,
+        **({"distilled_cfg_scale": best.distilled_cfg_scale} if _distilled(info) else {}),
     }
+
+
+def _distilled(info: CheckpointInfo) -> bool:
+    family = FAMILIES.find(info.family)
+    return family is not None and family.distilled
 
 
 def _size_by(form: Form, info: CheckpointInfo | None, shown: Mapping[Any, Any]) -> Values:
@@ -368,6 +374,7 @@ def channel_hints(form: Form, info: CheckpointInfo | None) -> Updates:
     seen = {"conditioning_mask_strength": concat == "mask", "image_cfg_scale": concat == "picture"}
     seen |= {"upscaler_noise_level": noised} | dict.fromkeys(NOT_ENLARGING, concat not in FROM_NOISE)
     seen |= dict.fromkeys(SIZE_FIELDS, bool(numbers)) | {"cfg_scale": bool(words)}
+    seen |= {"distilled_cfg_scale": family is not None and family.distilled}
     updates = {form.components[name]: gr.update(visible=show) for name, show in seen.items() if name in form.components}
     hints = {"prompt": PROMPT_HINTS[words], "negative_prompt": NEGATIVE_HINT if words else PROMPT_HINTS[""]}
     # Placeholders: what is not seen leaves the page, and with it the tools that scripts have put beside a prompt

@@ -347,4 +347,9 @@ def test_further_input_channels_say_what_concat_conditioning_a_family_takes() ->
         "cosxl-edit": "picture",
         "playground-2.5": "",
         "x4-upscaler": "low-res",
+        "sd3": "",
+        "sd3.5": "",
+        "flux": "",
+        "flux-schnell": "",
+        "flux-fill": "mask",
     }

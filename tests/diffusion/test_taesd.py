@@ -127,14 +127,14 @@ def test_what_is_none_is_named_and_what_is_missing_is_said_with_its_place(tmp_pa
     with pytest.raises(RequestError, match="there is none for this checkpoint's latents; choose Full"):
         taesd_for([tmp_path], PLAYGROUND_LATENT, "decoder")
     write(top / "torn.safetensors", torn(flat(theirs, "decoder")))
-    write(top / "wide.safetensors", flat(AutoencoderTiny(latent_channels=16), "encoder"))
+    write(top / "wide.safetensors", flat(AutoencoderTiny(latent_channels=32), "encoder"))
     write(top / "pooled.safetensors", {**flat(theirs, "encoder"), "3.pool.0.weight": torch.zeros(256, 64, 1, 1)})
     write(top / "other.safetensors", {"lora_down.weight": torch.zeros(2, 2)})
     (top / "text.safetensors").write_text("<html>not found</html>")
     (top / "cut.safetensors").write_bytes(write(tmp_path / "whole", flat(theirs, "decoder")).read_bytes()[:-100])
     said = {info.name.partition(".")[0]: info.problem for info in scan_taesd([tmp_path])}
     assert "torn.safetensors lacks the tensor '8.conv.2.bias' of its TAESD decoder" in said["torn"]
-    assert "is a TAESD for latents of 16 channels, which no checkpoint has" in said["wide"]
+    assert "is a TAESD for latents of 32 channels, which no checkpoint has" in said["wide"]
     assert "is a TAESD of another form, with the tensor '3.pool.0.weight'" in said["pooled"]
     assert "other.safetensors is no TAESD" in said["other"]
     assert all(said[name].startswith(f"{name}.safetensors ") for name in ("text", "cut"))

@@ -72,6 +72,15 @@ class Family(ABC):
         """What the network is told of a picture beside its prompt."""
         return ()
 
+    @property
+    def distilled(self) -> bool:
+        """Whether the network is told a guidance scale (distilled guidance)."""
+        return False
+
+    def refuses(self, sampler: str, schedule: str) -> str:
+        """Why this sampler, or this schedule, makes no sense with its networks: a sentence, "" where it does."""
+        return ""
+
     def defaults_of(self, header: Header, path: Path) -> Defaults:
         """What the file at `path` is best run with, where it does not say so itself."""
         return self.defaults

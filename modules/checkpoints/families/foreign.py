@@ -17,7 +17,9 @@ class Foreign:
     advice: str
 
 
-_OTHER_MODEL = "this version paints with SD 1.x, SD 2.x and SDXL; choose another file"
+_OTHER_MODEL = "this version paints with SD 1.x, SD 2.x, SDXL, SD 3 and Flux.1; choose another file"
+
+_OTHER_FORM = "it lacks tensors by which those that are painted with are known; use another file"
 
 COMPANIONS = (
     Foreign(
@@ -37,7 +39,14 @@ COMPANIONS = (
     ),
     Foreign(
         "a ControlNet",
-        ("\ncontrol_model.", "\ninput_hint_block.", "\ncontrolnet_cond_embedding.", "\nzero_convs.", "\nlora_controlnet\n"),
+        (
+            "\ncontrol_model.",
+            "\ninput_hint_block.",
+            "\ncontrolnet_cond_embedding.",
+            "\nzero_convs.",
+            "\nlora_controlnet\n",
+            "\ncontrolnet_blocks.",
+        ),
         "put it in the ControlNet folder of your models",
     ),
     Foreign("an IP-Adapter", ("\nip_adapter.", "\nimage_proj."), "put it in the ControlNet folder of your models"),
@@ -73,9 +82,10 @@ OTHER_MODELS = (
     Foreign("a Stable Video Diffusion checkpoint", (".time_stack.",), _OTHER_MODEL),
     UNCLIP,
     DEPTH,
-    Foreign("an SD 3 checkpoint", ("joint_blocks.0.",), _OTHER_MODEL),
     Foreign("a Chroma checkpoint", ("distilled_guidance_layer.",), _OTHER_MODEL),
-    Foreign("a Flux checkpoint", ("double_blocks.0.img_attn.",), _OTHER_MODEL),
+    Foreign("a Flux.2 checkpoint", ("double_stream_modulation_img.",), _OTHER_MODEL),
+    Foreign("an SD 3 checkpoint", ("joint_blocks.0.",), _OTHER_FORM),
+    Foreign("a Flux checkpoint", ("double_blocks.0.img_attn.",), _OTHER_FORM),
     Foreign("a Stable Cascade checkpoint", ("clip_txt_mapper.", "clip_mapper."), _OTHER_MODEL),
     Foreign("an AuraFlow checkpoint", ("double_layers.0.attn.w1q.",), _OTHER_MODEL),
     Foreign("a HunyuanDiT checkpoint", ("mlp_t5.0.",), _OTHER_MODEL),

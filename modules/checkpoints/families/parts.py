@@ -19,6 +19,7 @@ class Defaults:
     cfg_scale: float = 7.0
     sampler: str = "DPM++ 2M"
     schedule: str = "Karras"
+    distilled_cfg_scale: float = 3.5
 
 
 DEFAULTS = Defaults()
@@ -98,7 +99,7 @@ class TextPart:
     `part` is its name among a file's parts (`keys.PARTS`), `title` what messages call it.  `layer` is the hidden state that
     becomes the context, counted from the end with 1 for the last; None takes the one that the request asks for (clip skip).
     The final normalisation follows where `normalised`.  `pooled`: its projected output at the end-of-text token is part of the
-    network's vector.  `pad` is the token behind the end of a text.
+    network's vector; with `pooled_plain` so is that output without a projection.  `pad` is the token behind the end of a text.
     """
 
     part: Literal["text", "text_2"]
@@ -108,3 +109,4 @@ class TextPart:
     normalised: bool = True
     pooled: bool = False
     pad: int = 49_407
+    pooled_plain: bool = False

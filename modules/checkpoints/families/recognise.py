@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from modules.checkpoints import keys
 from modules.checkpoints.families import ldm
 from modules.checkpoints.families.family import Family
+from modules.checkpoints.families.flux import FLUX
 from modules.checkpoints.families.foreign import COMPANIONS, DEPTH, OTHER_MODELS, UNCLIP, UNCLIP_WIDTHS, Foreign
 from modules.checkpoints.families.sd1 import SD1
 from modules.checkpoints.families.sd2 import SD2
+from modules.checkpoints.families.sd3 import SD3
 from modules.checkpoints.families.sdxl import SDXL
 from modules.checkpoints.families.unet import UNetFamily
 from modules.checkpoints.families.x4 import X4
@@ -22,7 +24,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 class _BuiltIn:
     @hookimpl
     def families(self) -> tuple[Family, ...]:
-        return (*SD1, *SD2, *SDXL, *X4, *ldm.MEMBERS)
+        return (*SD1, *SD2, *SDXL, *X4, *ldm.MEMBERS, *SD3, *FLUX)
 
 
 FAMILIES: Listing[Family] = Listing(HOOKS, "families", "model family", lambda family: (family.name,))
@@ -91,5 +93,5 @@ def _what_else(text: str) -> str:
     if "encoder.layers.0." in text or "encoder.block.0." in text or "resblocks.0." in text:
         return "is a text encoder alone; use a full checkpoint"
     first = text.strip().split("\n")[0][:60]
-    known = "choose an SD 1.x, SD 2.x or SDXL checkpoint"
+    known = "choose an SD 1.x, SD 2.x, SDXL, SD 3 or Flux checkpoint"
     return f"is not a model that this version knows (it holds tensors such as {first!r}); {known}"
