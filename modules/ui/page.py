@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from modules import __version__
 from modules.app import App
 from modules.hooks import HOOKS, hookimpl
+from modules.languages import files as languages
 from modules.ui.files import STATIC
 from modules.ui.form_sync import FormSync
 from modules.ui.gradio import gr
@@ -38,7 +39,8 @@ from modules.ui.theme import theme
 def mount_page(server: FastAPI, app: App) -> FastAPI:
     """Serve the page at "/" and its scripts and styles below "/ui/<version>/".  Routes added after this are not reached."""
     os.environ["GRADIO_TEMP_DIR"] = str(app.settings.data_dir / "gradio")  # its default is shared by all users of the machine
-    version = _version(STATIC)
+    version = _version(STATIC, languages.digest())
+    server.mount(f"/ui/{version}/languages", languages.language_files(), name="languages")
     server.mount(f"/ui/{version}", StaticFiles(directory=STATIC), name="ui")
     sync = FormSync(app)
     shown = tabs(app, sync, version)
@@ -150,9 +152,9 @@ def _tab_bar(shown: list[Tab]) -> str:
     return f'<nav class="tabs" role="tablist" aria-label="What to do">{"".join(links)}</nav>'
 
 
-def _version(folder: Path) -> str:
+def _version(folder: Path, further: bytes = b"") -> str:
     """Changes with any served file, so that browsers may keep each version for ever."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(further)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]
@@ -160,6 +162,7 @@ def _version(folder: Path) -> str:
 
 def _head(version: str, shown: list[Tab]) -> str:
     return (
+        f'<script src="ui/{version}/languages/translate.js"></script>'
         f'<link rel="stylesheet" href="ui/{version}/atelier.css">'
         f'<link rel="stylesheet" href="ui/{version}/prompt/prompt.css">'
         f'<link rel="stylesheet" href="ui/{version}/results/view_switch.css">'
