@@ -20,11 +20,16 @@ STATIC = MODULES / "ui" / "static"
 _DECLARATIONS = ("About", "Preference", "Setting", "Axis", "FormField")
 """Calls whose texts are shown wherever they stand."""
 
-_ERRORS = ("request", "scripts", "ui", "preferences", "jobs", "accounts", "api/page")
+_ERRORS = (
+    *("request", "scripts", "ui", "preferences", "jobs", "accounts", "api/page", "gallery", "model_library", "prompts"),
+)
 """Where what is raised reaches the page."""
-_ERROR_FILES = ("app", "catalogue", "naming", "prompts/styles", "prompts/style_table", "prompts/wildcard_files", "gallery/search", "pipelines/region")
+_ERROR_FILES = (
+    *("app", "catalogue", "naming", "pipelines/region", "pipelines/denoisers", "pipelines/refining", "queue/store", "queue/scripts"),
+    *("images/containers", "images/decode", "images/outputs", "images/recipe", "images/uploads", "api/error_responses"),
+)
 
-_NOTES = ("prompts/check", "prompts/vocabulary", "jobs/worker", "preferences/server_settings", "scripts/axes", "pipelines/region")
+_NOTES = ("prompts/check", "prompts/vocabulary", "jobs/worker", "preferences/server_settings", "scripts/axes", "jobs/memory", "model_library/kinds")
 """Where sentences for people are made that are no errors."""
 
 _ATTRIBUTES = ("title", "placeholder", "aria-label", "alt")
@@ -196,7 +201,7 @@ def raised(source: str) -> Iterator[str]:
             parts = call.args[0].values if isinstance(call.args[0], ast.BoolOp) else [call.args[0]]
             if isinstance(parts[0], ast.Call):  # several, joined
                 parts = [each.elt for each in ast.walk(parts[0]) if isinstance(each, ast.GeneratorExp)]
-            texts = (re.sub(r"^([a-z_.]+|\{1\}): (?=\S)", "", _text(part)) for part in parts)
+            texts = (re.sub(r"^([a-z_.]+|(\{\d\})+): (?=\S)", "", _text(part)) for part in parts)
             yield from (text for text in texts if is_text(text.strip()))
 
 
@@ -239,7 +244,7 @@ NOT_SHOWN = frozenset(
         *("{1} – Atelier", "data", "outputs", "png", "auto", "tag:cats album:\"best of\"", "red fox", "\"red fox\""),
         *("workers", "device", "dtype", "attention", "accelerator", "exact", "browser", "host", "port", "listen", "history"),
         *("Crop and stitch", "Hires", "True", "Infotext", "who hears was started", "a mask that is not empty has an edge"),
-        *("To", "Alt Enter", "Alt click", "Alt ← Alt →", "Arrows", "Arrows Home End Enter Space", "Ctrl A Ctrl Z", "Ctrl Enter"),
+        *("Nothing to {1}", "; this is {1} the pixels", "To", "Alt Enter", "Alt click", "Alt ← Alt →", "Arrows", "Arrows Home End Enter Space", "Ctrl A Ctrl Z", "Ctrl Enter"),
         *("Ctrl V", "Ctrl Z", "Ctrl ↑ Ctrl ↓", "Enter", "Enter Space", "F 0 … 5 Delete", "Shift click", "Space", "Space drag"),
         *("Tab", "Wheel, + −", "{1} cancel", "{1} down", "{1} min", "{1} remove", "{1} retry", "{1} times", "{1} up", "for {1}"),
         *("{1} pass", "← ↑ → ↓ Home End PgUp PgDn", "← → Home End", "mask {1}", "loop {1}", "by {1}", "{1} bytes"),
@@ -250,6 +255,19 @@ NOT_SHOWN = frozenset(
 
 ELSEWHERE: tuple[str, ...] = (
     "the browser's",
+    "; this is {1} times the pixels",
+    "; this is {1} % of the pixels",
+    "Takes {1} for {2} pictures.",
+    "At least {1}.",
+    "At least {1} for {2} pictures.",
+    "Nothing to undo",
+    "Nothing to redo",
+    "the mask was empty, so the whole picture was painted",
+    "transparency is left out",
+    "{1} is empty",
+    "the account may not paint any more",
+    "a picture failed",
+    "the engine died twice while making this picture; retry to have it tried once more",
     "The engine is starting.",
     "The engine is starting again.",
     "The engine could not start: {1}",

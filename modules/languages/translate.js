@@ -78,10 +78,11 @@
     const count = (literal.match(/[A-Za-z]{2,}/g) ?? []).length;
     const first = own[0].replace(/^[A-Za-z]/, "");
     const begin = first === own[0] ? "" : `[${own[0][0].toLowerCase()}${own[0][0].toUpperCase()}]`;
-    const regex = new RegExp(`^${begin}${[first, ...own.slice(1)].map(escaped).join("([^]*?)")}$`);
+    const source = `^${begin}${[first, ...own.slice(1)].map(escaped).join("([^]*?)")}\\.?$`;
+    const needle = [first, ...own.slice(1)].reduce((a, b) => (b.length > a.length ? b : a));
     const quoted = values.map((_, i) => /['"“_]$/.test(own[i]) && /^['"”_]/.test(own[i + 1]));
     const starts = /^[A-Z][a-z]/.test(key);
-    const one = { regex, values, value, quoted, free: count > 2 || (count > 1 && /[.?:;]/.test(key)), starts, length: literal.length };
+    const one = { source, needle, regex: null, values, value, quoted, free: count > 2 || (count > 1 && /[.?:;]/.test(key)), starts, length: literal.length };
     const word = own[0] ? firstWord(own[0]) : "";
     if (!patterns.has(word)) patterns.set(word, []);
     patterns.get(word).push(one);
@@ -95,8 +96,8 @@
     if (known.has(id)) return known.get(id);
     let found = text.length > 3000 || !/[A-Za-z]/.test(text) ? null : exact.get(text) ?? null;
     if (found === null && /[A-Za-z]/.test(text) && text.length <= 3000) {
-      const value = loose.get(bare(text)) ?? matched(text, inside) ?? behindName(text) ?? joined(text);
-      found = value === null || value === undefined ? null : fitted(value, text);
+      const value = loose.get(bare(text));
+      found = value === undefined ? (joined(text, true) ?? matched(text, inside) ?? behindName(text) ?? joined(text, false)) : fitted(value, text);
     }
     if (known.size > 5000) known.clear();
     known.set(id, found);
@@ -114,12 +115,12 @@
   }
 
   function matched(text, inside) {
-    const source = undotted(text);
-    for (const word of new Set([firstWord(source), ""])) {
+    for (const word of new Set([firstWord(text), ""])) {
       for (const one of patterns.get(word) ?? []) {
-        const match = one.regex.exec(source);
+        if (!text.includes(one.needle)) continue;
+        const match = (one.regex ??= new RegExp(one.source)).exec(text);
         const values = match && valuesOf(one, match.slice(1), inside);
-        if (values) return one.value.replace(/\{(\d+)\}/g, (_, number) => values.get(Number(number)) ?? "");
+        if (values) return fitted(one.value, text).replace(/\{(\d+)\}/g, (_, number) => values.get(Number(number)) ?? "");
       }
     }
     return null;
@@ -156,13 +157,15 @@
     return null;
   }
 
-  /** Sentences behind each other, and what stands between dots and semicolons. */
-  function joined(text) {
+  /** Sentences behind each other, and what stands between dots, semicolons and commas: if `all` of them, or some, are texts of the file. */
+  function joined(text, all) {
     for (const [split, glue] of [[/(?<=[.?!…]) (?=[A-Z“'"\d{])/, cjk ? "" : " "], [/ · /, " · "], [/; /, cjk ? "；" : "; "], [/, /, cjk ? "、" : ", "]]) {
+      const isList = split.source === ", ";
+      if (all && isList) continue;
       const pieces = text.split(split);
       if (pieces.length < 2 || pieces.length > 40) continue;
       const found = pieces.map((piece) => translated(piece, true));
-      if (glue.includes(",") || glue === "、" ? found.every((one) => one !== null) : found.some((one) => one !== null)) {
+      if (all || isList ? found.every((one) => one !== null) : found.some((one) => one !== null)) {
         return found.map((one, i) => one ?? pieces[i]).join(glue);
       }
     }
