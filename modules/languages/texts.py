@@ -20,16 +20,31 @@ STATIC = MODULES / "ui" / "static"
 _DECLARATIONS = ("About", "Preference", "Setting", "Axis", "FormField")
 """Calls whose texts are shown wherever they stand."""
 
-_ERRORS = (
-    *("request", "scripts", "ui", "preferences", "jobs", "accounts", "api/page", "gallery", "model_library", "prompts"),
-)
+_ERRORS = (*("request", "scripts", "ui", "preferences", "jobs", "accounts", "api/page", "gallery", "model_library", "prompts"),)
 """Where what is raised reaches the page."""
 _ERROR_FILES = (
-    *("app", "catalogue", "naming", "pipelines/region", "pipelines/denoisers", "pipelines/refining", "queue/store", "queue/scripts"),
+    *(
+        "app",
+        "catalogue",
+        "naming",
+        "pipelines/region",
+        "pipelines/denoisers",
+        "pipelines/refining",
+        "queue/store",
+        "queue/scripts",
+    ),
     *("images/containers", "images/decode", "images/outputs", "images/recipe", "images/uploads", "api/error_responses"),
 )
 
-_NOTES = ("prompts/check", "prompts/vocabulary", "jobs/worker", "preferences/server_settings", "scripts/axes", "jobs/memory", "model_library/kinds")
+_NOTES = (
+    "prompts/check",
+    "prompts/vocabulary",
+    "jobs/worker",
+    "preferences/server_settings",
+    "scripts/axes",
+    "jobs/memory",
+    "model_library/kinds",
+)
 """Where sentences for people are made that are no errors."""
 
 _ATTRIBUTES = ("title", "placeholder", "aria-label", "alt")
@@ -49,7 +64,9 @@ _TEXT_BEFORE = re.compile(
     re.VERBOSE,
 )
 _CODE = re.compile(r"<|=>|\]\s|^[.#\[]|::|^:|[a-z]\.[a-z-]+ \.|^--|/v1/|internal/|;$|^\?|^/|&\w+=|^\w+\(|[a-z0-9]\{\d\}[a-z]")
-_NAME = re.compile(r"[A-Za-z]+[a-z][A-Z]\w*|[A-Z][A-Z_0-9]+|[\w-]+:[\w:-]+|[\w/.{}\d-]+\.(js|css|html|py|toml)|[a-z]+(_[a-z]+)+")
+_NAME = re.compile(
+    r"[A-Za-z]+[a-z][A-Z]\w*|[A-Z][A-Z_0-9]+|[\w-]+:[\w:-]+|[\w/.{}\d-]+\.(js|css|html|py|toml)|[a-z]+(_[a-z]+)+"
+)
 _LOWER = re.compile(r"[a-z0-9_.#\-\[\]:*=\"'/ {}+~^$()?&%,|\\]*")
 
 
@@ -236,17 +253,46 @@ NOT_SHOWN = frozenset(
     {
         *("input:not([type=range], [type=color], [type=file]), textarea, select", "input, textarea, select", "textarea"),
         *("button, input, .drawing-candidates, .drawing-problem", "input, textarea, select, [contenteditable]"),
-        *("background-color 120ms, border-color 120ms, color 120ms", "Control+Enter Meta+Enter", "Escape", "Esc", "Home", "End"),
+        *(
+            "background-color 120ms, border-color 120ms, color 120ms",
+            "Control+Enter Meta+Enter",
+            "Escape",
+            "Esc",
+            "Home",
+            "End",
+        ),
         *("Alt+Enter", "Ctrl", "title none", "SAMPLERS SCHEDULES", "Remove LABEL", "False", "false", "true", "models/loras"),
         *("DPM++ 2M", "Karras", "Lanczos", "SD 1.x", "SD 2.x", "SD 3", "Flux", "SHA-256", "U-Net", "LoRA", "+ LoRA", "fp16"),
         *("Edg", "OPR/", "Firefox/", "Chrome/", "Safari/", "Edge", "Opera", "Firefox", "Chrome", "Safari", "Android"),
         *("Windows", "Mac OS", "Linux", "Mac", "Atelier", "{1} GB", "{1} MB", "{1} kB", "{1}: HTTP {2}", "{1} % · Atelier"),
-        *("{1} – Atelier", "data", "outputs", "png", "auto", "tag:cats album:\"best of\"", "red fox", "\"red fox\""),
+        *("{1} – Atelier", "data", "outputs", "png", "auto", 'tag:cats album:"best of"', "red fox", '"red fox"'),
         *("workers", "device", "dtype", "attention", "accelerator", "exact", "browser", "host", "port", "listen", "history"),
         *("Crop and stitch", "Hires", "True", "Infotext", "who hears was started", "a mask that is not empty has an edge"),
-        *("Nothing to {1}", "; this is {1} the pixels", "To", "Alt Enter", "Alt click", "Alt ← Alt →", "Arrows", "Arrows Home End Enter Space", "Ctrl A Ctrl Z", "Ctrl Enter"),
+        *(
+            "Nothing to {1}",
+            "; this is {1} the pixels",
+            "To",
+            "Alt Enter",
+            "Alt click",
+            "Alt ← Alt →",
+            "Arrows",
+            "Arrows Home End Enter Space",
+            "Ctrl A Ctrl Z",
+            "Ctrl Enter",
+        ),
         *("Ctrl V", "Ctrl Z", "Ctrl ↑ Ctrl ↓", "Enter", "Enter Space", "F 0 … 5 Delete", "Shift click", "Space", "Space drag"),
-        *("Tab", "Wheel, + −", "{1} cancel", "{1} down", "{1} min", "{1} remove", "{1} retry", "{1} times", "{1} up", "for {1}"),
+        *(
+            "Tab",
+            "Wheel, + −",
+            "{1} cancel",
+            "{1} down",
+            "{1} min",
+            "{1} remove",
+            "{1} retry",
+            "{1} times",
+            "{1} up",
+            "for {1}",
+        ),
         *("{1} pass", "← ↑ → ↓ Home End PgUp PgDn", "← → Home End", "mask {1}", "loop {1}", "by {1}", "{1} bytes"),
         *("a {red|blue} __animal__", "SD 3, Flux", "txt2img, img2img, Inpaint", "img2img", "txt2img"),
     }

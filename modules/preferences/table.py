@@ -61,7 +61,9 @@ PREFERENCES: tuple[Preference, ...] = (
         LAST,
         choices=(LAST, "txt2img", "img2img", "inpaint", "extras", "gallery", "models"),
     ),
-    Preference("language", "Page", "Language", "of the page; it is loaded anew when this is changed", BROWSERS, choices=LANGUAGES),
+    Preference(
+        "language", "Page", "Language", "of the page; it is loaded anew when this is changed", BROWSERS, choices=LANGUAGES
+    ),
     Preference("title_progress", "Page", "Progress in the title", "how far the picture is, in the window's title", True),
     Preference("sound", "When a job is done", "Sound", "play two notes when a job of yours is done or has failed", False),
     Preference("sound_volume", "When a job is done", "Volume", "of that sound, in percent", 50, 0, 100),
