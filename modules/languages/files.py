@@ -1,6 +1,7 @@
 """The language files and what a page loads of them: `translate.js`, and one script for each language.
 
-A file is JSON: the English text, and what stands in its place.  One that is missing or damaged leaves English, and the log says so.
+A file is JSON: the English text, and what stands in its place.  One that is missing or damaged leaves English, and the log says
+so.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import gzip
 import hashlib
 import json
 import logging
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from starlette.requests import Request
@@ -52,7 +53,7 @@ def script(name: str, folder: Path = FOLDER) -> bytes:
 def language_files(folder: Path = FOLDER) -> Router:
     """What is served below the folder of a page's own files, whose address changes with `digest`."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def content(name: str) -> tuple[bytes, bytes]:
         body = (FOLDER / "translate.js").read_bytes() if name == "translate" else script(name, folder)
         return body, gzip.compress(body, 6, mtime=0)

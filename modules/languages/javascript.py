@@ -67,7 +67,7 @@ def _template(source: str, at: int) -> tuple[list[tuple[str, str]], int]:
             inner, at = _code(source, at + 2, "}")
             found += inner
             number += 1
-            text += "{%d}" % number
+            text += f"{{{number}}}"
             at = begin = at + 1
         else:
             at += 1

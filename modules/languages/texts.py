@@ -75,11 +75,11 @@ def key_of(text: str) -> str:
     text = " ".join(text.split())
     text = re.sub(r"(\{\d+\})+", "{}", text)
     counter = iter(range(1, 100))
-    return re.sub(r"\{\}", lambda _: "{%d}" % next(counter), text).strip()
+    return re.sub(r"\{\}", lambda _: f"{{{next(counter)}}}", text).strip()
 
 
 def is_text(text: str, certain: bool = False) -> bool:
-    """Whether people read it: there are words in it, and it is no name, selector or code.  `certain`: by its place it is shown."""
+    """Whether people read it: there are words in it, and it is no name, selector or code; `certain`: it is shown."""
     words = re.sub(r"\{\d+\}", "", text)
     if not re.search("[A-Za-z]{2}", words) or _CODE.search(text) or _NAME.fullmatch(text):
         return False
@@ -245,7 +245,7 @@ def _text(node: ast.AST) -> str:
         else:
             number += 1
             quoted = isinstance(part, ast.FormattedValue) and part.conversion == ord("r")
-            text += "'{%d}'" % number if quoted else "{%d}" % number
+            text += f"'{{{number}}}'" if quoted else f"{{{number}}}"
     return text
 
 

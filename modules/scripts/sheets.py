@@ -1,7 +1,7 @@
 """The grid pictures: cells in columns and rows with their headings, and the grids of several values of Z side by side.
 
-Drawn with Pillow and a font that has the letters (`fonts`).  Cells are read one after the other, so that a grid takes the memory of itself and
-of one picture.
+Drawn with Pillow and a font that has the letters (`fonts`).  Cells are read one after the other, so that a grid takes the memory
+of itself and of one picture.
 
 Source of the proportions: AUTOMATIC1111 v1.10.1, `modules/images.draw_grid_annotations`.
 """
@@ -163,7 +163,7 @@ def cell_size(sizes: Sequence[Size]) -> Size:
 
 def _empty(cell: Size, words: str) -> Image.Image:
     place = Image.new("RGB", cell, _EMPTY)
-    font = _font(max(_MIN_FONT, (cell[0] + cell[1]) // 50))
+    font = font_for(words, max(_MIN_FONT, (cell[0] + cell[1]) // 50))
     lines = [(line, True) for line in _lines(words, font, max(1, cell[0] - int(font.size)))][
         : max(1, int(cell[1] / font.size / 1.5))
     ]

@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from modules import __version__
@@ -21,6 +22,7 @@ from modules.app import App
 from modules.hooks import HOOKS, hookimpl
 from modules.languages import files as languages
 from modules.ui.files import STATIC
+from modules.ui.first_script import FirstScript
 from modules.ui.form_sync import FormSync
 from modules.ui.gradio import gr
 from modules.ui.results import Results
@@ -49,7 +51,7 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
     page.has_launched = True
     # No event of ours is queued, but Gradio looks into its queue a thousand times a second, 6 % of a processor for ever.
     page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = 1.0
-    return gr.mount_gradio_app(
+    mounted = gr.mount_gradio_app(
         server,
         page,
         path="/",
@@ -65,6 +67,10 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
         pwa=False,
         mcp_server=False,
     )
+    for route in mounted.routes:
+        if isinstance(route, Mount) and isinstance(route.app, FastAPI):
+            route.app.add_middleware(FirstScript, tag=f'<script src="ui/{version}/languages/translate.js"></script>')
+    return mounted
 
 
 class _BuiltIn:
@@ -162,7 +168,6 @@ def _version(folder: Path, further: bytes = b"") -> str:
 
 def _head(version: str, shown: list[Tab]) -> str:
     return (
-        f'<script src="ui/{version}/languages/translate.js"></script>'
         f'<link rel="stylesheet" href="ui/{version}/atelier.css">'
         f'<link rel="stylesheet" href="ui/{version}/prompt/prompt.css">'
         f'<link rel="stylesheet" href="ui/{version}/results/view_switch.css">'
