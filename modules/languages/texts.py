@@ -44,6 +44,7 @@ _NOTES = (
     "scripts/axes",
     "jobs/memory",
     "model_library/kinds",
+    "api/page/settings",
 )
 """Where sentences for people are made that are no errors."""
 
@@ -199,6 +200,8 @@ def declared(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and _called(node) in _DECLARATIONS:
             named = _called(node) in ("Preference", "Setting")  # their first word is a name
+            if _called(node) == "Setting" and node.args:
+                yield _text(node.args[0]).replace("_", " ")
             words = [*node.args[named:], *(k.value for k in node.keywords if k.arg in ("label", "help", "group"))]
             yield from (text for text in map(_text, words) if is_text(text, certain=True))
 
@@ -266,10 +269,9 @@ NOT_SHOWN = frozenset(
         *("Edg", "OPR/", "Firefox/", "Chrome/", "Safari/", "Edge", "Opera", "Firefox", "Chrome", "Safari", "Android"),
         *("Windows", "Mac OS", "Linux", "Mac", "Atelier", "{1} GB", "{1} MB", "{1} kB", "{1}: HTTP {2}", "{1} % · Atelier"),
         *("{1} – Atelier", "data", "outputs", "png", "auto", 'tag:cats album:"best of"', "red fox", '"red fox"'),
-        *("workers", "device", "dtype", "attention", "accelerator", "exact", "browser", "host", "port", "listen", "history"),
         *("Crop and stitch", "Hires", "True", "Infotext", "who hears was started", "a mask that is not empty has an edge"),
         *(
-            "Nothing to {1}",
+            "Nothing to {1}", 'attachment; filename="preset.json"',
             "; this is {1} the pixels",
             "To",
             "Alt Enter",
@@ -301,6 +303,21 @@ NOT_SHOWN = frozenset(
 
 ELSEWHERE: tuple[str, ...] = (
     "the browser's",
+    "read [a:b:when] as A1111 did before 1.6",
+    "Extend left",
+    "Extend right",
+    "Extend up",
+    "Extend down",
+    "left side and top",
+    "left side and bottom",
+    "right side and top",
+    "right side and bottom",
+    "top",
+    "bottom",
+    "number input for {1}",
+    "range slider for {1}",
+    "models/embeddings, by name in a prompt; models/hypernetworks, <hypernet:name:1>",
+    "by which the same keys change the weight of <lora:name:weight>",
     "; this is {1} times the pixels",
     "; this is {1} % of the pixels",
     "Takes {1} for {2} pictures.",

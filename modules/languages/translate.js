@@ -10,7 +10,7 @@
   const ATTRIBUTES = ["title", "placeholder", "aria-label", "aria-description", "aria-valuetext", "alt"];
   const DATA = [
     "script, style, code, kbd, pre, textarea, svg, [translate=no], [contenteditable]",
-    ".title:not(.none), .chip, .motifs p, .card-name, .tree-name, .adapter-name, .look-words, .look-panel h2, .look-panel dd",
+    ".title:not(.none), .chip, .motifs p, .card-name, .adapter-name, .look-words, .look-panel h2, .look-panel dd",
     ".pnginfo-table tbody, .pnginfo-words p, .editor-text, .editor-drawn, .detail-words, .labels-chips, .reading-area .part",
   ].join(", ");
   /** Lists whose choices are names of files and the like; these choices of theirs are words. */
@@ -82,7 +82,7 @@
     const needle = [first, ...own.slice(1)].reduce((a, b) => (b.length > a.length ? b : a));
     const quoted = values.map((_, i) => /['"“_]$/.test(own[i]) && /^['"”_]/.test(own[i + 1]));
     const starts = /^[A-Z][a-z]/.test(key);
-    const one = { source, needle, regex: null, values, value, quoted, free: count > 2 || (count > 1 && /[.?:;]/.test(key)), starts, length: literal.length };
+    const one = { source, needle, regex: null, values, value, quoted, free: count > 2 || (count > 1 && /[.?;]/.test(key)) || (count > 0 && /:/.test(literal)), starts, length: literal.length };
     const word = own[0] ? firstWord(own[0]) : "";
     if (!patterns.has(word)) patterns.set(word, []);
     patterns.get(word).push(one);
@@ -106,37 +106,46 @@
 
   /** As `text` begins and ends: with a capital, with a dot. */
   function fitted(value, text) {
-    let out = value;
-    if (/^[A-Z]/.test(text)) out = out.slice(0, 1).toUpperCase() + out.slice(1);
+    return dotted(/^[A-Z]/.test(text) ? value.slice(0, 1).toUpperCase() + value.slice(1) : value, text);
+  }
+
+  function dotted(out, text) {
     const dot = /[^.]\.$/.test(text);
-    if (dot && !/[.。!?！？…]$/.test(out)) out += cjk ? "。" : ".";
-    if (!dot && /[^.]\.$|。$/.test(out)) out = out.slice(0, -1);
-    return out;
+    if (dot && !/[.。!?！？…]$/.test(out)) return out + (cjk ? "。" : ".");
+    return !dot && /[^.]\.$|。$/.test(out) ? out.slice(0, -1) : out;
   }
 
   function matched(text, inside) {
+    let best = null;
     for (const word of new Set([firstWord(text), ""])) {
       for (const one of patterns.get(word) ?? []) {
         if (!text.includes(one.needle)) continue;
         const match = (one.regex ??= new RegExp(one.source)).exec(text);
-        const values = match && valuesOf(one, match.slice(1), inside);
-        if (values) return fitted(one.value, text).replace(/\{(\d+)\}/g, (_, number) => values.get(Number(number)) ?? "");
+        const found = match && valuesOf(one, match.slice(1), inside);
+        if (found && (!best || found.unknown < best.unknown)) best = { one, ...found };
+        if (best?.unknown === 0) break;
       }
     }
-    return null;
+    if (!best) return null;
+    const value = /^[A-Z]/.test(text) ? best.one.value.slice(0, 1).toUpperCase() + best.one.value.slice(1) : best.one.value;
+    return dotted(value.replace(/\{(\d+)\}/g, (_, number) => best.values.get(Number(number)) ?? ""), text);
   }
 
+  /** What stands in the places of a text, and how many letters of it are in no file; null where something may not stand there. */
   function valuesOf(one, given, inside) {
     const values = new Map();
+    let unknown = 0;
     const any = one.free || (one.starts && !inside);
     for (const [i, number] of one.values.entries()) {
       const piece = given[i];
       const words = piece.trim();
       const own = one.quoted[i] || !words ? null : translated(words, true);
-      if (own === null && !any && !/^[\d.,:×x%/+−\s-]*$/.test(words)) return null;
+      const figure = /^[\d.,:×x%/+−\s-]*$/.test(words);
+      if (own === null && !any && !figure) return null;
+      if (own === null && !figure) unknown += one.quoted[i] ? 1 : words.length;
       values.set(number, own === null ? piece : piece.replace(words, () => own));
     }
-    return values;
+    return { values, unknown };
   }
 
   /** "NAME: what is wrong with it", and "Label what is wrong with it" as the forms put it. */
