@@ -271,7 +271,8 @@ NOT_SHOWN = frozenset(
         *("{1} – Atelier", "data", "outputs", "png", "auto", 'tag:cats album:"best of"', "red fox", '"red fox"'),
         *("Crop and stitch", "Hires", "True", "Infotext", "who hears was started", "a mask that is not empty has an edge"),
         *(
-            "Nothing to {1}", 'attachment; filename="preset.json"',
+            "Nothing to {1}",
+            'attachment; filename="preset.json"',
             "; this is {1} the pixels",
             "To",
             "Alt Enter",

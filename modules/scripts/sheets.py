@@ -1,7 +1,7 @@
 """The grid pictures: cells in columns and rows with their headings, and the grids of several values of Z side by side.
 
-Drawn with Pillow and a font that has the letters (`fonts`).  Cells are read one after the other, so that a grid takes the memory
-of itself and of one picture.
+Drawn with Pillow and a font that has the letters (`fonts`).  Cells are read one after the other, so that a grid takes the
+memory of itself and of one picture.
 
 Source of the proportions: AUTOMATIC1111 v1.10.1, `modules/images.draw_grid_annotations`.
 """

@@ -1,6 +1,7 @@
 """A script that the page runs before all others.
 
-Gradio puts what it is given as `head` into the document when it starts, which is too late for what must know Gradio's configuration before it.
+Gradio puts what it is given as `head` into the document when it starts, which is too late for what must see its configuration
+before it does.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ class FirstScript:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "GET":
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         started: Message | None = None
         body = bytearray()
 

@@ -69,13 +69,15 @@ def test_a_file_that_cannot_be_read_leaves_english_and_says_so(
     if content is not None:
         (tmp_path / "de.json").write_text(content)
     assert script("de", tmp_path) == b"window.atelierLanguage(null);"
-    assert "de.json" in caplog.text and "stays English" in caplog.text
+    assert "de.json" in caplog.text
+    assert "stays English" in caplog.text
 
 
 def test_languages_are_served_as_scripts_and_packed() -> None:
     client = TestClient(language_files())
     answer = client.get("/de.js")
-    assert answer.headers["content-encoding"] == "gzip" and answer.headers["content-type"].startswith("text/javascript")
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["content-type"].startswith("text/javascript")
     assert json.loads(answer.text.removeprefix("window.atelierLanguage(").removesuffix(");")) == read("de")
     assert client.get("/de.js", headers={"accept-encoding": "identity"}).text == answer.text
     assert "atelierLanguage" in client.get("/translate.js").text
@@ -86,7 +88,8 @@ def test_setting_script_and_files_know_the_same_languages() -> None:
     known = (FOLDER / "translate.js").read_text("utf-8")
     names = re.search(r"const NAMES = \{(.*)\}", known)
     files = re.search(r"const FILES = (\[.*\])", known)
-    assert names and files
+    assert names
+    assert files
     pairs = re.findall(r'(\S+): "([\w-]+)"', names[1])
     assert {name for name, _ in pairs} == set(BY_NAME["language"].choices[1:])
     assert {file: name for name, file in pairs if file != "en"} == LANGUAGES
