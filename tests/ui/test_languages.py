@@ -30,7 +30,7 @@ TEXTS = """() => {
 
 NAMES = re.compile(
     r"Atelier|A1111|ComfyUI|Forge|SD\.Next|InvokeAI|SwarmUI|Fooocus|NovelAI|Draw Things|Krita|Hugging Face"
-    r"|Stability|kohya"
+    r"|Stability|kohya|APG eta|Extra Networks|Textual Inversion"
     r"|Stable Diffusion|SDXL|SD x?\d[\w.]*|InstructPix2Pix"
     r"|LoRA|U-Net|VAE|CLIP|CFG|txt2img|img2img"
     r"|Real-ESRGAN|ESRGAN|Mixture of Diffusers"
@@ -43,6 +43,7 @@ DATA = re.compile(
     r"A small model that paints one sticker of 48 motifs;|a cat face on blue|sdpa \(no xformers on cpu\)"
     r"|tag:cats album:\"best of\""
     r"|extra networks default multiplier|jpeg quality|samples format|sd model checkpoint|webp lossless"
+    r"|\"?red fox\"?|a red apple|red apple, cat face, rocket|cpu \(no GPU here\)|eta ancestral|eta ddim"
     r"|Authorization: Bearer TOKEN|HTTP Basic|Firefox on Linux"
 )
 """What this App has in its lists, examples, and A1111's names of options."""
