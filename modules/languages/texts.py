@@ -304,6 +304,10 @@ NOT_SHOWN = frozenset(
 
 ELSEWHERE: tuple[str, ...] = (
     "the browser's",
+    "Name and password do not belong together.",
+    "a viewer, who may look but not paint",
+    "a user, who may paint",
+    "an administrator, who may paint and decides who comes in",
     "read [a:b:when] as A1111 did before 1.6",
     "Extend left",
     "Extend right",
