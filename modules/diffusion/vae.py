@@ -7,6 +7,7 @@ It knows nothing of the latent scale factor (0.18215 for SD 1.x): that belongs t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn

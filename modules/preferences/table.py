@@ -48,6 +48,9 @@ class Preference:
 
 
 LAST = "the last one"
+BROWSERS = "the browser's"
+LANGUAGES = (BROWSERS, "English", "简体中文", "日本語", "Deutsch", "Español")
+"""Each by its own name, so that who reads no English finds theirs; `languages/translate.js` knows their files."""
 
 PREFERENCES: tuple[Preference, ...] = (
     Preference(
@@ -57,6 +60,9 @@ PREFERENCES: tuple[Preference, ...] = (
         "the tab that is seen when the address names none",
         LAST,
         choices=(LAST, "txt2img", "img2img", "inpaint", "extras", "gallery", "models"),
+    ),
+    Preference(
+        "language", "Page", "Language", "of the page; it is loaded anew when this is changed", BROWSERS, choices=LANGUAGES
     ),
     Preference("title_progress", "Page", "Progress in the title", "how far the picture is, in the window's title", True),
     Preference("sound", "When a job is done", "Sound", "play two notes when a job of yours is done or has failed", False),

@@ -1,7 +1,7 @@
 """The grid pictures: cells in columns and rows with their headings, and the grids of several values of Z side by side.
 
-Drawn with Pillow and the font that it ships.  Cells are read one after the other, so that a grid takes the memory of itself and
-of one picture.
+Drawn with Pillow and a font that has the letters (`fonts`).  Cells are read one after the other, so that a grid takes the
+memory of itself and of one picture.
 
 Source of the proportions: AUTOMATIC1111 v1.10.1, `modules/images.draw_grid_annotations`.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from modules.scripts.fonts import font_for
 from modules.scripts.plan import MAX_SHEET_PIXELS, Heading
 
 _PAPER, _INK, _FAINT, _EMPTY = "white", "black", (153, 153, 153), (236, 236, 236)
@@ -70,7 +71,8 @@ def draw_grid(grid: Grid, pictures: Pictures) -> Image.Image:
 def annotated(plane: Image.Image, grid: Grid) -> Image.Image:
     """`plane` with the headings of its columns above and of its rows beside it; nothing is added where there are none."""
     (width, height), gap = grid.cell, grid.margin
-    font = _font(max(_MIN_FONT, (width + height) // 25))
+    written = "".join(text for heading in (*grid.columns, *grid.rows) for text, _ in heading)
+    font = font_for(written, max(_MIN_FONT, (width + height) // 25))
     beside = int(width * _BESIDE) if any(grid.rows) else 0
     line = int(font.size * 1.5)
     most = max(_MIN_LINES, height // line)
@@ -88,12 +90,6 @@ def annotated(plane: Image.Image, grid: Grid) -> Image.Image:
     for column, lines in enumerate(across):
         _write(draw, lines, (beside + column * (width + gap) + width // 2, above // 2), font, line)
     return sheet
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    return font
 
 
 Line = tuple[str, bool]
@@ -167,7 +163,7 @@ def cell_size(sizes: Sequence[Size]) -> Size:
 
 def _empty(cell: Size, words: str) -> Image.Image:
     place = Image.new("RGB", cell, _EMPTY)
-    font = _font(max(_MIN_FONT, (cell[0] + cell[1]) // 50))
+    font = font_for(words, max(_MIN_FONT, (cell[0] + cell[1]) // 50))
     lines = [(line, True) for line in _lines(words, font, max(1, cell[0] - int(font.size)))][
         : max(1, int(cell[1] / font.size / 1.5))
     ]

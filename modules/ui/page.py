@@ -14,12 +14,15 @@ from html import escape
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from modules import __version__
 from modules.app import App
 from modules.hooks import HOOKS, error_text, hookimpl
+from modules.languages import files as languages
 from modules.ui.files import STATIC, imported
+from modules.ui.first_script import FirstScript
 from modules.ui.form_sync import FormSync
 from modules.ui.gradio import gr
 from modules.ui.results import Results
@@ -39,7 +42,8 @@ from modules.ui.theme import theme
 def mount_page(server: FastAPI, app: App) -> FastAPI:
     """Serve the page at "/" and its scripts and styles below "/ui/<version>/".  Routes added after this are not reached."""
     os.environ["GRADIO_TEMP_DIR"] = str(app.settings.data_dir / "gradio")  # its default is shared by all users of the machine
-    version = _version(STATIC)
+    version = _version(STATIC, languages.digest())
+    server.mount(f"/ui/{version}/languages", languages.language_files(), name="languages")
     server.mount(f"/ui/{version}", StaticFiles(directory=STATIC), name="ui")
     sync = FormSync(app)
     shown = tabs(app, sync, version)
@@ -48,7 +52,7 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
     page.has_launched = True
     # No event of ours is queued, but Gradio looks into its queue a thousand times a second, 6 % of a processor for ever.
     page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = 1.0
-    return gr.mount_gradio_app(
+    mounted = gr.mount_gradio_app(
         server,
         page,
         path="/",
@@ -64,6 +68,10 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
         pwa=False,
         mcp_server=False,
     )
+    for route in mounted.routes:
+        if isinstance(route, Mount) and isinstance(route.app, FastAPI):
+            route.app.add_middleware(FirstScript, tag=f'<script src="ui/{version}/languages/translate.js"></script>')
+    return mounted
 
 
 class _BuiltIn:
@@ -151,9 +159,9 @@ def _tab_bar(shown: list[Tab]) -> str:
     return f'<nav class="tabs" role="tablist" aria-label="What to do">{"".join(links)}</nav>'
 
 
-def _version(folder: Path) -> str:
+def _version(folder: Path, further: bytes = b"") -> str:
     """Changes with any served file, so that browsers may keep each version for ever."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(further)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
-from modules.scripts import sheets
+from modules.scripts import fonts, sheets
 from modules.scripts.sheets import Grid, cell_size, draw_grid, fitted
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
@@ -90,3 +92,15 @@ def test_a_grid_beyond_the_limit_is_drawn_smaller(monkeypatch: pytest.MonkeyPatc
     assert 16 * size[0] * size[1] <= 10_000
     image = draw_grid(Grid([()] * 4, [()] * 4, size), lambda number: one(RED))
     assert image.width * image.height <= 10_000
+
+
+def test_letters_that_pillow_s_font_lacks_take_a_font_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = ImageFont.load_default(12)
+    assert isinstance(own, ImageFont.FreeTypeFont)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "wqy-microhei.ttc").write_bytes(own.font_bytes)
+    monkeypatch.setattr(fonts, "FOLDERS", (tmp_path,))
+    assert fonts.font_for("a cat, 猫", 14).path == str(tmp_path / "deep" / "wqy-microhei.ttc")
+    assert fonts.font_for("a cat", 14).path != fonts.font_for("猫", 14).path
+    (tmp_path / "deep" / "wqy-microhei.ttc").write_bytes(b"damaged")
+    assert fonts.font_for("猫", 14).getname() == own.getname()

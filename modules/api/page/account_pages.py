@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from modules.accounts import Account, Code, Session, Token
 from modules.accounts.qr import qr_svg
 from modules.accounts.records import ROLES
+from modules.languages import files as languages
 
 STATIC = Path(__file__).parent / "static"
 FONTS = Path(__file__).parents[2] / "ui" / "static" / "fonts"
@@ -47,15 +48,16 @@ def _escaped(value: object) -> str:
 
 
 def login_files() -> Router:
-    """The style sheet, the script and the fonts of these pages."""
+    """The style sheet, the scripts, the fonts and the languages of these pages."""
     files = Router()
     files.mount("/fonts", StaticFiles(directory=FONTS))
+    files.mount("/languages", languages.language_files())
     files.mount("/", StaticFiles(directory=STATIC))
     return files
 
 
 def _version() -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(languages.digest())
     for file in sorted(path for folder in (STATIC, FONTS) for path in folder.iterdir() if path.is_file()):
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:12]
@@ -85,6 +87,7 @@ def page(title: str, body: Html, status: int = 200, narrow: bool = True) -> HTML
 <meta name="color-scheme" content="light dark">
 <meta name="robots" content="noindex">
 <title>{} – Atelier</title>
+<script src="/door/{}/languages/translate.js"></script>
 <link rel="icon" type="image/svg+xml" href="/door/{}/icon.svg">
 <link rel="stylesheet" href="/door/{}/door.css">
 <script src="/door/{}/door.js"></script>
@@ -95,6 +98,7 @@ def page(title: str, body: Html, status: int = 200, narrow: bool = True) -> HTML
 </html>
 """,
         title,
+        LOGIN_VERSION,
         LOGIN_VERSION,
         LOGIN_VERSION,
         LOGIN_VERSION,

@@ -166,7 +166,7 @@ class Page {
     clearTimeout(this.patience);
     this.engine.loggedOut();
     const place = document.getElementById("complaint");
-    if (!place.hidden && place.textContent.startsWith(LOGGED_OUT)) return; // said once, whatever else is asked meanwhile
+    if (!place.hidden && place.textContent.startsWith(atelierText(LOGGED_OUT))) return; // said once, whatever else is asked meanwhile
     complain(LOGGED_OUT, [], "bad", { everywhere: true, link: { href: "login", words: "Log in" } });
   }
 

@@ -184,7 +184,7 @@ class GalleryTab {
       progress.max = state.total;
       progress.value = state.done;
     } else progress.removeAttribute("value");
-    const words = state.total ? `Reading pictures: ${state.done.toLocaleString("en")} of ${state.total.toLocaleString("en")}` : "Looking at the outputs folder";
+    const words = state.total ? `Reading pictures: ${state.done.toLocaleString(document.documentElement.lang)} of ${state.total.toLocaleString(document.documentElement.lang)}` : "Looking at the outputs folder";
     place.querySelector("span").textContent = state.scanning ? words : state.problem;
     if (before?.scanning !== state.scanning && this.#loaded && this.#list.count !== null) this.#showEmpty();
   }
@@ -375,7 +375,7 @@ class GalleryTab {
     const inTrash = items.some(({ trashed }) => trashed !== null);
     const focused = place.contains(document.activeElement) ? document.activeElement.dataset.do : null;
     place.replaceChildren(
-      h("span", { class: "actions-count", role: "status" }, `${chosen.size.toLocaleString("en")} chosen`),
+      h("span", { class: "actions-count", role: "status" }, `${chosen.size.toLocaleString(document.documentElement.lang)} chosen`),
       ...(inTrash ? dead : live).filter(Boolean),
       button("clear", "Choose none", () => this.#wall.clear(), "Esc"),
     );

@@ -214,5 +214,5 @@ export class Look {
 function factsOf({ width, height, bytes, date }) {
   const size = width ? `${width} × ${height}` : "";
   const much = bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.ceil(bytes / 1e3)} kB`;
-  return [new Date(date).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }), size, much].filter(Boolean).join(" · ");
+  return [new Date(date).toLocaleString(document.documentElement.lang === "en" ? "en-GB" : document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" }), size, much].filter(Boolean).join(" · ");
 }

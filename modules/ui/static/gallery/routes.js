@@ -32,7 +32,7 @@ export const gallery = {
 export const pictureUrl = (id) => `${ROOT}/pictures/${id}`;
 export const thumbnailUrl = (id) => `${pictureUrl(id)}/thumbnail`;
 
-export const many = (count) => (count === 1 ? "1 picture" : `${count.toLocaleString("en")} pictures`);
+export const many = (count) => (count === 1 ? "1 picture" : `${count.toLocaleString(document.documentElement.lang)} pictures`);
 
 /** A value of the search language, in quotation marks where it has spaces. */
 export const quoted = (value) => `"${value.replaceAll('"', "")}"`;

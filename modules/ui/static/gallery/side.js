@@ -81,7 +81,7 @@ export class Side {
       this.#draw();
       this.#onChange();
     };
-    const number = count ? h("span", { class: "side-count" }, count.toLocaleString("en")) : null;
+    const number = count ? h("span", { class: "side-count" }, count.toLocaleString(document.documentElement.lang)) : null;
     return h("button", { type: "button", "data-key": key || "all", "aria-pressed": String(pressed), onclick: act }, h("span", { class: "side-name" }, words), number);
   }
 

@@ -51,7 +51,7 @@ export class FolderTree {
         "li",
         { role: "treeitem", "data-path": path, "aria-level": level, "aria-selected": String(path === this.#chosen), "aria-expanded": open === null ? null : String(open), tabindex: -1 },
         h("span", { class: open === null ? "tree-leaf" : "tree-turn", "aria-hidden": "true" }),
-        h("span", { class: "tree-name", title: path || null }, words),
+        h("span", { class: "tree-name", translate: path ? "no" : null, title: path || null }, words),
         count === undefined ? null : h("span", { class: "tree-count" }, String(count)),
       );
       node.style.setProperty("--level", level - 1);

@@ -166,8 +166,8 @@ class ModelsTab {
     this.#showKinds(kinds, query.kind);
     this.#tree.show(folders, query.folder);
     this.#$(".models-folders").hidden = !folders.some(({ path }) => path);
-    const found = total === 1 ? "1 model" : `${total.toLocaleString("en")} models`;
-    this.#$(".models-count").textContent = unread ? `${found}, ${unread.toLocaleString("en")} still to be read` : found;
+    const found = total === 1 ? "1 model" : `${total.toLocaleString(document.documentElement.lang)} models`;
+    this.#$(".models-count").textContent = unread ? `${found}, ${unread.toLocaleString(document.documentElement.lang)} still to be read` : found;
     clearTimeout(this.#reading);
     if (unread) this.#reading = setTimeout(() => currentTab() === "models" && !document.hidden && this.#list.load(), READING_MS);
     this.#$(".models-list").hidden = !total;

@@ -51,7 +51,7 @@ export function sound(volume) {
 function notify(job, words) {
   if (!("Notification" in window) || Notification.permission !== "granted") return;
   try {
-    const shown = new Notification("Atelier", { body: words, tag: `atelier-${job.id}` }); // of several windows the last counts
+    const shown = new Notification("Atelier", { body: atelierText(words), tag: `atelier-${job.id}` }); // of several windows the last counts
     shown.addEventListener("click", () => {
       window.focus();
       shown.close();

@@ -161,7 +161,7 @@ class Settings {
       found += row.element.hidden ? 0 : 1;
     }
     for (const [name, { element, list, link, panel }] of this.sections) {
-      const hit = panel ? words.every((word) => name.toLowerCase().includes(word)) : [...list.children].some((each) => !each.hidden);
+      const hit = panel ? words.every((word) => `${name} ${atelierText(name)}`.toLowerCase().includes(word)) : [...list.children].some((each) => !each.hidden);
       found += panel && hit ? 1 : 0;
       element.hidden = link.hidden = !hit;
     }

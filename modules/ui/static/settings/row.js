@@ -28,7 +28,8 @@ export class Row {
       this.error,
       h("div", { class: "setting-foot" }, this.from, this.back),
     );
-    this.words = `${about.name} ${about.label ?? ""} ${about.help} ${about.group ?? ""}`.toLowerCase();
+    const words = [about.label || about.name.replaceAll("_", " "), sentence(about.help), about.group ?? ""];
+    this.words = [about.name, ...words, ...words.map((text) => atelierText(text))].join(" ").toLowerCase(); // as written and as seen
     this.control.addEventListener("change", () => this.changed());
     this.show(about);
   }
