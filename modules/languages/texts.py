@@ -298,6 +298,8 @@ NOT_SHOWN = frozenset(
         ),
         *("{1} pass", "← ↑ → ↓ Home End PgUp PgDn", "← → Home End", "mask {1}", "loop {1}", "by {1}", "{1} bytes"),
         *("a {red|blue} __animal__", "SD 3, Flux", "txt2img, img2img, Inpaint", "img2img", "txt2img"),
+        *("https://…/name.git", "the {1} any more", "{1} in which [counter]", "{1} too much for one request; {2}"),
+        *("file differs", "files differ"),
     }
 )
 """Names and data, which are the same in every language, and what only looks like a text."""
@@ -367,5 +369,18 @@ ELSEWHERE: tuple[str, ...] = (
     "on",
     "off",
     "empty",
+    "how picture files are called, with A1111's tags as in [seed]-[prompt_spaces]; [counter] before them is its running "
+    "number; a name that is taken gets the job's id and the picture's number behind it",
+    "a name for files",
+    "{1} in which [counter] comes first, and once",
+    "{1} in which [counter] is not: it counts files",
+    "the enlarged picture is not in the outputs folder any more",
+    "the picture that is enlarged is not kept here any more",
+    "{1} pictures of {2}x{3} are too much for one request; make fewer",
+    "{1} pictures of {2}x{3} are too much for one request; {4} pixels is the most",
+    "{1}x{2} is too much for one request; {3} pixels is the most",
+    "{1} file differs",
+    "{1} files differ",
+    ". It is fetched and shown first; nothing of it runs.",
 )
 """What is shown and stands in no source in this form, such as Gradio's own texts."""

@@ -28,7 +28,7 @@ def test_a_language_has_every_text_that_is_shown_and_no_other(name: str, shown: 
 
 def test_texts_of_all_kinds_are_found(shown: dict[str, str]) -> None:
     found = {
-        "What should the picture show?": "ui/tabs/generation.py",
+        "What should the picture show?": "ui/form_sync.py",
         "Paint the mask: what is to be repainted (C)": "ui/static/canvas/canvas.html",
         "The server refused the picture: it is too large.": "ui/static/canvas/transfer.js",
         "Changing it logs out every browser but this one.": "api/page/account_pages.py",
