@@ -358,9 +358,13 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     path = folder / "late.safetensors"
     tiny_checkpoint(path)
 
+    opened: list[Path] = []
+
     def late(of: Path) -> Any:
-        tiny_checkpoint(of, seed=3)
-        os.utime(of, ns=(1, 1))
+        opened.append(of)
+        if len(opened) == 2:  # the first time its header was read, to list it
+            tiny_checkpoint(of, seed=3)
+            os.utime(of, ns=(1, 1))
         return open_model(of)
 
     monkeypatch.setattr("modules.checkpoints.sources.open_model", late)
