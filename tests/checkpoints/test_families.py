@@ -15,6 +15,7 @@ from modules.checkpoints.families.foreign import OTHER_MODELS, Foreign
 from modules.checkpoints.families.sd1 import SD1
 from modules.checkpoints.families.sd2 import SD2
 from modules.checkpoints.families.sdxl import SDXL
+from modules.checkpoints.families.transformer import TransformerFamily
 from modules.checkpoints.families.x4 import X4
 from modules.checkpoints.header import Header, TensorEntry
 from modules.diffusion.clip import TextConfig
@@ -333,7 +334,7 @@ def test_the_upscaler_is_told_by_its_classes() -> None:
 
 
 def test_further_input_channels_say_what_concat_conditioning_a_family_takes() -> None:
-    assert {family.name: family.concat for family in FAMILIES if isinstance(family, UNetFamily)} == {
+    assert {family.name: family.concat for family in FAMILIES if isinstance(family, UNetFamily | TransformerFamily)} == {
         "sd1": "",
         "sd1-inpaint": "mask",
         "sd1-edit": "picture",

@@ -38,7 +38,7 @@ export const isAddress = (source) => /:\/\/|@/.test(source);
 function facts(view) {
   return [
     ["Name", view.name],
-    ["Runs in", view.halves.map((half) => HALVES[half] ?? half).join(", ")],
+    ["Runs in", view.halves.map((half) => atelierText(HALVES[half] ?? half)).join(", ")],
     ["From", view.source === "folder" ? "a folder in extensions/" : view.source === "package" ? "an installed Python package" : view.source],
     ["Adds", view.hooks.join(", ")],
     ["Needs", view.needs.join("; ")],

@@ -9,7 +9,7 @@ export function proposalPanel(found, install, discard) {
   const rows = [
     ["Name", found.name],
     ["Version", found.replaces ? `${found.version}, in place of ${found.replaces}` : found.version],
-    ["Runs in", found.halves.map((half) => (half === "web" ? "the web process" : "the engine")).join(" and ")],
+    ["Runs in", found.halves.map((half) => atelierText(half === "web" ? "web process" : "engine")).join(", ")],
     ["If it fails", found.on_failure === "fail" ? "the picture fails" : "the picture is made without it"],
     ["From", found.address],
     ["Commit", found.commit],
