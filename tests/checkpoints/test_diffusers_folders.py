@@ -364,8 +364,8 @@ TORN: dict[str, tuple[Callable[[Path], object], str]] = {
         r"F has a VAE with scaling_factor 0\.13025",
     ),
     "another kind": (
-        lambda f: said(f, "model_index.json", transformer=["diffusers", "SD3Transformer2DModel"]),
-        r"F is a diffusers folder of a StableDiffusionPipeline, with parts that this version does not know \(transformer\)",
+        lambda f: said(f, "model_index.json", prior=["diffusers", "PriorTransformer"]),
+        r"F is a diffusers folder of a StableDiffusionPipeline, with parts that this version does not know \(prior\)",
     ),
     "SD 2.x depth": (
         lambda f: said(f, "model_index.json", depth_estimator=["transformers", "DPTForDepthEstimation"]),

@@ -17,6 +17,7 @@ from PIL import Image
 from modules.jobs.views import EngineState
 from tests.ui.conftest import Visit, Watched, served
 from tests.ui.fake_app import BROKEN, LANDSCAPES, STICKERS, FakeApp
+from tests.ui.held import Held
 
 pytestmark = pytest.mark.browser
 
@@ -103,15 +104,15 @@ def test_without_any_checkpoint_the_page_says_how_to_add_one(app: FakeApp, visit
 
 def test_no_model_is_missed_before_the_list_of_models_is_there(visit: Visit) -> None:
     visitor = visit()
-    held: list[Any] = []
-    visitor.context.route("**/internal/checkpoints", lambda route: held.append(route))
+    held = Held(visitor.context, "**/internal/checkpoints")
     page = visitor.context.new_page()
     page.goto(visitor.origin)
     page.wait_for_selector("body[data-forms=filled]")
     page.fill(PROMPT, "a lighthouse")
     page.wait_for_function("window.atelierForms.txt2img.prompt === 'a lighthouse'")
     assert page.get_attribute(".results", "data-view") == "loading"
-    held.pop().continue_()
+    held.wait(page)
+    held.release()
     page.wait_for_selector(".chip")
 
 
@@ -401,7 +402,7 @@ def test_rescan_waits_until_a_list_of_choices_has_closed(page: Any, app: FakeApp
 @pytest.mark.parametrize(
     ("fill", "expected"),
     [
-        (lambda page: page.fill(number("width"), "63"), "Width must be a multiple of 8 from 64 to 2048, 63 was given"),
+        (lambda page: page.fill(number("width"), "63"), "Width must be a multiple of 8 from 64 to 8192, 63 was given"),
         (lambda page: page.fill(number("height"), "100000"), "Height must be a multiple of 8"),
         (lambda page: page.fill(number("count"), "0"), "Pictures"),
         (lambda page: page.fill(SEED, "abc"), "Seed must be a whole number"),

@@ -1,6 +1,7 @@
 // The page's controller: ties jobs, result pane, filmstrip, picture info, engine and keys together.  Python starts it with `start`.
 
 import { startAccount } from "./account.js";
+import { listed } from "./checkpoints.js";
 import { startArea } from "./forms/area.js";
 import "./forms/attachment.js";
 import { clearBatch, startBatches } from "./forms/batch.js";
@@ -243,7 +244,7 @@ class Page {
 
   async loadModels() {
     try {
-      this.models = (await getJson("internal/checkpoints")) ?? [];
+      this.models = (await listed()) ?? [];
       this.modelsKnown = true;
     } catch {
       if (!this.modelsKnown) setTimeout(() => this.loadModels(), AGAIN_MS);

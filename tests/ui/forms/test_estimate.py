@@ -10,6 +10,7 @@ from modules.engine.costs import Call
 from modules.jobs.memory import Memory
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
+from tests.ui.held import Held
 from tests.ui.test_picture_to_picture import opened
 from tests.ui.test_tabs import show
 from tests.ui.test_txt2img_page import number
@@ -78,15 +79,11 @@ def test_what_is_measured_while_the_page_is_open_comes_by_itself(app: FakeApp, v
 def test_what_is_below_the_estimate_stays_where_it_is_when_it_comes(app: FakeApp, visit: Visit) -> None:
     """A click on what moves between press and release is lost."""
     page = visit().open()
-    held: list[Any] = []
-    page.route("**/internal/quote", lambda route: held.append(route))
+    held = Held(page, "**/internal/quote")
     show(page, "img2img")
-    while not held:  # the handler runs within calls to the page, and after the request's own event
-        page.wait_for_timeout(20)
+    held.wait(page)
     assert page.text_content("#img2img_estimate") == ""
     before = page.locator("#img2img_many").bounding_box()
-    page.unroute("**/internal/quote")  # what is asked from here on passes at once
-    for answer in held:
-        answer.continue_()
+    held.release()
     told(page, "How long it takes is not measured yet.", "img2img")
     assert page.locator("#img2img_many").bounding_box() == before

@@ -1,7 +1,8 @@
 // The boxes of a layout, drawn: for checkpoints whose prompt lists boxes.  The prompt stays the only place where they are kept; here
 // they are shown, and what is drawn is written there, as if it were typed.
 
-import { getJson, h, replaceBeside } from "../dom.js";
+import { listed } from "../checkpoints.js";
+import { h, replaceBeside } from "../dom.js";
 import { fields } from "../forms/form.js";
 
 const BOX = /[^\n;]+/g;
@@ -65,7 +66,7 @@ export class Boxes {
       this.#seen = checkpoint;
       let info;
       try {
-        info = (await getJson("internal/checkpoints"))?.find(({ name }) => name === checkpoint);
+        info = (await listed())?.find(({ name }) => name === checkpoint);
       } catch {
         this.#seen = ""; // the next change asks again
       }
