@@ -305,6 +305,7 @@ NOT_SHOWN = frozenset(
 """Names and data, which are the same in every language, and what only looks like a text."""
 
 ELSEWHERE: tuple[str, ...] = (
+    "engine",
     "it is new, and nobody has switched it on yet",
     "the browser's",
     "Name and password do not belong together.",

@@ -168,7 +168,7 @@ def _there_and_back(page: Any, app: App) -> None:
     show(page, "extensions")
     page.click("[data-extension=warm] [data-do=disable]")
     page.wait_for_selector("[data-extension=warm][data-state=off]")
-    assert page.inner_text(".extensions-note") == "Warm light is off."
+    assert page.inner_text(".extensions-note") == "The extension is switched off."
     show(page, "txt2img")
     page.wait_for_selector("#txt2img_extension_warm", state="hidden")
     drop(page, "#txt2img_prompt", warm)

@@ -77,7 +77,7 @@ class ExtensionsTab {
     this.busy(true);
     try {
       took(await extensions[what](view.name));
-      this.say(`${view.title} is ${{ enable: "on", disable: "off", remove: "removed" }[what]}.${restarts(what, view)}`);
+      this.say(`${{ enable: "The extension is switched on.", disable: "The extension is switched off.", remove: "The extension is removed." }[what]}${restarts(what, view)}`);
     } catch (error) {
       await this.load();
       this.complain(error.message);
@@ -116,7 +116,7 @@ class ExtensionsTab {
       end();
       this.$("#extensions_address").value = "";
       await this.load();
-      this.say(view.state === "on" ? `${view.title} ${view.version} is here.` : `${view.title} ${view.version} is here, switched off.`);
+      this.say(view.state === "on" ? "The extension is here." : "The extension is here, switched off.");
     };
     const discard = () => {
       end();
