@@ -221,6 +221,7 @@ class UNet(nn.Module):
             if ctx is not None and ctx.skip_edits:
                 h, skip = ctx.joined(h, skip, Join(number, self.config.channels[0]))
             h = torch.cat([h, skip], dim=1)
+            del skip  # else it lives beside its copy while the block runs
             size = (skips[-1].shape[-2], skips[-1].shape[-1]) if skips else (h.shape[-2], h.shape[-1])
             h = _run(block, h, time, embedded, context, ctx, size)
         h = cast(GroupNorm, self.out[0]).by(self.kernels, h, ctx, silu=True)
