@@ -58,13 +58,15 @@ def load(manifest: Manifest, folder: Path, half: Half, seconds: float = LOAD_SEC
         if half == "web":
             _torch_free.set(True)
             _block()
-        with ISOLATION.inside(manifest.name), _unchanged(manifest.name):
+        with ISOLATION.inside(manifest.name):
             heavy = {name for name in HEAVY if name in sys.modules}
-            plugin = _import(manifest, folder, half)
+            with _unchanged(manifest.name):
+                plugin = _import(manifest, folder, half)
             if half == "web" and (brought := sorted({name for name in HEAVY if name in sys.modules} - heavy)):
                 raise ExtensionError(_torch_text(brought[0]))
-            if not given_up.is_set():
-                HOOKS.register(plugin, owner_of(manifest.name, half), version=manifest.version)
+            if not given_up.is_set():  # what it has changed is undone by now: other rooms' entries are asked for too
+                with _unchanged(manifest.name):
+                    HOOKS.register(plugin, owner_of(manifest.name, half), version=manifest.version)
             return plugin
 
     try:

@@ -64,12 +64,9 @@ class Options:
                 with gr.Group(elem_classes="plain option-group"):
                     if self.says(group):
                         gr.HTML(f"<h3>{escape(group)}</h3>", js_on_load=None)
-                    right = False
                     for option in options:
-                        default = self.defaults[option.name]
-                        listed = self.listed.get(option.name)
-                        _control(form, option, default, option.name not in idle, right and not option.switch, listed)
-                        right = not right and not option.switch  # a switch has a line of its own
+                        default, listed = self.defaults[option.name], self.listed.get(option.name)
+                        _control(form, option, default, option.name not in idle, listed)
             self.reset = gr.Button("Set all back", elem_id=form.id(f"{self.part}_reset"), elem_classes="quiet", size="sm")
         # Which options are greyed, and what is asked about them, as JSON: one input, since the browser's side of Gradio takes
         # milliseconds for each input and each output of an event that is not left as it is.
@@ -113,11 +110,8 @@ class Options:
         return updates
 
 
-def _control(
-    form: Form, option: Option, default: Any, interactive: bool, right: bool, listed: Sequence[Any] | None = None
-) -> None:
-    """One option; `right`: in the second of the two columns, where its help must not reach beyond the settings."""
-    classes = ["figure", "right"] if right else ["figure"]
+def _control(form: Form, option: Option, default: Any, interactive: bool, listed: Sequence[Any] | None = None) -> None:
+    classes = ["figure"]
     more = {"info": option.help, "interactive": interactive}
     if option.switch:
         form.check(option.name, option.label, default, **more)

@@ -36,6 +36,7 @@ import { planned, startScripts } from "./forms/script.js";
 import { startSending, tabOf, takeNote, useSettings } from "./forms/send_settings.js";
 import { sentence } from "./forms/recipes.js";
 import { startRatios } from "./forms/ratio.js";
+import { startOptionHelp } from "./forms/option_help.js";
 import { startSizes } from "./forms/size.js";
 import { startSliders } from "./forms/sliders.js";
 import { accept, offerPictures, showsPictures, startViewSwitch, turn } from "./results/view_switch.js";
@@ -94,6 +95,7 @@ class Page {
     startScripts(bridge, this.jobs);
     startSending(bridge);
     startViewSwitch();
+    startOptionHelp();
     startSizes((tab) => this.nativePixels(tab));
     startRatios((tab) => this.nativePixels(tab));
     startArea();
