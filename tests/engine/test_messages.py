@@ -60,7 +60,7 @@ def test_noise_is_not_a_frame() -> None:
         Hello("cpu (nothing else)", "float32", "sdpa", 12),
         LoadFailed("tiny"),
         Costs([["predict", "tiny", 64, 64, 2, 0.5]]),
-        Done("a.0", 2, 1, "Karras", "tiny", "0" * 10, {"Clip skip": "2"}, {"notes": "none"}, bytes(6)),
+        Done("a.0", 2, 1, "Karras", "tiny", "0" * 10, {"Clip skip": "2"}, {"notes": "none"}, ["freeu"], bytes(6)),
     ],
     ids=lambda typed: typed.kind,
 )
