@@ -203,7 +203,10 @@ def test_what_is_passed_over_is_reported(client: Any) -> None:
 def test_what_is_not_built_is_an_error_with_the_reason(client: Any) -> None:
     unit = webuiapi.ControlNetUnit(image=noise(), model="canny")
     for call, words in (
-        (lambda: client.txt2img(**SMALL, enable_hr=True, hr_scale=100), "hires.width: must be a multiple of 8"),
+        (
+            lambda: client.txt2img(**SMALL, enable_hr=True, hr_scale=100),
+            "hires.width: must be 2048 at most without tiled diffusion",
+        ),
         (lambda: client.txt2img(**SMALL, script_name="SD upscale"), "not found"),
         (
             lambda: client.txt2img(**SMALL, controlnet_units=[unit]),
