@@ -42,7 +42,8 @@ NAMES = re.compile(
 DATA = re.compile(
     r"A small model that paints one sticker of 48 motifs;|a cat face on blue|sdpa \(no xformers on cpu\)"
     r"|tag:cats album:\"best of\""
-    r"|python3 webui\.py extension new NAME|return grid|extra networks default multiplier|jpeg quality|samples format|sd model checkpoint|webp lossless"
+    r"|python3 webui\.py extension new NAME|return grid"
+    r"|extra networks default multiplier|jpeg quality|samples format|sd model checkpoint|webp lossless"
     r"|\"?red fox\"?|a red apple|red apple, cat face, rocket|cpu \(no GPU here\)|eta ancestral|eta ddim"
     r"|Authorization: Bearer TOKEN|HTTP Basic|Firefox on Linux"
 )
