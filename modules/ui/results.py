@@ -17,7 +17,9 @@ from modules.ui.gradio import gr
 _LOAD = """
 const url = new URL("ui/VERSION/main.js", document.baseURI).href;
 const events = ["reuse", "more", "choose", "plan"];  // what this component may send, see gr.HTML.__getattr__
-import(url).then((page) => page.start(element, {
+// Gradio's load events come when every component is in the document, and what is started there looks for those of all tabs.
+const built = window.atelierForms ? null : new Promise((go) => document.addEventListener("atelier:form", go, { once: true }));
+Promise.all([import(url), built]).then(([page]) => page.start(element, {
   send: (name, data) => events.includes(name) && trigger(name, data),
   receive: (listen) => { watch("value", () => listen(props.value)); listen(props.value); },
 }));

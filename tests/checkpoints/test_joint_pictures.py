@@ -261,7 +261,7 @@ def test_fill_s_concat_conditioning_is_packed_as_by_diffusers(tmp_path: Path) ->
         mask, masked, 1, 16, 1, 64, 96, torch.float32, torch.device("cpu"), torch.Generator().manual_seed(1)
     )
     latent = pipeline._unpack_latents(their_latent, 64, 96, 8)[0]  # a draw, so theirs is taken
-    channels = mask_channels(mask[0], latent, 80)
+    channels = mask_channels(mask[0], latent, further=80)
     assert channels.shape == (80, 8, 12)
     wanted = torch.cat([their_latent, their_mask], dim=-1)
     assert torch.equal(patches(channels[None]), wanted)

@@ -61,7 +61,7 @@ class Wider(Model):
 def of_width(channels: int) -> Wider:
     narrow = SIZES["narrow"]
     unet = replace(narrow.unet_config, in_channels=channels)
-    return Wider(unet, narrow.vae_config, narrow.text_config, channels)
+    return Wider(unet, narrow.vae_config, narrow.text_config, channels=channels)
 
 
 @pytest.fixture(autouse=True)
