@@ -292,12 +292,17 @@ class ModelManager:
 
     def _fit(self) -> None:
         """Let go of models until the rest fits."""
+        went = False
         with self._lock:
             while self._budget is not None and self.cache.size > self._budget and self._without_an_upscaler():
                 pass
             while gone := self._superfluous():
                 log.info("let go of %s", self._loaded.pop(gone).info.name)
                 self._keep_loaded()
+                went = True
+        if went:
+            gc.collect()  # a model and its views refer to each other
+            host_memory.give_back()
 
     def _without_an_upscaler(self) -> bool:
         """Let go of one that is not used, the one used last excepted; whether there was one.  Under the lock."""
@@ -325,6 +330,7 @@ class ModelManager:
         """Of models that were let go of: a model and its views refer to each other, and reference counts do not free them."""
         self.forget()
         gc.collect()
+        host_memory.give_back()
         torch.cuda.empty_cache()
 
     def _keep_loaded(self) -> None:
