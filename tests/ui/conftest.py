@@ -62,33 +62,70 @@ def new_context(browser: Any, **options: Any) -> Any:
 
 
 class Watched:
-    """Pages of one visitor; remembers what no page may ever do."""
+    """Pages of one visitor; remembers what no page may ever do.
+
+    The first page is the one that the context's visitor before left, where there is one: a new window costs Chromium a second.
+    """
 
     def __init__(self, browser: Any, origin: str, context: Any = None, **options: Any) -> None:
         self.context = context or new_context(browser, **options)
         self.origin = origin
         self.sins: list[str] = []
+        self._blank = list(self.context.pages)
+        self._size: Any = None
+        self._listeners: list[tuple[Any, str, Any]] = []
+        self._scripted: list[Any] = []
         self.context.on("request", self._on_request)
         self.context.on("weberror", self._on_error)
 
     def leave(self) -> None:
-        """Close all pages, and leave to the next visitor of this context nothing but the cached scripts and styles."""
-        for page in self.context.pages:
-            page.close()
+        """Leave to the next visitor of this context nothing but an empty page and the cached scripts and styles."""
+        for page, event, listener in self._listeners:
+            page.remove_listener(event, listener)
         self.context.remove_listener("request", self._on_request)
         self.context.remove_listener("weberror", self._on_error)
         self.context.unroute_all(behavior="ignoreErrors")
         self.context.clear_cookies()
         self.context.clear_permissions()
-        page = self.context.new_page()
+        for page in [*self._scripted, *self.context.pages[1:]]:
+            page.close()
+        first = (self.context.pages or [self.context.new_page()])[0]
+        self._empty(first)
+        self.context.clear_cookies()  # what was answered while the pages went
+
+    def _empty(self, page: Any) -> None:
+        page.unroute_all(behavior="ignoreErrors")
+        empty = f"{self.origin}/empty"  # of the same origin, whose storage for this window nothing else reaches
+        page.route(empty, lambda route: route.fulfill(body="", content_type="text/html"))
+        page.goto(empty)
+        page.unroute_all()
+        page.evaluate("sessionStorage.clear()")
+        if self._size and page.viewport_size != self._size:
+            page.set_viewport_size(self._size)
         session = self.context.new_cdp_session(page)
         kinds = "local_storage,indexeddb,cache_storage,service_workers,file_systems"
         session.send("Storage.clearDataForOrigin", {"origin": self.origin, "storageTypes": kinds})
-        page.close()
+        session.detach()
+
+    def new_page(self) -> Any:
+        """An empty page.  What is listened to there ends with the test; one that is given scripts is not used again."""
+        page = self._blank.pop() if self._blank else self.context.new_page()
+        self._size = page.viewport_size
+
+        def on(event: str, listener: Any) -> None:
+            self._listeners.append((page, event, listener))
+            type(page).on(page, event, listener)
+
+        def add_init_script(*script: Any, **path: Any) -> None:
+            self._scripted.append(page)
+            type(page).add_init_script(page, *script, **path)
+
+        page.on, page.add_init_script = on, add_init_script
+        page.on("console", lambda m: m.type == "error" and self._on_console(m))
+        return page
 
     def open(self) -> Any:
-        page = self.context.new_page()
-        page.on("console", lambda m: m.type == "error" and self._on_console(m))
+        page = self.new_page()
         page.goto(self.origin)
         page.wait_for_selector(".results:not([data-view=loading])")
         page.wait_for_selector("body[data-forms=filled]")
