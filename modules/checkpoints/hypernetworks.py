@@ -93,7 +93,7 @@ def _by_place(mlps: Mapping[tuple[int, int], MLP], unet: AdaptableNetwork) -> di
     changed = {}
     for place, layer in unet.layers.items():
         side = next((number for number, ending in enumerate(_SIDES) if place.endswith(ending)), None)
-        if side is not None and (mlp := moved.get((layer.weight.shape[1], side))):
+        if side is not None and (mlp := moved.get((layer.in_features, side))):
             changed[place] = mlp
     return changed
 
