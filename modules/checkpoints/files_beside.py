@@ -11,7 +11,7 @@ from typing import NamedTuple
 from modules.checkpoints import keys, text_files
 from modules.checkpoints.families import recognise
 from modules.checkpoints.families.transformer import TransformerFamily
-from modules.checkpoints.header import Header
+from modules.checkpoints.header import Header, TensorEntry
 from modules.checkpoints.sources import read_source, stamp_of
 
 
@@ -69,5 +69,5 @@ def with_files(header: Header, beside: Sequence[FileBeside]) -> Header:
     return replace(header, tensors=tensors)
 
 
-def _named(header: Header, places: Mapping[str, keys.Place]) -> dict[str, keys.TensorEntry]:
+def _named(header: Header, places: Mapping[str, keys.Place]) -> dict[str, TensorEntry]:
     return {keys.VAE + name: header.tensors[keys.stored_name(place)] for name, place in places.items()}

@@ -64,7 +64,8 @@ class Footprint:
     in the autoencoder's decoder and encoder, and what waits between layers where these run in tiles (`diffusion.tiles`).
 
     `of_denoiser` and `of_text` are the same weights where some are quantised, `of_t5` those of T5 among them, `t5_streamed`
-    what T5 takes of the device while it is streamed: its embedding, and two of its largest block.
+    what stays of T5 on the device where it is streamed: its embedding.  The buffers for its blocks are let go of where a
+    forward of the denoiser needs their memory (`engine.memory`).
     """
 
     denoiser: int
@@ -139,6 +140,11 @@ def of_header(header: Header) -> Footprint:
     return replace(found, of_text=text) if text.quantised else found
 
 
+def quantised_denoiser(header: Header) -> bool:
+    """Whether linear layers of the denoiser have quantised numbers in the file."""
+    return _weights(header, keys.layout(header.tensors).unet).quantised > 0
+
+
 def weights_in(header: Header) -> Weights:
     """Of all tensors of a file, but for those that no network needs (`keys.IGNORED`)."""
     layout = keys.layout(header.tensors)
@@ -169,15 +175,9 @@ def _weights(header: Header, places: Mapping[str, Place]) -> Weights:
 
 
 def _t5_streamed(header: Header, places: Mapping[str, Place]) -> Weights:
-    """See `Footprint`; the largest block is the first's feed-forward or attention (`t5.T5Text`)."""
-
-    def part(*within: str) -> Weights:
-        return _weights(header, {name: place for name, place in places.items() if any(each in name for each in within)})
-
-    blocks = [part(f"encoder.block.0.layer.{number}.") for number in range(2)]
-    largest = max(blocks, key=lambda block: block.kept(2))
-    stays = part("shared.", "final_layer_norm.") + largest + largest
-    return replace(stays, largest=0)
+    """See `Footprint`."""
+    stays = {name: place for name, place in places.items() if name.startswith(("shared.", "encoder.final_layer_norm."))}
+    return _weights(header, stays)
 
 
 FLUX_WIDTHS, MMDIT_WIDTHS = 19, 12

@@ -30,7 +30,7 @@ from modules.checkpoints.completeness import check_scaling
 from modules.checkpoints.components import with_vae
 from modules.checkpoints.families import recognise
 from modules.checkpoints.files import CheckpointInfo, find
-from modules.checkpoints.footprint import SMALL, weights_in
+from modules.checkpoints.footprint import SMALL, quantised_denoiser, weights_in
 from modules.checkpoints.handle import ModelHandle, Stamped
 from modules.checkpoints.hashes import FileHash
 from modules.checkpoints.header import Header, header_of, open_model
@@ -375,7 +375,8 @@ class ModelManager:
 
     def _build_alone(self, info: CheckpointInfo, identity: _Identity) -> ModelHandle:
         """Further attempts after the device was full: let go of everything else first, then hold less on the device."""
-        for residence in fallbacks(self._storage, streaming_helps(self.device)):
+        rounded = self._keeps_blocks and quantised_denoiser(read_source(info.path))
+        for residence in fallbacks("full" if rounded else self._storage, streaming_helps(self.device)):
             self._keep_none()
             try:
                 return self._build(info, identity, residence)

@@ -30,8 +30,9 @@ def dequantised(data: Tensor, name: str) -> Tensor:
 def write_numbers(rows: Tensor, name: str, into: Tensor) -> None:
     """Write the numbers of whole blocks of bytes `rows` (out, bytes of a row) into a matrix (out, in) of any number format."""
     many = max(1, AT_ONCE // max(1, into.shape[1]))
-    for part, target in zip(rows.split(many), into.split(many), strict=True):
-        target.copy_(dequantised(part, name).view(target.shape))
+    for first in range(0, len(rows), many):
+        target = into[first : first + many]
+        target.copy_(dequantised(rows[first : first + many], name).view(target.shape))
 
 
 # ---- of 32 numbers
@@ -133,7 +134,8 @@ def _spread(data: Tensor, bits: int, run: int) -> Tensor:
     """Numbers of so many `bits` in bytes (n, k), as (n, 8 k / bits): of each `run` of bytes first the lowest bits of all."""
     shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=data.device)
     runs = data.reshape(len(data), -1, 1, run)
-    return (runs >> shifts[:, None] & 2**bits - 1).flatten(1)
+    spread: Tensor = runs >> shifts[:, None] & 2**bits - 1
+    return spread.flatten(1)
 
 
 def _bits(words: Tensor) -> Tensor:
