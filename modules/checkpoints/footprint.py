@@ -168,9 +168,11 @@ def _weights(header: Header, places: Mapping[str, Place]) -> Weights:
             continue
         entry = header.tensors[place]
         forms = {piece.dtype for piece in entry.pieces or (entry,)}
-        if len(entry.shape) == 2 and len(forms) == 1 and forms <= BLOCK_FORMATS.keys():
-            numbers = prod(entry.shape)
-            found += Weights(0, numbers, bytes_of(entry.shape, forms.pop()), numbers)
+        if len(entry.shape) != 2 or len(forms) != 1 or not forms <= BLOCK_FORMATS.keys():
+            continue
+        numbers, form = prod(entry.shape), forms.pop()
+        if entry.shape[1] % BLOCK_FORMATS[form].numbers == 0:
+            found += Weights(0, numbers, bytes_of(entry.shape, form), numbers)
     return found
 
 

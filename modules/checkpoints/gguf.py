@@ -169,7 +169,7 @@ class _Reader:
             what = _REFUSED.get(number, f"number {number}")
             raise CheckpointError(
                 f"is a GGUF file whose tensor {name[:80]!r} is in the format {what}, which is not read; use the same model in "
-                f"{_instead(what)}; read are {', '.join(BLOCK_FORMATS)}, F16, BF16 and F32"
+                f"{_instead(what)}; read are {', '.join(_FORMATS.values())}"
             )
         dtype, count = _FORMATS[number], prod(stored)
         if count >= 2**48:

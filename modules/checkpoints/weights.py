@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from modules.checkpoints import keys
 from modules.checkpoints.completeness import check_format, check_missing, check_scale, check_shape, listed
-from modules.checkpoints.header import Header, TensorEntry
+from modules.checkpoints.header import Header, Scales, TensorEntry
 from modules.checkpoints.keys import Place, Slice, stored_name
 from modules.diffusion.block_formats import BLOCK_FORMATS
 from modules.diffusion.block_numbers import dequantised
@@ -70,9 +70,22 @@ class Weights:
         return aligned.view(entry.shape)
 
     def _bytes(self, entry: TensorEntry) -> Tensor:
-        """A tensor as bytes (n,) uint8."""
+        """A tensor as bytes (n,) uint8; one in NF4 as the blocks of `block_formats`."""
         start, end = self._header.data_start + entry.start, self._header.data_start + entry.end
-        return torch.frombuffer(self._mappings[entry.file], dtype=torch.uint8, count=end - start, offset=start)
+        stored = torch.frombuffer(self._mappings[entry.file], dtype=torch.uint8, count=end - start, offset=start)
+        if entry.scales is None:
+            return stored
+        packed = stored.view(-1, BLOCK_FORMATS["NF4"].numbers // 2)
+        scales = self._scales(entry.scales)[entry.scales.first :][: len(packed)]
+        return torch.cat([scales.contiguous().view(torch.uint8).view(-1, 4), packed], dim=1).flatten()
+
+    def _scales(self, scales: Scales) -> Tensor:
+        """All of them, float32."""
+        absmax = self._bytes(scales.absmax)
+        if scales.outer is None or scales.codes is None:
+            return absmax.clone().view(torch.float32)  # the bytes may lie at any place
+        codes, outer = (self._bytes(entry).clone().view(torch.float32) for entry in (scales.codes, scales.outer))
+        return codes[absmax.int()] * outer.repeat_interleave(scales.outer_block)[: len(absmax)] + scales.offset
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._header.tensors[name].shape

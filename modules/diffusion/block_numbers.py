@@ -6,17 +6,18 @@ are ggml's to the bit.
 Blocks of 32 numbers have a scale in float16, for Q4_1 and Q5_1 a least value in float16, for Q5 the fifth bits of all in 32
 bits, and 4 or 8 bits of each; of 4 bits the lower halves of 16 bytes are the first 16 numbers, the upper halves the others.
 Blocks of 256 (K) have parts of 16 or 32 numbers, with a whole number of 4, 6 or 8 bits for the scale of each part (and one for
-its least value), which are multiplied by one or two numbers in float16.
+its least value), which are multiplied by one or two numbers in float16.  NF4's of 64 are bitsandbytes', their scale in front.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from modules.diffusion.block_formats import BLOCK_FORMATS
+from modules.diffusion.block_formats import BLOCK_FORMATS, NF4
 
 AT_ONCE = 2**23
 """Numbers that `write_numbers` makes at once, about: what is in between takes some 100 MB, however large a matrix is."""
@@ -112,6 +113,22 @@ def _scales_of_8(blocks: Tensor) -> tuple[Tensor, Tensor]:
     return (_half(blocks, 0) * scales.float())[..., None], (_half(blocks, 2) * least.float())[..., None]
 
 
+# ---- of 64 numbers
+
+
+def _nf4(blocks: Tensor) -> Tensor:
+    """The scale in float32; of a byte the upper half is the first number."""
+    packed = blocks[:, 4:]
+    numbers = torch.stack([packed >> 4, packed & 15], dim=-1).flatten(1)
+    return _codes(blocks.device)[numbers.int()] * blocks[:, :4].contiguous().view(torch.float32)
+
+
+@lru_cache(maxsize=8)
+def _codes(device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # it outlives the caller's mode
+        return torch.tensor(NF4, device=device)
+
+
 # ---- bytes
 
 
@@ -154,4 +171,5 @@ _READ: dict[str, Callable[[Tensor], Tensor]] = {
     "Q4_K": _q4_k,
     "Q5_K": _q5_k,
     "Q6_K": _q6_k,
+    "NF4": _nf4,
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from modules.checkpoints import keys, text_files
@@ -26,7 +27,7 @@ from modules.pipelines.stages import stages_of
 from modules.request import Txt2Img
 from tests import joint, k_quants
 from tests.gguf_files import BLOCK_BYTES, quantised, twin, write_gguf
-from tests.tiny import write
+from tests.tiny import tiny_checkpoint, write
 
 T5_LAYERS = {
     "layer.0.SelfAttention.q": "attn_q",
@@ -169,6 +170,25 @@ def lora() -> dict[str, Tensor]:
     return tensors
 
 
+@torch.inference_mode()
+def test_a_u_net_and_clip_keep_their_blocks_too(tmp_path: Path) -> None:
+    """In a whole checkpoint, as stable-diffusion.cpp writes them."""
+    state = load_file(tiny_checkpoint(tmp_path / "tiny.safetensors"))
+    write_gguf(tmp_path / "models.gguf", arrays({name: each.float() for name, each in state.items()}, "Q8_0"), drawn=True)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models.gguf").rename(tmp_path / "models" / "tiny.gguf")
+    pictures, kept = [], []
+    for storage in ("auto", "full"):
+        hashes = tmp_path / "hashes.json"
+        manager = ModelManager([tmp_path / "models"], torch.device("cpu"), torch.float32, sdpa, hashes, storage=storage)
+        request = Txt2Img(prompt="a cat", seed=1, steps=1, width=64, height=64, checkpoint="tiny", sampler="Euler")
+        pictures.append(run_reference(generate(stages_of(request)), manager).pixels)
+        placed = {part_of(each): each.placement for each in manager.loaded[0].components}
+        kept.append({part for part, placement in placed.items() if placement is not None and placement.quantised})
+    assert torch.equal(*pictures)
+    assert kept == [{"unet", "text"}, set()]
+
+
 def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
     array = np.ones((4, 64), np.float32)
     whole = {"a.weight": (array, "Q8_0"), "b.weight": (array, "F16"), "c.weight": (array, "BF16")}
@@ -188,7 +208,7 @@ def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
 
     for form, instead in (("IQ4_XS", "Q4_K_S or Q4_0"), ("IQ3_XXS", "Q3_K_S"), ("TQ2_0", "Q2_K")):
         said = refused(write_gguf(tmp_path / "k.gguf", {"a": (array, form)}))
-        assert f"format {form}, which is not read; use the same model in {instead}; read are Q4_0" in said
+        assert f"format {form}, which is not read; use the same model in {instead}; read are F32, " in said
     assert "version 1" in refused(write_gguf(tmp_path / "old.gguf", whole, version=1))
     assert "the download is incomplete" in refused(write_gguf(tmp_path / "cut.gguf", whole, cut=200))
     data = good.read_bytes()

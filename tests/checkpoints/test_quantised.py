@@ -25,7 +25,7 @@ from modules.diffusion.forward import Linear, Stack, context_for
 from modules.diffusion.placement import Placement
 from modules.diffusion.quantised import QuantisedLinear
 from tests import joint
-from tests.gguf_files import write_gguf
+from tests.gguf_files import NUMBERS, write_gguf
 
 CPU = torch.device("cpu")
 WIDE = replace(joint.FLUX, width=256, heads=8, doubles=1, singles=1)
@@ -96,7 +96,7 @@ def adapter_of_every_kind() -> Adapter:
     return Adapter("every kind", deltas)
 
 
-@pytest.mark.parametrize("form", BLOCK_FORMATS)
+@pytest.mark.parametrize("form", [form for form in BLOCK_FORMATS if form in NUMBERS])
 def test_every_format_computes_what_its_numbers_compute(form: str, file: Callable[[str], Path]) -> None:
     with loaded(file(form)) as (plain, kept):
         held = {name for name, layer in kept.named_modules() if isinstance(layer, QuantisedLinear)}
