@@ -52,8 +52,8 @@ class Scales(NamedTuple):
 
     def moved(self, by: int, file: int) -> Scales:
         """The same in another file, `by` bytes further."""
-        entries = [entry and entry.moved(by, file) for entry in self[:3]]
-        return Scales(*entries, *self[3:])  # type: ignore[arg-type]
+        outer, codes = self.outer and self.outer.moved(by, file), self.codes and self.codes.moved(by, file)
+        return self._replace(absmax=self.absmax.moved(by, file), outer=outer, codes=codes)
 
 
 class TensorEntry(NamedTuple):
