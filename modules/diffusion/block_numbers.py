@@ -19,8 +19,9 @@ from torch import Tensor
 
 from modules.diffusion.block_formats import BLOCK_FORMATS, NF4
 
-AT_ONCE = 2**23
-"""Numbers that `write_numbers` makes at once, about: what is in between takes some 100 MB, however large a matrix is."""
+AT_ONCE, AT_ONCE_CPU = 2**23, 2**20
+"""Numbers that `write_numbers` makes at once, about: what is in between takes some 100 MB, however large a matrix is.  On a CPU
+it stays in its caches with fewer: a matrix of 3072x3072 in Q4_0 took 0.04 s instead of 0.08 (one Xeon core)."""
 
 
 def dequantised(data: Tensor, name: str) -> Tensor:
@@ -30,7 +31,8 @@ def dequantised(data: Tensor, name: str) -> Tensor:
 
 def write_numbers(rows: Tensor, name: str, into: Tensor) -> None:
     """Write the numbers of whole blocks of bytes `rows` (out, bytes of a row) into a matrix (out, in) of any number format."""
-    many = max(1, AT_ONCE // max(1, into.shape[1]))
+    most = AT_ONCE_CPU if rows.device.type == "cpu" else AT_ONCE
+    many = max(1, most // max(1, into.shape[1]))
     for first in range(0, len(rows), many):
         target = into[first : first + many]
         target.copy_(dequantised(rows[first : first + many], name).view(target.shape))

@@ -65,7 +65,7 @@ def test_blocks_of_256_numbers_are_what_the_format_s_description_says(dtype: str
     wanted = k_quants.k_twin(data, dtype)
     assert BLOCK_FORMATS[dtype] == (256, k_quants.BLOCK_BYTES[dtype])
     assert np.array_equal(dequantised(rows, dtype).numpy(), wanted)
-    monkeypatch.setattr("modules.diffusion.block_numbers.AT_ONCE", 1024)
+    monkeypatch.setattr("modules.diffusion.block_numbers.AT_ONCE_CPU", 1024)
     into = torch.empty(6, 512)
     write_numbers(rows.view(6, -1), dtype, into)
     assert np.array_equal(into.numpy(), wanted.reshape(6, 512))
