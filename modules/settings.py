@@ -357,7 +357,7 @@ TABLE: tuple[Setting, ...] = (
         "weights_storage",
         _one_of("auto", "full", "fp8"),
         "how a denoiser's weights are kept: full, fp8 (8 bits, half the memory, brought to the computing format when used), or "
-        "auto (fp8 where a GPU cannot hold them otherwise)",
+        "auto (fp8 where a GPU cannot hold them otherwise); weights quantised in files stay so unless it is full",
         "auto",
         "NAME",
     ),
