@@ -227,6 +227,7 @@ class Contexts:
     def __init__(self, browser: Any) -> None:
         self.browser = browser
         self._free: dict[str, list[Any]] = {}
+        self._with_pages: list[Any] = []
         self._taken: list[tuple[Watched, str]] = []
 
     def visitor(self, origin: str, fresh: bool = False, **options: Any) -> Watched:
@@ -244,9 +245,17 @@ class Contexts:
             if kind:
                 visitor.leave()
                 self._free.setdefault(kind, []).append(visitor.context)
+                self._keep_pages(visitor.context)
             else:
                 visitor.context.close()
         return [sin for visitor, _ in taken for sin in visitor.sins]
+
+    def _keep_pages(self, context: Any) -> None:
+        """An empty page still holds some hundred megabytes: those of the last two contexts stay."""
+        self._with_pages = [*(one for one in self._with_pages if one is not context), context]
+        while len(self._with_pages) > 2:
+            for page in self._with_pages.pop(0).pages:
+                page.close()
 
 
 @pytest.fixture(scope="package")
