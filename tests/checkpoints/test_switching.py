@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import platform
 import re
 import weakref
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from modules.checkpoints import host_memory
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.engine import engine as engines
@@ -90,6 +93,38 @@ def test_twenty_switches_between_four_checkpoints_leave_memory_where_it_was(kept
         assert len(manager.loaded) == len(NAMES)
     manager.let_go()
     assert in_memory(manager, folder)[:2] == (0, 0)
+
+
+def test_what_a_checkpoint_that_went_held_is_given_back_to_the_system(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it is gone, and not each time that a checkpoint is asked for."""
+    manager, gone = made(folder, tmp_path), list[weakref.ref[object]]()
+    alive: list[bool] = []
+    monkeypatch.setattr(host_memory, "give_back", lambda: alive.append(any(ref() is not None for ref in gone)))
+    for name in ("half", "half", "xl"):
+        handle = manager.load(name, "nice" if name == "half" else "Automatic")  # a view, which refers to its model and back
+        if name == "half":
+            gone.append(weakref.ref(handle.network))
+        del handle
+    assert alive == [False]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory in its heap")
+def test_memory_that_the_c_library_keeps_is_given_back() -> None:
+    """Blocks below the threshold of mapping, freed below one that stays."""
+    blocks = [torch.ones(25_000) for _ in range(1500)]
+    last = torch.ones(25_000)
+    del blocks
+    before = resident()
+    host_memory.give_back()
+    assert before - resident() > 50_000 * 1024
+    assert float(last[0]) == 1
+
+
+def resident() -> int:
+    """Bytes of main memory that this process takes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_twenty_autoencoders_one_after_the_other_do_not_pile_up(folder: Path, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,33 +63,70 @@ def new_context(browser: Any, **options: Any) -> Any:
 
 
 class Watched:
-    """Pages of one visitor; remembers what no page may ever do."""
+    """Pages of one visitor; remembers what no page may ever do.
+
+    The first page is the one that the context's visitor before left, where there is one: a new window costs Chromium a second.
+    """
 
     def __init__(self, browser: Any, origin: str, context: Any = None, **options: Any) -> None:
         self.context = context or new_context(browser, **options)
         self.origin = origin
         self.sins: list[str] = []
+        self._blank = list(self.context.pages)
+        self._size: Any = None
+        self._listeners: list[tuple[Any, str, Any]] = []
+        self._scripted: list[Any] = []
         self.context.on("request", self._on_request)
         self.context.on("weberror", self._on_error)
 
     def leave(self) -> None:
-        """Close all pages, and leave to the next visitor of this context nothing but the cached scripts and styles."""
-        for page in self.context.pages:
-            page.close()
+        """Leave to the next visitor of this context nothing but an empty page and the cached scripts and styles."""
+        for page, event, listener in self._listeners:
+            page.remove_listener(event, listener)
         self.context.remove_listener("request", self._on_request)
         self.context.remove_listener("weberror", self._on_error)
         self.context.unroute_all(behavior="ignoreErrors")
         self.context.clear_cookies()
         self.context.clear_permissions()
-        page = self.context.new_page()
+        for page in [*self._scripted, *self.context.pages[1:]]:
+            page.close()
+        first = (self.context.pages or [self.context.new_page()])[0]
+        self._empty(first)
+        self.context.clear_cookies()  # what was answered while the pages went
+
+    def _empty(self, page: Any) -> None:
+        page.unroute_all(behavior="ignoreErrors")
+        empty = f"{self.origin}/empty"  # of the same origin, whose storage for this window nothing else reaches
+        page.route(empty, lambda route: route.fulfill(body="", content_type="text/html"))
+        page.goto(empty)
+        page.unroute_all()
+        page.evaluate("sessionStorage.clear()")
+        if self._size and page.viewport_size != self._size:
+            page.set_viewport_size(self._size)
         session = self.context.new_cdp_session(page)
         kinds = "local_storage,indexeddb,cache_storage,service_workers,file_systems"
         session.send("Storage.clearDataForOrigin", {"origin": self.origin, "storageTypes": kinds})
-        page.close()
+        session.detach()
+
+    def new_page(self) -> Any:
+        """An empty page.  What is listened to there ends with the test; one that is given scripts is not used again."""
+        page = self._blank.pop() if self._blank else self.context.new_page()
+        self._size = page.viewport_size
+
+        def on(event: str, listener: Any) -> None:
+            self._listeners.append((page, event, listener))
+            type(page).on(page, event, listener)
+
+        def add_init_script(*script: Any, **path: Any) -> None:
+            self._scripted.append(page)
+            type(page).add_init_script(page, *script, **path)
+
+        page.on, page.add_init_script = on, add_init_script
+        page.on("console", lambda m: m.type == "error" and self._on_console(m))
+        return page
 
     def open(self) -> Any:
-        page = self.context.new_page()
-        page.on("console", lambda m: m.type == "error" and self._on_console(m))
+        page = self.new_page()
         page.goto(self.origin)
         page.wait_for_selector(".results:not([data-view=loading])")
         page.wait_for_selector("body[data-forms=filled]")
@@ -141,11 +179,24 @@ class _Library:
         return getattr(self._current.app.model_library, name)
 
 
+TABS = ("txt2img", "img2img", "inpaint", "extras", "pnginfo", "gallery", "models", "extensions", "settings")
+
+Stand = tuple[CurrentApp, str, str]
+
+
 @pytest.fixture(scope="package")
-def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CurrentApp, str, str]]:
-    current = CurrentApp(FakeApp(tmp_path_factory.mktemp("nobody")))
-    with served(current) as address:
-        yield current, address, os.environ["GRADIO_TEMP_DIR"]
+def stands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[tuple[str, ...]], Stand]]:
+    """A server for each choice of tabs, made when it is first asked for."""
+    with ExitStack() as running:
+
+        @cache
+        def stand(tabs: tuple[str, ...]) -> Stand:
+            hidden = tuple(name for name in TABS if name not in tabs) if tabs else ()
+            current = CurrentApp(FakeApp(tmp_path_factory.mktemp("nobody"), hidden_tabs=hidden))
+            address = running.enter_context(served(current))
+            return current, address, os.environ["GRADIO_TEMP_DIR"]
+
+        yield stand
 
 
 @pytest.fixture
@@ -156,8 +207,11 @@ def app(tmp_path: Path) -> Iterator[FakeApp]:
 
 
 @pytest.fixture
-def origin(stand: tuple[CurrentApp, str, str], app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> str:
-    current, address, folder = stand
+def origin(
+    stands: Callable[[tuple[str, ...]], Stand], app: FakeApp, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> str:
+    marker = request.node.get_closest_marker("tabs")
+    current, address, folder = stands(marker.args if marker else ())
     current.app = app
     monkeypatch.setenv("GRADIO_TEMP_DIR", folder)  # another server that was made in this process has changed it
     return address
@@ -173,6 +227,7 @@ class Contexts:
     def __init__(self, browser: Any) -> None:
         self.browser = browser
         self._free: dict[str, list[Any]] = {}
+        self._with_pages: list[Any] = []
         self._taken: list[tuple[Watched, str]] = []
 
     def visitor(self, origin: str, fresh: bool = False, **options: Any) -> Watched:
@@ -190,9 +245,17 @@ class Contexts:
             if kind:
                 visitor.leave()
                 self._free.setdefault(kind, []).append(visitor.context)
+                self._keep_pages(visitor.context)
             else:
                 visitor.context.close()
         return [sin for visitor, _ in taken for sin in visitor.sins]
+
+    def _keep_pages(self, context: Any) -> None:
+        """An empty page still holds some hundred megabytes: those of the last two contexts stay."""
+        self._with_pages = [*(one for one in self._with_pages if one is not context), context]
+        while len(self._with_pages) > 2:
+            for page in self._with_pages.pop(0).pages:
+                page.close()
 
 
 @pytest.fixture(scope="package")

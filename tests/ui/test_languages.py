@@ -130,7 +130,7 @@ def test_the_login_pages_speak_the_browser_s_language(browser: Any, app: FakeApp
         boss = instance.person("Ada", "administrator")
         with serving(instance.server) as origin:
             visitor = Watched(browser, origin, locale="zh-TW")
-            page = visitor.context.new_page()
+            page = visitor.new_page()
             page.goto(f"{origin}/login")
             assert page.inner_text("button.primary") == known["Log in"]
             page.fill("[name=name]", "Ada")

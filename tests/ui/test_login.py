@@ -37,7 +37,7 @@ def test_setting_up_inviting_logging_in_and_out(browser: Any, instance: Accounts
         boss, phone = Watched(browser, origin), Watched(browser, origin, viewport={"width": 390, "height": 800})
 
         # The first one comes by the code, and is led on to the page.
-        page = boss.context.new_page()
+        page = boss.new_page()
         page.goto(origin)
         assert page.url == f"{origin}/setup"
         page.goto(f"{origin}/setup?code={instance.accounts.setup_code()}")
@@ -64,7 +64,7 @@ def test_setting_up_inviting_logging_in_and_out(browser: Any, instance: Accounts
         assert page.evaluate("window.__x") is None
 
         # The guest chooses a name and a password, sees nothing of others, and cannot paint.
-        guest = phone.context.new_page()
+        guest = phone.new_page()
         guest.goto(link)
         fill_in(guest, "Eve")
         guest.wait_for_selector("#account:not([hidden])")

@@ -58,7 +58,7 @@ def test_a_whole_screen_of_pictures_that_come_and_go(browser: Any, tmp_path: Pat
     folder = app.settings.outputs_dir
     with served(app) as address:
         visitor = Watched(browser, address)
-        page = visitor.context.new_page()
+        page = visitor.new_page()
         page.clock.install()
         page.goto(f"{address}/extensions/slideshow?seconds=3600")
         page.wait_for_function("document.querySelector('#message').textContent.startsWith('There are no pictures yet')")

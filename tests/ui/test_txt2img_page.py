@@ -19,7 +19,7 @@ from tests.ui.conftest import Visit, Watched, served
 from tests.ui.fake_app import BROKEN, LANDSCAPES, STICKERS, FakeApp
 from tests.ui.held import Held
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img")]
 
 PROMPT = "#txt2img_prompt textarea"
 GENERATE = "#txt2img_generate"
@@ -76,7 +76,7 @@ def test_what_is_typed_before_the_forms_are_filled_stays(visit: Visit, app: Fake
     styles = app.library.styles
     monkeypatch.setattr(app.library, "styles", lambda: answer.wait(60) and styles())
     visitor = visit()
-    page = visitor.context.new_page()
+    page = visitor.new_page()
     page.goto(visitor.origin)
     page.wait_for_selector(".results:not([data-view=loading])")
     page.fill(PROMPT, "a lighthouse")
@@ -105,7 +105,7 @@ def test_without_any_checkpoint_the_page_says_how_to_add_one(app: FakeApp, visit
 def test_no_model_is_missed_before_the_list_of_models_is_there(visit: Visit) -> None:
     visitor = visit()
     held = Held(visitor.context, "**/internal/checkpoints")
-    page = visitor.context.new_page()
+    page = visitor.new_page()
     page.goto(visitor.origin)
     page.wait_for_selector("body[data-forms=filled]")
     page.fill(PROMPT, "a lighthouse")

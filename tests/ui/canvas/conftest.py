@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.ui.canvas.stand import CanvasPage, canvases
-from tests.ui.conftest import CurrentApp, Watched
+from tests.ui.conftest import Contexts, CurrentApp, Watched
 from tests.ui.fake_app import FakeApp
 
 Open = Callable[..., CanvasPage]
@@ -22,30 +22,28 @@ def canvas_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cur
 
 
 @pytest.fixture(scope="package")
-def window(browser: Any, canvas_stand: tuple[CurrentApp, str]) -> Iterator[Watched]:
-    watched = Watched(browser, canvas_stand[1], has_touch=True)
-    yield watched
-    watched.context.close()
+def windows(browser: Any) -> Contexts:
+    return Contexts(browser)
+
+
+@pytest.fixture
+def window(windows: Contexts, canvas_stand: tuple[CurrentApp, str]) -> Iterator[Watched]:
+    yield windows.visitor(canvas_stand[1], has_touch=True)
+    windows.take_back()
 
 
 @pytest.fixture
 def open_canvas(window: Watched, canvas_stand: tuple[CurrentApp, str], app: FakeApp) -> Iterator[Open]:
     """Opens a browser tab with the canvas of this name, alone on a page or on the page at `path`."""
     canvas_stand[0].app = app
-    pages = []
 
     def open_one(name: str = "inpaint", path: str = "") -> CanvasPage:
-        page = window.context.new_page()
-        page.on("console", lambda m: m.type == "error" and window._on_console(m))
-        pages.append(page)
+        page = window.new_page()
         page.goto(f"{window.origin}/{path or name + '.html'}")
         return CanvasPage(page, app, name)
 
     yield open_one
-    for page in pages:
-        page.close()
-    sins, window.sins = window.sins, []
-    assert not sins
+    assert not window.sins
 
 
 @pytest.fixture

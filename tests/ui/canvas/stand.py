@@ -154,6 +154,12 @@ class CanvasPage:
     def do(self, command: str) -> None:
         self.page.click(f"{self.root} [data-do={command}]:visible")
 
+    def extend(self, side: str, key: str) -> None:
+        """Press a key on a side of the frame, which the screen shows after its tool; what is hidden takes no focus."""
+        handle = self.page.locator(f"{self.root} .drawing-frame [data-side={side}]")
+        handle.wait_for()
+        handle.press(key)
+
     def brush(self, size: float, hardness: float = 1.0) -> None:
         for name, value in (("size", size), ("hardness", 100 * hardness)):
             self.page.fill(f"{self.root} [data-number={name}]", f"{value:g}")

@@ -45,6 +45,7 @@ def test_frame_is_dragged_beyond_the_picture_by_eights(canvas: CanvasPage) -> No
     assert frame(canvas) == [0, 40, 0, 24]
 
     top = canvas.page.get_by_role("slider", name="Extend the top")
+    top.wait_for()
     top.press("ArrowUp")
     for _ in range(20):
         top.press("Shift+ArrowUp")

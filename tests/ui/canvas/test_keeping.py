@@ -66,7 +66,7 @@ def test_reload_in_the_middle_brings_everything_back(canvas: CanvasPage) -> None
     canvas.page.keyboard.press("x")
     canvas.stroke((300, 200), (380, 280))
     canvas.page.keyboard.press("o")
-    canvas.page.locator(f"{canvas.root} .drawing-frame [data-side=left]").press("ArrowLeft")
+    canvas.extend("left", "ArrowLeft")
     canvas.page.get_by_role("radio", name="Colour").click()
     canvas.choose("rectangle")
     canvas.stroke((10, 10), (60, 40))
@@ -117,18 +117,15 @@ def test_other_browser_tabs_have_canvases_of_their_own(open_canvas: Open) -> Non
 
 
 def test_without_storage_the_canvas_paints_all_the_same(open_canvas: Open, window: Any) -> None:
-    page = window.context.new_page()
+    page = window.new_page()
     page.add_init_script(
         "Object.defineProperty(window, 'indexedDB', {get() { throw new DOMException('no', 'SecurityError'); }})"
     )
     page.goto(f"{window.origin}/inpaint.html")
-    try:
-        canvas = CanvasPage(page, None)
-        canvas.show(100, 80)
-        canvas.stroke((50, 40))
-        assert canvas.mask()[40, 50] == 255
-    finally:
-        page.close()
+    canvas = CanvasPage(page, None)
+    canvas.show(100, 80)
+    canvas.stroke((50, 40))
+    assert canvas.mask()[40, 50] == 255
 
 
 # ---- the page's handle
@@ -193,8 +190,8 @@ def test_accepted_extension_moves_the_mask_along(canvas: CanvasPage, app: FakeAp
     canvas.brush(20)
     canvas.stroke((50, 40))
     canvas.page.keyboard.press("o")
-    canvas.page.locator(f"{canvas.root} .drawing-frame [data-side=left]").press("ArrowLeft")
-    canvas.page.locator(f"{canvas.root} .drawing-frame [data-side=up]").press("Shift+ArrowUp")
+    canvas.extend("left", "ArrowLeft")
+    canvas.extend("up", "Shift+ArrowUp")
     mask = canvas.mask()
     assert canvas.page.evaluate(LOAD, [canvas.name, {"id": keep(app, canvas, noise(108, 144))}, {"keepMask": True}])
     grown = canvas.mask()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_txt2img_page import PROMPT, number, paint, wait_value
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img")]
 
 LAST = "#txt2img_prompt .last-settings"
 
@@ -91,7 +92,9 @@ def test_another_size_from_elsewhere_lets_the_ratio_go_and_a_size_can_be_pasted(
     size_is(page, 1024, 512)
 
 
-def test_an_empty_prompt_gets_the_last_settings(page: Any, app: FakeApp) -> None:
+@pytest.mark.tabs()
+def test_an_empty_prompt_gets_the_last_settings(page: Any, app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they are asked for before the server has told what the forms were left with."""
     assert not page.is_visible(LAST), "nothing was made yet"
     page.fill(PROMPT, "a rocket")
     page.fill(number("steps"), "9")
@@ -99,8 +102,13 @@ def test_an_empty_prompt_gets_the_last_settings(page: Any, app: FakeApp) -> None
     assert not page.is_visible(LAST)
     page.fill(PROMPT, "")
     page.fill(number("steps"), "30")
+    answer = threading.Event()
+    styles = app.library.styles
+    monkeypatch.setattr(app.library, "styles", lambda: answer.wait(60) and styles())
     page.reload()
     page.click(LAST)
+    assert page.get_attribute("body", "data-forms") is None
+    answer.set()
     wait_value(page, PROMPT, "a rocket")
     wait_value(page, number("steps"), "9")
     wait_value(page, "#txt2img_seed :is(input, textarea)", str(app.records[job][1].pictures[0].seed))

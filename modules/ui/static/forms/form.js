@@ -7,6 +7,9 @@ import { currentTab } from "../tabs.js";
 export const fields = (tab = currentTab()) => window.atelierForms?.[tab] ?? {};
 
 let opened = false;
+let tellOpened;
+/** Until then the server's answer, with what the user left, overwrites what scripts put into the forms. */
+export const untilOpened = new Promise((done) => (tellOpened = done));
 const early = new Map(); // input -> what was typed into it before the forms were filled
 
 const TYPED = "#workspace :is(input:not([type=checkbox], [type=radio], [role=listbox]), textarea)";
@@ -34,6 +37,7 @@ export async function formsOpened() {
   }
   early.clear();
   document.body.dataset.forms = "filled";
+  tellOpened();
   for (const tab of Object.keys(window.atelierForms ?? {})) remember(tab);
 }
 

@@ -3,7 +3,7 @@
 // as the id of a kept picture.  The settings go through Python, which knows what is here and says what is not.
 
 import { canvas } from "../canvas/registry.js";
-import { complain } from "./form.js";
+import { complain, untilOpened } from "./form.js";
 import { hasTab, showTab } from "../tabs.js";
 
 const PLACE = ["box", "outpaint_left", "outpaint_right", "outpaint_up", "outpaint_down"];
@@ -27,11 +27,15 @@ export function takeNote() {
 
 /** `bridge` as in main.js. */
 export function startSending(bridge) {
+  const reuse = async (tab, fields, note) => {
+    await untilOpened;
+    kept = note;
+    bridge.send("reuse", { tab, fields });
+  };
   document.addEventListener("atelier:send", async ({ detail }) => {
     const { tab, fields = null, source = null, mask = null, note = "" } = detail;
-    if (!hasTab(tab)) return;
-    kept = note;
-    if (fields) bridge.send("reuse", { tab, fields });
+    if (!hasTab(tab)) return complain(`These settings belong in the tab ${tab}, which this page is built without.`, [], "note");
+    if (fields) reuse(tab, fields, note);
     else complain("");
     showTab(tab);
     if (!source || tab === "txt2img") return;
