@@ -360,7 +360,7 @@ def schedule_hint(sampler: Any) -> dict[str, Any]:
     if not isinstance(sampler, str) or sampler not in SAMPLERS:
         return {}
     own = find_sampler(sampler)[0].spacing is not None
-    return dict(gr.update(interactive=not own, info=f"{sampler} has noise levels of its own" if own else None))
+    return dict(gr.update(interactive=not own, info=f"{sampler} has noise levels of its own" if own else ""))
 
 
 PROMPT_HINTS = {

@@ -127,7 +127,7 @@ def test_a_schedule_that_makes_no_difference_is_greyed_with_the_reason(page: Any
     page.wait_for_selector("#img2img_schedule:has-text('DDIM has noise levels of its own') input:disabled")
     page.click("#img2img_sampler input")
     page.get_by_role("option", name="Heun", exact=True).click()
-    page.wait_for_selector("#img2img_schedule input:enabled")
+    page.wait_for_selector("#img2img_schedule:not(:has-text('noise levels of its own')) input:enabled")
 
 
 def test_a_job_in_line_shows_its_place_and_no_empty_sheet(page: Any, app: FakeApp) -> None:
