@@ -257,8 +257,9 @@ class App:
         assert info is not None, "what is painted has a checkpoint"
         dtype = self.engine().dtype.partition(" ")[0]
         needed = (info, *self.catalogue.beside(request))
-        weights = sum(weights_of(each, dtype) for each in needed)
-        footprints = {each.name: footprint_of(each.path) for each in needed}
+        keeps_blocks = self.settings.weights_storage != "full"
+        weights = sum(weights_of(each, dtype, keeps_blocks) for each in needed)
+        footprints = {each.name: footprint_of(each.path, self.catalogue.folders) for each in needed}
         native = (info.defaults.width, info.defaults.height)
         with self.service.changes.lock:
             workers = self.service.workers.ready() or self.service.workers.all

@@ -5,7 +5,6 @@ It knows files' headers and tables of names; not jobs, users or the engine, and 
 
 from __future__ import annotations
 
-import math
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from modules.checkpoints.companions import (
 )
 from modules.checkpoints.families import FAMILIES, Family
 from modules.checkpoints.files import CheckpointInfo, Defaults, find, read_source, scan
+from modules.checkpoints.footprint import Weights, weights_in
 from modules.checkpoints.refiners import refiner_problem
 from modules.checkpoints.second_passes import second_pass_problem
 from modules.checkpoints.sources import stamp_of
@@ -636,23 +636,23 @@ def _renamed(prompt: str, names: Mapping[str, str]) -> str:
     return re.sub(r"(<(?:lora|lyco):)([^:<>]+)(?=[:>])", tag, prompt)
 
 
-def weights_of(info: CheckpointInfo, dtype: str) -> int:
+def weights_of(info: CheckpointInfo, dtype: str, keeps_blocks: bool = True) -> int:
     """Bytes that the networks of a checkpoint take in the number format `dtype` ("float16"); 0 where either is not known.
 
-    Kept twice in a file (`model_ema.`) is loaded once.
+    Kept twice in a file (`model_ema.`) is loaded once.  Without `keeps_blocks` layers whose numbers are quantised in the file
+    take that number format too.
     """
     try:
-        numbers = _numbers_in(info.path, *stamp_of(info.path))
+        weights = _weights_in(info.path, *stamp_of(info.path))
     except (OSError, CheckpointError):
         return 0
-    return numbers * _BYTES.get(dtype, 0)
+    return weights.kept(_BYTES[dtype], keeps_blocks) if dtype in _BYTES else 0
 
 
 @lru_cache(maxsize=64)
-def _numbers_in(path: Path, *stamp: int) -> int:
+def _weights_in(path: Path, *stamp: int) -> Weights:
     """`stamp` is there to read a replaced file anew."""
-    shapes = read_source(path).shapes
-    return sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("model_ema."))
+    return weights_in(read_source(path))
 
 
 @lru_cache(maxsize=8)

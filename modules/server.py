@@ -46,9 +46,13 @@ FILES = 65536
 
 def build_server(app: App, access: AccessConfig | None = None) -> FastAPI:
     """The whole HTTP application.  `app` is neither started nor closed by it; without `access` it is a local instance's."""
-    from modules.ui.page import mount_page
+    gc.disable()  # what Gradio's import and the page make stays; looking for garbage in it is a twelfth of the time
+    try:
+        from modules.ui.page import mount_page
 
-    server = mount_page(build_api(app, access), app)
+        server = mount_page(build_api(app, access), app)
+    finally:
+        gc.enable()
     for route in server.routes:  # Gradio's application is one of its own, with FastAPI's handlers, which fail at a NaN
         if isinstance(route, Mount) and isinstance(route.app, FastAPI):
             answer_errors(route.app)

@@ -47,6 +47,7 @@ class Settings:
     extensions_dir: Path = ROOT / "extensions"
     extensions: bool = True
     safe_mode: bool = False
+    hidden_tabs: tuple[str, ...] = ()
     device: str = "auto"
     workers: int = 1
     dtype: str = "auto"
@@ -277,6 +278,12 @@ def _host_name(text: str) -> str:
     return str(ipaddress.IPv6Address(text.strip("[]")))
 
 
+def _tab(text: str) -> str:
+    if text == "txt2img" or not re.fullmatch("[a-z][a-z0-9_]*", text):
+        raise ValueError
+    return text
+
+
 def _network(text: str) -> str:
     return str(ipaddress.ip_network(text, strict=False))
 
@@ -316,6 +323,16 @@ TABLE: tuple[Setting, ...] = (
         _switch,
         "start without extensions and accelerators, to find out what keeps the program from starting; changes nothing",
         "false",
+    ),
+    Setting(
+        "hide_tab",
+        _each(_tab, "the name of a tab other than txt2img, such as img2img, models or settings"),
+        "a tab that the page is built without, by the name in its address (inpaint in #inpaint); it opens the sooner; may be "
+        "given several times",
+        "",
+        "NAME",
+        attribute="hidden_tabs",
+        repeatable=True,
     ),
     Setting("device", _device, "what computes: auto, cpu, cuda or cuda:N", "auto", "DEVICE"),
     Setting(
@@ -357,7 +374,7 @@ TABLE: tuple[Setting, ...] = (
         "weights_storage",
         _one_of("auto", "full", "fp8"),
         "how a denoiser's weights are kept: full, fp8 (8 bits, half the memory, brought to the computing format when used), or "
-        "auto (fp8 where a GPU cannot hold them otherwise)",
+        "auto (fp8 where a GPU cannot hold them otherwise); weights quantised in files stay so unless it is full",
         "auto",
         "NAME",
     ),

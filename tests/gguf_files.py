@@ -12,7 +12,27 @@ from typing import Any
 
 import numpy as np
 
-NUMBERS = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8, "BF16": 30, "Q4_K": 12}
+from modules.diffusion.block_formats import BLOCK_FORMATS
+from tests import k_quants
+
+NUMBERS = {
+    "F32": 0,
+    "F16": 1,
+    "Q4_0": 2,
+    "Q4_1": 3,
+    "Q5_0": 6,
+    "Q5_1": 7,
+    "Q8_0": 8,
+    "BF16": 30,
+    "Q2_K": 10,
+    "Q3_K": 11,
+    "Q4_K": 12,
+    "Q5_K": 13,
+    "Q6_K": 14,
+    "IQ3_XXS": 18,
+    "IQ4_XS": 23,
+    "TQ2_0": 35,
+}
 BLOCK_BYTES = {"Q4_0": 18, "Q4_1": 20, "Q5_0": 22, "Q5_1": 24, "Q8_0": 34}
 
 
@@ -76,8 +96,12 @@ def write_gguf(
     metadata: Mapping[str, Any] | None = None,
     version: int = 3,
     cut: int = 0,
+    drawn: bool = False,
 ) -> Path:
-    """Write arrays, each in its format; `cut` bytes are missing at the end."""
+    """Write arrays, each in its format; `cut` bytes are missing at the end.
+
+    Formats of 256 numbers get numbers of their own, always the same, and with `drawn` those of 32 too, which is quicker.
+    """
     said = {"general.architecture": "flux", **(metadata or {})}
     head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(said))
     for name, value in said.items():
@@ -87,7 +111,7 @@ def write_gguf(
         head += _text(name) + struct.pack("<I", array.ndim)
         head += b"".join(struct.pack("<Q", side) for side in reversed(array.shape))
         head += struct.pack("<IQ", NUMBERS[dtype], len(data))
-        raw = _raw(array, dtype)
+        raw = _raw(array, dtype, drawn)
         data += raw + bytes(-len(raw) % 32)
     head += bytes(-len(head) % 32)
     whole = head + data
@@ -95,13 +119,17 @@ def write_gguf(
     return path
 
 
-def _raw(array: np.ndarray, dtype: str) -> bytes:
+def _raw(array: np.ndarray, dtype: str, drawn: bool) -> bytes:
     if dtype == "F32":
         return array.astype("<f4").tobytes()
     if dtype == "F16":
         return array.astype("<f2").tobytes()
     if dtype == "BF16":
         return (array.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+    if dtype in k_quants.BLOCK_BYTES or (drawn and dtype in BLOCK_BYTES):
+        form = BLOCK_FORMATS[dtype]
+        size = 1e-4 if form.numbers == 256 else 5e-4 if dtype == "Q8_0" else 5e-3
+        return k_quants.random_blocks(np.random.default_rng(array.size), array.size // form.numbers, dtype, size)
     return quantised(array, dtype) if dtype in BLOCK_BYTES else bytes(array.size)
 
 

@@ -161,33 +161,37 @@ def test_a_route_is_served(tmp_path: Path) -> None:
         assert client.get("/mine/hello").status_code == 404
 
 
-def page_with(plugin: str, folder: Path) -> dict[str, Any]:
-    """What the page with this plugin is made of; in another process, as Gradio leaves event loops open."""
-    script = f"from tests.test_hooks import show; show({plugin!r}, {str(folder)!r})"
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What the page with each plugin is made of, and without any ("after"); in another process, as Gradio leaves event loops
+    open, and all in one, which has Gradio to import."""
+    script = f"from tests.test_hooks import show; show({str(tmp_path_factory.mktemp('pages'))!r})"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    said: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return said
 
 
-def show(plugin: str, folder: str) -> None:
+def show(folder: str) -> None:
+    made = {"Mine": Mine(), "Fails": Mine(tab_fails=True), "Raising": Raising(), "Takes": Takes()}
+    said = {}
+    for name, plugin in made.items():
+        with HOOKS.registered(plugin, "mine"):
+            said[name] = {**shown(Path(folder, name)), "connected": getattr(getattr(plugin, "tab", None), "connected", False)}
+    print(json.dumps({**said, "after": shown(Path(folder, "after"))}))
+
+
+def shown(folder: Path) -> dict[str, Any]:
     from modules.server import build_server
 
-    made = {"Mine": Mine, "Fails": lambda: Mine(tab_fails=True), "Raising": Raising, "Takes": Takes}[plugin]()
-    with HOOKS.registered(made, "mine"):
-        server = build_server(FakeApp(Path(folder, "page")))  # type: ignore[arg-type]
-        with TestClient(server, base_url="http://127.0.0.1:7860") as client:
-            problems = {hook: text for (owner, hook), text in HOOKS.problems.items()}
-            said = {"config": client.get("/config").json(), "page": client.get("/").text, "problems": problems}
-    server = build_server(FakeApp(Path(folder, "after")))  # type: ignore[arg-type]
+    server = build_server(FakeApp(folder))  # type: ignore[arg-type]
     with TestClient(server, base_url="http://127.0.0.1:7860") as client:
-        said["after"] = client.get("/config").text
-    connected = getattr(getattr(made, "tab", None), "connected", False)
-    print(json.dumps({**said, "connected": connected}))
+        problems = {hook: text for (owner, hook), text in HOOKS.problems.items()}
+        return {"config": client.get("/config").json(), "page": client.get("/").text, "problems": problems}
 
 
-def test_a_tab_stands_in_the_page(tmp_path: Path) -> None:
-    said = page_with("Mine", tmp_path)
+def test_a_tab_stands_in_the_page(pages: dict[str, dict[str, Any]]) -> None:
+    said = pages["Mine"]
     components = {one["props"].get("elem_id"): one["props"] for one in said["config"]["components"]}
     assert components["mine_text"]["value"] == "hello from an extension"
     bar = components["tab_bar"]["value"]
@@ -196,11 +200,12 @@ def test_a_tab_stands_in_the_page(tmp_path: Path) -> None:
     assert "[data-tab=mine]" in said["page"]
     assert said["connected"]
     assert said["problems"] == {}
-    assert "mine_text" not in said["after"]
+    assert "mine_text" not in json.dumps(pages["after"]["config"])
+    assert pages["after"]["problems"] == {}
 
 
-def test_a_tab_that_fails_leaves_the_page_standing(tmp_path: Path) -> None:
-    said = page_with("Fails", tmp_path)
+def test_a_tab_that_fails_leaves_the_page_standing(pages: dict[str, dict[str, Any]]) -> None:
+    said = pages["Fails"]
     page = json.dumps(said["config"])
     assert "could not be built" in page
     assert "txt2img_prompt" in page
@@ -222,7 +227,7 @@ class Raising:
 
 
 def test_a_plugin_that_raises_is_reported_and_leaves_the_others_standing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, pages: dict[str, dict[str, Any]]
 ) -> None:
     caplog.set_level(logging.ERROR)
     with HOOKS.registered(Raising(), "raising"), HOOKS.registered(Mine(), "mine"):
@@ -233,7 +238,7 @@ def test_a_plugin_that_raises_is_reported_and_leaves_the_others_standing(
             assert client.get("/health").status_code == 200
         assert {hook for owner, hook in HOOKS.problems if owner == "raising"} == {"samplers", "routes"}
     assert "the disk is gone" in caplog.text
-    said = page_with("Raising", tmp_path)
+    said = pages["Raising"]
     assert "the disk is gone" in said["problems"]["tabs"]
     assert "txt2img_prompt" in json.dumps(said["config"])
 
@@ -271,11 +276,11 @@ class Takes:
         return [tab]
 
 
-def test_a_route_or_tab_that_is_taken_stays_the_first_ones(tmp_path: Path) -> None:
+def test_a_route_or_tab_that_is_taken_stays_the_first_ones(tmp_path: Path, pages: dict[str, dict[str, Any]]) -> None:
     with HOOKS.registered(Takes(), "thief"), client_of(FakeApp(tmp_path)) as client:
         assert client.get("/health").json() != "mine now"
         assert "'thief' is refused: 'atelier.routes' has one" in HOOKS.problems["thief", "routes"]
-    said = page_with("Takes", tmp_path)
+    said = pages["Takes"]
     assert "mine_text" not in json.dumps(said["config"])
     assert "'mine' is refused: 'atelier.tabs' has one" in said["problems"]["tabs"]
 

@@ -1,4 +1,4 @@
-"""Two hundred jobs of eight users at once, over HTTP on loopback: each done once, device seconds shared, control never waits.
+"""A hundred jobs of eight users at once, over HTTP on loopback: each done once, device seconds shared, control never waits.
 
 The server is the real one without the page, the engine runs in this process with a tiny model.  Times are printed, not judged.
 """
@@ -29,14 +29,15 @@ from tests.local import LocalLink
 from tests.strangers import tell_apart
 from tests.tiny import tiny_checkpoint
 
-USERS, EACH = 8, 25
+USERS, EACH = 8, 12
 
 
 @pytest.fixture
 def served_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[App, str]]:
     tell_apart(monkeypatch)
     tiny_checkpoint(tmp_path / "tiny.safetensors")
-    settings = Settings(data_dir=tmp_path / "data", models_dirs=(tmp_path,), outputs_dir=tmp_path / "out")
+    folders = {"data_dir": tmp_path / "data", "models_dirs": (tmp_path,), "outputs_dir": tmp_path / "out"}
+    settings = Settings(**folders, jobs_per_user=EACH)  # type: ignore[arg-type]
     app = App(settings, LocalLink(engine_configuration(settings)))
     app.start()
     listener = listen("127.0.0.1", 0)
@@ -95,7 +96,7 @@ async def one_user(address: str, number: int, control: list[float], bill: Bill) 
             await asyncio.sleep(0.1)
 
 
-def test_two_hundred_jobs_of_eight_users(served_app: tuple[App, str]) -> None:
+def test_a_hundred_jobs_of_eight_users(served_app: tuple[App, str]) -> None:
     app, address = served_app
     bill, control = Bill(app), list[float]()
 

@@ -10,10 +10,10 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from modules.checkpoints import keys, sizes
-from modules.checkpoints.gguf import BLOCK_BYTES
 from modules.checkpoints.header import Header, TensorEntry
 from modules.checkpoints.keys import Layout, Place, shape_at, stored_name
 from modules.checkpoints.transformer_sizes import T5Sizes, t5_sizes, t5_tensors
+from modules.diffusion.block_formats import BLOCK_FORMATS
 from modules.errors import CheckpointError
 from modules.prompts.chunks import WINDOW
 from modules.prompts.tokenizer import VOCABULARY_SIZE
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FEATURES = 256
 """Numbers of a network's vector for each number beside its pooled text, see `diffusion.conditioning.features`."""
 
-FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", *BLOCK_BYTES)
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", *BLOCK_FORMATS)
 """Number formats in which weights may be stored."""
 
 

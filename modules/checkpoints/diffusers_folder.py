@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from modules.checkpoints import keys
 from modules.checkpoints.folders import listing
 from modules.checkpoints.header import Header, TensorEntry, header_of, open_model
+from modules.checkpoints.nf4 import reader, with_nf4
 from modules.checkpoints.transformer_names import kind_of, single_file
 from modules.errors import CheckpointError
 
@@ -309,16 +310,14 @@ def _header(folder: Path, path: Path, number: int) -> dict[str, TensorEntry]:
     try:
         with open_model(path) as file:
             header = header_of(file, path)
+            header = with_nf4(header, reader(file, header.data_start))
     except CheckpointError as error:
         where = f"{folder.name}/{path.parent.name}/"
         raise CheckpointError(
             where + str(error) if str(error).startswith(path.name) else f"{where}{path.name}: {error}"
         ) from None
     start = header.data_start
-    return {
-        name: TensorEntry(entry.dtype, entry.shape, start + entry.start, start + entry.end, number)
-        for name, entry in header.tensors.items()
-    }
+    return {name: entry.moved(start, number) for name, entry in header.tensors.items()}
 
 
 def _json(folder: Path, name: str, optional: bool = False) -> dict[str, Any]:

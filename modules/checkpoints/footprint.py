@@ -1,24 +1,29 @@
 """What a checkpoint's networks take of memory, from the header of its file: weights, and activations at their peak.  No torch.
 
-Weights are counted exactly.  Activations follow from how the blocks are evaluated (`diffusion.layers`, `diffusion.vae`): the
-tensors that are alive at once in the block where they are the most, with attention that makes no score matrix.  So they grow
-with the number of positions and of rows, and `tests/checkpoints/test_footprint.py` compares them with the networks themselves.
+Weights are counted exactly, those of quantised layers by their bytes; text encoders and autoencoder of a transformer alone are
+counted in the files that they are taken from.  Activations follow from how the blocks are evaluated (`diffusion.layers`,
+`diffusion.vae`): the tensors that are alive at once in the block where they are the most, with attention that makes no score
+matrix.  So they grow with the number of positions and of rows, and `tests/checkpoints/test_footprint.py` compares them with the
+networks themselves.
 What libraries take for themselves (a convolution's work space, memory that lies in pieces) is not counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from pathlib import Path
 
 from modules.checkpoints import keys
 from modules.checkpoints.completeness import part_shapes
+from modules.checkpoints.files_beside import FileBeside, files_beside, with_files
 from modules.checkpoints.header import Header
+from modules.checkpoints.keys import Place
 from modules.checkpoints.sizes import UNetSizes, VAESizes, unet_sizes, vae_sizes
 from modules.checkpoints.sources import read_source, stamp_of
+from modules.diffusion.block_formats import BLOCK_FORMATS, bytes_of
 from modules.errors import CheckpointError
 
 SMALL = 100_000_000
@@ -30,10 +35,38 @@ TAESD_DECODE = TAESD_ENCODE = 64 * 3 * 64
 
 
 @dataclass(frozen=True)
+class Weights:
+    """Numbers of a network's weights.  `quantised` of them are in layers that keep the file's blocks, of `size` bytes; the
+    `largest` of these layers has so many numbers, which are in the computing format while it runs."""
+
+    numbers: int = 0
+    quantised: int = 0
+    size: int = 0
+    largest: int = 0
+
+    def __add__(self, other: Weights) -> Weights:
+        largest = max(self.largest, other.largest)
+        return Weights(self.numbers + other.numbers, self.quantised + other.quantised, self.size + other.size, largest)
+
+    def kept(self, number: int, keeps_blocks: bool = True) -> int:
+        """Bytes that they take, where a number of the computing format takes `number`."""
+        return (self.numbers - self.quantised) * number + self.size if keeps_blocks else self.numbers * number
+
+    def running(self, number: int, keeps_blocks: bool = True) -> int:
+        """Bytes of the layer's weight that is made while it runs."""
+        return self.largest * number if keeps_blocks else 0
+
+
+@dataclass(frozen=True)
 class Footprint:
     """Numbers in weights of the denoiser, the text encoders and the autoencoder; and, for each latent position (of a picture,
     one for `factor` x `factor` pixels), the numbers that are alive at most: of a row in a forward of the denoiser, of a picture
-    in the autoencoder's decoder and encoder, and what waits between layers where these run in tiles (`diffusion.tiles`)."""
+    in the autoencoder's decoder and encoder, and what waits between layers where these run in tiles (`diffusion.tiles`).
+
+    `of_denoiser` and `of_text` are the same weights where some are quantised, `of_t5` those of T5 among them, `t5_streamed`
+    what stays of T5 on the device where it is streamed: its embedding.  The buffers for its blocks are let go of where a
+    forward of the denoiser needs their memory (`engine.memory`).
+    """
 
     denoiser: int
     text: int
@@ -44,41 +77,55 @@ class Footprint:
     factor: int = 8
     decode_maps: float = 0.0
     encode_maps: float = 0.0
+    of_denoiser: Weights | None = None
+    of_text: Weights | None = None
+    of_t5: Weights = Weights()
+    t5_streamed: Weights = Weights()
 
     @property
     def numbers(self) -> int:
         """In all weights."""
         return self.denoiser + self.text + self.vae
 
+    @property
+    def denoiser_weights(self) -> Weights:
+        return self.of_denoiser or Weights(self.denoiser)
 
-def footprint_of(path: Path) -> Footprint | None:
-    """Of the checkpoint at `path`, a file or a folder; None where it cannot be read, or is no U-Net with an autoencoder."""
+    @property
+    def text_weights(self) -> Weights:
+        return self.of_text or Weights(self.text)
+
+
+def footprint_of(path: Path, folders: Sequence[Path] = ()) -> Footprint | None:
+    """Of the checkpoint at `path`, a file or a folder, with what it takes from other files of the models `folders`; None where
+    it cannot be read, or lacks an autoencoder."""
     try:
-        return _read(path, *stamp_of(path))
+        return _read(path, files_beside(path, folders), *stamp_of(path))
     except (OSError, CheckpointError):
         return None
 
 
 @lru_cache(maxsize=64)
-def _read(path: Path, *stamp: int) -> Footprint:
+def _read(path: Path, beside: tuple[FileBeside, ...], *stamp: int) -> Footprint:
     """`stamp` is there to read a replaced file anew."""
-    return of_header(read_source(path))
+    return of_header(with_files(read_source(path), beside))
 
 
 def of_header(header: Header) -> Footprint:
-    """Of a file with all of its networks: what lies in others is not counted.
+    """Of a file with all of its networks.
 
     Raises:
-        CheckpointError: its networks are of another form.
+        CheckpointError: its networks are of another form, or not there.
     """
     layout = keys.layout(header.tensors)
     unet, vae = part_shapes(header, layout.unet), part_shapes(header, layout.vae)
-    texts = [part_shapes(header, layout.part(part)) for part in ("text", "text_2", "text_3")]
+    texts = [_weights(header, layout.part(part)) for part in ("text", "text_2", "text_3")]
+    denoiser, text = _weights(header, layout.unet), sum(texts, Weights())
     of_vae = vae_sizes(vae)
     row = transformer_row_peak(unet) or row_peak(unet_sizes(unet))
-    return Footprint(
-        denoiser=_numbers(unet),
-        text=sum(map(_numbers, texts)),
+    found = Footprint(
+        denoiser=denoiser.numbers,
+        text=text.numbers,
         vae=_numbers(vae),
         row=row,
         decode=decoder_peak(of_vae),
@@ -86,11 +133,53 @@ def of_header(header: Header) -> Footprint:
         factor=2 ** (len(of_vae.channels) - 1),
         decode_maps=decoder_maps(of_vae),
         encode_maps=encoder_maps(of_vae),
+        of_t5=texts[2],
+        t5_streamed=_t5_streamed(header, layout.text_3),
     )
+    found = replace(found, of_denoiser=denoiser) if denoiser.quantised else found
+    return replace(found, of_text=text) if text.quantised else found
+
+
+def quantised_denoiser(header: Header) -> bool:
+    """Whether linear layers of the denoiser have quantised numbers in the file."""
+    return _weights(header, keys.layout(header.tensors).unet).quantised > 0
+
+
+def weights_in(header: Header) -> Weights:
+    """Of all tensors of a file, but for those that no network needs (`keys.IGNORED`)."""
+    layout = keys.layout(header.tensors)
+    others = Weights(sum(prod(header.tensors[name].shape) for name in layout.unexpected))
+    return sum((_weights(header, layout.part(part)) for part in keys.PARTS), others)
 
 
 def _numbers(shapes: Mapping[str, tuple[int, ...]]) -> int:
     return sum(map(prod, shapes.values()))
+
+
+TABLES = ("shared.", "embeddings.", "relative_attention_bias.", "text_projection.", "label_emb.weight")
+"""In names of matrices that are not linear layers' as they are: embeddings, and what is turned when it is loaded."""
+
+
+def _weights(header: Header, places: Mapping[str, Place]) -> Weights:
+    """Of a part's tensors, at `places`; as `weights.Filler` keeps them."""
+    found = Weights(_numbers(part_shapes(header, places)))
+    for name, place in places.items():
+        if not isinstance(place, str) or not name.endswith(".weight") or any(table in name for table in TABLES):
+            continue
+        entry = header.tensors[place]
+        forms = {piece.dtype for piece in entry.pieces or (entry,)}
+        if len(entry.shape) != 2 or len(forms) != 1 or not forms <= BLOCK_FORMATS.keys():
+            continue
+        numbers, form = prod(entry.shape), forms.pop()
+        if entry.shape[1] % BLOCK_FORMATS[form].numbers == 0:
+            found += Weights(0, numbers, bytes_of(entry.shape, form), numbers)
+    return found
+
+
+def _t5_streamed(header: Header, places: Mapping[str, Place]) -> Weights:
+    """See `Footprint`."""
+    stays = {name: place for name, place in places.items() if name.startswith(("shared.", "encoder.final_layer_norm."))}
+    return _weights(header, stays)
 
 
 FLUX_WIDTHS, MMDIT_WIDTHS = 19, 12

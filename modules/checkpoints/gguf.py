@@ -1,8 +1,9 @@
 """GGUF files: their header as that of a safetensors file, and the names of T5's tensors in them.  No torch.
 
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.  Sizes are little-endian; dimensions stand in the reverse of
-torch's order; tensors begin at multiples of an alignment.  Of its formats those are read whose blocks of 32 numbers have one
-scale (Q8_0, Q5, Q4), beside plain numbers; those of 256 (Q4_K and the like) are refused by name.
+torch's order; tensors begin at multiples of an alignment.  Of its formats those are read whose numbers are whole ones times
+scales (`diffusion.block_formats`), beside plain numbers; those that look numbers up in tables (IQ4_XS and the like) are refused
+by name.
 """
 
 from __future__ import annotations
@@ -16,17 +17,47 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from modules.checkpoints.header import MAX_DIMENSIONS, MAX_TENSORS, Header, TensorEntry
+from modules.diffusion.block_formats import BLOCK_FORMATS, bytes_of
 from modules.errors import CheckpointError
 
 MAGIC = b"GGUF"
-BLOCK = 32
-"""Numbers of a block."""
-
-BLOCK_BYTES = {"Q4_0": 18, "Q4_1": 20, "Q5_0": 22, "Q5_1": 24, "Q8_0": 34}
-"""Bytes of a block, by format."""
 _PLAIN_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8}
-_FORMATS = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 28: "F64", 30: "BF16"}
-_REFUSED = {10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 20: "IQ4_NL", 23: "IQ4_XS"}
+_FORMATS = {
+    0: "F32",
+    1: "F16",
+    28: "F64",
+    30: "BF16",
+    2: "Q4_0",
+    3: "Q4_1",
+    6: "Q5_0",
+    7: "Q5_1",
+    8: "Q8_0",
+    10: "Q2_K",
+    11: "Q3_K",
+    12: "Q4_K",
+    13: "Q5_K",
+    14: "Q6_K",
+}
+_REFUSED = {
+    16: "IQ2_XXS",
+    17: "IQ2_XS",
+    18: "IQ3_XXS",
+    19: "IQ1_S",
+    20: "IQ4_NL",
+    21: "IQ3_S",
+    22: "IQ2_S",
+    23: "IQ4_XS",
+    29: "IQ1_M",
+    34: "TQ1_0",
+    35: "TQ2_0",
+    39: "MXFP4",
+    9: "Q8_1",
+    15: "Q8_K",
+    24: "I8",
+    25: "I16",
+    26: "I32",
+    27: "I64",
+}
 """ggml's numbers of formats."""
 
 MAX_TEXT = 2**20
@@ -137,15 +168,15 @@ class _Reader:
         if number not in _FORMATS:
             what = _REFUSED.get(number, f"number {number}")
             raise CheckpointError(
-                f"is a GGUF file whose tensor {name[:80]!r} is in the format {what}, which is not read; use one in Q8_0, Q5_0, "
-                "Q5_1, Q4_0 or Q4_1"
+                f"is a GGUF file whose tensor {name[:80]!r} is in the format {what}, which is not read; use the same model in "
+                f"{_instead(what)}; read are {', '.join(_FORMATS.values())}"
             )
         dtype, count = _FORMATS[number], prod(stored)
         if count >= 2**48:
             raise ValueError(f"{name[:80]!r} has the impossible shape {stored}")
-        if dtype in BLOCK_BYTES and (not stored or stored[-1] % BLOCK):
+        if dtype in BLOCK_FORMATS and (not stored or stored[-1] % BLOCK_FORMATS[dtype].numbers):
             raise ValueError(f"the rows of {name[:80]!r} are not whole blocks")
-        size = count // BLOCK * BLOCK_BYTES[dtype] if dtype in BLOCK_BYTES else count * _PLAIN_BYTES[dtype]
+        size = bytes_of(stored, dtype) if dtype in BLOCK_FORMATS else count * _PLAIN_BYTES[dtype]
         return TensorEntry(dtype, _shape(metadata.get(_SHAPES + name), stored), start, start + size)
 
     def _value(self, kind: int, depth: int = 0) -> Any:
@@ -177,6 +208,16 @@ class _Reader:
         text = self._data[self._position : self._position + length].decode("utf-8", "replace")
         self._position += length
         return text
+
+
+def _instead(what: str) -> str:
+    """The names that files of about the size of one in a refused format have.
+
+    >>> _instead("IQ4_XS"), _instead("IQ3_XXS")
+    ('Q4_K_S or Q4_0', 'Q3_K_S')
+    """
+    bits = re.match(r"[IT]Q([1-5])|MXFP([4])", what)
+    return {"1": "Q2_K", "2": "Q2_K", "3": "Q3_K_S", "4": "Q4_K_S or Q4_0"}.get((bits[1] or bits[2]) if bits else "", "Q8_0")
 
 
 def _shape(said: Any, stored: tuple[int, ...]) -> tuple[int, ...]:

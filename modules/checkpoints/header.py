@@ -17,6 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from modules.diffusion.block_formats import BLOCK_FORMATS
 from modules.errors import CheckpointError
 
 MAX_HEADER_BYTES = 16 * 2**20
@@ -38,6 +39,23 @@ DTYPE_BITS = {
 """Bits of one element of every dtype that the format knows."""
 
 
+class Scales(NamedTuple):
+    """The scales of a weight in NF4 (`nf4`), the first of which is number `first` of `absmax`.  Where these are in 8 bits they
+    are numbers of `codes`, times one of `outer` for each `outer_block`, plus `offset`."""
+
+    absmax: TensorEntry
+    outer: TensorEntry | None = None
+    codes: TensorEntry | None = None
+    outer_block: int = 0
+    offset: float = 0.0
+    first: int = 0
+
+    def moved(self, by: int, file: int) -> Scales:
+        """The same in another file, `by` bytes further."""
+        outer, codes = self.outer and self.outer.moved(by, file), self.codes and self.codes.moved(by, file)
+        return self._replace(absmax=self.absmax.moved(by, file), outer=outer, codes=codes)
+
+
 class TensorEntry(NamedTuple):
     """Where a tensor lies: `start` and `end` are byte offsets behind the header, `file` counts the files of `Header.files`.
 
@@ -50,6 +68,13 @@ class TensorEntry(NamedTuple):
     end: int
     file: int = 0
     pieces: tuple[TensorEntry, ...] = ()
+    scales: Scales | None = None
+    """Of a weight in NF4."""
+
+    def moved(self, by: int, file: int) -> TensorEntry:
+        """The same in another file, `by` bytes further."""
+        scales = self.scales and self.scales.moved(by, file)
+        return self._replace(start=self.start + by, end=self.end + by, file=file, scales=scales)
 
 
 def rows_of(pieces: Sequence[TensorEntry]) -> TensorEntry:
@@ -72,7 +97,13 @@ def part_of_rows(entry: TensorEntry, number: int, parts: int) -> TensorEntry:
         raise CheckpointError(f"has a tensor of the shape {entry.shape}, which is no {parts} equal parts; use another file")
     size = (entry.end - entry.start) // parts
     start = entry.start + number * size
-    return entry._replace(shape=(entry.shape[0] // parts, *entry.shape[1:]), start=start, end=start + size)
+    part = entry._replace(shape=(entry.shape[0] // parts, *entry.shape[1:]), start=start, end=start + size)
+    if (scales := entry.scales) is None:
+        return part
+    blocks = BLOCK_FORMATS[entry.dtype].numbers
+    if prod(part.shape) % blocks:
+        raise CheckpointError(f"has a weight of the shape {entry.shape} in blocks that do not end with its {parts} parts")
+    return part._replace(scales=scales._replace(first=scales.first + number * prod(part.shape) // blocks))
 
 
 @dataclass(frozen=True)

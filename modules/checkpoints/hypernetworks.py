@@ -20,7 +20,7 @@ from torch import Tensor
 from modules.checkpoints.companions import hypernetwork_file, scan_hypernetworks
 from modules.checkpoints.header import Header, header_of, open_model
 from modules.checkpoints.weights import Weights
-from modules.diffusion.adapters import Adapter
+from modules.diffusion.adapters import Adapter, blank_weight
 from modules.diffusion.hypernetworks import ACTIVATIONS, MLP, Step
 from modules.diffusion.networks import AdaptableNetwork, LoadedAdapter
 from modules.errors import CheckpointError, UnknownName
@@ -93,7 +93,7 @@ def _by_place(mlps: Mapping[tuple[int, int], MLP], unet: AdaptableNetwork) -> di
     changed = {}
     for place, layer in unet.layers.items():
         side = next((number for number, ending in enumerate(_SIDES) if place.endswith(ending)), None)
-        if side is not None and (mlp := moved.get((layer.weight.shape[1], side))):
+        if side is not None and (mlp := moved.get((blank_weight(layer).shape[1], side))):
             changed[place] = mlp
     return changed
 

@@ -42,12 +42,14 @@ class AdapterKind:
     `needs` are what tensors of a layer it is known by, as `ENDINGS` and its own `endings` call them; of several kinds that are
     known so the first counts.  `read(tensors, weight)` makes the change, a `diffusion.adapters.Delta`, of a layer's tensors by
     what they are, and of its weight; what does not go together is a ValueError.  On a host thread, with torch.
+    Without `by_values` it looks at the weight's shape alone and gets one on the meta device, which has no numbers.
     """
 
     name: str
     needs: frozenset[str]
     read: Callable[[Mapping[str, Any], Any], Any]
     endings: Mapping[str, str] = field(default_factory=dict)
+    by_values: bool = True
 
 
 HOOK = "adapters"

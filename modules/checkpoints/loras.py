@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from weakref import WeakKeyDictionary
@@ -27,7 +28,7 @@ from modules.checkpoints.inversions import side_by_side
 from modules.checkpoints.lora_names import ADAPTERS, HOOK, AdapterKind, split
 from modules.checkpoints.lora_options import adjusted
 from modules.checkpoints.weights import Weights
-from modules.diffusion.adapters import Adapter, Delta, Dense, Layer, LowRank
+from modules.diffusion.adapters import Adapter, Delta, Dense, Layer, LowRank, blank_weight, rows_of
 from modules.diffusion.blocks import resting_weight
 from modules.diffusion.deltas import Decomposed, Full, Generalised, Hadamard, Kronecker, Parted, Rotation, Scaled
 from modules.diffusion.networks import AdaptableNetwork, LoadedAdapter
@@ -156,8 +157,12 @@ class _Reader:
                 unmatched += names.values()
                 continue
             layer: Layer = network.layers[place] if place in network.layers else network.norms[place]
-            layer = _rows_of(layer, *piece[1:]) if piece else layer
-            delta = self._delta(names, layer, network.dtype)
+            first, rows = piece[1:] if piece else (0, rows_of(layer))
+            values = partial(_resting_rows, layer, first, rows)
+            if piece:
+                assert isinstance(layer, nn.Linear), "only their rows are parts"
+                layer = nn.Linear(layer.in_features, rows, bias=False, device="meta")
+            delta = self._delta(names, layer, values, network.dtype)
             if delta is None:
                 unmatched += names.values()
             elif unfit_here := _misfit(delta, layer):
@@ -215,23 +220,23 @@ class _Reader:
             digest.update(block)
         return digest.hexdigest()[:12]
 
-    def _delta(self, names: Mapping[str, str], layer: Layer, dtype: torch.dtype) -> Delta | None:
-        """What these tensors say of a layer; None for what is no change that is known here."""
-        weight = resting_weight(layer)
+    def _delta(self, names: Mapping[str, str], layer: Layer, values: Callable[[], Tensor], dtype: torch.dtype) -> Delta | None:
+        """What these tensors say of a layer, whose weight is `values`; None for what is no change that is known here."""
         tensors = {what: self._tensor(name) for what, name in names.items()}
         if bad := next((name for what, name in names.items() if not bool(tensors[what].float().isfinite().all())), None):
             raise CheckpointError(f"its tensor {bad!r} has NaN or infinity")
 
         def kept(delta: Delta) -> Delta:
             """The change, made once where each forward would make it anew, as long as there is room for that."""
-            size = weight.numel() * dtype.itemsize
+            size = blank_weight(layer).numel() * dtype.itemsize
             if not delta.materialises(layer) or self._dense + size > KEPT_DENSE:
                 return delta
             self._dense += size
             return Dense(delta)
 
         try:
-            return delta_of(tensors, weight, kept)
+            kind = _kind_of(tensors)
+            return delta_of(tensors, values() if kind is not None and kind.entry.by_values else blank_weight(layer), kept)
         except (RuntimeError, ValueError, IndexError) as error:
             raise CheckpointError(f"its tensors for {next(iter(names.values()))!r} do not go together: {error}") from None
 
@@ -244,12 +249,12 @@ class _Reader:
         return self._weights[name].clone()
 
 
-def _rows_of(layer: Layer, first: int, rows: int) -> nn.Linear:
-    """Some rows of a linear layer as one of its own."""
-    weight = resting_weight(layer)[first : first + rows]
-    part = nn.Linear(1, 1, bias=False, device="meta")
-    part.weight = nn.Parameter(weight, requires_grad=False)
-    return part
+def _resting_rows(layer: Layer, first: int, rows: int) -> Tensor:
+    return resting_weight(layer)[first : first + rows]
+
+
+def _kind_of(tensors: Tensors) -> Owned[AdapterKind] | None:
+    return next((kind for kind in ADAPTERS.owned() if kind.entry.needs <= tensors.keys()), None)
 
 
 def delta_of(tensors: Tensors, weight: Tensor, kept: Callable[[Delta], Delta] = lambda delta: delta) -> Delta | None:
@@ -260,7 +265,7 @@ def delta_of(tensors: Tensors, weight: Tensor, kept: Callable[[Delta], Delta] = 
     Raises:
         RuntimeError, ValueError, IndexError: they do not go together.
     """
-    kind = next((kind for kind in ADAPTERS.owned() if kind.entry.needs <= tensors.keys()), None)
+    kind = _kind_of(tensors)
     found = _read(kind, tensors, weight) if kind else None
     if found is None:
         return None
@@ -293,10 +298,10 @@ def _misfit(delta: Delta, layer: Layer) -> str:
     """Why this change is not one of this layer, "" when it is."""
     if isinstance(layer, nn.GroupNorm | nn.LayerNorm) and not isinstance(delta, Full):
         return "it is for a layer with a matrix, not for a norm"
-    if isinstance(delta, Full) and delta.bias is not None and delta.bias.numel() != len(layer.weight):
-        return f"its bias has {delta.bias.numel()} numbers, the layer's {len(layer.weight)}"
+    if isinstance(delta, Full) and delta.bias is not None and delta.bias.numel() != rows_of(layer):
+        return f"its bias has {delta.bias.numel()} numbers, the layer's {rows_of(layer)}"
     try:
-        weight = torch.empty_like(layer.weight, dtype=torch.float32, device="meta")
+        weight = blank_weight(layer)
         found = delta.to("meta").weight(weight)
     except (RuntimeError, ValueError, IndexError) as error:
         return str(error).split("\n", 1)[0]
@@ -381,7 +386,7 @@ class _BuiltIn:
     @hookimpl
     def adapters(self) -> tuple[AdapterKind, ...]:
         def kind(name: str, read: Callable[[Tensors, Tensor], Delta], *needs: str) -> AdapterKind:
-            return AdapterKind(name, frozenset(needs), read)
+            return AdapterKind(name, frozenset(needs), read, by_values=read is _replaced)
 
         return (
             kind("LoRA", _lora, "down", "up"),

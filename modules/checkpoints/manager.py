@@ -30,7 +30,7 @@ from modules.checkpoints.completeness import check_scaling
 from modules.checkpoints.components import with_vae
 from modules.checkpoints.families import recognise
 from modules.checkpoints.files import CheckpointInfo, find
-from modules.checkpoints.footprint import SMALL
+from modules.checkpoints.footprint import SMALL, quantised_denoiser, weights_in
 from modules.checkpoints.handle import ModelHandle, Stamped
 from modules.checkpoints.hashes import FileHash
 from modules.checkpoints.header import Header, header_of, open_model
@@ -39,7 +39,7 @@ from modules.checkpoints.inversions import Inversions
 from modules.checkpoints.loras import Loras
 from modules.checkpoints.model_file import ModelFile
 from modules.checkpoints.read_ahead import PART, Needed, ReadAhead
-from modules.checkpoints.residence import Residence, Storage, fallbacks, first_choice, place
+from modules.checkpoints.residence import Residence, Storage, fallbacks, first_choice, place, possible
 from modules.checkpoints.sources import file_stamp, open_source, read_source, stamp_of
 from modules.checkpoints.taesd import Half
 from modules.checkpoints.tiny_autoencoders import TinyAutoencoders
@@ -72,7 +72,8 @@ class ModelManager:
         kernels: what the networks compute between convolutions and matrix products.
         accelerate: what evaluates U-Nets.
         small_dtype: the number format of models smaller than `SMALL` instead of `dtype`; None for no difference.
-        storage: whether denoisers' weights are kept in 8 bits: where memory is short, never or always.
+        storage: whether denoisers' weights are kept in 8 bits: where memory is short, never or always; and with "full" whether
+            quantised ones become the computing format when they are loaded.
 
     All methods may be called from any thread.
     """
@@ -92,7 +93,7 @@ class ModelManager:
         storage: Storage = "auto",
     ) -> None:
         self.folders, self.device, self.dtype = list(folders), device, dtype
-        self._small_dtype, self._storage = small_dtype or dtype, storage
+        self._small_dtype, self._storage, self._keeps_blocks = small_dtype or dtype, storage, storage != "full"
         self._kernels, self._accelerate = kernels, accelerate
         self._attend, self._cache, self._keep, self._budget = SwitchableAttention(attend), cache, max(1, keep), budget
         self.inversions = Inversions(self.folders, cache)
@@ -181,7 +182,7 @@ class ModelManager:
         assert self._budget is not None, "the caller has one"
         header = read_source(info.path)
         dtype = self.dtype if header.numbers >= SMALL else self._small_dtype
-        size, free = header.numbers * dtype.itemsize, host_memory.available()
+        size, free = weights_in(header).kept(dtype.itemsize, self._keeps_blocks), host_memory.available()
         return self.cache.size + size <= self._budget and free is not None and size <= PART * free
 
     def upscaler(self, name: str) -> UpscalerHandle:
@@ -380,7 +381,8 @@ class ModelManager:
 
     def _build_alone(self, info: CheckpointInfo, identity: _Identity) -> ModelHandle:
         """Further attempts after the device was full: let go of everything else first, then hold less on the device."""
-        for residence in fallbacks(self._storage, streaming_helps(self.device)):
+        rounded = self._keeps_blocks and quantised_denoiser(read_source(info.path))
+        for residence in fallbacks("full" if rounded else self._storage, streaming_helps(self.device)):
             self._keep_none()
             try:
                 return self._build(info, identity, residence)
@@ -403,11 +405,12 @@ class ModelManager:
             check_scaling(header, family.latent.scale)
             dtype = self.dtype if header.numbers >= SMALL else self._small_dtype
             read_to = torch.device("cpu") if residence.through_main_memory else self.device
-            fill = Filler(Weights(source.files, header, read_to), read_to, info.path.name)
+            fill = Filler(Weights(source.files, header, read_to), read_to, info.path.name, self._keeps_blocks)
             opened = self._opened(info.path, header, fill, dtype, identity[:4])  # its content, without its configuration
             opened = replace(opened, open_beside=self._opener(stack, opened, read_to))
             loaded = family.load(opened)
             if residence.through_main_memory:
+                residence = possible(residence, opened.components)
                 place(opened.components, residence, self.device)
             source.check_unchanged()
             digest = FileHash.of(info.path, self._cache, identity[1:4])
@@ -436,7 +439,7 @@ class ModelManager:
             with _named(path):
                 source = stack.enter_context(open_source(path))
                 header = changed(source.header)
-                fill = Filler(Weights(source.files, header, read_to), read_to, path.name)
+                fill = Filler(Weights(source.files, header, read_to), read_to, path.name, self._keeps_blocks)
             other = self._opened(path, header, fill, opened.dtype, (str(path), *source.stamp))
             return replace(other, components=opened.components)
 

@@ -2,14 +2,14 @@
 
 What is lossless comes first: an autoencoder and text encoders that are streamed leave the device to the denoiser, and cost time
 only where they run, once for each picture.  8 bits round the denoiser's weights and cost little time; streaming it rounds
-nothing and brings all of its weights through the bus in every step.
+nothing and brings all of its weights through the bus in every step.  A denoiser whose file is quantised is not rounded again.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -19,7 +19,8 @@ from modules.checkpoints.cache import Component
 log = logging.getLogger(__name__)
 
 Storage = Literal["auto", "full", "fp8"]
-"""What the setting says: 8 bits only where memory is short, never, or always."""
+"""What the setting says: 8 bits only where memory is short, never, or always.  "full" also brings a file's quantised numbers to
+the computing format when they are loaded; else they are kept as they are (`diffusion.quantised`)."""
 
 Streamed = Literal["nothing", "others", "everything"]
 """Of a model's networks; the others are all but its denoiser."""
@@ -64,6 +65,14 @@ def fallbacks(storage: Storage, streaming: bool) -> Iterator[Residence]:
         yield Residence("everything", chosen.eight_bits, short=not chosen.eight_bits)
 
 
+def possible(residence: Residence, components: Sequence[Component]) -> Residence:
+    """The same without 8 bits where the denoiser's layers keep the file's blocks of quantised numbers already."""
+    quantised = any(
+        part_of(each) == DENOISER and each.placement is not None and each.placement.quantised for each in components
+    )
+    return replace(residence, eight_bits=False) if quantised else residence
+
+
 def place(components: Sequence[Component], residence: Residence, device: torch.device) -> None:
     """Hold networks that were read to main memory in this way.
 
@@ -91,7 +100,7 @@ def _place(component: Component, residence: Residence, device: torch.device) -> 
         placement.store_in_eight_bits()
     if residence.streamed == "everything" or (residence.streamed == "others" and not denoiser):
         placement.stream()
-    if placement.plain:
+    if not placement.streamed and not placement.in_eight_bits:
         component.network.to(device)
     component.size = placement.size
 

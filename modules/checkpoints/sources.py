@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from modules.checkpoints import diffusers_folder, gguf
 from modules.checkpoints.header import Header, header_of, open_model
+from modules.checkpoints.nf4 import reader, with_nf4
 from modules.checkpoints.transformer_names import kind_of, single_file
 from modules.errors import CheckpointError
 
@@ -56,7 +57,14 @@ def _header(file: BinaryIO, path: Path) -> Header:
     """Of an open file, safetensors or GGUF."""
     begins = file.read(len(gguf.MAGIC))
     file.seek(0)
-    return with_file_names(gguf.header_of_gguf(file, path) if begins == gguf.MAGIC else header_of(file, path), path)
+    if begins == gguf.MAGIC:
+        return with_file_names(gguf.header_of_gguf(file, path), path)
+    header = header_of(file, path)
+    try:
+        return with_file_names(with_nf4(header, reader(file, header.data_start)), path)
+    except CheckpointError as error:
+        text = str(error)
+        raise CheckpointError(text if text.startswith(path.name) else f"{path.name} {text}") from None
 
 
 def with_file_names(header: Header, path: Path) -> Header:

@@ -17,6 +17,7 @@ from modules.checkpoints.keys import Layout
 from modules.checkpoints.latent_space import KLLatentSpace
 from modules.checkpoints.model_file import ModelFile
 from modules.checkpoints.shapes import text_config
+from modules.diffusion.adapters import rows_of
 from modules.diffusion.clip_prompts import CLIPPrompts
 from modules.diffusion.flow import FlowNoise
 from modules.diffusion.flux import Flux, FluxConfig
@@ -261,7 +262,7 @@ class TransformerParts:
 
     def _adaptable_transformer(self, network: nn.Module) -> AdaptableNetwork:
         layers = adaptable_layers(network)
-        rows = {place: len(layer.weight) for place, layer in layers.items()}
+        rows = {place: rows_of(layer) for place, layer in layers.items()}
         stems, pieces = lora_names.transformer_aliases(rows, self.family.kind, self.sizes.width)
         return AdaptableNetwork(layers, stems, self.file.device, self.file.dtype, pieces=pieces)
 

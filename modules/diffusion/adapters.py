@@ -54,6 +54,20 @@ def _moved(value: Any, where: tuple[Any, ...]) -> Any:
     return tuple(_moved(one, where) for one in value) if isinstance(value, tuple) else value
 
 
+def rows_of(layer: Layer) -> int:
+    """The length of a layer's weight in its first dimension; that of a quantised layer is not made for it."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features
+    return layer.out_channels if isinstance(layer, nn.Conv2d) else len(layer.weight)
+
+
+def blank_weight(layer: Layer) -> Tensor:
+    """A float32 tensor in the shape of a layer's weight on the meta device."""
+    if isinstance(layer, nn.Linear):
+        return torch.empty(layer.out_features, layer.in_features, device="meta")
+    return torch.empty_like(layer.weight, dtype=torch.float32, device="meta")
+
+
 def applied(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     """`layer` with another weight, without its bias."""
     if isinstance(layer, nn.Linear):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.diffusion import eight_bits
+from modules.diffusion.quantised import PACKED, QuantisedLinear
 
 ALIGNMENT = 256
 """Bytes to which tensors in a buffer are aligned; kernels that read 16 bytes at a time ask for less."""
@@ -120,7 +121,7 @@ class Block:
             self.bind(self.at_rest)
             there = weakref.ref(self)
             for number, (owner, name) in enumerate(self.places):
-                if name == "weight":
+                if name in ("weight", PACKED):
                     owner.__dict__[_KEPT] = partial(_resting, there, number)
 
     @property
@@ -140,6 +141,9 @@ class Block:
     def resting(self, number: int) -> Tensor:
         """A weight as it is kept, in the computing format."""
         kept, scale = self.at_rest[number], self.scales[number]
+        owner, name = self.places[number]
+        if isinstance(owner, QuantisedLinear) and name == PACKED:
+            return owner.unpacked(kept)
         if scale is None:
             return kept
         wide = torch.empty_like(kept, dtype=scale.dtype, device=scale.device)
@@ -165,7 +169,7 @@ def _resting(block: weakref.ref[Block], number: int) -> Tensor:
 
 def resting_weight(layer: nn.Module) -> Tensor:
     """A layer's weight as it is kept, at any time and on any thread: while a block runs, its layers have others' memory.  What
-    is kept in 8 bits comes in the computing format."""
+    is kept in fewer bits comes in the computing format."""
     kept = layer.__dict__.get(_KEPT)
     weight: Any = layer.weight if kept is None else kept()
     assert isinstance(weight, Tensor)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from modules.diffusion.adapters import Delta, Layer, LowRank, applied
+from modules.diffusion.adapters import Delta, Layer, LowRank, applied, rows_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ class Parted(Delta):
         return total
 
     def change(self, x: Tensor, layer: Layer) -> Tensor:
-        total = x.new_zeros(*x.shape[:-1], len(layer.weight))
+        total = x.new_zeros(*x.shape[:-1], rows_of(layer))
         for delta, (first, rows) in zip(self.deltas, self.spans, strict=True):
             if isinstance(delta, LowRank):
                 part = delta.change(x, layer)
@@ -211,7 +211,7 @@ class Decomposed(Delta):
     inner: Delta
     magnitude: Tensor
     by_row: bool
-    _norms: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _norms: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def weight(self, weight: Tensor) -> Tensor:
         changed = weight.float() + self.inner.weight(weight)
@@ -227,12 +227,12 @@ class Decomposed(Delta):
         return applied(layer, scaled, layer.weight) + self.inner.change(scaled, layer) - plain
 
     def _factor(self, weight: Tensor, changed: Tensor | None = None) -> Tensor:
-        """Magnitude over norm, (out, 1, ...) or (1, in, ...); found once per layer."""
-        if (known := self._norms.get(id(weight))) is not None:
+        """Magnitude over norm, (out, 1, ...) or (1, in, ...); found once, as it is the change of one layer."""
+        if (known := self._norms.get(weight.device)) is not None:
             return known
         changed = weight.float() + self.inner.weight(weight) if changed is None else changed
         others = tuple(axis for axis in range(changed.ndim) if axis != int(not self.by_row))
         norm = changed.pow(2).sum(dim=others, keepdim=True).sqrt() + torch.finfo(torch.float32).eps
         factor = self.magnitude.float().reshape(norm.shape) / norm
-        self._norms[id(weight)] = factor
+        self._norms[weight.device] = factor
         return factor

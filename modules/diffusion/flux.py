@@ -45,11 +45,11 @@ class FluxConfig:
     guided: bool = True
 
 
-class Flux(nn.Module):
-    """A `joint.JointTransformer`; the features of the guidance scale follow the pooled text in its vector."""
+class Flux(joint.JointTransformer):
+    """The features of the guidance scale follow the pooled text in its vector."""
 
     def __init__(self, config: FluxConfig, attend: Attend = sdpa) -> None:
-        super().__init__()
+        super().__init__(config, config.guided)
         self.config = config
         width = config.width
         self.img_in = Linear(config.in_channels * joint.PATCH**2, width)
@@ -61,22 +61,6 @@ class Flux(nn.Module):
         self.single_blocks = nn.ModuleList(SingleBlock(config, attend) for _ in range(config.singles))
         self.final_layer = _FinalLayer(width, config.out_channels * joint.PATCH**2)
         name_layers(self)
-
-    @property
-    def context_width(self) -> int:
-        return self.config.context_width
-
-    @property
-    def in_channels(self) -> int:
-        return self.config.in_channels
-
-    @property
-    def out_channels(self) -> int:
-        return self.config.out_channels
-
-    @property
-    def vector_width(self) -> int:
-        return self.config.pooled_width + (joint.FREQUENCIES if self.config.guided else 0)
 
     def forward(
         self,

@@ -22,24 +22,33 @@ PATCH = 2
 """Latent positions of a token on each axis."""
 
 
-class JointTransformer(Protocol):
-    """A denoising network with joint attention."""
+class JointConfig(Protocol):
+    """What all configurations of such networks have: latent channels, those of concat conditioning among the ones that come in,
+    and the widths of the context and of the pooled text."""
 
     @property
-    def context_width(self) -> int: ...
-
-    @property
-    def in_channels(self) -> int:
-        """Latent channels that it takes, those of concat conditioning included."""
+    def in_channels(self) -> int: ...
 
     @property
     def out_channels(self) -> int: ...
 
     @property
-    def vector_width(self) -> int:
+    def context_width(self) -> int: ...
+
+    @property
+    def pooled_width(self) -> int: ...
+
+
+class JointTransformer(nn.Module):
+    """A denoising network with joint attention."""
+
+    def __init__(self, config: JointConfig, guided: bool = False) -> None:
+        super().__init__()
+        self.context_width, self.in_channels, self.out_channels = config.context_width, config.in_channels, config.out_channels
+        self.vector_width = config.pooled_width + (FREQUENCIES if guided else 0)
         """Of the pooled text, with the features of the guidance scale behind it where it takes one."""
 
-    def __call__(
+    def forward(
         self,
         x: Tensor,
         timesteps: Tensor,
@@ -54,6 +63,7 @@ class JointTransformer(Protocol):
             context: (B, T, `context_width`), of which `seen` (B, T) is text and no padding; None where all of it is.
             vector: (B, `vector_width`).
         """
+        raise NotImplementedError("each network has its own")
 
 
 class RMSNorm(nn.Module):

@@ -40,11 +40,11 @@ class MMDiTConfig:
     dual: int = 0
 
 
-class MMDiT(nn.Module):
-    """A `joint.JointTransformer`."""
+class MMDiT(joint.JointTransformer):
+    """See the module."""
 
     def __init__(self, config: MMDiTConfig, attend: Attend = sdpa) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         width = config.width
         self.x_embedder = _PatchEmbedder(config.in_channels, width)
@@ -58,22 +58,6 @@ class MMDiT(nn.Module):
         )
         self.final_layer = _FinalLayer(width, config.out_channels * joint.PATCH**2)
         name_layers(self)
-
-    @property
-    def context_width(self) -> int:
-        return self.config.context_width
-
-    @property
-    def in_channels(self) -> int:
-        return self.config.in_channels
-
-    @property
-    def out_channels(self) -> int:
-        return self.config.out_channels
-
-    @property
-    def vector_width(self) -> int:
-        return self.config.pooled_width
 
     def forward(
         self,

@@ -7,6 +7,9 @@ block of the device instead of all of them.  What is no block, or is small, stay
 A network may also keep the matrices and convolution kernels of its blocks in 8 bits (`eight_bits`), half of what 16 take; each
 block's are brought to the computing format, in one buffer for all blocks, when it runs.  Nothing computes in 8 bits: what the
 layers, their adapters and the kernels see while a block runs are weights as ever, only rounded.
+
+Layers that keep blocks of quantised numbers (`quantised`) do so wherever these lie: they are streamed as they are, a quarter of
+the bytes for Q4, and are not stored in 8 bits besides.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from torch.utils.hooks import RemovableHandle
 from modules.diffusion import eight_bits
 from modules.diffusion.blocks import Block, as_weight, blocks_of, places_of, set_tensor, size_of, tensor_at
 from modules.diffusion.device_memory import Inline, SideStream, Transfers
+from modules.diffusion.quantised import is_quantised
 
 SMALL = 2**20
 """Bytes: blocks of less stay on the device."""
@@ -36,6 +40,8 @@ class Placement:
         self.derived: Any = None
         """What an accelerator made of the network.  It may know where weights lie (a captured graph): it is let go of when they
         are moved, and where its memory is needed.  Who runs it makes it anew."""
+        self.quantised = is_quantised(network)
+        """Whether layers keep their weights as the file's blocks of quantised numbers."""
         self._held: _Held | None = None
 
     @property
@@ -50,7 +56,7 @@ class Placement:
     @property
     def plain(self) -> bool:
         """Whether all weights lie on the device as the layers use them, at all times."""
-        return self._held is None
+        return self._held is None and not self.quantised
 
     @property
     def streamed_bytes(self) -> int:
@@ -65,7 +71,7 @@ class Placement:
 
     def store_in_eight_bits(self) -> bool:
         """Keep the blocks' matrices and kernels in 8 bits (`eight_bits`) on the device from now on; False where they are held
-        otherwise already, or there is nothing to keep so.
+        otherwise already, or are quantised, or there is nothing to keep so.
 
         The rest comes to the device as it is.  Weights may lie anywhere before; what they were is gone.
 
@@ -73,7 +79,7 @@ class Placement:
             torch.OutOfMemoryError, RuntimeError: the device cannot hold them; the network is not to be used any more.
         """
         modules = self._large_blocks()
-        if self._held is not None or not modules:
+        if self._held is not None or self.quantised or not modules:
             return False
         self._hold([Block(module, self.device, partial(_on_device, self.device), True) for module in modules], streamed=False)
         return True
@@ -162,6 +168,12 @@ class Placement:
                 block.bind(weights)
         held.end()
         self._held = None
+
+    def let_go_of_buffers(self) -> None:
+        """Give back the memory of the device in which blocks are while they run; it is taken anew with the next forward."""
+        if self._held is not None:
+            _wait_for(self.device)
+            self._held.let_go_of_buffers()
 
 
 def _wait_for(device: torch.device) -> None:

@@ -56,6 +56,7 @@ def _serve(source: BinaryIO, outgoing: Outgoing) -> int:
     configuration = read_message(source)
     if configuration is None:
         return 1
+    gc.disable()  # what torch's import makes stays; looking for garbage in it is an eighth of the time until hello
     try:
         from modules.engine.extensions import HUNG_SECONDS as EXTENSION_SECONDS
         from modules.engine.extensions import load_halves
@@ -64,12 +65,14 @@ def _serve(source: BinaryIO, outgoing: Outgoing) -> int:
         load_halves(configuration.data, emit)
         engine, choices = build_engine(configuration.data, emit)
         emit(hello(choices, configuration.data.get("workers", 1)))
+        gc.freeze()  # what the libraries brought stays: no full collection walks it between two steps
     except Exception as error:
         traceback.print_exc()
         emit(Message("broken", {"error": str(error) or type(error).__name__}))
         return 1
+    finally:
+        gc.enable()
 
-    gc.freeze()  # what the libraries brought stays: no full collection walks it between two steps
     threading.Thread(target=_receive, args=(source, engine.inbox.put), name="inbox", daemon=True).start()
     beat, hung = configuration.data.get("beat", 0.0), HUNG_SECONDS.get(choices.device.type, math.inf)
     in_extension = configuration.data.get("extension_seconds", EXTENSION_SECONDS)

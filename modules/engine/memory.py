@@ -218,11 +218,14 @@ class MemoryLadder:
         return self.call([op])[0]
 
     def _make_room(self, op: DeviceOp) -> None:
-        """Let go of what is made again when it is needed: other models, captured graphs, what the allocator keeps."""
+        """Let go of what is made again when it is needed: other models, captured graphs, buffers of other networks'
+        streams, what the allocator keeps."""
         self.make_room(_model(op))
         for component in _model(op).components:
             if component.placement is not None:
                 component.placement.derived = None
+                if not _is_own(component, op):
+                    component.placement.let_go_of_buffers()
         torch.cuda.empty_cache()
 
     def _learn(self, key: Hashable, level: int, means: Means, op: DeviceOp) -> None:

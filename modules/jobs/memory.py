@@ -118,12 +118,32 @@ class _Need:
 
     def _weights(self, each: Footprint, how: _How) -> float:
         number = self._number(each)
-        denoiser, others = float(each.denoiser * number), each.text * number + each.vae * self._vae_number(each)
-        if how.fp8 or "fp8" in how.means:
+        kept = each.denoiser_weights
+        denoiser, vae = float(kept.kept(number, self.keeps_blocks)), each.vae * self._vae_number(each)
+        if (how.fp8 or "fp8" in how.means) and not self.is_quantised(each):
             denoiser = each.denoiser * (1 + COMPUTING * number)
         if "denoiser" in how.means:
             denoiser *= STREAMED["denoiser"]
-        return denoiser + others * (STREAMED["others"] if "others" in how.means else 1)
+        denoiser += kept.running(number, self.keeps_blocks)
+        text = float(each.text_weights.kept(number, self.keeps_blocks))
+        if "others" in how.means:
+            t5 = each.of_t5.kept(number, self.keeps_blocks)
+            text = (text - t5) * STREAMED["others"] + each.t5_streamed.kept(number, self.keeps_blocks)
+            return denoiser + text + vae * STREAMED["others"]
+        return denoiser + text + vae
+
+    def passed(self, each: Footprint, number: int) -> int:
+        """Bytes of its denoiser that streaming brings to the device in each step."""
+        return each.denoiser_weights.kept(self.room.number, True) if self.is_quantised(each) else each.denoiser * number
+
+    @property
+    def keeps_blocks(self) -> bool:
+        """Whether layers keep a file's blocks of quantised numbers (`checkpoints.residence`)."""
+        return self.room.storage != "full"
+
+    def is_quantised(self, each: Footprint) -> bool:
+        """Whether its denoiser is kept so."""
+        return self.keeps_blocks and each.of_denoiser is not None
 
     def _number(self, each: Footprint) -> int:
         return self.room.number if each.numbers >= SMALL else self.room.small_number
@@ -202,7 +222,8 @@ def _helped(need: _Need, plain: _How, found: Memory) -> Memory:
         return need.bytes(how) <= found.room
 
     calls: tuple[Means, ...] = ("tiles", "rows")
-    narrow = need.room.storage == "auto" and need.weights(replace(plain, means=("others",))) > found.room
+    wide = not all(need.is_quantised(each) for each in need.footprints.values())
+    narrow = wide and need.room.storage == "auto" and need.weights(replace(plain, means=("others",))) > found.room
     held: tuple[Means, ...] = ("others", "fp8", "denoiser") if narrow else ("others", "denoiser")
     chain = (*calls, *held)
     means = [replace(plain, means=chain[:end], single=True) for end in range(1, len(chain) + 1)] if need.room.streams else []
@@ -215,10 +236,10 @@ def _helped(need: _Need, plain: _How, found: Memory) -> Memory:
     return replace(
         found,
         means=enough.means if enough is not None else (),
-        streamed=sum(each.denoiser for each in need.footprints.values()) * number if streams else 0,
+        streamed=sum(need.passed(each, number) for each in need.footprints.values()) if streams else 0,
         size=None if enough is not None else _largest(need, means[-1] if means else replace(plain, single=True)),
         whole=_largest(need, plain),
-        fp8=not plain.fp8 and fits(replace(plain, fp8=True)),
+        fp8=not plain.fp8 and wide and fits(replace(plain, fp8=True)),
         taesd=need.request.vae_decoder != "TAESD" and fits(replace(plain, taesd=True)),
         single=need.request.count > 1 and fits(replace(plain, single=True)),
     )

@@ -259,6 +259,7 @@ NOT_SHOWN = frozenset(
         *(
             "background-color 120ms, border-color 120ms, color 120ms",
             "Control+Enter Meta+Enter",
+            "there is no tab %s to hide; there are %s",  # the log's
             "Escape",
             "Esc",
             "Home",

@@ -21,7 +21,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Saving pictures": ("output_format", "output_quality", "output_name", "output_folder", "keep_sources", "trash_days"),
     "Queue": ("jobs_per_user", "jobs_in_total", "history"),
     "Computing": ("device", "workers", "dtype", "attention", "accelerator", "model_memory", "weights_storage", "exact"),
-    "Start": ("browser", "extensions", "safe_mode"),
+    "Start": ("browser", "hide_tab", "extensions", "safe_mode"),
     "Folders": ("data_dir", "models_dir", "outputs_dir", "extensions_dir"),
     "Network": (
         *("host", "port", "listen", "require_token", "allowed_host", "trusted_proxy", "cors_origin"),

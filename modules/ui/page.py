@@ -8,8 +8,10 @@ what they do, by the tabs and the results.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -37,6 +39,8 @@ from modules.ui.tabs.png_info import PngInfoTab
 from modules.ui.tabs.settings import SettingsTab
 from modules.ui.tabs.txt2img import Txt2ImgTab
 from modules.ui.theme import theme
+
+log = logging.getLogger("atelier")
 
 
 def mount_page(server: FastAPI, app: App) -> FastAPI:
@@ -75,18 +79,32 @@ def mount_page(server: FastAPI, app: App) -> FastAPI:
 
 
 class _BuiltIn:
+    others = (ExtrasTab, PngInfoTab, GalleryTab, ModelsTab, ExtensionsTab, SettingsTab)
+    names = frozenset(kind.name for kind in (Txt2ImgTab, Img2ImgTab, InpaintTab, *others))
+
     @hookimpl
     def tabs(self, app: App, sync: FormSync, version: str) -> tuple[Tab, ...]:
-        painting = Txt2ImgTab(app, sync), Img2ImgTab(app, sync, version), InpaintTab(app, sync, version)
-        return *painting, ExtrasTab(), PngInfoTab(), GalleryTab(), ModelsTab(), ExtensionsTab(), SettingsTab()
+        """Those that are hidden are not made at all: forms that are never built would be filled."""
+        painting: dict[str, Callable[[], Tab]] = {
+            Txt2ImgTab.name: lambda: Txt2ImgTab(app, sync),
+            Img2ImgTab.name: lambda: Img2ImgTab(app, sync, version),
+            InpaintTab.name: lambda: InpaintTab(app, sync, version),
+        }
+        makers = {**painting, **{kind.name: kind for kind in self.others}}
+        return tuple(make() for name, make in makers.items() if name not in app.settings.hidden_tabs)
 
 
 HOOKS.register(_BuiltIn(), "atelier.tabs", built_in=True)
 
 
 def tabs(app: App, sync: FormSync, version: str) -> list[Tab]:
-    """The tabs in the order of the bar, those of extensions last."""
+    """The tabs in the order of the bar, those of extensions last, without those that the settings hide."""
     found = HOOKS.collect("tabs", "tab", lambda tab: (_checked(tab).name,), app=app, sync=sync, version=version)
+    known = {*_BuiltIn.names, *(one.entry.name for one in found)}
+    for name in app.settings.hidden_tabs:
+        if name not in known:
+            log.warning("there is no tab %s to hide; there are %s", name, ", ".join(sorted(known)))
+    found = [one for one in found if one.entry.name not in app.settings.hidden_tabs]
     return [one.entry if HOOKS.is_built_in(one.owner) else Guarded(one.entry, one.owner) for one in found]
 
 

@@ -20,6 +20,7 @@ from diffusers.loaders.single_file_utils import (
 )
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers.initialization import no_init_weights
 
 from modules.diffusion.clip import TextConfig
 from modules.diffusion.unet import UNetConfig
@@ -84,7 +85,8 @@ def vae(config: VAEConfig, state: State, scale: float = 0.18215) -> AutoencoderK
 
 
 def text(config: TextConfig, state: State) -> CLIPTextModel:
-    network = CLIPTextModel(
+    network = _unfilled(
+        CLIPTextModel,
         CLIPTextConfig(
             vocab_size=config.vocabulary,
             hidden_size=config.width,
@@ -92,7 +94,7 @@ def text(config: TextConfig, state: State) -> CLIPTextModel:
             num_hidden_layers=config.layers,
             num_attention_heads=config.heads,
             hidden_act="quick_gelu",
-        )
+        ),
     )
     converted = convert_ldm_clip_checkpoint(dict(state))
     converted = {name.removeprefix("text_model."): tensor for name, tensor in converted.items() if "position_ids" not in name}
@@ -101,7 +103,8 @@ def text(config: TextConfig, state: State) -> CLIPTextModel:
 
 def open_clip(config: TextConfig, state: State, prefix: str) -> CLIPTextModelWithProjection:
     """From OpenCLIP's names, with the projection of the pooled text."""
-    network = CLIPTextModelWithProjection(
+    network = _unfilled(
+        CLIPTextModelWithProjection,
         CLIPTextConfig(
             vocab_size=config.vocabulary,
             hidden_size=config.width,
@@ -111,7 +114,7 @@ def open_clip(config: TextConfig, state: State, prefix: str) -> CLIPTextModelWit
             projection_dim=config.projection,
             hidden_act=config.activation,
             eos_token_id=ours.EOS,
-        )
+        ),
     )
     converted = convert_open_clip_checkpoint(network, dict(state), prefix)
     names = set(network.state_dict())
@@ -121,7 +124,8 @@ def open_clip(config: TextConfig, state: State, prefix: str) -> CLIPTextModelWit
 
 def penultimate_open_clip(config: TextConfig, state: State, prefix: str) -> CLIPTextModel:
     """As diffusers keeps SD 2.x's encoder: without its last layer, which is not read."""
-    network = CLIPTextModel(
+    network = _unfilled(
+        CLIPTextModel,
         CLIPTextConfig(
             vocab_size=config.vocabulary,
             hidden_size=config.width,
@@ -130,7 +134,7 @@ def penultimate_open_clip(config: TextConfig, state: State, prefix: str) -> CLIP
             num_attention_heads=config.heads,
             hidden_act=config.activation,
             eos_token_id=ours.EOS,
-        )
+        ),
     )
     read = {name: tensor for name, tensor in state.items() if f"resblocks.{config.layers - 1}." not in name}
     converted = convert_open_clip_checkpoint(network, read, prefix)
@@ -154,6 +158,12 @@ def _letters() -> list[str]:
     printable = [b for b in range(256) if chr(b).isprintable() and not chr(b).isspace() and b != 173]
     rest = [b for b in range(256) if b not in printable]
     return [chr(b) for b in printable] + [chr(256 + i) for i in range(len(rest))]
+
+
+def _unfilled(kind: Any, config: CLIPTextConfig) -> Any:
+    """A network of transformers' without first values, which for 120 million parameters take a second to draw."""
+    with no_init_weights():
+        return kind(config)
 
 
 def _filled(network: Any, state: State) -> Any:

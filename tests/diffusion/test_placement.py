@@ -156,6 +156,20 @@ def test_copies_are_waited_for_and_overwrite_nothing_in_use(make: Any) -> None:
     assert not late.read
 
 
+def test_buffers_are_taken_anew_after_they_were_let_go_of() -> None:
+    network, run = unet()
+    network.requires_grad_(False)
+    placed = Placement(network, CPU)
+    placed.let_go_of_buffers()
+    assert placed.stream()
+    first = run(network)
+    assert placed._held is not None
+    assert placed._held._buffers
+    placed.let_go_of_buffers()
+    assert not placed._held._buffers
+    assert torch.equal(run(network), first)
+
+
 def test_a_forward_that_fails_in_the_middle_harms_no_later_one() -> None:
     network, run = unet()
     network.requires_grad_(False)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from modules.engine.launcher import ROOT
-from modules.engine.link import ProcessLink
+from modules.engine.link import SILENCE_SECONDS, ProcessLink
 from modules.engine.messages import Message, read_message, write_message
 
 PATIENCE = 120
@@ -44,8 +44,9 @@ class Listener:
 def linked(tiny_models: Path, tmp_path: Path) -> Iterator[Callable[..., tuple[ProcessLink, Listener]]]:
     links = []
 
-    def start(**changes: Any) -> tuple[ProcessLink, Listener]:
-        link, listener = ProcessLink(configuration(tiny_models, tmp_path, **changes), tmp_path / "engine.log"), Listener()
+    def start(silence: float = SILENCE_SECONDS, **changes: Any) -> tuple[ProcessLink, Listener]:
+        link = ProcessLink(configuration(tiny_models, tmp_path, **changes), tmp_path / "engine.log", silence)
+        listener = Listener()
         link.start(listener.messages.put)
         links.append(link)
         return link, listener
@@ -61,7 +62,8 @@ def submit(link: ProcessLink, task: str, **fields: Any) -> None:
 
 
 def test_an_engine_paints_dies_and_comes_back(linked: Callable[..., tuple[ProcessLink, Listener]], tmp_path: Path) -> None:
-    link, listener = linked()
+    """Killed once, then stopped, as by a hanging driver: it is there and says nothing."""
+    link, listener = linked(6.0)
     hello = listener.wait("hello")
     assert hello.data["device"].startswith("cpu (")
     submit(link, "a.0")
@@ -69,28 +71,21 @@ def test_an_engine_paints_dies_and_comes_back(linked: Callable[..., tuple[Proces
     assert len(first.blob) == 64 * 64 * 3
     assert re.search(r"^loaded tiny in \d+\.\d s$", (tmp_path / "engine.log").read_text(), re.MULTILINE), "its log is kept"
 
-    for _ in range(2):
-        assert link.pid is not None
-        os.kill(link.pid, signal.SIGKILL)
-        assert "SIGKILL" in listener.wait("died").data["cause"]
-        assert listener.wait("hello").data["pid"] == link.pid
+    assert link.pid is not None
+    os.kill(link.pid, signal.SIGKILL)
+    assert "SIGKILL" in listener.wait("died").data["cause"]
+    second = listener.wait("hello").data["pid"]
+    assert second == link.pid
+    os.kill(second, signal.SIGSTOP)
+    assert listener.wait("died").data["cause"] == "the engine did not answer for 6 seconds"
+    third = listener.wait("hello").data["pid"]
+    assert third == link.pid
+    assert third not in (second, None)
     submit(link, "b.0")
     assert listener.wait("done").blob == first.blob, "the same request gives the same pixels after a restart"
-
-
-def test_an_engine_that_does_not_answer_is_replaced(tiny_models: Path, tmp_path: Path) -> None:
-    """Stopped, as by a hanging driver: it is there and says nothing."""
-    link, listener = ProcessLink(configuration(tiny_models, tmp_path), silence=6.0), Listener()
-    link.start(listener.messages.put)
-    try:
-        first = listener.wait("hello").data["pid"]
-        os.kill(first, signal.SIGSTOP)
-        assert listener.wait("died").data["cause"] == "the engine did not answer for 6 seconds"
-        assert listener.wait("hello").data["pid"] not in (first, None)
-        submit(link, "a.0")
-        listener.wait("done")
-    finally:
-        link.close()
+    link.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(third, 0)
 
 
 def test_an_engine_that_reads_nothing_is_closed_all_the_same(tiny_models: Path, tmp_path: Path) -> None:
@@ -116,14 +111,6 @@ def test_an_engine_that_reads_nothing_is_closed_all_the_same(tiny_models: Path, 
 def test_what_cannot_start_says_why_and_is_not_started_for_ever(linked: Callable[..., tuple[ProcessLink, Listener]]) -> None:
     _, listener = linked(device="cuda:7")
     assert "torch sees" in listener.wait("gave_up").data["cause"]
-
-
-def test_close_ends_the_process(linked: Callable[..., tuple[ProcessLink, Listener]]) -> None:
-    link, listener = linked()
-    pid = listener.wait("hello").data["pid"]
-    link.close()
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
 
 
 def test_closing_at_once_leaves_no_process(linked: Callable[..., tuple[ProcessLink, Listener]]) -> None:

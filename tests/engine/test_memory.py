@@ -10,6 +10,7 @@ import logging
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,11 @@ from modules.engine.memory import MemoryLadder, means_for, out_of_memory
 from modules.engine.streams import Pending
 from modules.errors import OutOfMemory
 from modules.pipelines.ops import Decode, EncodeImage, Predict
+from tests import joint
 from tests.diffusion.test_eight_bits import rounded
 from tests.engine.conftest import Bench
 from tests.engine.test_loras import changes, lora_file
+from tests.gguf_files import write_gguf
 from tests.tiny import tiny_checkpoint
 
 
@@ -447,6 +450,47 @@ def test_a_model_that_does_not_fit_is_held_in_less_and_less_of_the_device(
         assert (done.get("weights") == "float8_e4m3fn") == (tries == 4)
         if tries != 4:
             assert np.abs(bench.pixels("a") - bench.alone(steps=2)).max() <= 1
+
+
+def test_a_quantised_model_is_streamed_as_its_file_has_it_and_never_rounded_again(tmp_path: Path, card: Card) -> None:
+    """Its text encoders leave the device first, with the buffers that they are streamed through; the picture is the same."""
+    models = tmp_path / "models"
+    joint.split(models, joint.FLUX).unlink()
+    weights = joint.state_of(joint.transformer(joint.FLUX), "", 1)
+    forms = {name: "Q4_0" if each.dim() == 2 and each.shape[1] % 32 == 0 else "F32" for name, each in weights.items()}
+    write_gguf(models / "flux.gguf", {name: (each.numpy(), forms[name]) for name, each in weights.items()})
+    fields = {"checkpoint": "flux", "sampler": "Euler", "schedule": "Simple", "steps": 2, "cfg_scale": 1.0}
+    whole = sizes(made(models, tmp_path).manager.load("flux"))
+    down, pictures = ["nothing", "nothing", "others", "everything"], []
+    for room, tries in ((sum(whole.values()), 1), (whole["unet"], 3), (whole["unet"] - 1, 4)):
+        card.room = room
+        card.tried.clear()
+        bench = made(models, tmp_path)
+        bench.submit("a", **fields)
+        bench.run()
+        done = bench.of("done")["a"].data["facts"]
+        assert card.ways == [(way, False, number == tries - 1) for number, way in enumerate(down[:tries])]
+        assert "weights" not in done
+        assert ("the U-Net's weights were streamed" in done.get("notes", "")) == (tries == 4)
+        assert "8 bits" not in done.get("notes", "")
+        pictures.append(bench.pixels("a"))
+    assert np.array_equal(pictures[0], pictures[1])
+    assert np.array_equal(pictures[0], pictures[2])
+
+
+@torch.inference_mode()
+def test_buffers_of_streamed_networks_that_do_not_run_go_first(
+    bench: Bench, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone: list[str] = []
+    for component in predict.model.components:
+        assert component.placement is not None
+        component.placement.stream()
+        monkeypatch.setattr(component.placement, "let_go_of_buffers", partial(gone.append, part_of(component)))
+    device = Device(ladder(bench), lambda seen: sorted(gone) == ["text", "vae"])
+    assert len(there(device.ladder.run(predict))) == 3
+    assert len(device.tried) == 1
+    assert sorted(gone) == ["text", "vae"]
 
 
 def test_8_bits_are_not_taken_where_full_weights_are_asked_for(tiny_models: Path, tmp_path: Path, card: Card) -> None:

@@ -167,13 +167,15 @@ def lying_avif() -> bytes:
     return data.replace(struct.pack(">II", 8200, 8), struct.pack(">II", 64, 48))
 
 
+SWELLS = zlib.compress(bytes(64 << 20))
+"""Text of 64 MiB."""
 LONG_TEXTS = {
-    "zTXt": with_chunk(SMALL, b"zTXt", b"a\0\0" + zlib.compress(bytes(64 << 20))),
-    "iTXt": with_chunk(SMALL, b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(64 << 20))),
+    "zTXt": with_chunk(SMALL, b"zTXt", b"a\0\0" + SWELLS),
+    "iTXt": with_chunk(SMALL, b"iTXt", b"a\0\1\0\0\0" + SWELLS),
     "63 zTXt": SMALL[:33] + 63 * chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 20))) + SMALL[33:],
     "tEXt of 10 MiB": with_chunk(SMALL, b"tEXt", b"a\0" + bytes(10 << 20)),
     "100 texts": SMALL[:33] + 100 * chunk(b"tEXt", b"a\0b") + SMALL[33:],
-    "iCCP": with_chunk(SMALL, b"iCCP", b"a\0\0" + zlib.compress(bytes(64 << 20))),
+    "iCCP": with_chunk(SMALL, b"iCCP", b"a\0\0" + SWELLS),
 }
 
 BOMBS = {

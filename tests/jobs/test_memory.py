@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from modules.checkpoints.footprint import Footprint
+from modules.checkpoints.footprint import Footprint, Weights
 from modules.engine.costs import MEMORY_OF, Call, CostModel
 from modules.jobs.memory import Memory, Room, memory_json, memory_of, sentences
 from modules.request import Hires, Img2Img, Txt2Img
@@ -97,6 +97,30 @@ def test_what_is_done_where_it_does_not_fit_comes_in_the_engines_order() -> None
     wide = of(asked(vae_decoder="TAESD", width=2048, height=2048, cfg_scale=7), replace(CARD, memory=9_000_000_000))
     assert "tiles" not in wide.means, "TAESD works in none"
     assert of(asked(), full).streamed == 2 * 2_567_000_000, "in each step"
+
+
+def test_quantised_weights_count_by_their_bytes_and_are_not_rounded_besides() -> None:
+    """Flux.1 in Q4_0 with T5 in float16, on a card of 8 GB."""
+    denoiser = Weights(11_901_408_320, 11_898_322_944, 6_692_806_656, 66_060_288)
+    t5, embedding = Weights(4_762_310_656), Weights(131_604_480)
+    flux = Footprint(
+        *(denoiser.numbers, t5.numbers + 123_060_480, 83_819_683, 15_552, 49_152, 40_960),
+        of_denoiser=denoiser,
+        of_t5=t5,
+        t5_streamed=embedding,
+    )
+    room = replace(CARD, memory=8 * GB)
+    found = of(asked(cfg_scale=1.0), room, checkpoint=flux)
+    layer = 2 * denoiser.largest
+    assert found.weights == 6_698_977_408 + layer + 2 * flux.text + 2 * flux.vae
+    assert found.means == ("tiles", "others"), "its own weights stay on the card"
+    assert not found.fp8
+    full = of(asked(cfg_scale=1.0), replace(room, storage="full"), checkpoint=flux)
+    assert full.weights == 2 * flux.numbers
+    assert "denoiser" in full.means
+    small = of(asked(cfg_scale=1.0), replace(room, memory=4 * GB), checkpoint=flux)
+    assert small.means == ("tiles", "others", "denoiser")
+    assert small.streamed == 6_698_977_408, "the file's bytes, in each step"
 
 
 def test_a_size_that_fits_is_named_and_does() -> None:

@@ -6,7 +6,8 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -178,11 +179,24 @@ class _Library:
         return getattr(self._current.app.model_library, name)
 
 
+TABS = ("txt2img", "img2img", "inpaint", "extras", "pnginfo", "gallery", "models", "extensions", "settings")
+
+Stand = tuple[CurrentApp, str, str]
+
+
 @pytest.fixture(scope="package")
-def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CurrentApp, str, str]]:
-    current = CurrentApp(FakeApp(tmp_path_factory.mktemp("nobody")))
-    with served(current) as address:
-        yield current, address, os.environ["GRADIO_TEMP_DIR"]
+def stands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[tuple[str, ...]], Stand]]:
+    """A server for each choice of tabs, made when it is first asked for."""
+    with ExitStack() as running:
+
+        @cache
+        def stand(tabs: tuple[str, ...]) -> Stand:
+            hidden = tuple(name for name in TABS if name not in tabs) if tabs else ()
+            current = CurrentApp(FakeApp(tmp_path_factory.mktemp("nobody"), hidden_tabs=hidden))
+            address = running.enter_context(served(current))
+            return current, address, os.environ["GRADIO_TEMP_DIR"]
+
+        yield stand
 
 
 @pytest.fixture
@@ -193,8 +207,11 @@ def app(tmp_path: Path) -> Iterator[FakeApp]:
 
 
 @pytest.fixture
-def origin(stand: tuple[CurrentApp, str, str], app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> str:
-    current, address, folder = stand
+def origin(
+    stands: Callable[[tuple[str, ...]], Stand], app: FakeApp, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> str:
+    marker = request.node.get_closest_marker("tabs")
+    current, address, folder = stands(marker.args if marker else ())
     current.app = app
     monkeypatch.setenv("GRADIO_TEMP_DIR", folder)  # another server that was made in this process has changed it
     return address
@@ -210,6 +227,7 @@ class Contexts:
     def __init__(self, browser: Any) -> None:
         self.browser = browser
         self._free: dict[str, list[Any]] = {}
+        self._with_pages: list[Any] = []
         self._taken: list[tuple[Watched, str]] = []
 
     def visitor(self, origin: str, fresh: bool = False, **options: Any) -> Watched:
@@ -227,9 +245,17 @@ class Contexts:
             if kind:
                 visitor.leave()
                 self._free.setdefault(kind, []).append(visitor.context)
+                self._keep_pages(visitor.context)
             else:
                 visitor.context.close()
         return [sin for visitor, _ in taken for sin in visitor.sins]
+
+    def _keep_pages(self, context: Any) -> None:
+        """An empty page still holds some hundred megabytes: those of the last two contexts stay."""
+        self._with_pages = [*(one for one in self._with_pages if one is not context), context]
+        while len(self._with_pages) > 2:
+            for page in self._with_pages.pop(0).pages:
+                page.close()
 
 
 @pytest.fixture(scope="package")

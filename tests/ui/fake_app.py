@@ -66,8 +66,8 @@ BROKEN = replace(STICKERS, name="torn", title="torn", family="", problem="the fi
 class FakeApp:
     """`models` may be changed by the test, as if files came and went."""
 
-    def __init__(self, folder: Path) -> None:
-        self.settings = Settings(data_dir=folder / "data", outputs_dir=folder / "outputs", port=0)
+    def __init__(self, folder: Path, hidden_tabs: tuple[str, ...] = ()) -> None:
+        self.settings = Settings(data_dir=folder / "data", outputs_dir=folder / "outputs", port=0, hidden_tabs=hidden_tabs)
         self.settings.outputs_dir.mkdir(parents=True)
         self.library = Library(self.settings.data_dir)
         self.catalogue = Catalogue([], self.library, lambda: None)

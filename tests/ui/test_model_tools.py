@@ -19,7 +19,7 @@ from tests.tiny import tiny_checkpoint
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import STICKERS, FakeApp
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img", "models")]
 
 OPEN = """() => {
   location.hash = 'models';

@@ -11,7 +11,7 @@ from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_txt2img_page import GENERATE, number, paint, wait_value
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img")]
 
 WINDOWS = {"laptop": (1366, 657), "low": (1280, 600), "150 %": (960, 600), "large": (1440, 900)}
 
@@ -41,6 +41,7 @@ def window(visit: Visit, name: str, **options: Any) -> Any:
     return visit(viewport={"width": width, "height": height}, **options).open()
 
 
+@pytest.mark.tabs()
 @pytest.mark.parametrize("name", WINDOWS)
 def test_the_canvas_covers_nothing_of_its_own(app: FakeApp, visit: Visit, name: str) -> None:
     page = window(visit, name)

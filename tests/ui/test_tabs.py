@@ -8,7 +8,7 @@ import pytest
 
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
-from tests.ui.test_txt2img_page import wait_value
+from tests.ui.test_txt2img_page import PROMPT, paint, wait_value
 
 pytestmark = pytest.mark.browser
 
@@ -35,6 +35,25 @@ def test_the_bar_is_a_tab_list_for_clicks_and_for_keys(page: Any) -> None:
     panel = page.locator("[role=tabpanel]:has(#inpaint_generate)")
     assert panel.get_attribute("aria-labelledby") == "tab_inpaint"
     assert page.locator("button[id$=_generate] >> visible=true").count() == 1
+
+
+@pytest.mark.tabs("txt2img", "pnginfo")
+def test_a_page_without_some_tabs_sends_nothing_to_them(page: Any, app: FakeApp) -> None:
+    """As `--hide-tab` builds it."""
+    assert page.locator("[role=tab]").all_inner_texts() == ["txt2img", "PNG Info"]
+    page.evaluate("location.hash = 'inpaint'")
+    assert page.get_attribute("#tab_txt2img", "aria-selected") == "true"
+    page.fill(PROMPT, "a rocket")
+    paint(page, app)
+    page.wait_for_selector(".picture-info .send")
+    assert page.locator(".picture-info .send button").all_inner_texts() == ["txt2img"]
+    assert not page.locator("#result_upscale").count(), "it enlarges as the Extras tab says"
+    send = "(detail) => document.dispatchEvent(new CustomEvent('atelier:send', { detail }))"
+    page.evaluate(send, {"tab": "img2img", "fields": {"prompt": "a fox", "steps": 7}})
+    page.wait_for_selector("#complaint:has-text('belong in the tab img2img')")
+    assert page.input_value(PROMPT) == "a rocket"
+    page.reload()
+    wait_value(page, PROMPT, "a rocket")
 
 
 def test_the_address_keeps_the_tab_and_back_goes_back(page: Any) -> None:

@@ -19,7 +19,7 @@ from tests.ui.conftest import Visit, Watched, served
 from tests.ui.fake_app import BROKEN, LANDSCAPES, STICKERS, FakeApp
 from tests.ui.held import Held
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img")]
 
 PROMPT = "#txt2img_prompt textarea"
 GENERATE = "#txt2img_generate"

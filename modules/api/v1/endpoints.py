@@ -6,7 +6,7 @@ caller's is answered like one that does not exist.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,7 +35,7 @@ from modules.jobs.views import JobView, PictureView
 from modules.model_library.library import MAX_PAGE as MAX_MODELS
 from modules.model_library.library import MAX_QUERY
 from modules.model_library.library import Query as ModelQuery
-from modules.request import Img2Img, Txt2Img, Upscaling
+from modules.request import EXTENSIONS, Img2Img, RequestExtension, Txt2Img, Upscaling
 from modules.request.upscaling import OWN_FIELDS
 from modules.roles import ROLE_FIELDS, with_role_fields
 
@@ -470,10 +470,6 @@ def job_answer(job: JobView) -> dict[str, Any]:
 def job_body(key: bool = True) -> dict[str, Any]:
     """Of a job, with its `key` or without: a request of any kind.  Defaults are left out, because the checkpoint's own come
     before them."""
-    schemas = [Txt2Img.model_json_schema(), Img2Img.model_json_schema(), Upscaling.model_json_schema()]
-    own = schemas[2]["properties"]
-    schemas[2]["properties"] = {name: own[name] for name in (*OWN_FIELDS, *ROLE_FIELDS) if name in own}
-    kinds = [inlined(schema, schema.pop("$defs", {})) for schema in schemas]
     named = {
         "name": "Idempotency-Key",
         "in": "header",
@@ -481,8 +477,18 @@ def job_body(key: bool = True) -> dict[str, Any]:
         "schema": {"type": "string", "maxLength": 200},
         "description": "Your own name for the job.",
     }
+    kinds = _job_schemas(tuple(EXTENSIONS.values()))
     content = {"application/json": {"schema": {"anyOf": kinds}, "examples": _EXAMPLES}}
     return {"requestBody": {"required": True, "content": content}, "parameters": [named] if key else []}
+
+
+@lru_cache(maxsize=2)
+def _job_schemas(extensions: tuple[RequestExtension, ...]) -> list[dict[str, Any]]:
+    """The JSON schemas of requests of each kind, which several routes describe; their field `extensions` lists `extensions`."""
+    schemas = [Txt2Img.model_json_schema(), Img2Img.model_json_schema(), Upscaling.model_json_schema()]
+    own = schemas[2]["properties"]
+    schemas[2]["properties"] = {name: own[name] for name in (*OWN_FIELDS, *ROLE_FIELDS) if name in own}
+    return [inlined(schema, schema.pop("$defs", {})) for schema in schemas]
 
 
 def _picture_body() -> dict[str, Any]:

@@ -91,16 +91,18 @@ class PngInfo {
         `Send to ${TABS[tab]}`,
       ),
     );
-    if (found.fields.source) to.unshift(this.#again(found));
+    if (found.fields.source) to.unshift(...this.#again(found));
     return h("div", { class: "pnginfo-actions" }, ...to, toExtras(file));
   }
 
-  /** One of ours that was painted from a picture which is still kept: the way back to where it was made. */
+  /** One of ours that was painted from a picture which is still kept: the way back to where it was made, where that tab is here. */
   #again(found) {
     const { source, mask = null } = found.fields;
     const inpaints = mask || FROM_SOURCE.slice(3).some((name) => found.fields[name] > 0);
-    const go = () => send(found, inpaints ? "inpaint" : "img2img", { source: { id: source }, mask });
-    return h("button", { type: "button", "data-to": "again", onclick: go }, "Back to its source and settings");
+    const tab = inpaints ? "inpaint" : "img2img";
+    if (!document.getElementById(`${tab}_panel`)) return [];
+    const go = () => send(found, tab, { source: { id: source }, mask });
+    return [h("button", { type: "button", "data-to": "again", onclick: go }, "Back to its source and settings")];
   }
 }
 

@@ -59,9 +59,10 @@ LONG_TEXTS = [
 @pytest.mark.parametrize("text", LONG_TEXTS, ids=["base64", "escapes", "backslashes", "characters of two", "quotes", "edge"])
 def test_long_texts_are_put_aside_and_come_back(text: str, ascii: bool, piece: int) -> None:
     value = {"init_images": [text, "short", text], "n": 1, text[:5]: {"again": text}}
-    assert read(json.dumps(value, ensure_ascii=ascii).encode(), piece) == value
-    slashed = json.dumps(value, ensure_ascii=ascii).replace("/", "\\/").encode()  # PHP writes them so
-    assert read(slashed, piece) == value
+    written = json.dumps(value, ensure_ascii=ascii)
+    assert read(written.encode(), piece) == value
+    slashed = written.replace("/", "\\/")  # PHP writes them so
+    assert slashed == written or read(slashed.encode(), piece) == value
 
 
 def test_long_texts_are_cleaned_piece_by_piece() -> None:

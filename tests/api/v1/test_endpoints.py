@@ -323,6 +323,13 @@ def test_the_description_is_complete(client: TestClient) -> None:
         for method, operation in methods.items():
             where = f"{method} {path}"
             assert {"401", "403", "404", "413", "415", "422", "429", "503", "507"} <= set(operation["responses"]), where
+            refusals = {
+                answer["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+                for status, answer in operation["responses"].items()
+                if status >= "400"
+            }
+            assert refusals == ({"ErrorResponse"} if path.startswith("/api/") else {"A1111ErrorResponse"}), where
+            assert refusals <= said["components"]["schemas"].keys(), where
             assert operation["tags"] == (["Atelier"] if path.startswith("/api/") else ["A1111"]), where
             body = operation.get("requestBody", {}).get("content", {})
             assert all("$ref" not in json.dumps(content["schema"]) for content in body.values()), where

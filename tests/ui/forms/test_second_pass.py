@@ -79,6 +79,7 @@ def test_what_is_no_number_is_named() -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.tabs("txt2img")
 def test_it_is_painted_shown_in_the_panel_and_taken_over_again(page: Any, app: FakeApp) -> None:
     page.click("#txt2img_second_pass button.label-wrap")
     page.check("#txt2img_hires input")
@@ -101,6 +102,7 @@ def test_it_is_painted_shown_in_the_panel_and_taken_over_again(page: Any, app: F
 
 
 @pytest.mark.browser
+@pytest.mark.tabs("txt2img")
 def test_settings_of_a_picture_without_one_switch_it_off(page: Any, app: FakeApp) -> None:
     paint(page, app)
     page.click("#txt2img_second_pass button.label-wrap")
@@ -113,6 +115,7 @@ def test_settings_of_a_picture_without_one_switch_it_off(page: Any, app: FakeApp
 
 
 @pytest.mark.browser
+@pytest.mark.tabs("txt2img")
 def test_what_the_second_pass_cannot_be_is_said_at_its_own_field(page: Any, app: FakeApp) -> None:
     page.click("#txt2img_second_pass button.label-wrap")
     page.check("#txt2img_hires input")
@@ -125,6 +128,7 @@ def test_what_the_second_pass_cannot_be_is_said_at_its_own_field(page: Any, app:
 
 
 @pytest.mark.browser
+@pytest.mark.tabs("txt2img")
 def test_another_checkpoint_runs_it_and_is_named_where_it_is_gone(page: Any, app: FakeApp) -> None:
     page.click("#txt2img_second_pass button.label-wrap")
     page.check("#txt2img_hires input")
@@ -146,6 +150,7 @@ def test_another_checkpoint_runs_it_and_is_named_where_it_is_gone(page: Any, app
 
 
 @pytest.mark.browser
+@pytest.mark.tabs("txt2img")
 def test_one_picture_is_upscaled_with_its_seed_and_that_one_again(page: Any, app: FakeApp) -> None:
     """A picture from words by a second pass behind it; one that had a second pass by img2img at exactly its steps."""
     page.fill("#txt2img_prompt textarea", "a rocket")

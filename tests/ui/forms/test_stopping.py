@@ -9,7 +9,7 @@ import pytest
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_txt2img_page import GENERATE, PROMPT, number
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img")]
 
 SKIP = "#txt2img_actions .skip"
 MORE = "#txt2img_actions .generate-more"

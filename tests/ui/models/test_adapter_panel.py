@@ -10,7 +10,7 @@ import pytest
 from tests.ui.conftest import Visit
 from tests.ui.models.fake_routes import FakeRoutes, card
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img", "models")]
 
 PROMPT = "#txt2img_prompt textarea"
 PANEL = "#txt2img_adapters"
@@ -182,6 +182,7 @@ def test_the_reason_of_a_file_is_said_where_the_prompt_is_sound(models: Path, vi
     assert row(page, "wool").get_attribute("data-bad") is None
 
 
+@pytest.mark.tabs()
 def test_each_tab_has_its_own(page: Any) -> None:
     page.fill(PROMPT, "<lora:ink:1>")
     for tab in ("img2img", "inpaint"):

@@ -13,7 +13,7 @@ from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 from tests.ui.models.conftest import card_of, to_models, wait_prompt
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img", "models")]
 
 DETAIL = ".models-detail"
 

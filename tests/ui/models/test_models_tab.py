@@ -13,7 +13,7 @@ from tests.ui.fake_app import FakeApp
 from tests.ui.models.conftest import card_of, to_models, wait_prompt
 from tests.ui.models.fake_routes import FakeRoutes, card
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img", "models")]
 
 PROMPT = "#txt2img_prompt textarea"
 FIND = ".models-find"
@@ -104,6 +104,7 @@ def test_its_words_for_the_negative_prompt_come_and_go_with_it(page: Any, models
     wait_prompt(page, "dog", field="negative_prompt")
 
 
+@pytest.mark.tabs()
 def test_it_goes_into_the_tab_that_was_used_last_and_undo_takes_it_back(page: Any) -> None:
     page.click("#tab_img2img")
     page.focus("#img2img_prompt textarea")

@@ -13,7 +13,7 @@ from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_txt2img_page import GENERATE, PROMPT, SEED, wait_value
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img")]
 
 NEGATIVE = "#txt2img_negative_prompt textarea"
 READING = "#txt2img_reading"

@@ -10,7 +10,7 @@ from modules.queue.owners import OWNER
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img")]
 
 
 def painted(app: FakeApp, count: int, prompt: str = "star") -> list[str]:

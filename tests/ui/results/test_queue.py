@@ -12,7 +12,7 @@ from tests.strangers import tell_apart
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img")]
 
 PROMPT = "#txt2img_prompt textarea"
 GENERATE = "#txt2img_generate"

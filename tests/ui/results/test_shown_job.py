@@ -12,7 +12,7 @@ from tests.ui.test_picture_to_picture import opened, submitted
 from tests.ui.test_tabs import show
 from tests.ui.test_txt2img_page import GENERATE, PROMPT, number, paint
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img")]
 
 
 def test_the_line_cancel_and_preview_are_those_of_the_job_that_is_shown(page: Any, app: FakeApp) -> None:
@@ -172,6 +172,7 @@ def test_a_session_that_ended_elsewhere_is_reported_with_the_way_back(page: Any)
     assert page.inner_text(".engine-word") == "Logged out"
 
 
+@pytest.mark.tabs()
 def test_errors_go_with_their_cause_and_stay_in_their_tab(page: Any, app: FakeApp) -> None:
     canvas = opened(page, app, "inpaint")
     page.click("#inpaint_generate")
@@ -184,6 +185,7 @@ def test_errors_go_with_their_cause_and_stay_in_their_tab(page: Any, app: FakeAp
     page.wait_for_selector("#complaint", state="hidden")
 
 
+@pytest.mark.tabs()
 def test_a_reload_shows_accepted_pictures_and_the_job_of_a_canvas(page: Any, app: FakeApp) -> None:
     canvas = opened(page, app, "inpaint")
     canvas.show(128, 128)

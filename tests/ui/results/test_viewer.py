@@ -12,7 +12,7 @@ from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_txt2img_page import GENERATE, number, paint
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img")]
 
 SAID = ".viewer .viewer-said"
 IMAGE = ".viewer .viewer-viewport img"

@@ -2,7 +2,7 @@
 // with one.  Asked for when the page opens, when a job is over, and after each change; `atelier:extensions` tells the answer.
 
 import { h } from "../dom.js";
-import { showTab } from "../tabs.js";
+import { hasTab, showTab } from "../tabs.js";
 import { extensions } from "./routes.js";
 
 const TABS = ["txt2img", "img2img", "inpaint"];
@@ -44,7 +44,7 @@ function showNotices(notices) {
     "div",
     { id: "extensions_notice", role: "status" },
     h("p", {}, fresh.join(" ")),
-    h("button", { type: "button", onclick: () => showTab("extensions") }, "Extensions"),
+    hasTab("extensions") ? h("button", { type: "button", onclick: () => showTab("extensions") }, "Extensions") : null,
     h("button", { type: "button", onclick: close, "aria-label": "Close this notice" }, "Close"),
   );
   document.getElementById("complaint")?.parentElement.prepend(element);

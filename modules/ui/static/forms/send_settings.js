@@ -34,7 +34,7 @@ export function startSending(bridge) {
   };
   document.addEventListener("atelier:send", async ({ detail }) => {
     const { tab, fields = null, source = null, mask = null, note = "" } = detail;
-    if (!hasTab(tab)) return;
+    if (!hasTab(tab)) return complain(`These settings belong in the tab ${tab}, which this page is built without.`, [], "note");
     if (fields) reuse(tab, fields, note);
     else complain("");
     showTab(tab);

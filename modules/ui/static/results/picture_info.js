@@ -2,6 +2,7 @@
 
 import { h, pictureUrl } from "../dom.js";
 import { largerOnCanvas } from "../forms/size.js";
+import { hasTab } from "../tabs.js";
 
 /** What is always said: [name, value]; the values are of the picture where there is one, else of the request. */
 function rowsOf({ request, settings = [] }, picture, seeds) {
@@ -121,7 +122,7 @@ export class PictureInfo {
     });
     const again = h("button", { type: "button", id: "result_second_pass", onclick: () => this.#onSecondPass(job, picture) }, "Second pass");
     again.title = "A second pass over this picture, as “Second pass (hires)” in txt2img says";
-    return h("div", { class: "actions" }, take, download, copy, reuse, upscale, painted && again, this.#send(job, picture, painted ? fields : null), back);
+    return h("div", { class: "actions" }, take, download, copy, reuse, hasTab("extras") ? upscale : null, painted && again, this.#send(job, picture, painted ? fields : null), back);
   }
 
   /** To another tab, with everything filled in unless `fields` is null; as a source, the picture itself. */
@@ -135,7 +136,9 @@ export class PictureInfo {
     };
     const toExtras = () => document.dispatchEvent(new CustomEvent("atelier:extras", { detail: { job, picture } }));
     const extras = h("button", { type: "button", "data-to": "extras", "aria-label": "Send to Extras", onclick: toExtras }, "Extras");
-    return h("div", { class: "send", role: "group", "aria-label": "Send to" }, fields && to("txt2img", "txt2img"), to("img2img", "img2img"), to("inpaint", "Inpaint"), extras);
+    const all = { txt2img: fields && to("txt2img", "txt2img"), img2img: to("img2img", "img2img"), inpaint: to("inpaint", "Inpaint"), extras };
+    const here = Object.entries(all).filter(([tab, button]) => button && hasTab(tab));
+    return h("div", { class: "send", role: "group", "aria-label": "Send to" }, ...here.map(([, button]) => button));
   }
 }
 

@@ -4,7 +4,7 @@
 import { canvas } from "../canvas/registry.js";
 import { h } from "../dom.js";
 import { complain } from "../forms/form.js";
-import { currentTab } from "../tabs.js";
+import { currentTab, hasTab } from "../tabs.js";
 
 const KEY = "atelier.steps";
 const MOST = 24; // steps kept of one canvas
@@ -56,6 +56,7 @@ export function startViewSwitch() {
     const other = tab === "inpaint" ? "img2img" : "inpaint";
     const send = below.querySelector("[data-do=send]");
     send.textContent = other === "inpaint" ? "To Inpaint" : "To img2img";
+    send.hidden = !hasTab(other);
     send.addEventListener("click", () => sendCanvas(tab, other));
     below.querySelector("[data-do=pictures]").addEventListener("click", () => turn("pictures", tab));
     show(tab);
