@@ -1,13 +1,14 @@
 """The stage "wording": the text encoder of a finished file learns to read over words that name nothing.
 
-Distillation (Hinton et al. 2015, arXiv:1503.02531) through the U-Net's cross-attention: what its layers read of a caption within free
-wording, with queries of real denoising loops, is to be what they read of the caption alone, of the encoder as it was. The U-Net is not
-evaluated in training, so it takes minutes on a CPU; its weights and the autoencoder's stay.
+Distillation (Hinton et al. 2015, arXiv:1503.02531) through the U-Net's cross-attention: what its layers read of a caption
+within free wording, with queries of real denoising loops, is to be what they read of the caption alone, of the encoder as it
+was. The U-Net is not evaluated in training, so it takes minutes on a CPU; its weights and the autoencoder's stay.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ TABLE = "embeddings.token_embedding.weight"
 
 @dataclass(frozen=True)
 class Layer:
-    """A cross-attention layer of the U-Net: keys and values (heads * d, D) of a context, and queries (N, heads * d) of loops."""
+    """A cross-attention layer of the U-Net: keys and values (heads * d, D) of a context; queries (N, heads * d) of loops."""
 
     keys: Tensor
     values: Tensor
@@ -138,7 +139,8 @@ def teach(starter: Starter, work: Path, budget: Budget, seed: int = 4) -> CLIPTe
     read = layers(starter, [caption(sampler.draw(rand), rand) for rand in (rng(seed, -1 - i) for i in range(POOL))], seed)
     batches = Batches(names, vocabulary, BATCH, seed)
     optimiser = torch.optim.Adam(student.parameters(), RATE)
-    trainer = Trainer(student, optimiser, Rate(RATE, 100), work / "wording.pt", ema=0.995, title="wording")
+    state = work / f"wording-{_digest(starter.text)}.pt"  # of this encoder: training another one begins anew
+    trainer = Trainer(student, optimiser, Rate(RATE, 100), state, ema=0.995, title="wording")
     trainer.resume()
 
     def loss_of(step: int, used: float) -> Tensor:
@@ -162,8 +164,15 @@ def teach(starter: Starter, work: Path, budget: Budget, seed: int = 4) -> CLIPTe
     return taught
 
 
-def reword(file: Path, out: Path, work: Path, budget: Budget, device: torch.device) -> None:
-    """Teach the text encoder of `file`, and write the file anew to `out`, all other tensors as they are.
+def _digest(text: CLIPText) -> str:
+    digest = hashlib.sha256()
+    for value in text.state_dict().values():
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def reword(file: Path, work: Path, budget: Budget, device: torch.device) -> None:
+    """Teach the text encoder of `file`, and write the file anew, whole or not at all, all other tensors as they are.
 
     Raises:
         CheckpointError: the file cannot be read, or it is no miniature of Stable Diffusion 1.x.
@@ -173,6 +182,6 @@ def reword(file: Path, out: Path, work: Path, budget: Budget, device: torch.devi
     with safe_open(str(file), "pt") as handle:
         state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
     state |= {PREFIXES["text"] + name: value.detach().half().cpu().contiguous() for name, value in taught.state_dict().items()}
-    with replaced(out) as partial:
+    with replaced(file) as partial:
         save_file(state, str(partial), metadata=starter.metadata)
         partial.chmod(0o644)

@@ -1,7 +1,7 @@
 """Free wording around captions: what people write beside the things that a model knows, which it is to read over.
 
-A caption stays as it is; before, behind and now and then within it come clauses of words that name nothing: function words, and words
-of the tokenizer's vocabulary that no caption has, also inflected, as the tokenizer cuts them.
+A caption stays as it is; before, behind and now and then within it come clauses of words that name nothing: words of English
+grammar, and words of the tokenizer's vocabulary that no caption has, also inflected, as the tokenizer cuts them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,15 @@ from functools import cached_property
 from modules.prompts.tokenizer import BOS, Tokenizer
 from modules.training.captions import fragments
 
-BEFORE = (
-    "could you sketch", "can we have", "how you would draw", "the sort of", "we were told to", "i fancy", "i fancy a {u}", "i once saw",
-    "portrait of", "{u} portrait of", "the {u} of", "a {u} view of", "just", "one {u}", "{u}'s best", "my {u}'s", "{u} {u}", "{u}",
-    "hungry again!", "once upon a time", "this is how {u} imagined", "it is {u}, so", "please {u}", "nothing but", "everybody {u}", "a {u} {u}",
-    "the {u}", "let us {u}", "would you {u}", "when {u} came", "they {u} about", "what {u} calls", "some {u}", "her {u}", "his {u} {u}",
+FUNCTION = (
+    "with", "its", "a", "that", "has", "was", "who", "is", "which", "of", "of", "the", "the", "for", "my", "his", "her",
+    "their", "our", "your", "in", "on", "at", "by", "from", "as", "if", "like", "after", "before", "just", "and", "but", "so",
+    "because", "while", "when", "where", "until", "than", "such", "out", "off", "down", "up", "about", "to", "to", "over",
+    "into", "not", "have", "been", "had", "will", "would", "can", "could", "it", "they", "we", "you", "he", "she", "someone",
+    "all", "every", "any", "no", "more", "most", "too", "very", "there", "here", "again", "only", "what", "how", "why",
+    "this", "these", ",", ",",
 )  # fmt: skip
-LINKS = (
-    "with", "with its", "with a", "with all of its", "that", "that has", "that was", "who", "who is", "which", "of", "of the", "for", "for my",
-    "for the", "in", "in the", "on", "on a", "at", "at the", "by", "by the", "from", "from a", "as", "as if", "like a", "after", "after a",
-    "before", "before the", "about to", "just", "and", "but", "so", "because", "while", "when", "where", "until", "than", "such as", "out of",
-    "down the", "up to", "over", "under the", "into", "to", "to the", "not", "is", "was", "has", "have been", "will", "would", "it", "they", "we",
-    "you", "one", "all", "every", "any", "no", "more", "most", "too", "very", "there", "here", "again", "first thing in the", ",", ",", ", the",
-)  # fmt: skip
+"""Words of English grammar.  No phrase is written here, so that none is one of the handwritten prompts' (`paraphrases.txt`)."""
 ENDINGS = ("", "", "", "", "s", "ing", "ed", "ly", "er", "'s")
 BARE = 0.1  # share of texts without a caption: they are to be read as an empty one
 CLAUSES = (1, 1, 1, 2, 2, 3)
@@ -48,8 +44,10 @@ class FreeWording:
 
     def around(self, text: str, rng: random.Random) -> str:
         """`text` with clauses before or behind it, seldom within."""
-        before = self._filled(rng.choice(BEFORE), rng) if rng.random() < 0.4 else ""
-        behind = " ".join(self._clause(rng) for _ in range(rng.choice(CLAUSES))) if not before or rng.random() < 0.6 else ""
+        before = self._clause(rng, (0, 1, 1, 2)) if rng.random() < 0.4 else ""
+        behind = self.alone(rng) if not before or rng.random() < 0.6 else ""
+        if before and rng.random() < 0.4:
+            before += rng.choice((" of", "'s", " a", ",", " to", " for"))
         if rng.random() < 0.15:
             parts = text.split(" ")
             place = rng.randint(0, len(parts))
@@ -59,14 +57,16 @@ class FreeWording:
 
     def alone(self, rng: random.Random) -> str:
         """Clauses that name nothing."""
-        return " ".join(self._clause(rng) for _ in range(rng.choice(CLAUSES))).replace(" ,", ",")
+        clauses = [self._clause(rng, (1, 1, 2, 2, 3)) for _ in range(rng.choice(CLAUSES))]
+        return " ".join(clauses).replace(" ,", ",")
 
-    def _clause(self, rng: random.Random) -> str:
-        link = [rng.choice(LINKS)] if rng.random() < 0.8 else []
-        return " ".join([*link, *(self._word(rng) for _ in range(rng.choice((1, 1, 2, 2, 3))))])
-
-    def _filled(self, pattern: str, rng: random.Random) -> str:
-        return re.sub(r"\{u\}", lambda _: self._word(rng), pattern)
+    def _clause(self, rng: random.Random, counts: Sequence[int]) -> str:
+        """Up to three words of grammar, with other words behind them, or one between."""
+        grammar = rng.choices(FUNCTION, k=rng.choice((0, 1, 1, 2, 2, 3)))
+        words = [self._word(rng) for _ in range(rng.choice(counts))]
+        if len(grammar) > 1 and words and rng.random() < 0.3:
+            grammar.insert(1, words.pop())
+        return " ".join([*grammar, *words]) or self._word(rng)
 
     def _word(self, rng: random.Random) -> str:
         return rng.choice(self.words) + rng.choice(ENDINGS)
