@@ -169,17 +169,31 @@ class Catalogue:
                 except CheckpointError as error:
                     raise RequestError(str(error)) from None
 
-    def _check_noise_levels(self, settings: Txt2Img, first: CheckpointInfo, family: Family | None) -> None:
-        """Refuse a sampler or a schedule that makes no sense with the checkpoint of a stage, `first`'s `family` or another's.
+    def _check_noise_levels(self, request: Txt2Img, first: CheckpointInfo) -> None:
+        """Refuse a sampler or a schedule that makes no sense with the checkpoint of a stage, or with its refiner.
 
         Raises:
             RequestError: with the reason.
         """
-        name = settings.checkpoint or first.name
-        if name != first.name:
-            family = FAMILIES.find(find(self.folders, name).family)
-        if family is not None and (why := family.refuses(settings.sampler, settings.schedule)):
-            raise RequestError(f"checkpoint {name!r} ({family.title}): {why}")
+        for number, stage in enumerate(stages_of(request)):
+            own = stage.settings
+            for name in (own.checkpoint or first.name, stage.refiner):
+                family = self._family_named(name, first)
+                if family is not None and (why := family.refuses(own.sampler, own.schedule)):
+                    field = why.partition(":")[0]
+                    second = number > 0 and request.hires is not None and getattr(request.hires, field, "")
+                    raise RequestError(f"hires.{why}" if second else why)
+
+    def _family_named(self, name: str, first: CheckpointInfo) -> Family | None:
+        """The family of `first` or of another checkpoint; None where it is not known, and for no name."""
+        return FAMILIES.find(first.family if name == first.name else find(self.folders, name).family) if name else None
+
+    def _fitting(self, schedule: str, sampler: str, name: str, first: CheckpointInfo) -> str:
+        """The schedule of a pass; where Automatic is one that the checkpoint refuses, that which its family is run with."""
+        family = self._family_named(name, first)
+        if schedule != "Automatic" or family is None or family.refuses_sampler(find_sampler(sampler)[0]):
+            return schedule
+        return family.defaults.schedule if family.refuses(sampler, schedule) else schedule
 
     def taesd(self) -> list[TinyInfo]:
         """All files of TAESD; those that cannot be used say why."""
@@ -358,7 +372,7 @@ class Catalogue:
         seed = request.seed if request.seed >= 0 else secrets.randbelow(DRAWN_SEEDS)
         found: dict[str, Any] = {
             "sampler": sampler.name,
-            "schedule": schedule.label,
+            "schedule": self._fitting(schedule.label, sampler.name, info.name, info),
             "seed": seed,
             "vae": self.vae(request.vae),
             "refiner": self.refiner(request.refiner, info),
@@ -366,12 +380,15 @@ class Catalogue:
         if request.variation_strength > 0 and request.variation_seed < 0:
             found["variation_seed"] = secrets.randbelow(DRAWN_SEEDS)
         if request.hires is not None:
-            found["hires"] = self._hires(request.hires, info)
+            hires = self._hires(request.hires, info)
+            chosen = hires.schedule or found["schedule"]
+            fits = self._fitting(chosen, hires.sampler or sampler.name, hires.checkpoint or info.name, info)
+            found["hires"] = hires if fits == chosen else hires.model_copy(update={"schedule": fits})
         found |= _tiled(request, info)
         request = relevant(request.model_copy(update=found))
         self._check_taesd(request, family)
+        self._check_noise_levels(request, info)
         for stage in stages_of(self.library.finish(request.image(0)).request):
-            self._check_noise_levels(stage.settings, info, family)
             words, steps = stage.settings, find_sampler(stage.settings.sampler)[0].prompt_steps(stage.settings.steps)
             passes = (steps, None) if stage.steps_before is None else (stage.steps_before, steps)
             planned = plan(words.prompt, words.negative_prompt, *passes, old=request.old_prompt_editing)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import CheckpointInfo
+from modules.checkpoints.fitting import unfit
 
 
 def checkpoint_json(info: CheckpointInfo) -> dict[str, Any]:
@@ -17,6 +19,8 @@ def checkpoint_json(info: CheckpointInfo) -> dict[str, Any]:
         "family": info.family,
         "prompt": (family.words or "nothing") if family else "text",
         "takes": family.concat if family else "",
+        "unguided": family.unguided if family else "",
+        "unfit": [asdict(one) for one in unfit(family)],
         "description": info.description,
         "prompts": list(info.prompts),
         "motifs": list(info.motifs),
@@ -29,5 +33,6 @@ def checkpoint_json(info: CheckpointInfo) -> dict[str, Any]:
             "cfg_scale": defaults.cfg_scale,
             "sampler": defaults.sampler,
             "schedule": defaults.schedule,
+            "distilled_cfg_scale": defaults.distilled_cfg_scale if family and family.distilled else None,
         },
     }

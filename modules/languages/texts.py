@@ -307,6 +307,14 @@ NOT_SHOWN = frozenset(
 
 ELSEWHERE: tuple[str, ...] = (
     "engine",
+    # why samplers, schedules and guidance make no sense with a family of checkpoints (checkpoints/families)
+    "It walks down noise levels of its own, which are made for networks that predict the noise at discrete timesteps.",
+    "It steers by the answer to the negative prompt, and the network is run without one.",
+    "It steers by the difference between two prompts, and nothing is said to this network.",
+    "It is spread over noise levels of other networks, and would spend most steps of a flow in almost pure noise.",
+    "Its guidance is the distilled CFG scale, which the network is told; above 1 each step takes twice as long.",
+    "It was distilled to paint without guidance; above 1 each step takes twice as long.",
+    "{1} does not fit {2}: {3}; choose {4}.",
     "it is new, and nobody has switched it on yet",
     "the browser's",
     "Name and password do not belong together.",

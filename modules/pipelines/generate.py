@@ -95,7 +95,7 @@ def _painted(stages: Sequence[Stage], pictures: dict[str, Image.Image], without:
         sampler, _ = find_sampler(stage.settings.sampler)
         before, last = last, models[stage.settings.checkpoint or ""]
         if why := last.family.refuses(stage.settings.sampler, stage.settings.schedule):
-            raise RequestError(f"checkpoint {last.info.name!r} ({last.family.title}): {why}")
+            raise RequestError(why)
         runs = last.run_as(request.prediction, request.zero_snr, request.ignore_zero_snr)
         words = yield from prompted(last, stage.settings, sampler, stage.steps_before)
         init = yield from _init(stage, last, region, latent, before)

@@ -93,8 +93,9 @@ class Form:
     def number(self, name: str, label: str, value: float | None, **options: Any) -> gr.Number:
         return self._keep(name, label, gr.Number(value, label=label, elem_id=self.id(name), min_width=60, **options))
 
-    def slider(self, name: str, label: str, low: float, high: float, value: float, step: float) -> Range:
-        slider = Range(low, high, value, step=step, label=label, elem_id=self.id(name), buttons=[], min_width=120)
+    def slider(self, name: str, label: str, low: float, high: float, value: float, step: float, visible: bool = True) -> Range:
+        own = {"elem_id": self.id(name), "buttons": [], "min_width": 120, "visible": visible}
+        slider = Range(low, high, value, step=step, label=label, **own)
         return self._keep(name, label, slider)
 
     def declared(self, name: str) -> gr.components.Component:

@@ -38,6 +38,9 @@ PREFERRED = ("negative_prompt", "clip_skip", "vae")
 _SHOWN = (*PREFERRED, "size_by", "size_factor")
 """Fields whose values decide what another checkpoint brings."""
 
+_FITTING = ("sampler", "schedule", "hires_sampler", "hires_schedule", "cfg_scale")
+"""Fields of which the page offers a value that fits the checkpoint."""
+
 TO_SIZE, BY_FACTOR = "To a size", "By a factor"
 """How the size of a picture from a picture is said."""
 
@@ -122,7 +125,7 @@ class FormSync:
 
     def _chosen_elsewhere(self, shown: Mapping[Any, Any], event: gr.EventData) -> Updates:
         """`{"checkpoint": name}`: as if chosen in the masthead; `{"vae": name, "tab": tab}`: for the form of that tab;
-        `{"styles": true}`: the styles file was changed."""
+        `{"styles": true}`: the styles file was changed; `{"fields": {...}, "tab": tab}`: values that fit the checkpoint."""
         data = event._data if isinstance(event._data, dict) else {}
         if data.get("styles") is True:
             styles, about = self.styles()
@@ -131,6 +134,10 @@ class FormSync:
             return {**boxes, self.results: message("chosen")}
         if isinstance(vae := data.get("vae"), str) and (form := self.forms.get(str(data.get("tab")))):
             return {form.components["vae"]: gr.update(choices=self.vaes(), value=vae), self.results: message("chosen")}
+        if (fitting := fields_of(data.get("fields"))) and (form := self.forms.get(str(data.get("tab")))):
+            chosen = {name: fitting[name] for name in _FITTING if name in fitting}
+            self._drop_unknown(form, chosen)
+            return {**filled(form, chosen), self.results: message("chosen")}
         name = data.get("checkpoint")
         updates = self._choose(name if isinstance(name, str) else None, shown)
         if len(updates) > 1:  # it may have come after the list was made

@@ -25,6 +25,9 @@ TITLE = "Advanced"
 OWN = "its own"
 """What counts where a number without a default is left out: that of the sampler."""
 
+ELSEWHERE = ("distilled_cfg_scale",)
+"""Options with a control of their own among the settings: what guides a picture stands beside the CFG scale."""
+
 _DECIDE = ("sampler", "schedule")
 """Other fields that decide which options make a difference."""
 
@@ -52,7 +55,7 @@ class Options:
         groups: Groups = MappingProxyType(OPTIONS),
     ) -> None:
         self.form, self.tell, self.listed, self.groups = form, tell, listed, groups
-        self.names = tuple(option.name for group in self.groups.values() for option in group)
+        self.names = tuple(option.name for group in self.groups.values() for option in group if option.name not in ELSEWHERE)
         self.defaults: Values = {name: _value(Txt2Img(), name) for name in self.names}
 
     def build(self) -> None:
@@ -65,6 +68,8 @@ class Options:
                     if self.says(group):
                         gr.HTML(f"<h3>{escape(group)}</h3>", js_on_load=None)
                     for option in options:
+                        if option.name in ELSEWHERE:
+                            continue
                         default, listed = self.defaults[option.name], self.listed.get(option.name)
                         _control(form, option, default, option.name not in idle, listed)
             self.reset = gr.Button("Set all back", elem_id=form.id(f"{self.part}_reset"), elem_classes="quiet", size="sm")

@@ -34,7 +34,8 @@ class Results(gr.HTML):
     Event `reuse`: the user wants settings in the form of a tab; `data` is `{"tab": ..., "fields": {...}}`.  Event `more`: the
     page goes on with a batch or a loop; `data` is `{"what": ..., "requests": [{"fields": {...}, "key": ...}]}`.
     Event `choose`: the user wants another checkpoint; `data` is `{"checkpoint": name}`,
-        another VAE for the form of a tab, `{"vae": name, "tab": tab}`, or the styles that are there now, `{"styles": true}`.
+        another VAE for the form of a tab, `{"vae": name, "tab": tab}`, values that fit the checkpoint,
+        `{"fields": {...}, "tab": tab}`, or the styles that are there now, `{"styles": true}`.
     Event `plan`: what the script of a tab would make; `data` is `{"tab", "number", "values", "script", "size"}`, of which the
         values are those of the tab's form.
     """

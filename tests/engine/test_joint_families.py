@@ -176,6 +176,7 @@ def test_samplers_and_schedules_that_make_no_sense_are_refused_with_the_reason(f
         ("flux", {"sampler": "DDIM"}, "noise levels of its own"),
         ("flux", {"sampler": "LCM"}, "noise levels of its own"),
         ("sd3", {"schedule": "Karras"}, "almost pure noise; choose Simple"),
+        ("flux", {"sampler": "Euler CFG++"}, "steers by the answer to the negative prompt"),
         ("sd3", {"schedule": "Align Your Steps"}, "almost pure noise"),
     ):
         with pytest.raises(RequestError, match=why):

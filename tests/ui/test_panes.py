@@ -41,7 +41,7 @@ def window(visit: Visit, name: str, **options: Any) -> Any:
     return visit(viewport={"width": width, "height": height}, **options).open()
 
 
-@pytest.mark.tabs()
+@pytest.mark.tabs
 @pytest.mark.parametrize("name", WINDOWS)
 def test_the_canvas_covers_nothing_of_its_own(app: FakeApp, visit: Visit, name: str) -> None:
     page = window(visit, name)

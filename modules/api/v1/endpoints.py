@@ -142,6 +142,14 @@ class DefaultsAnswer(BaseModel):
     cfg_scale: float
     sampler: str
     schedule: str
+    distilled_cfg_scale: float | None = Field(description="null where the network is not told a guidance scale.")
+
+
+class UnfitAnswer(BaseModel):
+    field: Literal["sampler", "schedule"] = Field(description="Of a job, and of its second pass.")
+    names: list[str] = Field(description="Values with which jobs for this checkpoint are refused.")
+    reason: str
+    instead: str = Field(description="A value that fits.")
 
 
 class ModelAnswer(BaseModel):
@@ -150,6 +158,8 @@ class ModelAnswer(BaseModel):
     family: str
     prompt: str = Field(description="What the prompt is for it: text, class, boxes, or nothing, where none is read.")
     takes: str = Field(description="What it is given beside noise: mask, picture, low-res or map; empty for nothing.")
+    unguided: str = Field(description="Why it is run at a CFG scale of 1; empty where guidance belongs to it.")
+    unfit: list[UnfitAnswer] = Field(description="Samplers and schedules that make no sense with it, by reason.")
     description: str
     prompts: list[str]
     motifs: list[str]

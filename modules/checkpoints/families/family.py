@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modules.checkpoints.families.parts import DEFAULTS, Concat, Defaults, LatentFormat, VectorNumbers, Words
+from modules.diffusion.samplers import Sampler, find_sampler
+from modules.diffusion.schedules import resolve_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,8 +79,32 @@ class Family(ABC):
         """Whether the network is told a guidance scale (distilled guidance)."""
         return False
 
+    @property
+    def unguided(self) -> str:
+        """Why its networks are run at a CFG scale of 1, a sentence; "" where classifier-free guidance belongs to them."""
+        return ""
+
+    def refuses_sampler(self, sampler: Sampler) -> str:
+        """Why a sampler makes no sense with its networks: a sentence of which the sampler is "it", "" where it does."""
+        return ""
+
+    def refuses_schedule(self, schedule: str) -> str:
+        """The same of a schedule's label, which is not Automatic."""
+        return ""
+
     def refuses(self, sampler: str, schedule: str) -> str:
-        """Why this sampler, or this schedule, makes no sense with its networks: a sentence, "" where it does."""
+        """What is said of a request with this sampler and this schedule, where one of them makes no sense: the rest of a
+        sentence that begins with the name of the request's field; "" where both do.
+
+        Raises:
+            UnknownName: there is no such sampler or schedule.
+        """
+        found, _ = find_sampler(sampler)
+        if why := self.refuses_sampler(found):
+            return f"sampler: {found.name} does not fit {self.title}: {why}; choose {self.defaults.sampler}"
+        label = resolve_schedule(schedule, found)
+        if label != "Automatic" and (why := self.refuses_schedule(label)):  # a sampler with levels of its own has none
+            return f"schedule: {label} does not fit {self.title}: {why}; choose {self.defaults.schedule}"
         return ""
 
     def defaults_of(self, header: Header, path: Path) -> Defaults:

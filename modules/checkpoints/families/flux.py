@@ -35,6 +35,12 @@ SHIFT_AT_1024 = 3.1581929
 class FluxFamily(TransformerFamily):
     """See the module."""
 
+    @property
+    def unguided(self) -> str:
+        if self.guided:
+            return "its guidance is the distilled CFG scale, which the network is told; above 1 each step takes twice as long"
+        return "it was distilled to paint without guidance; above 1 each step takes twice as long"
+
     def detects(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         if not all(mark in shapes for mark in _MARKS) or any(other in name for name in shapes for other in _OTHERS):
             return False

@@ -39,7 +39,11 @@ if TYPE_CHECKING:
     from modules.checkpoints.header import Header
     from modules.checkpoints.model_file import ModelFile
     from modules.diffusion.networks import Networks
+    from modules.diffusion.samplers import Sampler
     from modules.prompts.chunks import Encodes
+
+WITHOUT_WORDS = "nothing is said to the network, so there is nothing to guide it by"
+UNPAIRED = "it steers by the difference between two prompts, and nothing is said to this network"
 
 LAYOUT_TOKENS = 8192
 """Classes and points of a layout's vocabulary."""
@@ -105,6 +109,13 @@ class LDMFamily(Family):
     @property
     def black_masks(self) -> bool:
         return self.form.concat == "mask"
+
+    @property
+    def unguided(self) -> str:
+        return "" if self.words else WITHOUT_WORDS
+
+    def refuses_sampler(self, sampler: Sampler) -> str:
+        return UNPAIRED if sampler.pair and not self.words else ""
 
     def detects(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         return form_of(shapes) == self.form

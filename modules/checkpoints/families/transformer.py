@@ -14,18 +14,21 @@ from modules.checkpoints import keys, sizes, transformer_sizes
 from modules.checkpoints.completeness import check_part, check_t5, check_vae, part_shapes, text_places
 from modules.checkpoints.families.family import Family
 from modules.checkpoints.families.parts import Concat, TextPart
-from modules.diffusion.samplers import find_sampler
-from modules.diffusion.schedules import resolve_schedule
 from modules.errors import CheckpointError
 
 if TYPE_CHECKING:
     from modules.checkpoints.header import Header
     from modules.checkpoints.model_file import ModelFile
     from modules.diffusion.networks import Networks
+    from modules.diffusion.samplers import Sampler
 
 SCHEDULES = ("Automatic", "Simple", "SGM Uniform", "Normal", "Uniform", "DDIM", "Beta", "Beta timesteps", "Linear Quadratic")
 """Those that are spread over timesteps.  The others are spread over the logarithm of sigma, or are tables for SD 1.x and SDXL:
 a flow's levels begin at almost pure noise, where they would spend most steps."""
+
+OWN_LEVELS = "it walks down noise levels of its own, which are made for networks that predict the noise at discrete timesteps"
+UNPAIRED = "it steers by the answer to the negative prompt, and the network is run without one"
+OTHER_LEVELS = "it is spread over noise levels of other networks, and would spend most steps of a flow in almost pure noise"
 
 Kind = Literal["sd3", "flux"]
 
@@ -67,19 +70,13 @@ class TransformerFamily(Family):
     def concat(self) -> Concat:
         return "" if self.in_channels == self.latent.channels else "mask"
 
-    def refuses(self, sampler: str, schedule: str) -> str:
-        found, _ = find_sampler(sampler)
-        if found.spacing is not None or found.distilled is not None:
-            return (
-                f"{found.name} walks down noise levels of its own, which are made for networks that predict the noise at "
-                "discrete timesteps; choose another sampler such as Euler or DPM++ 2M"
-            )
-        if (label := resolve_schedule(schedule, found)) not in SCHEDULES and schedule != "Automatic":
-            return (
-                f"the schedule {label} is spread over noise levels of other networks and would spend most steps of a flow in "
-                f"almost pure noise; choose {', '.join(SCHEDULES[1:4])} or {SCHEDULES[6]}"
-            )
-        return ""
+    def refuses_sampler(self, sampler: Sampler) -> str:
+        if sampler.spacing is not None or sampler.distilled is not None:
+            return OWN_LEVELS
+        return UNPAIRED if sampler.pair and self.unguided else ""
+
+    def refuses_schedule(self, schedule: str) -> str:
+        return "" if schedule in SCHEDULES else OTHER_LEVELS
 
     def check(self, header: Header) -> None:
         layout = keys.layout(header.tensors)

@@ -30,6 +30,7 @@ import { startPromptTools } from "./prompt/prompt_tools.js";
 import { Queue } from "./results/queue.js";
 import { ScriptRun } from "./results/script_run.js";
 import { startEstimates } from "./forms/estimate.js";
+import { startFitting } from "./forms/fitting.js";
 import { startExtensions } from "./extensions/index.js";
 import { startExtras } from "./extras/index.js";
 import { planned, startScripts } from "./forms/script.js";
@@ -96,6 +97,7 @@ class Page {
     startSending(bridge);
     startViewSwitch();
     startOptionHelp();
+    startFitting(bridge.send);
     startSizes((tab) => this.nativePixels(tab));
     startRatios((tab) => this.nativePixels(tab));
     startArea();

@@ -89,6 +89,8 @@ class GenerationTab:
         form.choice("schedule", "Schedule type", SCHEDULES, best["schedule"])
         form.slider("steps", "Steps", 1, 150, best["steps"], 1)
         form.slider("cfg_scale", "CFG scale", 0, 30, best["cfg_scale"], 0.5)
+        told = best.get("distilled_cfg_scale")
+        form.slider("distilled_cfg_scale", "Distilled CFG scale", 0, 60, told or 3.5, 0.1, visible=told is not None)
 
     def build_size(self) -> None:
         form, best = self.form, defaults(self.app.default_checkpoint())

@@ -131,6 +131,23 @@ def test_classes_are_offered_by_checkpoint(client: TestClient, app: FakeApp) -> 
     assert [(each["prompt"], each["takes"]) for each in listed] == [("class", ""), ("text", ""), ("boxes", "")]
 
 
+@pytest.mark.parametrize("path", ["/internal/checkpoints", "/api/v1/models"])
+def test_a_checkpoint_says_which_samplers_and_schedules_make_no_sense_with_it(
+    path: str, client: TestClient, app: FakeApp
+) -> None:
+    usual = replace(app.checkpoints()[0], family="sd1")
+    app.models = [usual, replace(usual, name="flux", family="flux"), replace(usual, name="gone", family="an extension's")]
+    plain, flux, unknown = client.get(path).json()
+    for each in (plain, unknown):
+        assert (each["unfit"], each["unguided"], each["defaults"]["distilled_cfg_scale"]) == ([], "", None)
+    assert flux["defaults"]["distilled_cfg_scale"] == 3.5
+    assert "distilled CFG scale" in flux["unguided"]
+    instead = {(one["field"], name): one["instead"] for one in flux["unfit"] for name in one["names"]}
+    assert instead["sampler", "DDIM"] == "Euler"
+    assert instead["schedule", "Karras"] == "Simple"
+    assert ("sampler", "Euler") not in instead
+
+
 def test_embeddings_and_loras_are_offered_by_name(client: TestClient, app: FakeApp, tmp_path: Path) -> None:
     models = tmp_path / "models"
     for folder in ("embeddings/old", "Lora"):

@@ -58,7 +58,7 @@ def test_memory_is_compared_with_what_there_is_and_what_would_fit_is_named(app: 
     assert page.get_attribute(ESTIMATE, "data-short") is not None
 
 
-@pytest.mark.tabs()
+@pytest.mark.tabs
 def test_a_picture_from_a_picture_counts_its_factor_and_strength(app: FakeApp, visit: Visit) -> None:
     app.costs.put([(Call("predict", "stickers", 256, 128, 2), 1.0), (Call("decode", "stickers", 256, 128, 1), 2.0)])
     page = visit().open()
@@ -77,7 +77,7 @@ def test_what_is_measured_while_the_page_is_open_comes_by_itself(app: FakeApp, v
     told(page, "Takes about 10 s.")
 
 
-@pytest.mark.tabs()
+@pytest.mark.tabs
 def test_what_is_below_the_estimate_stays_where_it_is_when_it_comes(app: FakeApp, visit: Visit) -> None:
     """A click on what moves between press and release is lost."""
     page = visit().open()

@@ -92,7 +92,7 @@ def test_another_size_from_elsewhere_lets_the_ratio_go_and_a_size_can_be_pasted(
     size_is(page, 1024, 512)
 
 
-@pytest.mark.tabs()
+@pytest.mark.tabs
 def test_an_empty_prompt_gets_the_last_settings(page: Any, app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where they are asked for before the server has told what the forms were left with."""
     assert not page.is_visible(LAST), "nothing was made yet"

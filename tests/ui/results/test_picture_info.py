@@ -73,7 +73,7 @@ def test_a_running_job_says_its_settings_too(page: Any, app: FakeApp) -> None:
     assert (said["Clip skip"], said["Size"]) == ("2", "128 × 128")
 
 
-@pytest.mark.tabs()
+@pytest.mark.tabs
 @pytest.mark.parametrize("size", [(390, 844), (820, 1180), (1440, 900)], ids=["phone", "tablet", "wide"])
 def test_what_can_be_done_with_a_picture_covers_nothing_else(app: FakeApp, visit: Visit, size: tuple[int, int]) -> None:
     page = visit(viewport={"width": size[0], "height": size[1]}).open()

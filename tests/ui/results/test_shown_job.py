@@ -172,7 +172,7 @@ def test_a_session_that_ended_elsewhere_is_reported_with_the_way_back(page: Any)
     assert page.inner_text(".engine-word") == "Logged out"
 
 
-@pytest.mark.tabs()
+@pytest.mark.tabs
 def test_errors_go_with_their_cause_and_stay_in_their_tab(page: Any, app: FakeApp) -> None:
     canvas = opened(page, app, "inpaint")
     page.click("#inpaint_generate")
@@ -185,7 +185,7 @@ def test_errors_go_with_their_cause_and_stay_in_their_tab(page: Any, app: FakeAp
     page.wait_for_selector("#complaint", state="hidden")
 
 
-@pytest.mark.tabs()
+@pytest.mark.tabs
 def test_a_reload_shows_accepted_pictures_and_the_job_of_a_canvas(page: Any, app: FakeApp) -> None:
     canvas = opened(page, app, "inpaint")
     canvas.show(128, 128)

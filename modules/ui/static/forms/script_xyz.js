@@ -1,9 +1,12 @@
 // The form of an X/Y/Z plot: three axes, each with a type and values; what can vary comes from the server.
 
 import { getJson, h } from "../dom.js";
+import { misfit } from "./fitting.js";
+import { fields } from "./form.js";
 import { check, number } from "./script_fields.js";
 
 const LETTERS = ["x", "y", "z"];
+const CHECKPOINTS = ["checkpoint", "hires.checkpoint", "refiner"];
 const EXAMPLES = {
   int: "1-5, or 10-30 (+5), or 1-100 [4]",
   float: "5, 7.5, or 0-1 (+0.25), or 1-9 [3]",
@@ -95,7 +98,20 @@ function valuesField(form, letter, axis) {
     if (add.value) put([box.value.trim().replace(/,$/, ""), quoted(add.value)].filter(Boolean).join(", "));
     add.value = "";
   });
-  const fill = h("button", { type: "button", class: "quiet", onclick: () => put(axis.choices.map(quoted).join(", ")) }, "Fill in all");
+  const why = (one) => {
+    const varied = LETTERS.some((other) => CHECKPOINTS.includes(own[`${other}_type`])); // then another column may take it
+    return varied ? null : misfit(fields(tab), axis.key.replace("hires.", "hires_"), one);
+  };
+  const dim = () => {
+    for (const option of add.options) {
+      const found = option.value ? why(option.value) : null;
+      option.disabled = Boolean(found);
+      option.title = found?.reason ?? "";
+    }
+  };
+  for (const event of ["pointerdown", "focus", "keydown"]) add.addEventListener(event, dim);
+  const all = () => axis.choices.filter((one) => !why(one));
+  const fill = h("button", { type: "button", class: "quiet", onclick: () => put(all().map(quoted).join(", ")) }, "Fill in all");
   field.append(h("div", { class: "script-fill" }, add, fill));
   return field;
 }
