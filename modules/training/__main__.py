@@ -7,6 +7,7 @@
     polish       train the decoder on, against the noise that sampling leaves
     denoiser     train the U-Net and the text encoder
     export       write the file, from finished or unfinished stages
+    wording      teach the text encoder of a file to read over words that name nothing, and write the file anew
     evaluate     measure the release gates on a file
 
     lora         train a LoRA of a folder of pictures, or of a built-in style (apart from the stages above)
@@ -87,6 +88,10 @@ def export(options: argparse.Namespace) -> None:
     work_of(options).export(options.model, options.cfg)
 
 
+def wording(options: argparse.Namespace) -> None:
+    work_of(options).wording(budget_of(options), options.model)
+
+
 def evaluate(options: argparse.Namespace) -> None:
     """Draw and judge; the gates' table goes to the terminal, verdicts and figures to a JSON file that is taken up again."""
     device = prepared(options.device)
@@ -141,6 +146,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "polish": polish,
     "denoiser": denoiser,
     "export": export,
+    "wording": wording,
     "evaluate": evaluate,
 }
 OTHERS: dict[str, Callable[[argparse.Namespace], None]] = {"lora": lora.run, "upscaler": upscaler.run}
@@ -166,8 +172,9 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--budget", type=float, metavar="SECONDS", help="of training, over all runs")
         if name in ("all", "render"):
             command.add_argument("--workers", type=int, default=1, help="processes that draw scenes (default: %(default)s)")
-        if name in ("all", "export"):
+        if name in ("all", "export", "wording"):
             command.add_argument("--model", type=Path, default=MODEL, help="the file to write (default: %(default)s)")
+        if name in ("all", "export"):
             command.add_argument("--cfg", type=float, default=3.0, help="the guidance scale that the file recommends")
     adapter = commands.add_parser("lora", formatter_class=argparse.RawDescriptionHelpFormatter)
     adapter.add_argument("--work", type=Path, default=Path("data/training/lora"), help="work folder (default: %(default)s)")

@@ -1,0 +1,187 @@
+"""The stage "wording": the text encoder of a finished file learns to read over words that name nothing.
+
+Distillation (Hinton et al. 2015, arXiv:1503.02531) through the U-Net's cross-attention: what its layers read of a caption
+within free wording, with queries of real denoising loops, is to be what they read of the caption alone, of the encoder as it
+was. The U-Net is not evaluated in training, so it takes minutes on a CPU; its weights and the autoencoder's stay.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from modules.checkpoints import shapes
+from modules.checkpoints.families.sd1 import CLIP_L
+from modules.diffusion.clip import CLIPText
+from modules.training.captions import Vocabulary, caption
+from modules.training.cases import resolved
+from modules.training.export import spread_rows
+from modules.training.loop import Budget, Rate, Trainer, generator, replaced, rng
+from modules.training.scenes import SceneSampler
+from modules.training.starter import HEADS, PREFIXES, Starter, load
+from modules.training.wording import BARE, FreeWording
+
+BATCH = 48  # texts
+RATE = 4e-4  # of Adam
+PLAIN = 0.2  # share of captions without free wording, that they go on being read as before
+QUERIES = 48  # of a layer, for each text
+POOL = 48  # prompts whose denoising loops give queries
+POOL_STEPS = 6
+TABLE = "embeddings.token_embedding.weight"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A cross-attention layer of the U-Net: keys and values (heads * d, D) of a context; queries (N, heads * d) of loops."""
+
+    keys: Tensor
+    values: Tensor
+    queries: Tensor
+
+    def read(self, context: Tensor, chosen: Tensor) -> Tensor:
+        """What the queries `chosen` (B, Q) read of contexts (B, T, D): (B, heads, Q, d)."""
+        q, k, v = (_heads(x) for x in (self.queries[chosen], context @ self.keys.T, context @ self.values.T))
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+def _heads(x: Tensor) -> Tensor:
+    return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+
+
+def layers(starter: Starter, prompts: Sequence[str], seed: int = 0) -> list[Layer]:
+    """The cross-attention layers of a file, with queries out of the denoising loops of `prompts`."""
+    modules = {name: module for name, module in starter.unet.named_modules() if name.endswith("attn2")}
+    found: dict[str, list[Tensor]] = {name: [] for name in modules}
+    gen = generator(seed, 0)
+    with _listening(modules, found, gen):
+        for start in range(0, len(prompts), 8):
+            part = prompts[start : start + 8]
+            starter.sample(part, range(start, start + len(part)), starter.cfg_scale, POOL_STEPS)
+    return [
+        Layer(module.to_k.weight, module.to_v.weight, torch.cat(found[name]) @ module.to_q.weight.T)  # type: ignore[union-attr, operator]
+        for name, module in modules.items()
+    ]
+
+
+@contextmanager
+def _listening(modules: dict[str, nn.Module], found: dict[str, list[Tensor]], gen: torch.Generator) -> Iterator[None]:
+    """Keep a few of the positions that each module is given."""
+
+    def keep(name: str, x: Tensor) -> None:
+        rows = x.detach().float().flatten(0, -2)
+        found[name].append(rows[torch.randint(len(rows), (QUERIES,), generator=gen).to(rows.device)])
+
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, name=name: keep(name, args[0])) for name, module in modules.items()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def short(text: CLIPText, vocabulary: Vocabulary) -> CLIPText:
+    """The encoder with the rows of its trained words alone, and row 0, of zeros, for every other word."""
+    state = text.state_dict()
+    sizes = {name: tuple(value.shape) for name, value in state.items()}
+    small = CLIPText(replace(shapes.text_config(sizes, CLIP_L), vocabulary=len(vocabulary)))
+    rows = state[TABLE][torch.tensor(vocabulary.tokens)]
+    small.load_state_dict(state | {TABLE: torch.cat([torch.zeros_like(rows[:1]), rows])})
+    small.embeddings.token_embedding.padding_idx = 0  # no gradient: all words that are not known are alike
+    return small.to(rows.device)
+
+
+def context_of(text: CLIPText, rows: Tensor) -> Tensor:
+    """Contexts (B, 77, D) of rows (B, 77) of a vocabulary."""
+    return text.final_layer_norm(text(rows)[-1])  # type: ignore[no-any-return]
+
+
+class Batches:
+    """Captions and what they become in free wording, by step number: rows (B, 77) of each."""
+
+    def __init__(self, names: Sequence[str], vocabulary: Vocabulary, size: int, seed: int) -> None:
+        self.sampler, self.free, self.vocabulary = SceneSampler(names), FreeWording(names), vocabulary
+        self.size, self.seed = size, seed
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        rand = rng(self.seed, step)
+        pairs = [self._pair(rand) for _ in range(self.size)]
+        plain, free = (torch.from_numpy(self.vocabulary.rows([pair[i] for pair in pairs])).int() for i in (0, 1))
+        return plain, free
+
+    def _pair(self, rand: random.Random) -> tuple[str, str]:
+        if rand.random() < BARE:
+            return "", self.free.alone(rand)
+        text = caption(self.sampler.draw(rand), rand)
+        return text, text if rand.random() < PLAIN else self.free.around(text, rand)
+
+
+def teach(starter: Starter, work: Path, budget: Budget, seed: int = 4) -> CLIPText:
+    """The text encoder of `starter`, with all of its vocabulary, after training; the state lives in `work`."""
+    torch.manual_seed(seed)
+    names, device = resolved(starter.motifs), starter.device
+    vocabulary = Vocabulary(names)
+    teacher, student = (short(starter.text, vocabulary) for _ in range(2))
+    teacher.requires_grad_(False).eval()
+    sampler = SceneSampler(names)
+    read = layers(starter, [caption(sampler.draw(rand), rand) for rand in (rng(seed, -1 - i) for i in range(POOL))], seed)
+    batches = Batches(names, vocabulary, BATCH, seed)
+    optimiser = torch.optim.Adam(student.parameters(), RATE)
+    state = work / f"wording-{_digest(starter.text)}.pt"  # of this encoder: training another one begins anew
+    trainer = Trainer(student, optimiser, Rate(RATE, 100), state, ema=0.995, title="wording")
+    trainer.resume()
+
+    def loss_of(step: int, used: float) -> Tensor:
+        plain, free = (rows.to(device) for rows in batches.at(step))
+        with torch.no_grad():
+            wanted = context_of(teacher, plain)
+        context, gen = context_of(student, free), generator(seed, step)
+        losses = []
+        for layer in read:
+            chosen = torch.randint(len(layer.queries), (len(plain), QUERIES), generator=gen).to(device)
+            with torch.no_grad():
+                right = layer.read(wanted, chosen)
+            losses.append((layer.read(context, chosen) - right).square().mean() / right.var())
+        return torch.stack(losses).mean()
+
+    trainer.run(loss_of, budget)
+    student.load_state_dict(trainer.average)
+    rows = student.embeddings.token_embedding.weight.detach().cpu()
+    taught = copy.deepcopy(starter.text)
+    taught.load_state_dict(student.state_dict() | {TABLE: spread_rows(rows, vocabulary.tokens)})
+    return taught
+
+
+def _digest(text: CLIPText) -> str:
+    digest = hashlib.sha256()
+    for value in text.state_dict().values():
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def reword(file: Path, work: Path, budget: Budget, device: torch.device) -> None:
+    """Teach the text encoder of `file`, and write the file anew, whole or not at all, all other tensors as they are.
+
+    Raises:
+        CheckpointError: the file cannot be read, or it is no miniature of Stable Diffusion 1.x.
+    """
+    starter = load(file, device)
+    taught = teach(starter, work, budget)
+    with safe_open(str(file), "pt") as handle:
+        state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
+    state |= {PREFIXES["text"] + name: value.detach().half().cpu().contiguous() for name, value in taught.state_dict().items()}
+    with replaced(file) as partial:
+        save_file(state, str(partial), metadata=starter.metadata)
+        partial.chmod(0o644)
