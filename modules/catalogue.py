@@ -181,7 +181,7 @@ class Catalogue:
                 family = self._family_named(name, first)
                 if family is not None and (why := family.refuses(own.sampler, own.schedule)):
                     field = why.partition(":")[0]
-                    second = number > 0 and request.hires is not None and getattr(request.hires, field, "")
+                    second = number > 0 and request.hires is not None and bool(getattr(request.hires, field, None))
                     raise RequestError(f"hires.{why}" if second else why)
 
     def _family_named(self, name: str, first: CheckpointInfo) -> Family | None:

@@ -56,7 +56,7 @@ class Layer:
 
 
 def _heads(x: Tensor) -> Tensor:
-    return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    return x.view(*x.shape[:-1], HEADS, -1).transpose(1, 2)
 
 
 def layers(starter: Starter, prompts: Sequence[str], seed: int = 0) -> list[Layer]:
@@ -69,7 +69,7 @@ def layers(starter: Starter, prompts: Sequence[str], seed: int = 0) -> list[Laye
             part = prompts[start : start + 8]
             starter.sample(part, range(start, start + len(part)), starter.cfg_scale, POOL_STEPS)
     return [
-        Layer(module.to_k.weight, module.to_v.weight, torch.cat(found[name]) @ module.to_q.weight.T)  # type: ignore[union-attr, operator]
+        Layer(module.to_k.weight, module.to_v.weight, torch.cat(found[name]) @ module.to_q.weight.T)
         for name, module in modules.items()
     ]
 
