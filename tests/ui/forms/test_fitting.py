@@ -63,7 +63,11 @@ def test_what_makes_no_sense_is_dimmed_marked_and_put_right_at_a_click(page: Any
     gone(page, "sampler")
 
     choose(page, "#txt2img_schedule", "Karras")
-    line(page, "schedule", "Karras does not fit Flux.")
+    note = line(page, "schedule", "Karras does not fit Flux.")
+    page.set_viewport_size({"width": 390, "height": 844})
+    below, next_one = note.bounding_box(), page.locator("#txt2img_steps").bounding_box()
+    assert below["y"] + below["height"] <= next_one["y"], "it has room of its own on a phone too"
+    page.set_viewport_size({"width": 1280, "height": 800})
     choose(page, "#checkpoint", "Stickers")
     gone(page, "schedule")
 
