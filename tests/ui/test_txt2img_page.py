@@ -363,7 +363,10 @@ def test_a_checkpoint_s_own_defaults_fill_the_form_and_leave_what_was_typed(page
     assert (request.negative_prompt, request.clip_skip) == ("fog, text", 2)
     choose("Stickers")
     wait_value(page, negative, "")
+    form = "(words) => window.atelierForms.txt2img.negative_prompt === words"
+    page.wait_for_function(form, arg="")  # Gradio goes on putting the answer's values in for some milliseconds
     page.fill(negative, "my own")
+    page.wait_for_function(form, arg="my own")
     choose("Landscapes")
     wait_value(page, negative, "my own")
     page.click(GENERATE)
