@@ -61,6 +61,7 @@ def test_what_needs_a_start_or_cannot_be_changed_says_so(settings: Any, app: Fak
     page.wait_for_selector("[data-name=CLIP_stop_at_last_layers] .setting-error:has-text('must be a number')")
 
 
+@pytest.mark.tabs
 def test_preferences_do_what_they_say(settings: Any, app: FakeApp) -> None:
     page = settings
     page.fill("[data-name=weight_step] input", "0.25")

@@ -75,6 +75,7 @@ def test_ctrl_enter_interrupts_first_where_that_is_chosen(page: Any, app: FakeAp
 BAR = ".forever"
 
 
+@pytest.mark.tabs
 def test_generate_forever_is_seen_over_a_reload_until_it_is_stopped(page: Any, app: FakeApp) -> None:
     page.fill(PROMPT, "a rocket")
     page.click(GENERATE, button="right")
