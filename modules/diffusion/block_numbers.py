@@ -17,6 +17,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from modules.diffusion import transfers
 from modules.diffusion.block_formats import BLOCK_FORMATS, NF4
 
 AT_ONCE, AT_ONCE_CPU = 2**23, 2**20
@@ -128,7 +129,7 @@ def _nf4(blocks: Tensor) -> Tensor:
 @lru_cache(maxsize=8)
 def _codes(device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # it outlives the caller's mode
-        return torch.tensor(NF4, device=device)
+        return transfers.numbers(NF4, device)
 
 
 # ---- bytes
