@@ -5,6 +5,7 @@ refused for the same reason (`families.Family.refuses`).  No torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from modules.checkpoints.families import Family
@@ -27,8 +28,14 @@ def unfit(family: Family | None) -> tuple[Unfit, ...]:
     """Those of a family, one for each reason; nothing where the family is not known."""
     if family is None:
         return ()
-    samplers = {name: family.refuses_sampler(SAMPLERS[name]) for name in SAMPLERS}
-    schedules = {label: family.refuses_schedule(label) for label in SCHEDULES if label != "Automatic"}
+    return _unfit(family, tuple(SAMPLERS), tuple(SCHEDULES))
+
+
+@lru_cache(maxsize=256)
+def _unfit(family: Family, names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[Unfit, ...]:
+    """Once for each family, not for each of thousands of checkpoints; anew where an extension adds a sampler or a schedule."""
+    samplers = {name: family.refuses_sampler(SAMPLERS[name]) for name in names}
+    schedules = {label: family.refuses_schedule(label) for label in labels if label != "Automatic"}
     return (
         *_by_reason("sampler", samplers, family.defaults.sampler),
         *_by_reason("schedule", schedules, family.defaults.schedule),

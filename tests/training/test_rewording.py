@@ -121,14 +121,16 @@ def test_free_wording_becomes_nearer_to_the_caption_and_the_rest_of_the_file_sta
     assert not after[table][before[table].abs().sum(1) == 0].any(), "words that are not known stay alike"
 
 
-def test_an_interrupted_stage_goes_on_and_another_encoder_begins_anew(smoke: Path, tmp_path: Path) -> None:
+def test_a_stage_takes_up_its_own_state_and_another_encoder_begins_anew(smoke: Path, tmp_path: Path) -> None:
     model = starter.load(smoke)
-    whole = rewording.teach(model, tmp_path / "whole", Budget(steps=4))
-    rewording.teach(model, tmp_path / "parts", Budget(steps=2))
-    [state] = (tmp_path / "parts").glob("wording-*.pt")
-    assert torch.load(state, weights_only=True)["step"] == 2
+    first = rewording.teach(model, tmp_path, Budget(steps=2)).state_dict()
+    again = rewording.teach(model, tmp_path, Budget(steps=2)).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first), "finished: nothing is trained again"
+    further = rewording.teach(model, tmp_path, Budget(steps=4)).state_dict()
+    assert any(not torch.equal(first[name], further[name]) for name in first)
+    [state] = tmp_path.glob("wording-*.pt")
+    assert torch.load(state, weights_only=True)["step"] == 4
     with torch.no_grad():
         model.text.final_layer_norm.weight.mul_(1.01)
-    rewording.teach(model, tmp_path / "parts", Budget(steps=1))
-    assert len(list((tmp_path / "parts").glob("wording-*.pt"))) == 2
-    assert any(not torch.equal(a, b) for a, b in zip(whole.parameters(), model.text.parameters(), strict=True))
+    rewording.teach(model, tmp_path, Budget(steps=1))
+    assert len(list(tmp_path.glob("wording-*.pt"))) == 2

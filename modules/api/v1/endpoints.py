@@ -142,7 +142,7 @@ class DefaultsAnswer(BaseModel):
     cfg_scale: float
     sampler: str
     schedule: str
-    distilled_cfg_scale: float | None = Field(description="null where the network is not told a guidance scale.")
+    distilled_cfg_scale: float | None = Field(description="null where the network takes no distilled guidance scale.")
 
 
 class UnfitAnswer(BaseModel):
