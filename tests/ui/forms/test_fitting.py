@@ -112,3 +112,18 @@ def test_the_second_pass_is_judged_by_its_own_checkpoint_and_a_plot_by_the_form_
     assert "Karras" not in values
     page.focus("#txt2img_script_x_values select")
     assert page.locator("#txt2img_script_x_values option:disabled").count() == 10
+
+
+@pytest.mark.tabs("txt2img")
+def test_a_checkpoint_whose_file_is_gone_is_asked_for_once(page: Any, app: FakeApp) -> None:
+    choose(page, "#checkpoint", "Flux")
+    now(page, "sampler", "Euler")
+    app.models = [STICKERS]
+    asked: list[str] = []
+    page.on("request", lambda request: "internal/checkpoints" in request.url and asked.append(request.url))
+    page.evaluate("document.dispatchEvent(new Event('atelier:models'))")  # the list without it
+    for steps in ("5", "6", "7"):
+        page.fill("#txt2img_steps input[type=number]", steps)
+        now(page, "steps", int(steps))
+    page.wait_for_load_state("networkidle")
+    assert len(asked) <= 6, "each reader of the list, and this one once more"

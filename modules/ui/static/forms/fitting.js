@@ -14,6 +14,7 @@ const SCALES = ["mimic_scale", "cfg_rescale", "sag_scale"];
 const NO_PART = "At a CFG scale of 1 the negative prompt has no part in the picture.";
 
 let models = new Map(); // name -> what the server says of the checkpoint
+const unknown = new Set(); // names that were asked for and not in the list
 let sending = () => {};
 let asked = 0; // the newest question
 
@@ -34,6 +35,7 @@ async function read() {
   const found = await listed().catch(() => null);
   if (!found || mine !== asked) return; // the next change asks again
   models = new Map(found.map((model) => [model.name, model]));
+  for (const name of models.keys()) unknown.delete(name);
   for (const tab of Object.keys(window.atelierForms ?? {})) look(tab);
 }
 
@@ -77,7 +79,10 @@ function look(tab) {
   const values = fields(tab);
   const checkpoint = models.get(values.checkpoint);
   if (!models.size) return;
-  if (values.checkpoint && !checkpoint) return void read(); // it came after the list
+  if (values.checkpoint && !checkpoint && !unknown.has(values.checkpoint)) {
+    unknown.add(values.checkpoint); // it came after the list; asked for once, for its file may be gone
+    return void read();
+  }
   for (const field of LISTS) {
     if (!document.getElementById(`${tab}_${field}`)) continue;
     const why = shownOf(values, field);
