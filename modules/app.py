@@ -199,20 +199,20 @@ class App:
         return self.catalogue.vaes()
 
     def recipe_vae(self, fields: dict[str, Any]) -> str:
-        """See `Catalogue.recipe_vae`."""
-        return self.catalogue.recipe_vae(fields)
+        """See `Recipes.vae`."""
+        return self.catalogue.recipes.vae(fields)
 
     def recipe_upscaler(self, fields: dict[str, Any]) -> str:
-        """See `Catalogue.recipe_upscaler`."""
-        return self.catalogue.recipe_upscaler(fields)
+        """See `Recipes.upscaler`."""
+        return self.catalogue.recipes.upscaler(fields)
 
     def recipe_refiner(self, fields: dict[str, Any]) -> str:
-        """See `Catalogue.recipe_refiner`."""
-        return self.catalogue.recipe_refiner(fields, Path(self.settings.data_dir) / "hashes.json")
+        """See `Recipes.refiner`."""
+        return self.catalogue.recipes.refiner(fields, Path(self.settings.data_dir) / "hashes.json")
 
     def recipe_hires(self, fields: dict[str, Any]) -> str:
-        """See `Catalogue.recipe_hires`."""
-        return self.catalogue.recipe_hires(fields, Path(self.settings.data_dir) / "hashes.json")
+        """See `Recipes.hires`."""
+        return self.catalogue.recipes.hires(fields, Path(self.settings.data_dir) / "hashes.json")
 
     def complete(self, fields: dict[str, Any]) -> GenerationRequest:
         """See `Catalogue.complete`."""
@@ -227,8 +227,8 @@ class App:
         return self.catalogue.hypernetworks()
 
     def with_local_loras(self, fields: dict[str, Any], hashes: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-        """See `Catalogue.with_local_loras`."""
-        return self.catalogue.with_local_loras(fields, hashes, Path(self.settings.data_dir) / "hashes.json")
+        """See `Recipes.loras`."""
+        return self.catalogue.recipes.loras(fields, hashes, Path(self.settings.data_dir) / "hashes.json")
 
     def loras(self) -> list[str]:
         """See `Catalogue.loras`."""
@@ -239,8 +239,8 @@ class App:
         return self.catalogue.lora_infos()
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
-        """See `Catalogue.check_prompt`."""
-        return self.catalogue.check_prompt(fields)
+        """See `PromptChecks.check`."""
+        return self.catalogue.prompts.check(fields)
 
     def quote(self, fields: dict[str, Any]) -> Quote:
         """What a request with these fields would cost; reads a file's header.  Other fields than `COST_FIELDS` are ignored in

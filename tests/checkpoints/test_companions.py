@@ -128,7 +128,7 @@ def test_the_prompt_check_knows_what_fits_the_checkpoint(models: Path) -> None:
     put(models, "wash", emb_params=torch.zeros(4, 768))
     catalogue = Catalogue([models], Library(None), lambda: None)
     for checkpoint in ("tiny", None):
-        made = catalogue.check_prompt({"prompt": "ink, wash", "checkpoint": checkpoint})
+        made = catalogue.prompts.check({"prompt": "ink, wash", "checkpoint": checkpoint})
         assert made.tokens == 2 + 1 + len(Tokenizer().encode("wash"))
         assert made.networks == ("ink (2 vectors)",)
         (note,) = made.notes

@@ -189,9 +189,9 @@ def test_embeddings_in_a_lora_are_listed_and_known_to_the_prompt_check(models: P
     (info,) = scan_loras([models])
     assert info.bundled == (("inkling", 2, 32), ("wide", 2, 768))
     catalogue = Catalogue([models], Library(None), lambda: None)
-    with_it = catalogue.check_prompt({"prompt": "inkling wide <lora:style:1>", "checkpoint": "tiny"})
+    with_it = catalogue.prompts.check({"prompt": "inkling wide <lora:style:1>", "checkpoint": "tiny"})
     assert with_it.networks == ("<lora:style:1>", "inkling (2 vectors)")
-    assert catalogue.check_prompt({"prompt": "inkling wide", "checkpoint": "tiny"}).networks == ()
+    assert catalogue.prompts.check({"prompt": "inkling wide", "checkpoint": "tiny"}).networks == ()
 
 
 def test_a_file_goes_before_a_bundled_embedding_of_its_name(models: Path) -> None:

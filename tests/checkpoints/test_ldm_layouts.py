@@ -210,7 +210,7 @@ def test_a_request_says_only_what_counts_and_a_prompt_is_checked(tmp_path: Path)
             catalogue.complete({**given, "checkpoint": name, "mask": "1" * 64})
 
     def notes(name: str, prompt: str) -> str:
-        return " ".join(catalogue.check_prompt({"checkpoint": name, "prompt": prompt}).notes)
+        return " ".join(catalogue.prompts.check({"checkpoint": name, "prompt": prompt}).notes)
 
     assert "did you mean 'goldfish'" in notes("ldm-class", "goldfisch")
     assert notes("ldm-class", "goldfish") == notes("ldm-text", "goldfisch") == notes("ldm-unconditional", "") == ""
@@ -218,7 +218,7 @@ def test_a_request_says_only_what_counts_and_a_prompt_is_checked(tmp_path: Path)
     assert notes("ldm-layout", "Kitten 0 0 50% 1; 1 0.2 0.2 0.5 0.5") == ""
     assert "'dog' is no class of this checkpoint" in notes("ldm-layout", "dog 0 0 1 1")
     long = "antidisestablishmentarianism"
-    counted = catalogue.check_prompt({"checkpoint": "ldm-text", "prompt": long}).tokens
+    counted = catalogue.prompts.check({"checkpoint": "ldm-text", "prompt": long}).tokens
     assert counted == len(WordPieces().encode(long)) != len(Tokenizer().encode(long)), "BERT's count"
     assert "a map of classes, which is img2img's picture" in catalogue.checkpoint("ldm-map").description
     listed = {info.name: info.motifs for info in scan([tmp_path])}

@@ -41,7 +41,7 @@ def behind_header(path: Path) -> str:
 def found(models: Path, text: str) -> tuple[dict[str, Any], list[str]]:
     read = read_text(text)
     catalogue = Catalogue([models], Library(None), lambda: None)
-    return catalogue.with_local_loras(read.fields, read.lora_hashes, models / "hashes.json")
+    return catalogue.recipes.loras(read.fields, read.lora_hashes, models / "hashes.json")
 
 
 @pytest.mark.parametrize("kind", ["stored", "behind the header", "AutoV2", "whole sha256"])

@@ -12,7 +12,7 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 from PIL import Image
 
-from modules.catalogue import _of_family
+from modules.catalogue.requests import _of_family
 from modules.checkpoints.families import FAMILIES
 from modules.checkpoints.files import scan
 from modules.checkpoints.manager import ModelManager

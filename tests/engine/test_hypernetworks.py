@@ -210,7 +210,7 @@ def test_weight_0_is_free_and_what_is_not_here_is_said(models: Path) -> None:
     assert "python3 webui.py models convert old.pt" in done["facts"]["notes"]
     assert "hypernetwork 'gone' is not here" in done["facts"]["notes"]
     catalogue = Catalogue([models], Library(None), lambda: None)
-    made = catalogue.check_prompt({"prompt": "a <hypernet:ANIME:1><hypernet:gone:1><hypernet:old:1>", "checkpoint": "tiny"})
+    made = catalogue.prompts.check({"prompt": "a <hypernet:ANIME:1><hypernet:gone:1><hypernet:old:1>", "checkpoint": "tiny"})
     assert [note.split(":", 3)[3][:24] for note in made.notes] == [" no hypernetwork of the ", " old.pt is a pickle, whi"]
 
 

@@ -101,7 +101,7 @@ def test_what_is_no_text_in_a_file_s_lists_is_left_out() -> None:
 
 
 def notes(catalogue: Catalogue, prompt: str, **fields: Any) -> tuple[str, ...]:
-    return catalogue.check_prompt({"prompt": prompt, **fields}).notes
+    return catalogue.prompts.check({"prompt": prompt, **fields}).notes
 
 
 def test_the_check_reads_the_file_of_the_checkpoint_that_is_asked_for(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_names_of_embeddings_are_no_words(tmp_path: Path, monkeypatch: pytest.Mo
 
     tiny_checkpoint(tmp_path / "few.safetensors", metadata={**TINY_METADATA, **vocabulary_metadata(NAMES, WORDS)})
     catalogue = Catalogue([tmp_path], Library(None), lambda: None)
-    monkeypatch.setattr(catalogue, "_embeddings_for", lambda checkpoint: ([Embedding("zorblax", 2)], {}))
+    monkeypatch.setattr(catalogue.prompts, "_embeddings_for", lambda checkpoint: ([Embedding("zorblax", 2)], {}))
     assert notes(catalogue, "a tiger, Zorblax") == ()
     assert notes(catalogue, "a tiger, quux") != ()
 

@@ -168,13 +168,13 @@ class FakeApp:
         return list(self.upscaler_files)
 
     def recipe_upscaler(self, fields: dict[str, Any]) -> str:
-        return self.catalogue.recipe_upscaler(fields)
+        return self.catalogue.recipes.upscaler(fields)
 
     def recipe_refiner(self, fields: dict[str, Any]) -> str:
-        return self.catalogue.recipe_refiner(fields, self.settings.data_dir / "hashes.json")
+        return self.catalogue.recipes.refiner(fields, self.settings.data_dir / "hashes.json")
 
     def recipe_hires(self, fields: dict[str, Any]) -> str:
-        return self.catalogue.recipe_hires(fields, self.settings.data_dir / "hashes.json")
+        return self.catalogue.recipes.hires(fields, self.settings.data_dir / "hashes.json")
 
     def default_checkpoint(self) -> CheckpointInfo | None:
         return next((info for info in self.models if not info.problem), None)
@@ -194,13 +194,13 @@ class FakeApp:
         return self.catalogue.vaes()
 
     def recipe_vae(self, fields: dict[str, Any]) -> str:
-        return self.catalogue.recipe_vae(fields)
+        return self.catalogue.recipes.vae(fields)
 
     def hypernetworks(self) -> list[HypernetworkInfo]:
         return self.catalogue.hypernetworks()
 
     def with_local_loras(self, fields: dict[str, Any], hashes: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-        return self.catalogue.with_local_loras(fields, hashes, self.settings.data_dir / "hashes.json")
+        return self.catalogue.recipes.loras(fields, hashes, self.settings.data_dir / "hashes.json")
 
     def loras(self) -> list[str]:
         return self.catalogue.loras()
@@ -212,7 +212,7 @@ class FakeApp:
         return self.memory
 
     def check_prompt(self, fields: dict[str, Any]) -> PromptCheck:
-        return self.catalogue.check_prompt(fields)
+        return self.catalogue.prompts.check(fields)
 
     def quote(self, fields: dict[str, Any]) -> Quote:
         if "upscaler_1" in fields:
