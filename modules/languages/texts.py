@@ -25,7 +25,8 @@ _ERRORS = (*("request", "scripts", "ui", "preferences", "jobs", "accounts", "api
 _ERROR_FILES = (
     *(
         "app",
-        "catalogue",
+        "catalogue/names",
+        "catalogue/requests",
         "naming",
         "pipelines/region",
         "pipelines/denoisers",

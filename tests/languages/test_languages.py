@@ -34,7 +34,7 @@ def test_texts_of_all_kinds_are_found(shown: dict[str, str]) -> None:
         "Changing it logs out every browser but this one.": "api/page/account_pages.py",
         "not only every other one": "request/guidance.py",
         "how far the picture is, in the window's title": "preferences/table.py",
-        "jobs that one user may have in the queue": "settings.py",
+        "jobs that one user may have in the queue": "settings/table.py",
         "the margin is 0 to {1} pixels, not {2}": "scripts/matrix.py",
     }
     assert {key: shown.get(key) for key in found} == found

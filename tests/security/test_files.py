@@ -117,7 +117,7 @@ def test_s2_gradio_serves_no_file_of_ours(instance: RunningInstance, browser: Vi
     wanted = [
         *(instance.data / name for name in (".env", "secret.json", "secret.txt", "settings.toml", "jobs.sqlite", "engine.log")),
         *(instance.folder / name for name in (".env", "secret.txt", "log")),
-        *(Path(__file__), Path("/etc/passwd"), Path("/proc/self/environ"), Path("modules/settings.py").resolve()),
+        *(Path(__file__), Path("/etc/passwd"), Path("/proc/self/environ"), Path("modules/settings/table.py").resolve()),
     ]
     for path in wanted:
         for target in (f"/gradio_api/file={path}", f"/gradio_api/file/{path}", f"/gradio_api/file=%2F{str(path)[1:]}"):
