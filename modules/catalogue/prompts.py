@@ -12,6 +12,7 @@ from modules.catalogue.names import Names
 from modules.checkpoints.companions import LoraInfo, text_width
 from modules.checkpoints.families import FAMILIES, Family
 from modules.checkpoints.files import CheckpointInfo, read_source
+from modules.checkpoints.files_beside import t5_tokenizer_for
 from modules.checkpoints.sources import stamp_of
 from modules.diffusion.samplers import find_sampler
 from modules.errors import CheckpointError, RequestError
@@ -19,6 +20,7 @@ from modules.prompts.check import PromptCheck, check
 from modules.prompts.chunks import Embedding
 from modules.prompts.compose import take_networks
 from modules.prompts.library import Library
+from modules.prompts.t5_tokenizer import T5Tokenizer
 from modules.prompts.vocabulary import Vocabulary, read_vocabulary
 from modules.request import GenerationRequest, parse_request
 
@@ -85,6 +87,7 @@ class PromptChecks:
             hypernetworks={each.name: each.problem for each in networks},
             embeddings=[*usable, *(one for one in bundled if one.name.casefold() not in {e.name.casefold() for e in usable})],
             tokenizer=family.tokenizer() if family else None,
+            whole=self._t5_tokenizer(info),
             skipped=skipped,
             vocabulary=self._vocabulary(checkpoint),
             steps_before=steps_before,
@@ -97,6 +100,13 @@ class PromptChecks:
         except (OSError, CheckpointError):
             return checked
         return replace(checked, notes=(*checked.notes, *notes))
+
+    def _t5_tokenizer(self, info: CheckpointInfo | None) -> T5Tokenizer | None:
+        """T5's, where the checkpoint reads prompts with it."""
+        try:
+            return None if info is None else t5_tokenizer_for(info.path, self.names.folders)
+        except (OSError, CheckpointError):
+            return None
 
     def _family_of(self, checkpoint: Any) -> tuple[CheckpointInfo | None, Family | None]:
         """A checkpoint, the usual one where none is named, and its family, as far as they are here."""

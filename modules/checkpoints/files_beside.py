@@ -13,6 +13,7 @@ from modules.checkpoints.families import recognise
 from modules.checkpoints.families.transformer import TransformerFamily
 from modules.checkpoints.header import Header, TensorEntry
 from modules.checkpoints.sources import read_source, stamp_of
+from modules.prompts.t5_tokenizer import T5Tokenizer
 
 
 class FileBeside(NamedTuple):
@@ -39,6 +40,20 @@ def files_beside(path: Path, folders: Sequence[Path]) -> tuple[FileBeside, ...]:
         elif (text := text_files.find_text_file(folders, part)) is not None:
             found.append(FileBeside(text.path, part, stamp_of(text.path)))
     return tuple(found)
+
+
+def t5_tokenizer_for(path: Path, folders: Sequence[Path]) -> T5Tokenizer | None:
+    """The tokenizer with which T5 reads prompts for the checkpoint at `path`; None where it does not.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+        OSError: a file went away.
+    """
+    family, lacking = _lacking(path, *stamp_of(path))
+    encoder = text_files.find_text_file(folders, "text_3") if "text_3" in lacking else None
+    if family is None or ("text_3" in lacking and encoder is None):
+        return None
+    return text_files.find_tokenizer(path, encoder.path if encoder is not None else None, folders)
 
 
 @lru_cache(maxsize=64)

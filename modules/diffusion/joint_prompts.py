@@ -19,12 +19,8 @@ from modules.diffusion.networks import LoadedAdapter, Strengths
 from modules.diffusion.t5 import T5Text
 from modules.diffusion.text import EncodedWindow
 from modules.prompts.chunks import Chunk
-from modules.prompts.emphasis import Piece, weigh
-from modules.prompts.t5_tokenizer import END, PAD, T5Tokenizer
-from modules.request import Txt2Img
-
-MAX_T5_TOKENS = 512
-"""Of a text, its end mark included; what is behind is not read."""
+from modules.prompts.t5_tokenizer import END, MAX_TOKENS, PAD, T5Tokenizer, weighted_tokens
+from modules.request import Emphasis, Txt2Img
 
 GUIDANCE = "guidance"
 """The number of a network's vector that is the distilled guidance scale, times 1000."""
@@ -39,18 +35,11 @@ class T5Chunk(Chunk):
         return self if self.is_neutral else T5Chunk(self.tokens, (1.0,) * len(self.tokens))
 
 
-def t5_chunk(text: str, tokenizer: T5Tokenizer, emphasis: str, shortest: int) -> tuple[T5Chunk, int]:
+def t5_chunk(text: str, tokenizer: T5Tokenizer, emphasis: Emphasis, shortest: int) -> tuple[T5Chunk, int]:
     """The text filled up to at least `shortest` tokens, and how many of its tokens are left out."""
-    tokens: list[int] = []
-    weights: list[float] = []
-    for piece in [Piece(text)] if emphasis == "None" else weigh(text):
-        if piece.is_break:
-            continue
-        found = tokenizer.encode(piece.text.strip())
-        tokens += found
-        weights += [1.0 if emphasis == "Ignore" else piece.weight] * len(found)
-    kept = MAX_T5_TOKENS - 1
-    tokens, weights, left_out = [*tokens[:kept], END], [*weights[:kept], 1.0], max(0, len(tokens) - kept)
+    tokens, weights = weighted_tokens(text, tokenizer, emphasis)
+    left_out = max(0, len(tokens) - MAX_TOKENS)
+    tokens, weights = [*tokens[:MAX_TOKENS], END], [*weights[:MAX_TOKENS], 1.0]
     padding = max(0, shortest - len(tokens))
     return T5Chunk((*tokens, *[PAD] * padding), (*weights, *[1.0] * padding)), left_out
 

@@ -20,6 +20,7 @@ from modules.prompts.library import Library
 from modules.prompts.limits import MAX_NETWORKS, check_affordable, check_windows
 from modules.prompts.plan import Plan, plan
 from modules.prompts.scanner import complaint
+from modules.prompts.t5_tokenizer import MAX_TOKENS, weighted_tokens
 from modules.prompts.timeline import Timeline
 from modules.prompts.tokenizer import Tokenizer
 from modules.prompts.vocabulary import Vocabulary
@@ -97,6 +98,7 @@ def check(
     networks: Collection[str] = (),
     hypernetworks: Mapping[str, str] = MappingProxyType({}),
     tokenizer: Encodes | None = None,
+    whole: Encodes | None = None,
     embeddings: Collection[Embedding] = (),
     skipped: Mapping[str, str] = MappingProxyType({}),
     vocabulary: Vocabulary | None = None,
@@ -112,6 +114,7 @@ def check(
         networks: names of the LoRAs that are here.
         hypernetworks: names of those that are here, each with what its file's problem is, "" for none.
         tokenizer: of the checkpoint; CLIP's when left out.
+        whole: of T5, where the checkpoint has one, which reads texts whole: its tokens are counted then.
         embeddings: those that the checkpoint can use.
         skipped: embeddings that are here and cannot be used, each with a sentence why.
         vocabulary: the words that the checkpoint was trained on, where they are few enough to be listed.
@@ -129,7 +132,7 @@ def check(
         notes.append(str(error))
         planned = plan("", "", prompt_steps)
 
-    reader = _Reader(request, step_ends, tokenizer, Embeddings(embeddings, tokenizer))
+    reader = _Reader(request, step_ends, tokenizer, Embeddings(embeddings, tokenizer), whole)
     texts = [text for timeline in planned.timelines for text in timeline.distinct]
     written = _embeddings_in(texts, [*embeddings, *(Embedding(name, 1) for name in skipped)], tokenizer)
     notes += [skipped[embedding.name] for embedding in written if embedding.name in skipped]
@@ -142,6 +145,9 @@ def check(
     ]
     count, limit = reader.count([side.timeline for side in planned.sides])
     negative_count, negative_limit = reader.count([planned.negative])
+    for title, number, most in (("prompt", count, limit), ("negative prompt", negative_count, negative_limit)):
+        if number > most:
+            notes.append(f"the {title} has {number} tokens, of which T5 reads the first {most}")
     return PromptCheck(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -164,6 +170,7 @@ class _Reader:
     step_ends: Sequence[int]
     tokenizer: Encodes
     embeddings: Embeddings
+    whole: Encodes | None
 
     def count(self, timelines: list[Timeline]) -> tuple[int, int]:
         """Tokens and limit of the longest text."""
@@ -189,6 +196,8 @@ class _Reader:
             yield WeightedText(piece.text, 1.0 if ignored else piece.weight)
 
     def _tokens(self, text: str) -> tuple[int, int]:
+        if self.whole is not None:
+            return len(weighted_tokens(text, self.whole, self.request.emphasis)[0]), MAX_TOKENS
         chunks = chunk(text, self.tokenizer, self.request.emphasis, self.embeddings)
         return chunks.count, chunks.limit
 

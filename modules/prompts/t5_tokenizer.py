@@ -10,12 +10,18 @@ import struct
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import Unigram
 
+from modules.prompts.emphasis import Piece, weigh
+from modules.request import Emphasis
+
 PAD, END, UNKNOWN = 0, 1, 2
+MAX_TOKENS = 511
+"""Tokens of a text that are read, its end mark not counted; what is behind is left out."""
 MAX_FILE = 64 * 2**20
 """Bytes of a file that is read; T5's have 0.8 and 2.4 million."""
 MAX_PIECES = 300_000
@@ -36,6 +42,26 @@ class T5Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of `text` without an end mark; any length."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+
+class Encodes(Protocol):
+    """A tokenizer: texts to ids."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text` without an end mark; any length."""
+
+
+def weighted_tokens(text: str, tokenizer: Encodes, emphasis: Emphasis) -> tuple[list[int], list[float]]:
+    """All tokens of a text, and the weight of each."""
+    tokens: list[int] = []
+    weights: list[float] = []
+    for piece in [Piece(text)] if emphasis == "None" else weigh(text):
+        if piece.is_break:
+            continue
+        found = tokenizer.encode(piece.text.strip())
+        tokens += found
+        weights += [1.0 if emphasis == "Ignore" else piece.weight] * len(found)
+    return tokens, weights
 
 
 def read_tokenizer(path: Path) -> T5Tokenizer:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from modules.catalogue import Catalogue
 from modules.checkpoints.files import scan
+from modules.checkpoints.files_beside import t5_tokenizer_for
 from modules.checkpoints.footprint import footprint_of
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
@@ -20,7 +21,7 @@ from modules.errors import CheckpointError, RequestError
 from modules.prompts.library import Library
 from tests import joint
 from tests.engine.conftest import Bench
-from tests.tiny import write
+from tests.tiny import tiny_checkpoint, write
 
 BASICS = {"sampler": "Euler", "schedule": "Simple", "steps": 2, "prompt": "a red cat"}
 NO_BLUR = {"mask_blur_x": 0, "mask_blur_y": 0}
@@ -190,6 +191,24 @@ def test_samplers_and_schedules_that_make_no_sense_are_refused_with_the_reason(f
     bench.run()
     assert "would spend most steps" in bench.of("failed")["refused"].data["error"]
     assert "no attention in the middle" in bench.of("failed")["pag"].data["error"]
+
+
+def test_the_token_counter_is_t5_s_where_t5_reads_the_prompt(folder: Path, tmp_path: Path) -> None:
+    catalogue = Catalogue([folder], Library(None), lambda: None)
+    tokenizer = t5_tokenizer_for(folder / "flux.safetensors", [folder])
+    assert tokenizer is not None
+    for name in ("flux", "sd3"):
+        text = "a cat with (hats:1.3) " * 30
+        checked = catalogue.prompts.check({"checkpoint": name, "prompt": text, "negative_prompt": "a dog"})
+        assert (checked.tokens, checked.limit) == (len(tokenizer.encode(("a cat with hats " * 30).strip())), 511)
+        assert (checked.negative_tokens, checked.negative_limit) == (len(tokenizer.encode("a dog")), 511)
+        assert checked.notes == ()
+        long = catalogue.prompts.check({"checkpoint": name, "prompt": "a cat " * 500})
+        [note] = long.notes
+        assert note == f"the prompt has {long.tokens} tokens, of which T5 reads the first 511"
+    tiny_checkpoint(tmp_path / "plain.safetensors")
+    plain = Catalogue([tmp_path], Library(None), lambda: None).prompts.check({"prompt": "a cat"})
+    assert (plain.tokens, plain.limit) == (2, 75)
 
 
 @pytest.fixture

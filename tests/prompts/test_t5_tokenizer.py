@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from modules.diffusion.joint_prompts import MAX_T5_TOKENS, t5_chunk
-from modules.prompts.t5_tokenizer import END, PAD, parse_sentencepiece, read_tokenizer
+from modules.diffusion.joint_prompts import t5_chunk
+from modules.prompts.t5_tokenizer import END, MAX_TOKENS, PAD, parse_sentencepiece, read_tokenizer
 from tests.joint import WORDS, tokenizer
 
 
@@ -82,6 +82,6 @@ def test_a_text_ends_and_is_filled_up_and_carries_its_weights(tmp_path: Path) ->
     plain, _ = t5_chunk("a (red:1.5) cat", found, "Ignore", 8)
     assert plain.is_neutral
     long, left_out = t5_chunk("cat " * 700, found, "None", 77)
-    assert len(long.tokens) == MAX_T5_TOKENS
+    assert len(long.tokens) == MAX_TOKENS + 1
     assert long.tokens[-1] == END
-    assert left_out == 700 - MAX_T5_TOKENS + 1
+    assert left_out == 700 - MAX_TOKENS

@@ -7,6 +7,8 @@ const CHUNK = 75;
 const RANGES = 8; // ranges of steps that are shown of one text
 const ROWS = 40; // texts that are shown of one side
 
+/** In how many chunks texts are read: CLIP's are full multiples of one, T5 reads a text whole. */
+const chunksOf = (limit) => (limit % CHUNK ? 1 : limit / CHUNK);
 const isBreak = (piece) => piece.text === "BREAK" && piece.weight === -1;
 const rounded = (number) => String(Number(number.toFixed(3)));
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -21,7 +23,7 @@ export function isPlain(check, form) {
     !check.notes.length &&
     !check.networks.length &&
     check.sides.length === 1 &&
-    Math.max(check.limit, check.negative_limit) <= CHUNK &&
+    Math.max(chunksOf(check.limit), chunksOf(check.negative_limit)) === 1 &&
     check.prompt.trim() === written("prompt") &&
     check.negative_prompt.trim() === written("negative_prompt") &&
     sides.every((side) => side.weight === 1 && side.stages.length === 1 && side.stages[0].pieces.every((piece) => piece.weight === 1))
@@ -38,7 +40,7 @@ export function gist(check) {
     sides.flatMap((side) => side.stages.flatMap((stage) => stage.pieces.filter((p) => p.weight !== 1 && !isBreak(p)).map((p) => `${p.weight} ${p.text}`))),
   );
   const texts = sides.reduce((sum, side) => sum + (side.stages.length > 1 ? byText(side.stages).length + side.more : 0), 0);
-  const chunks = Math.max(check.limit, check.negative_limit) / CHUNK;
+  const chunks = Math.max(chunksOf(check.limit), chunksOf(check.negative_limit));
   return [
     weighed.size && counted(weighed.size, "weight", "weights"),
     texts && counted(texts, "text over time", "texts over time"),
@@ -78,7 +80,7 @@ function secondParts(check) {
 
 function part(name, sides, tokens, limit) {
   const many = sides.length > 1 || sides[0].weight !== 1;
-  const size = `${tokens}/${limit}${limit > CHUNK ? `, ${limit / CHUNK} chunks` : ""}`;
+  const size = `${tokens}/${limit}${chunksOf(limit) > 1 ? `, ${chunksOf(limit)} chunks` : ""}`;
   return h(
     "section",
     {},

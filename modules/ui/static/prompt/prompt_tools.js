@@ -119,7 +119,8 @@ class PromptTools {
     if (!numbers) return;
     const [tokens, limit] = numbers;
     button.textContent = `${tokens}/${limit}`;
-    button.title = "Tokens, of what fits into chunks of 75. Shows how this is read";
+    const whole = limit % 75 > 0; // by T5, without chunks
+    button.title = whole ? "Tokens, of what is read. Shows how this is read" : "Tokens, of what fits into chunks of 75. Shows how this is read";
     button.setAttribute("aria-label", `${tokens} of ${limit} tokens in the ${words}. Show how it is read`);
   }
 }
