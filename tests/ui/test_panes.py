@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.ui.canvas.stand import CanvasPage
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_txt2img_page import GENERATE, number, paint, wait_value
+from tests.ui.window import resize
 
 pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img")]
 
@@ -36,50 +38,65 @@ CONTRAST = """(selector) => {
 }"""
 
 
-def window(visit: Visit, name: str, **options: Any) -> Any:
-    width, height = WINDOWS[name]
-    return visit(viewport={"width": width, "height": height}, **options).open()
+def windows(page: Any) -> Iterator[str]:
+    """The page in a window of each size."""
+    for name, (width, height) in WINDOWS.items():
+        resize(page, width, height)
+        yield name
 
 
 @pytest.mark.tabs
-@pytest.mark.parametrize("name", WINDOWS)
-def test_the_canvas_covers_nothing_of_its_own(app: FakeApp, visit: Visit, name: str) -> None:
-    page = window(visit, name)
+def test_the_canvas_covers_nothing_of_its_own(app: FakeApp, page: Any) -> None:
     paint(page, app)  # with a picture in the strip
     page.click("#tab_inpaint")
     CanvasPage(page, app, "inpaint").show(256, 256)
-    buttons = page.locator("#inpaint_canvas :is(.drawing-tools, .drawing-foot) > button")
-    assert buttons.count() >= 18
-    hidden = [
-        button.get_attribute("aria-label") or button.inner_text()
-        for button in buttons.all()
-        if not page.evaluate("""(node) => {
-          const box = node.getBoundingClientRect();
-          const over = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
-          return box.height >= 30 && box.top >= 0 && box.bottom <= innerHeight && node.contains(over);
-        }""", button.element_handle())
-    ]  # fmt: skip
-    assert hidden == []
-    assert page.evaluate(HIT, "#inpaint_generate")
-    assert page.evaluate(HIT, "#inpaint_below [data-do=send]")
-    assert page.locator("#inpaint_canvas .drawing-viewport").bounding_box()["height"] >= 180
+    for name in windows(page):
+        buttons = page.locator("#inpaint_canvas :is(.drawing-tools, .drawing-foot) > button")
+        assert buttons.count() >= 18
+        hidden = [
+            button.get_attribute("aria-label") or button.inner_text()
+            for button in buttons.all()
+            if not page.evaluate("""(node) => {
+              const box = node.getBoundingClientRect();
+              const over = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+              return box.height >= 30 && box.top >= 0 && box.bottom <= innerHeight && node.contains(over);
+            }""", button.element_handle())
+        ]  # fmt: skip
+        assert hidden == [], name
+        assert page.evaluate(HIT, "#inpaint_generate"), name
+        assert page.evaluate(HIT, "#inpaint_below [data-do=send]"), name
+        assert page.locator("#inpaint_canvas .drawing-viewport").bounding_box()["height"] >= 180, name
 
 
-@pytest.mark.parametrize("name", WINDOWS)
-def test_picture_and_generate_stay_in_sight_while_advanced_is_tuned(app: FakeApp, visit: Visit, name: str) -> None:
-    page = window(visit, name)
+def test_picture_and_generate_stay_in_sight_while_advanced_is_tuned(app: FakeApp, page: Any) -> None:
     paint(page, app)
     page.click("#txt2img_options button.label-wrap")
-    for field in ("pag_scale", "apg_momentum", "clip_skip", "private"):
-        page.locator(f"#txt2img_{field} :is(input, textarea)").first.scroll_into_view_if_needed()
-        assert page.evaluate(HIT, f"#txt2img_{field} :is(input, textarea)"), field
-        assert page.evaluate(HIT, GENERATE), field
-        assert page.evaluate(HIT, "#result_picture"), field
-    page.hover("#txt2img_cfg_rescale")
-    help_text = page.locator("#txt2img_cfg_rescale .info-text").bounding_box()
-    pane = page.locator("#txt2img_settings").bounding_box()
-    assert pane["x"] <= help_text["x"], "its help is not cut off"
-    assert help_text["x"] + help_text["width"] <= pane["x"] + pane["width"]
+    for name in windows(page):
+        for field in ("pag_scale", "apg_momentum", "clip_skip", "private"):
+            page.locator(f"#txt2img_{field} :is(input, textarea)").first.scroll_into_view_if_needed()
+            assert page.evaluate(HIT, f"#txt2img_{field} :is(input, textarea)"), (name, field)
+            assert page.evaluate(HIT, GENERATE), (name, field)
+            assert page.evaluate(HIT, "#result_picture"), (name, field)
+        page.hover("#txt2img_cfg_rescale")
+        help_text = page.locator("#txt2img_cfg_rescale .info-text").bounding_box()
+        pane = page.locator("#txt2img_settings").bounding_box()
+        assert pane["x"] <= help_text["x"], f"{name}: its help is not cut off"
+        assert help_text["x"] + help_text["width"] <= pane["x"] + pane["width"], name
+
+
+def test_a_low_window_shows_the_filmstrip_whatever_is_said_of_the_picture(app: FakeApp, page: Any) -> None:
+    page.fill(number("count"), "2")
+    paint(page, app)
+    for size in ((1366, 657), (1280, 800)):
+        resize(page, *size)
+        assert page.evaluate(HIT, ".filmstrip .tile"), f"both pictures, {size}"
+    page.click(".filmstrip .tile")
+    page.wait_for_selector("#result_picture")
+    for size in ((1366, 657), (1280, 800)):
+        resize(page, *size)
+        assert page.evaluate(HIT, ".filmstrip .tile"), f"one picture, {size}"
+        buttons = page.locator(".picture-info").bounding_box()
+        assert buttons["y"] + buttons["height"] > page.locator(".filmstrip").bounding_box()["y"], "its buttons go on beside it"
 
 
 def test_on_a_phone_generate_comes_along(app: FakeApp, visit: Visit) -> None:
@@ -111,25 +128,21 @@ def test_the_ring_around_the_first_tile_is_whole(page: Any, app: FakeApp) -> Non
     assert tile["x"] - strip["x"] >= 4, "the ring is 4 pixels wide"
 
 
-@pytest.mark.parametrize(
-    ("field", "typed", "becomes", "said"),
-    [
+def test_a_number_beside_a_slider_never_changes_silently(page: Any) -> None:
+    wait_value(page, number("steps"), "20")
+    for field, typed, becomes, said in (
         ("steps", "", "33", "Steps was left empty, so 33 is set again."),
         ("cfg_scale", "", "4.5", "CFG scale was left empty, so 4.5 is set again."),
         ("steps", "500", "150", "Steps goes from 1 to 150: 150 is set and not 500."),
         ("cfg_scale", "-3", "0", "CFG scale goes from 0 to 30: 0 is set and not -3."),
-    ],
-)
-def test_a_number_beside_a_slider_never_changes_silently(page: Any, field: str, typed: str, becomes: str, said: str) -> None:
-    wait_value(page, number("steps"), "20")
-    page.fill(number("steps"), "33")
-    page.keyboard.press("Tab")
-    page.fill(number(field), typed)
-    page.keyboard.press("Tab")
-    page.wait_for_selector("#complaint:not([hidden])")
-    assert page.inner_text("#complaint") == said
-    wait_value(page, number(field), becomes)
-    page.wait_for_function("([name, value]) => atelierForms.txt2img[name] === value", arg=[field, float(becomes)])
+    ):
+        page.fill(number("steps"), "33")
+        page.keyboard.press("Tab")
+        page.fill(number(field), typed)
+        page.keyboard.press("Tab")
+        page.wait_for_selector(f"#complaint:not([hidden]):text-is({said!r})")
+        wait_value(page, number(field), becomes)
+        page.wait_for_function("([name, value]) => atelierForms.txt2img[name] === value", arg=[field, float(becomes)])
 
 
 def test_half_a_picture_is_refused(page: Any, app: FakeApp) -> None:

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from tests.ui.canvas.stand import CanvasPage, Pixels, noise, png
-from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_tabs import show
 from tests.ui.test_txt2img_page import paint, wait_value
+from tests.ui.window import resize
 
 pytestmark = pytest.mark.browser
 
@@ -341,10 +341,17 @@ def test_a_file_chosen_without_the_canvas_can_be_taken_back_and_is_refused_in_wo
     assert not app.records
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-def test_the_plain_upload_and_advanced_look_like_their_neighbours(visit: Visit, width: int) -> None:
-    page = visit(viewport={"width": width, "height": 844}).open()
+def test_the_plain_upload_and_advanced_look_like_their_neighbours(page: Any) -> None:
     show(page, "inpaint")
+    for name in ("many", "upload"):
+        page.click(f"#inpaint_{name} button.label-wrap")
+    page.wait_for_selector("#inpaint_upload_mask .drop")
+    for width in (1440, 390):
+        resize(page, width, 844)
+        _looks_like_its_neighbours(page)
+
+
+def _looks_like_its_neighbours(page: Any) -> None:
     looks = page.evaluate(
         """() => ["noise", "many", "upload", "options"].map((name) => {
           const label = document.querySelector(`#inpaint_${name} button.label-wrap span`);
@@ -353,9 +360,6 @@ def test_the_plain_upload_and_advanced_look_like_their_neighbours(visit: Visit, 
         })"""
     )
     assert len(set(looks)) == 1, looks
-    page.click("#inpaint_many button.label-wrap")
-    page.click("#inpaint_upload button.label-wrap")
-    page.wait_for_selector("#inpaint_upload_mask .drop")
     for name in ("picture", "mask"):
         drop = page.locator(f"#inpaint_upload_{name} .drop")
         assert "Drop a file here or choose one" in drop.inner_text()

@@ -68,17 +68,17 @@ def test_the_address_keeps_the_tab_and_back_goes_back(page: Any) -> None:
     page.wait_for_selector("#inpaint_generate")
 
 
-@pytest.mark.parametrize("tab", PAINTING)
-def test_prompt_tools_work_in_each_tab(page: Any, app: FakeApp, tab: str) -> None:
-    show(page, tab)
-    prompt = f"#{tab}_prompt textarea"
-    page.fill(prompt, "a (red:1.2) apple")
-    page.wait_for_selector(f"#{tab}_prompt .count:text-is('3/75')")
-    page.wait_for_selector(f"#{tab}_reading .gist:has-text('1 weight')")
-    page.focus(prompt)
-    page.evaluate("(s) => document.querySelector(s).setSelectionRange(16, 16)", prompt)
-    page.keyboard.press("Control+ArrowUp")
-    wait_value(page, prompt, "a (red:1.2) (apple:1.1)")
+def test_prompt_tools_work_in_each_tab(page: Any) -> None:
+    for tab in PAINTING:
+        show(page, tab)
+        prompt = f"#{tab}_prompt textarea"
+        page.fill(prompt, "a (red:1.2) apple")
+        page.wait_for_selector(f"#{tab}_prompt .count:text-is('3/75')")
+        page.wait_for_selector(f"#{tab}_reading .gist:has-text('1 weight')")
+        page.focus(prompt)
+        page.evaluate("(s) => document.querySelector(s).setSelectionRange(16, 16)", prompt)
+        page.keyboard.press("Control+ArrowUp")
+        wait_value(page, prompt, "a (red:1.2) (apple:1.1)")
 
 
 def test_each_tab_keeps_its_own_form_over_a_reload(page: Any) -> None:
@@ -158,22 +158,25 @@ def test_the_same_submission_twice_is_one_job(page: Any, app: FakeApp) -> None:
     app.wait_for_job(2)
 
 
-@pytest.mark.parametrize("tab", PAINTING)
-def test_text_of_users_never_runs_in_any_tab(page: Any, app: FakeApp, tab: str) -> None:
-    show(page, tab)
-    page.fill(f"#{tab}_prompt textarea", f"({HOSTILE}:1.2)")
-    page.wait_for_selector(f"#{tab}_reading .gist:not(:empty)")
-    page.click(f"#{tab}_reading summary")
-    page.wait_for_selector(f"#{tab}_reading .reading section")
+def test_text_of_users_never_runs_in_any_tab(page: Any) -> None:
+    for tab in PAINTING:
+        show(page, tab)
+        page.fill(f"#{tab}_prompt textarea", f"({HOSTILE}:1.2)")
+        page.wait_for_selector(f"#{tab}_reading .gist:not(:empty)")
+        page.click(f"#{tab}_reading summary")
+        page.wait_for_selector(f"#{tab}_reading .reading section")
     page.reload()
-    page.wait_for_selector(f"#{tab}_generate")
-    wait_value(page, f"#{tab}_prompt textarea", f"({HOSTILE}:1.2)")
-    assert page.evaluate("window.__x") is None
+    page.wait_for_selector("body[data-forms=filled]")
+    for tab in PAINTING:
+        show(page, tab)
+        wait_value(page, f"#{tab}_prompt textarea", f"({HOSTILE}:1.2)")
+        assert page.evaluate("window.__x") is None, tab
 
 
-@pytest.mark.parametrize("tab", [*PAINTING, "pnginfo", "gallery", "models", "extensions", "settings"])
-def test_no_tab_needs_sideways_scrolling_on_a_phone(visit: Visit, tab: str) -> None:
+def test_no_tab_needs_sideways_scrolling_on_a_phone(visit: Visit) -> None:
     page = visit(viewport={"width": 390, "height": 844}, device_scale_factor=2, has_touch=True, is_mobile=True).open()
-    show(page, tab)
-    page.wait_for_function("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
-    assert page.evaluate("Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)") <= 390
+    drawn = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+    for tab in (*PAINTING, "pnginfo", "gallery", "models", "extensions", "settings"):
+        show(page, tab)
+        page.wait_for_function(drawn)
+        assert page.evaluate("Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)") <= 390, tab

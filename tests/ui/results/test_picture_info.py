@@ -11,6 +11,7 @@ import pytest
 from tests.ui.conftest import Visit
 from tests.ui.fake_app import FakeApp
 from tests.ui.test_txt2img_page import GENERATE, PROMPT, paint
+from tests.ui.window import resize
 
 pytestmark = [pytest.mark.browser, pytest.mark.tabs("txt2img")]
 
@@ -74,10 +75,14 @@ def test_a_running_job_says_its_settings_too(page: Any, app: FakeApp) -> None:
 
 
 @pytest.mark.tabs
-@pytest.mark.parametrize("size", [(390, 844), (820, 1180), (1440, 900)], ids=["phone", "tablet", "wide"])
-def test_what_can_be_done_with_a_picture_covers_nothing_else(app: FakeApp, visit: Visit, size: tuple[int, int]) -> None:
-    page = visit(viewport={"width": size[0], "height": size[1]}).open()
+def test_what_can_be_done_with_a_picture_covers_nothing_else(app: FakeApp, page: Any) -> None:
     paint(page, app)
+    for size in ((390, 844), (820, 1180), (1440, 900)):  # a phone's, a tablet's, a wide one
+        resize(page, *size)
+        _covers_nothing(page)
+
+
+def _covers_nothing(page: Any) -> None:
     boxes = page.evaluate("""() => [...document.querySelectorAll('#results .actions :is(button, a)')]
       .map((node) => node.getBoundingClientRect()).filter((box) => box.width)
       .map((box) => [box.left, box.top, box.right, box.bottom])""")
