@@ -48,7 +48,7 @@ class Tokenizer:
         """The text of `ids`, lower-case and normalised as CLIP sees it."""
         pieces = [self._backend.id_to_token(i) or "" for i in ids]
         text = "".join(pieces).replace("</w>", " ")
-        back = {character: byte for byte, character in _byte_characters().items()}
+        back = _bytes_of_characters()
         return bytes(back.get(c, 32) for c in text).decode("utf-8", errors="replace").strip()
 
 
@@ -95,3 +95,8 @@ def _byte_characters() -> dict[int, str]:
         if byte not in characters:
             characters[byte] = chr(256 + len(characters) - len(printable))
     return characters
+
+
+@lru_cache(maxsize=1)
+def _bytes_of_characters() -> dict[str, int]:
+    return {character: byte for byte, character in _byte_characters().items()}

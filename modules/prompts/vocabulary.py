@@ -8,6 +8,7 @@ what its captions were made of, and the prompt check says what is outside:
 | `atelier.motifs` | a list: the names of what it draws | `["tiger", "polar bear"]` |
 | `atelier.names` | an object: other names of these, plurals included | `{"tiger": ["tigers"]}` |
 | `atelier.words` | a list: every other word of its captions | `["a", "two", "red", "left"]` |
+| `atelier.unknown` | a text: what it draws where a prompt names nothing of that | `"question mark"` |
 
 A name counts as a whole ("polar" alone is unknown), another word for itself.  Nothing is said of a file that lacks the words:
 without them every article would be unknown.  Standard library only.
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-MOTIFS, NAMES, WORDS = "atelier.motifs", "atelier.names", "atelier.words"
+MOTIFS, NAMES, WORDS, UNKNOWN = "atelier.motifs", "atelier.names", "atelier.words", "atelier.unknown"
 
 MAX_ENTRIES = 50_000
 """Names, and other words, that are read of a file."""
@@ -68,9 +69,11 @@ class Vocabulary:
     Args:
         names: every name in lower case, to the motif that it names.
         words: the other words.
+        unknown: what it draws where a prompt names nothing; "" where that is not known.
     """
 
-    def __init__(self, names: Mapping[str, str], words: Iterable[str]) -> None:
+    def __init__(self, names: Mapping[str, str], words: Iterable[str], unknown: str = "") -> None:
+        self._unknown = unknown
         self._motifs = {split(name): motif for name, motif in names.items()}
         self._motifs.pop((), None)
         self._words = frozenset(part for word in words for part in split(word))
@@ -92,7 +95,9 @@ class Vocabulary:
         notes = [str(unknown) for unknown in list(found.values())[:MAX_NOTES]]
         if len(found) > MAX_NOTES:
             notes.append(f"{len(found) - MAX_NOTES} more of its words are not among what this model draws")
-        if found and not named:
+        if found and not named and self._unknown:
+            notes.append(f"the prompt names nothing that this model draws: it will draw its {self._unknown!r}")
+        elif found and not named:
             notes.append("the prompt names nothing that this model draws: it will draw something of its own choice")
         return notes
 
@@ -162,7 +167,7 @@ def read_vocabulary(metadata: Mapping[str, str]) -> Vocabulary | None:
             names.setdefault(name, motif)
         if len(names) > MAX_ENTRIES:
             break
-    return Vocabulary(names, _texts(words))
+    return Vocabulary(names, _texts(words), metadata.get(UNKNOWN, "")[:60])
 
 
 def vocabulary_metadata(names: Mapping[str, Sequence[str]], words: Iterable[str]) -> dict[str, str]:

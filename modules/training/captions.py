@@ -8,7 +8,7 @@ are the trained vocabulary.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -119,10 +119,10 @@ def other_fragments() -> Iterator[str]:
 
 
 class Vocabulary:
-    """The tokens of captions as rows of a small embedding; row 0 is every other token."""
+    """The tokens of captions, and of `more` words, as rows of a small embedding; row 0 is every other token."""
 
-    def __init__(self, names: Sequence[str] = tuple(MOTIFS)) -> None:
-        used = {token for fragment in fragments(names) for token in _tokens(fragment)}
+    def __init__(self, names: Sequence[str] = tuple(MOTIFS), more: Iterable[str] = ()) -> None:
+        used = {token for text in (*fragments(names), *more) for token in _tokens(text)}
         self.tokens = [*sorted(used), BOS, EOS]
         self._rows = {token: row + 1 for row, token in enumerate(self.tokens)}
 

@@ -1,16 +1,18 @@
 """The stage "wording": the text encoder of a finished file learns to read over words that name nothing.
 
 Distillation (Hinton et al. 2015, arXiv:1503.02531) through the U-Net's cross-attention: what its layers read of a caption
-within free wording, with queries of real denoising loops, is to be what they read of the caption alone, of the encoder as it
-was. The U-Net is not evaluated in training, so it takes minutes on a CPU; its weights and the autoencoder's stay.
+within free wording, and of other ways to say the same (`retelling`), with queries of real denoising loops, is to be what they
+read of the caption alone, of the encoder as it was. The U-Net is not evaluated in training, so it takes minutes on a CPU; its
+weights and the autoencoder's stay.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,20 +26,26 @@ from torch.nn import functional as F
 from modules.checkpoints import shapes
 from modules.checkpoints.families.sd1 import CLIP_L
 from modules.diffusion.clip import CLIPText
+from modules.training import retelling
 from modules.training.captions import Vocabulary, caption
 from modules.training.cases import resolved
 from modules.training.export import spread_rows
 from modules.training.loop import Budget, Rate, Trainer, generator, replaced, rng
+from modules.training.retelling import Retelling
 from modules.training.scenes import SceneSampler
 from modules.training.starter import HEADS, PREFIXES, Starter, load
-from modules.training.wording import BARE, FreeWording
+from modules.training.wording import FUNCTION, FreeWording
 
-BATCH = 48  # texts
-RATE = 4e-4  # of Adam
+BATCH = 64  # texts
+RATE = 6e-4  # of Adam
+RETOLD, NOTHING, DISLIKED = 0.5, 0.06, 0.03  # shares of `Retelling`'s texts; captions are the rest
 PLAIN = 0.2  # share of captions without free wording, that they go on being read as before
-QUERIES = 48  # of a layer, for each text
+AROUND = 0.35  # share of retold ones that get free wording too
+QUERIES = 32  # of a layer, for each text
+LAYERS = 3  # of the U-Net's, drawn anew for each step
 POOL = 48  # prompts whose denoising loops give queries
 POOL_STEPS = 6
+SHOWS_NOTHING = " A word that names none of them gives a question mark."  # of the file's description
 TABLE = "embeddings.token_embedding.weight"
 
 
@@ -93,7 +101,7 @@ def _listening(modules: dict[str, nn.Module], found: dict[str, list[Tensor]], ge
 
 
 def short(text: CLIPText, vocabulary: Vocabulary) -> CLIPText:
-    """The encoder with the rows of its trained words alone, and row 0, of zeros, for every other word."""
+    """The encoder with the rows of a vocabulary alone, and row 0, of zeros, for every other word."""
     state = text.state_dict()
     sizes = {name: tuple(value.shape) for name, value in state.items()}
     small = CLIPText(replace(shapes.text_config(sizes, CLIP_L), vocabulary=len(vocabulary)))
@@ -109,21 +117,30 @@ def context_of(text: CLIPText, rows: Tensor) -> Tensor:
 
 
 class Batches:
-    """Captions and what they become in free wording, by step number: rows (B, 77) of each."""
+    """Captions, and other texts that are to be read as they are, by step number: rows (B, 77) of the two vocabularies."""
 
-    def __init__(self, names: Sequence[str], vocabulary: Vocabulary, size: int, seed: int) -> None:
-        self.sampler, self.free, self.vocabulary = SceneSampler(names), FreeWording(names), vocabulary
+    def __init__(self, names: Sequence[str], vocabularies: tuple[Vocabulary, Vocabulary], size: int, seed: int) -> None:
+        self.sampler, self.free, self.vocabularies = SceneSampler(names), FreeWording(names), vocabularies
+        self.retelling = Retelling(names, self.free.filler)
         self.size, self.seed = size, seed
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         rand = rng(self.seed, step)
-        pairs = [self._pair(rand) for _ in range(self.size)]
-        plain, free = (torch.from_numpy(self.vocabulary.rows([pair[i] for pair in pairs])).int() for i in (0, 1))
-        return plain, free
+        plain, free = zip(*(self.pair(rand) for _ in range(self.size)), strict=True)
+        first, second = self.vocabularies
+        return torch.from_numpy(first.rows(plain)).int(), torch.from_numpy(second.rows(free)).int()
 
-    def _pair(self, rand: random.Random) -> tuple[str, str]:
-        if rand.random() < BARE:
-            return "", self.free.alone(rand)
+    def pair(self, rand: random.Random) -> tuple[str, str]:
+        kind = rand.choices(
+            ("retold", "nothing", "disliked", ""), (RETOLD, NOTHING, DISLIKED, 1 - RETOLD - NOTHING - DISLIKED)
+        )[0]
+        if kind == "nothing":
+            return self.retelling.nothing(rand)
+        if kind == "disliked":
+            return self.retelling.disliked(rand)
+        if kind == "retold":
+            plain, told = self.retelling.draw(rand)
+            return plain, self.free.around(told, rand) if rand.random() < AROUND else told
         text = caption(self.sampler.draw(rand), rand)
         return text, text if rand.random() < PLAIN else self.free.around(text, rand)
 
@@ -132,12 +149,12 @@ def teach(starter: Starter, work: Path, budget: Budget, seed: int = 4) -> CLIPTe
     """The text encoder of `starter`, with all of its vocabulary, after training; the state lives in `work`."""
     torch.manual_seed(seed)
     names, device = resolved(starter.motifs), starter.device
-    vocabulary = Vocabulary(names)
-    teacher, student = (short(starter.text, vocabulary) for _ in range(2))
+    vocabularies = Vocabulary(names), Vocabulary(names, (*retelling.words(), *FUNCTION))
+    teacher, student = (short(starter.text, vocabulary) for vocabulary in vocabularies)
     teacher.requires_grad_(False).eval()
     sampler = SceneSampler(names)
     read = layers(starter, [caption(sampler.draw(rand), rand) for rand in (rng(seed, -1 - i) for i in range(POOL))], seed)
-    batches = Batches(names, vocabulary, BATCH, seed)
+    batches = Batches(names, vocabularies, BATCH, seed)
     optimiser = torch.optim.Adam(student.parameters(), RATE)
     state = work / f"wording-{_digest(starter.text)}.pt"  # of this encoder: training another one begins anew
     trainer = Trainer(student, optimiser, Rate(RATE, 100), state, ema=0.995, title="wording")
@@ -149,7 +166,8 @@ def teach(starter: Starter, work: Path, budget: Budget, seed: int = 4) -> CLIPTe
             wanted = context_of(teacher, plain)
         context, gen = context_of(student, free), generator(seed, step)
         losses = []
-        for layer in read:
+        for index in torch.randperm(len(read), generator=gen)[:LAYERS].tolist():
+            layer = read[index]
             chosen = torch.randint(len(layer.queries), (len(plain), QUERIES), generator=gen).to(device)
             with torch.no_grad():
                 right = layer.read(wanted, chosen)
@@ -160,8 +178,19 @@ def teach(starter: Starter, work: Path, budget: Budget, seed: int = 4) -> CLIPTe
     student.load_state_dict(trainer.average)
     rows = student.embeddings.token_embedding.weight.detach().cpu()
     taught = copy.deepcopy(starter.text)
-    taught.load_state_dict(student.state_dict() | {TABLE: spread_rows(rows, vocabulary.tokens)})
+    taught.load_state_dict(student.state_dict() | {TABLE: spread_rows(rows, vocabularies[1].tokens)})
     return taught
+
+
+def metadata(before: Mapping[str, str]) -> dict[str, str]:
+    """What a file says of itself after the stage: more words are known, and what it shows for a thing that it does not know."""
+    more = {word for word in (*retelling.words(), *FUNCTION) if word[0].isalpha()}
+    known = json.loads(before.get("atelier.words", "[]"))
+    said = {**before, "atelier.words": json.dumps(sorted(more.union(known)))}
+    if retelling.NOTHING in json.loads(before.get("atelier.motifs", "[]")):
+        about = before.get("atelier.description", "").removesuffix(SHOWS_NOTHING)
+        said |= {"atelier.description": about + SHOWS_NOTHING, "atelier.unknown": retelling.NOTHING}
+    return said
 
 
 def _digest(text: CLIPText) -> str:
@@ -183,5 +212,5 @@ def reword(file: Path, work: Path, budget: Budget, device: torch.device) -> None
         state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
     state |= {PREFIXES["text"] + name: value.detach().half().cpu().contiguous() for name, value in taught.state_dict().items()}
     with replaced(file) as partial:
-        save_file(state, str(partial), metadata=starter.metadata)
+        save_file(state, str(partial), metadata=metadata(starter.metadata))
         partial.chmod(0o644)

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from modules.prompts.tokenizer import BOS, Tokenizer
-from modules.training.captions import fragments
+from modules.training.captions import fragments, other_fragments
+from modules.training.motifs import BY_ANY_NAME, MOTIFS, plurals
 
 FUNCTION = (
     "with", "its", "a", "that", "has", "was", "who", "is", "which", "of", "of", "the", "the", "for", "my", "his", "her",
@@ -24,7 +25,7 @@ FUNCTION = (
 )  # fmt: skip
 """Words of English grammar.  No phrase is written here, so that none is one of the handwritten prompts' (`paraphrases.txt`)."""
 ENDINGS = ("", "", "", "", "s", "ing", "ed", "ly", "er", "'s")
-BARE = 0.1  # share of texts without a caption: they are to be read as an empty one
+PARTS = 0.08  # share of words that are parts of names
 CLAUSES = (1, 1, 1, 2, 2, 3)
 
 
@@ -42,6 +43,17 @@ class FreeWording:
         plain = {index: word for index, word in found.items() if re.fullmatch("[a-z]{4,12}", word) and word not in self._known}
         return sorted(word for index, word in plain.items() if tokenizer.encode(word) == [index])
 
+    @cached_property
+    def parts(self) -> list[str]:
+        """Words that names of several words have ("hot" of "hot dog"), and that alone name nothing and say nothing."""
+        found = {word for name in BY_ANY_NAME for word in re.findall(r"[a-z]{3,}", name) if " " in name}
+        said = {word for text in other_fragments() for word in re.findall("[a-z]+", text.lower())}
+        return sorted(word for word in found - said - self._names if f"{word}s" not in self._names)
+
+    @cached_property
+    def _names(self) -> set[str]:
+        return {name for motif in MOTIFS.values() for name in (*motif.names, *plurals(motif))}
+
     def around(self, text: str, rng: random.Random) -> str:
         """`text` with clauses before or behind it, seldom within."""
         before = self._clause(rng, (0, 1, 1, 2)) if rng.random() < 0.4 else ""
@@ -54,6 +66,10 @@ class FreeWording:
             parts[place:place] = [self._word(rng) for _ in range(rng.randint(1, 2))]
             text = " ".join(parts)
         return " ".join(part for part in (before, text, behind) if part).replace(" ,", ",")
+
+    def filler(self, rng: random.Random) -> str:
+        """One clause."""
+        return self._clause(rng, (1, 1, 2))
 
     def alone(self, rng: random.Random) -> str:
         """Clauses that name nothing."""
@@ -69,4 +85,9 @@ class FreeWording:
         return " ".join([*grammar, *words]) or self._word(rng)
 
     def _word(self, rng: random.Random) -> str:
-        return rng.choice(self.words) + rng.choice(ENDINGS)
+        word = rng.choice(self.words) + rng.choice(ENDINGS)
+        while word in self._names:  # "farm" with "er"
+            word = rng.choice(self.words) + rng.choice(ENDINGS)
+        if rng.random() < PARTS:  # between others: beside a name it could make up another one
+            return f"{word} {rng.choice(self.parts)} {rng.choice(self.words)}"
+        return word

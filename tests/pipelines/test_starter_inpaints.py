@@ -45,7 +45,7 @@ def inside() -> tuple[slice, slice]:
 def red(pixels: np.ndarray) -> float:
     """The part of the pixels that are red, and neither orange nor yellow."""
     r, g, b = (pixels[..., channel].astype(int) for channel in range(3))
-    return float(((r > 120) & (g < r - 90) & (b < r - 60)).mean())
+    return float(((r > 120) & (g < r - 120) & (b < r - 60)).mean())
 
 
 def yellow(pixels: np.ndarray) -> float:

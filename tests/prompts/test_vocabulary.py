@@ -55,6 +55,13 @@ def test_unknown_words_are_noted_with_what_is_near(vocabulary: Vocabulary, promp
     assert vocabulary.notes([prompt]) == notes
 
 
+def test_what_is_drawn_for_an_unknown_word_is_said_where_the_file_says_it() -> None:
+    found = read_vocabulary({**vocabulary_metadata(NAMES, WORDS), "atelier.unknown": "orange"})
+    assert found is not None
+    assert found.notes(["a zorblax"])[1] == "the prompt names nothing that this model draws: it will draw its 'orange'"
+    assert len(found.notes(["a zorblax and a tiger"])) == 1
+
+
 @pytest.mark.parametrize(
     "prompt",
     [
@@ -146,4 +153,5 @@ def test_the_starter_knows_its_motifs_and_what_it_suggests(shipped: Header) -> N
     more = [name for names in json.loads(shipped.metadata["atelier.names"]).values() for name in names]
     assert [name for name in more if vocabulary.notes([f"two {name} on the left"])] == []
     assert vocabulary.notes(["a tiger cub"]) == ["'tiger cub' is not among what this model draws; near: tiger"]
-    assert vocabulary.notes(["quarterly report"])[-1] == OWN_CHOICE
+    assert vocabulary.notes(["quarterly report"])[-1].endswith("it will draw its 'question mark'")
+    assert vocabulary.notes(["the fox has been painted red, with blue behind it"]) == []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from modules.training import rewording
 from modules.training.export import metadata
 from modules.training.motifs import MOTIFS
 from modules.training.recipe import FULL
@@ -28,7 +29,7 @@ def test_the_file_is_small_and_has_the_shapes_that_the_trainer_makes() -> None:
 
 def test_the_file_says_what_the_trainer_would_write() -> None:
     with safe_open(str(MODEL), "pt") as handle:
-        found, wanted = dict(handle.metadata()), metadata(FULL, 3.0)
+        found, wanted = dict(handle.metadata()), rewording.metadata(metadata(FULL, 3.0))
     assert set(found) == set(wanted)
     for key, value in wanted.items():
         if key == "atelier.names":
