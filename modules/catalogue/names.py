@@ -56,7 +56,7 @@ class Names:
         return _as_preferred(self.as_in_its_file(name))
 
     def as_in_its_file(self, name: Any) -> CheckpointInfo:
-        """`checkpoint`, with the defaults of its file alone."""
+        """`checkpoint`, with the defaults of its file alone; raises as it does."""
         if name and not isinstance(name, str):
             raise RequestError(f"checkpoint: must be the name of one, as text; {repr(name)[:60]} was given")
         if name:
