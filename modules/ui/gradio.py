@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -59,4 +60,14 @@ async def _fetched_by_nobody(url: str, cache_dir: str) -> str:
 # Gradio downloads what any callback is given as a file at some address, from the whole public internet.
 processing_utils.async_ssrf_protected_download = _fetched_by_nobody
 
-__all__ = ["gr"]
+
+def keep_signatures(page: gr.Blocks) -> None:
+    """Keep what Gradio asks `inspect` for anew with each component that it describes: a third of a page's load event."""
+    for kind in {type(block) for block in page.blocks.values()}:
+        function: Any = kind.__init__
+        while function is not None:
+            function.__signature__ = inspect.signature(function)
+            function = getattr(function, "__wrapped__", None)
+
+
+__all__ = ["gr", "keep_signatures"]

@@ -26,7 +26,7 @@ from modules.languages import files as languages
 from modules.ui.files import STATIC, imported
 from modules.ui.first_script import FirstScript
 from modules.ui.form_sync import FormSync
-from modules.ui.gradio import gr
+from modules.ui.gradio import gr, keep_signatures
 from modules.ui.results import Results
 from modules.ui.tabs.base import Tab
 from modules.ui.tabs.extensions import ExtensionsTab
@@ -165,6 +165,7 @@ def build_page(sync: FormSync, shown: list[Tab], version: str) -> gr.Blocks:
         sync.connect(results, page)
         for tab in shown:
             tab.connect(results, page)
+    keep_signatures(page)
     return page
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from modules.ui.files import STATIC, imported
 from modules.ui.page import _version
+from tests.ui.conftest import Visit
 
 
 def test_the_version_changes_with_a_file_in_a_subfolder_and_with_its_place(tmp_path: Path) -> None:
@@ -39,6 +41,24 @@ def test_no_script_of_ours_is_found_only_while_the_page_opens() -> None:
     """Each that a browser finds behind another's import costs a round trip more before the page answers."""
     ours = {path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.js")}
     assert set(imported(STATIC, "main.js", "canvas/index.js")) == ours - {"mode.js", "where.js"}
+
+
+@pytest.mark.browser
+def test_no_visit_asks_for_a_signature_of_a_component_again(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio describes each component that changes by its constructor's: a fifth of a second of each opening."""
+    visitor = visit()
+    visitor.open()
+    made: list[Any] = []
+    make = inspect.Signature.from_callable.__func__  # type: ignore[attr-defined]
+
+    def watched(kind: Any, function: Any, **options: Any) -> Any:
+        if not hasattr(function, "__signature__") and getattr(function, "__name__", "") == "__init__":
+            made.append(function)
+        return make(kind, function, **options)
+
+    monkeypatch.setattr(inspect.Signature, "from_callable", classmethod(watched))
+    visitor.open()
+    assert not made
 
 
 @pytest.mark.browser
