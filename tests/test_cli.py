@@ -301,12 +301,23 @@ def test_a_failing_check_shows_what_it_said_and_a_passing_one_does_not(capsys: p
     assert "chatter" not in said
 
 
+def test_a_check_beside_the_tests_speaks_only_when_it_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    good = check.started(check.Check("good", (sys.executable, "-c", "print('chatter')")))
+    bad = check.started(check.Check("bad", (sys.executable, "-c", "print('the reason' * 9999); raise SystemExit(3)")))
+    assert good()
+    assert not bad()
+    said = capsys.readouterr().out
+    assert said.startswith("bad: FAILED\nthe reason")
+    assert "chatter" not in said
+
+
 @pytest.mark.parametrize(("good", "code"), [(True, 0), (True, 5), (False, 0)])
 def test_the_verdict(
     good: bool, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """All well: the tests' summary is the last line.  Else: what failed is."""
     monkeypatch.setattr(check, "passes", lambda check: good)
+    monkeypatch.setattr(check, "started", lambda check: lambda: good)
     stand_in = tmp_path / "python"
     stand_in.write_text(f"#!{sys.executable}\nprint('3 passed'); raise SystemExit({code})\n")
     stand_in.chmod(0o755)
@@ -314,7 +325,7 @@ def test_the_verdict(
     verdict = run("test")
     said = capfd.readouterr().out.rstrip().splitlines()
     assert verdict == (code or (0 if good else 1))
-    assert said[-1] == "3 passed" if good else any(line.startswith("FAILED: format") for line in said)
+    assert said[-1] == "3 passed" if good else "FAILED: format, lint, layers, types" in said
 
 
 # ---- progress

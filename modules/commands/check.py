@@ -1,7 +1,7 @@
 """`test`: everything that must hold before a change is done, in the order of how soon it answers.
 
 All checks run even after one failed, so that one round shows everything.  pytest runs last, so that its own summary is the
-last line when all is well.
+last line when all is well; the types, a minute on one core, are checked meanwhile.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +34,12 @@ def checks() -> list[Check]:
     return [
         Check("format", (str(scripts / "ruff"), "format", "--check", "."), "ruff format ."),
         Check("lint", (str(scripts / "ruff"), "check", "."), "ruff check --fix ."),
-        Check("types", (sys.executable, "-m", "mypy")),
         Check("layers", (str(scripts / "lint-imports"), "--no-cache")),
     ]
+
+
+def types() -> Check:
+    return Check("types", (sys.executable, "-m", "mypy"))
 
 
 def run(values: argparse.Namespace, settings: Settings) -> int:
@@ -46,11 +50,14 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
             f"{', '.join(missing)} not installed here; run `python3 webui.py test`, which installs the test tools"
         )
     failed = [check for check in checks() if not passes(check)]
-    print("tests", flush=True)
+    ended = started(types())
+    print("types: beside the tests\ntests", flush=True)
     side_by_side = ["-n", "2", "--dist", "loadfile"]  # whole files: what their tests share is built once
     code = subprocess.run(
         [sys.executable, "-m", "pytest", *side_by_side, *values.pytest], cwd=ROOT, env=_environment()
     ).returncode
+    if not ended():
+        failed.append(types())
     if not failed:
         return code
     names = [check.name for check in failed] + (["tests"] if code else [])
@@ -63,15 +70,38 @@ def run(values: argparse.Namespace, settings: Settings) -> int:
 
 def passes(check: Check) -> bool:
     """Run a check: one line when it passes, all that it said when it does not."""
-    started = time.monotonic()
-    done = subprocess.run(
+    begun = time.monotonic()
+    code, said = _started(check)()
+    print(f"{check.name}: {'FAILED' if code else 'passed'} ({time.monotonic() - begun:.1f} s)", flush=True)
+    if code:
+        print(said, flush=True)
+    return code == 0
+
+
+def started(check: Check) -> Callable[[], bool]:
+    """Begin a check; what is answered waits for its end, is silent when it passed, and else prints all that it said."""
+    wait = _started(check)
+
+    def passed() -> bool:
+        code, said = wait()
+        if code:
+            print(f"{check.name}: FAILED\n{said}", flush=True)
+        return code == 0
+
+    return passed
+
+
+def _started(check: Check) -> Callable[[], tuple[int, str]]:
+    """What is answered waits for the exit code and all output."""
+    process = subprocess.Popen(
         check.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
-    verdict = "passed" if done.returncode == 0 else "FAILED"
-    print(f"{check.name}: {verdict} ({time.monotonic() - started:.1f} s)", flush=True)
-    if done.returncode:
-        print(done.stdout, flush=True)
-    return done.returncode == 0
+
+    def ended() -> tuple[int, str]:
+        said, _ = process.communicate()
+        return process.returncode, said
+
+    return ended
 
 
 def _environment() -> dict[str, str]:
