@@ -8,6 +8,7 @@
     denoiser     train the U-Net and the text encoder
     export       write the file, from finished or unfinished stages
     wording      teach the text encoder of a file to read over words that name nothing, and write the file anew
+    practice     train the U-Net of a file further, on things that an evaluation found missing, and write the file anew
     evaluate     measure the release gates on a file
 
     lora         train a LoRA of a folder of pictures, or of a built-in style (apart from the stages above)
@@ -36,7 +37,7 @@ from modules.training.loop import Budget
 from modules.training.lora import command as lora
 from modules.training.recipe import recipe_for
 from modules.training.sheets import PROMPTS, contact_sheet
-from modules.training.stages import SHARES, Work
+from modules.training.stages import PRACTICE, SHARES, Work
 from modules.training.upscaler import command as upscaler
 
 MODEL = Path("models/atelier-starter.safetensors")
@@ -57,7 +58,11 @@ def budget_of(options: argparse.Namespace) -> Budget:
     if options.budget is None and options.smoke:
         return Budget(steps=SMOKE_STEPS)
     seconds = SECONDS["cuda" if options.device.type == "cuda" else "cpu"] if options.budget is None else options.budget
-    return Budget(seconds * SHARES.get(options.command, 1.0) if options.budget is None else seconds)
+    return Budget(
+        seconds * SHARES.get(options.command, PRACTICE if options.command == "practice" else 1.0)
+        if options.budget is None
+        else seconds
+    )
 
 
 def everything(options: argparse.Namespace) -> None:
@@ -89,7 +94,11 @@ def export(options: argparse.Namespace) -> None:
 
 
 def wording(options: argparse.Namespace) -> None:
-    work_of(options).wording(budget_of(options), options.model)
+    work_of(options).wording(budget_of(options), options.model, options.teacher)
+
+
+def practice(options: argparse.Namespace) -> None:
+    work_of(options).practice(budget_of(options), options.model, options.missed)
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -147,6 +156,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "denoiser": denoiser,
     "export": export,
     "wording": wording,
+    "practice": practice,
     "evaluate": evaluate,
 }
 OTHERS: dict[str, Callable[[argparse.Namespace], None]] = {"lora": lora.run, "upscaler": upscaler.run}
@@ -168,12 +178,18 @@ def parser() -> argparse.ArgumentParser:
             _add_evaluation(command)
             continue
         command.add_argument("--smoke", action="store_true", help="the smallest sizes and stand-ins for glyphs")
-        if name in ("all", *SHARES):
+        if name in ("all", "practice", *SHARES):
             command.add_argument("--budget", type=float, metavar="SECONDS", help="of training, over all runs")
         if name in ("all", "render"):
             command.add_argument("--workers", type=int, default=1, help="processes that draw scenes (default: %(default)s)")
-        if name in ("all", "export", "wording"):
+        if name in ("all", "export", "wording", "practice"):
             command.add_argument("--model", type=Path, default=MODEL, help="the file to write (default: %(default)s)")
+        if name == "practice":
+            command.add_argument("--missed", nargs="+", required=True, metavar="MOTIF", help="what half of the scenes show")
+        if name == "wording":
+            command.add_argument(
+                "--teacher", type=Path, help="the file as it was before this stage, to teach one further that went through it"
+            )
         if name in ("all", "export"):
             command.add_argument("--cfg", type=float, default=3.0, help="the guidance scale that the file recommends")
     adapter = commands.add_parser("lora", formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -134,7 +134,7 @@ class Vocabulary:
 
         With a generator, some texts get words in that the model does not know, anywhere.
         """
-        tokens = [self._rows.get(token, 0) for token in _tokens(text)]
+        tokens = [self._row(token) for token in _tokens(text)]
         if rng is not None and rng.random() < (UNSEEN if text else UNSEEN_ALONE):
             for _ in range(rng.randint(1, 4)):  # words, of one token or a few
                 place = rng.randint(0, len(tokens))
@@ -143,6 +143,9 @@ class Vocabulary:
         row[0] = self._rows[BOS]
         row[1 : 1 + len(tokens[: TOKENS - 2])] = tokens[: TOKENS - 2]
         return row
+
+    def _row(self, token: int) -> int:
+        return self._rows.get(token, 0)
 
     def rows(self, texts: Sequence[str], rng: random.Random | None = None) -> Rows:
         """(B, 77), as `row`."""

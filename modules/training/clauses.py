@@ -21,6 +21,13 @@ ON = (
 )
 IT = "[it|it|him|her|them|that|this|one]"
 GROUND = (
+    f"{{x}} [where|so that|since|as|because|and] [all|everything|whatever] [that|which|] {{w}} "
+    f"[it|the {{name}}|there] {ARE} {{c}}",
+    f"{{x}} [where|so that|and|but] [all|everything|whatever] [that|which|] {ARE} {ROUND} {IT} {ARE} {ALL}{{c}}",
+    f"{{x}} {{w}} {{ac}} {FIELD}",
+    f"{{x}} {{w}} {ON} [a|an|the|some|this|{{w}}] [very|completely|perfectly|quite|nicely|] {{c}} {FIELD}, {{w}}",
+    f"{ALL}{{c}} {FIELD}, {{x}} {ON} {IT}, {{w}}",
+    f"{{x}} {{w}}, [nothing|not a thing|no other colour] [but|except|save] {{c}} {ROUND} {IT}",
     f"{{x}} {ON} {ALL}{{c}}",
     f"{{x}} {ON} {ALL}{{c}}",
     f"{{x}} {ON} {{ac}} {FIELD}",
@@ -53,6 +60,18 @@ GROUND = (
 )
 PARTS = "[skin|fur|feathers|paint|body|cover|scales|surface|colour|shade|tone|outside|hide]"
 COLOUR = (
+    "{x} [that|which] [is|was|should be] {c} [rather than|instead of|and not|more than|like|as] {w}",
+    "{c} [rather than|instead of|and not|like|as] {w}, {x}",
+    "[give|lend|show|get] [me|us|her|them] {x} [that|which] [is|looks|has become] {all}{c} {w}",
+    "[suppose|imagine|if|as if|only if] {x} [was|is|were|had been|became|could be] {ac} one {w}",
+    "{x}, {ac} one [{w}|this time|at last|as well|for a change]",
+    "{x}, [and|but] {ac} one",
+    "{x} of [the|a|some|that] {c} [kind|sort|type|family|{w}|{w}]",
+    "[the|a|my|your] {w} {name} has [just|now|at last|again|recently|] [been|become|turned] [painted|dyed|sprayed|{w}|] {c}",
+    "[the|a|my|your] {w} {name} [just|now|at last|] [got|was|is] [painted|dyed|sprayed|{w}|] {all}{c}",
+    "{x} {w} {ed} {c} {w}",
+    "[{w}|paint|dye] {x} {c} [for|before|at|by|until|because of|in time for] {w}",
+    "{x} [that's|it's|is] {c} [from end to end|from neck to tail|on every side|wherever one looks|to the last bit]",
     f"{{x}} [that|which|who] {ARE} {{all}}{{c}}",
     "{x} [that|which|who] [turned|became|has become|has turned|looks|appears|went|has gone|shines|grew] {all}{c}",
     f"the {{name}} {ARE} {{all}}{{c}}",
@@ -135,6 +154,10 @@ SIZE = {
     ),
 }  # fmt: skip
 COUNT = (
+    "{n} {xs}, {w}, [all|each|every one|most|both] of [these|those|us|you]",
+    "{n} {xs} {w}, [all|each|none|some] of [them|these] {w}",
+    "{n} {xs} [left|right|over|behind|more|at once] {w}",
+    "{w} {n} [very|so|rather|] {w} {xs}",
     "{n} {xs} {w}",
     "{n} {xs}, {w}",
     "{n} {xs} [for|of|from|in|at|with|after|without|before] {w}",
@@ -150,6 +173,12 @@ COUNT = (
 )
 VERB = "[{ing}|{ing}|{ed} [by|with|to|at|for]|is {ing}|was {ed} by|{es}|{es}|{es} with|that {es}|who {es}|which {ed}]"
 PAIR = (
+    "{x} {w} {y}, {w}",
+    "{x} {w} {y}",
+    "{w} [is|was|:|means|has|wants] {x}, [then|and|plus|with] {y}",
+    "{x}, [next|and|also] [on|to|at] [the|its] right [of that|side|] {y} [too|as well|also|in addition|{w}]",
+    "{x} {w}, {y} {w}",
+    "{x} [close to|close by|up against|side by side with|not far from|right beside|right by] {y} [like|as|for|at] {w}",
     f"{{x}} {VERB} {{y}}",
     f"{{x}} {VERB} {{y}}",
     f"{{x}} {VERB} {{y}} {{w}}",
@@ -175,6 +204,22 @@ PAIR = (
     "{x} [met|meets|sees|saw|loves|likes|finds|found|has|knows|asks|misses|helps] {y} {w}",
 )
 THING = (
+    "{x}, the [only|best|next|last] {w} [that|which] [nobody|people|everybody] {ed}",
+    "{x} {ing} [off|down|away|up|out|along|by|over|under|past] {w}",
+    "{x} [left|lost|kept|found|seen|used] {w} [by|in|at|for|open|behind|over] {w}",
+    "{x} {ing} [its|her|his|their|my|a|the] {w} {w}",
+    "{w} {w} {name} with {w}",
+    "{w} {name}, {w}",
+    "{x}, the {w} {w} {es} for",
+    "{x} for the {w} of the {w}",
+    "{x}, {w}, {w}, {w}",
+    "[{w}, {w}!|{w}?|{w}:] {x}",
+    "{x} as {w} {w} to {w} [them|it|him]",
+    "[the|a|one] {w} {name} {w}",
+    "{x} {ing} against {w}",
+    "{x} {ing} its {w}",
+    "{x} on a {w}, {ed}",
+    "{w} a {w} {name} on a {w} {w}",
     "{x} {w}, {w} the {name}", "{w}, {x}, {w} {name}", "{x} {w}, {w}", "{w}, {x} {w}", "{x} {ing} {w} {w}", "{x} about to {w}",
     "{x} {w}", "{x}, {w}", "{x} [that|which|who] {es} {w}", "{x} {ing} {w}", "{x} {ed} {w}",
     "{x} [for|of|from|in|at|with|by] {w}",

@@ -7,6 +7,7 @@ ground off the noise's mean.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -99,10 +100,34 @@ class Batches:
         latents = self.latents[index].float()
         rows = self.rows[index, whole(self.rows.shape[1])]
         rows = torch.where((uniform(size) < EMPTY)[:, None], self.empty[whole(len(self.empty))], rows).int()
-        offsets = torch.randn(size, latents.shape[1], 1, 1, generator=gen, device=device)
-        offsets = OFFSET * offsets * (uniform(size, 1, 1, 1) < OFFSET_SHARE)
-        noise = torch.randn(latents.shape, generator=gen, device=device) + offsets
+        noise = draw_noise(latents, gen)
         return latents, rows, draw_timesteps(size, gen, device), noise
+
+
+def draw_noise(latents: Tensor, gen: torch.Generator) -> Tensor:
+    """Noise like latents (B, 4, h, w), some of it offset."""
+    size, channels, device = len(latents), latents.shape[1], latents.device
+    offsets = torch.randn(size, channels, 1, 1, generator=gen, device=device)
+    offsets = OFFSET * offsets * (torch.rand(size, 1, 1, 1, generator=gen, device=device) < OFFSET_SHARE)
+    return torch.randn(latents.shape, generator=gen, device=device) + offsets
+
+
+class NoiseLoss:
+    """The weighted error of predicted noise."""
+
+    def __init__(self, device: torch.device) -> None:
+        alphas = alphas_cumprod()
+        self.alphas, self.weights = alphas.to(device), loss_weights(alphas).to(device)
+
+    def __call__(self, predict: Callable[[Tensor, Tensor], Tensor], clean: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+        """A scalar; `predict` takes noisy latents (B, 4, h, w) and timesteps (B,), in bfloat16 arithmetic."""
+        alpha = self.alphas[timesteps][:, None, None, None]
+        x = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(clean.device.type, torch.bfloat16):
+            predicted = predict(x, timesteps)
+        errors = (predicted - noise).square().mean((1, 2, 3))
+        loss: Tensor = (errors * self.weights[timesteps]).mean()
+        return loss
 
 
 def draw_timesteps(count: int, gen: torch.Generator, device: torch.device) -> Tensor:
@@ -131,19 +156,12 @@ def train(
     trainer = Trainer(model, muon, Rate(recipe.rate, recipe.warmup), file, ema=0.9985, title="denoiser")
     trainer.resume()
     batches = Batches(scenes, latents, vocabulary, recipe.batch, seed, device)
-    alphas = alphas_cumprod().to(device)
-    weights = loss_weights(alphas)
+    loss = NoiseLoss(device)
     print(f"denoiser: step {trainer.step}, {len(vocabulary)} rows of words, {len(latents)} latents", flush=True)
 
     def loss_of(step: int, used: float) -> Tensor:
         clean, rows, timesteps, noise = batches.at(step, used)
-        alpha = alphas[timesteps][:, None, None, None]
-        x = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
-            predicted = model(x, timesteps, rows)
-        errors = (predicted - noise).square().mean((1, 2, 3))
-        loss: Tensor = (errors * weights[timesteps]).mean()
-        return loss
+        return loss(lambda x, t: model(x, t, rows), clean, timesteps, noise)
 
     trainer.run(loss_of, budget, stop_at)
     model.load_state_dict(trainer.average)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -89,6 +90,13 @@ def metadata(recipe: Recipe, cfg_scale: float) -> dict[str, str]:
         "atelier.names": json.dumps({name: more for name, more in others.items() if more}),
         "atelier.words": json.dumps(sorted(words)),
     }
+
+
+def replace_part(file: Path, part: str, network: nn.Module, said: Mapping[str, str]) -> None:
+    """Write a file anew with this network ("unet", "vae", "text") and metadata, whole or not at all, all else as it is."""
+    with safe_open(str(file), "pt") as handle:
+        state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
+    write(state | {PREFIXES[part] + name: value for name, value in _plain(network).items()}, file, dict(said))
 
 
 def rewrite_metadata(file: Path, changes: Mapping[str, str]) -> None:

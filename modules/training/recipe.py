@@ -34,6 +34,7 @@ class Recipe:
     rate: float = 1.4e-3
     gain: float = 2.0
     warmup: int = 100
+    practice_scenes: int = 6_144
 
     def text(self, vocabulary: int) -> TextConfig:
         """CLIP's form, one head per 64 channels."""
@@ -48,7 +49,7 @@ SMOKE = Recipe(
     names=("apple", "fox", "cat", "car", "star", "rocket", "tree", "crown", "top hat", "pizza", "grapes", "house"),
     picture=64, scenes=32, captions=2, autoencoder=VAEConfig(channels=(64, 64, 64, 64), res_blocks=1),
     unet=UNetConfig(channels=(32, 32), res_blocks=1, transformer_depth=(0, 1), context_dim=64), text_layers=1,
-    autoencoder_batch=2, batch=8, warmup=5,
+    autoencoder_batch=2, batch=8, warmup=5, practice_scenes=16,
 )  # fmt: skip
 """Every stage at the smallest sizes: it shows that they run, no picture worth looking at comes of it."""
 

@@ -8,7 +8,6 @@ weights and the autoencoder's stay.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import random
@@ -18,10 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modules.checkpoints import shapes
 from modules.checkpoints.families.sd1 import CLIP_L
@@ -29,20 +27,24 @@ from modules.diffusion.clip import CLIPText
 from modules.training import retelling
 from modules.training.captions import Vocabulary, caption
 from modules.training.cases import resolved
-from modules.training.export import spread_rows
-from modules.training.loop import Budget, Rate, Trainer, generator, replaced, rng
+from modules.training.export import replace_part
+from modules.training.lexicon import Lexicon
+from modules.training.linear_start import zero
+from modules.training.loop import Budget, Rate, Trainer, generator, rng
 from modules.training.retelling import Retelling
 from modules.training.scenes import SceneSampler
-from modules.training.starter import HEADS, PREFIXES, Starter, load
-from modules.training.wording import FUNCTION, FreeWording
+from modules.training.starter import HEADS, Starter, load
+from modules.training.wording import FUNCTION, IDIOMS, FreeWording
 
 BATCH = 64  # texts
 RATE = 6e-4  # of Adam
 RETOLD, NOTHING, DISLIKED = 0.5, 0.06, 0.03  # shares of `Retelling`'s texts; captions are the rest
 PLAIN = 0.2  # share of captions without free wording, that they go on being read as before
 AROUND = 0.35  # share of retold ones that get free wording too
+SHORT, WHOLE = 28, 5
 QUERIES = 32  # of a layer, for each text
 LAYERS = 3  # of the U-Net's, drawn anew for each step
+DEPTH = 8  # layers of the text encoder: sentences need more than captions
 POOL = 48  # prompts whose denoising loops give queries
 POOL_STEPS = 6
 SHOWS_NOTHING = " A word that names none of them gives a question mark."  # of the file's description
@@ -102,13 +104,26 @@ def _listening(modules: dict[str, nn.Module], found: dict[str, list[Tensor]], ge
 
 def short(text: CLIPText, vocabulary: Vocabulary) -> CLIPText:
     """The encoder with the rows of a vocabulary alone, and row 0, of zeros, for every other word."""
+    rows = text.state_dict()[TABLE][torch.tensor(vocabulary.tokens)]
+    return _with_table(text, torch.cat([torch.zeros_like(rows[:1]), rows]))
+
+
+def deep(text: CLIPText, lexicon: Lexicon) -> CLIPText:
+    """The encoder with the rows of a lexicon, and `DEPTH` layers; those that it had not pass on what they are given."""
+    student = _with_table(text, text.state_dict()[TABLE][lexicon.examples()], DEPTH)
+    with torch.no_grad():
+        for name, module in student.encoder.layers[len(text.encoder.layers) :].named_modules():
+            if name.endswith(("out_proj", "fc2")):
+                zero(module)
+    return student
+
+
+def _with_table(text: CLIPText, table: Tensor, layers: int = 0) -> CLIPText:
     state = text.state_dict()
-    sizes = {name: tuple(value.shape) for name, value in state.items()}
-    small = CLIPText(replace(shapes.text_config(sizes, CLIP_L), vocabulary=len(vocabulary)))
-    rows = state[TABLE][torch.tensor(vocabulary.tokens)]
-    small.load_state_dict(state | {TABLE: torch.cat([torch.zeros_like(rows[:1]), rows])})
-    small.embeddings.token_embedding.padding_idx = 0  # no gradient: all words that are not known are alike
-    return small.to(rows.device)
+    config = shapes.text_config({name: tuple(value.shape) for name, value in state.items()}, CLIP_L)
+    made = CLIPText(replace(config, vocabulary=len(table), layers=max(config.layers, layers)))
+    made.load_state_dict(made.state_dict() | state | {TABLE: table})
+    return made.to(table.device)
 
 
 def context_of(text: CLIPText, rows: Tensor) -> Tensor:
@@ -116,19 +131,30 @@ def context_of(text: CLIPText, rows: Tensor) -> Tensor:
     return text.final_layer_norm(text(rows)[-1])  # type: ignore[no-any-return]
 
 
+def words() -> set[str]:
+    """The words that the stage teaches."""
+    return {word for text in (*retelling.words(), *FUNCTION, *IDIOMS) for word in text.split(" ")}
+
+
 class Batches:
     """Captions, and other texts that are to be read as they are, by step number: rows (B, 77) of the two vocabularies."""
 
-    def __init__(self, names: Sequence[str], vocabularies: tuple[Vocabulary, Vocabulary], size: int, seed: int) -> None:
+    def __init__(self, names: Sequence[str], vocabularies: tuple[Vocabulary, Lexicon], size: int, seed: int) -> None:
         self.sampler, self.free, self.vocabularies = SceneSampler(names), FreeWording(names), vocabularies
         self.retelling = Retelling(names, self.free.filler)
         self.size, self.seed = size, seed
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         rand = rng(self.seed, step)
-        plain, free = zip(*(self.pair(rand) for _ in range(self.size)), strict=True)
+        plain, free = zip(*(self.sound_pair(rand) for _ in range(self.size)), strict=True)
         first, second = self.vocabularies
         return torch.from_numpy(first.rows(plain)).int(), torch.from_numpy(second.rows(free)).int()
+
+    def sound_pair(self, rand: random.Random) -> tuple[str, str]:
+        """A pair whose words do not happen to name more."""
+        while self.free.adds(*(pair := self.pair(rand))):
+            pass
+        return pair
 
     def pair(self, rand: random.Random) -> tuple[str, str]:
         kind = rand.choices(
@@ -145,13 +171,31 @@ class Batches:
         return text, text if rand.random() < PLAIN else self.free.around(text, rand)
 
 
-def teach(starter: Starter, work: Path, budget: Budget, seed: int = 4) -> CLIPText:
-    """The text encoder of `starter`, with all of its vocabulary, after training; the state lives in `work`."""
+def shortened(plain: Tensor, free: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """The texts of a step that have at most `SHORT` tokens, cut there; in every `WHOLE`th step all of them with all 77.
+
+    Texts are short and the end mark fills the other positions: most of the arithmetic would be theirs.
+    """
+    if step % WHOLE == 0:
+        return plain, free
+    short_enough = torch.ones(len(plain), dtype=torch.bool)
+    for rows in (plain, free):
+        short_enough &= (rows[:, SHORT - 1 :] == rows[:, -1:]).all(1)
+    if not short_enough.any():
+        return plain, free
+    return plain[short_enough, :SHORT], free[short_enough, :SHORT]
+
+
+def teach(starter: Starter, work: Path, budget: Budget, teacher: CLIPText | None = None, seed: int = 4) -> CLIPText:
+    """The text encoder of `starter`, with all of its vocabulary, after training; the state lives in `work`.
+
+    `teacher` is the encoder that captions are read by: None for that of `starter`, as it is.
+    """
     torch.manual_seed(seed)
     names, device = resolved(starter.motifs), starter.device
-    vocabularies = Vocabulary(names), Vocabulary(names, (*retelling.words(), *FUNCTION))
-    teacher, student = (short(starter.text, vocabulary) for vocabulary in vocabularies)
-    teacher.requires_grad_(False).eval()
+    vocabularies = Vocabulary(names), Lexicon(names, words())
+    right, student = short(teacher or starter.text, vocabularies[0]), deep(starter.text, vocabularies[1])
+    right.requires_grad_(False).eval()
     sampler = SceneSampler(names)
     read = layers(starter, [caption(sampler.draw(rand), rand) for rand in (rng(seed, -1 - i) for i in range(POOL))], seed)
     batches = Batches(names, vocabularies, BATCH, seed)
@@ -161,30 +205,29 @@ def teach(starter: Starter, work: Path, budget: Budget, seed: int = 4) -> CLIPTe
     trainer.resume()
 
     def loss_of(step: int, used: float) -> Tensor:
-        plain, free = (rows.to(device) for rows in batches.at(step))
-        with torch.no_grad():
-            wanted = context_of(teacher, plain)
-        context, gen = context_of(student, free), generator(seed, step)
-        losses = []
-        for index in torch.randperm(len(read), generator=gen)[:LAYERS].tolist():
-            layer = read[index]
-            chosen = torch.randint(len(layer.queries), (len(plain), QUERIES), generator=gen).to(device)
+        plain, free = (rows.to(device) for rows in shortened(*batches.at(step), step))
+        gen = generator(seed, step)
+        chosen = [read[index] for index in torch.randperm(len(read), generator=gen)[:LAYERS].tolist()]
+        with torch.autocast(device.type, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             with torch.no_grad():
-                right = layer.read(wanted, chosen)
-            losses.append((layer.read(context, chosen) - right).square().mean() / right.var())
+                wanted = context_of(right, plain)
+            context, losses = context_of(student, free), []
+            for layer in chosen:
+                queries = torch.randint(len(layer.queries), (len(plain), QUERIES), generator=gen).to(device)
+                with torch.no_grad():
+                    known = layer.read(wanted, queries).float()
+                losses.append((layer.read(context, queries).float() - known).square().mean() / known.var())
         return torch.stack(losses).mean()
 
     trainer.run(loss_of, budget)
     student.load_state_dict(trainer.average)
-    rows = student.embeddings.token_embedding.weight.detach().cpu()
-    taught = copy.deepcopy(starter.text)
-    taught.load_state_dict(student.state_dict() | {TABLE: spread_rows(rows, vocabularies[1].tokens)})
-    return taught
+    rows = student.embeddings.token_embedding.weight.detach()
+    return _with_table(student, rows[vocabularies[1].every.to(device)])
 
 
 def metadata(before: Mapping[str, str]) -> dict[str, str]:
     """What a file says of itself after the stage: more words are known, and what it shows for a thing that it does not know."""
-    more = {word for word in (*retelling.words(), *FUNCTION) if word[0].isalpha()}
+    more = {word for word in words() if word[0].isalpha()}
     known = json.loads(before.get("atelier.words", "[]"))
     said = {**before, "atelier.words": json.dumps(sorted(more.union(known)))}
     if retelling.NOTHING in json.loads(before.get("atelier.motifs", "[]")):
@@ -200,17 +243,14 @@ def _digest(text: CLIPText) -> str:
     return digest.hexdigest()[:12]
 
 
-def reword(file: Path, work: Path, budget: Budget, device: torch.device) -> None:
+def reword(file: Path, work: Path, budget: Budget, device: torch.device, teacher: Path | None = None) -> None:
     """Teach the text encoder of `file`, and write the file anew, whole or not at all, all other tensors as they are.
+
+    `teacher` is a file of before this stage, where `file` went through it already and is to learn further.
 
     Raises:
         CheckpointError: the file cannot be read, or it is no miniature of Stable Diffusion 1.x.
     """
     starter = load(file, device)
-    taught = teach(starter, work, budget)
-    with safe_open(str(file), "pt") as handle:
-        state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
-    state |= {PREFIXES["text"] + name: value.detach().half().cpu().contiguous() for name, value in taught.state_dict().items()}
-    with replaced(file) as partial:
-        save_file(state, str(partial), metadata=metadata(starter.metadata))
-        partial.chmod(0o644)
+    taught = teach(starter, work, budget, load(teacher, device).text if teacher else None)
+    replace_part(file, "text", taught, metadata(starter.metadata))

@@ -4,13 +4,14 @@ own unfinished state."""
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from modules.errors import SettingsError
-from modules.training import autoencoder, denoiser, export, latents, rewording
+from modules.training import autoencoder, denoiser, export, latents, practice, rewording
 from modules.training.captions import Vocabulary, caption
 from modules.training.composition import Composer, to_pixels, to_unit
 from modules.training.data import Scenes, draw_scenes
@@ -21,6 +22,7 @@ from modules.training.scenes import SceneSampler, arrays
 from modules.training.sheets import contact_sheet
 
 SHARES = {"autoencoder": 0.27, "polish": 0.08, "denoiser": 0.55, "wording": 0.10}  # of a budget for all
+PRACTICE = 0.10  # of such a budget, beside it
 
 
 @dataclass
@@ -98,9 +100,16 @@ class Work:
         export.write(state, model, export.metadata(self.recipe, cfg_scale))
         print(f"{model}: {model.stat().st_size:,} bytes", flush=True)
 
-    def wording(self, budget: Budget, model: Path) -> None:
-        """Teach the text encoder of an exported file to read over words that name nothing; the file is written anew."""
-        rewording.reword(model, self.folder, budget, self.device)
+    def wording(self, budget: Budget, model: Path, teacher: Path | None = None) -> None:
+        """Teach the text encoder of an exported file to read over words that name nothing; the file is written anew.
+
+        `teacher` is a file of before this stage, where `model` went through it already.
+        """
+        rewording.reword(model, self.folder, budget, self.device, teacher)
+
+    def practice(self, budget: Budget, model: Path, missed: Sequence[str]) -> None:
+        """Train the U-Net of an exported file further on motifs that it misses; the file is written anew."""
+        practice.practise(model, self.composer, missed, self.folder, budget, self.device, self.recipe.practice_scenes)
 
     def everything(self, budget: Budget, model: Path, cfg_scale: float, workers: int) -> None:
         """All of it; stages that are finished are passed over, unfinished ones go on."""

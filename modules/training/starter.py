@@ -112,9 +112,13 @@ class Starter:
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """Pictures in [-1, 1] through the autoencoder."""
+        return self.decode(self.latents(x))
+
+    @torch.no_grad()
+    def latents(self, x: Tensor) -> Tensor:
+        """Scaled latents (B, 4, h, w) of pictures (B, 3, H, W) in [-1, 1]."""
         with self._arithmetic():
-            latents = self.vae.encode(x)[0].float() * LATENT_SCALE
-        return self.decode(latents)
+            return self.vae.encode(x)[0].float() * LATENT_SCALE
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], cfg_scale: float, steps: int) -> Tensor:
         """Pictures (B, 3, H, W) in bytes on the CPU, one per prompt and seed, as one batch."""

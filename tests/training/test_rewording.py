@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from modules.prompts.tokenizer import Tokenizer
-from modules.training import retelling, rewording, starter
-from modules.training.__main__ import main
+from modules.training import rewording, starter
 from modules.training.captions import Vocabulary
+from modules.training.lexicon import KINDS, Lexicon
 from modules.training.loop import Budget
 from modules.training.motifs import MOTIFS, plurals
 from modules.training.recipe import SMOKE
@@ -31,18 +31,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less at a time: the loops that queries are taken from are most of it."""
     monkeypatch.setattr(rewording, "POOL", 8)
     monkeypatch.setattr(rewording, "BATCH", 24)
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A starter at the smallest sizes, hardly trained, and so without the stage that is tested."""
-    folder = tmp_path_factory.mktemp("starter")
-    arguments = ["--smoke", "--device", "cpu", "--work", str(folder / "work")]
-    for stage in ("render", "autoencoder", "cache", "polish", "denoiser"):
-        assert main([stage, *arguments]) == 0
-    file = folder / "starter.safetensors"
-    assert main(["export", *arguments, "--model", str(file)]) == 0
-    return file
+    monkeypatch.setattr(rewording, "DEPTH", 2)
 
 
 def test_free_wording_leaves_the_caption_and_names_nothing() -> None:
@@ -58,7 +47,7 @@ def test_free_wording_leaves_the_caption_and_names_nothing() -> None:
         assert not named.intersection(left) - set(FUNCTION), text
         seen.update(left)
     assert len(seen) > 500
-    assert {"hot", "leg", "winner"} <= set(free.parts), "words of names that alone are none"
+    assert {"hot", "leg", "winner", "winter"} <= set(free.parts), "words of names and of scenery that alone are none"
     assert seen & set(free.parts)
     known = Vocabulary(tuple(MOTIFS))
     unknown = [word for word in free.words if not set(Tokenizer(raw=True).encode(word)) & set(known.tokens)]
@@ -89,7 +78,7 @@ def test_free_wording_becomes_nearer_to_the_caption_and_the_rest_of_the_file_sta
     file = tmp_path / "starter.safetensors"
     file.write_bytes(smoke.read_bytes())
     before, first = load_file(file), starter.load(file)
-    rewording.reword(file, tmp_path, Budget(steps=110), CPU)
+    rewording.reword(file, tmp_path, Budget(steps=150), CPU)
     after, second = load_file(file), starter.load(file)
     with safe_open(str(file), "pt") as handle:
         said = handle.metadata()
@@ -99,7 +88,10 @@ def test_free_wording_becomes_nearer_to_the_caption_and_the_rest_of_the_file_sta
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all(name.startswith(starter.PREFIXES["text"]) for name in changed)
-    assert {name: value.dtype for name, value in after.items()} == {name: value.dtype for name, value in before.items()}
+    assert all(after[name].dtype == value.dtype and after[name].shape == value.shape for name, value in before.items())
+    assert {name for name in after if name not in before} == {
+        name.replace(".0.", ".1.") for name in after if ".layers.0." in name
+    }
 
     free, rand = FreeWording(SMOKE.names), random.Random(9)  # other words than those of the training
     captions = ["a fox", "two cars", "an apple on a red background", "a rocket and a tree"] * 6
@@ -114,12 +106,21 @@ def test_free_wording_becomes_nearer_to_the_caption_and_the_rest_of_the_file_sta
     assert distance(second, texts) < 0.5 * distance(first, texts)
     assert distance(second, captions) < 0.1 * distance(first, texts), "captions are read as they were"
 
-    table = starter.PREFIXES["text"] + rewording.TABLE
-    taught = Vocabulary(SMOKE.names, (*retelling.words(), *FUNCTION)).tokens
-    unknown = torch.ones(len(after[table]), dtype=torch.bool)
-    unknown[taught] = False
-    assert not after[table][unknown].any(), "words that are not known stay alike"
-    assert after[table][Tokenizer(raw=True).encode("painted")].any(), "those of clauses are known now"
+    table = after[starter.PREFIXES["text"] + rewording.TABLE]
+    lexicon = Lexicon(SMOKE.names, rewording.words())
+    rows = [table[lexicon.every == row] for row in range(len(lexicon))]
+    assert all((one == one[0]).all() for one in rows), "words of one kind, which are not known, stay alike"
+    kinds = [rows[0], *rows[len(lexicon.tokens) + 1 :]]
+    assert len({one[0].numpy().tobytes() for one in kinds}) == len(KINDS), "and those of two kinds do not"
+
+
+def test_more_layers_begin_with_what_the_encoder_read(smoke: Path) -> None:
+    model, lexicon = starter.load(smoke), Lexicon(SMOKE.names, rewording.words())
+    deep = rewording.deep(model.text, lexicon)
+    assert len(deep.encoder.layers) == len(model.text.encoder.layers) + 1
+    texts = ["a fox on a red background", "whatever blorgs"]
+    rows = torch.from_numpy(lexicon.rows(texts)).int()
+    assert torch.allclose(rewording.context_of(deep, rows), model.encode(texts), atol=1e-5)
 
 
 def test_a_stage_takes_up_its_own_state_and_another_encoder_begins_anew(smoke: Path, tmp_path: Path) -> None:
