@@ -7,8 +7,10 @@ const CHUNK = 75;
 const RANGES = 8; // ranges of steps that are shown of one text
 const ROWS = 40; // texts that are shown of one side
 
-/** In how many chunks texts are read: CLIP's are full multiples of one, T5 reads a text whole. */
-const chunksOf = (limit) => (limit % CHUNK ? 1 : limit / CHUNK);
+/** Whether texts are read without chunks, as T5 does: the limits of CLIP's are full multiples of one. */
+export const isReadWhole = (limit) => limit % CHUNK > 0;
+
+const chunksOf = (limit) => (isReadWhole(limit) ? 1 : limit / CHUNK);
 const isBreak = (piece) => piece.text === "BREAK" && piece.weight === -1;
 const rounded = (number) => String(Number(number.toFixed(3)));
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);

@@ -7,7 +7,7 @@ import { checkSession, h } from "../dom.js";
 import { fields } from "../forms/form.js";
 import { moveWithKeys } from "./move_keys.js";
 import { nudgeWithKeys } from "./weight_keys.js";
-import { gist, isPlain, reading } from "./prompt_check.js";
+import { gist, isPlain, isReadWhole, reading } from "./prompt_check.js";
 import { SAME } from "../forms/estimate.js";
 import { currentTab } from "../tabs.js";
 
@@ -119,8 +119,7 @@ class PromptTools {
     if (!numbers) return;
     const [tokens, limit] = numbers;
     button.textContent = `${tokens}/${limit}`;
-    const whole = limit % 75 > 0; // by T5, without chunks
-    button.title = whole ? "Tokens, of what is read. Shows how this is read" : "Tokens, of what fits into chunks of 75. Shows how this is read";
+    button.title = isReadWhole(limit) ? "Tokens, of what is read. Shows how this is read" : "Tokens, of what fits into chunks of 75. Shows how this is read";
     button.setAttribute("aria-label", `${tokens} of ${limit} tokens in the ${words}. Show how it is read`);
   }
 }
