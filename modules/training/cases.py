@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,8 @@ Order = Literal["row", "stack", "any"]
 """Where the first and the second of two motifs are: left and right, above and below, or side by side in either order."""
 
 PARAPHRASES = Path(__file__).parent / "paraphrases.txt"
+LATER = PARAPHRASES.with_name("later_paraphrases.txt")
+"""Written when the clauses that are taught had been: no failure of theirs was looked at."""
 PLACES = ("left", "right", "top", "bottom")
 NUMBERS = {2: "two", 3: "three"}
 UNKNOWN = (
@@ -138,19 +141,20 @@ def size_cases(names: Sequence[str], count: int = 40) -> list[Case]:
     return [_case("sizes", 9700 + index, Facts((name,), size=("small", "big")[index % 2])) for index, name in enumerate(chosen)]
 
 
-def paraphrase_cases(names: Sequence[str]) -> list[Case]:
-    """The handwritten prompts."""
-    known = set(names)
+def paraphrase_cases(names: Sequence[str], group: str = "paraphrases") -> list[Case]:
+    """The handwritten prompts of this group: "paraphrases" or "later"."""
+    known, (file, seed) = set(names), {"paraphrases": (PARAPHRASES, 11000), "later": (LATER, 13000)}[group]
     return [
-        Case("paraphrases", prompt, 11000 + index, facts)
-        for index, (prompt, facts) in enumerate(read_paraphrases())
+        Case(group, prompt, seed + index, facts)
+        for index, (prompt, facts) in enumerate(read_paraphrases(file))
         if known.issuperset(facts.motifs)
     ]
 
 
-def plain_cases(names: Sequence[str]) -> list[Case]:
-    """The same facts and seeds as `paraphrase_cases`, in the plainest wording."""
-    return [replace(case, group="plain", prompt=plain(case.facts)) for case in paraphrase_cases(names)]
+def plain_cases(names: Sequence[str], group: str = "paraphrases") -> list[Case]:
+    """The same facts and seeds as `paraphrase_cases`, in the plainest wording: "plain" or "later plain"."""
+    plainly = {"paraphrases": "plain", "later": "later plain"}[group]
+    return [replace(case, group=plainly, prompt=plain(case.facts)) for case in paraphrase_cases(names, group)]
 
 
 def unknown_cases(names: Sequence[str]) -> list[Case]:
@@ -167,6 +171,8 @@ GROUPS: dict[str, Callable[[Sequence[str]], list[Case]]] = {
     "sizes": size_cases,
     "paraphrases": paraphrase_cases,
     "plain": plain_cases,
+    "later": partial(paraphrase_cases, group="later"),
+    "later plain": partial(plain_cases, group="later"),
     "unknown": unknown_cases,
 }
 

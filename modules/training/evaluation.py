@@ -227,16 +227,18 @@ def _figure(name: str) -> Callable[[Results], tuple[float, int] | None]:
     return lambda results: (results.figures[name], 1) if name in results.figures else None
 
 
-def _paraphrases_lost(results: Results) -> tuple[float, int] | None:
-    """Points that the handwritten prompts lose against plain ones of the same facts and seeds, where both were drawn."""
-    free, bare = results.verdicts.get("paraphrases", {}), results.verdicts.get("plain", {})
-    by_seed = {key.partition(" ")[0]: verdict["right"] for key, verdict in bare.items()}
-    both = [
-        (verdict["right"], by_seed[key.partition(" ")[0]]) for key, verdict in free.items() if key.partition(" ")[0] in by_seed
-    ]
-    if not both:
-        return None
-    return 100 * sum(plain - own for own, plain in both) / len(both), len(both)
+def _lost(group: str, plain_group: str) -> Callable[[Results], tuple[float, int] | None]:
+    """Points that handwritten prompts lose against plain ones of the same facts and seeds, where both were drawn."""
+
+    def figure(results: Results) -> tuple[float, int] | None:
+        free, bare = results.verdicts.get(group, {}), results.verdicts.get(plain_group, {})
+        by_seed = {key.partition(" ")[0]: verdict["right"] for key, verdict in bare.items()}
+        both = [
+            (verdict["right"], by_seed[seed]) for key, verdict in free.items() if (seed := key.partition(" ")[0]) in by_seed
+        ]
+        return (100 * sum(plain - own for own, plain in both) / len(both), len(both)) if both else None
+
+    return figure
 
 
 GATES = (
@@ -250,7 +252,9 @@ GATES = (
     Gate("left, right, top, bottom right, %", 90, share("places")),
     Gate("small, big right, %", 90, share("sizes")),
     Gate("handwritten prompts right, % (no gate)", 0, share("paraphrases")),
-    Gate("points that they lose against plain ones", 5, _paraphrases_lost, most=True),
+    Gate("points that they lose against plain ones", 5, _lost("paraphrases", "plain"), most=True),
+    Gate("later handwritten prompts right, % (no gate)", 0, share("later")),
+    Gate("points that these lose", 5, _lost("later", "later plain"), most=True),
     Gate("unknown words give a clean sticker, %", 95, share("unknown")),
     Gate("decoder, dB", 30, _figure("decoder_db")),
     Gate("seconds a picture, two threads", 3, _figure("seconds"), most=True),

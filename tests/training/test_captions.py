@@ -10,7 +10,7 @@ import pytest
 
 from modules.prompts.tokenizer import Tokenizer
 from modules.training.captions import Vocabulary, caption, fragments
-from modules.training.cases import read_paraphrases
+from modules.training.cases import LATER, read_paraphrases
 from modules.training.motifs import BY_ANY_NAME, MOTIFS, OBJECT_COLOURS, plurals, read_motifs
 from modules.training.scenes import SLOTS, Item, Placed, Scene, SceneSampler, variants
 from tests.training.grammar import producible
@@ -156,15 +156,16 @@ def test_the_grammar_reads_its_own_captions() -> None:
 
 
 def test_the_handwritten_prompts_are_no_captions() -> None:
-    prompts = read_paraphrases()
-    assert len({prompt for prompt, _ in prompts}) == 200
+    assert len({prompt for prompt, _ in read_paraphrases()}) == 200
+    prompts = [*read_paraphrases(), *read_paraphrases(LATER)]
+    assert len({prompt for prompt, _ in prompts}) == 264
     assert [prompt for prompt, _ in prompts if producible(prompt.lower())] == []
     assert producible("a red apple next to two foxes, blue background, masterpiece")
 
 
 def test_the_handwritten_prompts_name_no_other_motif() -> None:
     named = {name: motif.name for motif in MOTIFS.values() for name in (*motif.names, *plurals(motif))}
-    for prompt, facts in read_paraphrases():
+    for prompt, facts in [*read_paraphrases(), *read_paraphrases(LATER)]:
         words, place = re.findall(r"[\w'-]+", prompt.lower()), 0
         while place < len(words):
             runs = (" ".join(words[place : place + length]) for length in range(5, 0, -1))

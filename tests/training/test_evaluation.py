@@ -179,7 +179,18 @@ def test_paraphrases_are_compared_with_plain_prompts_of_the_same_facts(judge: Ju
     rows = {row["gate"]: row for row in table(results)}
     lost = rows["points that they lose against plain ones"]
     assert (lost["reached"], lost["of"], lost["passed"]) == (25.0, 80, False)
+    assert rows["points that these lose"]["reached"] is None
     assert json.loads(json.dumps(list(rows.values())))
+    free, bare = cases.paraphrase_cases(names, "later"), cases.plain_cases(names, "later")
+    assert len(free) == len(bare) == 64
+    results.verdicts |= {
+        "later": {case.key: {"right": index > 15} for index, case in enumerate(free)},
+        "later plain": {case.key: {"right": index > 7} for index, case in enumerate(bare)},
+    }
+    rows = {row["gate"]: row for row in table(results)}
+    lost = rows["points that these lose"]
+    assert (lost["reached"], lost["of"], lost["passed"]) == (12.5, 64, False)
+    assert rows["later handwritten prompts right, % (no gate)"]["reached"] == 75.0
 
 
 def test_names_of_other_files_are_understood() -> None:
