@@ -121,11 +121,17 @@ class NoiseLoss:
 
     def __call__(self, predict: Callable[[Tensor, Tensor], Tensor], clean: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
         """A scalar; `predict` takes noisy latents (B, 4, h, w) and timesteps (B,), in bfloat16 arithmetic."""
-        alpha = self.alphas[timesteps][:, None, None, None]
-        x = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        x = self.noised(clean, timesteps, noise)
         with torch.autocast(clean.device.type, torch.bfloat16):
             predicted = predict(x, timesteps)
-        errors = (predicted - noise).square().mean((1, 2, 3))
+        return self.error(predicted, noise, timesteps)
+
+    def noised(self, clean: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+        alpha = self.alphas[timesteps][:, None, None, None]
+        return (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+
+    def error(self, predicted: Tensor, wanted: Tensor, timesteps: Tensor) -> Tensor:
+        errors = (predicted - wanted).square().mean((1, 2, 3))
         loss: Tensor = (errors * self.weights[timesteps]).mean()
         return loss
 

@@ -1,7 +1,8 @@
-"""The stage "practice": the U-Net of a finished file learns further, half of the time from scenes of things that it misses.
+"""The stage "practice": the U-Net of a finished file learns things that it misses.
 
-The loss is the denoiser's. The text encoder and the cross-attention's queries, keys and values stay, so that what the stage
-"wording" taught, before or beside, is read as before.
+On scenes of these the loss is the denoiser's; on others, as many, what the U-Net predicted before is what it is to predict
+(learning without forgetting: Li & Hoiem 2016, arXiv:1606.09282). The text encoder and the cross-attention's queries, keys and
+values stay, so that what the stage "wording" taught, before or beside, is read as before.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from modules.training.cases import resolved
 from modules.training.composition import Composer, to_unit
 from modules.training.denoiser import EMPTY, NoiseLoss, draw_noise, draw_timesteps, einsum_attention
 from modules.training.export import replace_part
-from modules.training.loop import Budget, Rate, Trainer, generator, rng
+from modules.training.loop import Budget, Rate, Trainer, generator, replaced, rng
 from modules.training.muon import optimiser
 from modules.training.normalise import TrainingKernels, channels_last
 from modules.training.scenes import Scene, SceneSampler, arrays
 from modules.training.starter import Starter, load
 
 BATCH = 24
-RATE = 2e-4
+RATE = 1e-4
 STAY = ("attn2.to_q", "attn2.to_k", "attn2.to_v")
 
 
@@ -52,6 +53,16 @@ def latents_of(starter: Starter, composer: Composer, scenes: Sequence[Scene], ra
     return torch.cat(parts)
 
 
+def _kept_latents(file: Path, starter: Starter, composer: Composer, scenes: Sequence[Scene], rand: random.Random) -> Tensor:
+    """Those of an earlier run of the same stage, where there was one."""
+    if file.exists() and len(kept := torch.load(file, weights_only=True, map_location=starter.device)) == len(scenes):
+        return kept  # type: ignore[no-any-return]
+    made = latents_of(starter, composer, scenes, rand)
+    with replaced(file) as partial:
+        torch.save(made, partial)
+    return made
+
+
 def train(
     starter: Starter, composer: Composer, missed: Sequence[str], work: Path, budget: Budget, count: int, seed: int = 6
 ) -> UNet:
@@ -59,7 +70,7 @@ def train(
     torch.manual_seed(seed)
     rand, device = rng(seed, -1), starter.device
     scenes = scenes_of(resolved(starter.motifs), missed, count, rand)
-    latents = latents_of(starter, composer, scenes, rand)
+    latents = _kept_latents(work / "practice-latents.pt", starter, composer, scenes, rand)
     unet = UNet(starter.unet.config, einsum_attention if device.type == "cpu" else sdpa, TrainingKernels()).to(device)
     unet.load_state_dict(starter.unet.state_dict())
     channels_last(unet)
@@ -78,8 +89,13 @@ def train(
         texts = ["" if words.random() < EMPTY else caption(scenes[number], words) for number in index.tolist()]
         clean = latents[index].float()
         noise, timesteps = draw_noise(clean, gen), draw_timesteps(BATCH, gen, device)
-        context = starter.encode(texts).bfloat16()
-        return loss(lambda x, t: unet(x, t, context).float(), clean, timesteps, noise)
+        context, x = starter.encode(texts).bfloat16(), loss.noised(clean, timesteps, noise)
+        known, wanted = index % 2 == 1, noise.clone()
+        with torch.autocast(device.type, torch.bfloat16):
+            with torch.no_grad():
+                wanted[known] = starter.unet(x[known], timesteps[known], context[known]).float()
+            predicted = unet(x, timesteps, context).float()
+        return loss.error(predicted, wanted, timesteps)
 
     trainer.run(loss_of, budget)
     unet.load_state_dict(trainer.average)

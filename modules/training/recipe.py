@@ -34,7 +34,7 @@ class Recipe:
     rate: float = 1.4e-3
     gain: float = 2.0
     warmup: int = 100
-    practice_scenes: int = 6_144
+    practice_scenes: int = 4_096
 
     def text(self, vocabulary: int) -> TextConfig:
         """CLIP's form, one head per 64 channels."""
