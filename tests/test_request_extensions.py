@@ -20,7 +20,7 @@ from modules import cli
 from modules.api.a1111.scripts import script_fields, script_infos, script_names
 from modules.api.page.jobs import job_json
 from modules.api.server import build_api
-from modules.api.v1.endpoints import job_answer
+from modules.api.v1.answers import job_answer
 from modules.app import App
 from modules.commands import generate
 from modules.diffusion.samplers.relevance import relevant

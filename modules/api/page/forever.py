@@ -14,7 +14,7 @@ from modules.api.guard.middleware import AccessConfig
 from modules.api.page.jobs import exact
 from modules.api.page.queue import json_object
 from modules.api.schema import error_responses
-from modules.api.v1.endpoints import job_body
+from modules.api.v1.bodies import job_body
 from modules.app import App
 from modules.errors import without_folders
 from modules.scripts.forever import ForeverView
