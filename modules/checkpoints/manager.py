@@ -1,57 +1,38 @@
-"""Loaded models: from a checkpoint file to networks on a device, kept and let go.
+"""Loaded models: which stay, which go, and which is read ahead.
 
-Weights are memory-mapped and used where they lie when number format, device and memory layout already fit, else converted
-tensor by tensor.  This file knows files and networks; it does not know requests, and it never runs a network.
-
-A mapping keeps the file's content alive: a checkpoint that is deleted or replaced (renamed over, as downloads and `mv` do)
-while it is loaded goes on working.  One that is overwritten in place, on a CPU and in float32, takes the engine process down
-with it: that is the price of not copying gigabytes, and the engine is started again.
+This file knows files, memory and time; it does not know requests, and it never runs a network.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
-import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from modules.checkpoints import host_memory
+from modules.checkpoints.builder import Builder, Identity, identity_of, vae_dtype
 from modules.checkpoints.cache import ComponentCache, Leases
-from modules.checkpoints.completeness import check_scaling
-from modules.checkpoints.components import with_vae
-from modules.checkpoints.families import recognise
 from modules.checkpoints.files import CheckpointInfo, find
-from modules.checkpoints.footprint import SMALL, quantised_denoiser, weights_in
-from modules.checkpoints.handle import ModelHandle, Stamped
-from modules.checkpoints.hashes import FileHash
-from modules.checkpoints.header import Header, header_of, open_model
-from modules.checkpoints.hypernetworks import Hypernetworks
-from modules.checkpoints.inversions import Inversions
-from modules.checkpoints.loras import Loras
-from modules.checkpoints.model_file import ModelFile
+from modules.checkpoints.footprint import quantised_denoiser
+from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.read_ahead import PART, Needed, ReadAhead
-from modules.checkpoints.residence import Residence, Storage, fallbacks, first_choice, place, possible
-from modules.checkpoints.sources import file_stamp, open_source, read_source, stamp_of
+from modules.checkpoints.residence import Storage, fallbacks
+from modules.checkpoints.sources import read_source
 from modules.checkpoints.taesd import Half
 from modules.checkpoints.tiny_autoencoders import TinyAutoencoders
-from modules.checkpoints.training import yaml_of, yaml_problem
+from modules.checkpoints.training import yaml_problem
 from modules.checkpoints.upscaler_networks import UpscalerHandle, Upscalers
 from modules.checkpoints.vaes import AUTOMATIC, vae_for
-from modules.checkpoints.weights import Filler, Weights
 from modules.diffusion.accelerators import Accelerate, eager
 from modules.diffusion.attention import Attend
 from modules.diffusion.device_memory import streaming_helps
 from modules.diffusion.kernels import PLAIN, Kernels
-from modules.diffusion.slicing import SwitchableAttention
 from modules.errors import AtelierError, CheckpointError, OutOfMemory, UnknownName
 
 log = logging.getLogger(__name__)
@@ -93,20 +74,18 @@ class ModelManager:
         storage: Storage = "auto",
     ) -> None:
         self.folders, self.device, self.dtype = list(folders), device, dtype
-        self._small_dtype, self._storage, self._keeps_blocks = small_dtype or dtype, storage, storage != "full"
-        self._kernels, self._accelerate = kernels, accelerate
-        self._attend, self._cache, self._keep, self._budget = SwitchableAttention(attend), cache, max(1, keep), budget
-        self.inversions = Inversions(self.folders, cache)
-        self.loras = Loras(self.folders)
-        self.hypernetworks = Hypernetworks(self.folders)
+        self._storage, self._hashes, self._keep, self._budget = storage, cache, max(1, keep), budget
         self.cache = ComponentCache()
+        self.builder = Builder(
+            self.folders, device, dtype, small_dtype or dtype, attend, self.cache, cache, kernels, accelerate, storage
+        )
         self.ahead = ReadAhead()
         self.tiny = TinyAutoencoders(self.folders, self.cache, cache, device, vae_dtype(device, dtype))
         self.upscalers = Upscalers(self.folders, self.cache, device, dtype)
         self.forget: Callable[[], None] = lambda: None
         """Called where memory ran short and models were let go of, from any thread: what is remembered of models that `holds`
         denies is gone when it returns."""
-        self._loaded: OrderedDict[_Identity, ModelHandle] = OrderedDict()
+        self._loaded: OrderedDict[Identity, ModelHandle] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
 
@@ -163,8 +142,8 @@ class ModelManager:
             if self._kept(info):
                 return True
             try:
-                identity = _identity(info)
-                handle = self._build(info, identity)
+                identity = identity_of(info)
+                handle = self.builder.build(info, identity)
             except (AtelierError, torch.OutOfMemoryError, MemoryError) as error:
                 log.debug("%s was not loaded ahead: %s", info.name, error)
                 with self._lock:
@@ -180,9 +159,7 @@ class ModelManager:
     def _fits_beside(self, info: CheckpointInfo) -> bool:
         """Whether the budget, and main memory as it is now, have room for the weights of a checkpoint."""
         assert self._budget is not None, "the caller has one"
-        header = read_source(info.path)
-        dtype = self.dtype if header.numbers >= SMALL else self._small_dtype
-        size, free = weights_in(header).kept(dtype.itemsize, self._keeps_blocks), host_memory.available()
+        size, free = self.builder.size_of(read_source(info.path)), host_memory.available()
         return self.cache.size + size <= self._budget and free is not None and size <= PART * free
 
     def upscaler(self, name: str) -> UpscalerHandle:
@@ -220,29 +197,8 @@ class ModelManager:
             return handle
 
     def _with_vae(self, handle: ModelHandle, path: Path) -> ModelHandle:
-        """The same model with the autoencoder of the file at `path`; the same object while that does not change."""
-        with self._loading, _named(path), open_model(path) as file:
-            stamp = (str(path), *file_stamp(os.fstat(file.fileno())))
-            if stamp in handle.with_vaes:
-                return handle.view(stamp, lambda: handle)
-            header = header_of(file, path)
-            opened = self._opened(path, header, Filler(Weights(file, header), self.device, path.name), handle.dtype, stamp)
-            try:
-                latent = with_vae(opened, handle.latent)
-            except torch.OutOfMemoryError:
-                latent = None
-            if latent is None:
-                raise OutOfMemory(f"{self.device} has not enough free memory for the VAE; choose a smaller one or none")
-            components = [one for one in handle.components if one.network is not getattr(handle.latent, "vae", None)]
-            other = replace(
-                handle,
-                latent=latent,
-                components=(*components, *opened.components),
-                vae_file=(path.name, FileHash.of(path, self._cache, stamp[1:])),
-                own=handle,
-            )
-            handle.view(stamp, lambda: other)
-            log.info("loaded VAE %s", path.name)
+        with self._loading:
+            other = self.builder.with_vae(handle, path)
         with self._lock:
             self._keep_loaded()
         self._fit()
@@ -312,7 +268,7 @@ class ModelManager:
         self._keep_loaded()
         return bool(went)
 
-    def _superfluous(self) -> _Identity | None:
+    def _superfluous(self) -> Identity | None:
         """The least recently used model, where one has to go.  Under the lock."""
         if (len(self._loaded) <= self._keep) if self._budget is None else (self.cache.size <= self._budget):
             return None
@@ -344,7 +300,7 @@ class ModelManager:
     def _find(self, name: str) -> tuple[CheckpointInfo, ModelHandle | None]:
         """The file that `name` means and its model where that is kept; a kept one whose file was deleted is still found."""
         try:
-            info = find(self.folders, name, self._cache)
+            info = find(self.folders, name, self._hashes)
         except UnknownName:
             with self._lock:
                 for handle in self._loaded.values():
@@ -354,7 +310,7 @@ class ModelManager:
         return info, self._kept(info)
 
     def _kept(self, info: CheckpointInfo) -> ModelHandle | None:
-        identity = _identity(info)
+        identity = identity_of(info)
         with self._lock:
             return self._loaded.get(identity)
 
@@ -363,13 +319,13 @@ class ModelManager:
             for identity in [identity for identity, kept in self._loaded.items() if kept is handle]:
                 self._loaded.move_to_end(identity)
 
-    def _read(self, info: CheckpointInfo) -> tuple[_Identity, ModelHandle]:
+    def _read(self, info: CheckpointInfo) -> tuple[Identity, ModelHandle]:
         if info.problem:
             raise CheckpointError(info.problem)
         start = time.perf_counter()
-        identity = _identity(info)
+        identity = identity_of(info)
         try:
-            handle = self._build(info, identity)
+            handle = self.builder.build(info, identity)
         except torch.OutOfMemoryError:
             handle = None
         if handle is None:  # outside the except block: a live exception would keep the tensors that were made so far
@@ -379,128 +335,16 @@ class ModelManager:
             log.warning("checkpoint %s: %s", info.name, wrong)
         return identity, handle
 
-    def _build_alone(self, info: CheckpointInfo, identity: _Identity) -> ModelHandle:
+    def _build_alone(self, info: CheckpointInfo, identity: Identity) -> ModelHandle:
         """Further attempts after the device was full: let go of everything else first, then hold less on the device."""
-        rounded = self._keeps_blocks and quantised_denoiser(read_source(info.path))
+        rounded = self.builder.keeps_blocks and quantised_denoiser(read_source(info.path))
         for residence in fallbacks("full" if rounded else self._storage, streaming_helps(self.device)):
             self._keep_none()
             try:
-                return self._build(info, identity, residence)
+                return self.builder.build(info, identity, residence)
             except torch.OutOfMemoryError:
                 continue  # behind the except block: a live exception would keep the tensors that were made so far
         raise OutOfMemory(
             f"{self.device} has not enough free memory for checkpoint {info.name!r}; close other programs, or choose a "
             "smaller checkpoint"
         )
-
-    def _build(self, info: CheckpointInfo, identity: _Identity, residence: Residence | None = None) -> ModelHandle:
-        """The model of a file, held in this way; as is usual here unless given."""
-        residence = residence or first_choice(self._storage)
-        with _named(info.path), ExitStack() as stack:
-            source = stack.enter_context(open_source(info.path))
-            header = source.header
-            if source.stamp != identity[1:4]:
-                raise CheckpointError("changed while it was read; wait until it is complete and try again")
-            family = recognise(header.shapes)
-            check_scaling(header, family.latent.scale)
-            dtype = self.dtype if header.numbers >= SMALL else self._small_dtype
-            read_to = torch.device("cpu") if residence.through_main_memory else self.device
-            fill = Filler(Weights(source.files, header, read_to), read_to, info.path.name, self._keeps_blocks)
-            opened = self._opened(info.path, header, fill, dtype, identity[:4])  # its content, without its configuration
-            opened = replace(opened, open_beside=self._opener(stack, opened, read_to))
-            loaded = family.load(opened)
-            if residence.through_main_memory:
-                residence = possible(residence, opened.components)
-                place(opened.components, residence, self.device)
-            source.check_unchanged()
-            digest = FileHash.of(info.path, self._cache, identity[1:4])
-        return ModelHandle(
-            info=info,
-            hash=digest,
-            family=family,
-            denoiser=loaded.denoiser,
-            prompts=loaded.prompts,
-            latent=loaded.latent,
-            noise=loaded.noise,
-            device=self.device,
-            adaptable=loaded.adaptable,
-            loras=self.loras,
-            hypernetworks=self.hypernetworks,
-            components=tuple(opened.components),
-            attend=self._attend,
-            dtype=dtype,
-            notes=residence.notes,
-        )
-
-    def _opener(self, stack: ExitStack, opened: ModelFile, read_to: torch.device) -> Callable[..., ModelFile]:
-        """What opens files beside a checkpoint's (`ModelFile.open_beside`), until the stack is closed."""
-
-        def beside(path: Path, changed: Callable[[Header], Header]) -> ModelFile:
-            with _named(path):
-                source = stack.enter_context(open_source(path))
-                header = changed(source.header)
-                fill = Filler(Weights(source.files, header, read_to), read_to, path.name, self._keeps_blocks)
-            other = self._opened(path, header, fill, opened.dtype, (str(path), *source.stamp))
-            return replace(other, components=opened.components)
-
-        return beside
-
-    def _opened(self, path: Path, header: Header, fill: Filler, dtype: torch.dtype, content: Stamped) -> ModelFile:
-        return ModelFile(
-            path=path,
-            header=header,
-            fill=fill,
-            device=self.device,
-            dtype=dtype,
-            vae_dtype=vae_dtype(self.device, dtype),
-            attend=self._attend,
-            inversions=self.inversions,
-            cache=self.cache,
-            content=content,
-            kernels=self._kernels,
-            accelerate=self._accelerate,
-            folders=self.folders,
-        )
-
-
-def vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """The autoencoder's number format where the U-Net computes in `dtype`: never float16.
-
-    SD 1.x's decoder overflows float16 on some pictures (black images), and our starter's residual streams, a thousand times
-    smaller than usual, lose their variance to its short exponent.  bfloat16 has float32's range and is quick on GPUs from
-    compute capability 8.0 on; on a CPU it runs once for each picture, where bfloat16's eight bits would show most.
-    """
-    if device.type == "cuda" and dtype != torch.float32 and torch.cuda.get_device_capability(device) >= (8, 0):
-        return torch.bfloat16
-    return torch.float32
-
-
-_Identity = tuple[str, int, int, int, int]
-
-
-def _identity(info: CheckpointInfo) -> _Identity:
-    """Which content a path has now, and when its configuration was changed: a replaced file is another model.
-
-    A deleted one has no content: zeros.
-    """
-    try:
-        return str(info.path), *stamp_of(info.path), _changed(yaml_of(info.path))
-    except OSError:
-        return str(info.path), 0, 0, 0, 0
-
-
-def _changed(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-@contextmanager
-def _named(path: Path) -> Any:
-    """Put the file's name in front of what was found in it."""
-    try:
-        yield
-    except CheckpointError as error:
-        text = str(error)
-        raise CheckpointError(text if text.startswith(path.name) else f"{path.name} {text}") from None

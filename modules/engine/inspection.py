@@ -28,7 +28,7 @@ def in_memory(manager: ModelManager, tasks: Iterable[Task]) -> InMemory:
     for task in running:
         for name in _adapters(task):
             users_of.setdefault(name, set()).add(task.user)
-    for name, (size, used) in manager.loras.in_memory().items():
+    for name, (size, used) in manager.builder.loras.in_memory().items():
         models.append(_model(name, "lora", size, str(manager.device), users_of.get(name, set()), now - used))
     return InMemory(models)
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from modules.checkpoints.builder import vae_dtype
 from modules.checkpoints.host_memory import available
-from modules.checkpoints.manager import ModelManager, vae_dtype
+from modules.checkpoints.manager import ModelManager
 from modules.checkpoints.residence import Storage
 from modules.diffusion.accelerators import AcceleratorChoice, eager
 from modules.diffusion.attention import AttentionChoice, choose_attention

@@ -162,7 +162,7 @@ def test_models_stay_within_a_budget_of_bytes_and_the_least_recently_used_goes_f
 
 
 def test_a_model_larger_than_the_budget_is_loaded_and_all_can_be_let_go_of(manager: ModelManager) -> None:
-    small = ModelManager(manager.folders, torch.device("cpu"), torch.float32, sdpa, manager.inversions._cache, budget=1)
+    small = ModelManager(manager.folders, torch.device("cpu"), torch.float32, sdpa, manager.builder.inversions._cache, budget=1)
     a = small.load("a")
     assert small.load("a") is a
     leases = [small.lease(small.load(name)) for name in "ab"]

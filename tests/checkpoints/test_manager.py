@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from modules.checkpoints import hashes, keys
+from modules.checkpoints.builder import vae_dtype
 from modules.checkpoints.files import scan
 from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.header import open_model, read_header
-from modules.checkpoints.manager import ModelManager, vae_dtype
+from modules.checkpoints.manager import ModelManager
 from modules.checkpoints.weights import Filler
 from modules.diffusion.attention import sdpa
 from modules.diffusion.schedules.trained import TrainedSigmas
@@ -518,7 +519,7 @@ def test_a_full_device_lets_go_of_the_rest_and_tries_again(
     tiny_checkpoint(folder / "b.safetensors", seed=5)
     manager = make()
     first = weakref.ref(manager.load("tiny"))
-    build, full = manager._build, [True]
+    build, full = manager.builder.build, [True]
 
     def build_when_free(*args: object) -> ModelHandle:
         gc.collect()
@@ -526,7 +527,7 @@ def test_a_full_device_lets_go_of_the_rest_and_tries_again(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return build(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(manager, "_build", build_when_free)
+    monkeypatch.setattr(manager.builder, "build", build_when_free)
     assert manager.holds(manager.load("b"))
     full[0] = "always"
     with pytest.raises(AtelierError, match="cpu has not enough free memory for checkpoint 'tiny'"):

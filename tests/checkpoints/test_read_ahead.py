@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from modules.checkpoints import host_memory, read_ahead
+from modules.checkpoints.builder import Builder
 from modules.checkpoints.manager import ModelManager
 from modules.checkpoints.read_ahead import Needed, ReadAhead
 from modules.diffusion.attention import sdpa
@@ -165,13 +166,13 @@ def test_within_a_budget_it_is_loaded_beside_and_nothing_goes_for_it(
     make: Callable[..., ModelManager], reads: Reads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[str] = []
-    build = ModelManager._build
+    build = Builder.build
 
-    def counted(self: ModelManager, info: object, *args: object) -> object:
+    def counted(self: Builder, info: object, *args: object) -> object:
         built.append(info.name)  # type: ignore[attr-defined]
         return build(self, info, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ModelManager, "_build", counted)
+    monkeypatch.setattr(Builder, "build", counted)
     one = make()
     one.load("a")
     size = one.cache.size

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from modules.checkpoints.builder import Builder
 from modules.checkpoints.cache import Component
 from modules.checkpoints.handle import ModelHandle
 from modules.checkpoints.manager import ModelManager
@@ -406,14 +407,14 @@ class Card:
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     """Models are put on a card, as if main memory were another one."""
-    card, build = Card(10**12), ModelManager._build
+    card, build = Card(10**12), Builder.build
 
-    def placed(self: ModelManager, info: Any, identity: Any, residence: Residence | None = None) -> ModelHandle:
+    def placed(self: Builder, info: Any, identity: Any, residence: Residence | None = None) -> ModelHandle:
         handle = build(self, info, identity, residence)
         card.check(residence or Residence(), handle.components)
         return handle
 
-    monkeypatch.setattr(ModelManager, "_build", placed)
+    monkeypatch.setattr(Builder, "build", placed)
     monkeypatch.setattr("modules.checkpoints.manager.streaming_helps", lambda device: True)
     return card
 

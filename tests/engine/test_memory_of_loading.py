@@ -57,14 +57,14 @@ def test_a_checkpoint_is_loaded_into_the_memory_of_one_that_the_engine_remembers
     (first,) = manager.loaded
     there = weakref.ref(first.components[0].network)
     del first
-    build = manager._build
+    build = manager.builder.build
 
     def where_there_is_room(*about: Any) -> ModelHandle:
         if there() is not None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return build(*about)
 
-    monkeypatch.setattr(manager, "_build", where_there_is_room)
+    monkeypatch.setattr(manager.builder, "build", where_there_is_room)
     bench.submit("second", checkpoint="b", steps=1)
     bench.run()
     assert not bench.of("failed"), bench.of("failed")

@@ -85,7 +85,7 @@ def test_openvino_is_refused_where_it_does_not_run(monkeypatch: pytest.MonkeyPat
 def test_exact_engines_refuse_what_takes_over_while_they_paint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setup, "openvino_missing", lambda device: "")
     engine, choices = build_engine(configuration(tmp_path, accelerator="openvino"), lambda message: None)
-    assert (choices.accelerator.name, engine.manager._accelerate) == ("openvino", choices.accelerator.accelerate)
+    assert (choices.accelerator.name, engine.manager.builder._accelerate) == ("openvino", choices.accelerator.accelerate)
     with pytest.raises(SettingsError, match=r"^--exact was asked for with --accelerator openvino"):
         build_engine(configuration(tmp_path, accelerator="openvino", exact=True), lambda message: None)
 

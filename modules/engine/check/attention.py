@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from modules.checkpoints.manager import vae_dtype
+from modules.checkpoints.builder import vae_dtype
 from modules.diffusion.attention.backends import TOLERANCES, Attend, difference, failed_device, first_line, plain
 from modules.diffusion.attention.measured import Measured, Shape
 from modules.engine.check.findings import Bench, Result, compared, name_of

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from modules.checkpoints.manager import vae_dtype
+from modules.checkpoints.builder import vae_dtype
 from tests.bench import Figure
 from tests.bench._device.floor import decode_operations, matrix_rate, unet_operations
 from tests.bench._device.plan import Plan
