@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modules.checkpoints import manager as managers
+from modules.checkpoints import builder
 from modules.checkpoints.manager import ModelManager
 from modules.diffusion.attention import sdpa
 from modules.engine import formats, setup
@@ -88,7 +88,7 @@ def test_small_models_compute_in_the_format_for_them(
         return model.dtype
 
     assert (loaded(torch.float32), loaded(None)) == (torch.float32, torch.bfloat16)
-    monkeypatch.setattr(managers, "SMALL", 1000)
+    monkeypatch.setattr(builder, "SMALL", 1000)
     assert loaded(torch.float32) == torch.bfloat16
 
 
