@@ -1,8 +1,10 @@
 """What a picture shows, measured against clean glyphs: the nearest glyph, the ground, the number, the place.
 
 Retrieval: the ground is the median colour of the picture's border; what differs from it is cut out, squared and brought to
-32x32; every glyph is put on the same ground and treated the same; the Euclidean distance decides. It measures nearness to what
-was trained, not generality.
+32x32; every glyph is put on the same ground and treated the same; the Euclidean distance decides. That is done with what
+differs clearly and with what differs at all, and the nearer one counts: where steam or enamel is hardly darker than a white
+ground, either box may miss it in one of two pictures that look the same. It measures nearness to what was trained, not
+generality.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from modules.training.motifs import COLOURS, MOTIFS
 from modules.training.scenes import CENTRED, GRID, SLOTS, Variant
 
 THUMB = 32  # px, edge of what is compared
-DIFFERS = 60  # sum of absolute differences over red, green and blue from which a pixel is no ground
+DIFFERS, FAINTLY = 60, 20  # sums of absolute differences over red, green and blue from which a pixel is no ground
 ROUNDING = 8  # grounds are rounded to multiples of this, so that pictures share their references
 
 
@@ -45,21 +47,20 @@ class Judge:
         """The `first` motifs nearest to each picture, the nearest first."""
         found = []
         for picture, ground in zip(pictures, border(pictures), strict=True):
-            distances = self._distances(picture, ground, self.references(ground))
+            distances = self._distances(picture, ground, self.references(ground)).amin(0)
             found.append([self.names[int(i)] for i in distances.argsort()[:first]])
         return found
 
     def distance(self, picture: Tensor) -> float:
-        """Root mean square difference (of 255) to the nearest glyph."""
+        """Root mean square difference (of 255) to the nearest glyph, of what differs clearly from the ground."""
         ground = border(picture[None])[0]
-        return float(self._distances(picture, ground, self.references(ground)).min())
+        return float(self._distances(picture, ground, self.references(ground))[0].min())
 
     def best_of(self, picture: Tensor, choices: Sequence[Variant]) -> Variant:
         """The nearest of these glyphs."""
         ground = border(picture[None])[0]
-        clean = self._glyphs(choices, ground)
-        vectors = cut_out(clean, ground.expand(len(choices), 3))
-        return choices[int(self._distances(picture, ground, vectors).argmin())]
+        vectors = _both_ways(self._glyphs(choices, ground), ground.expand(len(choices), 3))
+        return choices[int(self._distances(picture, ground, vectors).amin(0).argmin())]
 
     def count(self, picture: Tensor, variant: Variant, numbers: Sequence[int] = (1, 2, 3, 4)) -> int:
         """How many of one glyph: the number whose clean picture is nearest."""
@@ -70,17 +71,19 @@ class Judge:
         return numbers[int((a - b).square().mean((1, 2, 3)).argmin())]
 
     def references(self, ground: Tensor) -> Tensor:
-        """(N, 3 * 32 * 32): every motif's glyph on a ground (3,)."""
+        """(2, N, 3 * 32 * 32): every motif's glyph on a ground (3,), cut out both ways."""
         key = tuple(min(255, ROUNDING * round(float(v) / ROUNDING)) for v in ground)
         if key not in self._references:
             colour = torch.tensor(key, dtype=torch.float32)
             parts = [
-                cut_out(self._glyphs([(name, None) for name in self.names[start : start + 64]], colour), colour.expand(64, 3))
+                _both_ways(
+                    self._glyphs([(name, None) for name in self.names[start : start + 64]], colour), colour.expand(64, 3)
+                )
                 for start in range(0, len(self.names), 64)
             ]
             if len(self._references) > 256:
                 self._references.clear()
-            self._references[key] = torch.cat(parts)
+            self._references[key] = torch.cat(parts, 1)
         return self._references[key]
 
     def _glyphs(self, choices: Sequence[Variant], ground: Tensor) -> Tensor:
@@ -96,8 +99,9 @@ class Judge:
 
     @staticmethod
     def _distances(picture: Tensor, ground: Tensor, vectors: Tensor) -> Tensor:
-        query = cut_out(picture[None], ground[None])
-        return (vectors - query).square().mean(1).sqrt()
+        """(2, N): root mean square differences to `vectors` (2, N, D), cut out both ways."""
+        query = _both_ways(picture[None], ground[None])
+        return (vectors - query).square().mean(2).sqrt()
 
 
 def border(pictures: Tensor) -> Tensor:
@@ -123,11 +127,15 @@ def nearest_colour(ground: Tensor) -> str:
     return list(COLOURS)[int((table - ground).square().sum(1).argmin())]
 
 
-def cut_out(pictures: Tensor, grounds: Tensor) -> Tensor:
-    """(B, 3 * 32 * 32): what differs from the grounds (B, 3), squared and scaled. Stray pixels (0.5 %) do not count."""
+def _both_ways(pictures: Tensor, grounds: Tensor) -> Tensor:
+    return torch.stack([cut_out(pictures, grounds), cut_out(pictures, grounds, FAINTLY)])
+
+
+def cut_out(pictures: Tensor, grounds: Tensor, differs: float = DIFFERS) -> Tensor:
+    """(B, 3 * 32 * 32): what differs so much from the grounds (B, 3), squared and scaled. Stray pixels (0.5 %) do not count."""
     x = pictures.float() - grounds[: len(pictures), :, None, None]
     height, width = x.shape[-2:]
-    centre, edge = _box(x)
+    centre, edge = _box(x, differs)
     ruler = (torch.arange(4 * THUMB) + 0.5) / (4 * THUMB) - 0.5
     rows, columns = centre[:, 1:] + ruler * edge[:, None], centre[:, :1] + ruler * edge[:, None]
     wide = (2 * columns / width - 1)[:, None, :].expand(-1, 4 * THUMB, -1)
@@ -143,17 +151,18 @@ def blob(picture: Tensor) -> Blob:
     height, width = mask.shape
     total = mask.sum().clamp_min(1)
     across, down = (torch.arange(width) + 0.5) / width, (torch.arange(height) + 0.5) / height
-    _, edge = _box(x)
+    _, edge = _box(x, DIFFERS)
     return Blob(
         float(mask.mean()), float((mask.sum(0) * across).sum() / total), float((mask.sum(1) * down).sum() / total),
         float(edge[0] / width),
     )  # fmt: skip
 
 
-def _box(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres (B, 2) as x, y and edges (B,) in pixels of the squares around what differs in x (B, 3, H, W); else the whole."""
+def _box(x: Tensor, differs: float) -> tuple[Tensor, Tensor]:
+    """Centres (B, 2) as x, y and edges (B,) in pixels of the squares around what differs so much in x (B, 3, H, W), else of the
+    whole."""
     height, width = x.shape[-2:]
-    mask = x.abs().sum(1) > DIFFERS
+    mask = x.abs().sum(1) > differs
     total = mask.sum((1, 2))
     enough = total >= 20 * (height / 128) ** 2
 

@@ -100,6 +100,22 @@ def test_clean_stickers_are_clean(judge: Judge, facts: Facts) -> None:
     assert verdict(judge, shown(judge, facts), Facts())["right"]
 
 
+def test_pale_parts_do_not_decide_where_a_thing_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steam that is hardly darker than a white ground is within the box of the glyph, and not within that of its picture."""
+    glyphs = torch.zeros(2, 4, 64, 64, dtype=torch.uint8)
+    glyphs[:, :, 36:62] = torch.tensor([220, 140, 60, 255], dtype=torch.uint8)[:, None, None]
+    glyphs[0, :, 2:36, 20:44] = torch.tensor([234, 234, 234, 255], dtype=torch.uint8)[:, None, None]
+    composer = Composer([("pie", None), ("bread", None)], glyphs, 64, torch.device("cpu"))
+    slots = np.full((1, SLOTS, 4), -1, np.float32)
+    slots[0, 0] = (0, 0.5, 0.5, 0.74)
+    picture = composer.compose(slots, np.array([[255.0] * 6 + [2.0]], np.float32)).round().byte()
+    picture[picture == 234] = 238
+    names = ("pie", "bread")
+    assert Judge(composer, names).ranked(picture) == [["pie", "bread"]]
+    monkeypatch.setattr("modules.training.judge.FAINTLY", 60)
+    assert Judge(composer, names).ranked(picture) == [["bread", "pie"]], "as it would be by what differs clearly alone"
+
+
 def test_blots_are_not_clean(judge: Judge) -> None:
     gen = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 256, (3, 96, 96), generator=gen, dtype=torch.uint8)
