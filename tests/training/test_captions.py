@@ -166,6 +166,7 @@ def test_the_handwritten_prompts_are_no_captions() -> None:
 def test_the_handwritten_prompts_name_no_other_motif() -> None:
     named = {name: motif.name for motif in MOTIFS.values() for name in (*motif.names, *plurals(motif))}
     for prompt, facts in [*read_paraphrases(), *read_paraphrases(LATER)]:
+        assert facts.colour is None or facts.colour in MOTIFS[facts.motifs[0]].colours, (prompt, "is taught in no such colour")
         words, place = re.findall(r"[\w'-]+", prompt.lower()), 0
         while place < len(words):
             runs = (" ".join(words[place : place + length]) for length in range(5, 0, -1))
