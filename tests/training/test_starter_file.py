@@ -24,7 +24,7 @@ def test_the_file_is_small_and_has_the_shapes_that_the_trainer_makes() -> None:
     assert model.unet.config == FULL.unet
     assert model.vae.config == FULL.autoencoder
     assert model.text.embeddings.token_embedding.weight.shape == (49408, FULL.unet.context_dim)
-    assert len(model.text.encoder.layers) == FULL.text_layers
+    assert len(model.text.encoder.layers) == rewording.DEPTH
 
 
 def test_the_file_says_what_the_trainer_would_write() -> None:
