@@ -58,11 +58,8 @@ def budget_of(options: argparse.Namespace) -> Budget:
     if options.budget is None and options.smoke:
         return Budget(steps=SMOKE_STEPS)
     seconds = SECONDS["cuda" if options.device.type == "cuda" else "cpu"] if options.budget is None else options.budget
-    return Budget(
-        seconds * SHARES.get(options.command, PRACTICE if options.command == "practice" else 1.0)
-        if options.budget is None
-        else seconds
-    )
+    share = {**SHARES, "practice": PRACTICE}.get(options.command, 1.0)
+    return Budget(seconds * share if options.budget is None else seconds)
 
 
 def everything(options: argparse.Namespace) -> None:

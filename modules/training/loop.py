@@ -6,6 +6,7 @@ It knows parameters and a loss, nothing of pictures or text. Every step draws it
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import random
@@ -167,6 +168,16 @@ def rng(seed: int, step: int) -> random.Random:
 def generator(seed: int, step: int, device: torch.device | None = None) -> torch.Generator:
     """torch's generator for one step; its numbers differ between kinds of devices."""
     return torch.Generator(device or "cpu").manual_seed(seed * 1_000_003 + step)
+
+
+def fingerprint(network: nn.Module, *more: str) -> str:
+    """Names what a state belongs to: the weights that training began from, and what else it depends on."""
+    digest = hashlib.sha256()
+    for value in network.state_dict().values():
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    for text in more:
+        digest.update(f"{text}\0".encode())
+    return digest.hexdigest()[:12]
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from modules.training.cases import resolved
 from modules.training.composition import Composer, to_unit
 from modules.training.denoiser import EMPTY, NoiseLoss, draw_noise, draw_timesteps, einsum_attention
 from modules.training.export import replace_part
-from modules.training.loop import Budget, Rate, Trainer, generator, replaced, rng
+from modules.training.loop import Budget, Rate, Trainer, fingerprint, generator, replaced, rng
 from modules.training.muon import optimiser
 from modules.training.normalise import TrainingKernels, channels_last
 from modules.training.scenes import Scene, SceneSampler, arrays
@@ -54,9 +54,9 @@ def latents_of(starter: Starter, composer: Composer, scenes: Sequence[Scene], ra
 
 
 def _kept_latents(file: Path, starter: Starter, composer: Composer, scenes: Sequence[Scene], rand: random.Random) -> Tensor:
-    """Those of an earlier run of the same stage, where there was one."""
-    if file.exists() and len(kept := torch.load(file, weights_only=True, map_location=starter.device)) == len(scenes):
-        return kept  # type: ignore[no-any-return]
+    """Those of an earlier run of the same practice, where there was one."""
+    if file.exists():
+        return torch.load(file, weights_only=True, map_location=starter.device)  # type: ignore[no-any-return]
     made = latents_of(starter, composer, scenes, rand)
     with replaced(file) as partial:
         torch.save(made, partial)
@@ -66,20 +66,19 @@ def _kept_latents(file: Path, starter: Starter, composer: Composer, scenes: Sequ
 def train(
     starter: Starter, composer: Composer, missed: Sequence[str], work: Path, budget: Budget, count: int, seed: int = 6
 ) -> UNet:
-    """The U-Net of `starter` after training; the state lives in `work`."""
+    """The U-Net of `starter` after training; the state lives in `work`, and is of this U-Net and these motifs."""
     torch.manual_seed(seed)
     rand, device = rng(seed, -1), starter.device
     scenes = scenes_of(resolved(starter.motifs), missed, count, rand)
-    latents = _kept_latents(work / "practice-latents.pt", starter, composer, scenes, rand)
+    state = work / f"practice-{fingerprint(starter.unet, *missed, str(count))}.pt"
+    latents = _kept_latents(state.with_suffix(".latents"), starter, composer, scenes, rand)
     unet = UNet(starter.unet.config, einsum_attention if device.type == "cpu" else sdpa, TrainingKernels()).to(device)
     unet.load_state_dict(starter.unet.state_dict())
     channels_last(unet)
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(not any(part in name for part in STAY))
     ends: set[Tensor] = {unet.input_blocks[0][0].weight, unet.out[2].weight}  # type: ignore[index, arg-type]
-    trainer = Trainer(
-        unet, optimiser(unet, ends, RATE, 1.0), Rate(RATE, 100), work / "practice.pt", ema=0.998, title="practice"
-    )
+    trainer = Trainer(unet, optimiser(unet, ends, RATE, 1.0), Rate(RATE, 100), state, ema=0.998, title="practice")
     trainer.resume()
     loss = NoiseLoss(device)
 

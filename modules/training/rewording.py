@@ -8,7 +8,6 @@ weights and the autoencoder's stay.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from modules.training.cases import resolved
 from modules.training.export import replace_part
 from modules.training.lexicon import Lexicon
 from modules.training.linear_start import zero
-from modules.training.loop import Budget, Rate, Trainer, generator, rng
+from modules.training.loop import Budget, Rate, Trainer, fingerprint, generator, rng
 from modules.training.retelling import Retelling
 from modules.training.scenes import SceneSampler
 from modules.training.starter import HEADS, Starter, load
@@ -41,7 +40,7 @@ RATE = 6e-4  # of Adam
 RETOLD, NOTHING, DISLIKED = 0.5, 0.06, 0.03  # shares of `Retelling`'s texts; captions are the rest
 PLAIN = 0.2  # share of captions without free wording, that they go on being read as before
 AROUND = 0.35  # share of retold ones that get free wording too
-SHORT, WHOLE = 28, 5
+SHORT, WHOLE = 28, 5  # tokens; steps: see `shortened`
 QUERIES = 32  # of a layer, for each text
 LAYERS = 3  # of the U-Net's, drawn anew for each step
 DEPTH = 8  # layers of the text encoder: sentences need more than captions
@@ -200,7 +199,7 @@ def teach(starter: Starter, work: Path, budget: Budget, teacher: CLIPText | None
     read = layers(starter, [caption(sampler.draw(rand), rand) for rand in (rng(seed, -1 - i) for i in range(POOL))], seed)
     batches = Batches(names, vocabularies, BATCH, seed)
     optimiser = torch.optim.Adam(student.parameters(), RATE)
-    state = work / f"wording-{_digest(starter.text)}.pt"  # of this encoder: training another one begins anew
+    state = work / f"wording-{fingerprint(starter.text)}.pt"  # of this encoder: training another one begins anew
     trainer = Trainer(student, optimiser, Rate(RATE, 100), state, ema=0.995, title="wording")
     trainer.resume()
 
@@ -234,13 +233,6 @@ def metadata(before: Mapping[str, str]) -> dict[str, str]:
         about = before.get("atelier.description", "").removesuffix(SHOWS_NOTHING)
         said |= {"atelier.description": about + SHOWS_NOTHING, "atelier.unknown": retelling.NOTHING}
     return said
-
-
-def _digest(text: CLIPText) -> str:
-    digest = hashlib.sha256()
-    for value in text.state_dict().values():
-        digest.update(value.cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def reword(file: Path, work: Path, budget: Budget, device: torch.device, teacher: Path | None = None) -> None:

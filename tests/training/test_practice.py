@@ -74,4 +74,22 @@ def test_the_command(smoke: Path, tmp_path: Path) -> None:
     asked = ["practice", "--smoke", "--device", "cpu", "--work", str(tmp_path), "--model", str(copy), "--missed", "fox", "car"]
     assert main(asked) == 0
     assert copy.read_bytes() != smoke.read_bytes()
-    assert torch.load(tmp_path / "practice.pt", weights_only=True)["step"] == 3
+    [state] = tmp_path.glob("practice-*.pt")
+    assert torch.load(state, weights_only=True)["step"] == 3
+
+
+def test_a_stage_takes_up_its_own_state_and_other_motifs_begin_anew(
+    smoke: Path, composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(practice, "BATCH", 4)
+    model = starter.load(smoke, bfloat16=True)
+
+    def taught(missed: str, steps: int) -> dict[str, torch.Tensor]:
+        return practice.train(model, composer, (missed,), tmp_path, Budget(steps=steps), 8).state_dict()
+
+    first, again, other = taught("fox", 2), taught("fox", 2), taught("car", 2)
+    assert all(torch.equal(first[name], again[name]) for name in first), "finished: nothing is trained again"
+    assert any(not torch.equal(first[name], other[name]) for name in first), "not the state of another practice"
+    foxes, cars = (torch.load(file, weights_only=True) for file in sorted(tmp_path.glob("*.latents")))
+    assert not torch.equal(foxes, cars)
+    assert len(list(tmp_path.glob("practice-*.pt"))) == 2
