@@ -55,7 +55,7 @@ def _moved(value: Any, where: tuple[Any, ...]) -> Any:
 
 
 def rows_of(layer: Layer) -> int:
-    """The length of a layer's weight in its first dimension; that of a quantised layer is not made for it."""
+    """The length of a layer's weight in its first dimension; that of a quantised or packed layer is not made for it."""
     if isinstance(layer, nn.Linear):
         return layer.out_features
     return layer.out_channels if isinstance(layer, nn.Conv2d) else len(layer.weight)
@@ -65,6 +65,8 @@ def blank_weight(layer: Layer) -> Tensor:
     """A float32 tensor in the shape of a layer's weight on the meta device."""
     if isinstance(layer, nn.Linear):
         return torch.empty(layer.out_features, layer.in_features, device="meta")
+    if isinstance(layer, nn.Conv2d):
+        return torch.empty(layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size, device="meta")
     return torch.empty_like(layer.weight, dtype=torch.float32, device="meta")
 
 
@@ -108,7 +110,7 @@ class LowRank(Delta):
         down, up = _kernel(self.down), _kernel(self.up)
         if self.mid is not None:
             low = F.conv2d(F.conv2d(x, down), self.mid, None, layer.stride, layer.padding, layer.dilation)
-        elif down.shape[2:] == layer.weight.shape[2:]:
+        elif down.shape[2:] == layer.kernel_size:
             low = applied(layer, x, down)
         else:
             low = F.conv2d(x, down, None, layer.stride)

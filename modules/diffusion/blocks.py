@@ -44,18 +44,17 @@ Place = tuple[nn.Module, str]
 def places_of(network: nn.Module) -> list[Place]:
     """Where each of its parameters and buffers is, those of its parts too."""
     return [
-        (owner, name) for owner in network.modules() for name in (*owner._parameters, *owner._buffers) if _there(owner, name)
+        (owner, name)
+        for owner in network.modules()
+        for name, tensor in (*owner._parameters.items(), *owner._buffers.items())
+        if tensor is not None
     ]
 
 
-def _there(owner: nn.Module, name: str) -> bool:
-    return getattr(owner, name) is not None
-
-
 def tensor_at(place: Place) -> Tensor:
-    """What is there now."""
+    """What is there now; not what a layer makes of it (`packed`)."""
     owner, name = place
-    tensor = getattr(owner, name)
+    tensor = owner._parameters[name] if name in owner._parameters else owner._buffers[name]
     assert isinstance(tensor, Tensor)
     return tensor
 

@@ -26,6 +26,7 @@ from torch.utils.hooks import RemovableHandle
 from modules.diffusion import eight_bits
 from modules.diffusion.blocks import Block, as_weight, blocks_of, places_of, set_tensor, size_of, tensor_at
 from modules.diffusion.device_memory import Inline, SideStream, Transfers
+from modules.diffusion.packed import unpack
 from modules.diffusion.quantised import is_quantised
 
 SMALL = 2**20
@@ -78,6 +79,7 @@ class Placement:
         Raises:
             torch.OutOfMemoryError, RuntimeError: the device cannot hold them; the network is not to be used any more.
         """
+        unpack(self.network)
         modules = self._large_blocks()
         if self._held is not None or self.quantised or not modules:
             return False
@@ -97,6 +99,7 @@ class Placement:
         if self._held is not None:  # in 8 bits on the device, and from now on in main memory
             self._moved(lambda size: _room(size, self.device.type == "cuda"), streamed=True)
             return True
+        unpack(self.network)
         modules = self._large_blocks()
         if not modules:
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from modules.engine.attention_file import AttentionFile, fingerprint
 from modules.engine.engine import Engine
 from modules.engine.formats import FASTER, measured_bfloat16_speed
 from modules.engine.messages import Hello, Message
+from modules.engine.packing import FASTER as PACKING_FASTER
+from modules.engine.packing import by_packing, measured_packing_speed
 from modules.errors import SettingsError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -176,9 +178,24 @@ def choose_accelerator(requested: str, device: torch.device, cache: Path = Path(
         return AcceleratorChoice(
             "compile", "asked for; each shape compiles when it repeats, which pictures wait for", accelerate
         )
-    if requested != "auto":
-        raise SettingsError(f"accelerator {requested!r} is unknown; choose auto, none, graphs, compile or openvino")
-    return AcceleratorChoice("none", f"nothing faster is known for {device.type}", eager)
+    if requested not in ("auto", "packed"):
+        raise SettingsError(f"accelerator {requested!r} is unknown; choose auto, none, graphs, packed, compile or openvino")
+    return _packed(requested, device)
+
+
+def _packed(requested: str, device: torch.device) -> AcceleratorChoice:
+    if device.type != "cpu":
+        raise SettingsError(f"accelerator packed was asked for, but its layouts are a CPU's, not {device.type}'s; use auto")
+    speed = measured_packing_speed(torch.float32)
+    if speed >= PACKING_FASTER:
+        reason = f"weights in oneDNN's layouts, a convolution measured {speed:.1f} times as fast"
+        return AcceleratorChoice("packed", reason, by_packing())
+    found = f"a convolution measured {speed:.1f} times as fast" if speed else "oneDNN does not run here, or computes otherwise"
+    if requested == "packed":
+        raise SettingsError(
+            f"accelerator packed was asked for, but it does not help on this CPU: {found}; use --accelerator auto"
+        )
+    return AcceleratorChoice("none", f"packed weights do not help on this CPU: {found}", eager)
 
 
 def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None]) -> tuple[Engine, Choices]:
@@ -190,11 +207,11 @@ def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None])
     worker, workers = configuration.get("worker", 0), configuration.get("workers", 1)
     set_threads(workers, configuration.get("threads", 0))
     accelerator = configuration.get("accelerator", "auto")
-    if configuration["exact"] and accelerator == "auto":
-        accelerator = "none"
     asked = (configuration["device"], configuration["dtype"], configuration["attention"], accelerator)
     storage = configuration.get("weights_storage", "auto")
     choices = choose(*asked, worker, workers, Path(configuration["cache_dir"]), storage)
+    if configuration["exact"] and accelerator == "auto" and choices.accelerator.name in CHANGING:
+        choices = replace(choices, accelerator=choose_accelerator("none", choices.device))
     if configuration["exact"] and choices.accelerator.name in CHANGING:
         raise SettingsError(
             f"--exact was asked for with --accelerator {choices.accelerator.name}, which takes over while pictures are "

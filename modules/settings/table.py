@@ -109,8 +109,9 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting(
         "accelerator",
-        readers.one_of("auto", "none", "graphs", "compile", "openvino"),
-        "what evaluates the network: auto, none (torch's kernels one by one), graphs (CUDA), compile or openvino (CPU)",
+        readers.one_of("auto", "none", "graphs", "packed", "compile", "openvino"),
+        "what evaluates the network: auto, none (torch's kernels one by one), graphs (CUDA), packed (CPU), compile or openvino "
+        "(CPU)",
         "auto",
         "NAME",
     ),

@@ -22,6 +22,7 @@ from modules.checkpoints import keys
 from modules.diffusion.accelerators import UNetForward, eager
 from modules.diffusion.compiled_unet import compiled
 from modules.diffusion.openvino_unet import ConvertedNetworks, Converter, OpenVINO
+from modules.diffusion.packed import pack
 from modules.diffusion.takeover import Inputs, example
 from modules.diffusion.unet import UNet, UNetConfig
 from tests.bench import Figure
@@ -51,13 +52,21 @@ def measure() -> Iterator[Figure]:
 
 
 def _ways(folder: Path) -> Iterator[tuple[str, Callable[[UNet, Inputs], UNetForward]]]:
-    wanted = os.environ.get("ATELIER_BENCH_WAYS", "ours,openvino,compile").split(",")
+    wanted = os.environ.get("ATELIER_BENCH_WAYS", "ours,packed,openvino,compile").split(",")
     if "ours" in wanted:
         yield "ours", lambda unet, inputs: eager(unet)
+    if "packed" in wanted:
+        yield "packed", lambda unet, inputs: packed(_copy(unet, next(unet.parameters()).dtype))
     if "openvino" in wanted and importlib.util.find_spec("openvino"):
         yield "openvino", Converter(OpenVINO, ConvertedNetworks(folder))
     if "compile" in wanted:
         yield "compile", compiled
+
+
+def packed(unet: UNet) -> UNet:
+    """The network with its weights in oneDNN's layouts, whatever that measures."""
+    pack(unet)
+    return unet
 
 
 def _copy(unet: UNet, dtype: torch.dtype) -> UNet:
