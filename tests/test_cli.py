@@ -487,7 +487,13 @@ def test_interrupting_a_generation_leaves_nothing_torn(tmp_path: Path, models: P
 def test_serving_until_a_signal(number: signal.Signals, code: int, tmp_path: Path, models: Path) -> None:
     with running(command(tmp_path, models, "serve", "--port", "0", "--no-browser")) as process:
         address = process.until(r"Atelier is at (http://127\.0\.0\.1:\d+)")[1]
-        for choice in ("device: cpu", "dtype: (float32|bfloat16)", "attention: ", "kernels: plain", "accelerator: (none|packed)"):
+        for choice in (
+            "device: cpu",
+            "dtype: (float32|bfloat16)",
+            "attention: ",
+            "kernels: plain",
+            "accelerator: (none|packed)",
+        ):
             process.until(choice)
         with urllib.request.urlopen(address, timeout=PATIENCE) as page:
             assert page.status == 200

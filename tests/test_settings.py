@@ -30,7 +30,7 @@ EXAMPLES: dict[str, list[tuple[str, str, Any]]] = {
     "workers": [("2", "2", 2), ("3", '"3"', 3), ("64", "64", 64)],
     "dtype": [(n, f'"{n}"', n) for n in ("float32", "float16", "bfloat16")],
     "attention": [(n, f'"{n}"', n) for n in ("xformers", "sdpa", "sliced")],
-    "accelerator": [(n, f'"{n}"', n) for n in ("none", "graphs", "packed", "openvino")],
+    "accelerator": [(n, f'"{n}"', n) for n in ("none", "graphs", "openvino")],
     "weights_storage": [(n, f'"{n}"', n) for n in ("full", "fp8", "auto")],
     "exact": [("true", "true", True), ("on", "true", True), ("1", "true", True)],
     "browser": [("false", "false", False), ("off", "false", False), ("0", "false", False)],

@@ -357,7 +357,7 @@ class Stack:
 
     def join(self) -> None:
         """Put the weights behind one another: parts of one tensor that takes the memory of before.  Quantised ones stay."""
-        if not all("weight" in layer._parameters for layer in self.layers):
+        if not self.layers or not all("weight" in layer._parameters for layer in self.layers):
             return
         with torch.no_grad():
             for tensors in ([layer.weight for layer in self.layers], [layer.bias for layer in self.layers]):

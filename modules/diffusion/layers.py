@@ -7,6 +7,8 @@ columns, N = H·W tokens, T context tokens, D context width.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -117,6 +119,18 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, size=size, mode="nearest"), ctx)  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True)
+class KeysValues:
+    """The keys and values (B, T, width) that attentions to a context make of it, by the attention's place."""
+
+    of: Mapping[str, tuple[Tensor, Tensor]]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(tensor.numel() * tensor.element_size() for pair in self.of.values() for tensor in pair)
+
+
 class CrossAttention(nn.Module):
     """Multi-head attention of x to a context; to itself when none is given.  `place` is its name in the state dict."""
 
@@ -132,9 +146,11 @@ class CrossAttention(nn.Module):
         self.of_x = Stack([self.to_q, self.to_k, self.to_v])
         self.of_context = Stack([self.to_k, self.to_v])
 
-    def forward(self, x: Tensor, context: Tensor | None = None, ctx: ForwardContext | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | KeysValues | None = None, ctx: ForwardContext | None = None) -> Tensor:
         projected: tuple[Any, ...]
-        if ctx is not None and ctx.hypernetworks and ctx.changes_input(self.to_k.place):
+        if isinstance(context, KeysValues):
+            projected = (self.to_q(x, ctx), *context.of[self.place])
+        elif ctx is not None and ctx.hypernetworks and ctx.changes_input(self.to_k.place):
             source = x if context is None else context
             k, v = ctx.changed_input(self.to_k.place, source), ctx.changed_input(self.to_v.place, source)
             projected = self.to_q(x, ctx), self.to_k(k, ctx), self.to_v(v, ctx)
@@ -200,12 +216,17 @@ class BasicTransformerBlock(nn.Module):
         self.attn2 = CrossAttention(width, context_width, heads, attend)
         self.norm1, self.norm2, self.norm3 = LayerNorm(width), LayerNorm(width), LayerNorm(width)
 
-    def join(self) -> None:
-        """Let projections of one input be one matrix product each (`Stack`)."""
-        (self.attn1.of_context if self.cross_only else self.attn1.of_x).join()
-        self.attn2.of_context.join()
+    @property
+    def to_context(self) -> list[CrossAttention]:
+        """The attentions to the text."""
+        return [self.attn1, self.attn2] if self.cross_only else [self.attn2]
 
-    def forward(self, x: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+    def join(self) -> None:
+        """Let queries, keys and values of x be one matrix product (`Stack`)."""
+        if not self.cross_only:
+            self.attn1.of_x.join()
+
+    def forward(self, x: Tensor, context: Tensor | KeysValues, ctx: ForwardContext | None = None) -> Tensor:
         kernels = self.kernels
         seen = context if self.cross_only else None
         x, normal = self.norm2.after(kernels, x, self.attn1(self.norm1.by(kernels, x, ctx), seen, ctx), ctx)
@@ -258,7 +279,7 @@ class SpatialTransformer(nn.Module):
         )
         self.proj_out = Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor, context: Tensor, ctx: ForwardContext | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | KeysValues, ctx: ForwardContext | None = None) -> Tensor:
         if ctx is not None:
             ctx.grid = x.shape[-2], x.shape[-1]
         h = self.proj_in(self.norm.by(self.kernels, x, ctx), ctx, self.kernels)

@@ -20,6 +20,7 @@ from modules.diffusion.kernels import PLAIN, Kernels
 from modules.diffusion.layers import (
     BasicTransformerBlock,
     Downsample,
+    KeysValues,
     ResBlock,
     SelfAttentionBlock,
     SpatialTransformer,
@@ -164,20 +165,29 @@ class UNet(nn.Module):
         self.kernels = kernels
         res_blocks = [module for module in self.modules() if isinstance(module, ResBlock)]
         self.embeddings = Stack([cast(Linear, block.emb_layers[1]) for block in res_blocks])
+        transformers = [module for module in self.modules() if isinstance(module, BasicTransformerBlock)]
+        self._to_context = [attention for block in transformers for attention in block.to_context]
+        self.of_context = Stack([layer for each in self._to_context for layer in (each.to_k, each.to_v)])
         name_layers(self)
 
     def join(self) -> None:
         """Let projections of one input be one matrix product each: fewer and larger ones (`Stack`)."""
         self.embeddings.join()
+        self.of_context.join()
         for module in self.modules():
             if isinstance(module, BasicTransformerBlock):
                 module.join()
+
+    def keys_values(self, context: Tensor, ctx: ForwardContext | None = None) -> KeysValues:
+        """What all attentions to the context (B, T, context_dim) make of it; hypernetworks in `ctx` are left alone."""
+        made = iter(self.of_context(context, ctx))
+        return KeysValues({attention.place: (next(made), next(made)) for attention in self._to_context})
 
     def forward(
         self,
         x: Tensor,
         timesteps: Tensor,
-        context: Tensor,
+        context: Tensor | KeysValues,
         ctx: ForwardContext | None = None,
         vector: Tensor | None = None,
     ) -> Tensor:
@@ -186,7 +196,8 @@ class UNet(nn.Module):
         Args:
             x: (B, in_channels, H, W), already scaled to the network's input variance.
             timesteps: (B,) in [0, 999]; fractions allowed.
-            context: (B, T, context_dim), the encoded prompt; networks that attend to none leave it alone.
+            context: (B, T, context_dim), the encoded prompt, or its keys and values, where these are known; networks that
+                attend to none leave it alone.
             ctx: what rows ask of the layers; taps of layers that this network does not have stay without an answer.
             vector: (B, vector_inputs), for networks that take one.
 
@@ -200,6 +211,8 @@ class UNet(nn.Module):
             time = time + (self.label_emb(vector[:, 0].long()) if classes else self.label_emb(vector.to(x.dtype), ctx))
         # In one product for all blocks, unless each block's weights come only when it runs
         embedded = iter(self.embeddings(F.silu(time), ctx) if self.embeddings.joined else ())
+        if isinstance(context, Tensor) and self.of_context.joined and (ctx is None or not ctx.hypernetworks):
+            context = self.keys_values(context, ctx)
 
         # Down: keep every block's output for the way up
         skips = []
@@ -233,7 +246,7 @@ def _run(
     h: Tensor,
     time: Tensor,
     embedded: Iterator[Tensor],
-    context: Tensor,
+    context: Tensor | KeysValues,
     ctx: ForwardContext | None,
     size: tuple[int, int] = (0, 0),
 ) -> Tensor:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import torch
 
-from modules.diffusion.accelerators import Accelerate, UNetForward
+from modules.diffusion.accelerators import Accelerate, UNetForward, eager
 from modules.diffusion.forward import Conv2d
 from modules.diffusion.packed import pack
 from modules.diffusion.unet import UNet
@@ -58,6 +58,6 @@ def by_packing(speed: Callable[[torch.dtype], float] = measured_packing_speed) -
     def packed(unet: UNet) -> UNetForward:
         if speed(next(unet.parameters()).dtype) >= FASTER:
             pack(unet)
-        return unet
+        return eager(unet)
 
     return packed
