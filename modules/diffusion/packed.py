@@ -26,7 +26,7 @@ LARGE, LARGE_MATRIX = 2_000_000, 400_000
 """Numbers of a 3x3 convolution's and of a matrix's weight from which they are packed: with less there was nothing to win.  The
 starter, which is a twentieth of SD 1.5, has none as large and was no faster with all of them packed."""
 
-SIZES = (8, 32, 64)
+SIZES = (8, 64)
 """Rows and columns of the feature maps for which a convolution has to want one layout."""
 
 
@@ -106,12 +106,13 @@ class PackedLinear(_Packed, Linear):  # type: ignore[override]
         return self.adapted(x, torch.ops.mkldnn._linear_pointwise(x, weight, self.bias, "none", [], ""), ctx)
 
 
-def pack(network: nn.Module) -> None:
-    """Let those of the network's layers that gain by it keep their weights packed, from the first call of each on."""
+def pack(network: nn.Module, matrices: bool = True) -> None:
+    """Let the network's large convolutions and, unless they gain nothing, `matrices` (linear layers) keep their weights packed,
+    from the first call of each on."""
     for layer in network.modules():
         if type(layer) is Conv2d and _suits(layer):
             layer.__class__ = PackedConv2d
-        elif type(layer) is Linear and layer.weight.numel() >= LARGE_MATRIX:
+        elif matrices and type(layer) is Linear and layer.weight.numel() >= LARGE_MATRIX:
             layer.__class__ = PackedLinear
 
 
@@ -136,7 +137,8 @@ def _one_layout(inputs: int, outputs: int, dtype: torch.dtype) -> bool:
     It says so only by packing: a weight comes out as the same bytes where the blocks are the same.
     """
     how: Any = ((1, 1), (1, 1), (1, 1), 1)
-    numbers = torch.arange(outputs * inputs * 9, dtype=torch.int32).remainder_(251).to(dtype)  # exact in bfloat16
+    length = outputs * inputs * 9
+    numbers = torch.arange(251).to(dtype).repeat(-(-length // 251))[:length]  # exact in bfloat16, and 251 is a prime
     probe = numbers.reshape(outputs, 3, 3, inputs).movedim(-1, 1)
     first = torch.ops.mkldnn._reorder_convolution_weight(probe, *how)
     return all(_alike(first, torch.ops.mkldnn._reorder_convolution_weight(probe, *how, (2, inputs, n, n))) for n in SIZES)

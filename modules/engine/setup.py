@@ -186,7 +186,7 @@ def choose_accelerator(requested: str, device: torch.device, cache: Path = Path(
 def _packed(requested: str, device: torch.device) -> AcceleratorChoice:
     if device.type != "cpu":
         raise SettingsError(f"accelerator packed was asked for, but its layouts are a CPU's, not {device.type}'s; use auto")
-    speed = measured_packing_speed(torch.float32)
+    speed, _ = measured_packing_speed(torch.float32)
     if speed >= PACKING_FASTER:
         reason = f"weights in oneDNN's layouts, a convolution measured {speed:.1f} times as fast"
         return AcceleratorChoice("packed", reason, by_packing())

@@ -38,9 +38,9 @@ needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reas
 @needs_onednn
 def test_the_speed_is_that_of_the_same_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "_one_layout", lambda *of: True)
-    assert packing_speed(torch.float32, clock(3.0, 2.0)) == 1.5
+    assert packing_speed(torch.float32, clock(3.0, 2.0)) == (1.5, 1.5)
     monkeypatch.setattr(packed, "_one_layout", lambda *of: False)
-    assert packing_speed(torch.float32, clock(3.0, 2.0)) == 0.0, "it was not packed"
+    assert packing_speed(torch.float32, clock(3.0, 2.0)) == (0.0, 1.5), "it was not packed"
 
 
 def test_where_packing_fails_or_computes_something_else_it_is_worth_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,41 +48,50 @@ def test_where_packing_fails_or_computes_something_else_it_is_worth_nothing(monk
         raise RuntimeError("mkldnn: no such instructions")
 
     monkeypatch.setattr(packed, "_one_layout", fail)
-    assert packing_speed(torch.float32, clock(3.0, 2.0)) == 0.0
-    monkeypatch.setattr(PackedConv2d, "forward", lambda self, x, *more: x * 2)
-    assert packing_speed(torch.float32, clock(3.0, 2.0)) == 0.0
+    assert packing_speed(torch.float32, clock(3.0, 2.0))[0] == 0.0
+    for kind in (PackedConv2d, PackedLinear):
+        monkeypatch.setattr(kind, "forward", lambda self, x, *more: x * 2)
+    assert packing_speed(torch.float32, clock(3.0, 2.0)) == (0.0, 0.0)
 
 
 def test_a_cpu_s_choice_follows_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setup, "measured_packing_speed", lambda dtype: 1.44)
+    monkeypatch.setattr(setup, "measured_packing_speed", lambda dtype: (1.44, 1.0))
     choice = choose("cpu", "float32", "sdpa").accelerator
     assert (choice.name, choice.reason) == ("packed", "weights in oneDNN's layouts, a convolution measured 1.4 times as fast")
-    monkeypatch.setattr(setup, "measured_packing_speed", lambda dtype: 1.0)
+    monkeypatch.setattr(setup, "measured_packing_speed", lambda dtype: (1.0, 2.0))
     choice = choose("cpu", "float32", "sdpa").accelerator
     assert (choice.name, choice.reason[-38:]) == ("none", "a convolution measured 1.0 times as fast"[-38:])
     with pytest.raises(
         SettingsError, match=r"^accelerator packed was asked for, but it does not help on this CPU: a convolution"
     ):
         choose("cpu", "float32", "sdpa", "packed")
-    monkeypatch.setattr(setup, "measured_packing_speed", lambda dtype: 0.0)
+    monkeypatch.setattr(setup, "measured_packing_speed", lambda dtype: (0.0, 0.0))
     assert "oneDNN does not run here" in choose("cpu", "float32", "sdpa").accelerator.reason
     with pytest.raises(SettingsError, match=r"^accelerator packed was asked for, but its layouts are a CPU's, not cuda's"):
         setup.choose_accelerator("packed", torch.device("cuda", 0))
 
 
-def test_only_networks_in_number_formats_that_gain_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("speeds", "kinds"),
+    [
+        ((FASTER, 1.0), {PackedConv2d, PackedLinear}),
+        ((FASTER, 0.99), {PackedConv2d}),
+        ((FASTER - 0.01, 2.0), set()),
+    ],
+)
+def test_what_gains_in_a_network_s_number_format_is_packed(
+    speeds: tuple[float, float], kinds: set[type], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(packed, "LARGE", 0)
     monkeypatch.setattr(packed, "LARGE_MATRIX", 0)
-    accelerate = by_packing({torch.float32: FASTER, torch.bfloat16: FASTER - 0.01}.__getitem__)
-    for dtype, gains in ((torch.float32, True), (torch.bfloat16, False)):
-        unet = UNet(TINY_UNET).to(dtype)
-        accelerate(unet)
-        assert any(isinstance(layer, PackedConv2d | PackedLinear) for layer in unet.modules()) is gains
+    unet = UNet(TINY_UNET).to(torch.bfloat16)
+    by_packing({torch.bfloat16: speeds}.__getitem__)(unet)
+    assert {type(layer) for layer in unet.modules()} & {PackedConv2d, PackedLinear} == kinds
 
 
 def test_exact_engines_pack_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A packed network computes the same from its first call on."""
-    monkeypatch.setattr(setup, "measured_packing_speed", lambda dtype: 2.0)
+    monkeypatch.setattr(setup, "measured_packing_speed", lambda dtype: (2.0, 2.0))
     for asked in ("auto", "packed"):
         engine, choices = build_engine(configuration(tmp_path, exact=True, accelerator=asked), lambda message: None)
         assert choices.accelerator.name == "packed"
@@ -91,10 +100,10 @@ def test_exact_engines_pack_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_it_is_measured_once_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     before, seen = torch.get_num_threads(), []
-    monkeypatch.setattr(packing, "packing_speed", lambda dtype: seen.append(torch.get_num_threads()) or 1.0)
+    monkeypatch.setattr(packing, "packing_speed", lambda dtype: seen.append(torch.get_num_threads()) or (1.0, 1.0))
     torch.set_num_threads(2)
     try:
-        assert packing.measured_packing_speed.__wrapped__(torch.float32) == 1.0
+        assert packing.measured_packing_speed.__wrapped__(torch.float32) == (1.0, 1.0)
         assert (seen, torch.get_num_threads()) == ([1], 2)
     finally:
         torch.set_num_threads(before)
