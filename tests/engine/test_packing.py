@@ -43,9 +43,12 @@ def test_the_speed_is_that_of_the_same_convolution(monkeypatch: pytest.MonkeyPat
     assert packing_speed(torch.float32, clock(3.0, 2.0)) == (0.0, 1.5), "it was not packed"
 
 
-def test_where_packing_fails_or_computes_something_else_it_is_worth_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("mkldnn: no such instructions"), AttributeError("no _reorder_linear_weight")])
+def test_where_packing_fails_or_computes_something_else_it_is_worth_nothing(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*of: object) -> bool:
-        raise RuntimeError("mkldnn: no such instructions")
+        raise error
 
     monkeypatch.setattr(packed, "_one_layout", fail)
     assert packing_speed(torch.float32, clock(3.0, 2.0))[0] == 0.0
