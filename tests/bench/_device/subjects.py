@@ -102,7 +102,7 @@ class Subjects:
             outputs_dir=place / "outputs",
             models_dirs=(models,),
             accelerator=accelerator,
-            dtype=self.plan.dtype,
+            dtype=self.dtype_name,
         )
 
     def remember(self, file: Path) -> None:
