@@ -37,6 +37,9 @@ def held(attend: Attend, q: Tensor, k: Tensor, v: Tensor) -> float:
     return difference(attend(q, k, v)[:, last], plain(q[:, last], k, v))
 
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="captures, streams and drivers are CUDA's")
+
+
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize("sizes", [*STARTER, *NARROW, *SD1, *VAE], ids=str)
 @pytest.mark.parametrize("name", NAMES)
@@ -72,6 +75,7 @@ def measured(device: torch.device, path: Path | None = None) -> Measured:
     return Measured(candidates(device)[0], CudaClock(device), store)
 
 
+@needs_cuda
 def test_the_choice_is_measured_kept_and_taken_again(device: torch.device, tmp_path: Path) -> None:
     attend = measured(device, tmp_path / "attention.json")
     for sizes in SD1:
@@ -95,6 +99,7 @@ def test_the_choice_is_measured_kept_and_taken_again(device: torch.device, tmp_p
     assert held(again, q, k, v) <= TOLERANCES[torch.float16]
 
 
+@needs_cuda
 def test_the_driver_has_a_version(device: torch.device) -> None:
     assert driver_version() != "unknown"
     assert torch.cuda.get_device_name(device) in fingerprint(device)
@@ -107,6 +112,7 @@ def captured(call: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
     return graph, out
 
 
+@needs_cuda
 @pytest.mark.parametrize("sizes", [SD1[0], SD1[1], STARTER[0], NARROW[0]], ids=str)
 def test_a_known_shape_is_captured_and_replayed(device: torch.device, sizes: tuple[int, int, int, int, int]) -> None:
     attend = measured(device)
@@ -125,6 +131,7 @@ def test_a_known_shape_is_captured_and_replayed(device: torch.device, sizes: tup
         assert difference(out[:, -64:], plain(fresh[:, -64:], k, v)) <= TOLERANCES[torch.float16]
 
 
+@needs_cuda
 def test_nothing_is_measured_during_a_capture(device: torch.device) -> None:
     """A wait or an event's time would break the capture, so that it comes to its end is the proof."""
     attend = measured(device)
@@ -141,6 +148,7 @@ def test_nothing_is_measured_during_a_capture(device: torch.device) -> None:
     assert attend.ranking(Shape.of(q, k)), "measured at the first call outside"
 
 
+@needs_cuda
 def test_measuring_leaves_the_random_numbers_of_the_device_alone(device: torch.device) -> None:
     torch.cuda.manual_seed(1)
     before = torch.cuda.get_rng_state(device)
@@ -148,6 +156,7 @@ def test_measuring_leaves_the_random_numbers_of_the_device_alone(device: torch.d
     assert torch.equal(torch.cuda.get_rng_state(device), before)
 
 
+@needs_cuda
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_the_autoencoder_s_attention(device: torch.device, layout: torch.memory_format) -> None:
     """One head of width 512, whose numbers lie side by side in channels-last only."""
@@ -162,6 +171,7 @@ def test_the_autoencoder_s_attention(device: torch.device, layout: torch.memory_
         assert (out - reference(x)).abs().max() < 0.1
 
 
+@needs_cuda
 def test_little_memory_leaves_a_choice(device: torch.device) -> None:
     """Where the samples do not fit, the call itself still runs."""
     attend = measured(device)

@@ -11,6 +11,7 @@ from modules.engine.check import __main__ as check
 from modules.settings import ROOT
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="float16 is not for a processor; tests/engine/test_check.py is")
 def test_the_device_passes(device: torch.device, capsys: pytest.CaptureFixture[str]) -> None:
     """Every attention back end, number format and accelerator; the starter in float16 above all."""
     code = check.main(["--device", str(device), "--json", "--models-dir", str(ROOT / "models"), "--seconds", "300"])
