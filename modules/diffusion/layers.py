@@ -222,9 +222,11 @@ class BasicTransformerBlock(nn.Module):
         return [self.attn1, self.attn2] if self.cross_only else [self.attn2]
 
     def join(self) -> None:
-        """Let queries, keys and values of x be one matrix product (`Stack`)."""
+        """Let projections of one input be one matrix product each (`Stack`)."""
         if not self.cross_only:
             self.attn1.of_x.join()
+        for attention in self.to_context:
+            attention.of_context.join()
 
     def forward(self, x: Tensor, context: Tensor | KeysValues, ctx: ForwardContext | None = None) -> Tensor:
         kernels = self.kernels

@@ -173,10 +173,10 @@ class UNet(nn.Module):
     def join(self) -> None:
         """Let projections of one input be one matrix product each: fewer and larger ones (`Stack`)."""
         self.embeddings.join()
-        self.of_context.join()
         for module in self.modules():
             if isinstance(module, BasicTransformerBlock):
                 module.join()
+        self.of_context.join()  # last: a block's own lie together in it, as they do where blocks are moved apart
 
     def keys_values(self, context: Tensor, ctx: ForwardContext | None = None) -> KeysValues:
         """What all attentions to the context (B, T, context_dim) make of it; hypernetworks in `ctx` are left alone."""

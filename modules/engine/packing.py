@@ -18,6 +18,9 @@ from modules.engine.formats import Timer, seconds
 FASTER = 1.05
 """Weights are packed where that makes a convolution so many times as fast."""
 
+POSSIBLE = 1e-3
+"""The same where it was asked for: a busy machine's measurement takes it from nobody, but 0 says that it cannot be."""
+
 ROUNDING = 16
 """The difference between two libraries' sums that counts as rounding, in units of the number format's precision."""
 
@@ -30,7 +33,7 @@ WIDTH, POSITIONS = 1280, 64
 
 def packing_speed(dtype: torch.dtype, timer: Timer = seconds) -> tuple[float, float]:
     """How many times as fast a 3x3 convolution and a linear layer are with their weights packed; 0 where that cannot be, or
-    something else comes out.  Small inputs, as the inner levels of a U-Net have them.  About 0.1 s.
+    something else comes out.  Small inputs, as the inner levels of a U-Net have them.  About 0.2 s.
     """
     plain = Conv2d(CHANNELS, CHANNELS, 3, padding=1, dtype=dtype)
     plain.weight.data = plain.weight.data.contiguous(memory_format=torch.channels_last)
@@ -65,12 +68,15 @@ def measured_packing_speed(dtype: torch.dtype) -> tuple[float, float]:
         torch.set_num_threads(threads)
 
 
-def by_packing(speed: Callable[[torch.dtype], tuple[float, float]] = measured_packing_speed) -> Accelerate:
-    """Evaluate U-Nets with their weights packed, in number formats and of the kinds where `speed` says that it is faster."""
+def by_packing(
+    speed: Callable[[torch.dtype], tuple[float, float]] = measured_packing_speed, faster: float = FASTER
+) -> Accelerate:
+    """Evaluate U-Nets with their weights packed, in number formats in which `speed` says that a convolution is `faster`; of
+    linear layers where it is as fast."""
 
     def packed(unet: UNet) -> UNetForward:
         convolution, linear = speed(next(unet.parameters()).dtype)
-        if convolution >= FASTER:
+        if convolution >= faster:
             pack(unet, matrices=linear >= 1.0)
         return eager(unet)
 

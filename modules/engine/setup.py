@@ -26,7 +26,7 @@ from modules.engine.engine import Engine
 from modules.engine.formats import FASTER, measured_bfloat16_speed
 from modules.engine.messages import Hello, Message
 from modules.engine.packing import FASTER as PACKING_FASTER
-from modules.engine.packing import by_packing, measured_packing_speed
+from modules.engine.packing import POSSIBLE, by_packing, measured_packing_speed
 from modules.errors import SettingsError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -187,15 +187,14 @@ def _packed(requested: str, device: torch.device) -> AcceleratorChoice:
     if device.type != "cpu":
         raise SettingsError(f"accelerator packed was asked for, but its layouts are a CPU's, not {device.type}'s; use auto")
     speed, _ = measured_packing_speed(torch.float32)
-    if speed >= PACKING_FASTER:
-        reason = f"weights in oneDNN's layouts, a convolution measured {speed:.1f} times as fast"
-        return AcceleratorChoice("packed", reason, by_packing())
     found = f"a convolution measured {speed:.1f} times as fast" if speed else "oneDNN does not run here, or computes otherwise"
     if requested == "packed":
-        raise SettingsError(
-            f"accelerator packed was asked for, but it does not help on this CPU: {found}; use --accelerator auto"
-        )
-    return AcceleratorChoice("none", f"packed weights do not help on this CPU: {found}", eager)
+        if not speed:
+            raise SettingsError(f"accelerator packed was asked for, but {found}; use --accelerator auto")
+        return AcceleratorChoice("packed", f"asked for; weights in oneDNN's layouts, {found}", by_packing(faster=POSSIBLE))
+    if speed < PACKING_FASTER:
+        return AcceleratorChoice("none", f"packed weights do not help on this CPU: {found}", eager)
+    return AcceleratorChoice("packed", f"weights in oneDNN's layouts, {found}", by_packing())
 
 
 def build_engine(configuration: dict[str, Any], emit: Callable[[Message], None]) -> tuple[Engine, Choices]:

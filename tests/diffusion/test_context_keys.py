@@ -110,6 +110,7 @@ def test_weights_that_lie_together_make_them_in_one_product(monkeypatch: pytest.
     config = CONFIGS["deep"]
     unet, plain = network(config), network(config)
     unet.join()
+    assert all(attention.of_context.joined for attention in unet._to_context), "as where blocks are moved apart"
     x, timesteps, context = inputs()
     shapes: list[tuple[int, ...]] = []
     linear = torch.nn.functional.linear

@@ -104,7 +104,12 @@ def test_a_convolution_that_wants_other_blocks_at_other_sizes_stays_plain(monkey
 
 
 def test_layouts_are_compared_by_what_packing_makes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert packed._one_layout(64, 64, torch.float32) in (True, False)
+    for answers in ([True, True], [True, False], [False]):
+        left = list(answers)
+        monkeypatch.setattr(packed, "_alike", lambda *pair, left=left: left.pop(0))
+        assert packed._one_layout.__wrapped__(16, 32, torch.float32) is all(answers)
+        assert not left, "each size was compared, up to the first that differs"
+    monkeypatch.undo()
     reordered = torch.ops.mkldnn._reorder_convolution_weight
     how = ((1, 1), (1, 1), (1, 1), 1)
     first, other = torch.randn(2, 64, 64, 3, 3)
